@@ -1,0 +1,1 @@
+"""The science: cleaning, models, candidates, ranking, metrics. Free of Dagster and MLflow."""

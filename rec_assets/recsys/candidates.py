@@ -1,0 +1,247 @@
+"""Candidates: the (customer, product) pairs worth ranking, and how each source scores them.
+
+All that the customer bought before is a candidate, and every source proposes its best among what wasn't bought. So the
+history, and any single source's own top list, can be read back from the candidates: the evaluation's baselines are
+exactly that. The features a ranker sees of a pair are in `features.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+
+from rec_assets.recsys.features import FEATURES, pair_features
+from rec_assets.recsys.fold_in import fold_in
+from rec_assets.recsys.histories import Histories, build_histories
+from rec_assets.recsys.product_state import Floats, ProductState
+from rec_assets.recsys.recipe import Recipe
+
+Longs = npt.NDArray[np.int64]
+
+BLOCK = 64
+"""Customers scored at once: each dense block × products array then stays at tens of megabytes."""
+
+CANDIDATE_COLUMNS = ("customer_id", "product_id", "together_with", "similar_to", *FEATURES)
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """What each source thinks of every product, for a block of n customers; all (n, P), 0 = nothing to say."""
+
+    own: Floats
+    als: Floats
+    same_basket: Floats
+    next_basket: Floats
+    content: Floats
+    category: Floats
+
+    @property
+    def co_purchase(self) -> Floats:
+        """Same basket and next basket together."""
+        return self.same_basket + self.next_basket
+
+
+def find_candidates(lines: pd.DataFrame, state: ProductState, recipe: Recipe) -> pd.DataFrame:
+    """Candidates with features for the customers in `lines`.
+
+    Args:
+        lines: customer_id, product_id, order_id, age_days, rating: the customers' net purchases up to the
+            state's day.
+        state: What is known of the products on that day.
+        recipe: How many candidates, which decay.
+
+    Returns:
+        One row per pair, sorted by customer and product, with CANDIDATE_COLUMNS: `together_with` is the product of
+        the history that speaks loudest for the pair in the co-purchase graph ("" if none), `similar_to` the one
+        whose text is nearest ("" where content did not propose the pair), then the features as float32.
+    """
+    histories = build_histories(lines, state)
+    frames = [_block_candidates(block, state, recipe) for block in _blocks(histories)]
+    if not frames:
+        columns = {name: pd.Series(dtype=object if name in CANDIDATE_COLUMNS[:4] else np.float32)
+                   for name in CANDIDATE_COLUMNS}  # fmt: skip
+        return pd.DataFrame(columns)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _blocks(histories: Histories) -> Iterator[Histories]:
+    """Cut histories into blocks of at most BLOCK customers."""
+    for first in range(0, len(histories.customer_ids), BLOCK):
+        last = min(first + BLOCK, len(histories.customer_ids))
+        pairs = slice(*np.searchsorted(histories.customer, [first, last]))
+        lines = (histories.line_pair >= pairs.start) & (histories.line_pair < pairs.stop)
+        yield Histories(
+            customer_ids=histories.customer_ids[first:last],
+            customer=histories.customer[pairs] - first,
+            product=histories.product[pairs],
+            line_pair=histories.line_pair[lines] - pairs.start,
+            line_age=histories.line_age[lines],
+            **{name: getattr(histories, name)[pairs] for name in ("orders", "days", "last_age", "first_age", "rating")},
+            **{
+                name: getattr(histories, name)[first:last]
+                for name in ("customer_orders", "customer_days", "customer_last_age", "customer_first_age")
+            },
+        )
+
+
+def _block_candidates(histories: Histories, state: ProductState, recipe: Recipe) -> pd.DataFrame:
+    seeds = _seeds(histories, len(state), recipe)
+    scores = score_sources(histories, seeds, state, recipe)
+    customer, product = _propose(histories, scores, state, recipe)
+    features = pair_features(customer, product, histories=histories, scores=scores, state=state)
+    together = _loudest_seed(customer, product, seeds, state)
+    similar = _nearest_seed(customer, product, seeds, state, wanted=scores.content[customer, product] > 0)
+    names = np.append(state.product_ids, "")
+    frame = pd.DataFrame(
+        {
+            "customer_id": histories.customer_ids[customer],
+            "product_id": state.product_ids[product],
+            "together_with": names[together],
+            "similar_to": names[similar],
+        }
+    )
+    return pd.concat([frame, pd.DataFrame(features, columns=list(FEATURES))], axis=1)
+
+
+def _seeds(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
+    """(n, P) the strongest products of each history, decayed, each customer's weights summing to 1."""
+    weights = histories.decayed(recipe.candidates.history_half_life_days)
+    order = np.lexsort((histories.product, -weights, histories.customer))
+    starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
+    rank = np.arange(len(order)) - starts[histories.customer[order]]
+    kept = order[rank < recipe.candidates.history_products]
+    seeds = sp.csr_matrix(
+        (weights[kept], (histories.customer[kept], histories.product[kept])),
+        shape=(len(histories.customer_ids), products),
+    )
+    total = np.maximum(np.asarray(seeds.sum(axis=1)).ravel(), 1e-12)
+    return sp.csr_matrix(sp.diags((1 / total).astype(np.float32)) @ seeds)
+
+
+def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductState, recipe: Recipe) -> SourceScores:
+    """Score every product for a block of customers, with each source on its own."""
+    n, products = len(histories.customer_ids), len(state)
+    own_weight = histories.decayed(recipe.als.half_life_days)
+    own = histories.matrix(own_weight, products)
+    vectors = fold_in(histories, state.factors, recipe.als)
+
+    has_text = state.text >= 0
+    content = np.zeros((n, products), np.float32)
+    if has_text.any():
+        profile = sp.csr_matrix(seeds[:, has_text]) @ state.embeddings[state.text[has_text]]
+        norm = np.linalg.norm(profile, axis=1, keepdims=True)
+        profile = profile / np.maximum(norm, 1e-12)
+        content[:, has_text] = (profile @ state.embeddings.T)[:, state.text[has_text]]
+
+    # Category taste × the product's share of its category's recent sales.
+    category_of_pair = state.category[histories.product]
+    taste = np.zeros((n, len(state.categories)), np.float32)
+    np.add.at(taste, (histories.customer, category_of_pair), own_weight)
+    taste /= np.maximum(taste.sum(axis=1, keepdims=True), 1e-12)
+    category_orders = np.bincount(state.category, weights=state.recent_orders, minlength=len(state.categories))
+    share = state.recent_orders / np.maximum(category_orders[state.category], 1).astype(np.float32)
+
+    return SourceScores(
+        own=own.toarray(),
+        als=vectors @ state.factors.T,
+        same_basket=(seeds @ state.same_basket).toarray(),
+        next_basket=(seeds @ state.next_basket).toarray(),
+        content=content,
+        category=np.asarray(taste[:, state.category] * share, np.float32),
+    )
+
+
+def _propose(histories: Histories, scores: SourceScores, state: ProductState, recipe: Recipe) -> tuple[Longs, Longs]:
+    """Union of what the sources propose: positions (customer, product), sorted, each pair once."""
+    n, products = len(histories.customer_ids), len(state)
+    sizes = recipe.candidates
+    bought = np.zeros((n, products), bool)
+    bought[histories.customer, histories.product] = True
+    chosen = bought.copy()
+    for source, size in (
+        (scores.als, sizes.als),
+        (scores.co_purchase, sizes.co_purchase),
+        (scores.content, sizes.content),
+        (scores.category, sizes.category_popular),
+    ):
+        _mark_top(chosen, np.where(bought, 0, source), size)
+    # Best sellers are the same for all: walk down the list until each customer has enough not bought. Ties go to the
+    # lower id.
+    longest = sizes.popular + int(bought.sum(axis=1).max(initial=0))
+    for sales in (state.recent_orders, state.orders):
+        best = np.argsort(-sales, kind="stable")[:longest]
+        unbought = ~bought[:, best]
+        chosen[:, best] |= unbought & (np.cumsum(unbought, axis=1) <= sizes.popular)
+    if sizes.new:
+        is_new = state.age_days < sizes.new_days
+        _mark_top(chosen, np.where(is_new[None, :] & ~bought, scores.content, 0), sizes.new)
+    customer, product = np.nonzero(chosen)
+    return customer, product
+
+
+def _mark_top(chosen: npt.NDArray[np.bool_], scores: Floats, size: int) -> None:
+    """Mark in `chosen` the `size` best positive scores of each row; ties go to the lower position."""
+    for marks, row in zip(chosen, scores, strict=True):
+        positive = np.flatnonzero(row > 0)  # most scores are 0, and partitioning ties is slow
+        if len(positive) > size:
+            values = row[positive]
+            threshold = np.partition(values, len(values) - size)[len(values) - size]
+            above, tied = positive[values > threshold], positive[values == threshold]
+            positive = np.concatenate([above, tied[: size - len(above)]])
+        marks[positive] = True
+
+
+def _loudest_seed(customer: Longs, product: Longs, seeds: sp.csr_matrix, state: ProductState) -> Longs:
+    """Per pair the history product with the largest seed weight × graph weight; -1 where none points to it."""
+    graph = sp.csr_matrix(state.same_basket + state.next_basket)
+    n_products = len(state)
+    wanted = customer * n_products + product
+    seed_customer = np.repeat(np.arange(seeds.shape[0]), np.diff(seeds.indptr))
+    fan_out = np.diff(graph.indptr)[seeds.indices]
+    edge = _ranges(graph.indptr[seeds.indices], fan_out)
+    key = np.repeat(seed_customer, fan_out) * n_products + graph.indices[edge]
+    where = np.searchsorted(wanted, key)
+    hit = (where < len(wanted)) & (wanted[np.minimum(where, len(wanted) - 1)] == key) if len(wanted) else key < 0
+    loudness = (np.repeat(seeds.data, fan_out) * graph.data[edge])[hit]
+    source = np.repeat(seeds.indices, fan_out)[hit]
+    where = where[hit]
+    order = np.lexsort((-source, loudness, where))
+    out = np.full(len(product), -1, np.int64)
+    out[where[order]] = source[order]  # the last write of a pair is its loudest
+    return out
+
+
+def _ranges(starts: Longs, lengths: Longs) -> Longs:
+    """Concatenate the ranges start … start + length - 1."""
+    offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
+    return np.asarray(offsets + np.arange(int(lengths.sum())), dtype=np.int64)
+
+
+def _nearest_seed(
+    customer: Longs,
+    product: Longs,
+    seeds: sp.csr_matrix,
+    state: ProductState,
+    *,
+    wanted: npt.NDArray[np.bool_],
+) -> Longs:
+    """Per wanted pair the history product with the nearest other text; -1 where not wanted or no text."""
+    out = np.full(len(product), -1, np.int64)
+    bounds = np.searchsorted(customer, np.arange(seeds.shape[0] + 1))
+    for row in range(seeds.shape[0]):
+        pairs = np.arange(bounds[row], bounds[row + 1])
+        pairs = pairs[wanted[pairs] & (state.text[product[pairs]] >= 0)]
+        own = seeds.indices[seeds.indptr[row] : seeds.indptr[row + 1]]
+        own = own[state.text[own] >= 0]
+        if not len(pairs) or not len(own):
+            continue
+        similarity = state.embeddings[state.text[product[pairs]]] @ state.embeddings[state.text[own]].T
+        similarity[product[pairs][:, None] == own[None, :]] = -np.inf
+        best = similarity.argmax(axis=1)
+        out[pairs] = np.where(np.isfinite(similarity[np.arange(len(pairs)), best]), own[best], -1)
+    return out

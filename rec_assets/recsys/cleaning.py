@@ -1,0 +1,173 @@
+"""Cleaning one day's raw lines: which are refused, and by which named rule; nothing is lost.
+
+A line that passes becomes a purchase or a return. A return is taken off its purchase here where both are of
+this day, and else when a window of days is read; `interactions.net_returns` does both.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from rec_assets.recsys.interactions import PURCHASE, RETURN, net_returns
+
+RULES: Mapping[str, str] = {
+    "no_customer": "the line has no customer: nobody to recommend to",
+    "no_product": "the line has no product",
+    "unparseable_time": "the time is missing or not written as the source says",
+    "outside_day": "the time lies outside the day of the file, by the shop's clock",
+    "quantity_impossible": "the quantity is 0, negative (and no return) or not a number",
+    "price_impossible": "the price is 0, negative or not a number, in a source that has prices",
+    "excluded": "the source or its catalogue excludes this line or product",
+    "bulk_order": "the quantity is beyond the day's robust limit: a test or bulk order",
+    "duplicate_line": "the same line, equal in every column, stood in the day's files before",
+}
+"""Every rule with its reason. A line is refused for all that apply; the last two look at sound lines."""
+
+BULK_DEVIATIONS = 4.0
+"""A line is bulk if ln(quantity) is above the day's median by more than this many robust deviations."""
+
+BULK_FLOOR = 1.0
+"""Least robust deviation (1.4826 · MAD of ln(quantity)): where all buy one piece, 54 (e^4) still pass."""
+
+BULK_FEW = 5
+"""On a day of so few purchase lines twice as many deviations pass: few lines tell little of what is usual."""
+
+BULK_CEILING = 1e6
+"""Quantity beyond which a line is bulk on any day."""
+
+CLEANED_SCHEMA = pa.schema(
+    [
+        ("line_id", pa.string()),
+        ("order_id", pa.string()),
+        ("customer_id", pa.string()),
+        ("product_id", pa.string()),
+        ("event", pa.string()),
+        ("event_time", pa.timestamp("us", tz="UTC")),
+        ("quantity", pa.float64()),
+        ("net_quantity", pa.float64()),
+        ("unit_price", pa.float64()),
+        ("rating", pa.float64()),
+        ("title", pa.string()),
+        ("category", pa.string()),
+        ("brand", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+"""`cleaned_interactions`: one row an order line. Quantities are positive; `event` tells returns."""
+
+
+@dataclass(frozen=True)
+class CleaningRules:
+    """What a source says that cleaning must know.
+
+    Attributes:
+        time_zone: IANA name; decides the day.
+        has_price: Whether the source gives prices, so that a line must have one.
+        excluded_products: Ids the catalogue excludes.
+    """
+
+    time_zone: str
+    has_price: bool
+    excluded_products: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class CleanedDay:
+    """Result for one day: every raw line is in exactly one of the two.
+
+    Attributes:
+        cleaned: CLEANED_SCHEMA.
+        rejected: The raw line, whole, with `reasons`: names of RULES, joined by ",".
+    """
+
+    cleaned: pd.DataFrame
+    rejected: pd.DataFrame
+
+    def refused_by_rule(self) -> dict[str, int]:
+        """Refused lines by rule; a line counts under each of its reasons."""
+        counts = self.rejected["reasons"].str.split(",").explode().value_counts()
+        return {rule: int(counts[rule]) for rule in RULES if rule in counts}
+
+
+def clean_day(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> CleanedDay:
+    """Apply every rule to the raw lines of one day.
+
+    Args:
+        raw: `raw_purchase_logs` of the day (see `sources.reader.RAW_SCHEMA`).
+        day: The day, by the shop's clock.
+        rules: What the source says.
+    """
+    raw = raw.reset_index(drop=True)
+    broken = _broken_rules(raw, day, rules)
+    refused = broken.any(axis=1)
+    names = np.array(broken.columns)
+    reasons = [",".join(names[row]) for row in broken[refused].to_numpy(bool)]
+    rejected = raw[refused].reset_index(drop=True)
+    rejected["reasons"] = pd.Series(reasons, dtype=object)
+    return CleanedDay(_as_interactions(raw[~refused].reset_index(drop=True), day), rejected)
+
+
+def _broken_rules(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> pd.DataFrame:
+    """(lines, RULES) whether a line breaks a rule."""
+    returned = raw["is_return"].astype(bool)
+    # The sign of a return says "back", not a negative amount of goods or money.
+    quantity = raw["quantity"].where(~returned, raw["quantity"].abs())
+    price = raw["unit_price"].where(~returned, raw["unit_price"].abs())
+    time = raw["event_time"]
+    # By the clock on the wall: in some zones clocks change at midnight, and the day has no or two beginnings.
+    local_day = time.dt.tz_convert(rules.time_zone).dt.tz_localize(None).dt.floor("D")
+    excluded = _filled(raw["excluded_by"]) | raw["product_id"].isin(rules.excluded_products)
+    broken = pd.DataFrame(
+        {
+            "no_customer": ~_filled(raw["customer_id"]),
+            "no_product": ~_filled(raw["product_id"]),
+            "unparseable_time": time.isna(),
+            "outside_day": time.notna() & (local_day != pd.Timestamp(day)),
+            "quantity_impossible": ~((quantity > 0) & np.isfinite(quantity)),
+            "price_impossible": ~((price > 0) & np.isfinite(price)) & rules.has_price,
+            "excluded": excluded,
+        }
+    )
+    sound = ~broken.any(axis=1)
+    broken["bulk_order"] = sound & (quantity > _bulk_limit(quantity[sound & ~returned]))
+    broken["duplicate_line"] = sound & raw["line"][sound].duplicated().reindex(raw.index, fill_value=False)
+    return broken[list(RULES)]
+
+
+def _bulk_limit(quantity: pd.Series) -> float:
+    if quantity.empty:
+        return BULK_CEILING
+    logs = np.log(quantity)
+    spread = max(1.4826 * (logs - logs.median()).abs().median(), BULK_FLOOR)
+    deviations = BULK_DEVIATIONS * (1 + BULK_FEW / len(quantity))
+    return float(min(np.exp(logs.median() + deviations * spread), BULK_CEILING))
+
+
+def _filled(text: pd.Series) -> pd.Series:
+    return text.fillna("").astype(str).str.strip() != ""
+
+
+def _as_interactions(lines: pd.DataFrame, day: dt.date) -> pd.DataFrame:
+    quantity = lines["quantity"].abs()
+    out = pd.DataFrame(
+        {
+            "line_id": lines["source_file"] + "#" + lines["source_row"].astype(str),
+            # Without order ids, what a customer buys in a day is one order.
+            "order_id": lines["order_id"].where(_filled(lines["order_id"]), lines["customer_id"] + f"@{day}"),
+            "customer_id": lines["customer_id"],
+            "product_id": lines["product_id"],
+            "event": np.where(lines["is_return"].astype(bool), RETURN, PURCHASE),
+            "event_time": lines["event_time"],
+            "quantity": quantity,
+            "net_quantity": quantity,
+            "unit_price": lines["unit_price"].abs(),
+            **{name: lines[name] for name in ("rating", "title", "category", "brand", "text")},
+        }
+    )
+    return net_returns(out)

@@ -1,0 +1,195 @@
+"""The plots of an evaluation, as matplotlib figures and as SVG to stand inside a page.
+
+Figures are made with the object-oriented API only: pyplot keeps global state, and assets may run side by
+side. Where a plot stands, and what is written around it, is decided in `report`.
+"""
+
+import io
+import re
+from typing import Literal
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from rec_assets.recsys.evaluation.judge import ACTIVITY, ALL, NOVEL
+from rec_assets.recsys.evaluation.verdict import scores
+
+INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e3e8ee"
+ACCENT, PLAIN = "#0f766e", "#b4c0cc"
+
+# Inches. No wider than a phone's column, so that the page never shows text smaller than it is set here.
+_WIDTH = 3.7
+_SMALL, _NORMAL = 8.0, 9.0
+
+
+def headline_figure(evaluation: pd.DataFrame, reference: str = "hybrid") -> Figure:
+    """NDCG@10 of every model over all and over novel purchases, side by side, with 95 % intervals.
+
+    Args:
+        evaluation: `judge.Evaluation.metrics`.
+        reference: The model to bring out.
+    """
+    rows = max(len(scores(evaluation, name, "ndcg")) for name in (ALL, NOVEL))
+    figure = Figure(figsize=(9.5, 0.95 + 0.33 * rows), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), (ALL, NOVEL), strict=True):
+        _draw_models(axes, scores(evaluation, name, "ndcg"), reference)
+        axes.set_title(f"{name.capitalize()} purchases", loc="left", fontsize=11, color=INK)
+    return figure
+
+
+def accuracy_figure(evaluation: pd.DataFrame, slice_name: str, reference: str) -> Figure:
+    """NDCG@10 of every model on one slice, best first, with 95 % intervals."""
+    ranked = scores(evaluation, slice_name, "ndcg")
+    figure = Figure(figsize=(_WIDTH, 0.6 + 0.3 * len(ranked)), layout="constrained")
+    axes = figure.subplots()
+    _draw_models(axes, ranked, reference)
+    return figure
+
+
+def activity_figure(evaluation: pd.DataFrame, reference: str, baseline: str) -> Figure:
+    """NDCG@10 of the reference and of one baseline in each group of customers by activity."""
+    figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
+    axes = figure.subplots()
+    for model, offset, colour in ((reference, -0.17, ACCENT), (baseline, 0.17, PLAIN)):
+        by_group = {group: scores(evaluation, group, "ndcg").reindex([model]) for group in ACTIVITY}
+        rows = pd.concat(by_group)
+        _bars(axes, rows, np.arange(len(rows)) + offset, height=0.32, colours=[colour] * len(rows), label=model)
+    _name_rows(axes, list(ACTIVITY))
+    _plain_frame(axes)
+    legend = figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=_NORMAL)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _draw_models(axes: Axes, ranked: pd.DataFrame, reference: str) -> None:
+    """A bar per model from top to bottom, the reference brought out."""
+    colours = [ACCENT if model == reference else PLAIN for model in ranked.index]
+    _bars(axes, ranked, np.arange(len(ranked)), height=0.68, colours=colours)
+    _name_rows(axes, [str(model) for model in ranked.index])
+    for model, label in zip(ranked.index, axes.get_yticklabels(), strict=True):
+        label.set_fontweight("bold" if model == reference else "normal")
+    _plain_frame(axes)
+
+
+def _bars(
+    axes: Axes,
+    rows: pd.DataFrame,
+    positions: np.ndarray,
+    *,
+    height: float,
+    colours: list[str],
+    label: str | None = None,
+) -> None:
+    """Horizontal bars with intervals, and the value after each; rows without a value stay empty."""
+    value, low, high = (rows[name].to_numpy() for name in ("value", "ci_low", "ci_high"))
+    axes.barh(positions, value, height=height, color=colours, label=label)
+    axes.errorbar(value, positions, xerr=[value - low, high - value], fmt="none", ecolor=INK, elinewidth=1)
+    for position, number, end in zip(positions, value, high, strict=True):
+        if np.isfinite(number):
+            axes.annotate(
+                f"{number:.4f}",
+                (end, position),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=_SMALL,
+                color=INK,
+            )
+    axes.set_xmargin(0.2)  # room for the numbers
+    axes.set_xlabel("NDCG@10, 95% interval", fontsize=_SMALL, color=MUTED)
+
+
+def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
+    """NDCG@10 against catalogue coverage@10 over all purchases: the best place is the upper right."""
+    accuracy = scores(evaluation, ALL, "ndcg")["value"].sort_values(kind="stable")
+    coverage = scores(evaluation, ALL, "catalogue_coverage")["value"].reindex(accuracy.index)
+    figure = Figure(figsize=(_WIDTH, 3.3), layout="constrained")
+    axes = figure.subplots()
+    colours = [ACCENT if model == reference else MUTED for model in accuracy.index]
+    axes.scatter(coverage, accuracy, c=colours, s=34, zorder=3)
+
+    top = float(np.nanmax(accuracy.to_numpy(), initial=1e-9)) * 1.12
+    right = float(np.nanmax(coverage.to_numpy(), initial=1e-9)) * 1.08
+    axes.set_xlim(-0.03 * right, right)
+    axes.set_ylim(0, top)
+    # Names stand in a column beside the plot, spread so that none covers another, each tied to its point by a
+    # line.
+    for model, height in zip(accuracy.index, _spread(accuracy.to_numpy(), 0.075 * top, top), strict=True):
+        axes.annotate(
+            str(model),
+            (coverage[model], accuracy[model]),
+            xytext=(1.04, height / top),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=_NORMAL,
+            color=ACCENT if model == reference else INK,
+            fontweight="bold" if model == reference else "normal",
+            parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": PLAIN, "linewidth": 0.7, "shrinkA": 2, "shrinkB": 4},
+        )
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.set_xlabel("share of the catalogue shown to anyone", fontsize=_SMALL, color=MUTED)
+    axes.set_ylabel("NDCG@10", fontsize=_SMALL, color=MUTED)
+    _plain_frame(axes, grid="both")
+    return figure
+
+
+def _spread(heights: np.ndarray, gap: float, top: float) -> np.ndarray:
+    """Ascending heights moved apart until they are at least `gap` from each other, and none above `top`."""
+    moved = heights.astype(np.float64)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    moved[-1:] = np.minimum(moved[-1:], top)
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = min(moved[i], moved[i + 1] - gap)
+    return moved
+
+
+def _name_rows(axes: Axes, names: list[str]) -> None:
+    # A "$" in a model's name is no formula.
+    axes.set_yticks(np.arange(len(names)), labels=names, parse_math=False)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=_NORMAL, labelcolor=INK)
+
+
+def _plain_frame(axes: Axes, grid: Literal["x", "both"] = "x") -> None:
+    axes.spines[:].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.tick_params(axis=grid, labelsize=_SMALL, labelcolor=MUTED)
+    axes.tick_params(axis="both", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def to_svg(figure: Figure, alt: str) -> Markup:
+    """The figure as an `<svg>` element of an HTML page.
+
+    Text stays text, in the page's own typeface. The same figure gives the same bytes.
+
+    Args:
+        figure: Drawn with this module's functions.
+        alt: What the plot shows, in words, for those who cannot see it. No two plots of a page may share it.
+    """
+    buffer = io.StringIO()
+    # Ids come from a hash of their content and this salt: equal figures get equal ids, figures of one page
+    # distinct ones.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    # HTML knows its namespaces, and wants neither a document type nor metadata (nor the addresses in them)
+    # halfway down.
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    # matplotlib numbers its groups (axes_1, text_2) in each figure anew; nothing refers to them.
+    svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box, "matplotlib writes a viewBox"
+    root = f'<svg role="img" aria-label="{escape(alt)}" {box[0]}>'
+    return Markup(root + svg[svg.index(">") + 1 :])

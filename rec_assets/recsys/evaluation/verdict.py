@@ -1,0 +1,72 @@
+"""What an evaluation says: picking scores out of its tidy frames, and the verdict on the reference model.
+
+The report, its plots, the terminal and the gate all read a `judge.Evaluation` through these functions, so
+that none of them can come to a different conclusion.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from rec_assets.recsys.evaluation.judge import HEADLINE_K, HEADLINE_METRIC
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The reference model against the best baseline of one slice, in NDCG@10 on the same customers."""
+
+    slice_name: str
+    model: str
+    value: float
+    baseline: str
+    baseline_value: float
+    difference: float
+    ci_low: float
+    ci_high: float
+
+    @property
+    def outcome(self) -> Literal["ahead", "level", "behind"]:
+        """Level as long as the 95 % interval of the difference holds 0."""
+        if self.ci_low > 0:
+            return "ahead"
+        if self.ci_high < 0:
+            return "behind"
+        return "level"
+
+
+def scores(metrics: pd.DataFrame, slice_name: str, metric: str, k: int = HEADLINE_K) -> pd.DataFrame:
+    """One metric of one slice: `value`, `ci_low`, `ci_high`, `customers` by `model`, highest value first."""
+    chosen = (metrics["slice"] == slice_name) & (metrics["metric"] == metric) & (metrics["k"] == k)
+    columns = ["value", "ci_low", "ci_high", "customers"]
+    return metrics[chosen].set_index("model")[columns].sort_values("value", ascending=False, kind="stable")
+
+
+def verdict(metrics: pd.DataFrame, differences: pd.DataFrame, slice_name: str) -> Verdict | None:
+    """Does the reference model beat the best baseline of this slice?
+
+    Args:
+        metrics: `judge.Evaluation.metrics`.
+        differences: `judge.Evaluation.differences`.
+        slice_name: For example `judge.ALL`.
+
+    Returns:
+        None when the slice has no customers, or the reference nothing to be compared with.
+    """
+    compared = differences[(differences["slice"] == slice_name) & (differences["customers"] > 0)]
+    if compared.empty:
+        return None
+    values = scores(metrics, slice_name, HEADLINE_METRIC)["value"]
+    baselines = compared.set_index("baseline")
+    best = str(values.loc[baselines.index].idxmax())
+    model = str(baselines.loc[best, "model"])
+    return Verdict(
+        slice_name=slice_name,
+        model=model,
+        value=float(values[model]),
+        baseline=best,
+        baseline_value=float(values[best]),
+        difference=float(baselines["value"][best]),
+        ci_low=float(baselines["ci_low"][best]),
+        ci_high=float(baselines["ci_high"][best]),
+    )

@@ -1,0 +1,114 @@
+"""Customers' purchase histories as arrays: what, how often, how long ago. Input of every candidate source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+
+from rec_assets.recsys.product_state import ProductState
+
+HISTORY_COLUMNS = ("customer_id", "product_id", "order_id", "age_days", "rating")
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Histories of n customers: one entry per (customer, product) pair, N pairs, sorted by customer, product.
+
+    Attributes:
+        customer_ids: (n,) sorted.
+        customer, product: (N,) positions of the pair's customer and product.
+        line_pair, line_age: (L,) every order line: its pair, its age in days.
+        orders: (N,) order lines of the pair.
+        days: (N,) distinct days on which the customer bought the product.
+        last_age, first_age: (N,) days since the newest and oldest purchase.
+        rating: (N,) mean rating, NaN where the source has none.
+        customer_orders, customer_days, customer_last_age, customer_first_age: (n,) of all their purchases.
+    """
+
+    customer_ids: npt.NDArray[np.object_]
+    customer: npt.NDArray[np.int64]
+    product: npt.NDArray[np.int64]
+    line_pair: npt.NDArray[np.int64]
+    line_age: npt.NDArray[np.float32]
+    orders: npt.NDArray[np.float32]
+    days: npt.NDArray[np.float32]
+    last_age: npt.NDArray[np.float32]
+    first_age: npt.NDArray[np.float32]
+    rating: npt.NDArray[np.float32]
+    customer_orders: npt.NDArray[np.float32]
+    customer_days: npt.NDArray[np.float32]
+    customer_last_age: npt.NDArray[np.float32]
+    customer_first_age: npt.NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(customers, pairs)."""
+        return len(self.customer_ids), len(self.product)
+
+    def decayed(self, half_life_days: float) -> npt.NDArray[np.float32]:
+        """(N,) orders of each pair, each counting 0.5 ** (age / half-life)."""
+        weight = np.exp2(-self.line_age / np.float32(half_life_days))
+        return np.bincount(self.line_pair, weights=weight, minlength=len(self.product)).astype(np.float32)
+
+    def matrix(self, values: npt.NDArray[np.float32], products: int) -> sp.csr_matrix:
+        """(n, products) sparse matrix holding one value per pair."""
+        return sp.csr_matrix((values, (self.customer, self.product)), shape=(len(self.customer_ids), products))
+
+
+def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
+    """Aggregate order lines into histories.
+
+    Args:
+        lines: customer_id, product_id, order_id, age_days (≥ 0), rating; net purchases up to the as-of day.
+        state: Gives the products' positions. Lines of products it doesn't know are left out.
+    """
+    product = state.positions(lines["product_id"])
+    known = product >= 0
+    lines, product = lines[known], product[known]
+    customer_ids, customer = np.unique(lines["customer_id"].to_numpy(str), return_inverse=True)
+    age = lines["age_days"].to_numpy(np.float32)
+    pair_key = customer.astype(np.int64) * len(state) + product
+    # One order of lines, whatever order they came in: sums of floats then always agree.
+    order = np.lexsort((lines["order_id"].to_numpy(str), age, pair_key))
+    lines, customer, age, pair_key = lines.iloc[order], customer[order], age[order], pair_key[order]
+    pairs, line_pair = np.unique(pair_key, return_inverse=True)
+    count = len(pairs)
+    pair_days = np.unique(line_pair.astype(np.int64) * 100_000 + age.astype(np.int64)) // 100_000
+    customer_days = np.unique(customer.astype(np.int64) * 100_000 + age.astype(np.int64)) // 100_000
+    orders = pd.DataFrame({"customer": customer, "order": lines["order_id"].to_numpy()}).drop_duplicates()["customer"]
+    rating = lines["rating"].to_numpy(np.float32)
+    rated = ~np.isnan(rating)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_rating = np.bincount(line_pair[rated], rating[rated], count) / np.bincount(
+            line_pair[rated], minlength=count
+        )
+    n = len(customer_ids)
+    return Histories(
+        customer_ids=customer_ids.astype(object),
+        customer=pairs // max(len(state), 1),
+        product=pairs % max(len(state), 1),
+        line_pair=line_pair,
+        line_age=age,
+        orders=np.bincount(line_pair, minlength=count).astype(np.float32),
+        days=np.bincount(pair_days, minlength=count).astype(np.float32),
+        last_age=_extreme(np.minimum, line_pair, age, count),
+        first_age=_extreme(np.maximum, line_pair, age, count),
+        rating=mean_rating.astype(np.float32),
+        customer_orders=np.bincount(orders, minlength=n).astype(np.float32),
+        customer_days=np.bincount(customer_days, minlength=n).astype(np.float32),
+        customer_last_age=_extreme(np.minimum, customer, age, n),
+        customer_first_age=_extreme(np.maximum, customer, age, n),
+    )
+
+
+def _extreme(
+    ufunc: np.ufunc, group: npt.NDArray[np.int64], values: npt.NDArray[np.float32], groups: int
+) -> npt.NDArray[np.float32]:
+    """(groups,) minimum or maximum of the values of each group; every group has at least one value."""
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(groups))
+    return ufunc.reduceat(values[order], starts) if groups else np.zeros(0, np.float32)

@@ -1,0 +1,101 @@
+"""The ranker: boosted trees that learn, from past candidates and what was bought next, how to blend the sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xgboost as xgb
+
+from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES
+from rec_assets.recsys.recipe import RankerRecipe
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A trained blend.
+
+    Attributes:
+        booster: XGBoost model over FEATURES.
+        features: Names of the features it was trained on, in order.
+    """
+
+    booster: xgb.Booster
+    features: tuple[str, ...]
+
+    def score(self, candidates: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """(rows,) estimated probability that the customer buys the product within the horizon."""
+        return self.booster.inplace_predict(self._matrix(candidates))
+
+    def contributions(self, candidates: pd.DataFrame) -> pd.DataFrame:
+        """(rows, groups) what each feature group added to the log-odds; columns are the keys of FEATURE_GROUPS.
+
+        Contributions along the decision paths (Saabas 2014), which XGBoost computes a hundred times faster than
+        exact SHAP values; lists of all customers need them every day.
+        """
+        matrix = xgb.DMatrix(self._matrix(candidates))
+        shap = pd.DataFrame(
+            self.booster.predict(matrix, pred_contribs=True, approx_contribs=True)[:, :-1],
+            columns=list(self.features),
+        )
+        return pd.DataFrame({group: shap[list(names)].sum(axis=1) for group, names in FEATURE_GROUPS.items()})
+
+    def importance(self) -> pd.Series:
+        """Total gain by feature, falling."""
+        gain = self.booster.get_score(importance_type="total_gain")
+        named = {name: gain.get(f"f{i}", 0.0) for i, name in enumerate(self.features)}
+        return pd.Series(named, name="total_gain").sort_values(ascending=False)
+
+    def dump(self) -> bytes:
+        """The booster as bytes of UBJSON; `load` takes them."""
+        return bytes(self.booster.save_raw("ubj"))
+
+    @classmethod
+    def load(cls, model: bytes, features: tuple[str, ...] = FEATURES) -> Ranker:
+        """Read what `dump` wrote.
+
+        Raises:
+            ValueError: the model was trained on other features than this code computes.
+        """
+        if tuple(features) != FEATURES:
+            raise ValueError("the ranker was trained on other features than this version computes: train it again")
+        booster = xgb.Booster()
+        booster.load_model(bytearray(model))
+        return cls(booster, tuple(features))
+
+    def _matrix(self, candidates: pd.DataFrame) -> npt.NDArray[np.float32]:
+        return candidates[list(self.features)].to_numpy(np.float32)
+
+
+def fit_ranker(sample: pd.DataFrame, recipe: RankerRecipe, *, seed: int) -> Ranker:
+    """Train on candidates as they looked on a day, labelled with what was bought afterwards.
+
+    Args:
+        sample: FEATURES and `bought`, as `training.training_sample` gives them.
+        recipe: Of the trees.
+        seed: Of their random choices.
+
+    Raises:
+        ValueError: nothing was bought, or everything: there is nothing to tell apart.
+    """
+    labels = sample["bought"].to_numpy(np.float32)
+    if len(labels) == 0 or labels.min() == labels.max():
+        raise ValueError(
+            f"the ranker needs candidates both bought and not bought; it got {int(labels.sum())} bought of "
+            f"{len(labels)}: is the horizon empty?"
+        )
+    data = xgb.DMatrix(sample[list(FEATURES)].to_numpy(np.float32), label=labels)
+    parameters = {
+        "objective": "binary:logistic",
+        "tree_method": "hist",
+        "eta": recipe.learning_rate,
+        "max_depth": recipe.max_depth,
+        "min_child_weight": recipe.min_child_weight,
+        "subsample": recipe.subsample,
+        "colsample_bytree": recipe.column_sample,
+        "lambda": recipe.l2,
+        "seed": seed,
+    }
+    return Ranker(xgb.train(parameters, data, num_boost_round=recipe.rounds), FEATURES)

@@ -1,0 +1,82 @@
+"""The recipe: every hyper-parameter of the science, with its meaning. No paths, no infrastructure."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AlsRecipe(BaseModel):
+    """Alternating least squares on time-decayed purchases (Hu, Koren, Volinsky 2008)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rank: int = Field(48, ge=1, description="Length of a factor vector.")
+    iterations: int = Field(6, ge=1, description="Alternations; each solves all products, then all customers.")
+    regularization: float = Field(0.02, gt=0, description="λ, scaled by the number of entries as Spark does.")
+    alpha: float = Field(4.0, gt=0, description="Confidence gained per decayed order: c = 1 + α·r.")
+    half_life_days: float = Field(120.0, gt=0, description="Age at which an order counts half.")
+    min_buyers: int = Field(5, ge=1, description="Products with fewer buyers get no factors (too little to learn).")
+
+
+class CoPurchaseRecipe(BaseModel):
+    """Product-to-product weights from shared baskets and consecutive shopping days."""
+
+    model_config = ConfigDict(frozen=True)
+
+    half_life_days: float = Field(180.0, gt=0, description="Age at which a basket counts half.")
+    neighbours: int = Field(60, ge=1, description="Strongest neighbours kept per product and kind.")
+    min_support: int = Field(3, ge=1, description="Pairs seen in fewer baskets than this are noise.")
+    max_basket: int = Field(100, ge=2, description="Products of a basket beyond this many are not paired.")
+    popularity_damping: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Exponent on the neighbour's popularity: 0 favours best sellers, 1 rare ones.",
+    )
+
+
+class CandidateRecipe(BaseModel):
+    """How many products each source proposes per customer, on top of all that the customer bought before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    als: int = Field(120, ge=1)
+    co_purchase: int = Field(120, ge=1)
+    content: int = Field(50, ge=1)
+    popular: int = Field(120, ge=1, description="Recent best sellers; also what fills a list no other source can.")
+    category_popular: int = Field(60, ge=1)
+    new: int = Field(20, ge=0, description="Products first seen in the last `new_days`, by text similarity.")
+    new_days: int = Field(28, ge=1)
+    recent_days: int = Field(14, ge=1, description="What counts as recent for recent popularity.")
+    history_half_life_days: float = Field(60.0, gt=0, description="Decay of the history that seeks neighbours.")
+    history_products: int = Field(150, ge=1, description="Strongest products of a history that seek neighbours.")
+
+
+class RankerRecipe(BaseModel):
+    """Gradient-boosted trees over the candidates' features (XGBoost, Chen & Guestrin 2016)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rounds: int = Field(300, ge=1)
+    learning_rate: float = Field(0.06, gt=0)
+    max_depth: int = Field(6, ge=1)
+    min_child_weight: float = Field(20.0, ge=0)
+    subsample: float = Field(0.8, gt=0, le=1)
+    column_sample: float = Field(0.6, gt=0, le=1)
+    l2: float = Field(5.0, ge=0)
+    negatives: float = Field(0.3, gt=0, le=1, description="Share of the candidates not bought that training sees.")
+    customers: int = Field(20_000, ge=1, description="Customers that training sees at most, a fixed sample.")
+
+
+class Recipe(BaseModel):
+    """Everything that decides what the models learn. Logged with every MLflow run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    als: AlsRecipe = AlsRecipe()
+    co_purchase: CoPurchaseRecipe = CoPurchaseRecipe()
+    candidates: CandidateRecipe = CandidateRecipe()
+    ranker: RankerRecipe = RankerRecipe()
+    list_size: int = Field(100, ge=1, description="Length of each customer's lists.")
+    neighbours: int = Field(20, ge=1, description="Substitutes and complements listed per product.")
+    seed: int = Field(7, description="Seeds everything random.")

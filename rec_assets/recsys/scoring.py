@@ -1,0 +1,72 @@
+"""Candidates and lists for all customers: the block functions of `candidates` and `hybrid`, spread over Spark tasks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rec_assets.recsys.candidates import BLOCK, CANDIDATE_COLUMNS, find_candidates
+from rec_assets.recsys.hybrid import make_lists
+from rec_assets.recsys.product_state import ProductState
+from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+CUSTOMERS_PER_TASK = 4 * BLOCK
+_KEYS = ("customer_id", "product_id", "together_with", "similar_to")
+
+
+def candidates_in_spark(
+    purchases: DataFrame, state: ProductState, recipe: Recipe, versions: Mapping[str, dt.date]
+) -> DataFrame:
+    """`find_candidates` for every customer in `purchases`.
+
+    Args:
+        purchases: Net purchases of the lookback (`interactions.net_purchases`).
+        state: What is known of the products that day; sent to every task.
+        recipe: How many candidates, which decay.
+        versions: Columns that say which models were used, added to each row.
+    """
+    from pyspark.sql import functions as F
+
+    def block(lines: pd.DataFrame) -> pd.DataFrame:
+        return find_candidates(lines, state, recipe)
+
+    types = ", ".join(f"{name} {'string' if name in _KEYS else 'float'}" for name in CANDIDATE_COLUMNS)
+    lines = purchases.select("customer_id", "product_id", "order_id", "age_days", "rating")
+    found = lines.groupBy(task_of(purchases).alias("task")).applyInPandas(block, schema=types)
+    return found.select("*", *(F.lit(day).alias(name) for name, day in versions.items()))
+
+
+def lists_in_spark(candidates: DataFrame, ranker: Ranker, products: pd.DataFrame, size: int) -> DataFrame:
+    """`make_lists` for every customer in `candidates`.
+
+    Args:
+        candidates: As `candidates_in_spark` gives them.
+        ranker: The blend; sent to every task.
+        products: product_id, title, category, for the reasons.
+        size: Length of a list.
+    """
+    model, features = ranker.dump(), ranker.features
+    titles = dict(zip(products["product_id"], products["title"].fillna(""), strict=True))
+    categories = dict(zip(products["product_id"], products["category"].fillna(""), strict=True))
+
+    def block(rows: pd.DataFrame) -> pd.DataFrame:
+        return make_lists(rows, Ranker.load(model, features), titles, categories, size)
+
+    types = ("customer_id string, list string, rank int, product_id string, score float, source string, "
+             "reason string")  # fmt: skip
+    return candidates.groupBy(task_of(candidates).alias("task")).applyInPandas(block, schema=types)
+
+
+def task_of(frame: DataFrame) -> Column:
+    """Which task a customer belongs to: by hash, so that it stays the same whoever else is there."""
+    from pyspark.sql import functions as F
+
+    customers = frame.select("customer_id").distinct().count()
+    return F.pmod(F.xxhash64("customer_id"), F.lit(customers // CUSTOMERS_PER_TASK + 1))

@@ -1,0 +1,111 @@
+"""Similar products: substitutes (same need, alike in text and buyers) and complements (bought along)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from rec_assets.recsys.product_state import Floats, ProductState
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+SUBSTITUTE, COMPLEMENT = "substitute", "complement"
+SIMILAR_COLUMNS = ("product_id", "kind", "rank", "similar_product_id", "score", "reason")
+
+_BLOCK = 512
+
+
+def substitutes(state: ProductState, category: int, size: int) -> pd.DataFrame:
+    """The products of one category that could stand in for one another.
+
+    The score is the mean of the cosines of texts and of ALS factors, over those of the two that both products have.
+
+    Returns:
+        SIMILAR_COLUMNS for the products of the category, those without text and factors left out.
+    """
+    members = np.flatnonzero(state.category == category)
+    text = _text_vectors(state, members)
+    taste = _unit(state.factors[members])
+    has_text, has_taste = (np.asarray(vectors.any(axis=1), np.float32) for vectors in (text, taste))
+    frames = []
+    for first in range(0, len(members), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        voices = has_text[rows, None] * has_text[None] + has_taste[rows, None] * has_taste[None]
+        score = (text[rows] @ text.T + taste[rows] @ taste.T) / np.maximum(voices, 1)
+        score[np.arange(score.shape[0]), np.arange(first, first + score.shape[0])] = -np.inf
+        # Equal scores (the same text) go to the better seller.
+        order = np.lexsort((np.broadcast_to(-state.orders[members], score.shape), -score), axis=1)[:, :size]
+        row, rank = np.nonzero(np.take_along_axis(score, order, axis=1) > 0)
+        column = order[row, rank]
+        frames.append(
+            pd.DataFrame(
+                {
+                    "product_id": state.product_ids[members[row + first]],
+                    "kind": SUBSTITUTE,
+                    "rank": rank.astype(np.int32) + 1,
+                    "similar_product_id": state.product_ids[members[column]],
+                    "score": score[row, column].astype(np.float64),
+                    "reason": f"also {state.categories[category]}" if state.categories[category] else "alike",
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) -> DataFrame:
+    """`substitutes` of every category, one category a task."""
+    categories = session.createDataFrame(pd.DataFrame({"category": np.arange(len(state.categories))}))
+
+    def block(rows: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([substitutes(state, int(category), size) for category in rows["category"]])
+
+    types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
+    return categories.groupBy("category").applyInPandas(block, schema=types)
+
+
+def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.DataFrame:
+    """What goes with a product: its strongest neighbours in shared baskets that serve another need (category).
+
+    Args:
+        graph: As `co_purchase_graph` gives it.
+        categories: product_id → category.
+        size: Neighbours per product.
+
+    Returns:
+        SIMILAR_COLUMNS.
+    """
+    edges = graph[graph["kind"] == "same_basket"]
+    ours, theirs = (
+        edges["product_id"].map(categories).fillna(""),
+        edges["neighbour_id"].map(categories).fillna(""),
+    )
+    edges = edges[(ours != theirs) | (ours == "")]
+    edges = edges.sort_values(["product_id", "weight", "neighbour_id"], ascending=[True, False, True])
+    rank = edges.groupby("product_id", sort=False).cumcount() + 1
+    edges, rank = edges[rank <= size], rank[rank <= size]
+    return pd.DataFrame(
+        {
+            "product_id": edges["product_id"].to_numpy(),
+            "kind": COMPLEMENT,
+            "rank": rank.to_numpy(np.int32),
+            "similar_product_id": edges["neighbour_id"].to_numpy(),
+            "score": edges["weight"].to_numpy(np.float64),
+            "reason": [f"bought together in {count} baskets" for count in edges["support"]],
+        }
+    )
+
+
+def _text_vectors(state: ProductState, members: npt.NDArray[np.int64]) -> Floats:
+    """(members, d) text vectors, zero rows where a product has none."""
+    out = np.zeros((len(members), state.embeddings.shape[1]), np.float32)
+    has_text = state.text[members] >= 0
+    out[has_text] = state.embeddings[state.text[members[has_text]]]
+    return out
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,49 @@
+"""Product statistics over a window: how much, by how many, how often again, at what price."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
+    """One row per product bought in the window.
+
+    Args:
+        purchases: Net purchases (`interactions.net_purchases`).
+        recent_days: What counts as recent: ages 0 … recent_days - 1.
+
+    Returns:
+        product_id, orders (lines), recent_orders, buyers (distinct customers), repeat_share (share of buyers who
+        bought on more than one day), interval_days (their mean gap between purchase days, null where nobody
+        bought twice), price (mean unit price, null where unknown), revenue, last_age; sorted by product_id.
+    """
+    from pyspark.sql import functions as F
+
+    per_pair = purchases.groupBy("product_id", "customer_id").agg(
+        F.count("*").alias("orders"),
+        F.sum((F.col("age_days") < recent_days).cast("long")).alias("recent_orders"),
+        F.countDistinct("age_days").alias("days"),
+        (F.max("age_days") - F.min("age_days")).alias("span"),
+        F.min("age_days").alias("last_age"),
+        F.sum("quantity").alias("quantity"),
+        F.sum(F.col("quantity") * F.col("unit_price")).alias("revenue"),
+        F.sum(F.when(F.col("unit_price").isNotNull(), F.col("quantity"))).alias("priced"),
+    )
+    again = F.col("days") > 1
+    return (
+        per_pair.groupBy("product_id")
+        .agg(
+            F.sum("orders").alias("orders"),
+            F.sum("recent_orders").alias("recent_orders"),
+            F.count("*").alias("buyers"),
+            F.avg(again.cast("double")).alias("repeat_share"),
+            (F.sum(F.when(again, F.col("span"))) / F.sum(F.when(again, F.col("days") - 1))).alias("interval_days"),
+            (F.sum("revenue") / F.sum("priced")).alias("price"),
+            F.sum("revenue").alias("revenue"),
+            F.min("last_age").alias("last_age"),
+        )
+        .orderBy("product_id")
+    )

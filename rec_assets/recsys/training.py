@@ -1,0 +1,43 @@
+"""What the ranker learns from: past candidates with what became of them, sampled in Spark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rec_assets.recsys.features import FEATURES
+from rec_assets.recsys.recipe import RankerRecipe
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+
+def training_sample(candidates: DataFrame, outcome: DataFrame, recipe: RankerRecipe) -> DataFrame:
+    """The candidates to learn from, in Spark: every one that was bought and a fixed share of the others.
+
+    Args:
+        candidates: As they looked on the as-of day.
+        outcome: customer_id, product_id; distinct pairs bought in the horizon after it.
+        recipe: Shares; which rows and customers are taken is decided by hashes of their ids.
+
+    Returns:
+        FEATURES and `bought` (boolean), sorted by customer and product.
+    """
+    from pyspark.sql import functions as F
+
+    customers = candidates.select("customer_id").distinct().count()
+    share = min(1.0, recipe.customers / max(customers, 1))
+    chosen = _hash_below(share, "customer_id")
+    labelled = candidates.where(chosen).join(
+        outcome.withColumn("bought", F.lit(True)), ["customer_id", "product_id"], "left"
+    )
+    kept = labelled.where(F.col("bought") | _hash_below(recipe.negatives, "product_id", "customer_id"))
+    return kept.orderBy("customer_id", "product_id").select(
+        *FEATURES, F.coalesce("bought", F.lit(False)).alias("bought")
+    )
+
+
+def _hash_below(share: float, *columns: str) -> Column:
+    """True for a fixed share of the values."""
+    from pyspark.sql import functions as F
+
+    return F.pmod(F.xxhash64(*columns), F.lit(1_000_000)) < int(share * 1_000_000)

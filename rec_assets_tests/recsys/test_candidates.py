@@ -1,0 +1,240 @@
+"""Candidates, features and lists, on shops small enough to know the right answer by eye."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rec_assets.recsys.baselines import baseline_lists
+from rec_assets.recsys.candidates import CANDIDATE_COLUMNS, find_candidates
+from rec_assets.recsys.features import FEATURES
+from rec_assets.recsys.fold_in import fold_in
+from rec_assets.recsys.histories import build_histories
+from rec_assets.recsys.hybrid import make_lists, popular_lists, rhythm
+from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.recipe import AlsRecipe, Recipe
+
+AS_OF = dt.date(2024, 6, 30)
+TEA, MUG, POT, SOAP, NEW_TEA = "001", "002", "003", "004", "005"
+
+
+def a_state(**changes: pd.DataFrame) -> ProductState:
+    """Five products: tea, mug and pot are bought together, soap is popular, a new tea was never bought."""
+    tables = {
+        "products": pd.DataFrame(
+            {
+                "product_id": [TEA, MUG, POT, SOAP, NEW_TEA],
+                "title": ["Tea", "Mug", "Pot", "Soap", "New tea"],
+                "category": ["tea", "china", "china", "bath", "tea"],
+                "price": [3.0, 5.0, 9.0, 2.0, 4.0],
+                "content_hash": ["tea", "mug", "pot", "soap", "tea"],
+                "first_seen": [dt.date(2024, 1, 1)] * 4 + [dt.date(2024, 6, 29)],
+                "excluded": [False] * 5,
+            }
+        ),
+        "statistics": pd.DataFrame(
+            {
+                "product_id": [TEA, MUG, POT, SOAP],
+                "orders": [10, 6, 4, 30],
+                "recent_orders": [2, 1, 1, 9],
+                "buyers": [5, 4, 4, 20],
+                "repeat_share": [0.5, 0, 0, 0.1],
+                "interval_days": [14.0, np.nan, np.nan, 30.0],
+                "price": [3.0, 5.0, 9.0, 2.0],
+            }
+        ),
+        "factors": pd.DataFrame(
+            {"product_id": [TEA, MUG, POT, SOAP], "factors": [[1.0, 0], [0.9, 0.1], [0.8, 0.2], [0, 1.0]]}
+        ),
+        "graph": pd.DataFrame(
+            {
+                "kind": ["same_basket", "same_basket", "next_basket"],
+                "product_id": [TEA, MUG, TEA],
+                "neighbour_id": [MUG, POT, POT],
+                "weight": [0.5, 0.4, 0.3],
+            }
+        ),
+        "embeddings": pd.DataFrame(
+            {
+                "content_hash": ["mug", "pot", "soap", "tea"],
+                "vector": [[0.6, 0.8, 0], [0.8, 0.6, 0], [0, 0, 1.0], [1.0, 0, 0]],
+            }
+        ),
+    }
+    return build_product_state(AS_OF, **{**tables, **changes})
+
+
+def lines(*rows: tuple[str, str, int]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["customer_id", "product_id", "age_days"])
+    return frame.assign(order_id=frame["customer_id"] + "@" + frame["age_days"].astype(str), rating=np.nan)
+
+
+def pair(candidates: pd.DataFrame, customer: str, product: str) -> pd.Series:
+    found = candidates[(candidates["customer_id"] == customer) & (candidates["product_id"] == product)]
+    assert len(found) == 1, f"{customer} × {product}: {len(found)} rows"
+    return found.iloc[0]
+
+
+def test_everything_bought_and_every_source_proposes() -> None:
+    found = find_candidates(lines(("ann", TEA, 5)), a_state(), Recipe())
+    assert found["product_id"].tolist() == [TEA, MUG, POT, SOAP, NEW_TEA]
+    assert tuple(found.columns) == CANDIDATE_COLUMNS
+    assert pair(found, "ann", MUG)["together_with"] == TEA
+    assert pair(found, "ann", MUG)["same_basket"] == pytest.approx(0.5)
+    assert pair(found, "ann", POT)["next_basket"] == pytest.approx(0.3)
+    assert pair(found, "ann", NEW_TEA)["similar_to"] == TEA
+    assert pair(found, "ann", NEW_TEA)["content"] == pytest.approx(1.0)
+
+
+def test_the_own_history_is_counted_decayed_and_timed() -> None:
+    found = find_candidates(lines(("ann", TEA, 0), ("ann", TEA, 14), ("ann", TEA, 28)), a_state(), Recipe())
+    tea, half_life = pair(found, "ann", TEA), Recipe().als.half_life_days
+    assert (tea["own_orders"], tea["own_days"], tea["own_interval"], tea["own_last_age"]) == (3, 3, 14, 0)
+    assert tea["own_score"] == pytest.approx(sum(0.5 ** (age / half_life) for age in (0, 14, 28)), rel=1e-5)
+    mug = pair(found, "ann", MUG)
+    assert mug["own_orders"] == 0
+    assert np.isnan(mug["own_last_age"])
+
+
+def test_products_first_seen_later_or_excluded_are_unknown() -> None:
+    products = pd.DataFrame(
+        {
+            "product_id": ["old", "later", "banned"], "title": "", "category": None, "price": 1.0,
+            "content_hash": None, "excluded": [False, False, True],
+            "first_seen": [AS_OF, AS_OF + dt.timedelta(days=1), AS_OF],
+        }
+    )  # fmt: skip
+    assert a_state(products=products).product_ids.tolist() == ["old"]
+
+
+def test_other_customers_and_the_order_of_lines_change_nothing() -> None:
+    own = [("ann", TEA, 0), ("ann", MUG, 14), ("ann", TEA, 28)]
+    others = [(f"c{i}", product, i) for i in range(150) for product in (SOAP, POT)]
+    alone = find_candidates(lines(*own), a_state(), Recipe())
+    among = find_candidates(lines(*others, *reversed(own)), a_state(), Recipe())
+    among = among[among["customer_id"] == "ann"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, among, check_exact=False, rtol=1e-5)
+
+
+def test_a_shop_without_text_factors_or_graph_still_gets_candidates() -> None:
+    state = a_state(
+        factors=pd.DataFrame({"product_id": [], "factors": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
+    )
+    found = find_candidates(lines(("ann", TEA, 5)), state, Recipe())
+    assert set(found["product_id"]) == {TEA, MUG, POT, SOAP, NEW_TEA}
+
+
+def test_no_customers_no_candidates() -> None:
+    assert find_candidates(lines(), a_state(), Recipe()).empty
+
+
+def test_folding_in_puts_the_customer_near_what_they_bought() -> None:
+    state = a_state()
+    histories = build_histories(lines(("ann", TEA, 0), ("bob", SOAP, 0)), state)
+    scores = fold_in(histories, state.factors, AlsRecipe()) @ state.factors.T
+    tea, soap = (list(state.product_ids).index(product) for product in (TEA, SOAP))
+    assert scores[0, tea] > scores[0, soap]
+    assert scores[1, soap] > scores[1, tea]
+
+
+def test_explicit_fold_in_solves_the_ridge_regression() -> None:
+    state = a_state()
+    rated = lines(("ann", TEA, 0), ("ann", SOAP, 0)).assign(rating=[5.0, 1.0])
+    recipe = AlsRecipe(regularization=0.1)
+    found = fold_in(build_histories(rated, state), state.factors, recipe)[0]
+    y = np.array([[1.0, 0], [0, 1.0]])
+    assert found == pytest.approx(np.linalg.solve(y.T @ y + 0.2 * np.eye(2), y.T @ [5.0, 1.0]), rel=1e-5)
+
+
+def test_the_state_survives_saving(tmp_path) -> None:
+    state = a_state()
+    state.save(tmp_path)
+    again = ProductState.load(tmp_path)
+    found = [find_candidates(lines(("ann", TEA, 5)), s, Recipe()) for s in (state, again)]
+    pd.testing.assert_frame_equal(*found)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[pd.DataFrame, Ranker]:
+    """Customers who buy tea every week and buy it again; they never take soap."""
+    rows = [
+        (f"c{i:03}", product, age) for i in range(200) for product, age in ((TEA, 7), (TEA, 14), (TEA, 21), (MUG, i))
+    ]
+    found = find_candidates(lines(*rows), a_state(), Recipe())
+    bought = (found["product_id"] == TEA).to_numpy()
+    recipe = Recipe().ranker.model_copy(update={"rounds": 20, "min_child_weight": 1.0})
+    return found, fit_ranker(found.assign(bought=bought), recipe, seed=1)
+
+
+def test_the_ranker_learns_what_is_bought_again(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    candidates, ranker = trained
+    lists = make_lists(candidates, ranker, {TEA: "Tea"}, {}, size=3)
+    first = lists[(lists["list"] == "all") & (lists["rank"] == 1)]
+    assert set(first["product_id"]) == {TEA}
+    assert set(first["reason"]) == {"you buy this every week"}
+
+
+def test_lists_are_ranked_full_and_discover_leaves_out_what_was_bought(
+    trained: tuple[pd.DataFrame, Ranker],
+) -> None:
+    candidates, ranker = trained
+    lists = make_lists(candidates, ranker, {}, {}, size=3)
+    assert (lists.groupby(["customer_id", "list"]).size() == 3).all()
+    assert (lists.groupby(["customer_id", "list"])["score"].diff().dropna() <= 0).all()
+    discover = lists[lists["list"] == "discover"]
+    assert not set(discover["product_id"]) & {TEA, MUG}
+
+
+def test_the_ranker_survives_saving_and_refuses_other_features(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    candidates, ranker = trained
+    again = Ranker.load(ranker.dump(), ranker.features)
+    assert again.score(candidates).tolist() == ranker.score(candidates).tolist()
+    with pytest.raises(ValueError, match="train it again"):
+        Ranker.load(ranker.dump(), FEATURES[1:])
+
+
+def test_a_horizon_without_purchases_is_refused(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    with pytest.raises(ValueError, match="is the horizon empty"):
+        fit_ranker(trained[0].assign(bought=False), Recipe().ranker, seed=1)
+
+
+def test_contributions_add_up_to_the_score(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    candidates, ranker = trained
+    by_group = ranker.contributions(candidates)
+    odds = np.log(ranker.score(candidates) / (1 - ranker.score(candidates)))
+    offset = odds - by_group.sum(axis=1)
+    assert offset.to_numpy() == pytest.approx(np.full(len(offset), offset.iloc[0]), abs=1e-3)
+
+
+def test_a_baseline_is_the_source_s_own_order() -> None:
+    candidates = find_candidates(lines(("ann", TEA, 5), ("ann", TEA, 9), ("ann", MUG, 1)), a_state(), Recipe())
+    lists = baseline_lists(candidates, depth=2).set_index(["model", "list"]).sort_index()
+    assert lists.loc[("own purchases", "all"), "product_id"].tolist() == [TEA, MUG]
+    assert lists.loc[("popularity", "all"), "product_id"].tolist() == [SOAP, TEA]
+    assert lists.loc[("popularity", "discover"), "product_id"].tolist() == [SOAP, POT]
+    assert ("own purchases", "discover") not in lists.index
+
+
+def test_the_unknown_get_what_is_popular_lately_of_all_or_of_a_category() -> None:
+    statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "orders": [9, 30, 6], "recent_orders": [8, 4, 2]})
+    categories = pd.Series({TEA: "tea", SOAP: "bath", MUG: "china"})
+    assert popular_lists(statistics, categories, 2)["product_id"].tolist() == [TEA, SOAP]
+    assert popular_lists(statistics, categories, 2, "bath")["reason"].tolist() == ["popular in bath"]
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (1, "nearly every day"),
+        (4.2, "every 4 days"),
+        (7, "every week"),
+        (20, "every 3 weeks"),
+        (91, "every 3 months"),
+    ],
+)
+def test_a_rhythm_in_words(days: float, words: str) -> None:
+    assert rhythm(days) == words

@@ -1,0 +1,189 @@
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleanedDay, CleaningRules, clean_day
+from rec_assets.sources.reader import RAW_SCHEMA
+
+DAY = dt.date(2017, 1, 1)
+UTC = CleaningRules("UTC", has_price=True)
+
+
+def raw(*lines: dict[str, Any], day: dt.date = DAY) -> pd.DataFrame:
+    """Raw lines: each a sound one but for what is given."""
+    rows = []
+    for number, given in enumerate(lines, start=1):
+        line = {
+            "source_file": "log.csv", "source_row": number, "order_id": f"r{number}", "customer_id": "ann",
+            "product_id": "A1", "event_time": f"{day} 10:00", "quantity": 1.0, "unit_price": 2.0,
+            "rating": None, "is_return": False, "excluded_by": "", "title": None, "category": None,
+            "brand": None, "text": None, "line": f"line {number}", **given,
+        }  # fmt: skip
+        rows.append(line)
+    frame = pd.DataFrame(rows, columns=RAW_SCHEMA.names)
+    frame["event_time"] = pd.to_datetime(frame["event_time"], format="ISO8601", utc=True)
+    return pa.Table.from_pandas(frame, schema=RAW_SCHEMA, preserve_index=False).to_pandas()
+
+
+def clean(lines: pd.DataFrame, rules: CleaningRules = UTC, day: dt.date = DAY) -> CleanedDay:
+    """A cleaned day, of which no line is lost and none comes twice."""
+    result = clean_day(lines, day, rules)
+    assert pa.Table.from_pandas(result.cleaned, schema=CLEANED_SCHEMA, preserve_index=False).num_rows == len(
+        result.cleaned
+    )
+    rejected = result.rejected["source_file"] + "#" + result.rejected["source_row"].astype(str)
+    both = [*result.cleaned["line_id"], *rejected]
+    assert sorted(both) == sorted(lines["source_file"] + "#" + lines["source_row"].astype(str))
+    assert set(",".join(result.rejected["reasons"]).split(",")) - {""} <= set(RULES)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("given", "reasons"),
+    [
+        ({}, None),
+        ({"customer_id": None}, "no_customer"),
+        ({"customer_id": " "}, "no_customer"),
+        ({"product_id": ""}, "no_product"),
+        ({"event_time": None}, "unparseable_time"),
+        ({"event_time": "2017-01-01 23:59:59.999"}, None),
+        ({"event_time": "2017-01-02"}, "outside_day"),
+        ({"event_time": "2016-12-31 23:59:59.999"}, "outside_day"),
+        ({"quantity": 0.5}, None),
+        ({"quantity": 0.0}, "quantity_impossible"),
+        ({"quantity": -1.0}, "quantity_impossible"),
+        ({"quantity": np.nan}, "quantity_impossible"),
+        ({"quantity": np.inf}, "quantity_impossible"),
+        ({"quantity": -1.0, "is_return": True}, None),
+        ({"quantity": 1.0, "is_return": True}, None),
+        ({"quantity": 0.0, "is_return": True}, "quantity_impossible"),
+        ({"unit_price": 0.0}, "price_impossible"),
+        ({"unit_price": -2.0}, "price_impossible"),
+        ({"unit_price": np.nan}, "price_impossible"),
+        ({"unit_price": np.inf}, "price_impossible"),
+        ({"unit_price": -2.0, "is_return": True}, None),
+        ({"excluded_by": "department"}, "excluded"),
+        ({"product_id": "FUEL"}, "excluded"),
+        ({"quantity": 1e9}, "bulk_order"),
+        ({"quantity": -1e9, "is_return": True}, "bulk_order"),
+        ({"customer_id": None, "quantity": 0.0}, "no_customer,quantity_impossible"),
+    ],
+)  # fmt: skip
+def test_a_line_is_refused_for_every_rule_it_breaks_and_no_other(given, reasons):
+    result = clean(raw(given, {}), CleaningRules("UTC", True, frozenset({"FUEL"})))
+    assert result.rejected["reasons"].to_list() == ([reasons] if reasons else [])
+    assert result.refused_by_rule() == dict.fromkeys(reasons.split(",") if reasons else [], 1)
+
+
+def test_a_source_without_prices_needs_none():
+    assert clean(raw({"unit_price": np.nan}), CleaningRules("UTC", has_price=False)).rejected.empty
+
+
+def test_a_refused_line_is_kept_whole():
+    lines = raw({}, {"customer_id": "", "title": "Tea", "line": '{"all": "of it"}'})
+    refused = clean(lines).rejected
+    assert refused.drop(columns="reasons").equals(lines.iloc[[1]].reset_index(drop=True))
+
+
+def test_a_day_without_lines_is_clean():
+    result = clean(raw())
+    assert result.cleaned.empty and result.rejected.empty
+    assert result.refused_by_rule() == {}
+
+
+# The day
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "inside", "outside"),
+    [
+        ("America/New_York", "2017-01-01", ["2017-01-01 05:00", "2017-01-02 04:59"], ["2017-01-01 04:59"]),
+        ("Asia/Tokyo", "2017-01-01", ["2016-12-31 15:00", "2017-01-01 14:59"], ["2017-01-01 15:00"]),
+        # 23 hours long, and 25.
+        ("Europe/Berlin", "2017-03-26", ["2017-03-25 23:00", "2017-03-26 21:59"], ["2017-03-26 22:00"]),
+        ("Europe/Berlin", "2017-10-29", ["2017-10-28 22:00", "2017-10-29 22:59"], ["2017-10-29 23:00"]),
+        # Clocks skip midnight, so that the day begins at 1:00; and come back to 0:00 after an hour.
+        ("America/Sao_Paulo", "2017-10-15", ["2017-10-15 03:00", "2017-10-16 01:59"], ["2017-10-15 02:59"]),
+        ("America/Havana", "2017-11-05", ["2017-11-05 04:00", "2017-11-06 04:59"], ["2017-11-05 03:59"]),
+    ],
+)
+def test_the_day_is_that_of_the_shops_clock(zone, day, inside, outside):
+    lines = raw(*({"event_time": at} for at in [*inside, *outside]))
+    result = clean(lines, CleaningRules(zone, True), dt.date.fromisoformat(day))
+    assert result.cleaned["event_time"].dt.strftime("%Y-%m-%d %H:%M").to_list() == inside
+    assert result.rejected["reasons"].to_list() == ["outside_day"] * len(outside)
+
+
+# Bulk orders and duplicates
+
+
+@pytest.mark.parametrize(
+    ("usual", "passes", "refused"),
+    [
+        ([1] * 200, 40, 80),  # a grocer
+        ([1, 2, 3, 6, 12, 12, 24, 48] * 20, 4800, 80995),  # a wholesaler
+        ([0.25, 0.5, 1.0] * 50, 20, 100),  # by the kilo
+        ([1, 2], 5000, 2e6),  # a day that tells little
+    ],
+)
+def test_what_is_a_bulk_order_follows_from_what_is_usual(usual, passes, refused):
+    lines = raw(*({"quantity": float(quantity)} for quantity in [*usual, passes, refused]))
+    result = clean(lines)
+    assert result.refused_by_rule() == {"bulk_order": 1}
+    assert result.rejected["quantity"].to_list() == [refused]
+
+
+def test_what_other_rules_refuse_does_not_shift_what_is_usual():
+    fuel = [{"quantity": 9000.0, "excluded_by": "department"}] * 50
+    result = clean(raw(*fuel, *[{}] * 20, {"quantity": 9000.0}))
+    assert result.refused_by_rule() == {"excluded": 50, "bulk_order": 1}
+
+
+def test_of_lines_equal_in_every_column_the_first_counts():
+    same = {"line": "same", "order_id": "r1"}
+    result = clean(raw(same, {}, {**same, "source_file": "log (1).csv"}, same))
+    assert result.cleaned["line_id"].to_list() == ["log.csv#1", "log.csv#2"]
+    assert result.refused_by_rule() == {"duplicate_line": 2}
+
+
+def test_lines_that_differ_in_any_column_are_two():
+    alike = {"order_id": "r1"}
+    assert len(clean(raw({**alike, "line": "piece 1"}, {**alike, "line": "piece 2"})).cleaned) == 2
+
+
+def test_a_line_refused_already_is_no_duplicate_besides():
+    result = clean(raw(*[{"customer_id": None, "line": "same"}] * 3))
+    assert result.refused_by_rule() == {"no_customer": 3}
+
+
+# What passes
+
+
+def test_lines_become_purchases_and_returns_of_positive_amounts():
+    result = clean(raw({"quantity": 3.0}, {"quantity": -2.0, "unit_price": -2.0, "is_return": True, "rating": 4.0}))
+    bought, returned = result.cleaned.to_dict("records")
+    assert (bought["event"], bought["quantity"], bought["net_quantity"]) == ("purchase", 3, 1)
+    assert (returned["event"], returned["quantity"], returned["net_quantity"]) == ("return", 2, 0)
+    assert returned["unit_price"] == 2 and returned["rating"] == 4
+
+
+@pytest.mark.parametrize("order", [None, "", " "])
+def test_without_an_order_id_a_customers_day_is_one_order(order):
+    lines = [
+        {"order_id": order},
+        {"order_id": order, "product_id": "B"},
+        {"order_id": order, "customer_id": "bob"},
+    ]
+    assert clean(raw(*lines)).cleaned["order_id"].to_list() == [
+        "ann@2017-01-01",
+        "ann@2017-01-01",
+        "bob@2017-01-01",
+    ]
+
+
+def test_a_return_of_another_day_waits_for_its_purchase():
+    assert clean(raw({"is_return": True})).cleaned["net_quantity"].to_list() == [1]

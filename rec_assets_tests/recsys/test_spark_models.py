@@ -1,0 +1,177 @@
+"""What Spark learns, on shops whose right answer is known by eye or by a second way of computing it."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from rec_assets.recsys.als import fit_als
+from rec_assets.recsys.co_purchase import co_purchase_graph
+from rec_assets.recsys.fold_in import fold_in
+from rec_assets.recsys.histories import build_histories
+from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.products import build_products
+from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
+from rec_assets.recsys.statistics import product_statistics
+
+TYPES = (
+    "customer_id string, product_id string, order_id string, age_days int, quantity double, unit_price double, "
+    "rating double"
+)
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    session = (
+        SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
+    yield session
+
+
+def purchases(spark: SparkSession, *rows: tuple[str, str, str, int], rating: float | None = None) -> DataFrame:
+    """Rows of (customer, product, order, age in days); one piece each, at 2.00."""
+    return spark.createDataFrame([(*row, 1.0, 2.0, rating) for row in rows], schema=TYPES)
+
+
+def checkerboard(size: int = 20) -> list[tuple[str, str, str, int]]:
+    """Even customers bought the even products but their own, odd ones the odd (after implicit's test of the name)."""
+    return [(f"{u:02}", f"{i:02}", f"o{u}", 0) for u in range(size) for i in range(size) if u % 2 == i % 2 and u != i]
+
+
+def state_with(factors: pd.DataFrame) -> ProductState:
+    ids = sorted(factors["product_id"])
+    products = pd.DataFrame(
+        {
+            "product_id": ids, "title": "", "category": None, "price": 1.0, "content_hash": None,
+            "first_seen": dt.date(2024, 1, 1), "excluded": False,
+        }
+    )  # fmt: skip
+    statistics = pd.DataFrame(
+        {"product_id": ids, "orders": 1, "recent_orders": 0, "buyers": 1, "repeat_share": 0.0, "interval_days": np.nan,
+         "price": 1.0}
+    )  # fmt: skip
+    nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []})
+    return build_product_state(
+        dt.date(2024, 6, 30),
+        products=products,
+        statistics=statistics,
+        factors=factors,
+        graph=nothing,
+        embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
+    )
+
+
+def side(model: pd.DataFrame, kind: str, key: str) -> pd.DataFrame:
+    return model[model["kind"] == kind].rename(columns={"id": key}).reset_index(drop=True)
+
+
+def test_als_finds_the_missing_square_of_the_checkerboard(spark: SparkSession) -> None:
+    recipe = AlsRecipe(rank=4, iterations=10, alpha=10, min_buyers=1)
+    model = fit_als(purchases(spark, *checkerboard()), recipe, seed=1, explicit=False).toPandas()
+    customers, products = side(model, "customer", "customer_id"), side(model, "product", "product_id")
+    scores = np.stack(customers["factors"]) @ np.stack(products["factors"]).T
+    for row, customer in enumerate(customers["customer_id"]):
+        unbought = [
+            i for i, product in enumerate(products["product_id"]) if product == customer or int(product) % 2 != row % 2
+        ]
+        best = max(unbought, key=lambda i: scores[row, i])
+        assert products["product_id"][best] == customer
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_folding_in_gives_the_customer_vectors_that_spark_computes(spark: SparkSession, explicit: bool) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"c{u}", f"p{i}", f"o{u}{i}", int(rng.integers(0, 300)))
+        for u in range(30)
+        for i in rng.choice(15, size=6, replace=False)
+    ]
+    frame = purchases(spark, *rows).toPandas()
+    if explicit:
+        frame["rating"] = rng.integers(1, 6, len(frame)).astype(float)
+    recipe = AlsRecipe(rank=3, iterations=5, min_buyers=1)
+    model = fit_als(spark.createDataFrame(frame, schema=TYPES), recipe, seed=1, explicit=explicit).toPandas()
+    state = state_with(side(model, "product", "product_id"))
+    histories = build_histories(frame.assign(rating=frame["rating"].astype(float)), state)
+    spark_vectors = side(model, "customer", "customer_id").set_index("customer_id")["factors"]
+    expected = np.stack(spark_vectors.reindex(histories.customer_ids).to_list())
+    assert fold_in(histories, state.factors, recipe) == pytest.approx(expected, abs=2e-3)
+
+
+def test_products_with_too_few_buyers_get_no_factors(spark: SparkSession) -> None:
+    rows = [(f"c{u}", "common", f"o{u}", 0) for u in range(5)] + [("c0", "rare", "o0", 0)]
+    model = fit_als(purchases(spark, *rows), AlsRecipe(rank=2, min_buyers=5), seed=1, explicit=False).toPandas()
+    assert side(model, "product", "product_id")["product_id"].tolist() == ["common"]
+
+
+def test_the_same_purchases_in_another_order_give_the_same_factors(spark: SparkSession) -> None:
+    rows, recipe = checkerboard(8), AlsRecipe(rank=3, iterations=3, min_buyers=1)
+    one, other = (
+        fit_als(purchases(spark, *order), recipe, seed=1, explicit=False).toPandas() for order in (rows, rows[::-1])
+    )
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_graph_counts_shared_baskets_and_the_next_day(spark: SparkSession) -> None:
+    # Two customers buy bread and butter together, and jam the day after.
+    rows = [
+        row
+        for c in ("ann", "bob")
+        for row in ((c, "bread", f"{c}1", 1), (c, "butter", f"{c}1", 1), (c, "jam", f"{c}2", 0))
+    ]
+    recipe = CoPurchaseRecipe(min_support=2, half_life_days=1.0, popularity_damping=0.0)
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
+    edges = graph.set_index(["kind", "product_id", "neighbour_id"])
+    assert set(edges.index) == {
+        ("same_basket", "bread", "butter"), ("same_basket", "butter", "bread"),
+        ("next_basket", "bread", "jam"), ("next_basket", "butter", "jam"),
+    }  # fmt: skip
+    together = edges.loc[("same_basket", "bread", "butter")]
+    assert (together["support"], together["weight"]) == (2, pytest.approx(1.0))  # every basket with bread has butter
+    # Each following basket counts 0.5 ** 0 = 1, each of bread's own baskets 0.5 ** 1.
+    assert edges.loc[("next_basket", "bread", "jam")]["weight"] == pytest.approx(2 * 1.0 / (2 * 0.5))
+
+
+def test_pairs_seen_too_seldom_are_noise(spark: SparkSession) -> None:
+    rows = [("ann", "bread", "1", 0), ("ann", "butter", "1", 0)]
+    assert co_purchase_graph(purchases(spark, *rows), CoPurchaseRecipe(min_support=2)).isEmpty()
+
+
+def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
+    rows = [("ann", "tea", "1", 0), ("ann", "tea", "2", 10), ("ann", "tea", "3", 30), ("bob", "tea", "4", 20)]
+    found = product_statistics(purchases(spark, *rows), recent_days=14).toPandas().iloc[0]
+    assert (found["orders"], found["recent_orders"], found["buyers"]) == (4, 2, 2)
+    assert (found["repeat_share"], found["interval_days"], found["price"]) == (0.5, 15.0, 2.0)
+
+
+def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark: SparkSession) -> None:
+    days = [dt.date(2024, 1, n) for n in (1, 2, 3, 9)]
+    lines = [
+        ("mug", "MUG", None, 2.0, days[2]), ("mug", "Mug red", None, 4.0, days[1]),
+        ("mug", "Mug red", None, 6.0, days[3]), ("mug", None, None, 4.0, days[1]),
+        ("pot", "Pot", "china", 9.0, days[0]),
+    ]  # fmt: skip
+    interactions = spark.createDataFrame(
+        [(product, title, category, None, title and title.lower(), price, 1.0, day)
+         for product, title, category, price, day in lines],
+        schema="product_id string, title string, category string, brand string, text string, unit_price double, "
+        "quantity double, date date",
+    )  # fmt: skip
+    catalogue = spark.createDataFrame(
+        [
+            ("pot", "Tea pot", None, None, "tea pot", 10.0, None, True),
+            ("new", None, "x", None, None, None, None, False),
+        ],
+        schema="product_id string, title string, category string, brand string, text string, price double, "
+        "available_from date, excluded boolean",
+    )
+    found = build_products(interactions, catalogue).toPandas().set_index("product_id")
+    assert found.loc["mug", ["title", "text", "price", "first_seen"]].tolist() == ["Mug red", "mug red", 4.0, days[1]]
+    assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
+    assert found.loc["new", ["title", "first_seen", "in_catalogue"]].tolist() == ["x", days[3], True]
