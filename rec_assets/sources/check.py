@@ -1,0 +1,163 @@
+"""Look at a source: read a sample, and tell what was understood and what is wrong. Nothing is raised."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.explain import Sample, explain_cleaning, explain_lines
+from rec_assets.sources.findings import SourceCheck, count, share
+from rec_assets.sources.reader import read_catalogue, read_day, read_export
+from rec_assets.sources.spec import Source
+
+__all__ = ["SourceCheck", "check_source"]
+
+CLEANED_EXPORT_DAYS = 100
+"""Days of an export that cleaning is tried on: it is read whole anyhow, but cleaning goes day by day."""
+
+FAR_AWAY_DAYS = 365
+"""Lines of an export further than this from all others, and few, have a wrong time."""
+
+
+def check_source(source: Source, *, days: int = 5) -> SourceCheck:
+    """Look at a source.
+
+    Args:
+        source: The source.
+        days: How many landed days to read, spread over all of them; an export is read whole.
+    """
+    check = SourceCheck(source.name)
+    by_day = _read_lines(source, max(days, 1), check)
+    catalogue = _read_catalogue(source, check)
+    if not by_day:
+        return check
+    sample = Sample(source, by_day, catalogue)
+    if sample.lines.empty:
+        check.warnings.append("the files that were read have no line")
+        return check
+    explain_lines(sample, check)
+    explain_cleaning(sample, _spread(list(by_day), CLEANED_EXPORT_DAYS), check)
+    return check
+
+
+def _read_lines(source: Source, days: int, check: SourceCheck) -> dict[dt.date, pd.DataFrame]:
+    """Raw lines of the sampled days that can be read, or of all days of an export."""
+    path = source.expand(source.purchases.path)
+    check.say("Purchases", path)
+    if not source.files():
+        check.errors.append(f"no file matches {path}: {_what_is_there(path)}")
+        return {}
+    read: dict[dt.date, pa.Table] = {}
+    try:
+        if source.is_daily:
+            (first, last), landed = source.bounds(), source.landed_days()
+            found = [day for day in landed if first <= day <= last]
+            if not found:
+                raise SourceError(
+                    f"files have landed for {landed[0]} to {landed[-1]}, none between first_day ({first}) "
+                    f"and last_day ({last})"
+                )
+            check.say("Purchases", f"{count(len(found), 'day')} with files, {found[0]} to {found[-1]}")
+            _explain_gaps(found, check)
+            for day in _spread(found, days):
+                try:
+                    read[day] = read_day(source, day, found[-1])
+                except SourceError as error:
+                    check.errors.append(str(error))
+            check.say("Purchases", f"read for this: {', '.join(map(str, read)) or 'none'}")
+        else:
+            read = read_export(source)
+            check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
+            check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
+            _explain_bounds(source, {day: len(table) for day, table in read.items()}, check)
+    except SourceError as error:
+        check.errors.append(str(error))
+    return {day: table.to_pandas() for day, table in read.items()}
+
+
+def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
+    try:
+        catalogue = read_catalogue(source).to_pandas()
+        file = source.catalogue_file()
+    except SourceError as error:
+        check.errors.append(str(error))
+        return pd.DataFrame({"product_id": [], "text": [], "excluded": []}, dtype=object)
+    if file is not None:
+        excluded = int(catalogue["excluded"].sum())
+        check.say("Catalogue", str(file), f"{count(len(catalogue), 'product')}, of them excluded: {excluded:,}")
+    for product in catalogue.head(1).to_dict("records"):
+        named = (name for name in ("title", "category", "brand", "price") if pd.notna(product[name]))
+        described = [f"{name} {product[name]!r}" for name in named]
+        check.say("Catalogue", f"for instance {product['product_id']!r}: {', '.join(described)}")
+    return catalogue
+
+
+def _what_is_there(path: str) -> str:
+    """What lies where a path without files begins."""
+    folder = Path(re.split(r"[*?\[{]", path)[0] + "x").parent
+    missing = folder
+    while not folder.is_dir():
+        missing, folder = folder, folder.parent
+    if missing != folder:
+        return f"there is no {missing}; mend `path`, or land files"
+    names = sorted(file.name for file in folder.iterdir())
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{folder} holds {listed or 'nothing'}; mend `path`, or land files"
+
+
+def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
+    there = set(days)
+    span = [days[0] + dt.timedelta(days=number) for number in range((days[-1] - days[0]).days)]
+    closed = [day for day in span if day not in there]
+    if not closed:
+        return
+    weekly = {day.weekday() for day in closed} - {day.weekday() for day in days}
+    every = [f"every {dt.date(2018, 1, 1 + weekday):%A}" for weekday in sorted(weekly)]
+    single = [str(day) for day in closed if day.weekday() not in weekly]
+    more = [f"{len(single) - 5} more"] if len(single) > 5 else []
+    check.say(
+        "Purchases",
+        f"closed on {count(len(closed), 'day')} in between: {', '.join([*every, *single[:5], *more])}",
+    )
+    before, after = max(itertools.pairwise(days), key=lambda pair: pair[1] - pair[0])
+    if (after - before).days > 7:
+        check.warnings.append(
+            f"no file for {(after - before).days - 1} days between {before} and {after}: was the shop "
+            "closed, or did files not land?"
+        )
+
+
+def _explain_bounds(source: Source, lines: dict[dt.date, int], check: SourceCheck) -> None:
+    days, total = list(lines), sum(lines.values())
+    few = total // 1000 + 1
+    first, last = 0, len(days) - 1
+    for here in range(1, len(days)):
+        if (days[here] - days[here - 1]).days > FAR_AWAY_DAYS:
+            if sum(lines[day] for day in days[:here]) <= few:
+                first = here
+            elif sum(lines[day] for day in days[here:]) <= few:
+                last = min(last, here - 1)
+    check.days = days[first], days[last]
+    if not (source.first_day and source.last_day):
+        check.errors.append(
+            "an export needs `first_day` and `last_day`: paste the two lines above into the YAML file, "
+            "before `purchases:`"
+        )
+    begin, end = source.first_day or check.days[0], source.last_day or check.days[1]
+    if outside := sum(number for day, number in lines.items() if not begin <= day <= end):
+        check.warnings.append(
+            f"{share(outside, total)} of the lines will not be read: they are from before {begin} or after {end}"
+        )
+
+
+def _spread(days: Sequence[dt.date], number: int) -> list[dt.date]:
+    """Up to `number` of the days at equal distances, the first and the last among them."""
+    last = len(days) - 1
+    return [days[at] for at in sorted({round(n * last / max(number - 1, 1)) for n in range(number)})]

@@ -1,0 +1,256 @@
+"""Read a source's files into raw lines and raw catalogue rows: typed, with file and row, nothing dropped.
+
+What a whole file gets wrong (unreadable, a column missing, a column of another type) is a `SourceError`; what
+a single line gets wrong is kept for cleaning to refuse.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from rec_assets.recsys.text import join_columns
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.formats import SECOND, read_text
+from rec_assets.sources.spec import CatalogueColumns, FileFormat, PurchaseColumns, Source
+from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, local_days, stripped
+
+RAW_SCHEMA = pa.schema(
+    [
+        ("source_file", pa.string()),
+        ("source_row", pa.int64()),
+        ("order_id", pa.string()),
+        ("customer_id", pa.string()),
+        ("product_id", pa.string()),
+        ("event_time", pa.timestamp("us", tz="UTC")),
+        ("quantity", pa.float64()),
+        ("unit_price", pa.float64()),
+        ("rating", pa.float64()),
+        ("is_return", pa.bool_()),
+        ("excluded_by", pa.string()),
+        ("title", pa.string()),
+        ("category", pa.string()),
+        ("brand", pa.string()),
+        ("text", pa.string()),
+        ("line", pa.string()),
+    ]
+)
+"""`raw_purchase_logs`. Null = no readable value; `line` is the whole line as JSON, each value as text."""
+
+CATALOGUE_SCHEMA = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("title", pa.string()),
+        ("category", pa.string()),
+        ("brand", pa.string()),
+        ("text", pa.string()),
+        ("price", pa.float64()),
+        ("available_from", pa.date32()),
+        ("excluded", pa.bool_()),
+        ("source_file", pa.string()),
+        ("source_row", pa.int64()),
+    ]
+)
+"""`raw_product_catalogue`."""
+
+
+def read_day(source: Source, day: dt.date, newest: dt.date | None = None) -> pa.Table:
+    """Raw lines of one day of a daily source, RAW_SCHEMA.
+
+    A day without files is a day on which the shop was closed, if a later one has landed.
+
+    Args:
+        source: The source.
+        day: The day.
+        newest: Newest landed day; looked up where not given.
+
+    Raises:
+        SourceError: see the module; or nothing has landed for the day or later.
+    """
+    files = source.files(day)
+    if not files:
+        newest = newest or max(source.landed_days(), default=None)
+        if newest is None or day > newest:
+            raise SourceError(
+                f"nothing has landed for {day} (newest: {newest or 'none'}): no file matches "
+                f"{source.expand(source.purchases.path)}"
+            )
+    return _concat(_read_purchases(source, path) for path in files)
+
+
+def read_export(source: Source) -> dict[dt.date, pa.Table]:
+    """Raw lines of an export by local day.
+
+    Lines without a readable time count on its newest day (not after `last_day`), where cleaning refuses them.
+
+    Raises:
+        SourceError: see the module; or no file is there.
+    """
+    files = source.files()
+    if not files:
+        raise SourceError(f"no file matches {source.expand(source.purchases.path)}: put one there, or mend `path`")
+    table = _concat(_read_purchases(source, path) for path in files)
+    days = local_days(table["event_time"].to_pandas(), source.time_zone)
+    newest = days.max()
+    if pd.isna(newest):
+        raise SourceError(f"{files[0]}: column {source.purchases.columns.time!r}: no line has a readable time")
+    if source.last_day and newest.date() > source.last_day:
+        newest = pd.Timestamp(source.last_day)
+    days = days.fillna(newest)
+    table = table.take(np.argsort(days.to_numpy(), kind="stable"))
+    lines = days.value_counts().sort_index()
+    first = lines.cumsum() - lines
+    found = pd.DatetimeIndex(lines.index)
+    return {day.date(): table.slice(first[day], lines[day]) for day in found}
+
+
+def read_catalogue(source: Source) -> pa.Table:
+    """The newest catalogue file, CATALOGUE_SCHEMA; empty where the source has none.
+
+    Rows without a product id are left out, and of rows that are the same in every column all but the first.
+
+    Raises:
+        SourceError: see the module; or a product stands in the file twice, with different values.
+    """
+    spec, path = source.catalogue, source.catalogue_file()
+    if spec is None or path is None:
+        return CATALOGUE_SCHEMA.empty_table()
+    columns = spec.columns
+    frame = read_text(spec, path)
+    named = (columns.category, columns.brand, columns.price, columns.available_from)
+    _require(frame, [columns.product_id, *columns.title, *columns.text, *spec.exclude, *filter(None, named)], path)
+    frame = frame[frame[columns.product_id].fillna("").str.strip() != ""].drop_duplicates()
+    ids = frame[columns.product_id]
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        rows = ", ".join(str(row + 1) for row in ids.index[ids == twice.iloc[0]][:3])
+        raise SourceError(
+            f"{path}: column {columns.product_id!r}: product {twice.iloc[0]!r} stands in rows {rows} with "
+            f"different values ({twice.nunique()} such products): keep one row a product"
+        )
+    out = pd.DataFrame({"product_id": ids})
+    _describe(out, frame, columns)
+    out["price"] = as_numbers(frame, columns.price, spec, path)
+    out["available_from"] = as_dates(frame, columns.available_from, path)
+    out["excluded"] = _excluded_by(frame, spec) != ""
+    out["source_file"] = _label(source, path)
+    out["source_row"] = frame.index + 1
+    return pa.Table.from_pandas(out, schema=CATALOGUE_SCHEMA, preserve_index=False)
+
+
+def file_fingerprint(paths: list[Path]) -> str:
+    """SHA-256 over the bytes of files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_purchases(source: Source, path: Path) -> pa.Table:
+    spec, columns, returns = source.purchases, source.purchases.columns, source.returns
+    frame = read_text(spec, path)
+    _require(frame, used_columns(source), path)
+
+    out = pd.DataFrame(index=frame.index)
+    out["source_file"] = _label(source, path)
+    out["source_row"] = np.arange(1, len(frame) + 1)
+    for name in ("order_id", "customer_id", "product_id"):
+        column = getattr(columns, name)
+        out[name] = frame[column] if column else None
+    out["event_time"] = as_times(frame[columns.time], source, path)
+    quantity = as_numbers(frame, columns.quantity, spec, path)
+    out["quantity"] = quantity if columns.quantity else 1.0
+    out["unit_price"] = as_numbers(frame, columns.unit_price, spec, path)
+    if columns.amount:
+        amount = as_numbers(frame, columns.amount, spec, path)
+        out["unit_price"] = amount / out["quantity"].where(out["quantity"] != 0)
+    out["rating"] = as_numbers(frame, columns.rating, spec, path)
+    is_return = pd.Series(False, frame.index)
+    if returns.negative_quantity:
+        is_return |= quantity < 0
+    if returns.order_id_prefix and columns.order_id:
+        is_return |= stripped(frame[columns.order_id]).str.startswith(returns.order_id_prefix)
+    if returns.status:
+        is_return |= is_one_of(frame[returns.status.column], returns.status.values)
+    out["is_return"] = is_return
+    out["excluded_by"] = _excluded_by(frame, spec)
+    _describe(out, frame, columns)
+    out["line"] = _as_json(frame)
+    return pa.Table.from_pandas(out, schema=RAW_SCHEMA, preserve_index=False)
+
+
+def used_columns(source: Source) -> list[str]:
+    """Columns of the log that the source's description names."""
+    spec, columns, status = source.purchases, source.purchases.columns, source.returns.status
+    named = [
+        columns.customer_id, columns.product_id, columns.time, columns.order_id, columns.quantity,
+        columns.unit_price, columns.amount, columns.rating, columns.category, columns.brand,
+        status and status.column, *columns.title, *columns.text, *spec.exclude,
+    ]  # fmt: skip
+    return list(dict.fromkeys(name for name in named if name))
+
+
+def _concat(tables: Iterator[pa.Table]) -> pa.Table:
+    return pa.concat_tables([RAW_SCHEMA.empty_table(), *tables])
+
+
+def _describe(out: pd.DataFrame, frame: pd.DataFrame, columns: PurchaseColumns | CatalogueColumns) -> None:
+    """Fill title, category, brand and text (null where the source has none)."""
+    described = {
+        "title": columns.title,
+        "category": [columns.category] if columns.category else [],
+        "brand": [columns.brand] if columns.brand else [],
+    }
+    for name, parts in described.items():
+        out[name] = join_columns(frame, parts, " ")
+    all_of_it = [column for parts in described.values() for column in parts]
+    out["text"] = join_columns(frame, columns.text or all_of_it, ", ").str.lower()
+
+
+def _require(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+    for name in columns:
+        if name + SECOND in frame.columns:
+            raise SourceError(f"{path}: two columns are named {name!r}: name them apart")
+        if name not in frame.columns:
+            near = difflib.get_close_matches(name, frame.columns, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            has = ", ".join(map(repr, frame.columns))
+            delimiter = "; is `delimiter` right?" if frame.shape[1] == 1 and len(columns) > 1 else ""
+            raise SourceError(
+                f"{path}: column {name!r} is missing; the file has {has}{delimiter}. {hint}Mend the file or "
+                "the source's `columns`"
+            )
+
+
+def _excluded_by(frame: pd.DataFrame, spec: FileFormat) -> pd.Series:
+    """The first column whose value excludes the row, "" where none does."""
+    reason = pd.Series("", frame.index)
+    for column, values in spec.exclude.items():
+        reason[(reason == "") & is_one_of(frame[column], values)] = column
+    return reason
+
+
+def _as_json(frame: pd.DataFrame) -> list[str]:
+    # Not with pandas' own writer: it ends the process on some malformed text.
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    columns = (frame[name].to_list() for name in frame.columns)
+    return [encode(dict(zip(frame.columns, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _label(source: Source, path: Path) -> str:
+    """A file's name that doesn't depend on where REC_HOME lies."""
+    for base in (source.home, source.folder):
+        if path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return path.as_posix()

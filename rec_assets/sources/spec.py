@@ -1,0 +1,356 @@
+"""A source: one YAML file that says where a shop's purchase logs and catalogue lie and how to read them."""
+
+from __future__ import annotations
+
+import codecs
+import datetime as dt
+import difflib
+import glob
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, on_day
+
+
+def _as_list(value: object) -> object:
+    """One value may stand without brackets."""
+    return value if isinstance(value, list) else [value]
+
+
+def _as_character(value: object) -> object:
+    r"""A tab can be written as it is written everywhere else, `\t`, with or without quotes."""
+    return "\t" if value == r"\t" else value
+
+
+Columns = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileFormat(_Part):
+    """How files are written."""
+
+    path: str = Field(
+        min_length=1,
+        description="File, folder or glob, relative to the YAML file; may hold {home} (REC_HOME) and a date, "
+        "{date:%Y-%m-%d}.",
+    )
+    format: Literal["csv", "parquet", "jsonl"] = "csv"
+    delimiter: Annotated[str, BeforeValidator(_as_character)] = Field(",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = Field(
+        ".", description='How numbers are written: 1234.5, or "," for 1234,5 or 1.234,5.'
+    )
+    encoding: str = "utf-8"
+    exclude: dict[str, Columns] = Field({}, description="Column → values whose lines or products are left out.")
+
+    @field_validator("path")
+    @classmethod
+    def _known_pattern(cls, value: str) -> str:
+        check_pattern(value)
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)  # base64 and its like are codecs, but of no text
+            return codecs.lookup(value).name
+        except LookupError:
+            raise ValueError(f"{value!r} is no encoding such as utf-8, latin-1 or cp1252") from None
+
+    @model_validator(mode="after")
+    def _decimal_is_for_csv(self) -> FileFormat:
+        if self.decimal != "." and self.format != "csv":
+            raise ValueError(f"decimal is for csv: {self.format} has numbers of its own")
+        return self
+
+
+class PurchaseColumns(_Part):
+    """Which column of the log means what. Only product_id, customer_id and time must be there."""
+
+    customer_id: str
+    product_id: str
+    time: str
+    order_id: str | None = Field(None, description="Default: one order per customer and day.")
+    quantity: str | None = Field(None, description="Default: 1 per line.")
+    unit_price: str | None = None
+    amount: str | None = Field(None, description="Value of the line; give this or unit_price.")
+    rating: str | None = Field(None, description="If given, ALS learns ratings (explicit mode).")
+    title: Columns = []
+    category: str | None = None
+    brand: str | None = None
+    text: Columns = Field([], description="What to embed; default title, category and brand.")
+
+    @model_validator(mode="after")
+    def _one_price(self) -> PurchaseColumns:
+        if self.unit_price and self.amount:
+            raise ValueError("give unit_price or amount, not both")
+        return self
+
+
+class Purchases(FileFormat):
+    """The purchase log."""
+
+    columns: PurchaseColumns
+    time_format: str = Field(
+        "iso8601",
+        description="iso8601, unix_seconds, unix_milliseconds, or a strptime pattern like %d/%m/%Y %H:%M.",
+    )
+    times_are: Literal["local", "utc"] = Field(
+        "local", description="What a time without an offset means: the shop's time_zone, or UTC."
+    )
+
+    @field_validator("time_format")
+    @classmethod
+    def _known_time_format(cls, value: str) -> str:
+        if value in ("iso8601", "unix_seconds", "unix_milliseconds"):
+            return value
+        moment = dt.datetime(2017, 11, 23, 14, 35, 12, tzinfo=dt.timezone.utc)
+        try:
+            names_a_day = dt.datetime.strptime(moment.strftime(value), value).date() == moment.date()
+        except ValueError:
+            names_a_day = False
+        if not names_a_day:
+            raise ValueError(
+                f"{value!r} is neither iso8601, unix_seconds, unix_milliseconds nor a pattern with year, "
+                "month and day such as '%d/%m/%Y %H:%M'"
+            )
+        return value
+
+
+class StatusColumn(_Part):
+    """A column that tells returns."""
+
+    column: str
+    values: Columns
+
+
+class Returns(_Part):
+    """How the log writes that something came back."""
+
+    negative_quantity: bool = Field(False, description="Lines with a quantity below 0 are returns.")
+    order_id_prefix: str | None = Field(None, description="Orders whose id begins so are returns.")
+    status: StatusColumn | None = None
+
+
+class CatalogueColumns(_Part):
+    """Which column of the catalogue means what."""
+
+    product_id: str
+    title: Columns = []
+    category: str | None = None
+    brand: str | None = None
+    price: str | None = None
+    text: Columns = Field([], description="What to embed; default title, category and brand.")
+    available_from: str | None = Field(None, description="ISO date from which the product may be recommended.")
+
+
+class Catalogue(FileFormat):
+    """The product catalogue: the newest file that `path` matches, by the date in it, else by name."""
+
+    columns: CatalogueColumns
+
+
+class Source(_Part):
+    """A shop's data."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    description: str = ""
+    time_zone: str = Field("UTC", description="IANA name; decides which day a purchase belongs to.")
+    first_day: dt.date | None = Field(None, description="Default: the first day found in the paths.")
+    last_day: dt.date | None = Field(None, description="Last day there will ever be; default: open end.")
+    dataset: str | None = Field(None, description="Built-in adapter that lands this source's files.")
+    purchases: Purchases
+    catalogue: Catalogue | None = None
+    returns: Returns = Returns()
+    folder: Path = Field(Path(), exclude=True)
+    home: Path = Field(Path(), exclude=True)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone such as Europe/Berlin")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        columns, returns = self.purchases.columns, self.returns
+        if returns.order_id_prefix and not columns.order_id:
+            raise ValueError("returns.order_id_prefix needs purchases.columns.order_id")
+        if returns.negative_quantity and not columns.quantity:
+            raise ValueError("returns.negative_quantity needs purchases.columns.quantity")
+        if self.first_day and self.last_day and self.first_day > self.last_day:
+            raise ValueError(f"first_day {self.first_day} is after last_day {self.last_day}")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The shop's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def is_daily(self) -> bool:
+        """Whether the log's path has the day in it; otherwise one export holds all days."""
+        return has_date(self.purchases.path)
+
+    @property
+    def has_price(self) -> bool:
+        """Whether the log gives prices, so that a line must have one."""
+        return bool(self.purchases.columns.unit_price or self.purchases.columns.amount)
+
+    def files(self, day: dt.date | None = None) -> list[Path]:
+        """Files of the purchase log, sorted: those of a day, or all of them."""
+        pattern = self._glob(self.purchases.path)
+        if day is None and self.is_daily:
+            return sorted(file for files in files_by_day(pattern).values() for file in files)
+        return files_matching(on_day(pattern, day) if day else pattern)
+
+    def catalogue_file(self) -> Path | None:
+        """The newest catalogue file: by the date in its path, else by name; None where the source has none.
+
+        Raises:
+            SourceError: a catalogue is described but no file is there.
+        """
+        if self.catalogue is None:
+            return None
+        pattern = self._glob(self.catalogue.path)
+        if has_date(pattern):
+            found = [files[-1] for _, files in sorted(files_by_day(pattern).items())]
+        else:
+            found = files_matching(pattern)
+        if not found:
+            raise SourceError(
+                f"no catalogue file matches {self.expand(self.catalogue.path)}: put one there, mend `path`, "
+                "or leave `catalogue` out"
+            )
+        return found[-1]
+
+    def landed_days(self) -> list[dt.date]:
+        """Days for which files lie there, sorted (daily sources only)."""
+        return sorted(files_by_day(self._glob(self.purchases.path)))
+
+    def bounds(self) -> tuple[dt.date, dt.date]:
+        """First and last day with data, `first_day` and `last_day` where given.
+
+        Raises:
+            SourceError: no file is there, or an export needs `first_day`.
+        """
+        if self.first_day and self.last_day:
+            return self.first_day, self.last_day
+        if not self.is_daily:
+            raise SourceError(
+                f"source {self.name}: its path has no {{date:…}}, so one export holds all days: give "
+                "first_day and last_day (`rec-assets check-source` tells which)"
+            )
+        landed = self.landed_days()
+        if not landed:
+            raise SourceError(
+                f"source {self.name}: no file matches {self.expand(self.purchases.path)}: land some, or mend `path`"
+            )
+        first, last = self.first_day or landed[0], self.last_day or landed[-1]
+        if first > last:
+            given = f"first_day ({self.first_day or 'not set'}) and last_day ({self.last_day or 'not set'})"
+            raise SourceError(
+                f"source {self.name}: files have landed for {landed[0]} to {landed[-1]}, none between {given}"
+            )
+        return first, last
+
+    def expand(self, pattern: str) -> str:
+        """A path of the YAML file as an absolute one; date parts and globs stay."""
+        return (self.folder / pattern.replace("{home}", self.home.as_posix())).as_posix()
+
+    def _glob(self, pattern: str) -> str:
+        """A path of the YAML file as an absolute glob; date parts stay."""
+        # A bracket in the name of the folder that the YAML file or REC_HOME lies in is no glob.
+        home, folder = (Path(glob.escape(path.as_posix())) for path in (self.home, self.folder))
+        return (folder / pattern.replace("{home}", home.as_posix())).as_posix()
+
+
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose values stay the text that stands there: 0123 is no octal number and `no` not false."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _without_nulls(value: object) -> object:
+    """A field without a value counts as not given."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return value
+
+
+def load_source(name: str, home: Path) -> Source:
+    """Read a source's YAML file.
+
+    Args:
+        name: Path of the file, or the name of a built-in source.
+        home: REC_HOME, for `{home}` in paths.
+
+    Raises:
+        SourceError: no such file, no YAML, or a field that is missing, unknown or of a wrong kind; names it.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = Path(str(resources.files("rec_assets.datasets"))) / f"{name}.yaml"
+    if not path.is_file():
+        built_in = sorted(p.stem for p in Path(str(resources.files("rec_assets.datasets"))).glob("*.yaml"))
+        raise SourceError(
+            f"no source {name!r}: REC_SOURCE takes the path of a YAML file or a built-in name ({', '.join(built_in)})"
+        )
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else "a list" if isinstance(content, list) else "a text"
+        raise SourceError(f"{path}: a source is a mapping of fields such as `purchases:`, and here stands {found}")
+    fields = {"name": path.stem, **content, "folder": path.resolve().parent, "home": home.resolve()}
+    try:
+        return Source.model_validate(_without_nulls(fields))
+    except ValidationError as error:
+        raise SourceError(f"{path}: " + "; ".join(map(_in_words, error.errors()))) from None
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    location = [str(name) for name in problem["loc"]]
+    field = ".".join(location)
+    if problem["type"] == "missing":
+        return f"{field} is missing"
+    if problem["type"] == "extra_forbidden":
+        known = [name for name, about in _part_at(location[:-1]).model_fields.items() if not about.exclude]
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        return f"there is no field {field}; " + (
+            f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        )
+    return f"{field}: " * bool(field) + problem["msg"].removeprefix("Value error, ")
+
+
+def _part_at(location: list[str]) -> type[BaseModel]:
+    part: type[BaseModel] = Source
+    for name in location:
+        annotation = part.model_fields[name].annotation
+        kinds = (annotation, *get_args(annotation))
+        part = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return part

@@ -1,0 +1,328 @@
+import datetime as dt
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
+from rec_assets.sources.check import SourceCheck, check_source
+from rec_assets.sources.reader import read_catalogue, read_day, read_export
+from rec_assets.sources.spec import (
+    Catalogue,
+    CatalogueColumns,
+    PurchaseColumns,
+    Purchases,
+    Returns,
+    Source,
+    StatusColumn,
+    load_source,
+)
+from rec_assets_tests.shops import BEAUTY_DATA, GIFTWARE_DAYS, write_beauty_source, write_giftware_shop
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
+
+COLUMNS = "customer_id: buyer, product_id: sku, time: at, order_id: receipt, quantity: n, unit_price: price"
+HEADER = "at,buyer,sku,receipt,n,price"
+LINES = [f"2017-01-0{day} 10:{n:02},ann{n},A{n},{day}{n},2,1.50" for day in range(1, 6) for n in range(20)]
+
+
+def check(
+    folder: Path,
+    lines: list[str],
+    *,
+    header: str = HEADER,
+    columns: str = COLUMNS,
+    purchases: str = "",
+    rest: str = "",
+    catalogue: str = "",
+    export: bool = False,
+) -> SourceCheck:
+    """A look at a shop with these lines, in a file a day (by their first ten characters) or in an export."""
+    files: dict[str, list[str]] = {}
+    for line in lines:
+        files.setdefault("all" if export else line[:10], []).append(line)
+    for name, content in files.items():
+        (folder / f"{name}.csv").write_text("\n".join([header, *content]) + "\n", encoding="utf-8")
+    if catalogue:
+        (folder / "products.txt").write_text(catalogue, encoding="utf-8")
+        rest += "\ncatalogue: {path: products.txt, columns: {product_id: sku, title: name}}"
+    path = "all.csv" if export else "{date:%Y-%m-%d}.csv"
+    (folder / "shop.yaml").write_text(
+        f"purchases: {{path: '{path}', columns: {{{columns}}}, {purchases}}}\n{rest}\n", encoding="utf-8"
+    )
+    return check_source(load_source(str(folder / "shop.yaml"), folder / "home"))
+
+
+def warned(found: SourceCheck) -> str:
+    return "\n".join(found.warnings)
+
+
+# A source that is fine
+
+
+def test_a_sound_source_is_explained_without_a_complaint(tmp_path):
+    found = check(tmp_path, LINES, catalogue="sku,name\n" + "".join(f"A{n},thing {n}\n" for n in range(20)))
+    assert found.ok
+    assert found.errors == found.warnings == []
+    text = found.to_text()
+    for said in (
+        "5 days with files, 2017-01-01 to 2017-01-05",
+        "20 products, of them excluded: 0",
+        "products of the log that are in it: all",
+        "2017-01-01 10:00 → 2017-01-01 10:00 by the shop's clock",
+        "customer_id  ← 'buyer', for instance 'ann0'",
+        "unit_price   ← 'price', for instance '1.50'",
+        "100 read, of 20 customers and 20 products",
+        "without customer: none",
+        "100 orders",
+        "none: the source doesn't say how to know them",
+        "with a text to compare them by: all",
+        "would refuse none of 100 lines",
+        "This source can be used.",
+    ):
+        assert said in text
+
+
+def test_the_sample_is_spread_over_the_days(tmp_path):
+    found = check(tmp_path, [f"2017-01-{day:02} 10:00,ann,A,r,1,1" for day in range(1, 30)])
+    assert "read for this: 2017-01-01, 2017-01-08, 2017-01-15, 2017-01-22, 2017-01-29" in found.to_text()
+
+
+def test_times_are_shown_by_the_shops_clock(tmp_path):
+    found = check(
+        tmp_path,
+        ["2017-01-01 11:53:26,ann,A,r,1,1"],
+        purchases="times_are: utc",
+        rest="time_zone: America/New_York",
+    )
+    assert "2017-01-01 11:53:26 → 2017-01-01 06:53 by the shop's clock" in found.to_text()
+    assert "in UTC where they have no offset; days are those of America/New_York" in found.to_text()
+
+
+def test_closed_days_are_told_by_weekday(tmp_path):
+    first = dt.date(2017, 1, 1)
+    days = [first + dt.timedelta(days=n) for n in range(28)]
+    open_days = [day for day in days if day.weekday() != 5 and day != dt.date(2017, 1, 16)]
+    found = check(tmp_path, [f"{day} 10:00,ann,A,r,1,1" for day in open_days])
+    assert "closed on 4 days in between: every Saturday, 2017-01-16" in found.to_text()
+    assert "no file for" not in warned(found)
+
+
+def test_a_long_time_without_files_is_a_warning(tmp_path):
+    found = check(tmp_path, [LINES[0], LINES[0].replace("01-01", "02-01")])
+    assert "no file for 30 days between 2017-01-01 and 2017-02-01" in warned(found)
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "said"),
+    [
+        ([], {}, "no file matches"),
+        ([], {"export": True}, "no file matches"),
+        ([], {"rest": "first_day: 2017-01-01\nlast_day: 2017-12-31"}, "no file matches"),
+        (LINES, {"header": "at;buyer"}, "csv: CSV parse error: Row #2: Expected 1 columns, got 6"),
+        (LINES, {"header": HEADER.replace("sku", "SKU")}, "column 'sku' is missing"),
+        (
+            LINES,
+            {"purchases": "time_format: '%d.%m.%Y'"},
+            "column 'at': 20 of 20 values are not times written as",
+        ),
+        (LINES, {"purchases": "format: parquet"}, "not readable as parquet"),
+        (LINES, {"catalogue": "name\nx\n"}, "products.txt: column 'sku' is missing"),
+        (LINES, {"rest": "catalogue: {path: no.csv, columns: {product_id: a}}"}, "no catalogue file matches"),
+        (LINES, {"rest": "first_day: 2018-01-01"}, "none between first_day (2018-01-01)"),
+        (
+            LINES,
+            {"rest": "first_day: 2018-01-01\nlast_day: 2018-01-31"},
+            "none between first_day (2018-01-01)",
+        ),
+        (["soon,ann,A,r,1,1"], {"export": True}, "not times in ISO 8601"),
+    ],
+)
+def test_what_is_wrong_is_told_and_not_raised(tmp_path, lines, options, said):
+    found = check(tmp_path, lines, **options)
+    assert not found.ok
+    assert said in "\n".join(found.errors)
+    assert found.to_text().endswith("named above.")
+
+
+def test_what_lies_where_no_file_was_found_is_told(tmp_path):
+    (tmp_path / "log-2017-01-01.csv").touch()
+    error = check(tmp_path, []).errors[0]
+    assert f"{tmp_path} holds log-2017-01-01.csv, shop.yaml; mend `path`" in error
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path):
+    (tmp_path / "shop.yaml").write_text(f"purchases: {{path: 'sales/2017/*.csv', columns: {{{COLUMNS}}}}}")
+    error = check_source(load_source(str(tmp_path / "shop.yaml"), tmp_path)).errors[0]
+    assert f"there is no {tmp_path / 'sales'}" in error
+
+
+def test_one_bad_day_does_not_hide_the_others(tmp_path):
+    check(tmp_path, LINES)
+    (tmp_path / "2017-01-03.csv").write_bytes(b"")
+    found = check(tmp_path, [line for line in LINES if not line.startswith("2017-01-03")])
+    assert len(found.errors) == 1 and "2017-01-03.csv: the file is empty" in found.errors[0]
+    assert "80 read" in found.to_text()
+
+
+def test_files_without_lines_are_a_warning(tmp_path):
+    (tmp_path / "2017-01-01.csv").write_text(HEADER + "\n")
+    found = check(tmp_path, [])
+    assert found.ok and "the files that were read have no line" in warned(found)
+
+
+# What looks wrong
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "said"),
+    [
+        ([f"2017-01-01,ann,A{n},{n},1,1" for n in range(9)], {}, "nearly all times are midnight: there"),
+        ([f"2017-01-01T00:00Z,ann,A{n},{n},1,1" for n in range(9)], {"rest": "time_zone: Asia/Tokyo"},
+         "midnight in UTC, which is 09:00 in Asia/Tokyo: if they are dates, set `time_zone: UTC`"),
+        (LINES, {"columns": COLUMNS.replace(", quantity: n", "")}, "no `quantity`: each line counts"),
+        (LINES, {"columns": COLUMNS.replace(", unit_price: price", "")}, "no `unit_price` or `amount`"),
+        (LINES, {}, "no product has a text"),
+        ([*LINES, *LINES[:9]], {}, "8.3% of the lines are duplicates: did files land twice"),
+        ([*LINES, "2017-01-01 10:00,ann,A1,r,-1,1"], {}, "1 line with a quantity below 0 would be refused"),
+        ([*LINES, "2017-01-01 10:00,ann,A1,C12,1,1"], {}, "order id such as 'C12', unlike most: if"),
+        ([*LINES, "2017-01-01 10:00,NULL,A1,r,1,1"], {}, "1 line with the customer_id 'NULL': if"),
+        ([line.replace("2017-01-01 10", "2017-01-01 20") for line in LINES],
+         {"purchases": "times_are: utc", "rest": "time_zone: Asia/Tokyo"}, "files hold days of UTC: set"),
+        ([line if n % 4 else line.replace(" 10", " ??") for n, line in enumerate(LINES)], {},
+         "of the times can't be read: is `time_format` right?"),
+        ([f"2017-01-01 10:0{n % 9},ann{n},A,one,1,1" for n in range(9)], {}, "1 of 1 order id belong to"),
+        ([f"2017-01-01 10:00,{n}.0,A,{n},1,1" for n in range(9)], {}, "ids end in '.0', such as '0.0'"),
+        (LINES, {"catalogue": "sku,name\nA1,one\n"}, "95.0% of the products are not in the catalogue"),
+        ([f"2017-01-01 10:00,ann,{n},r,1,1" for n in range(1, 9)],
+         {"catalogue": "sku,name\n" + "".join(f"00{n},x\n" for n in range(1, 9))},
+         "8 product ids of the log and the catalogue differ by leading zeros, such as '1' and '001'"),
+        (["2017-01-01 10:00,ann,a1,r,1,1"], {"catalogue": "sku,name\nA1,x\n"}, "differ by capital letters"),
+        ([line + ",KÃ¤se" for line in LINES],
+         {"header": HEADER + ",name", "columns": COLUMNS + ", title: name"},
+         "set `encoding: utf-8`"),
+        (["20,ann,A,r,1,1", "30,ann,B,r,1,1"], {"export": True, "purchases": "time_format: unix_seconds"},
+         "the times reach from 1970-01-01 to 1970-01-01: is `time_format` right"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_mistake_is_a_warning(tmp_path, lines, options, said):
+    assert said in warned(check(tmp_path, lines, **options))
+
+
+def test_columns_that_look_useful_are_pointed_out(tmp_path):
+    found = check(
+        tmp_path, [line + ",x,y,z,w" for line in LINES],
+        header=HEADER + ",Product Name,dept,DEPARTMENT,order_status",
+        columns="customer_id: buyer, product_id: sku, time: at",
+    )  # fmt: skip
+    text = found.to_text()
+    assert "not used: 'receipt', 'n', 'price', 'Product Name', 'dept', 'DEPARTMENT', 'order_status'" in text
+    for column, meaning in [
+        ("receipt", "is it `order_id`?"),
+        ("price", "is it `unit_price`?"),
+        ("Product Name", "is it `title`?"),
+        ("DEPARTMENT", "is it `category`?"),
+    ]:
+        assert f"'{column}' looks useful: {meaning}" in text
+
+
+def test_each_rule_that_refuses_a_line_is_told_with_an_example(tmp_path):
+    found = check(tmp_path, [*LINES, "2017-01-01 10:00,,A1,r,1,0"])
+    text = found.to_text()
+    assert "would refuse 1.0% of 101 lines" in text
+    assert f"no_customer: 1 line; {RULES['no_customer']}" in text
+    assert '2017-01-01.csv, row 21: {"at":"2017-01-01 10:00","buyer":"","sku":"A1"' in text
+    assert "price_impossible: 1 line" in text
+
+
+# Exports
+
+
+def test_an_export_tells_the_days_to_paste(tmp_path):
+    found = check(tmp_path, LINES, export=True)
+    assert not found.ok and "an export needs `first_day` and `last_day`" in found.errors[0]
+    days = re.findall(r"^  ((?:first|last)_day: \S+)$", found.to_text(), re.MULTILINE)
+    assert days == ["first_day: 2017-01-01", "last_day: 2017-01-05"]
+    pasted = check(tmp_path, LINES, export=True, rest="\n".join(days))
+    assert pasted.ok
+
+
+def test_lines_with_a_time_far_away_do_not_stretch_an_export(tmp_path):
+    odd = [LINES[0].replace("2017", "1970"), LINES[0].replace("2017", "2099")]
+    found = check(tmp_path, LINES + odd, export=True)
+    assert found.days == (dt.date(2017, 1, 1), dt.date(2017, 1, 5))
+    assert "2.0% of the lines will not be read: they are from before 2017-01-01 or after 2017-01-05" in warned(found)
+
+
+# Shops of other kinds
+
+
+def test_the_giftware_shop_is_understood_and_loses_no_line(tmp_path):
+    source = load_source(str(write_giftware_shop(tmp_path)), tmp_path)
+    found = check_source(source, days=200)
+    assert found.ok
+    text = found.to_text()
+    assert "closed on 18 days in between: every Saturday, 2010-12-26" in text
+    assert "1/12/2010 10:31 → 2010-12-01 10:31 by the shop's clock" in text
+    assert "known by a negative quantity or an order id that begins with 'C'" in text
+    assert "with texts that differ by line: the commonest is taken" in text
+
+    assert source.bounds() == GIFTWARE_DAYS
+    refused = Counter[str]()
+    for day in source.landed_days():
+        raw = read_day(source, day).to_pandas()
+        result = clean_day(raw, day, CleaningRules(source.time_zone, source.has_price))
+        assert len(raw) == len(result.cleaned) + len(result.rejected)
+        refused.update(result.refused_by_rule())
+        refused["kept"] += len(result.cleaned)
+        assert {"POST", "M", "B"}.isdisjoint(result.cleaned["product_id"])
+        assert result.cleaned["quantity"].max() < 1000
+    assert 4000 < refused["kept"] < 6000
+    assert refused.keys() - {"kept"} == {
+        "no_customer", "excluded", "price_impossible", "bulk_order", "duplicate_line",
+    }  # fmt: skip
+
+
+def test_the_amazon_beauty_files_are_understood(tmp_path):
+    path = write_beauty_source(tmp_path)
+    if path is None:
+        pytest.skip(f"the Amazon Beauty files are not in {BEAUTY_DATA}")
+    source = load_source(str(path), tmp_path)
+    found = check_source(source)
+    assert found.ok
+    assert found.days == source.bounds() == (dt.date(2002, 6, 12), dt.date(2014, 7, 23))
+    text = found.to_text()
+    assert "198,502 read, of 22,363 customers and 12,101 products" in text
+    assert "products of the log that are in it: all" in text
+    assert sum(len(table) for table in read_export(source).values()) == 198_502
+    assert read_catalogue(source)["category"][0].as_py() == "Beauty > Makeup > Nails > Nail Polish"
+
+
+# The reference
+
+
+def test_the_reference_names_every_rule_with_its_reason():
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|$", DOC.read_text(encoding="utf-8"), re.MULTILINE)
+    documented = [(rule, reason) for rule, reason in rows if rule in RULES]
+    assert documented == list(RULES.items())
+
+
+def test_the_examples_of_the_reference_are_sources(tmp_path):
+    examples = re.findall(r"^```yaml\n(.*?)^```", DOC.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for number, example in enumerate(examples):
+        (tmp_path / f"example_{number}.yaml").write_text(example, encoding="utf-8")
+        source = load_source(str(tmp_path / f"example_{number}.yaml"), tmp_path)
+        assert source.is_daily and source.time_zone == "Europe/Berlin"
+    assert len(examples) == 2
+
+
+def test_the_reference_explains_every_field():
+    text = DOC.read_text(encoding="utf-8")
+    parts = (Source, Purchases, PurchaseColumns, Catalogue, CatalogueColumns, Returns, StatusColumn)
+    fields = {name for part in parts for name, about in part.model_fields.items() if not about.exclude}
+    assert {name for name in fields if not re.search(rf"(^ *|`){name}(:|`)", text, re.MULTILINE)} == set()
+    assert {"home", "folder"}.isdisjoint(fields)

@@ -1,0 +1,627 @@
+import datetime as dt
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rec_assets.recsys.cleaning import CleanedDay, CleaningRules, clean_day
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.reader import (
+    CATALOGUE_SCHEMA,
+    RAW_SCHEMA,
+    file_fingerprint,
+    read_catalogue,
+    read_day,
+    read_export,
+)
+from rec_assets.sources.spec import Source, load_source
+
+DAY = dt.date(2017, 1, 1)
+COLUMNS = "customer_id: buyer, product_id: sku, time: at, order_id: receipt, quantity: n, unit_price: price"
+HEADER = "at,buyer,sku,receipt,n,price"
+LINE = "2017-01-01 10:00,ann,A1,r1,2,1.50"
+
+
+def shop(
+    folder: Path,
+    *,
+    columns: str = COLUMNS,
+    path: str = "{date:%Y-%m-%d}.csv",
+    purchases: str = "",
+    rest: str = "",
+) -> Source:
+    """A source whose log has COLUMNS, but for what is given."""
+    (folder / "shop.yaml").write_text(
+        f"purchases: {{path: '{path}', columns: {{{columns}}}, {purchases}}}\n{rest}\n", encoding="utf-8"
+    )
+    return load_source(str(folder / "shop.yaml"), folder / "home")
+
+
+def log(*lines: str, header: str = HEADER) -> str:
+    return "\n".join([header, *lines]) + "\n"
+
+
+def write(folder: Path, content: str | bytes, name: str = "2017-01-01.csv") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read(source: Source, day: dt.date = DAY) -> pd.DataFrame:
+    table = read_day(source, day)
+    assert table.schema.equals(RAW_SCHEMA)
+    return table.to_pandas()
+
+
+def clean(source: Source, raw: pd.DataFrame, day: dt.date = DAY) -> CleanedDay:
+    cleaned = clean_day(raw, day, CleaningRules(source.time_zone, source.has_price))
+    assert len(raw) == len(cleaned.cleaned) + len(cleaned.rejected)
+    return cleaned
+
+
+def times(source: Source, *written: str) -> list[str]:
+    """What the source reads these times as, in UTC."""
+    write(source.folder, log(*(f"{at},ann,A1,r{n},1,1" for n, at in enumerate(written))))
+    found = read(source)["event_time"].dt.strftime("%Y-%m-%d %H:%M:%S")
+    return [at if isinstance(at, str) else "unreadable" for at in found]
+
+
+# What a line becomes
+
+
+def test_a_line_is_typed_and_kept_whole_with_its_file_and_row(tmp_path):
+    write(
+        tmp_path,
+        log(LINE, "2017-01-01 11:00,bob,B2,r2,1,3,loyal", header=HEADER + ",note").replace("1.50", "1.50,"),
+    )
+    first, second = read(shop(tmp_path)).to_dict("records")
+    assert (first["source_file"], first["source_row"], second["source_row"]) == ("2017-01-01.csv", 1, 2)
+    assert (first["customer_id"], first["product_id"], first["order_id"]) == ("ann", "A1", "r1")
+    assert (first["quantity"], first["unit_price"]) == (2.0, 1.5)
+    assert first["event_time"] == pd.Timestamp("2017-01-01 10:00", tz="UTC")
+    assert not first["is_return"] and first["excluded_by"] == ""
+    assert json.loads(second["line"]) == {
+        "at": "2017-01-01 11:00", "buyer": "bob", "sku": "B2", "receipt": "r2", "n": "1", "price": "3",
+        "note": "loyal",
+    }  # fmt: skip
+
+
+def test_only_three_columns_are_needed(tmp_path):
+    write(tmp_path, "who,what,when\nann,A1,2017-01-01\n")
+    source = shop(tmp_path, columns="customer_id: who, product_id: what, time: when")
+    line = read(source).iloc[0]
+    assert line["quantity"] == 1
+    assert pd.isna(line["unit_price"]) and pd.isna(line["rating"])
+    assert line["order_id"] is None and line["title"] is None and line["text"] is None
+    assert clean(source, read(source)).cleaned["order_id"].to_list() == ["ann@2017-01-01"]
+
+
+def test_the_unit_price_of_a_line_that_has_its_amount_is_the_amount_by_the_quantity(tmp_path):
+    write(tmp_path, log("2017-01-01,ann,A1,r1,4,10", "2017-01-01,ann,A2,r1,0,10", "2017-01-01,ann,A3,r1,-2,-6"))
+    prices = read(shop(tmp_path, columns=COLUMNS.replace("unit_price", "amount")))["unit_price"]
+    assert prices.iloc[0] == 2.5 and pd.isna(prices.iloc[1]) and prices.iloc[2] == 3
+
+
+@pytest.mark.parametrize(
+    "customer",
+    ["00123", "0", "1e5", "a b", "ann ", 'a"b', "O'Neil", "😀", "Zoë", "1.10", "NaN", "true", "1/2", "{x}"],
+)
+def test_ids_stay_as_the_shop_wrote_them(tmp_path, customer):
+    source = shop(tmp_path)
+    write(tmp_path, log(f"2017-01-01,{customer},{customer},{customer},1,1"))
+    line = clean(source, read(source)).cleaned.iloc[0]
+    assert line["customer_id"] == line["product_id"] == line["order_id"] == customer
+
+
+def test_quoted_values_may_hold_delimiters_quotes_and_line_breaks(tmp_path):
+    write(tmp_path, log('2017-01-01,"a,b","say ""hi""",r1,1,1', '2017-01-01,"two\nlines",A2,r1,1,1'))
+    raw = read(shop(tmp_path))
+    assert raw["customer_id"].to_list() == ["a,b", "two\nlines"]
+    assert raw["product_id"].to_list() == ['say "hi"', "A2"]
+
+
+@pytest.mark.parametrize(
+    ("written", "reasons"),
+    [
+        ("2017-01-01,,A1,r,1,1", "no_customer"),
+        ("2017-01-01,  ,A1,r,1,1", "no_customer"),
+        ("2017-01-01,ann,,r,1,1", "no_product"),
+        (",ann,A1,r,1,1", "unparseable_time"),
+        ("soon,ann,A1,r,1,1", "unparseable_time"),
+        ("2017-02-30,ann,A1,r,1,1", "unparseable_time"),
+        ("2017-01-02 00:00,ann,A1,r,1,1", "outside_day"),
+        ("2016-12-31 23:59:59,ann,A1,r,1,1", "outside_day"),
+        ("2017-01-01,ann,A1,r,0,1", "quantity_impossible"),
+        ("2017-01-01,ann,A1,r,-1,1", "quantity_impossible"),
+        ("2017-01-01,ann,A1,r,,1", "quantity_impossible"),
+        ("2017-01-01,ann,A1,r,two,1", "quantity_impossible"),
+        ("2017-01-01,ann,A1,r,inf,1", "quantity_impossible"),
+        ("2017-01-01,ann,A1,r,1e9,1", "bulk_order"),
+        ("2017-01-01,ann,A1,r,1,0", "price_impossible"),
+        ("2017-01-01,ann,A1,r,1,NaN", "price_impossible"),
+        ("2017-01-01,ann,A1,r,1,-3", "price_impossible"),
+        ("2017-01-01 10:00,ann,A1,r1,2,1.50", "duplicate_line"),
+        (",,,,,", "no_customer,no_product,unparseable_time,quantity_impossible,price_impossible"),
+    ],
+)
+def test_a_line_that_is_wrong_is_kept_for_cleaning_to_refuse_and_harms_no_other(tmp_path, written, reasons):
+    source = shop(tmp_path)
+    good = [LINE, *(f"2017-01-01 10:0{n},bob,B{n},r2,{n},2" for n in range(1, 4))]
+    write(tmp_path, log(*good, written.replace("2017-01-01 10:00,", "2017-01-01 10:00,")))
+    result = clean(source, read(source))
+    assert result.rejected["reasons"].to_list() == [reasons]
+    assert result.rejected["source_row"].to_list() == [5]
+    assert len(result.cleaned) == 4
+
+
+def test_more_columns_than_needed_do_no_harm(tmp_path):
+    write(tmp_path, log(LINE + ",x,y", header=HEADER + ",till,till"))
+    assert json.loads(read(shop(tmp_path))["line"][0])["till (2)"] == "y"
+
+
+# Files that can't be used
+
+GOOD = log(*[f"2017-01-01 10:{n:02},ann,A{n},r1,1,1.5" for n in range(60)])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the file is empty, without even a header: land it again"),
+        ("\n\n", "the file is empty, without even a header"),
+        (GOOD.replace(",", ";"), "column 'buyer' is missing; the file has 'at;buyer;sku;receipt;n;price'; "),
+        (GOOD.replace("1.5", "1,5"), "Row #2: Expected 6 columns, got 7: 2017-01-01 10:00,ann,A0,r1,1,1,5"),
+        (GOOD.replace(",", ";").replace("1.5", "1,5"), "is `delimiter` right (the header has ';')"),
+        (GOOD + "2017-01-01 10:00,ann\n", "Row #62: Expected 6 columns, got 2"),
+        (GOOD.replace("A7,", '"A7,'), "each quote closed?"),
+        (GOOD.replace("A7,r1,1,1.5", 'A7,r1,1,"1.5'), "a quote is not closed"),
+        (GOOD.replace("A7", "Käse").encode("latin-1"), "column 'sku': not utf-8 text; set `encoding`, for"),
+        (GOOD.replace("buyer", "Käufer").encode("latin-1"), "not utf-8 text"),
+        (GOOD.replace("buyer", "Buyer"), "column 'buyer' is missing; the file has 'at', 'Buyer', 'sku', "),
+        (GOOD.replace("buyer", "buyer "), "did you mean 'buyer '?"),
+        (GOOD.replace("sku", "buyer"), "two columns are named 'buyer': name them apart"),
+        (GOOD.replace(",1.5", ",cheap"), "column 'price': 60 of 60 values are not numbers, for instance"),
+        (GOOD.replace(",1.5", ',"1,5"'), "for instance '1,5' in row 1; set `decimal: \",\"`"),
+        (GOOD.replace(",1,", ",one,"), "column 'n': 60 of 60 values are not numbers, for instance 'one' in"),
+        (GOOD.replace("2017-01-01", "13/01/2017"), "column 'at': 60 of 60 values are not times in ISO 8601, "
+         """for instance '13/01/2017 10:00' in row 1; set `time_format: "%d/%m/%Y %H:%M"`"""),
+        (GOOD.replace("2017-01-01", "01/13/2017"), 'set `time_format: "%m/%d/%Y %H:%M"`'),
+        (GOOD.replace("2017-01-01 10:", "14832648"), "set `time_format: unix_seconds`"),
+        (GOOD.replace("2017-01-01 10:", "14832648000"), "set `time_format: unix_milliseconds`"),
+        (GOOD.replace("2017-01-01 10:", "once upon "), 'set `time_format`, for instance "%d/%m/%Y %H:%M"'),
+        (bytes(range(1, 256)), "is `delimiter` right"),
+        (b"PAR1" + bytes(99), "this is a Parquet file: set `format: parquet`"),
+        (b"PK\x03\x04" + bytes(99), "this is a zip archive or an Excel file: unpack it, or save it as CSV"),
+        (gzip.compress(GOOD.encode()), "this is gzipped: let its name end in .gz"),
+    ],
+)  # fmt: skip
+def test_a_csv_file_that_cannot_be_used_is_named_with_its_column_and_what_to_do(tmp_path, content, said):
+    path = write(tmp_path, content)
+    with pytest.raises(SourceError) as error:
+        read(shop(tmp_path))
+    assert str(error.value).startswith(f"{path}: ")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("cut", [30, -9, -4, -1])
+def test_a_truncated_gzip_is_refused_however_little_is_missing(tmp_path, cut):
+    path = write(tmp_path, gzip.compress(GOOD.encode())[:cut], "2017-01-01.csv.gz")
+    with pytest.raises(SourceError) as error:
+        read(shop(tmp_path, path="{date:%Y-%m-%d}.csv.gz"))
+    assert str(error.value).startswith(f"{path}: not readable as csv: Truncated")
+    assert "land it again" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("parquet", b"", "the file is empty"),
+        ("parquet", GOOD.encode(), "not readable as parquet"),
+        ("jsonl", b"", "the file is empty"),
+        ("jsonl", b"\n\n", "the file has no line"),
+        ("jsonl", GOOD.encode(), "line 1 is no JSON"),
+        ("jsonl", b'[{"at": 1},\n{"at": 2}]', "line 1 is no JSON"),
+        ("jsonl", b"[1]\n", "line 1 is no JSON object"),
+        ("jsonl", b'{"at": "2017-01-01"}\n{"at": "2017', "line 2 is no JSON"),
+        ("jsonl", '{"at": "Käse"}'.encode("latin-1"), "not utf-8 text"),
+        ("jsonl", b'{"at": "2017-01-01"}', "column 'buyer' is missing; the file has 'at'"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_with_what_is_wrong(tmp_path, kind, content, said):
+    path = write(tmp_path, content, "2017-01-01.x")
+    with pytest.raises(SourceError) as error:
+        read(shop(tmp_path, path="{date:%Y-%m-%d}.x", purchases=f"format: {kind}"))
+    assert str(error.value).startswith(f"{path}: ")
+    assert said in str(error.value)
+
+
+def test_a_column_is_judged_by_its_majority(tmp_path):
+    source = shop(tmp_path)
+    write(
+        tmp_path,
+        log(*["2017-01-01,ann,A1,r1,1,1"] * 2, *["2017-01-01,ann,A1,r1,x,1"] * 2, "2017-01-01,ann,A1,r1,,1"),
+    )
+    assert read(source)["quantity"].notna().sum() == 2
+    write(tmp_path, log(*["2017-01-01,ann,A1,r1,1,1"] * 2, *["2017-01-01,ann,A1,r1,x,1"] * 3))
+    with pytest.raises(SourceError, match="column 'n': 3 of 5 values"):
+        read(source)
+
+
+@pytest.mark.parametrize("header", [HEADER, HEADER + "\n", "\ufeff" + HEADER + "\r\n"])
+def test_a_file_with_a_header_only_is_a_day_without_lines(tmp_path, header):
+    source = shop(tmp_path)
+    write(tmp_path, header)
+    raw = read(source)
+    assert raw.empty
+    assert clean(source, raw).refused_by_rule() == {}
+
+
+# How files are written
+
+
+@pytest.mark.parametrize(
+    ("purchases", "name", "content"),
+    [
+        ("encoding: latin-1", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").encode("latin-1")),
+        ("encoding: utf-16", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").encode("utf-16")),
+        ("delimiter: ;", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").replace(",", ";").encode()),
+        (r"delimiter: \t", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").replace(",", "\t").encode()),
+        ("delimiter: ;, decimal: ','", "2017-01-01.csv",
+         log("2017-01-01;Zoë;Käse;r1;2;1,5", header=HEADER.replace(",", ";")).encode()),
+        ("", "2017-01-01.csv",
+         ("\ufeff" + log("2017-01-01,Zoë,Käse,r1,2,1.5")).replace("\n", "\r\n").encode()),
+        ("", "2017-01-01.csv.gz", gzip.compress(log("2017-01-01,Zoë,Käse,r1,2,1.5").encode())),
+        ("", "2017-01-01.csv", b"\n" + log("2017-01-01,Zo\xeb,K\xe4se,r1,2,1.5").encode()),
+    ],
+    ids=["latin-1", "utf-16", "semicolon", "tab", "decimal comma", "windows", "gzip", "blank first line"],
+)  # fmt: skip
+def test_csv_is_read_as_described(tmp_path, purchases, name, content):
+    write(tmp_path, content, name)
+    line = read(shop(tmp_path, path=name.replace("2017-01-01", "{date:%Y-%m-%d}"), purchases=purchases)).iloc[0]
+    assert (line["customer_id"], line["product_id"], line["quantity"], line["unit_price"]) == (
+        "Zoë",
+        "Käse",
+        2,
+        1.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("1,5", 1.5), ("1.234,50", 1234.5), ("1.234.567", 1234567), ("1.50", 1.5), ("7", 7)],
+)
+def test_numbers_with_a_decimal_comma_may_have_points_between_thousands(tmp_path, written, number):
+    write(tmp_path, log(f'2017-01-01,ann,A1,r1,1,"{written}"'))
+    assert read(shop(tmp_path, purchases="decimal: ','"))["unit_price"].iloc[0] == number
+
+
+def test_json_lines_keep_numbers_as_they_are_written(tmp_path):
+    rows = '{"at": 1483264800, "buyer": 17850, "sku": 1.10, "n": 2, "price": 2.50, "tags": ["x"], "gift": true}'
+    guest = '{"sku": "\\ud83d\\ude00", "at": 1483264800.5, "n": "3", "price": null, "buyer": null}'
+    write(tmp_path, f"{rows}\n\n{guest}\r\n", "2017-01-01.jsonl")
+    columns = COLUMNS.replace(", order_id: receipt", "")
+    raw = read(
+        shop(
+            tmp_path,
+            columns=columns,
+            path="{date:%Y-%m-%d}.jsonl",
+            purchases="format: jsonl, time_format: unix_seconds",
+        )
+    )
+    assert raw["customer_id"].to_list() == ["17850", None]
+    assert raw["product_id"].to_list() == ["1.10", "😀"]
+    assert raw["quantity"].to_list() == [2, 3]
+    assert raw["event_time"].dt.strftime("%H:%M:%S.%f").to_list() == ["10:00:00.000000", "10:00:00.500000"]
+    assert json.loads(raw["line"][0])["gift"] == "true"
+
+
+def test_half_an_emoji_is_no_stack_trace(tmp_path):
+    line = '{"at": "2017-01-01", "buyer": "\\ud83d", "sku": "A1", "\\ud83d": 1}'
+    write(tmp_path, line, "2017-01-01.jsonl")
+    source = shop(
+        tmp_path, columns="customer_id: buyer, product_id: sku, time: at", path="{date:%Y-%m-%d}.jsonl",
+        purchases="format: jsonl",
+    )  # fmt: skip
+    assert read(source)["customer_id"].to_list() == ["?"]
+    assert json.loads(read(source)["line"][0])["?"] == "1"
+
+
+def test_parquet_columns_of_any_type_become_what_the_shop_means(tmp_path):
+    at = pd.Timestamp("2017-01-01 10:00:00.25")
+    folder = tmp_path / "at=2017-01-01"  # a folder named like a column adds none
+    folder.mkdir()
+    table = pa.table(
+        {
+            "at": pa.array([at, at, None], pa.timestamp("ns", "Europe/Paris")),
+            "buyer": pa.array([17850.0, None, float("nan")], pa.float64()),
+            "sku": pa.array(["007", "B", "C"]).dictionary_encode(),
+            "receipt": pa.array([1, 2, None], pa.int64()),
+            "n": pa.array([2.5, 1e20, float("inf")], pa.float64()),
+            "price": pa.array([1, 2, 3], pa.decimal128(6, 2)),
+            "extra": pa.array([[1], None, []], pa.list_(pa.int32())),
+        }
+    )
+    pq.write_table(table, folder / "part-0.parquet")
+    raw = read(shop(tmp_path, path="at={date:%Y-%m-%d}/*.parquet", purchases="format: parquet"))
+    assert raw["customer_id"].to_list() == ["17850", None, None]
+    assert raw["product_id"].to_list() == ["007", "B", "C"]
+    assert raw["order_id"].to_list() == ["1", "2", None]
+    assert raw["quantity"].to_list() == [2.5, 1e20, float("inf")]
+    assert raw["unit_price"].to_list() == [1, 2, 3]
+    assert raw["event_time"].iloc[0] == at.tz_localize("UTC")
+    assert json.loads(raw["line"][0])["extra"] == "[1]"
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ns"), pa.date32(), pa.string()])
+def test_parquet_times_without_a_zone_are_the_shops(tmp_path, kind):
+    day = pa.array([dt.datetime(2017, 1, 1)], pa.timestamp("s")).cast(kind)
+    pq.write_table(pa.table({"at": day, "buyer": ["a"], "sku": ["b"]}), tmp_path / "2017-01-01.parquet")
+    source = shop(
+        tmp_path, columns="customer_id: buyer, product_id: sku, time: at", path="{date:%Y-%m-%d}.parquet",
+        purchases="format: parquet", rest="time_zone: Asia/Tokyo",
+    )  # fmt: skip
+    assert read(source)["event_time"].iloc[0] == pd.Timestamp("2016-12-31 15:00", tz="UTC")
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("how", "zone", "written", "utc"),
+    [
+        ("", "UTC", "2017-01-01T10:00:00", "2017-01-01 10:00:00"),
+        ("", "America/New_York", "2017-01-01 06:53:26", "2017-01-01 11:53:26"),
+        ("times_are: utc", "America/New_York", "2017-01-01 11:53:26", "2017-01-01 11:53:26"),
+        ("", "Europe/Berlin", "2017-01-01T10:00:00Z", "2017-01-01 10:00:00"),
+        ("", "Europe/Berlin", "2017-01-01T10:00:00.123+02:00", "2017-01-01 08:00:00"),
+        ("", "Europe/Berlin", "20170101T100000-0500", "2017-01-01 15:00:00"),
+        ("", "Europe/Berlin", "2017-01-01 10:00:00+05", "2017-01-01 05:00:00"),
+        ("", "Europe/Berlin", "20170101T100000", "2017-01-01 09:00:00"),
+        ("", "Europe/Berlin", "2017-01-01", "2016-12-31 23:00:00"),
+        ("", "UTC", " 2017-01-01 10:00 ", "2017-01-01 10:00:00"),
+        ("time_format: '%d/%m/%Y %H:%M'", "Europe/London", "1/7/2017 8:26", "2017-07-01 07:26:00"),
+        (
+            "time_format: '%Y-%m-%d %H:%M:%S %z'",
+            "Europe/London",
+            "2017-01-01 10:00:00 +0300",
+            "2017-01-01 07:00:00",
+        ),
+        ("time_format: '%d.%m.%y'", "UTC", "01.02.17", "2017-02-01 00:00:00"),
+        ("time_format: unix_seconds", "Europe/London", "1483264800", "2017-01-01 10:00:00"),
+        ("time_format: unix_seconds", "Europe/London", "1483264800.0", "2017-01-01 10:00:00"),
+        ("time_format: unix_milliseconds", "Europe/London", "1483264800500", "2017-01-01 10:00:00"),
+        # Clocks skip from 2:00 to 3:00 on 26 March, and come back from 3:00 to 2:00 on 29 October.
+        ("", "Europe/Berlin", "2017-03-26 02:30", "2017-03-26 01:00:00"),
+        ("", "Europe/Berlin", "2017-10-29 02:30", "2017-10-29 00:30:00"),
+        ("", "Europe/Berlin", "2017-10-29T02:30+01:00", "2017-10-29 01:30:00"),
+    ],
+)
+def test_times_are_read_as_the_source_says(tmp_path, how, zone, written, utc):
+    assert times(shop(tmp_path, purchases=how, rest=f"time_zone: {zone}"), written) == [utc]
+
+
+@pytest.mark.parametrize(
+    ("how", "written"),
+    [
+        ("", "1483264800"),
+        ("", "10:00"),
+        ("", "2017-01-01T25:00"),
+        ("", "2017-01"),
+        ("", "2017-01-01T10:00+99:00"),
+        ("", "today"),
+        ("time_format: '%d/%m/%Y'", "now"),
+        ("time_format: unix_seconds", "1483264800500000"),
+        ("time_format: unix_seconds", "inf"),
+        ("time_format: unix_seconds", "1e30"),
+        ("time_format: unix_seconds", "2017-01-01"),
+        ("time_format: '%d/%m/%Y'", "01/13/2017"),
+    ],
+)
+def test_a_time_written_otherwise_is_unreadable_and_others_with_it_are_not(tmp_path, how, written):
+    good = {"": "2017-01-01"}.get(how, "1483228800" if "unix" in how else "01/01/2017")
+    found = times(shop(tmp_path, purchases=how), good, good, written)
+    assert found == ["2017-01-01 00:00:00", "2017-01-01 00:00:00", "unreadable"]
+
+
+def test_a_line_belongs_to_the_day_of_the_shops_clock(tmp_path):
+    source = shop(tmp_path, rest="time_zone: America/New_York", purchases="times_are: utc")
+    write(tmp_path, log("2017-01-02 04:59,ann,A1,r1,1,1", "2017-01-01 04:59,bob,A1,r2,1,1"))
+    result = clean(source, read(source))
+    assert result.cleaned["customer_id"].to_list() == ["ann"]
+    assert result.refused_by_rule() == {"outside_day": 1}
+
+
+# Returns, exclusions, texts
+
+
+@pytest.mark.parametrize(
+    ("returns", "line"),
+    [
+        ("{negative_quantity: true}", "2017-01-01 11:00,ann,A1,r2,-2,1.5,"),
+        ("{order_id_prefix: C}", "2017-01-01 11:00,ann,A1,Cr2,2,1.5,"),
+        ("{order_id_prefix: C, negative_quantity: true}", "2017-01-01 11:00,ann,A1,Cr2,-2,-1.5,"),
+        (
+            "{status: {column: state, values: [returned, refunded]}}",
+            "2017-01-01 11:00,ann,A1,r2,2,1.5,refunded",
+        ),
+        ("{status: {column: state, values: R}}", "2017-01-01 11:00,ann,A1,r2,2,1.5, R "),
+    ],
+)
+def test_a_return_is_known_by_any_sign_and_taken_off_its_purchase(tmp_path, returns, line):
+    source = shop(tmp_path, rest=f"returns: {returns}")
+    write(tmp_path, log(LINE + ",sold", line, header=HEADER + ",state"))
+    result = clean(source, read(source))
+    assert result.rejected.empty
+    assert result.cleaned["event"].to_list() == ["purchase", "return"]
+    assert result.cleaned["quantity"].to_list() == [2, 2]
+    assert result.cleaned["unit_price"].to_list() == [1.5, 1.5]
+    assert result.cleaned["net_quantity"].to_list() == [0, 0]
+
+
+def test_lines_are_excluded_by_the_value_of_a_column(tmp_path):
+    source = shop(tmp_path, purchases="exclude: {sku: [POST, 007], buyer: test}")
+    bob = LINE.replace("ann", "bob")
+    write(tmp_path, log(LINE, bob.replace("A1", " POST"), bob.replace("A1", "007"), LINE.replace("ann", "test")))
+    assert read(source)["excluded_by"].to_list() == ["", "sku", "sku", "buyer"]
+    assert clean(source, read(source)).refused_by_rule() == {"excluded": 3}
+
+
+def test_text_is_the_title_category_and_brand_unless_said_otherwise(tmp_path):
+    header, line = HEADER + ",name,size,group,maker", LINE + ", Oat Milk ,1 l,Drinks,"
+    write(tmp_path, log(line, header=header))
+    described = "title: [name, size], category: group, brand: maker"
+    found = read(shop(tmp_path, columns=f"{COLUMNS}, {described}")).iloc[0]
+    assert (found["title"], found["category"], found["brand"]) == ("Oat Milk 1 l", "Drinks", None)
+    assert found["text"] == "oat milk, 1 l, drinks"
+    assert read(shop(tmp_path, columns=f"{COLUMNS}, {described}, text: [group, name]"))["text"][0] == "drinks, oat milk"
+
+
+# Days
+
+
+def test_a_day_without_files_is_closed_when_a_later_one_has_landed(tmp_path):
+    source = shop(tmp_path)
+    write(tmp_path, log(LINE))
+    write(tmp_path, log(LINE.replace("01-01", "01-03")), "2017-01-03.csv")
+    assert read(source, dt.date(2017, 1, 2)).empty
+    with pytest.raises(SourceError, match=r"nothing has landed for 2017-01-04 \(newest: 2017-01-03\): no file matches"):
+        read_day(source, dt.date(2017, 1, 4))
+
+
+def test_nothing_landed_at_all_is_said(tmp_path):
+    with pytest.raises(SourceError, match=r"nothing has landed for 2017-01-01 \(newest: none\)"):
+        read_day(shop(tmp_path), DAY)
+
+
+def test_all_files_of_a_day_count_and_one_that_landed_twice_only_once(tmp_path):
+    source = shop(tmp_path, path="{date:%Y-%m-%d}*.csv")
+    write(tmp_path, log(LINE, LINE.replace("A1", "A2")), "2017-01-01-a.csv")
+    write(tmp_path, log(LINE, LINE.replace("A1", "A2")), "2017-01-01-a (1).csv")
+    write(tmp_path, log(LINE.replace("A1", "A3")), "2017-01-01-b.csv")
+    raw = read(source)
+    assert raw["source_file"].nunique() == 3
+    result = clean(source, raw)
+    assert sorted(result.cleaned["product_id"]) == ["A1", "A2", "A3"]
+    assert result.refused_by_rule() == {"duplicate_line": 2}
+    assert result.cleaned["line_id"].is_unique
+
+
+def test_one_bad_file_of_a_day_fails_the_day_and_is_named(tmp_path):
+    write(tmp_path, log(LINE), "2017-01-01-a.csv")
+    write(tmp_path, "", "2017-01-01-b.csv")
+    with pytest.raises(SourceError, match=r"2017-01-01-b\.csv: the file is empty"):
+        read_day(shop(tmp_path, path="{date:%Y-%m-%d}*.csv"), DAY)
+
+
+# Exports
+
+
+def test_an_export_falls_into_the_days_of_the_shops_clock(tmp_path):
+    lines = ["2017-01-01 12:00", "2016-12-31 23:30", "2017-01-03 00:15", "2017-01-01 01:00"]
+    write(tmp_path, log(*(f"{at},ann,A{n},r1,1,1" for n, at in enumerate(lines))), "all.csv")
+    days = read_export(shop(tmp_path, path="all.csv", rest="time_zone: Europe/Berlin"))
+    assert {day.day: table["product_id"].to_pylist() for day, table in days.items()} == {
+        31: ["A1"], 1: ["A0", "A3"], 3: ["A2"],
+    }  # fmt: skip
+    assert all(table.schema.equals(RAW_SCHEMA) for table in days.values())
+
+
+def test_lines_of_an_export_without_a_time_are_refused_on_its_newest_day(tmp_path):
+    write(tmp_path, log(LINE, LINE.replace("01-01", "01-02"), LINE.replace("2017-01-01 10:00", "??")), "all.csv")
+    source = shop(tmp_path, path="all.csv")
+    days = read_export(source)
+    assert [len(table) for table in days.values()] == [1, 2]
+    assert clean(source, days[dt.date(2017, 1, 2)].to_pandas(), dt.date(2017, 1, 2)).refused_by_rule() == {
+        "unparseable_time": 1
+    }
+
+
+def test_lines_of_an_export_without_a_time_do_not_hide_after_its_last_day(tmp_path):
+    write(tmp_path, log(LINE, LINE.replace("2017", "2099"), LINE.replace("2017-01-01 10:00", "??")), "all.csv")
+    days = read_export(shop(tmp_path, path="all.csv", rest="first_day: 2016-12-01\nlast_day: 2017-01-31"))
+    assert len(days[dt.date(2017, 1, 31)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no file matches"),
+        (HEADER + "\n", "column 'at': no line has a"),
+        (log(LINE.replace("2017-01-01 10:00", "??")), "not times in ISO 8601"),
+        (log(LINE.replace("2017-01-01 10:00", "")), "column 'at': no line has a"),
+    ],
+)
+def test_an_export_without_any_time_is_refused(tmp_path, content, said):
+    if content is not None:
+        write(tmp_path, content, "all.csv")
+    with pytest.raises(SourceError, match=r"all\.csv") as error:
+        read_export(shop(tmp_path, path="all.csv"))
+    assert said in str(error.value)
+
+
+# The catalogue
+
+FIELDS = "{product_id: sku, title: name, price: price}"
+CATALOGUE = f"catalogue: {{path: products.csv, columns: {FIELDS}, exclude: {{kind: x}}}}"
+
+
+def products(folder: Path, content: str | bytes, catalogue: str = CATALOGUE) -> pd.DataFrame:
+    write(folder, content, "products.csv")
+    table = read_catalogue(shop(folder, rest=catalogue))
+    assert table.schema.equals(CATALOGUE_SCHEMA)
+    return table.to_pandas()
+
+
+def test_the_catalogue_is_one_row_a_product(tmp_path):
+    found = products(tmp_path, "sku,name,price,kind\n007,Tea,2.5,a\n008,Fee,,x\n,nothing,1,a\n007,Tea,2.5,a\n")
+    assert found["product_id"].to_list() == ["007", "008"]
+    assert found["title"].to_list() == ["Tea", "Fee"]
+    assert found["text"].to_list() == ["tea", "fee"]
+    assert found["price"].iloc[0] == 2.5 and pd.isna(found["price"].iloc[1])
+    assert found["excluded"].to_list() == [False, True]
+    assert found["source_row"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "sku,name,price,kind\n7,Tea,1,a\n8,Fee,1,a\n7,Coffee,1,a\n",
+            "product '7' stands in rows 1, 3 with different",
+        ),
+        ("sku,name,price,kind\n7,Tea,dear,a\n", "column 'price': 1 of 1 values are not numbers"),
+        ("sku,title,price,kind\n", "column 'name' is missing"),
+        ("", "the file is empty"),
+        ("sku,name,price,kind\n7,Käse,1,a\n".encode("latin-1"), "column 'name': not utf-8 text"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_used_is_named_with_its_column(tmp_path, content, said):
+    with pytest.raises(SourceError, match=r"products\.csv: ") as error:
+        products(tmp_path, content)
+    assert said in str(error.value)
+
+
+def test_a_catalogue_may_say_from_when_a_product_is_there(tmp_path):
+    catalogue = "catalogue: {path: products.csv, columns: {product_id: sku, available_from: since}}"
+    content = "sku,since\n1,2017-01-05\n2,2017-01-06T23:30:00-05:00\n3,\n4,2017-1\n"
+    found = products(tmp_path, content, catalogue)["available_from"]
+    assert found.to_list()[:3] == [dt.date(2017, 1, 5), dt.date(2017, 1, 6), None]
+    with pytest.raises(SourceError, match="column 'since': 1 of 1 values are not ISO dates"):
+        products(tmp_path, "sku,since\n1,5.1.2017\n", catalogue)
+
+
+def test_without_a_catalogue_there_are_no_rows_of_it(tmp_path):
+    assert read_catalogue(shop(tmp_path)).equals(CATALOGUE_SCHEMA.empty_table())
+
+
+def test_a_fingerprint_changes_with_any_byte_and_with_nothing_else(tmp_path):
+    a, b = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
+    assert file_fingerprint([a]) == file_fingerprint([b]) != file_fingerprint([a, b])
+    before = file_fingerprint([a, b])
+    write(tmp_path, GOOD.replace("A7", "A8"), "b.csv")
+    assert file_fingerprint([a, b]) != before

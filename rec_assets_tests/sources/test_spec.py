@@ -1,0 +1,246 @@
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.spec import Source, load_source
+
+COLUMNS = "columns: {customer_id: buyer, product_id: sku, time: at}"
+
+
+def source(folder: Path, path: str = "log.csv", *, purchases: str = "", rest: str = "") -> Source:
+    """The source that a YAML file with these lines describes."""
+    file = folder / "shop.yaml"
+    more = "".join(f"\n  {line}" for line in purchases.splitlines())
+    file.write_text(f"purchases:\n  path: '{path}'\n  {COLUMNS}{more}\n{rest}\n", encoding="utf-8")
+    return load_source(str(file), folder / "home")
+
+
+def land(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("at,buyer,sku\n")
+
+
+# The YAML file
+
+
+def test_three_columns_and_a_path_are_enough(tmp_path):
+    shop = source(tmp_path)
+    assert shop.name == "shop"
+    assert (shop.time_zone, shop.purchases.format, shop.purchases.time_format) == ("UTC", "csv", "iso8601")
+    assert not shop.is_daily and not shop.has_price
+    assert shop.catalogue is None
+
+
+def test_the_demo_is_found_by_its_name(tmp_path):
+    demo = load_source("complete_journey", tmp_path)
+    assert demo.dataset == "complete_journey"
+    assert demo.expand(demo.purchases.path).startswith(tmp_path.resolve().as_posix())
+
+
+def test_values_are_the_text_that_stands_in_the_file(tmp_path):
+    shop = source(tmp_path, purchases="exclude: {sku: [0123, 1.50, no, 2017-01-01], shop: 7}")
+    assert shop.purchases.exclude == {"sku": ["0123", "1.50", "no", "2017-01-01"], "shop": ["7"]}
+
+
+@pytest.mark.parametrize("written", [r"\t", r"'\t'", r'"\t"'])
+def test_a_tab_may_be_written_with_or_without_quotes(tmp_path, written):
+    assert source(tmp_path, purchases=f"delimiter: {written}").purchases.delimiter == "\t"
+
+
+def test_a_field_left_empty_counts_as_not_given(tmp_path):
+    shop = source(tmp_path, purchases="encoding:", rest="catalogue:\nfirst_day:")
+    assert (shop.purchases.encoding, shop.catalogue, shop.first_day) == ("utf-8", None, None)
+
+
+@pytest.mark.parametrize(
+    ("purchases", "rest", "said"),
+    [
+        ("formt: csv", "", "there is no field purchases.formt; did you mean format?"),
+        ("", "catalog: {}", "there is no field catalog; did you mean catalogue?"),
+        ("", "returns: {status: {colum: x, values: y}}", "returns.status.colum; did you mean column?"),
+        ("", "catalogue: {path: p.csv, columns: {title: t}}", "catalogue.columns.product_id is missing"),
+        ("format: excel", "", "purchases.format: Input should be 'csv', 'parquet' or 'jsonl'"),
+        ("delimiter: ';;'", "", "purchases.delimiter: String should have at most 1 character"),
+        ("encoding: base64", "", "purchases.encoding: 'base64' is no encoding such as utf-8"),
+        ("encoding: klingon", "", "purchases.encoding: 'klingon' is no encoding such as utf-8"),
+        ("time_format: '%d/%m %H:%M'", "", "nor a pattern with year, month and day"),
+        ("time_format: '%Q'", "", "nor a pattern with year, month and day"),
+        ("time_format: iso", "", "'iso' is neither iso8601, unix_seconds"),
+        ("format: jsonl\ndecimal: ','", "", "decimal is for csv"),
+        ("", "time_zone: Berlin", "time_zone: 'Berlin' is no IANA time zone such as Europe/Berlin"),
+        ("", "first_day: 1.2.2017", "first_day: Input should be a valid date"),
+        ("", "first_day: 2017-02-01\nlast_day: 2017-01-01", "first_day 2017-02-01 is after last_day"),
+        ("", "name: my shop", "name: String should match pattern"),
+        ("", "returns: {order_id_prefix: C}", "returns.order_id_prefix needs purchases.columns.order_id"),
+        ("", "returns: {negative_quantity: yes}", "returns.negative_quantity needs purchases.columns"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named_with_what_to_do(tmp_path, purchases, rest, said):
+    with pytest.raises(SourceError, match=r"shop\.yaml: ") as error:
+        source(tmp_path, purchases=purchases, rest=rest)
+    assert said in str(error.value)
+
+
+def test_a_price_is_given_in_one_way(tmp_path):
+    columns = "{customer_id: c, product_id: p, time: t, unit_price: u, amount: a}"
+    (tmp_path / "shop.yaml").write_text(f"purchases: {{path: log.csv, columns: {columns}}}")
+    with pytest.raises(SourceError, match="give unit_price or amount, not both"):
+        load_source(str(tmp_path / "shop.yaml"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "here stands nothing"),
+        (b"- a\n- b", "here stands a list"),
+        (b"purchases: [", "not readable as YAML"),
+        (b"name: caf\xe9", "not readable as YAML"),
+        (b"name: shop", "purchases is missing"),
+    ],
+)
+def test_a_file_that_is_no_source_is_refused_in_words(tmp_path, content, said):
+    (tmp_path / "shop.yaml").write_bytes(content)
+    with pytest.raises(SourceError, match=said):
+        load_source(str(tmp_path / "shop.yaml"), tmp_path)
+
+
+def test_an_unknown_name_lists_the_built_in_sources(tmp_path):
+    with pytest.raises(SourceError, match=r"no source 'my_shop'.*complete_journey"):
+        load_source("my_shop", tmp_path)
+
+
+# Days in paths
+
+NEW_YEAR, MARCH = dt.date(2016, 12, 31), dt.date(2017, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "second"),
+    [
+        ("{date:%Y-%m-%d}.csv", "2016-12-31.csv", "2017-03-09.csv"),
+        ("sales/{date:%Y}/{date:%m}/{date:%d}/", "sales/2016/12/31/a.csv", "sales/2017/03/09/b.csv"),
+        ("sales/{date:%Y/%m/%d}", "sales/2016/12/31/a.csv", "sales/2017/03/09/a.csv"),
+        ("sales/{date:%Y}/{date:%m}/{date:%d}/*.csv", "sales/2016/12/31/a.csv", "sales/2017/03/09/a.csv"),
+        ("date={date:%Y-%m-%d}/part-*.csv", "date=2016-12-31/part-0.csv", "date=2017-03-09/part-0.csv"),
+        ("log_{date:%d%m%Y}.csv", "log_31122016.csv", "log_09032017.csv"),
+        ("{date:%y%m%d}", "161231", "170309"),
+        ("{date:%Y}-{date:%j}.csv", "2016-366.csv", "2017-068.csv"),
+        ("{date:%d-%b-%Y}.csv", "31-Dec-2016.csv", "09-Mar-2017.csv"),
+        ("{date:%B %d %Y}.csv", "December 31 2016.csv", "March 09 2017.csv"),
+        ("{date:%Y}/log-{date:%Y-%m-%d}.csv", "2016/log-2016-12-31.csv", "2017/log-2017-03-09.csv"),
+        ("shop?/{date:%Y%m%d}_*.csv", "shop1/20161231_0830.csv", "shop2/20170309_2300.csv"),
+        ("*{date:%Y%m%d}*.csv", "a-98765432-20161231-1.csv", "20170309.csv"),
+        ("**/{date:%Y%m%d}.csv", "north/1/20161231.csv", "20170309.csv"),
+        ("till[0-9]/{date:%Y%m%d}.csv", "till1/20161231.csv", "till2/20170309.csv"),
+    ],
+)
+def test_days_are_found_in_any_path(tmp_path, path, first, second):
+    land(tmp_path, first, second)
+    shop = source(tmp_path, path)
+    assert shop.is_daily
+    assert shop.landed_days() == [NEW_YEAR, MARCH]
+    assert shop.files(NEW_YEAR) == [tmp_path / first]
+    assert shop.files(MARCH) == [tmp_path / second]
+    assert shop.files() == sorted([tmp_path / first, tmp_path / second])
+    assert shop.files(dt.date(2017, 1, 1)) == []
+    assert shop.bounds() == (NEW_YEAR, MARCH)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("{date}.csv", "{date} is neither {home} nor a date such as {date:%Y-%m-%d}"),
+        ("{day}.csv", "{day} is neither"),
+        ("{date:%Y-%m-%d.csv", "{date:%Y-%m-%d.csv is neither"),
+        ("{date:%Y-%m}.csv", "the date must name year, month and day"),
+        ("{date:%m-%d}.csv", "the date must name year, month and day"),
+        ("{date:%Y-%m-%d-%H}.csv", "a date may use"),
+    ],
+)
+def test_a_path_that_names_no_day_is_refused(tmp_path, path, said):
+    with pytest.raises(SourceError) as error:
+        source(tmp_path, path)
+    assert f"purchases.path: {said}" in str(error.value)
+
+
+def test_several_files_of_a_day_come_in_order_and_those_unfinished_or_hidden_not_at_all(tmp_path):
+    whole = ["2017-01-01/a.csv", "2017-01-01/b.csv"]
+    others = [".c.csv", "_SUCCESS", "d.csv.part", "e.csv.tmp", "_temporary/f.csv"]
+    land(tmp_path, *reversed(whole), *(f"2017-01-01/{name}" for name in others))
+    for path in ("{date:%Y-%m-%d}", "{date:%Y-%m-%d}/*"):
+        assert source(tmp_path, path).files(dt.date(2017, 1, 1)) == [tmp_path / name for name in whole]
+
+
+def test_a_name_that_begins_like_a_hidden_one_counts_where_the_path_says_so(tmp_path):
+    land(tmp_path, "_sales_2017-01-01.csv")
+    assert len(source(tmp_path, "_sales_{date:%Y-%m-%d}.csv").files()) == 1
+
+
+def test_files_that_only_resemble_the_path_are_of_no_day(tmp_path):
+    land(tmp_path, "2017-02-30.csv", "2017-1-1.csv", "2017-01-01.csv.bak", "x2017-01-01.csv", "notes.csv")
+    assert source(tmp_path, "{date:%Y-%m-%d}.csv").landed_days() == []
+
+
+def test_brackets_in_the_folder_of_the_yaml_file_are_no_glob(tmp_path):
+    folder = tmp_path / "shop [old]"
+    land(folder, "2017-01-01.csv", "home/x.csv")
+    assert source(folder, "{date:%Y-%m-%d}.csv").landed_days() == [dt.date(2017, 1, 1)]
+    assert source(folder, "{home}/*.csv").files() == [folder / "home/x.csv"]
+
+
+# Bounds
+
+
+def test_an_export_says_which_days_it_holds(tmp_path):
+    assert source(tmp_path, rest="first_day: 2017-01-01\nlast_day: 2017-02-01").bounds() == (
+        dt.date(2017, 1, 1), dt.date(2017, 2, 1),
+    )  # fmt: skip
+    with pytest.raises(SourceError, match="give first_day and last_day"):
+        source(tmp_path).bounds()
+
+
+def test_days_given_count_more_than_days_found(tmp_path):
+    land(tmp_path, "2017-01-01.csv", "2017-01-05.csv")
+    day = "{date:%Y-%m-%d}.csv"
+    assert source(tmp_path, day, rest="first_day: 2017-01-03").bounds()[0] == dt.date(2017, 1, 3)
+    assert source(tmp_path, day, rest="last_day: 2017-12-31").bounds()[1] == dt.date(2017, 12, 31)
+    with pytest.raises(SourceError, match="have landed for 2017-01-01 to 2017-01-05, none between"):
+        source(tmp_path, day, rest="first_day: 2018-01-01").bounds()
+
+
+def test_without_any_file_the_path_looked_for_is_named(tmp_path):
+    with pytest.raises(SourceError, match=r"no file matches .*/\{date:%Y-%m-%d\}\.csv: land some, or mend"):
+        source(tmp_path, "{date:%Y-%m-%d}.csv").bounds()
+
+
+# The catalogue
+
+
+@pytest.mark.parametrize(
+    ("path", "newest"),
+    [
+        ("products.csv", "products.csv"),
+        ("products-*.csv", "products-2.csv"),
+        ("feeds/{date:%d-%m-%Y}.csv", "feeds/01-02-2017.csv"),
+    ],
+)
+def test_the_newest_catalogue_counts(tmp_path, path, newest):
+    land(
+        tmp_path,
+        "products.csv",
+        "products-1.csv",
+        "products-2.csv",
+        "feeds/31-01-2017.csv",
+        "feeds/01-02-2017.csv",
+    )
+    shop = source(tmp_path, rest=f"catalogue: {{path: '{path}', columns: {{product_id: sku}}}}")
+    assert shop.catalogue_file() == tmp_path / newest
+
+
+def test_a_catalogue_that_is_described_must_be_there(tmp_path):
+    shop = source(tmp_path, rest="catalogue: {path: 'products.csv', columns: {product_id: sku}}")
+    with pytest.raises(SourceError, match=r"no catalogue file matches .*products\.csv"):
+        shop.catalogue_file()
