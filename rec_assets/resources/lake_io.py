@@ -1,0 +1,116 @@
+"""The lake as Dagster sees it: an IO manager that hands assets their inputs as Spark or pandas frames.
+
+Which frame an asset gets is what its parameter's annotation says. A window of days comes as one frame with a `date`
+column; an input marked `NEWEST` comes as the newest day of its window that is there, one marked `ALL` as all the days
+that are there.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from dagster import (
+    ConfigurableIOManager,
+    InputContext,
+    MetadataValue,
+    OutputContext,
+    ResourceDependency,
+    TableColumn,
+    TableSchema,
+)
+from dagster._check import CheckError
+from pyspark.sql import DataFrame as SparkFrame
+
+from rec_assets.resources.lake import Lake, Manifest, MissingPartition
+from rec_assets.resources.spark import SparkResource
+
+NEWEST = {"lake/days": "newest"}
+"""Metadata of an AssetIn of which only the newest day that is there is wanted."""
+
+ALL = {"lake/days": "all"}
+"""Metadata of an AssetIn of which whatever days are there are wanted, however many there will be."""
+
+
+class LakeIOManager(ConfigurableIOManager):
+    """Reads and writes assets in the lake."""
+
+    root: str
+    spark: ResourceDependency[SparkResource]
+
+    @property
+    def lake(self) -> Lake:
+        """The lake itself."""
+        from pathlib import Path
+
+        return Lake(Path(self.root))
+
+    def handle_output(self, context: OutputContext, obj: SparkFrame | pd.DataFrame) -> None:
+        """Write one partition, or an unpartitioned table, and show it in the UI."""
+        table = context.asset_key.path[-1]
+        day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
+        if isinstance(obj, SparkFrame):
+            manifest = self.lake.write_spark(table, obj, day)
+            obj.sparkSession.catalog.clearCache()  # what the asset kept to compute this has served
+        else:
+            manifest = self.lake.write(table, obj, day)
+        context.add_output_metadata(partition_metadata(self.lake, table, day, manifest))
+
+    def load_input(self, context: InputContext) -> SparkFrame | pd.DataFrame:
+        """Read what the input's partition mapping asks for.
+
+        Raises:
+            MissingPartition: a day of it was never materialised, or lies before the first day of data.
+        """
+        table = context.asset_key.path[-1]
+        days = self._days(context, table) if context.has_asset_partitions else None
+        if context.dagster_type.typing_type is SparkFrame:
+            return self.lake.spark(self.spark.spark_session, table, days)
+        return self.lake.pandas(table, days)
+
+    def _days(self, context: InputContext, table: str) -> Sequence[dt.date]:
+        try:
+            days = [dt.date.fromisoformat(key) for key in context.asset_partition_keys]
+        except (CheckError, ValueError):
+            days = []
+        if not days:
+            raise MissingPartition(
+                f"{context.step_context.partition_key}: this needs an earlier as-of day of {table}, which is before "
+                "the first day of data: choose a later partition"
+            )
+        wanted = (context.definition_metadata or {}).get("lake/days")
+        if wanted is None:
+            return days
+        there = sorted(set(days) & set(self.lake.days(table)))
+        if not there:
+            raise MissingPartition(
+                f"{table}: nothing from {days[0]} to {days[-1]} is in the lake: materialise {table} for {days[-1]} "
+                "(it may be a few days older than the scores that use it, see REC_REUSE_DAYS)"
+            )
+        return there if wanted == "all" else there[-1:]
+
+
+def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Manifest) -> dict[str, Any]:
+    """What the UI shows of a partition: rows, size, schema, a preview, its fingerprint."""
+    head = lake.read(table, [day] if day else None).slice(0, 5) if manifest.rows < 5_000_000 else None
+    metadata: dict[str, Any] = {
+        "dagster/row_count": manifest.rows,
+        "size_mb": round(manifest.bytes / 1e6, 3),
+        "fingerprint": manifest.fingerprint,
+    }
+    if head is not None:
+        columns = [TableColumn(field.name, str(field.type)) for field in head.schema]
+        metadata["dagster/column_schema"] = TableSchema(columns=columns)
+        metadata["preview"] = MetadataValue.md(preview(head.to_pandas()))
+    return metadata
+
+
+def preview(frame: pd.DataFrame, rows: int = 5) -> str:
+    """The first rows as a Markdown table, long values cut."""
+    short = frame.head(rows).map(_shown)
+    return str(short.to_markdown(index=False))
+
+
+def _shown(value: object) -> str:
+    text = f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,129 @@
+"""MLflow: one MLflow run a Dagster run, through dagster-mlflow, ended in the state the Dagster run is in.
+
+dagster-mlflow starts (or finds again) the run by the tag `dagster_run_id`. It ends it right only for some outcomes, so
+this resource does the ending: it looks at the run's events when Dagster tears it down.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from dagster import ConfigurableResource, DagsterEventType, InitResourceContext, MetadataValue
+from dagster._core.definitions.metadata import UrlMetadataValue
+from pydantic import PrivateAttr
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, DagsterRun
+
+INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "RunTerminated")
+
+
+class TrackingResource(ConfigurableResource):
+    """Access to MLflow in an asset: `tracking.mlflow` is the mlflow module with this Dagster run's run active."""
+
+    uri: str
+    artifacts: str
+    experiment: str
+    ui_url: str
+
+    _mlflow: Any = PrivateAttr(default=None)
+    _context: Any = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Remember the Dagster run; nothing is started before an asset asks for it."""
+        self._context, self._mlflow = context, None
+
+    @property
+    def mlflow(self) -> Any:
+        """The mlflow API, with the run of this Dagster run active."""
+        if self._mlflow is None:
+            self._mlflow = self._start()
+        return self._mlflow
+
+    @property
+    def run_id(self) -> str:
+        """Id of the MLflow run."""
+        return str(self.mlflow.active_run().info.run_id)
+
+    @property
+    def link(self) -> UrlMetadataValue:
+        """Where the run can be looked at."""
+        run = self.mlflow.active_run()
+        return MetadataValue.url(f"{self.ui_url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        """End the MLflow run as the Dagster run ends."""
+        if self._mlflow is not None:
+            assert context.instance is not None and context.run is not None
+            self._mlflow.end_run(status=_outcome(context.instance, context.run))
+
+    def _start(self) -> Any:
+        mlflow = connect(self.uri, self.artifacts, self.experiment)
+        self._create_run(mlflow.MlflowClient())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dagster-mlflow is marked beta
+            from dagster_mlflow.resources import MlFlow
+
+            context = self._context
+            tags = {"partition": context.run.tags.get("dagster/partition", "")}
+            return MlFlow(
+                SimpleNamespace(
+                    log=context.log,
+                    dagster_run=context.run,
+                    run_id=context.run.run_id,
+                    resource_config={
+                        "experiment_name": self.experiment, "mlflow_tracking_uri": self.uri, "extra_tags": tags,
+                    },
+                )
+            )  # fmt: skip
+
+    def _create_run(self, client: Any) -> None:
+        """Make the run, with its tag, in one step, for dagster-mlflow to find.
+
+        It would start the run first and tag it then: killed in between, that one would run for ever, unrecognised.
+        """
+        experiment, run = client.get_experiment_by_name(self.experiment).experiment_id, self._context.run
+        if not client.search_runs([experiment], filter_string=f"tags.dagster_run_id = '{run.run_id}'"):
+            client.create_run(experiment, run_name=run.job_name, tags={"dagster_run_id": run.run_id})
+
+
+def connect(uri: str, artifacts: str, experiment: str) -> Any:
+    """Point mlflow at the tracking server, make the experiment if it's new; returns the module."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    if mlflow.get_experiment_by_name(experiment) is None:
+        local = uri.startswith("sqlite:///")
+        mlflow.create_experiment(experiment, artifact_location=Path(artifacts).as_uri() if local else None)
+    return mlflow
+
+
+def _outcome(instance: "DagsterInstance", run: "DagsterRun") -> str:
+    failures = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
+    errors = [entry.get_dagster_event().step_failure_data.error for entry in failures]
+    if any(_names(error, INTERRUPTIONS) for error in errors):
+        return "KILLED"
+    return "FAILED" if errors else "FINISHED"
+
+
+def _names(error: Any, names: tuple[str, ...]) -> bool:
+    while error is not None:
+        if error.cls_name in names:
+            return True
+        error = error.cause
+    return False
+
+
+def end_orphan(uri: str, artifacts: str, experiment: str, dagster_run_id: str) -> None:
+    """Mark the MLflow run of a Dagster run that died as killed."""
+    mlflow = connect(uri, artifacts, experiment)
+    client = mlflow.MlflowClient()
+    ids = [client.get_experiment_by_name(experiment).experiment_id]
+    for run in client.search_runs(ids, filter_string=f"tags.dagster_run_id = '{dagster_run_id}'"):
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, status="KILLED")

@@ -1,0 +1,108 @@
+"""A partition is replaced whole: whoever reads, and whatever is killed when, sees the old one or the new one."""
+
+import datetime as dt
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from rec_assets.resources.lake import MANIFEST, Lake, MissingPartition
+
+DAY = dt.date(2017, 12, 3)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def test_reads_back_what_was_written_with_its_day(lake: Lake) -> None:
+    lake.write("sales", pd.DataFrame({"product_id": ["00123", "é😀"], "n": [1, 2]}), DAY)
+    found = lake.pandas("sales", [DAY])
+    assert found["product_id"].tolist() == ["00123", "é😀"]
+    assert found["date"].tolist() == [DAY, DAY]
+
+
+def test_an_unpartitioned_table_has_no_day(lake: Lake) -> None:
+    lake.write("products", pd.DataFrame({"product_id": ["a"]}))
+    assert lake.pandas("products").columns.tolist() == ["product_id"]
+
+
+def test_a_missing_day_is_named(lake: Lake) -> None:
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    with pytest.raises(MissingPartition, match=r"sales: day 2017-12-04 and 1 more days.*materialise sales first"):
+        lake.read("sales", [DAY, dt.date(2017, 12, 4), dt.date(2017, 12, 5)])
+
+
+def test_replacing_leaves_only_the_new_files(lake: Lake) -> None:
+    lake.write("sales", pd.DataFrame({"n": [1, 2, 3]}), DAY)
+    lake.write("sales", pd.DataFrame({"n": [9]}), DAY)
+    folder = lake.root / "sales" / f"date={DAY}"
+    assert lake.pandas("sales", [DAY])["n"].tolist() == [9]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([MANIFEST, *lake.manifest("sales", DAY).files])
+
+
+def test_writing_the_same_content_changes_nothing(lake: Lake) -> None:
+    frame = pd.DataFrame({"n": [1, 2]})
+    first, changed = lake.write("sales", frame, DAY), lake.changed_at("sales", DAY)
+    time.sleep(0.02)
+    assert lake.write("sales", frame, DAY) == first
+    assert lake.changed_at("sales", DAY) == changed
+
+
+def test_the_fingerprint_tells_contents_apart(lake: Lake) -> None:
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    before = lake.fingerprint("sales", [DAY])
+    lake.write("sales", pd.DataFrame({"n": [2]}), DAY)
+    assert lake.fingerprint("sales", [DAY]) != before
+    assert lake.fingerprint("sales", [DAY, DAY - dt.timedelta(days=1)]) != lake.fingerprint("sales", [DAY])
+
+
+def test_a_partition_whose_file_was_deleted_by_hand_is_written_again(lake: Lake) -> None:
+    manifest = lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    (lake.root / "sales" / f"date={DAY}" / manifest.files[0]).unlink()
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
+
+
+def test_files_outside_the_manifest_are_not_read(lake: Lake) -> None:
+    manifest = lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    folder = lake.root / "sales" / f"date={DAY}"
+    (folder / "stray-0.parquet").write_bytes((folder / manifest.files[0]).read_bytes())
+    assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
+
+
+def _write_forever(root: Path) -> None:
+    lake, n = Lake(root), 0
+    while True:
+        n += 1
+        lake.write("sales", pa.table({"n": [n] * 1000, "half": [n] * 1000}), DAY)
+
+
+def test_a_reader_never_sees_half_a_partition_while_writers_are_killed(lake: Lake) -> None:
+    lake.write("sales", pa.table({"n": [0] * 1000, "half": [0] * 1000}), DAY)
+    context = multiprocessing.get_context("spawn")
+    reads = 0
+    for pause in (1.2, 1.35, 1.5):
+        writer = context.Process(target=_write_forever, args=(lake.root,), daemon=True)
+        writer.start()
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            table = lake.read("sales", [DAY])
+            assert table.num_rows == 1000
+            assert table["n"].unique() == table["half"].unique()
+            assert len(table["n"].unique()) == 1
+            reads += 1
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        table = lake.read("sales", [DAY])
+        assert len(table["n"].unique()) == 1
+        manifest = json.loads((lake.root / "sales" / f"date={DAY}" / MANIFEST).read_text())
+        assert manifest["rows"] == 1000
+    assert reads > 10

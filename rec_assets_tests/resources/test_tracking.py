@@ -1,0 +1,117 @@
+"""MLflow: one run a Dagster run, and it ends as the Dagster run ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from dagster import AssetsDefinition, DagsterInstance, asset, materialize
+from dagster._core.errors import DagsterExecutionInterruptedError
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from rec_assets.resources.tracking import TrackingResource, end_orphan
+
+EXPERIMENT = "shop"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for MLflow's database, which takes seconds to make, and artifacts."""
+    before = mlflow.get_tracking_uri()
+    yield tmp_path_factory.mktemp("mlflow")
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def tracking(store: Path) -> TrackingResource:
+    return TrackingResource(
+        uri=f"sqlite:///{store / 'mlflow.db'}", artifacts=str(store / "artifacts"), experiment=EXPERIMENT,
+        ui_url="http://localhost:5000",
+    )  # fmt: skip
+
+
+def _assets(end: Callable[[], None]) -> list[AssetsDefinition]:
+    """Two assets that track; the second ends as given."""
+
+    @asset
+    def model(tracking: TrackingResource) -> None:
+        tracking.mlflow.log_param("rank", 8)
+
+    @asset(deps=[model])
+    def scores(tracking: TrackingResource) -> None:
+        tracking.mlflow.log_metric("rows", 3)
+        end()
+
+    return [model, scores]
+
+
+def _run(tracking: TrackingResource, end: Callable[[], None]) -> str:
+    """Materialise, come what may; returns the Dagster run's id."""
+    with DagsterInstance.ephemeral() as instance:
+        with contextlib.suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
+            materialize(_assets(end), resources={"tracking": tracking}, instance=instance, raise_on_error=False)
+        return instance.get_runs()[0].run_id
+
+
+def _tracked(tracking: TrackingResource, dagster_run: str) -> list[Run]:
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id], filter_string=f"tags.dagster_run_id = '{dagster_run}'")
+
+
+def _raise(error: BaseException) -> Callable[[], None]:
+    def end() -> None:
+        raise error
+
+    return end
+
+
+def test_a_dagster_run_is_one_finished_mlflow_run_of_all_its_assets(tracking: TrackingResource) -> None:
+    (run,) = _tracked(tracking, _run(tracking, lambda: None))
+    assert run.info.status == "FINISHED"
+    assert (run.data.params, run.data.metrics) == ({"rank": "8"}, {"rows": 3.0})
+    assert mlflow.active_run() is None
+
+
+def test_each_dagster_run_has_its_own(tracking: TrackingResource) -> None:
+    first, second = (_run(tracking, lambda: None) for _ in range(2))
+    assert len({run.info.run_id for each in (first, second) for run in _tracked(tracking, each)}) == 2
+
+
+def test_a_run_whose_asset_raises_ends_failed(tracking: TrackingResource) -> None:
+    (run,) = _tracked(tracking, _run(tracking, _raise(ValueError("no such thing"))))
+    assert run.info.status == "FAILED"
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, DagsterExecutionInterruptedError])
+def test_an_interrupted_run_ends_killed(tracking: TrackingResource, interruption: type[BaseException]) -> None:
+    (run,) = _tracked(tracking, _run(tracking, _raise(interruption())))
+    assert run.info.status == "KILLED"
+    assert mlflow.active_run() is None
+
+
+def test_a_dagster_run_that_asks_for_nothing_leaves_no_mlflow_run(tracking: TrackingResource, store: Path) -> None:
+    @asset
+    def plain(tracking: TrackingResource) -> None:
+        pass
+
+    with DagsterInstance.ephemeral() as instance:
+        materialize([plain], resources={"tracking": tracking}, instance=instance)
+        assert _tracked(tracking, instance.get_runs()[0].run_id) == []
+
+
+def test_the_run_of_a_process_that_died_is_ended_as_killed(tracking: TrackingResource, store: Path) -> None:
+    client = MlflowClient(tracking.uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    died, lives = (client.create_run(experiment.experiment_id, tags={"dagster_run_id": name}) for name in "ab")
+    end_orphan(tracking.uri, tracking.artifacts, EXPERIMENT, "a")
+    assert client.get_run(died.info.run_id).info.status == "KILLED"
+    assert client.get_run(lives.info.run_id).info.status == "RUNNING"
+    client.set_terminated(lives.info.run_id)
