@@ -1,0 +1,25 @@
+"""What exists: one module a group of assets. An asset reads, calls the science once, and says what it made."""
+
+from dagster import AssetsDefinition
+
+from rec_assets.assets.evaluation import evaluation_assets
+from rec_assets.assets.ingestion import ingestion_assets
+from rec_assets.assets.interactions import interaction_assets
+from rec_assets.assets.models import model_assets
+from rec_assets.assets.recommendations import recommendation_assets
+from rec_assets.assets.release import release_assets
+from rec_assets.partitions import Days
+from rec_assets.settings import Settings
+from rec_assets.sources.spec import Source
+
+
+def all_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+    """Every asset of the graph."""
+    return [
+        *ingestion_assets(source, days),
+        *interaction_assets(source, days),
+        *model_assets(settings, source, days),
+        *recommendation_assets(settings, days),
+        *evaluation_assets(settings, source, days),
+        *release_assets(settings, days),
+    ]

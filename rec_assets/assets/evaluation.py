@@ -1,0 +1,207 @@
+"""Group `evaluation`: past lists judged by what customers went on to buy."""
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, MetadataValue, ResourceParam, asset
+from pyspark.sql import DataFrame as SparkFrame
+
+from rec_assets.assets.models import as_of
+from rec_assets.assets.plots import as_markdown
+from rec_assets.partitions import Days
+from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
+from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices, rmse
+from rec_assets.recsys.evaluation.plots import headline_figure
+from rec_assets.recsys.evaluation.report import (
+    ExampleCustomer,
+    ExampleProduct,
+    ReportContext,
+    render_report,
+    summary_table,
+)
+from rec_assets.recsys.interactions import net_purchases
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.tracking import TrackingResource
+from rec_assets.settings import Settings
+from rec_assets.sources.spec import Source
+
+GROUP = "evaluation"
+OWNERS = ["team:recommendations"]
+
+HYBRID = "hybrid"
+DEPTH = 20
+EXAMPLES = 5
+
+
+def report_path(settings: Settings, day: dt.date) -> Path:
+    """Where the HTML report of a day lies."""
+    return settings.reports / f"date={day}" / "evaluation.html"
+
+
+def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+    """The assets of the group."""
+    before = AssetIn(partition_mapping=days.before)
+
+    @asset(
+        group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1",
+        kinds={"pandas", "mlflow"},
+        ins={
+            "hybrid_scores": before, "candidates": before, "product_statistics": before,
+            "cleaned_interactions": AssetIn(partition_mapping=days.outcome),
+        },
+    )  # fmt: skip
+    def evaluation_report(
+        context: AssetExecutionContext,
+        tracking: TrackingResource,
+        lake: ResourceParam[Lake],
+        hybrid_scores: SparkFrame,
+        candidates: SparkFrame,
+        product_statistics: pd.DataFrame,
+        cleaned_interactions: SparkFrame,
+        products: pd.DataFrame,
+        product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """The lists of a horizon ago, and every baseline, judged by the purchases since; with an HTML report."""
+        judged_day = as_of(context) - dt.timedelta(days=settings.horizon_days)
+        outcome = net_purchases(cleaned_interactions, as_of(context))
+        ratings = outcome.where("rating is not null and not isnan(rating)")
+        truth = outcome.select("customer_id", "product_id").distinct().toPandas()
+        history = candidates.where("own_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+        orders = history.groupby("customer_id")["customer_orders"].first()
+        shown = hybrid_scores.where(f"rank <= {DEPTH}").drop("date").toPandas()
+        lists = pd.concat(
+            [
+                shown.assign(model=HYBRID)[["model", "list", "customer_id", "product_id", "rank"]],
+                _judged_only(baseline_lists_in_spark(candidates, DEPTH).toPandas(), truth),
+            ]
+        )
+        slices = make_slices(truth, history, orders)
+        evaluation = evaluate(
+            lists,
+            slices,
+            fallback=fallback_lists(product_statistics, products.set_index("product_id")["category"], DEPTH, HYBRID),
+            catalogue=_catalogue(products, product_statistics, product_embeddings, len(orders), judged_day),
+            reference=HYBRID,
+            seed=settings.recipe.seed,
+        )
+        metrics = evaluation.metrics
+        if source.purchases.columns.rating is not None:
+            metrics = pd.concat([metrics, _rating_error(candidates, ratings)], ignore_index=True)
+
+        versions = {"als_model": "als_version", "ranker": "ranker_version"}
+        fingerprint = lake.fingerprint("cleaned_interactions", days.lookback_days(judged_day))
+        html = render_report(
+            metrics,
+            evaluation.differences,
+            context=ReportContext(
+                source=source.description or source.name,
+                as_of=judged_day,
+                truth_days=settings.horizon_days,
+                customers=truth["customer_id"].nunique(),
+                purchases=len(truth),
+                catalogue_size=int(_known(products, judged_day).sum()),
+                models={HYBRID: "The learned blend of all sources, which customers are shown.", **BASELINES},
+                slices={part.name: part.description for part in slices},
+                examples=_examples(shown, truth, history, products),
+                data_fingerprint=fingerprint,
+                model_versions={name: str(shown[column].iloc[0]) for name, column in versions.items()},
+                settings={**settings.recipe.model_dump(), "lookback_days": settings.lookback_days},
+            ),
+        )
+        path = report_path(settings, as_of(context))
+        _write_whole(path, html)
+
+        mlflow = tracking.mlflow
+        at_ten = metrics[(metrics["k"] == 10) & metrics["value"].notna()]
+        names = at_ten["slice"] + "/" + at_ten["model"] + "/" + at_ten["metric"] + "_10"
+        mlflow.log_metrics(dict(zip(names, at_ten["value"], strict=True)))
+        mlflow.set_tags({"judged_day": str(judged_day), "data_fingerprint": fingerprint})
+        mlflow.log_artifact(str(path))
+        figure = headline_figure(metrics)
+        mlflow.log_figure(figure, "evaluation.png")
+        context.add_output_metadata(
+            {
+                "summary": MetadataValue.md(summary_table(metrics).to_markdown()),
+                "ndcg": as_markdown(figure),
+                "report": MetadataValue.path(path),
+                "judged_day": str(judged_day),
+                "data_fingerprint": fingerprint,
+                "mlflow_run": tracking.link,
+            }
+        )
+        differences = evaluation.differences.assign(metric="ndcg_difference")
+        return pd.concat([metrics.assign(baseline=None), differences], ignore_index=True)
+
+    return [evaluation_report]
+
+
+def _judged_only(lists: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    return lists[lists["customer_id"].isin(truth["customer_id"])]
+
+
+def _known(products: pd.DataFrame, day: dt.date) -> pd.Series:
+    return (pd.to_datetime(products["first_seen"]).dt.date <= day) & ~products["excluded"].astype(bool)
+
+
+def _catalogue(
+    products: pd.DataFrame, statistics: pd.DataFrame, embeddings: pd.DataFrame, customers: int, day: dt.date
+) -> Catalogue:
+    known = products[_known(products, day)]
+    rows = pd.Series(np.arange(len(embeddings)), index=embeddings["content_hash"])
+    with_text = known[known["content_hash"].isin(rows.index)]
+    return Catalogue(
+        size=len(known),
+        customers=customers,
+        buyers=statistics.set_index("product_id")["buyers"],
+        embedding_rows=pd.Series(rows[with_text["content_hash"]].to_numpy(), index=with_text["product_id"]),
+        embeddings=np.stack(embeddings["vector"].to_list()) if len(embeddings) else np.zeros((0, 1), np.float32),
+    )
+
+
+def _rating_error(candidates: SparkFrame, ratings: SparkFrame) -> pd.DataFrame:
+    """RMSE of ALS over the ratings given to candidates; one row in the metrics' shape."""
+    keys = ["customer_id", "product_id"]
+    given = ratings.groupBy(*keys).avg("rating").withColumnRenamed("avg(rating)", "rating")
+    known = candidates.select(*keys, "als_score").join(given, keys).toPandas()
+    error = rmse(known.rename(columns={"als_score": "prediction"})[[*keys, "prediction"]], known[[*keys, "rating"]])
+    row = {"slice": "all", "model": "ALS alone", "metric": "rmse", "k": 0, "value": error, "ci_low": np.nan,
+           "ci_high": np.nan, "customers": known["customer_id"].nunique()}  # fmt: skip
+    return pd.DataFrame([row])
+
+
+def _examples(
+    shown: pd.DataFrame, truth: pd.DataFrame, history: pd.DataFrame, products: pd.DataFrame
+) -> list[ExampleCustomer]:
+    """Customers spread over the range of activity, with what they were shown and whether they bought it."""
+    titles, categories = (products.set_index("product_id")[name] for name in ("title", "category"))
+    judged = history[history["customer_id"].isin(truth["customer_id"])]
+    by_activity = judged.groupby("customer_id")["customer_orders"].first().sort_values(kind="stable")
+    places = np.linspace(0.1, 0.9, EXAMPLES) * (len(by_activity) - 1)
+    bought = set(zip(truth["customer_id"], truth["product_id"], strict=True))
+    examples = []
+    for customer in by_activity.index[places.astype(int)].unique():
+        own = history[history["customer_id"] == customer]
+        favourites = own["product_id"].map(categories).dropna().value_counts().head(3).index
+        rows = shown[(shown["customer_id"] == customer) & (shown["list"] == "all") & (shown["rank"] <= 10)]
+        examples.append(
+            ExampleCustomer(
+                customer_id=customer,
+                history=f"{by_activity[customer]:.0f} orders, {len(own)} products; most from {', '.join(favourites)}",
+                recommendations=[
+                    ExampleProduct(titles.get(row.product_id, row.product_id), row.reason,
+                                   (customer, row.product_id) in bought)
+                    for row in rows.sort_values("rank").itertuples()
+                ],
+            )
+        )  # fmt: skip
+    return examples
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.part")
+    staged.write_text(text, encoding="utf-8")
+    os.replace(staged, path)

@@ -1,0 +1,105 @@
+"""Group `ingestion`: what landed, as it landed.
+
+A day is written the moment it is read, so that a day whose file can't be read leaves the others done.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+
+import pyarrow as pa
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    AssetsDefinition,
+    BackfillPolicy,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    ResourceParam,
+    asset,
+)
+
+from rec_assets.assets.plots import as_markdown, line
+from rec_assets.partitions import Days
+from rec_assets.resources.lake import Lake, Manifest
+from rec_assets.resources.lake_io import partition_metadata
+from rec_assets.resources.tracking import TrackingResource
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.reader import RAW_SCHEMA, read_catalogue, read_day, read_export
+from rec_assets.sources.spec import Source
+
+GROUP = "ingestion"
+OWNERS = ["team:data"]
+
+
+def ingestion_assets(source: Source, days: Days) -> list[AssetsDefinition]:
+    """The assets of the group."""
+
+    @asset(
+        group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
+        backfill_policy=BackfillPolicy.single_run(), code_version="1",
+    )  # fmt: skip
+    def raw_purchase_logs(
+        context: AssetExecutionContext, lake: ResourceParam[Lake], tracking: TrackingResource
+    ) -> MaterializeResult:
+        """The day's purchase lines as landed: typed, with source file and row, and the whole line beside it."""
+        wanted = run_days(context)
+        table_of = _day_tables(source)
+        done: dict[dt.date, Manifest] = {}
+        broken: dict[dt.date, str] = {}
+        for number, day in enumerate(wanted, start=1):
+            try:
+                manifest = lake.write("raw_purchase_logs", table_of(day), day)
+                done[day] = manifest
+                context.add_asset_metadata(
+                    {"dagster/row_count": manifest.rows, "fingerprint": manifest.fingerprint,
+                     "files": len(source.files(day)) if source.is_daily else 1},
+                    partition_key=day.isoformat(),
+                )  # fmt: skip
+            except SourceError as error:
+                broken[day] = str(error)
+            if number % 100 == 0:
+                context.log.info(f"read {number} of {len(wanted)} days")
+        if broken:
+            for day, manifest in done.items():
+                rows = {"dagster/row_count": manifest.rows}
+                context.log_event(AssetMaterialization(context.asset_key, partition=day.isoformat(), metadata=rows))
+            listing = "\n".join(f"{day}: {error}" for day, error in broken.items())
+            raise Failure(
+                f"{len(broken)} of {len(wanted)} days could not be read; the others are done, and these are as they "
+                f"were before:\n{listing}",
+                metadata={str(day): error for day, error in list(broken.items())[:20]},
+            )
+        rows_by_day = {day: manifest.rows for day, manifest in done.items()}
+        tracking.mlflow.log_metric("raw_lines", sum(rows_by_day.values()))
+        metadata = {
+            **partition_metadata(lake, "raw_purchase_logs", wanted[-1], done[wanted[-1]]),
+            "lines": sum(rows_by_day.values()),
+            "closed_days": MetadataValue.json([str(day) for day, rows in rows_by_day.items() if not rows]),
+        }
+        if len(done) > 1:
+            plot = line(list(rows_by_day), list(rows_by_day.values()), "Lines landed", "lines")
+            metadata["lines_by_day"] = as_markdown(plot)
+        return MaterializeResult(metadata=metadata)
+
+    @asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1")
+    def raw_product_catalogue(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
+        """The newest catalogue feed, one row a product; empty where the source has none."""
+        manifest = lake.write("raw_product_catalogue", read_catalogue(source))
+        return MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalogue", None, manifest))
+
+    return [raw_purchase_logs, raw_product_catalogue]
+
+
+def run_days(context: AssetExecutionContext) -> list[dt.date]:
+    """The days that this run materialises."""
+    return [dt.date.fromisoformat(key) for key in context.partition_keys]
+
+
+def _day_tables(source: Source) -> Callable[[dt.date], pa.Table]:
+    """A function that gives the raw lines of a day; an export is read once for all of them."""
+    if source.is_daily:
+        newest = max(source.landed_days(), default=None)
+        return lambda day: read_day(source, day, newest)
+    export = read_export(source)
+    return lambda day: export.get(day, RAW_SCHEMA.empty_table())

@@ -1,0 +1,147 @@
+"""Group `models`: what is learned from the interactions known on a day."""
+
+import datetime as dt
+from typing import Any
+
+import pandas as pd
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourceParam, asset
+from pyspark.sql import DataFrame as SparkFrame
+
+from rec_assets.assets.plots import as_markdown, bars, histogram
+from rec_assets.assets.state import state_of
+from rec_assets.partitions import Days
+from rec_assets.recsys.als import fit_als
+from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
+from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.ranker import fit_ranker
+from rec_assets.recsys.scoring import candidates_in_spark
+from rec_assets.recsys.statistics import product_statistics as compute_statistics
+from rec_assets.recsys.text import embed_new
+from rec_assets.recsys.training import training_sample
+from rec_assets.resources.encoder import EncoderResource
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake_io import NEWEST
+from rec_assets.resources.tracking import TrackingResource
+from rec_assets.settings import Settings
+from rec_assets.sources.spec import Source
+
+GROUP = "models"
+OWNERS = ["team:recommendations"]
+
+
+def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+    """The assets of the group."""
+    recipe = settings.recipe
+    lookback = AssetIn(partition_mapping=days.lookback)
+    newest = AssetIn(partition_mapping=days.newest, metadata=NEWEST)
+    daily: dict[str, Any] = {
+        "group_name": GROUP,
+        "owners": OWNERS,
+        "partitions_def": days.partitions,
+        "code_version": "1",
+    }
+
+    @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
+    def product_statistics(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
+        """Per product over the lookback: orders, recent orders, buyers, how often bought again, price."""
+        purchases = net_purchases(cleaned_interactions, as_of(context))
+        return compute_statistics(purchases, recent_days=recipe.candidates.recent_days)
+
+    @asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
+    def als_model(
+        context: AssetExecutionContext, tracking: TrackingResource, cleaned_interactions: SparkFrame
+    ) -> SparkFrame:
+        """Spark ML ALS factors over time-decayed implicit confidence, with their ids."""
+        purchases = net_purchases(cleaned_interactions, as_of(context))
+        explicit = source.purchases.columns.rating is not None
+        tracking.mlflow.log_params(
+            {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
+        )
+        context.add_output_metadata({"explicit": explicit, "mlflow_run": tracking.link})
+        return fit_als(purchases, recipe.als, seed=recipe.seed, explicit=explicit)
+
+    @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
+    def co_purchase_graph(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
+        """Product→product weights: same basket and next basket, recency-weighted, popularity-normalised."""
+        return compute_graph(net_purchases(cleaned_interactions, as_of(context)), recipe.co_purchase)
+
+    @asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
+    def product_embeddings(
+        context: AssetExecutionContext,
+        lake: ResourceParam[Lake],
+        encoder: EncoderResource,
+        products: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """Sentence-transformer vectors by content hash; only texts never seen before are encoded."""
+        empty = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
+        known = lake.pandas("product_embeddings") if lake.manifest("product_embeddings") else empty
+        embeddings = embed_new(products, known, encoder.encode)
+        context.add_output_metadata({"encoded": len(embeddings) - len(known), "reused": len(known)})
+        return embeddings
+
+    @asset(
+        **daily,
+        kinds={"spark", "numpy"},
+        ins={"cleaned_interactions": lookback, "als_model": newest, "co_purchase_graph": newest},
+    )
+    def candidates(
+        context: AssetExecutionContext,
+        cleaned_interactions: SparkFrame,
+        als_model: pd.DataFrame,
+        co_purchase_graph: pd.DataFrame,
+        product_statistics: pd.DataFrame,
+        products: pd.DataFrame,
+        product_embeddings: pd.DataFrame,
+    ) -> SparkFrame:
+        """(customer, product) pairs from every source as they looked on the day, with the ranker's features."""
+        state = state_of(
+            as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
+            co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
+        )  # fmt: skip
+        versions = {
+            "als_version": als_model["date"].iloc[0],
+            "graph_version": co_purchase_graph["date"].iloc[0],
+        }
+        context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
+        return candidates_in_spark(net_purchases(cleaned_interactions, state.as_of), state, recipe, versions)
+
+    @asset(
+        **daily,
+        kinds={"xgboost", "mlflow"},
+        ins={
+            "candidates": AssetIn(partition_mapping=days.before),
+            "cleaned_interactions": AssetIn(partition_mapping=days.outcome),
+        },
+    )
+    def ranker(
+        context: AssetExecutionContext,
+        tracking: TrackingResource,
+        candidates: SparkFrame,
+        cleaned_interactions: SparkFrame,
+    ) -> pd.DataFrame:
+        """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
+        outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
+        sample = training_sample(candidates, outcome, recipe.ranker).toPandas()
+        model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
+        importance = model.importance()
+        tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
+        tracking.mlflow.log_metrics({"ranker_rows": len(sample), "ranker_bought": int(sample["bought"].sum())})
+        plot = bars(importance, "What the ranker looks at", "total gain")
+        tracking.mlflow.log_figure(plot, "ranker_importance.png")
+        context.add_output_metadata(
+            {
+                "trained_on": len(sample),
+                "bought": int(sample["bought"].sum()),
+                "importance": as_markdown(plot),
+                "scores": as_markdown(histogram(pd.Series(model.score(sample)), "Scores on what it learned from", "")),
+                "mlflow_run": tracking.link,
+            }
+        )
+        return pd.DataFrame({"model": [model.dump()], "features": [list(model.features)]})
+
+    return [product_statistics, als_model, co_purchase_graph, product_embeddings, candidates, ranker]
+
+
+def as_of(context: AssetExecutionContext) -> dt.date:
+    """The day of this partition: the last that anything in it knows of."""
+    return dt.date.fromisoformat(context.partition_key)

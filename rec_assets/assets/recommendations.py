@@ -1,0 +1,68 @@
+"""Group `recommendations`: what shoppers are shown."""
+
+from typing import Any
+
+import pandas as pd
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, asset
+from pyspark.sql import DataFrame as SparkFrame
+
+from rec_assets.assets.models import as_of
+from rec_assets.assets.state import state_of
+from rec_assets.partitions import Days
+from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.scoring import lists_in_spark
+from rec_assets.recsys.similar import complements, substitutes_in_spark
+from rec_assets.resources.lake_io import NEWEST
+from rec_assets.resources.spark import SparkResource
+from rec_assets.settings import Settings
+
+GROUP = "recommendations"
+OWNERS = ["team:recommendations"]
+
+
+def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
+    """The assets of the group."""
+    recipe = settings.recipe
+    newest = AssetIn(partition_mapping=days.newest, metadata=NEWEST)
+    daily: dict[str, Any] = {
+        "group_name": GROUP,
+        "owners": OWNERS,
+        "partitions_def": days.partitions,
+        "code_version": "1",
+    }
+
+    @asset(**daily, kinds={"spark", "xgboost"}, ins={"ranker": newest})
+    def hybrid_scores(
+        context: AssetExecutionContext, candidates: SparkFrame, ranker: pd.DataFrame, products: pd.DataFrame
+    ) -> SparkFrame:
+        """Two top lists per customer, `all` and `discover` (nothing bought before), with scores and reasons."""
+        from pyspark.sql import functions as F
+
+        version = ranker["date"].iloc[0]
+        model = Ranker.load(ranker["model"].iloc[0], tuple(ranker["features"].iloc[0]))
+        context.add_output_metadata({"ranker_version": str(version), "list_size": recipe.list_size})
+        lists = lists_in_spark(candidates, model, products, recipe.list_size)
+        als_version = candidates.agg(F.first("als_version")).collect()[0][0]
+        return lists.select("*", F.lit(als_version).alias("als_version"), F.lit(version).alias("ranker_version"))
+
+    @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": newest, "co_purchase_graph": newest})
+    def similar_products(
+        context: AssetExecutionContext,
+        spark: SparkResource,
+        als_model: pd.DataFrame,
+        co_purchase_graph: pd.DataFrame,
+        product_statistics: pd.DataFrame,
+        products: pd.DataFrame,
+        product_embeddings: pd.DataFrame,
+    ) -> SparkFrame:
+        """Per product substitutes (alike in text and buyers) and complements (bought together)."""
+        state = state_of(
+            as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
+            co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
+        )  # fmt: skip
+        session = spark.spark_session
+        categories = products.set_index("product_id")["category"]
+        found = session.createDataFrame(complements(co_purchase_graph, categories, recipe.neighbours))
+        return substitutes_in_spark(session, state, recipe.neighbours).unionByName(found)
+
+    return [hybrid_scores, similar_products]

@@ -1,0 +1,105 @@
+"""Checks on the groups `ingestion` and `interactions`: complete, unique, plausible."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    ResourceParam,
+    asset_check,
+)
+
+from rec_assets.checks.days import as_of, checked_days
+from rec_assets.resources.lake import Lake
+from rec_assets.sources.spec import Source
+
+VOLUME_WEEKS = 4
+VOLUME_RANGE = (0.4, 2.5)
+REJECTED_SHARE = 0.25
+
+
+def data_checks(source: Source) -> list[AssetChecksDefinition]:
+    """The checks of both groups."""
+
+    @asset_check(asset="raw_purchase_logs", description="The newest landed day is in the lake.")
+    def raw_is_fresh(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        newest_landed = max(source.landed_days(), default=None) if source.is_daily else source.last_day
+        newest = max(lake.days("raw_purchase_logs"), default=None)
+        return AssetCheckResult(
+            passed=newest is not None and (newest_landed is None or newest >= newest_landed),
+            severity=AssetCheckSeverity.WARN,
+            description=f"newest day landed: {newest_landed}; newest day ingested: {newest}",
+        )
+
+    @asset_check(asset="raw_purchase_logs", description="Lines of the newest day against the same weekday before.")
+    def raw_volume_is_usual(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        day = as_of(context)
+        rows = [_rows(lake, "raw_purchase_logs", day - dt.timedelta(weeks=week)) for week in range(VOLUME_WEEKS + 1)]
+        before = [count for count in rows[1:] if count]
+        usual = float(np.median(before)) if before else None
+        ratio = rows[0] / usual if usual else None
+        return AssetCheckResult(
+            passed=ratio is None or VOLUME_RANGE[0] <= ratio <= VOLUME_RANGE[1],
+            severity=AssetCheckSeverity.WARN,
+            description=f"{day}: {rows[0]} lines; median of this weekday in the {VOLUME_WEEKS} weeks before: {usual}",
+        )
+
+    @asset_check(
+        asset="cleaned_interactions", blocking=True, additional_deps=["rejected_purchases"],
+        description="Every day: raw lines = cleaned lines + refused lines.",
+    )  # fmt: skip
+    def no_line_is_lost(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
+        counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in checked_days(context)])
+        lost = counts[0] - counts[1] - counts[2]
+        wrong = [str(day) for day, missing in zip(checked_days(context), lost, strict=True) if missing]
+        return AssetCheckResult(
+            passed=not wrong,
+            description=f"raw {counts[0].sum()} = cleaned {counts[1].sum()} + refused {counts[2].sum()}"
+            + (f"; does not hold on {', '.join(wrong[:5])}" if wrong else ""),
+            metadata={
+                "raw": int(counts[0].sum()),
+                "cleaned": int(counts[1].sum()),
+                "refused": int(counts[2].sum()),
+            },
+        )
+
+    @asset_check(asset="cleaned_interactions", blocking=True, description="No line stands there twice.")
+    def lines_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        ids = lake.read("cleaned_interactions", checked_days(context), columns=["line_id"])["line_id"]
+        repeated = len(ids) - len(ids.unique())
+        return AssetCheckResult(passed=repeated == 0, description=f"{len(ids)} lines, {repeated} repeated")
+
+    @asset_check(asset="rejected_purchases", description=f"At most {REJECTED_SHARE:.0%} of the lines are refused.")
+    def few_lines_are_refused(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        raw = sum(_rows(lake, "raw_purchase_logs", day) for day in checked_days(context))
+        refused = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context))
+        share = refused / raw if raw else 0.0
+        return AssetCheckResult(
+            passed=share <= REJECTED_SHARE,
+            severity=AssetCheckSeverity.WARN,
+            description=f"{share:.2%} of {raw} lines refused",
+            metadata={"share": share},
+        )
+
+    @asset_check(asset="products", blocking=True, description="One row a product.")
+    def products_are_unique(lake: ResourceParam[Lake]) -> AssetCheckResult:
+        products = lake.pandas("products", columns=["product_id", "text"])
+        repeated = int(products["product_id"].duplicated().sum())
+        return AssetCheckResult(
+            passed=repeated == 0 and len(products) > 0,
+            description=f"{len(products)} products, {repeated} repeated",
+            metadata={"without_text": int(products["text"].isna().sum())},
+        )
+
+    return [raw_is_fresh, raw_volume_is_usual, no_line_is_lost, lines_are_unique, few_lines_are_refused,
+            products_are_unique]  # fmt: skip
+
+
+def _rows(lake: Lake, table: str, day: dt.date) -> int:
+    manifest = lake.manifest(table, day)
+    return manifest.rows if manifest else 0

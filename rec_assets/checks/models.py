@@ -1,0 +1,67 @@
+"""Checks on the group `models`: finite, normalised, complete."""
+
+import numpy as np
+import pyarrow.compute as pc
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    ResourceParam,
+    asset_check,
+)
+
+from rec_assets.checks.days import as_of
+from rec_assets.resources.lake import Lake
+
+
+def model_checks() -> list[AssetChecksDefinition]:
+    """The checks of the group."""
+
+    @asset_check(asset="product_embeddings", blocking=True, description="Vectors are finite and of length 1.")
+    def embeddings_are_unit_vectors(lake: ResourceParam[Lake]) -> AssetCheckResult:
+        vectors = lake.pandas("product_embeddings", columns=["vector"])["vector"]
+        lengths = np.array([np.linalg.norm(vector) for vector in vectors])
+        wrong = int((~np.isclose(lengths, 1, atol=1e-3)).sum())
+        return AssetCheckResult(passed=wrong == 0, description=f"{len(vectors)} vectors, {wrong} not of length 1")
+
+    @asset_check(asset="product_embeddings", blocking=True, description="Every product with a text has its vector.")
+    def every_text_is_embedded(lake: ResourceParam[Lake]) -> AssetCheckResult:
+        texts = set(lake.pandas("products", columns=["content_hash"])["content_hash"].dropna())
+        missing = texts - set(lake.pandas("product_embeddings", columns=["content_hash"])["content_hash"])
+        return AssetCheckResult(passed=not missing, description=f"{len(texts)} texts, {len(missing)} without vector")
+
+    @asset_check(asset="als_model", blocking=True, description="Factors are finite, for customers and products.")
+    def factors_are_finite(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        model = lake.read("als_model", [as_of(context)], columns=["kind", "factors"])
+        sides = {side.as_py(): 0 for side in model["kind"].unique()}
+        finite = bool(np.isfinite(pc.list_flatten(model["factors"]).to_numpy()).all())
+        return AssetCheckResult(
+            passed=finite and set(sides) == {"customer", "product"},
+            description=f"{model.num_rows} factor vectors for {' and '.join(sorted(sides)) or 'nobody'}",
+        )
+
+    @asset_check(asset="co_purchase_graph", description="No product neighbours itself, no weight below 0.")
+    def graph_is_sound(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        graph = lake.pandas("co_purchase_graph", [as_of(context)])
+        loops = int((graph["product_id"] == graph["neighbour_id"]).sum())
+        return AssetCheckResult(
+            passed=loops == 0 and bool((graph["weight"] > 0).all()),
+            description=f"{len(graph)} edges, {loops} loops",
+        )
+
+    @asset_check(asset="candidates", blocking=True, description="Each pair stands there once.")
+    def pairs_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        pairs = lake.read("candidates", [as_of(context)], columns=["customer_id", "product_id"])
+        once = pairs.group_by(["customer_id", "product_id"]).aggregate([]).num_rows
+        return AssetCheckResult(
+            passed=0 < once == pairs.num_rows,
+            description=f"{pairs.num_rows} pairs, {pairs.num_rows - once} repeated",
+        )
+
+    return [
+        embeddings_are_unit_vectors,
+        every_text_is_embedded,
+        factors_are_finite,
+        graph_is_sound,
+        pairs_are_unique,
+    ]

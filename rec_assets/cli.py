@@ -1,0 +1,182 @@
+"""The `rec-assets` command. Each subcommand imports what it needs when it runs, so that all start quickly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rec_assets.settings import Settings, get_settings
+from rec_assets.sources.errors import SourceError
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    import pandas as pd
+
+    from rec_assets.resources.lake import Lake
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rec_assets")
+def cli() -> None:
+    """Recommendations from a shop's purchase logs. Settings are REC_… variables (rec_assets/settings.py)."""
+
+
+@cli.command("check-source")
+@click.argument("source", required=False)
+def check_source_command(source: str | None) -> None:
+    """Read a sample of SOURCE (default: REC_SOURCE) and say what was understood and what is wrong."""
+    from rec_assets.sources.check import check_source
+    from rec_assets.sources.spec import load_source
+
+    settings = get_settings()
+    found = check_source(load_source(source or settings.source, settings.root))
+    click.echo(found.to_text())
+    sys.exit(0 if found.ok else 1)
+
+
+@cli.command()
+def bootstrap() -> None:
+    """Work out what the newest day needs and materialise it, oldest first."""
+    from rec_assets.resources.java import require_java
+
+    require_java()
+    warnings.filterwarnings("ignore", module="dagster.*")  # notices to developers, about interfaces in beta
+    from rec_assets.automation.bootstrap import bootstrap as run_bootstrap
+    from rec_assets.definitions import defs
+    from rec_assets.sources.spec import load_source
+
+    settings = get_settings()
+    run_bootstrap(defs, settings, load_source(settings.source, settings.root))
+    _show_results(settings)
+
+
+@cli.command()
+@click.argument("customer")
+@click.option("--k", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@click.option("--list", "list_name", default="all", show_default=True, type=click.Choice(["all", "discover"]))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def recommend(customer: str, k: int, list_name: str, as_json: bool) -> None:
+    """The newest recommendations for CUSTOMER."""
+    from rec_assets.resources.lake import Lake
+
+    lake = Lake(get_settings().lake)
+    rows = _recommendations(lake, _newest_scores(lake), customer, k, list_name)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        click.echo(_as_table(rows))
+
+
+@cli.command()
+def ui() -> None:
+    """Open the Dagster web UI, and MLflow's beside it; stop both with Ctrl-C."""
+    from rec_assets.automation.bootstrap import open_instance
+
+    settings = get_settings()
+    open_instance(settings)
+    (settings.root / "mlflow").mkdir(parents=True, exist_ok=True)
+    click.echo(f"Dagster: http://localhost:{settings.ui_port}   MLflow: http://localhost:{settings.mlflow_port}")
+    environment = {**os.environ, "DAGSTER_HOME": str(settings.dagster_home), "REC_HOME": str(settings.root)}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # half a dozen processes that nothing here uses
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a stop reaches both servers
+    here = os.path.dirname(sys.executable)
+    mlflow = subprocess.Popen(
+        [f"{here}/mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1",
+         "--backend-store-uri", settings.mlflow_uri],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        command = [f"{here}/dagster", "dev", "-m", "rec_assets.definitions", "--port", str(settings.ui_port)]
+        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    finally:
+        mlflow.terminate()
+
+
+def _newest_scores(lake: Lake) -> dt.date:
+    days = lake.days("hybrid_scores")
+    if not days:
+        raise click.ClickException(f"there are no recommendations in {lake.root} yet: run `rec-assets bootstrap` first")
+    return days[-1]
+
+
+def _recommendations(lake: Lake, day: dt.date, customer: str, k: int, list_name: str) -> list[dict[str, Any]]:
+    import pyarrow.dataset as ds
+
+    wanted = (ds.field("customer_id") == customer) & (ds.field("list") == list_name) & (ds.field("rank") <= k)
+    rows = lake.pandas("hybrid_scores", [day], where=wanted).sort_values("rank")
+    if rows.empty:
+        rows = _popular(lake, day, k)
+        click.echo(f"customer {customer!r} is unknown on {day}: showing what is popular with everybody", err=True)
+    names = lake.pandas(
+        "products",
+        columns=["product_id", "title"],
+        where=ds.field("product_id").isin(rows["product_id"].tolist()),
+    )
+    rows = rows.assign(product=rows["product_id"].map(names.set_index("product_id")["title"]))
+    return [
+        {str(name): value for name, value in row.items()} | {"rank": int(row["rank"]), "score": round(row["score"], 6)}
+        for row in rows[["product_id", "rank", "score", "reason", "product"]].to_dict("records")
+    ]
+
+
+def _popular(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
+    from rec_assets.recsys.hybrid import popular_lists
+
+    categories = lake.pandas("products", columns=["product_id", "category"]).set_index("product_id")["category"]
+    return popular_lists(lake.pandas("product_statistics", [day]), categories, k)
+
+
+def _show_results(settings: Settings) -> None:
+    """What a bootstrap ends with: the report, its table, and a taste of the recommendations."""
+    from rec_assets.assets.evaluation import report_path
+    from rec_assets.recsys.evaluation.report import summary_table
+    from rec_assets.resources.lake import Lake
+
+    lake = Lake(settings.lake)
+    judged = lake.days("evaluation_report")[-1]
+    metrics = lake.pandas("evaluation_report", [judged])
+    click.echo(f"\n{summary_table(metrics[metrics['baseline'].isna()]).to_markdown()}")
+    day = _newest_scores(lake)
+    customer = min(lake.pandas("hybrid_scores", [day], columns=["customer_id"])["customer_id"])
+    click.echo(f"\nFor customer {customer}, as of {day}:")
+    click.echo(_as_table(_recommendations(lake, day, customer, 5, "all")))
+    click.echo(f"\nReport: {report_path(settings, judged)}")
+
+
+def _as_table(rows: list[dict[str, Any]]) -> str:
+    from tabulate import tabulate
+
+    return tabulate(
+        [[row["rank"], row["product"], row["reason"], f"{row['score']:.3f}"] for row in rows],
+        headers=["", "product", "reason", "score"],
+    )
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line, without a stack trace."""
+    from rec_assets.resources.java import JavaMissing
+    from rec_assets.resources.lake import MissingPartition
+
+    expected: tuple[type[Exception], ...] = (SourceError, JavaMissing, MissingPartition)
+    try:
+        cli(standalone_mode=True)
+    except expected as error:
+        sys.exit(f"rec-assets: {error}")
+    except RuntimeError as error:
+        if type(error).__name__ != "BootstrapError":
+            raise
+        sys.exit(f"rec-assets: {error}")
+
+
+if __name__ == "__main__":
+    main()

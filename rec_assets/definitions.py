@@ -1,0 +1,52 @@
+"""The code location: `build_definitions` assembles everything for one source and one set of settings."""
+
+from __future__ import annotations
+
+from dagster import Definitions, in_process_executor
+
+from rec_assets.assets import all_assets
+from rec_assets.automation.jobs import build_jobs
+from rec_assets.automation.progress import progress_logger
+from rec_assets.checks import all_checks
+from rec_assets.partitions import build_days
+from rec_assets.resources.encoder import EncoderResource
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake_io import LakeIOManager
+from rec_assets.resources.spark import spark_resource
+from rec_assets.resources.tracking import TrackingResource
+from rec_assets.settings import Settings, get_settings
+from rec_assets.sources.spec import load_source
+
+
+def build_definitions(settings: Settings) -> Definitions:
+    """Assets, checks, jobs and resources.
+
+    Raises:
+        SourceError: the source's YAML file, or its first day, can't be made out.
+    """
+    source = load_source(settings.source, settings.root)
+    first, _ = source.bounds()
+    days = build_days(settings, first, source.last_day)
+    spark = spark_resource(settings)
+    return Definitions(
+        assets=all_assets(settings, source, days),
+        asset_checks=all_checks(settings, source),
+        jobs=build_jobs(days),
+        executor=in_process_executor,
+        loggers={"console": progress_logger},
+        resources={
+            "io_manager": LakeIOManager(root=str(settings.lake), spark=spark),
+            "lake": Lake(settings.lake),
+            "spark": spark,
+            "encoder": EncoderResource(model=settings.encoder),
+            "tracking": TrackingResource(
+                uri=settings.mlflow_uri,
+                artifacts=str(settings.root / "mlflow" / "artifacts"),
+                experiment=settings.mlflow_experiment,
+                ui_url=f"http://localhost:{settings.mlflow_port}",
+            ),
+        },
+    )
+
+
+defs = build_definitions(get_settings())

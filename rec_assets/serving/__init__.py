@@ -1,0 +1,1 @@
+"""Serving: the released recommender of plain arrays, free of Dagster, Spark and Java."""

@@ -1,0 +1,165 @@
+"""Shops that the code has never seen, for tests: a source's YAML file each, and for one its data."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+BEAUTY_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_beauty_5core"
+"""Where the Amazon Beauty files lie, beside the repository; they are not part of it."""
+
+GIFTWARE_DAYS = (dt.date(2010, 12, 1), dt.date(2011, 3, 30))
+
+GIFTWARE_YAML = r"""# A wholesaler of giftware: one file a day, without a catalogue.
+name: giftware
+time_zone: Europe/London
+purchases:
+  path: sales/{date:%Y-%m}/invoices_{date:%d%m%Y}.csv
+  encoding: latin-1
+  time_format: "%d/%m/%Y %H:%M"
+  columns:
+    order_id: Invoice
+    product_id: StockCode
+    title: Description
+    quantity: Quantity
+    time: InvoiceDate
+    unit_price: Price
+    customer_id: Customer ID
+  exclude:
+    StockCode: [POST, M, B]
+returns:
+  negative_quantity: true
+  order_id_prefix: C
+"""
+
+BEAUTY_YAML = """# Amazon Beauty: one export of reviewed purchases, and a catalogue.
+name: beauty
+first_day: 2002-06-12
+last_day: 2014-07-23
+purchases:
+  path: {data}/interactions.csv.gz
+  time_format: unix_seconds
+  columns:
+    customer_id: user_id
+    product_id: asin
+    time: timestamp
+catalogue:
+  path: {data}/items.csv.gz
+  columns:
+    product_id: asin
+    title: title
+    brand: brand
+    category: categories
+    price: price
+"""
+
+_HEADER = [
+    "Invoice",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "Price",
+    "Customer ID",
+    "Country",
+]
+
+_STYLES = ["VINTAGE", "RETROSPOT", "FRENCH BLUE", "CHRISTMAS", "GARDEN", "KIDS'", "SCANDINAVIAN", "SILVER"]
+_THINGS = [
+    "TEA TOWEL", "CAKE TIN", "LUNCH BAG", "T-LIGHT HOLDER", "MUG", "BUNTING", "CAFÉ SIGN", "DOORMAT",
+    "PHOTO FRAME", "HEART DECORATION", "JUMBO BAG", "ALARM CLOCK", "CANDLE", "NOTEBOOK", "WICKER BASKET",
+    "EGG CUP", "NAPKINS", "STORAGE JAR",
+]  # fmt: skip
+
+
+def write_beauty_source(folder: Path, data_folder: Path = BEAUTY_DATA) -> Path | None:
+    """Describe the Amazon Beauty files; None where they aren't there."""
+    if not (data_folder / "interactions.csv.gz").is_file():
+        return None
+    path = folder / "beauty.yaml"
+    path.write_text(BEAUTY_YAML.format(data=data_folder.as_posix()), encoding="utf-8")
+    return path
+
+
+def write_giftware_shop(folder: Path) -> Path:
+    """Write 120 days of a giftware wholesaler, always the same, and describe them.
+
+    About 6,000 lines by 60 customers, who each favour two styles of product. Closed on Saturdays and at
+    Christmas. In the style of such files: cancellations (C before the invoice, a negative quantity) some days
+    after the purchase; descriptions that differ from line to line; a fifth of the invoices without customer;
+    postage, manual and bad-debt lines; gifts at no price; lines twice; 80,995 pieces ordered and cancelled.
+    """
+    by_day = defaultdict(list)
+    for at, line in sorted(_giftware_lines(random.Random(2010)), key=lambda entry: entry[0]):
+        by_day[at.date()].append(line)
+    for day, lines in by_day.items():
+        path = folder / "sales" / f"{day:%Y-%m}" / f"invoices_{day:%d%m%Y}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="latin-1", newline="") as file:
+            csv.writer(file).writerows([_HEADER, *lines])
+    yaml = folder / "giftware.yaml"
+    yaml.write_text(GIFTWARE_YAML, encoding="utf-8")
+    return yaml
+
+
+def _giftware_lines(rng: random.Random) -> Iterator[tuple[dt.datetime, list[str]]]:
+    products = {
+        style: [
+            (
+                f"{20000 + 18 * s + t}{rng.choice(['', '', 'A'])}",
+                f"{style} {thing}",
+                0.25 + rng.randrange(40) / 4,
+            )
+            for t, thing in enumerate(_THINGS)
+        ]
+        for s, style in enumerate(_STYLES)
+    }
+    products["GARDEN"][0] = ("00421", *products["GARDEN"][0][1:])
+    tastes = {str(12346 + 37 * number): rng.sample(_STYLES, 2) for number in range(60)}
+    countries = {customer: rng.choice(["United Kingdom"] * 5 + ["Germany", "EIRE"]) for customer in tastes}
+    invoices = iter(range(536365, 999999))
+    first, last = GIFTWARE_DAYS
+    days = [first + dt.timedelta(days=number) for number in range((last - first).days + 1)]
+    open_days = [day for day in days if day.weekday() != 5 and day != dt.date(2010, 12, 26)]
+
+    def line(
+        invoice: str, code: str, description: str, quantity: int, at: dt.datetime, price: float, customer: str
+    ) -> tuple[dt.datetime, list[str]]:
+        written = f"{at.day}/{at.month}/{at.year} {at.hour}:{at.minute:02}"
+        country = countries.get(customer, "United Kingdom")
+        return at, [invoice, code, description, str(quantity), written, f"{price:.2f}", customer, country]
+
+    for day in open_days:
+        for _ in range(rng.randint(6, 11)):
+            at = dt.datetime(day.year, day.month, day.day, rng.randint(8, 17), rng.randrange(60))
+            customer, invoice = rng.choice(list(tastes)), str(next(invoices))
+            named = customer if rng.random() > 0.2 else ""
+            for _ in range(rng.randint(2, 12)):
+                style = rng.choice(tastes[customer] if rng.random() > 0.15 else _STYLES)
+                # The first products of a style are bought most, and often again.
+                code, description, price = products[style][int(18 * rng.random() ** 2)]
+                quantity = rng.choice([1, 1, 2, 3, 4, 6, 6, 12, 12, 24])
+                description = rng.choice([description] * 8 + [f" {description} ", description.split()[-1], ""])
+                sold = line(invoice, code, description, quantity, at, 0 if rng.random() < 0.01 else price, named)
+                yield sold
+                if rng.random() < 0.01:
+                    yield sold
+                back = at + dt.timedelta(days=rng.randint(1, 14), minutes=rng.randint(0, 20))
+                if named and rng.random() < 0.04 and back.date() in open_days:
+                    taken_back = rng.choice([quantity, quantity, (quantity + 1) // 2])
+                    yield line(f"C{next(invoices)}", code, description, -taken_back, back, price, named)
+            if rng.random() < 0.1:
+                yield line(invoice, "POST", "POSTAGE", 1, at, 18, named)
+            if rng.random() < 0.02:
+                yield line(invoice, "M", "Manual", 1, at, 125, named)
+        if day.day == 28:
+            at = dt.datetime(day.year, day.month, day.day, 14, 50)
+            yield line(f"A{next(invoices)}", "B", "Adjust bad debt", 1, at, -11062.06, "")
+    at = dt.datetime(2011, 1, 18, 10, 1)
+    code, description, price = products["SILVER"][3]
+    yield line(str(next(invoices)), code, description, 80995, at, price, "12346")
+    yield line(f"C{next(invoices)}", code, description, -80995, at + dt.timedelta(minutes=12), price, "12346")

@@ -1,0 +1,218 @@
+"""What `rec-assets bootstrap` gives on a shop the code has never seen, and what happens when things change."""
+
+import datetime as dt
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rec_assets.recsys.cleaning import RULES
+from rec_assets.resources.lake import Lake
+from rec_assets_tests.conftest import BootstrappedShop, Shop
+
+DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candidates")
+
+
+def fingerprints(lake: Lake) -> dict[str, str]:
+    """Every partition's content; without the release, which holds the ids of its runs."""
+    return {
+        manifest.parent.relative_to(lake.root).as_posix(): json.loads(manifest.read_text())["fingerprint"]
+        for manifest in sorted(lake.root.rglob("_manifest.json"))
+        if "champion" not in manifest.as_posix()
+    }
+
+
+@pytest.fixture
+def copy(shop: BootstrappedShop, tmp_path: Path) -> Shop:
+    """A copy of the shop whose files may be changed."""
+    shutil.copytree(shop.home, tmp_path / "home")
+    shutil.copytree(shop.source.parent, tmp_path / "shop")
+    return Shop(tmp_path / "home", tmp_path / "shop" / shop.source.name)
+
+
+def test_bootstrap_ends_with_the_table_five_recommendations_and_the_report(shop: BootstrappedShop) -> None:
+    assert shop.result.returncode == 0, shop.result.stderr[-3000:]
+    printed = shop.result.stdout
+    assert "| hybrid " in printed
+    assert "| own purchases " in printed
+    assert " 5  " in printed
+    report = Path(printed.strip().splitlines()[-1].removeprefix("Report: "))
+    assert "<html" in report.read_text(encoding="utf-8")
+
+
+def test_every_asset_of_the_graph_has_its_partitions(shop: BootstrappedShop) -> None:
+    newest = max(shop.lake.days("raw_purchase_logs"))
+    horizon = dt.timedelta(days=14)
+    for table in DAILY_MODELS:
+        assert shop.lake.days(table) == [newest - 2 * horizon, newest - horizon, newest], table
+    for table in ("ranker", "hybrid_scores", "similar_products"):
+        assert shop.lake.days(table) == [newest - horizon, newest], table
+    for table in ("evaluation_report", "champion"):
+        assert shop.lake.days(table) == [newest], table
+    for table in ("raw_product_catalogue", "products", "product_embeddings"):
+        assert shop.lake.manifest(table) is not None, table
+
+
+def test_no_line_is_lost_on_any_day(shop: BootstrappedShop) -> None:
+    days = shop.lake.days("raw_purchase_logs")
+    assert len(days) > 80
+    for day in days:
+        raw, cleaned, rejected = (
+            shop.lake.manifest(table, day).rows
+            for table in ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
+        )
+        assert raw == cleaned + rejected, day
+    rejected = shop.lake.pandas("rejected_purchases", days)
+    assert {"no_customer", "excluded", "duplicate_line"} <= set(",".join(rejected["reasons"]).split(",")) <= set(RULES)
+    assert json.loads(rejected["line"].iloc[0])
+
+
+def test_what_was_fully_returned_counts_as_not_bought(shop: BootstrappedShop) -> None:
+    day = max(shop.lake.days("candidates"))
+    window = [past for past in shop.lake.days("cleaned_interactions") if past > day - dt.timedelta(days=60)]
+    lines = shop.lake.pandas("cleaned_interactions", window)
+    signed = lines["quantity"].where(lines["event"] == "purchase", -lines["quantity"])
+    balance = signed.groupby([lines["customer_id"], lines["product_id"]]).sum()
+    purchased = lines[lines["event"] == "purchase"].groupby(["customer_id", "product_id"]).size()
+    times = lines.groupby(["customer_id", "product_id", "event"])["event_time"].agg(["min", "max"]).unstack("event")
+    in_order = times["max"]["purchase"] <= times["min"]["return"]  # else it was an older purchase that came back
+    returned = [pair for pair in balance[(balance == 0) & in_order].index if pair in purchased.index]
+    assert returned, "the shop has full returns"
+    bought = shop.lake.pandas("candidates", [day], columns=["customer_id", "product_id", "own_orders"])
+    bought = bought[bought["own_orders"] > 0].set_index(["customer_id", "product_id"])
+    assert not [pair for pair in returned if pair in bought.index]
+
+
+def test_a_second_bootstrap_does_nothing(shop: BootstrappedShop) -> None:
+    before = fingerprints(shop.lake)
+    again = shop.run("bootstrap")
+    assert again.returncode == 0, again.stderr[-2000:]
+    steps = [line for line in again.stderr.splitlines() if line.startswith("[")]
+    assert len(steps) == 9
+    assert all(line.endswith("up to date") for line in steps), steps
+    assert fingerprints(shop.lake) == before
+
+
+def test_recommend_prints_the_documented_json(shop: BootstrappedShop) -> None:
+    day = max(shop.lake.days("hybrid_scores"))
+    customer = shop.lake.pandas("hybrid_scores", [day])["customer_id"].iloc[0]
+    found = shop.run("recommend", customer, "--k", "5", "--json")
+    rows = json.loads(found.stdout)
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all(set(row) == {"product_id", "rank", "score", "reason", "product"} for row in rows)
+    assert all(row["reason"] and row["product"] for row in rows)
+
+
+def test_an_unknown_customer_gets_what_is_popular_and_is_told(shop: BootstrappedShop) -> None:
+    found = shop.run("recommend", "no-such-customer", "--k", "3", "--json")
+    assert found.returncode == 0
+    assert len(json.loads(found.stdout)) == 3
+    assert "customer 'no-such-customer' is unknown" in found.stderr
+
+
+def test_an_empty_lake_is_one_clear_line(tmp_path: Path, shop: BootstrappedShop) -> None:
+    found = Shop(tmp_path, shop.source).run("recommend", "1")
+    assert found.returncode == 1
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert "rec-assets bootstrap" in found.stderr
+
+
+def test_a_deleted_partition_comes_back_the_same(copy: Shop) -> None:
+    before, day = fingerprints(copy.lake), max(copy.lake.days("hybrid_scores"))
+    shutil.rmtree(copy.lake.root / "hybrid_scores" / f"date={day}")
+    shutil.rmtree(copy.lake.root / "co_purchase_graph" / f"date={day}")
+    again = copy.run("bootstrap")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert fingerprints(copy.lake) == before
+
+
+def test_a_corrected_day_is_read_again_with_all_that_depends_on_it_and_nothing_else(copy: Shop) -> None:
+    before, day = fingerprints(copy.lake), max(copy.lake.days("candidates"))
+    pairs = copy.lake.pandas("candidates", [day]).sort_values(["customer_id", "product_id"])
+    customer, product = pairs.loc[~(pairs["own_orders"] > 0), ["customer_id", "product_id"]].iloc[0]
+    with next((copy.source.parent / "sales").rglob(f"*_{day:%d%m%Y}.csv")).open("a", newline="") as file:
+        file.write(f"999998,{product},,2,{day.day}/{day.month}/{day.year} 16:59,2.50,{customer},EIRE\r\n")
+    again = copy.run("bootstrap")
+    assert again.returncode == 0, again.stderr[-2000:]
+    after = fingerprints(copy.lake)
+    changed = {partition for partition in before if after[partition] != before[partition]}
+    for table in ("raw_purchase_logs", "cleaned_interactions", *DAILY_MODELS, "hybrid_scores", "evaluation_report"):
+        assert f"{table}/date={day}" in changed
+    only_that_day = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", *DAILY_MODELS[:3])
+    assert not [name for name in changed if name.startswith(only_that_day) and not name.endswith(str(day))]
+    pairs = copy.lake.pandas("candidates", [day]).set_index(["customer_id", "product_id"])
+    assert pairs.loc[(customer, product), "own_orders"] == 1
+
+
+def test_a_corrupt_day_fails_by_name_and_leaves_the_rest_as_it_was(copy: Shop) -> None:
+    files = sorted((copy.source.parent / "sales").rglob("*.csv"))
+    before, broken, corrected = fingerprints(copy.lake), files[-3], files[-5]
+    broken.write_text("Nothing,like,an\ninvoice,at,all\n")
+    corrected.write_text(
+        corrected.read_text(encoding="latin-1").replace("Germany", "Deutschland", 1), encoding="latin-1"
+    )
+    again = copy.run("bootstrap")
+    assert again.returncode == 1
+    assert broken.name in again.stderr
+    assert "column" in again.stderr
+    assert "Traceback" not in again.stderr
+    after = fingerprints(copy.lake)
+    changed = {partition for partition in before if after[partition] != before[partition]}
+    assert all(partition.startswith("raw_purchase_logs/") for partition in changed)
+
+
+def test_the_released_model_needs_no_java_and_agrees_with_the_lake(shop: BootstrappedShop) -> None:
+    day = max(shop.lake.days("hybrid_scores"))
+    lists = shop.lake.pandas("hybrid_scores", [day])
+    customers = sorted(lists["customer_id"].unique())[:25]
+    script = f"""
+import json, sys
+sys.modules.update(dict.fromkeys(["pyspark", "py4j", "dagster"]))  # can't be imported: MLflow would, where it can
+import mlflow, pandas as pd
+mlflow.set_tracking_uri("sqlite:///{shop.home}/mlflow/mlflow.db")
+model = mlflow.pyfunc.load_model("models:/product-recommender@champion")
+customers = {customers!r}
+lists = ["all"] * len(customers) + ["discover"] * len(customers)
+frame = pd.DataFrame({{"customer_id": customers * 2, "k": 10, "list": lists}})
+out = model.predict(frame)
+out["list"] = [name for name in ("all", "discover") for _ in range(len(customers) * 10)]
+print(json.dumps(out[["customer_id", "list", "rank", "product_id", "reason"]].to_dict("records")))
+"""
+    environment = {"PATH": "/nowhere", "HOME": str(shop.home)}
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    released = pd.DataFrame(json.loads(found.stdout.splitlines()[-1])).sort_values(["customer_id", "list", "rank"])
+    expected = lists[lists["customer_id"].isin(customers) & (lists["rank"] <= 10)]
+    expected = expected.sort_values(["customer_id", "list", "rank"])
+    columns = ["customer_id", "list", "rank", "product_id", "reason"]
+    assert released[columns].to_numpy().tolist() == expected[columns].to_numpy().tolist()
+
+
+def test_every_mlflow_run_is_finished_and_the_release_leads_back(shop: BootstrappedShop) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{shop.home}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("rec_assets")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    ids = [run.data.tags["dagster_run_id"] for run in runs]
+    assert len(ids) == len(set(ids))
+    released = client.get_model_version_by_alias("product-recommender", "champion")
+    assert released.tags["dagster_run_id"] in ids
+    assert {"as_of", "als_version", "ranker_version", "data_fingerprint", "git_commit"} <= set(released.tags)
+
+
+def test_the_science_imports_without_dagster_mlflow_or_spark() -> None:
+    script = """
+import sys
+import rec_assets.recsys.candidates, rec_assets.recsys.hybrid, rec_assets.recsys.als, rec_assets.recsys.interactions
+import rec_assets.recsys.co_purchase, rec_assets.recsys.evaluation.judge, rec_assets.recsys.cleaning
+assert not {"dagster", "mlflow", "pyspark"} & set(sys.modules), "too much"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,0 +1,68 @@
+"""A bootstrap killed at any moment, and run again, ends where an undisturbed one does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+from mlflow import MlflowClient
+
+from rec_assets.resources.lake import Lake, Manifest
+from rec_assets_tests.conftest import BootstrappedShop, Shop
+from rec_assets_tests.test_end_to_end import fingerprints
+
+# The line of progress after which, and by how many seconds, the process is killed.
+MOMENTS = (("[2/9]", 2.0), ("[4/9]", 8.0), ("[6/9]", 4.0), ("[9/9]", 3.0))
+
+
+def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:
+    """Start a bootstrap, wait for a line of its progress and a little more, then SIGKILL it and all it started."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rec_assets.cli", "bootstrap"],
+            env=shop.environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 400
+        while line not in log.read_text(errors="replace"):
+            assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+            assert time.monotonic() < until, f"{line} did not appear"
+            time.sleep(0.05)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def assert_whole(lake: Lake) -> None:
+    """Every partition that can be seen is complete."""
+    for path in lake.root.rglob("_manifest.json"):
+        table = path.relative_to(lake.root).parts[0]
+        manifest = Manifest(**json.loads(path.read_text()))
+        assert manifest.rows == sum(pq.read_metadata(path.parent / name).num_rows for name in manifest.files), table
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_several_points_it_ends_where_an_undisturbed_run_does(shop: BootstrappedShop, tmp_path: Path) -> None:
+    disturbed = Shop(tmp_path / "home", shop.source)
+    for number, (line, delay) in enumerate(MOMENTS):
+        start_and_kill(disturbed, line, delay, tmp_path / f"{number}.log")
+        assert_whole(disturbed.lake)
+    last = disturbed.run("bootstrap")
+    assert last.returncode == 0, last.stderr[-3000:]
+    assert fingerprints(disturbed.lake) == fingerprints(shop.lake)
+
+    instance = DagsterInstance.from_config(str(disturbed.home / "dagster"))
+    statuses = {run.status for run in instance.get_runs()}
+    assert statuses <= {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
+    assert DagsterRunStatus.FAILURE in statuses  # the killed ones, told apart from the good
+    client = MlflowClient(f"sqlite:///{disturbed.home}/mlflow/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("rec_assets").experiment_id])
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
