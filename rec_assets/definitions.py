@@ -31,7 +31,7 @@ def build_definitions(settings: Settings) -> Definitions:
     return Definitions(
         assets=all_assets(settings, source, days),
         asset_checks=all_checks(settings, source),
-        jobs=build_jobs(days),
+        jobs=build_jobs(),
         executor=in_process_executor,
         loggers={"console": progress_logger},
         resources={

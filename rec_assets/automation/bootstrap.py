@@ -267,9 +267,12 @@ def _why(result) -> str:  # type: ignore[no-untyped-def] # ExecuteInProcessResul
 
 
 def _end_orphans(instance: DagsterInstance, settings: Settings) -> None:
-    """Runs of a bootstrap that was killed are over: say so to Dagster and MLflow. We hold the lock, so none lives."""
-    begun = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(RunsFilter(statuses=begun)):
+    """Runs of a bootstrap that was killed are over: say so to Dagster and MLflow. We hold the lock, so none lives.
+
+    Killed early, a run is not even started.
+    """
+    ended = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+    for run in instance.get_runs(RunsFilter(statuses=[status for status in DagsterRunStatus if status not in ended])):
         if BOOTSTRAP_TAG in run.tags:
             instance.report_run_failed(run, "the process was killed")
             artifacts = str(settings.root / "mlflow" / "artifacts")

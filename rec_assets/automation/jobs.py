@@ -5,8 +5,6 @@ from __future__ import annotations
 from dagster import AssetSelection, JobDefinition, define_asset_job, in_process_executor
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from rec_assets.partitions import Days
-
 INGEST = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
 CATALOGUE = ("raw_product_catalogue",)
 PRODUCTS = ("products", "product_embeddings")
@@ -17,23 +15,22 @@ EVALUATE = ("evaluation_report",)
 RELEASE = ("champion",)
 
 
-def build_jobs(days: Days) -> list[UnresolvedAssetJobDefinition | JobDefinition]:
-    """Jobs for the UI and for `bootstrap`; the partitioned ones take a day."""
+def build_jobs() -> list[UnresolvedAssetJobDefinition | JobDefinition]:
+    """Jobs for the UI and for `bootstrap`; those of partitioned assets take a day."""
 
-    def job(name: str, description: str, *groups: tuple[str, ...], daily: bool = True) -> UnresolvedAssetJobDefinition:
+    def job(name: str, description: str, *groups: tuple[str, ...]) -> UnresolvedAssetJobDefinition:
         assets = [asset for group in groups for asset in group]
         return define_asset_job(
             name,
             selection=AssetSelection.assets(*assets),
             description=description,
-            partitions_def=days.partitions if daily else None,
             executor_def=in_process_executor,
         )
 
     return [
-        job("catalogue", "Read the newest catalogue feed.", CATALOGUE, daily=False),
+        job("catalogue", "Read the newest catalogue feed.", CATALOGUE),
         job("ingest", "Read and clean what landed, for a day or a range of days.", INGEST),
-        job("refresh_products", "Refresh products and embed texts never seen before.", PRODUCTS, daily=False),
+        job("refresh_products", "Refresh products and embed texts never seen before.", PRODUCTS),
         job("learn", "Learn what is known on a day and find its candidates.", TRAIN),
         job("train", "`learn`, and train the ranker on the candidates of a horizon ago.", TRAIN, BLEND),
         job("score", "Rank a day's candidates with the newest models into everybody's lists.", SCORE),

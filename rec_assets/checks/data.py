@@ -37,7 +37,7 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
 
     @asset_check(asset="raw_purchase_logs", description="Lines of the newest day against the same weekday before.")
     def raw_volume_is_usual(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        day = as_of(context)
+        day = as_of(context, lake)
         rows = [_rows(lake, "raw_purchase_logs", day - dt.timedelta(weeks=week)) for week in range(VOLUME_WEEKS + 1)]
         before = [count for count in rows[1:] if count]
         usual = float(np.median(before)) if before else None
@@ -54,9 +54,9 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
     )  # fmt: skip
     def no_line_is_lost(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
-        counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in checked_days(context)])
+        counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in checked_days(context, lake)])
         lost = counts[0] - counts[1] - counts[2]
-        wrong = [str(day) for day, missing in zip(checked_days(context), lost, strict=True) if missing]
+        wrong = [str(day) for day, missing in zip(checked_days(context, lake), lost, strict=True) if missing]
         return AssetCheckResult(
             passed=not wrong,
             description=f"raw {counts[0].sum()} = cleaned {counts[1].sum()} + refused {counts[2].sum()}"
@@ -70,14 +70,14 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
 
     @asset_check(asset="cleaned_interactions", blocking=True, description="No line stands there twice.")
     def lines_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        ids = lake.read("cleaned_interactions", checked_days(context), columns=["line_id"])["line_id"]
+        ids = lake.read("cleaned_interactions", checked_days(context, lake), columns=["line_id"])["line_id"]
         repeated = len(ids) - len(ids.unique())
         return AssetCheckResult(passed=repeated == 0, description=f"{len(ids)} lines, {repeated} repeated")
 
     @asset_check(asset="rejected_purchases", description=f"At most {REJECTED_SHARE:.0%} of the lines are refused.")
     def few_lines_are_refused(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        raw = sum(_rows(lake, "raw_purchase_logs", day) for day in checked_days(context))
-        refused = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context))
+        raw = sum(_rows(lake, "raw_purchase_logs", day) for day in checked_days(context, lake))
+        refused = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context, lake))
         share = refused / raw if raw else 0.0
         return AssetCheckResult(
             passed=share <= REJECTED_SHARE,

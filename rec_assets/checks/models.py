@@ -32,7 +32,7 @@ def model_checks() -> list[AssetChecksDefinition]:
 
     @asset_check(asset="als_model", blocking=True, description="Factors are finite, for customers and products.")
     def factors_are_finite(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        model = lake.read("als_model", [as_of(context)], columns=["kind", "factors"])
+        model = lake.read("als_model", [as_of(context, lake)], columns=["kind", "factors"])
         sides = {side.as_py(): 0 for side in model["kind"].unique()}
         finite = bool(np.isfinite(pc.list_flatten(model["factors"]).to_numpy()).all())
         return AssetCheckResult(
@@ -42,7 +42,7 @@ def model_checks() -> list[AssetChecksDefinition]:
 
     @asset_check(asset="co_purchase_graph", description="No product neighbours itself, no weight below 0.")
     def graph_is_sound(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        graph = lake.pandas("co_purchase_graph", [as_of(context)])
+        graph = lake.pandas("co_purchase_graph", [as_of(context, lake)])
         loops = int((graph["product_id"] == graph["neighbour_id"]).sum())
         return AssetCheckResult(
             passed=loops == 0 and bool((graph["weight"] > 0).all()),
@@ -51,7 +51,7 @@ def model_checks() -> list[AssetChecksDefinition]:
 
     @asset_check(asset="candidates", blocking=True, description="Each pair stands there once.")
     def pairs_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        pairs = lake.read("candidates", [as_of(context)], columns=["customer_id", "product_id"])
+        pairs = lake.read("candidates", [as_of(context, lake)], columns=["customer_id", "product_id"])
         once = pairs.group_by(["customer_id", "product_id"]).aggregate([]).num_rows
         return AssetCheckResult(
             passed=0 < once == pairs.num_rows,

@@ -24,7 +24,7 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         "bought before in `discover`.",
     )  # fmt: skip
     def lists_are_complete(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        day = as_of(context)
+        day = as_of(context, lake)
         lists = lake.pandas("hybrid_scores", [day], columns=["customer_id", "list", "rank", "product_id"])
         pairs = lake.pandas("candidates", [day], columns=["customer_id", "product_id", "own_orders"])
         products = lake.pandas("products", columns=["product_id", "excluded"])
@@ -57,7 +57,7 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
 
     @asset_check(asset="similar_products", description="No product is similar to itself, none excluded.")
     def similar_products_differ(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        rows = lake.pandas("similar_products", [as_of(context)], columns=["product_id", "similar_product_id"])
+        rows = lake.pandas("similar_products", [as_of(context, lake)], columns=["product_id", "similar_product_id"])
         products = lake.pandas("products", columns=["product_id", "excluded"])
         loops = int((rows["product_id"] == rows["similar_product_id"]).sum())
         banned = int(rows["similar_product_id"].isin(products.loc[products["excluded"], "product_id"]).sum())
@@ -71,7 +71,7 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         description="NDCG@10 of the hybrid over all purchases is not below the best baseline's, by paired interval.",
     )  # fmt: skip
     def hybrid_beats_the_baselines(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        report = lake.pandas("evaluation_report", [as_of(context)])
+        report = lake.pandas("evaluation_report", [as_of(context, lake)])
         scores = report[
             (report["slice"] == ALL) & (report["metric"] == HEADLINE_METRIC) & (report["k"] == HEADLINE_K)
         ].set_index("model")["value"]

@@ -7,9 +7,9 @@ import fcntl
 from pathlib import Path
 
 import pytest
-from dagster import Definitions
+from dagster import DagsterRun, DagsterRunStatus, Definitions
 
-from rec_assets.automation.bootstrap import BootstrapError, bootstrap, plan
+from rec_assets.automation.bootstrap import BOOTSTRAP_TAG, BootstrapError, bootstrap, open_instance, plan
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import load_source
 from rec_assets_tests.shops import write_giftware_shop
@@ -72,3 +72,16 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(BootstrapError, match="too few"):
             bootstrap(Definitions(), settings, source)
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
+def test_what_a_killed_bootstrap_left_behind_is_ended_wherever_it_was(tmp_path: Path, status: DagsterRunStatus) -> None:
+    # A run killed between being recorded and being started stayed NOT_STARTED for ever.
+    settings = Settings(home=tmp_path / "home", source=str(write_giftware_shop(tmp_path)), horizon_days=100)
+    instance = open_instance(settings)
+    theirs = instance.add_run(DagsterRun(job_name="score", status=status))
+    ours = instance.add_run(DagsterRun(job_name="train", status=status, tags={BOOTSTRAP_TAG: "1"}))
+    with pytest.raises(BootstrapError, match="too few"):
+        bootstrap(Definitions(), settings, load_source(settings.source, settings.root))
+    found = {run.run_id: run.status for run in instance.get_runs()}
+    assert found == {theirs.run_id: status, ours.run_id: DagsterRunStatus.FAILURE}

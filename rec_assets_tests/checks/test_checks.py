@@ -1,0 +1,169 @@
+"""Every check passes on a sound lake, and fails, saying why, on one in which what it guards is broken."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dagster import AssetCheckEvaluation, AssetSelection, DagsterInstance, Definitions, define_asset_job
+
+from rec_assets.definitions import build_definitions
+from rec_assets.resources.lake import Lake
+from rec_assets.settings import Settings
+from rec_assets_tests.conftest import SMALL, BootstrappedShop
+
+Broken = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def _first_row_twice(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([frame, frame.head(1)], ignore_index=True)
+
+
+def _without_first_row(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.iloc[1:]
+
+
+def _one_row(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.head(1)
+
+
+def _hundredfold(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([frame] * 100, ignore_index=True)
+
+
+def _long_vectors(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(vector=[vector * 2 for vector in frame["vector"]])
+
+
+def _not_a_number(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(factors=[frame["factors"].iloc[0] * np.float32("nan"), *frame["factors"].iloc[1:]])
+
+
+def _own_neighbour(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(neighbour_id=frame["product_id"])
+
+
+def _like_itself(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(similar_product_id=frame["product_id"])
+
+
+def _same_product_twice(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(product_id=frame.groupby(["customer_id", "list"])["product_id"].transform("first"))
+
+
+def _baselines_far_ahead(frame: pd.DataFrame) -> pd.DataFrame:
+    paired = frame["baseline"].notna()
+    worse = frame[["value", "ci_low", "ci_high"]].where(~paired, -0.1)
+    return frame.assign(**{name: worse[name] for name in worse})
+
+
+CASES: list[tuple[str, str, Broken, str]] = [
+    ("raw_volume_is_usual", "raw_purchase_logs", _hundredfold, "lines; median of this weekday"),
+    ("no_line_is_lost", "cleaned_interactions", _without_first_row, "does not hold on"),
+    ("lines_are_unique", "cleaned_interactions", _first_row_twice, "1 repeated"),
+    ("few_lines_are_refused", "rejected_purchases", _hundredfold, "lines refused"),
+    ("products_are_unique", "products", _first_row_twice, "1 repeated"),
+    ("embeddings_are_unit_vectors", "product_embeddings", _long_vectors, "not of length 1"),
+    ("every_text_is_embedded", "product_embeddings", _without_first_row, "1 without vector"),
+    ("factors_are_finite", "als_model", _not_a_number, "factor vectors"),
+    ("factors_are_finite", "als_model", _one_row, "1 factor vectors for customer"),
+    ("graph_is_sound", "co_purchase_graph", _own_neighbour, "loops"),
+    ("pairs_are_unique", "candidates", _first_row_twice, "1 repeated"),
+    ("lists_are_complete", "hybrid_scores", _without_first_row, "1 all lists too short"),
+    ("lists_are_complete", "hybrid_scores", _same_product_twice, "products twice in a list"),
+    ("similar_products_differ", "similar_products", _like_itself, "with itself"),
+    ("hybrid_beats_the_baselines", "evaluation_report", _baselines_far_ahead, "difference -0.1000"),
+]
+
+
+@pytest.fixture(scope="module")
+def home(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copied = tmp_path_factory.mktemp("checks") / "home"
+    shutil.copytree(shop.home, copied)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def definitions(shop: BootstrappedShop, home: Path) -> Definitions:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setenv(name, value)
+        return build_definitions(Settings(home=home, source=str(shop.source)))
+
+
+@pytest.fixture(scope="module")
+def evaluate(definitions: Definitions) -> Iterator[Callable[[str], dict[str, AssetCheckEvaluation]]]:
+    """Evaluate the checks of an asset by themselves, as their button in the UI does: by name, what they found."""
+    with DagsterInstance.ephemeral() as instance:
+
+        def run(asset: str) -> dict[str, AssetCheckEvaluation]:
+            job = define_asset_job("checks", selection=AssetSelection.checks_for_assets(asset))
+            defs = Definitions(
+                assets=definitions.assets, asset_checks=definitions.asset_checks, resources=definitions.resources,
+                jobs=[job], executor=definitions.executor,
+            )  # fmt: skip
+            result = defs.resolve_job_def("checks").execute_in_process(instance=instance, raise_on_error=False)
+            return {found.check_name: found for found in result.get_asset_check_evaluations()}
+
+        yield run
+
+
+@pytest.fixture
+def breaking(home: Path) -> Iterator[Callable[[str, Broken], None]]:
+    """Break the newest partition of a table; it is mended after the test."""
+    lake, sound = Lake(home / "lake"), {}
+
+    def break_(table: str, broken: Broken) -> None:
+        day = max(lake.days(table), default=None)
+        rows = lake.pandas(table, [day] if day else None).drop(columns="date" if day else [])
+        sound[table] = (lake.read(table, [day] if day else None).drop_columns(["date"] if day else []), day)
+        lake.write(table, broken(rows), day)
+
+    yield break_
+    for table, (rows, day) in sound.items():
+        lake.write(table, rows, day)
+
+
+def test_all_pass_on_a_sound_lake_also_when_evaluated_alone(
+    definitions: Definitions, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]]
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    assets = sorted({key.asset_key.to_user_string() for key in graph.asset_check_keys})
+    found = {name: check for asset in assets for name, check in evaluate(asset).items()}
+    assert set(found) == {key.name for key in graph.asset_check_keys}
+    assert {name: check.description for name, check in found.items() if not check.passed} == {}
+
+
+@pytest.mark.parametrize(("check", "table", "broken", "says"), CASES)
+def test_it_fails_and_says_why(
+    check: str, table: str, broken: Broken, says: str,
+    evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None],
+) -> None:  # fmt: skip
+    breaking(table, broken)
+    found = evaluate(table)[check]
+    assert not found.passed
+    assert says in (found.description or "")
+
+
+def test_raw_is_not_fresh_where_a_landed_day_was_not_read(
+    home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]]
+) -> None:
+    lake = Lake(home / "lake")
+    newest = max(lake.days("raw_purchase_logs"))
+    folder = lake.root / "raw_purchase_logs" / f"date={newest}"
+    aside = folder.rename(home / "aside")
+    try:
+        found = evaluate("raw_purchase_logs")["raw_is_fresh"]
+    finally:
+        aside.rename(folder)
+    assert not found.passed
+    assert f"newest day landed: {newest}" in (found.description or "")
+
+
+def test_every_check_has_a_case(definitions: Definitions) -> None:
+    covered = {case[0] for case in CASES} | {"raw_is_fresh"}
+    assert covered == {key.name for key in definitions.resolve_asset_graph().asset_check_keys}
