@@ -1,0 +1,167 @@
+"""Releases: what the MLflow model registry knows of every version, and which one is in force.
+
+A version is proposed with its tags, decided upon once (promoted or rejected), and may be rolled back later. The alias
+`champion` follows from that: it is the newest promoted version that wasn't rolled back.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rec_assets.recsys.recipe import Recipe
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+PROMOTED, REJECTED = "promoted", "rejected"
+
+
+class ReleaseError(RuntimeError):
+    """There is no such release to go back to; the message says which there are."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version in the registry.
+
+    Attributes:
+        version: Its number.
+        as_of: The day on which it was proposed; it knows nothing later.
+        als_version, graph_version, ranker_version: As-of days of the models in it.
+        recipe: What they were trained and are scored with.
+        content: SHA-256 of the models and the recipe: the same models proposed again have the same.
+        decision: "promoted", "rejected", or "" while undecided.
+        rolled_back: Whether it was taken back after its promotion.
+        run_id: The MLflow run that logged it.
+        tags: All tags, as MLflow has them.
+    """
+
+    version: int
+    as_of: dt.date
+    als_version: dt.date
+    graph_version: dt.date
+    ranker_version: dt.date
+    recipe: Recipe
+    content: str
+    decision: str
+    rolled_back: bool
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it was promoted and stands."""
+        return self.decision == PROMOTED and not self.rolled_back
+
+
+class Releases:
+    """The versions of one registered model.
+
+    Args:
+        uri: MLflow's tracking and registry server.
+        model: Name of the registered model.
+    """
+
+    def __init__(self, uri: str, model: str) -> None:
+        self.uri, self.model = uri, model
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client of that server."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri, self.uri)
+
+    def all(self) -> list[Release]:
+        """Every version that rec_assets proposed, oldest first; none where the model was never registered."""
+        versions = self.client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
+        return sorted((_release(each) for each in versions if "as_of" in each.tags), key=lambda each: each.version)
+
+    def get(self, version: int) -> Release:
+        """One version.
+
+        Raises:
+            ReleaseError: there is none of that number.
+        """
+        for release in self.all():
+            if release.version == version:
+                return release
+        raise ReleaseError(f"{self.model} has no version {version}; there are: {self._listing(self.all())}")
+
+    def in_force(self, day: dt.date | None = None) -> Release | None:
+        """The champion, or the one of a past day: the newest promoted by then of those that stand; None before all."""
+        standing = [each for each in self.all() if each.may_serve and (day is None or each.as_of <= day)]
+        return max(standing, key=lambda each: (each.as_of, each.version), default=None)
+
+    def tag(self, version: int, tags: Mapping[str, object]) -> None:
+        """Set tags of a version."""
+        for name, value in tags.items():
+            self.client.set_model_version_tag(self.model, str(version), name, str(value))
+
+    def decide(self, version: int, decision: str, tags: Mapping[str, object]) -> None:
+        """Promote or reject a version, with what speaks for that; the alias follows."""
+        self.tag(version, {**tags, "decision": decision})
+        self.point_champion()
+
+    def point_champion(self) -> Release | None:
+        """Set the alias `champion` to the version in force; returns it."""
+        release = self.in_force()
+        if release is not None:
+            self.client.set_registered_model_alias(self.model, CHAMPION, str(release.version))
+        return release
+
+    def roll_back(self, to: int | None = None) -> Release:
+        """Take back the champion, or all versions promoted after `to`; returns the new champion.
+
+        A version taken back is not promoted again unless it is itself named as `to`.
+
+        Raises:
+            ReleaseError: nothing to go back to, or `to` was never promoted.
+        """
+        releases = self.all()
+        standing = [each for each in releases if each.may_serve]
+        if to is None:
+            if len(standing) < 2:
+                raise ReleaseError(
+                    f"{self.model} has no earlier version to go back to; promoted and standing: "
+                    f"{self._listing(standing)}"
+                )
+            order = sorted(standing, key=lambda each: (each.as_of, each.version))
+            to = order[-2].version
+        target = self.get(to)
+        if target.decision != PROMOTED:
+            raise ReleaseError(
+                f"{self.model} version {to} was {target.decision or 'never decided upon'}, so it can't be gone back "
+                f"to; promoted: {self._listing([each for each in releases if each.decision == PROMOTED])}"
+            )
+        for each in standing:
+            if (each.as_of, each.version) > (target.as_of, target.version):
+                self.tag(each.version, {"rolled_back": "true"})
+        self.tag(to, {"rolled_back": "false"})
+        champion = self.point_champion()
+        assert champion is not None and champion.version == to
+        return champion
+
+    @staticmethod
+    def _listing(releases: list[Release]) -> str:
+        return ", ".join(f"{each.version} (as of {each.as_of})" for each in releases) or "none"
+
+
+def _release(version: Any) -> Release:
+    tags = version.tags
+    day = dt.date.fromisoformat
+    return Release(
+        version=int(version.version),
+        as_of=day(tags["as_of"]),
+        als_version=day(tags["als_version"]),
+        graph_version=day(tags["graph_version"]),
+        ranker_version=day(tags["ranker_version"]),
+        recipe=Recipe(**json.loads(tags["recipe"])),
+        content=tags.get("content", ""),
+        decision=tags.get("decision", ""),
+        rolled_back=tags.get("rolled_back") == "true",
+        run_id=version.run_id,
+        tags=dict(tags),
+    )
