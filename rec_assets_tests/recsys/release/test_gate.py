@@ -1,0 +1,130 @@
+"""The gate's rules, on lists whose right answer is known by eye."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rec_assets.recsys.release.gate import (
+    GateLimits,
+    check_artefact,
+    check_lists,
+    check_not_taken_back,
+    check_quality,
+    compare,
+)
+
+LIMITS = GateLimits()
+CUSTOMERS = [f"c{number:03}" for number in range(200)]
+PRODUCTS = [f"p{number:02}" for number in range(40)]
+
+
+def lists(first: int = 0, customers: list[str] = CUSTOMERS, length: int = 10, step: int = 1) -> pd.DataFrame:
+    """Both lists of each customer: products from number `first` on, shifted a little from customer to customer."""
+    rows = [
+        (customer, name, PRODUCTS[(first + number % 7 + place * step) % len(PRODUCTS)], place + 1)
+        for number, customer in enumerate(customers)
+        for name in ("all", "discover")
+        for place in range(length)
+    ]
+    return pd.DataFrame(rows, columns=["customer_id", "list", "product_id", "rank"])
+
+
+def truth(of: pd.DataFrame, share: float, seed: int = 1) -> pd.DataFrame:
+    """Everybody buys this share of what they were shown in `of`, and something else."""
+    shown = of[of["list"] == "all"]
+    bought = shown[np.random.default_rng(seed).random(len(shown)) < share][["customer_id", "product_id"]]
+    other = pd.DataFrame({"customer_id": CUSTOMERS, "product_id": "something else"})
+    return pd.concat([bought, other], ignore_index=True).assign(novel=True)
+
+
+def shuffled(of: pd.DataFrame) -> pd.DataFrame:
+    """What is left of lists when products are dealt out at random."""
+    dealt = np.random.default_rng(3).permuted(np.tile(PRODUCTS, (len(of) // 10, 1)), axis=1)[:, :10]
+    return of.assign(product_id=dealt.ravel())
+
+
+def quality(challenger: pd.DataFrame, champion: pd.DataFrame, bought: pd.DataFrame) -> bool:
+    return check_quality(compare(challenger, champion, bought, seed=1), LIMITS).passed
+
+
+def test_the_same_lists_pass_with_a_difference_of_nothing() -> None:
+    (overall, novel) = compare(lists(), lists(), truth(lists(), 0.3), seed=1)
+    assert overall.challenger == overall.champion > 0.2
+    assert tuple(overall.difference) == (0, 0, 0)
+    assert (overall.customers, novel.list_name) == (200, "discover")
+    assert check_quality([overall, novel], LIMITS).passed
+
+
+def test_a_better_challenger_passes_and_a_shuffled_one_does_not() -> None:
+    good, bad = lists(), shuffled(lists())
+    bought = truth(good, 0.3)
+    assert quality(good, bad, bought)
+    assert not quality(bad, good, bought)
+
+
+def test_few_customers_are_too_little_evidence() -> None:
+    # Half of the customers buy what the one shows them, half what the other does: level, but for chance.
+    one, other = lists(), lists(first=20)
+    halves = [truth(one, 0.3), truth(other, 0.3)]
+    mine = [half[half["customer_id"].map(CUSTOMERS.index) % 2 == number] for number, half in enumerate(halves)]
+    bought = pd.concat(mine, ignore_index=True)
+    limits = GateLimits(margin=0.5)
+    assert check_quality(compare(one, other, bought, seed=1), limits).passed
+    few = bought[bought["customer_id"].isin(CUSTOMERS[:4])]
+    assert not check_quality(compare(one, other, few, seed=1), limits).passed
+
+
+def test_nobody_bought_anything_is_no_reason_to_promote() -> None:
+    found = check_quality(compare(lists(), lists(), truth(lists(), 0.3).head(0), seed=1), LIMITS)
+    assert not found.passed
+    assert found.says == "nobody bought anything in the days judged"
+
+
+def test_customers_whom_only_the_champion_serves_count_against_the_challenger() -> None:
+    bought = truth(lists(), 0.3)
+    assert not quality(lists(customers=CUSTOMERS[:100]), lists(), bought)
+
+
+def test_discover_lists_are_judged_by_novel_purchases_only() -> None:
+    bought = truth(lists(), 0.3)
+    bought["novel"] = bought["customer_id"] < "c050"
+    (_, novel) = compare(lists(), lists(), bought, seed=1)
+    assert novel.customers == 50
+
+
+@pytest.mark.parametrize(
+    ("challenger", "bought", "fails"),
+    [
+        (lists(), PRODUCTS, set()),
+        (lists(), PRODUCTS[20:], {"cold products"}),
+        (lists(length=9), PRODUCTS, {"complete lists"}),
+        (lists(customers=CUSTOMERS[:-1]), PRODUCTS, {"complete lists"}),
+        (lists(first=20), PRODUCTS, {"churn"}),
+        (lists().assign(product_id=lambda rows: [PRODUCTS[rank - 1] for rank in rows["rank"]]), PRODUCTS, {"coverage"}),
+    ],
+    ids=["the same", "hardly bought", "shorter", "one customer fewer", "all different", "the same for all"],
+)
+def test_each_guard_rail_holds_alone(challenger: pd.DataFrame, bought: list[str], fails: set[str]) -> None:
+    found = check_lists(challenger, lists(), bought=pd.Index(bought), catalogue_size=len(PRODUCTS), limits=LIMITS)
+    assert {check.name for check in found} == {"cold products", "complete lists", "coverage", "churn"}
+    assert {check.name for check in found if not check.passed} == fails
+
+
+def test_the_first_release_has_nobody_to_be_compared_with() -> None:
+    found = check_lists(lists(), None, bought=pd.Index(PRODUCTS), catalogue_size=len(PRODUCTS), limits=LIMITS)
+    assert [(check.name, check.passed) for check in found] == [("cold products", True)]
+
+
+def test_a_model_too_large_or_too_slow_is_refused() -> None:
+    found = check_artefact(artefact_mb=3000, latency_ms=1500, limits=LIMITS)
+    assert [(check.name, check.passed) for check in found] == [("size", False), ("latency", False)]
+    assert "3000.0 MB" in found[0].says and "1500 ms" in found[1].says
+
+
+def test_what_was_rolled_back_says_how_to_bring_it_back_on_purpose() -> None:
+    assert check_not_taken_back(None).passed
+    refused = check_not_taken_back(4)
+    assert not refused.passed
+    assert "rec-assets rollback --to 4" in refused.says
