@@ -78,7 +78,7 @@ def recommend(customer: str, k: int, list_name: str, as_json: bool) -> None:
 @cli.command()
 def ui() -> None:
     """Open the Dagster web UI, and MLflow's beside it; stop both with Ctrl-C."""
-    from rec_assets.automation.bootstrap import open_instance
+    from rec_assets.automation.execution import open_instance
 
     settings = get_settings()
     open_instance(settings)
@@ -173,7 +173,7 @@ def main() -> None:
     except expected as error:
         sys.exit(f"rec-assets: {error}")
     except RuntimeError as error:
-        if type(error).__name__ != "BootstrapError":
+        if type(error).__name__ not in ("ExecutionError", "PlanError", "ReleaseError"):
             raise
         sys.exit(f"rec-assets: {error}")
 

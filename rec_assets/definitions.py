@@ -5,6 +5,7 @@ from __future__ import annotations
 from dagster import Definitions, in_process_executor
 
 from rec_assets.assets import all_assets
+from rec_assets.automation.flows import build_flows
 from rec_assets.automation.jobs import build_jobs
 from rec_assets.automation.progress import progress_logger
 from rec_assets.checks import all_checks
@@ -12,6 +13,8 @@ from rec_assets.partitions import build_days
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
+from rec_assets.resources.releases import Releases
+from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings, get_settings
@@ -28,15 +31,22 @@ def build_definitions(settings: Settings) -> Definitions:
     first, _ = source.bounds()
     days = build_days(settings, first, source.last_day)
     spark = spark_resource(settings)
-    return Definitions(
+    definitions = Definitions(
         assets=all_assets(settings, source, days),
         asset_checks=all_checks(settings, source),
-        jobs=build_jobs(),
+        jobs=[*build_jobs(), *build_flows(settings, source, lambda: definitions)],
         executor=in_process_executor,
         loggers={"console": progress_logger},
         resources={
-            "io_manager": LakeIOManager(root=str(settings.lake), spark=spark),
+            "io_manager": LakeIOManager(
+                root=str(settings.lake),
+                mlflow_uri=settings.mlflow_uri,
+                registered_model=settings.registered_model,
+                spark=spark,
+            ),
             "lake": Lake(settings.lake),
+            "releases": Releases(settings.mlflow_uri, settings.registered_model),
+            "serving": ServingFolder(settings.serving),
             "spark": spark,
             "encoder": EncoderResource(model=settings.encoder),
             "tracking": TrackingResource(
@@ -47,6 +57,7 @@ def build_definitions(settings: Settings) -> Definitions:
             ),
         },
     )
+    return definitions
 
 
 defs = build_definitions(get_settings())

@@ -24,6 +24,9 @@ class Days:
         newest: (D − reuse_days, D]: of which the newest that is there is used.
         before: D − horizon: candidates and scores whose outcome is known on D.
         outcome: (D − horizon, D]: the purchases that label and judge them.
+        proposed: (D − gate_days − reuse_days, D]: the models that may become a challenger.
+        trial: (D − gate_days − lookback, D]: what a challenger and the champion know, and what judges them.
+        shown: (D − 1 − reuse_days, D − 1]: the lists that customers saw on D, of which the newest counts.
         first: First day of data.
         lookback_length: Days in `lookback`.
     """
@@ -33,6 +36,9 @@ class Days:
     newest: TimeWindowPartitionMapping
     before: TimeWindowPartitionMapping
     outcome: TimeWindowPartitionMapping
+    proposed: TimeWindowPartitionMapping
+    trial: TimeWindowPartitionMapping
+    shown: TimeWindowPartitionMapping
     first: dt.date
     lookback_length: int
 
@@ -51,6 +57,9 @@ def build_days(settings: Settings, first: dt.date, last: dt.date | None) -> Days
         newest=TimeWindowPartitionMapping(start_offset=1 - settings.reuse_days, end_offset=0),
         before=TimeWindowPartitionMapping(start_offset=-settings.horizon_days, end_offset=-settings.horizon_days),
         outcome=TimeWindowPartitionMapping(start_offset=1 - settings.horizon_days, end_offset=0),
+        proposed=TimeWindowPartitionMapping(start_offset=1 - settings.gate_days - settings.reuse_days, end_offset=0),
+        trial=TimeWindowPartitionMapping(start_offset=1 - settings.gate_days - settings.lookback_days, end_offset=0),
+        shown=TimeWindowPartitionMapping(start_offset=-settings.reuse_days, end_offset=-1),
         first=first,
         lookback_length=settings.lookback_days,
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.release.limits import GateLimits
 
 
 class Settings(BaseSettings):
@@ -29,6 +30,8 @@ class Settings(BaseSettings):
     lookback_days: int = Field(365, ge=1, description="Days of purchases that the models learn from.")
     horizon_days: int = Field(28, ge=1, description="Days after an as-of day that label and judge its lists.")
     reuse_days: int = Field(7, ge=1, description="Age in days up to which a model scores without being retrained.")
+    gate_days: int = Field(7, ge=1, description="Days after training by which a challenger is judged.")
+    gate: GateLimits = Field(GateLimits(), description="What a challenger must keep to be promoted.")
     recipe: Recipe = Field(Recipe(), description="Hyper-parameters of the models.")
 
     spark_master: str = Field("local[*]", description="Spark master URL.")
@@ -58,6 +61,11 @@ class Settings(BaseSettings):
     def reports(self) -> Path:
         """Folder of the HTML reports."""
         return self.root / "reports"
+
+    @property
+    def serving(self) -> Path:
+        """Folder of what the API serves."""
+        return self.root / "serving"
 
     @property
     def dagster_home(self) -> Path:

@@ -1,8 +1,8 @@
-"""Group `evaluation`: past lists judged by what customers went on to buy."""
+"""Group `evaluation`: past lists judged by what customers went on to buy, after a horizon and after a day."""
 
 import datetime as dt
-import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,13 @@ from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, MetadataVa
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
-from rec_assets.assets.plots import as_markdown
+from rec_assets.assets.plots import as_markdown, line
 from rec_assets.partitions import Days
 from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices, rmse
+from rec_assets.recsys.evaluation.live import BAND_DAYS
+from rec_assets.recsys.evaluation.live import DEPTH as LIVE_DEPTH
+from rec_assets.recsys.evaluation.live import live_accuracy as measure_live
 from rec_assets.recsys.evaluation.plots import headline_figure
 from rec_assets.recsys.evaluation.report import (
     ExampleCustomer,
@@ -22,8 +25,11 @@ from rec_assets.recsys.evaluation.report import (
     render_report,
     summary_table,
 )
-from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.hybrid import ALL
+from rec_assets.recsys.interactions import PURCHASE, net_purchases
+from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake_io import IN_FORCE, NEWEST
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -112,7 +118,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
             ),
         )
         path = report_path(settings, as_of(context))
-        _write_whole(path, html)
+        write_whole(path, html)
 
         mlflow = tracking.mlflow
         at_ten = metrics[(metrics["k"] == 10) & metrics["value"].notna()]
@@ -135,7 +141,36 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         differences = evaluation.differences.assign(metric="ndcg_difference")
         return pd.concat([metrics.assign(baseline=None), differences], ignore_index=True)
 
-    return [evaluation_report]
+    @asset(
+        group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"pandas"},
+        ins={
+            "hybrid_scores": AssetIn(partition_mapping=days.shown, metadata=NEWEST),
+            "als_model": AssetIn(partition_mapping=days.newest, metadata=IN_FORCE),
+        },
+    )  # fmt: skip
+    def live_accuracy(
+        context: AssetExecutionContext,
+        lake: ResourceParam[Lake],
+        hybrid_scores: SparkFrame,
+        als_model: pd.DataFrame,
+        cleaned_interactions: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """Recommended yesterday, bought today: hit rate, precision, and how much was unknown to the model."""
+        day = as_of(context)
+        top = hybrid_scores.where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}")
+        shown = top.select("customer_id", "product_id", "date").toPandas()
+        bought = cleaned_interactions[cleaned_interactions["event"] == PURCHASE]
+        measured = measure_live(shown, bought, pd.Index(als_model.loc[als_model["kind"] == "product", "id"]))
+        earlier = [past for past in lake.days("live_accuracy") if past < day][-BAND_DAYS:]
+        plot: dict[str, Any] = {}
+        if earlier:
+            rates = [*lake.pandas("live_accuracy", earlier)["hit_rate"], float(measured["hit_rate"].iloc[0])]
+            plot["hit_rate_by_day"] = as_markdown(line([*earlier, day], rates, "Bought what was shown", "share"))
+        values = {str(name): float(value) for name, value in measured.iloc[0].dropna().items()}
+        context.add_output_metadata({**values, "lists_of": str(shown["date"].iloc[0]), **plot})
+        return measured
+
+    return [evaluation_report, live_accuracy]
 
 
 def _judged_only(lists: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -198,10 +233,3 @@ def _examples(
             )
         )  # fmt: skip
     return examples
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, path)

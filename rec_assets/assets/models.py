@@ -20,7 +20,8 @@ from rec_assets.recsys.text import embed_new
 from rec_assets.recsys.training import training_sample
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import NEWEST
+from rec_assets.resources.lake_io import IN_FORCE
+from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -33,7 +34,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     """The assets of the group."""
     recipe = settings.recipe
     lookback = AssetIn(partition_mapping=days.lookback)
-    newest = AssetIn(partition_mapping=days.newest, metadata=NEWEST)
+    in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -82,10 +83,11 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     @asset(
         **daily,
         kinds={"spark", "numpy"},
-        ins={"cleaned_interactions": lookback, "als_model": newest, "co_purchase_graph": newest},
+        ins={"cleaned_interactions": lookback, "als_model": in_force, "co_purchase_graph": in_force},
     )
     def candidates(
         context: AssetExecutionContext,
+        releases: ResourceParam[Releases],
         cleaned_interactions: SparkFrame,
         als_model: pd.DataFrame,
         co_purchase_graph: pd.DataFrame,
@@ -102,8 +104,10 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
             "als_version": als_model["date"].iloc[0],
             "graph_version": co_purchase_graph["date"].iloc[0],
         }
+        release = releases.in_force(state.as_of)
         context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
-        return candidates_in_spark(net_purchases(cleaned_interactions, state.as_of), state, recipe, versions)
+        purchases = net_purchases(cleaned_interactions, state.as_of)
+        return candidates_in_spark(purchases, state, release.recipe if release else recipe, versions)
 
     @asset(
         **daily,

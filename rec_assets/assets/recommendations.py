@@ -7,12 +7,11 @@ from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
-from rec_assets.assets.state import state_of
+from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
-from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.scoring import lists_in_spark
 from rec_assets.recsys.similar import complements, substitutes_in_spark
-from rec_assets.resources.lake_io import NEWEST
+from rec_assets.resources.lake_io import IN_FORCE
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -23,7 +22,7 @@ OWNERS = ["team:recommendations"]
 def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
     recipe = settings.recipe
-    newest = AssetIn(partition_mapping=days.newest, metadata=NEWEST)
+    in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -31,7 +30,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         "code_version": "1",
     }
 
-    @asset(**daily, kinds={"spark", "xgboost"}, ins={"ranker": newest})
+    @asset(**daily, kinds={"spark", "xgboost"}, ins={"ranker": in_force})
     def hybrid_scores(
         context: AssetExecutionContext, candidates: SparkFrame, ranker: pd.DataFrame, products: pd.DataFrame
     ) -> SparkFrame:
@@ -39,13 +38,12 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         from pyspark.sql import functions as F
 
         version = ranker["date"].iloc[0]
-        model = Ranker.load(ranker["model"].iloc[0], tuple(ranker["features"].iloc[0]))
         context.add_output_metadata({"ranker_version": str(version), "list_size": recipe.list_size})
-        lists = lists_in_spark(candidates, model, products, recipe.list_size)
+        lists = lists_in_spark(candidates, ranker_from(ranker), products, recipe.list_size)
         als_version = candidates.agg(F.first("als_version")).collect()[0][0]
         return lists.select("*", F.lit(als_version).alias("als_version"), F.lit(version).alias("ranker_version"))
 
-    @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": newest, "co_purchase_graph": newest})
+    @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": in_force, "co_purchase_graph": in_force})
     def similar_products(
         context: AssetExecutionContext,
         spark: SparkResource,
@@ -56,6 +54,9 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         product_embeddings: pd.DataFrame,
     ) -> SparkFrame:
         """Per product substitutes (alike in text and buyers) and complements (bought together)."""
+        context.add_output_metadata(
+            {"als_version": str(als_model["date"].iloc[0]), "graph_version": str(co_purchase_graph["date"].iloc[0])}
+        )
         state = state_of(
             as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
             co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,

@@ -1,133 +1,223 @@
-"""Group `release`: what passed its checks, published to the MLflow registry.
+"""Group `release`: a challenger is proposed, judged beside the champion, promoted or not, and published.
 
-The blocking checks on `evaluation_report` and `hybrid_scores` stand before this: where they fail, nothing is published
-and the champion stays.
+A challenger's models were trained `gate_days` ago, so that the purchases since can judge them: what is released is
+what was judged. The first release has no champion to be held against; its models are the newest, and the blocking
+check on `evaluation_report` stands before it.
 """
 
-import subprocess
-import tempfile
+import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourceParam, asset
+from dagster import (
+    AssetDep,
+    AssetExecutionContext,
+    AssetIn,
+    AssetsDefinition,
+    Failure,
+    MetadataValue,
+    ResourceParam,
+    asset,
+)
 from pyspark.sql import DataFrame as SparkFrame
 
-import rec_assets
+from rec_assets.assets.artefact import index_writer, propose, register
 from rec_assets.assets.models import as_of
-from rec_assets.assets.state import state_of
+from rec_assets.assets.state import Models, state_of
 from rec_assets.partitions import Days
-from rec_assets.recsys.hybrid import popular_lists
 from rec_assets.recsys.interactions import net_purchases
-from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.release.gate import check_artefact, check_lists, check_not_taken_back, check_quality, compare
+from rec_assets.recsys.release.page import Decision, decision_page, decision_table
+from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
+from rec_assets.recsys.statistics import product_statistics as compute_statistics
+from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import NEWEST
+from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
+from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.recommender import save_index
 from rec_assets.settings import Settings
 
 GROUP = "release"
 OWNERS = ["team:recommendations"]
 
 
+def decision_path(settings: Settings, day: dt.date) -> Path:
+    """Where the page that explains a day's decision lies."""
+    return settings.reports / f"date={day}" / "release.html"
+
+
+def challenger_day(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
+    """The day whose models are the challenger's on a day.
+
+    Raises:
+        Failure: there are none that the gate could judge; says from which day on there may be.
+    """
+    champion = releases.in_force(day - dt.timedelta(days=1))
+    latest = day if champion is None else day - dt.timedelta(days=gate_days)
+    trained = [each for each in lake.days("ranker") if each <= latest]
+    if not trained:
+        raise Failure(f"no models were trained as of {latest} or before: run the job `train` for {latest} first")
+    if champion is not None and trained[-1] <= champion.ranker_version:
+        raise Failure(
+            f"the champion's models are of {champion.ranker_version}, and none were trained since that the {gate_days} "
+            f"days up to {day} could judge: run the job `train` for {latest} first, or wait for "
+            f"{champion.ranker_version + dt.timedelta(days=gate_days + 1)}"
+        )
+    return trained[-1]
+
+
 def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
-    newest = AssetIn(partition_mapping=days.newest, metadata=NEWEST)
+    lookback = AssetIn(partition_mapping=days.lookback)
+    models = [AssetDep(name, partition_mapping=days.proposed) for name in ("als_model", "co_purchase_graph", "ranker")]
+    daily: dict[str, Any] = {
+        "group_name": GROUP,
+        "owners": OWNERS,
+        "partitions_def": days.partitions,
+        "code_version": "1",
+    }
 
-    @asset(
-        group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"mlflow"},
-        deps=["evaluation_report", "hybrid_scores"],
-        ins={
-            "cleaned_interactions": AssetIn(partition_mapping=days.lookback),
-            "als_model": newest, "co_purchase_graph": newest, "ranker": newest,
-        },
-    )  # fmt: skip
-    def champion(
+    @asset(**daily, kinds={"mlflow"}, deps=["evaluation_report", *models], ins={"cleaned_interactions": lookback})
+    def challenger(
         context: AssetExecutionContext,
         tracking: TrackingResource,
         lake: ResourceParam[Lake],
+        releases: ResourceParam[Releases],
         cleaned_interactions: SparkFrame,
-        als_model: pd.DataFrame,
-        co_purchase_graph: pd.DataFrame,
         product_statistics: pd.DataFrame,
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
-        ranker: pd.DataFrame,
     ) -> pd.DataFrame:
-        """The released recommender: one MLflow pyfunc of plain arrays, registered, with the alias `champion`."""
-        from mlflow import MlflowClient
-        from mlflow.models import infer_signature
-
-        from rec_assets.serving import pyfunc
-
+        """The models that may become champion, as one MLflow pyfunc of plain arrays, in the registry."""
         day = as_of(context)
-        state = state_of(
-            day, products=products, product_statistics=product_statistics, als_model=als_model,
-            co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
-        )  # fmt: skip
-        purchases = net_purchases(cleaned_interactions, day)
-        window = days.lookback_days(day)
-        release = {
-            "as_of": day.isoformat(),
-            "als_version": str(als_model["date"].iloc[0]),
-            "ranker_version": str(ranker["date"].iloc[0]),
-            "data_fingerprint": lake.fingerprint("cleaned_interactions", window),
-            "dagster_run_id": context.run_id,
-            "git_commit": _git_commit(),
-        }
+        trained = challenger_day(lake, releases, day, settings.gate_days)
+        recipe = settings.recipe
+        proposal = propose(lake, day, trained, recipe, days.lookback_days(trained), context.run_id)
+        release = releases.find(content=proposal.tags["content"], as_of=day)
+        if release is None:
+            write = index_writer(
+                day, Models.read(lake, trained, trained, trained), recipe, proposal.tags,
+                cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
+                product_embeddings=product_embeddings,
+            )  # fmt: skip
+            release = register(tracking, releases, proposal, write)
+        about = {name: value for name, value in release.tags.items() if name != "recipe"}
+        context.add_output_metadata({**about, "version": release.version, "mlflow_run": tracking.link})
+        return pd.DataFrame([{"version": release.version, **proposal.tags}])
+
+    @asset(
+        **daily,
+        kinds={"spark", "mlflow"},
+        deps=models,
+        ins={"cleaned_interactions": AssetIn(partition_mapping=days.trial)},
+    )
+    def release_gate(
+        context: AssetExecutionContext,
+        tracking: TrackingResource,
+        lake: ResourceParam[Lake],
+        releases: ResourceParam[Releases],
+        challenger: pd.DataFrame,
+        cleaned_interactions: SparkFrame,
+        products: pd.DataFrame,
+        product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """Challenger and champion on the same days and customers: may it be promoted, with numbers and reasons."""
+        day = as_of(context)
+        proposed = releases.get(int(challenger["version"].iloc[0]))
+        standing = releases.in_force(day - dt.timedelta(days=1))
+        trained = proposed.ranker_version
+        purchases = net_purchases(cleaned_interactions.where(f"date <= '{trained}'"), trained).persist()
+        statistics = compute_statistics(purchases, recent_days=proposed.recipe.candidates.recent_days).toPandas()
+
+        def contestant(release: Release) -> Contestant:
+            models = Models.of(lake, release)
+            state = state_of(
+                trained, products=products, product_statistics=statistics, als_model=models.als_model,
+                co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
+            )  # fmt: skip
+            return Contestant(state, models.ranker, release.recipe)
+
+        ours = contestant(proposed)
+        lists = lists_of(ours, purchases, products)
+        before, comparisons = None, []
+        if standing is not None:
+            before = lists_of(contestant(standing), purchases, products)
+            outcome = net_purchases(cleaned_interactions.where(f"date > '{trained}'"), day)
+            comparisons = compare(lists, before, truth_since(purchases, outcome), seed=settings.recipe.seed)
+        checks = [
+            *([check_quality(comparisons, settings.gate)] if standing else []),
+            *check_lists(
+                lists, before, bought=pd.Index(statistics["product_id"]), catalogue_size=len(ours.state),
+                limits=settings.gate,
+            ),
+            *check_artefact(
+                artefact_mb=float(proposed.tags["artefact_mb"]), latency_ms=float(proposed.tags["latency_ms"]),
+                limits=settings.gate,
+            ),
+            check_not_taken_back(releases.taken_back(proposed)),
+        ]  # fmt: skip
+        decision = Decision(day, trained, proposed.version, standing.version if standing else None, checks, comparisons)
+        path = decision_path(settings, day)
+        write_whole(path, decision_page(decision))
+        if not decision.passed:
+            releases.decide(proposed.version, REJECTED, {"reasons": decision.reasons})
         mlflow = tracking.mlflow
-        with tempfile.TemporaryDirectory() as folder:
-            index = Path(folder) / "index"
-            save_index(
-                index,
-                state=state,
-                ranker=Ranker.load(ranker["model"].iloc[0], tuple(ranker["features"].iloc[0])),
-                recipe=settings.recipe,
-                histories=purchases.select("customer_id", "product_id", "order_id", "age_days", "rating").toPandas(),
-                popular=popular_lists(
-                    product_statistics,
-                    products.set_index("product_id")["category"],
-                    settings.recipe.list_size,
-                ),
-                about=release,
-            )
-            logged = mlflow.pyfunc.log_model(
-                name=settings.registered_model,
-                python_model=pyfunc.__file__,
-                artifacts={"index": index.as_posix()},
-                code_paths=[str(Path(rec_assets.__file__).parent)],
-                pip_requirements=_serving_requirements(),
-                signature=infer_signature(pyfunc.INPUT_EXAMPLE),
-                registered_model_name=settings.registered_model,
-                metadata=release,
-            )
-        version = str(logged.registered_model_version)
-        client = MlflowClient()
-        for key, value in release.items():
-            client.set_model_version_tag(settings.registered_model, version, key, value)
-        for alias in ("challenger", "champion"):
-            client.set_registered_model_alias(settings.registered_model, alias, version)
-        context.add_output_metadata({"version": version, **release, "mlflow_run": tracking.link})
-        return pd.DataFrame([{"version": version, **release}])
+        mlflow.log_artifact(str(path))
+        mlflow.set_tags({"gate": "passed" if decision.passed else "failed", "reasons": decision.reasons})
+        mlflow.log_metrics({f"gate/{check.name}": check.value for check in checks if check.value == check.value})
+        context.add_output_metadata(
+            {
+                "decision": "may be promoted" if decision.passed else "rejected",
+                "reasons": decision.reasons,
+                "rules": MetadataValue.md(decision_table(decision)),
+                "champion": str(decision.champion or "none yet"),
+                "page": MetadataValue.path(path),
+                "mlflow_run": tracking.link,
+            }
+        )
+        return pd.DataFrame([{"version": proposed.version, **vars(check)} for check in checks])
 
-    return [champion]
+    @asset(**daily, kinds={"mlflow"})
+    def champion(
+        context: AssetExecutionContext,
+        tracking: TrackingResource,
+        releases: ResourceParam[Releases],
+        release_gate: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """The challenger that passed its gate, promoted: the registry's alias `champion` points to it."""
+        version = int(release_gate["version"].iloc[0])
+        failed = release_gate.loc[~release_gate["passed"], "says"].tolist()
+        if failed:  # a blocking check stands before this; materialising this asset alone doesn't get past it
+            raise Failure(f"version {version} did not pass its gate: {'; '.join(failed)}. The champion stays.")
+        releases.decide(version, PROMOTED, {"reasons": "every rule holds"})
+        tracking.mlflow.set_tags({"decision": PROMOTED, "version": version})
+        context.add_output_metadata({"version": version, "mlflow_run": tracking.link})
+        return pd.DataFrame([{"version": version}])
 
+    @asset(**daily, kinds={"numpy"}, deps=["champion", *models], ins={"cleaned_interactions": lookback})
+    def serving_index(
+        context: AssetExecutionContext,
+        lake: ResourceParam[Lake],
+        releases: ResourceParam[Releases],
+        serving: ResourceParam[ServingFolder],
+        cleaned_interactions: SparkFrame,
+        product_statistics: pd.DataFrame,
+        products: pd.DataFrame,
+        product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """What the API serves: the champion's models, with all that is known of customers and products on the day."""
+        day = as_of(context)
+        release = releases.in_force(day)
+        if release is None:
+            raise Failure(f"no release is in force on {day}: run the job `release` first")
+        write = index_writer(
+            day, Models.of(lake, release), release.recipe, {"version": str(release.version), "as_of": str(day)},
+            cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
+            product_embeddings=product_embeddings,
+        )  # fmt: skip
+        published = serving.publish(release.version, day, write)
+        context.add_output_metadata({**release.models, "version": release.version, "path": str(published.path)})
+        return pd.DataFrame([{"version": release.version, "path": published.path.name}])
 
-def _git_commit() -> str:
-    """The commit of the code that runs; "" outside a checkout."""
-    folder = Path(rec_assets.__file__).parent
-    try:
-        return subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _serving_requirements() -> list[str]:
-    """What the released model needs, at the versions it was made with."""
-    from importlib.metadata import version
-
-    return [f"{name}=={version(name)}" for name in _SERVING]
-
-
-_SERVING = ("mlflow", "numpy", "pandas", "scipy", "pyarrow", "xgboost-cpu", "pydantic")
+    return [challenger, release_gate, champion, serving_index]

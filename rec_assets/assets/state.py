@@ -1,10 +1,16 @@
-"""The product state of a day, from the frames of its assets: input of candidates, similar products and the release."""
+"""The product state of a day, from the frames of its assets, and the models of a day as the lake holds them."""
+
+from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 
 import pandas as pd
 
 from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.ranker import Ranker
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Release
 
 
 def state_of(
@@ -25,3 +31,40 @@ def state_of(
         graph=co_purchase_graph,
         embeddings=product_embeddings,
     )
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is released together.
+
+    Attributes:
+        als_model, co_purchase_graph: As the assets of these names give them.
+        ranker: The blend.
+    """
+
+    als_model: pd.DataFrame
+    co_purchase_graph: pd.DataFrame
+    ranker: Ranker
+
+    @classmethod
+    def read(cls, lake: Lake, als_version: dt.date, graph_version: dt.date, ranker_version: dt.date) -> Models:
+        """Read the models of these days.
+
+        Raises:
+            MissingPartition: one of them isn't in the lake any more.
+        """
+        return cls(
+            lake.pandas("als_model", [als_version]),
+            lake.pandas("co_purchase_graph", [graph_version]),
+            ranker_from(lake.pandas("ranker", [ranker_version])),
+        )
+
+    @classmethod
+    def of(cls, lake: Lake, release: Release) -> Models:
+        """Read the models of a release."""
+        return cls.read(lake, release.als_version, release.graph_version, release.ranker_version)
+
+
+def ranker_from(frame: pd.DataFrame) -> Ranker:
+    """The ranker in a partition of the asset of that name."""
+    return Ranker.load(frame["model"].iloc[0], tuple(frame["features"].iloc[0]))

@@ -5,34 +5,47 @@ from __future__ import annotations
 from dagster import AssetSelection, JobDefinition, define_asset_job, in_process_executor
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-INGEST = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
-CATALOGUE = ("raw_product_catalogue",)
-PRODUCTS = ("products", "product_embeddings")
-TRAIN = ("product_statistics", "als_model", "co_purchase_graph", "candidates")
-BLEND = ("ranker",)
-SCORE = ("hybrid_scores", "similar_products")
-EVALUATE = ("evaluation_report",)
-RELEASE = ("champion",)
+JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "catalogue": ("Read the newest catalogue feed.", ("raw_product_catalogue",)),
+    "ingest": (
+        "Read and clean what landed, for a day or a range of days.",
+        ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases"),
+    ),
+    "refresh_products": (
+        "Refresh products and embed texts never seen before.",
+        ("products", "product_embeddings"),
+    ),
+    "learn": (
+        "Learn what is known on a day and find its candidates.",
+        ("product_statistics", "als_model", "co_purchase_graph", "candidates"),
+    ),
+    "train": (
+        "Train the models of a day; the ranker learns from the candidates of a horizon ago.",
+        ("als_model", "co_purchase_graph", "ranker"),
+    ),
+    "score": (
+        "Find a day's candidates and rank them with the models in force into everybody's lists.",
+        ("product_statistics", "candidates", "hybrid_scores", "similar_products"),
+    ),
+    "watch": ("Measure how much of what was shown yesterday was bought today.", ("live_accuracy",)),
+    "evaluate": ("Judge the lists of a horizon ago beside the baselines.", ("evaluation_report",)),
+    "release": (
+        "Propose the newest models that can be judged, judge them beside the champion, promote them if they pass.",
+        ("product_statistics", "challenger", "release_gate", "champion"),
+    ),
+    "publish": ("Give the API the champion with all that is known on a day.", ("product_statistics", "serving_index")),
+}
+"""Name → what it does, and which assets it makes."""
 
 
 def build_jobs() -> list[UnresolvedAssetJobDefinition | JobDefinition]:
-    """Jobs for the UI and for `bootstrap`; those of partitioned assets take a day."""
-
-    def job(name: str, description: str, *groups: tuple[str, ...]) -> UnresolvedAssetJobDefinition:
-        assets = [asset for group in groups for asset in group]
-        return define_asset_job(
+    """Jobs for the UI and for the plans in `plan.py`; those of partitioned assets take a day."""
+    return [
+        define_asset_job(
             name,
             selection=AssetSelection.assets(*assets),
             description=description,
             executor_def=in_process_executor,
         )
-
-    return [
-        job("catalogue", "Read the newest catalogue feed.", CATALOGUE),
-        job("ingest", "Read and clean what landed, for a day or a range of days.", INGEST),
-        job("refresh_products", "Refresh products and embed texts never seen before.", PRODUCTS),
-        job("learn", "Learn what is known on a day and find its candidates.", TRAIN),
-        job("train", "`learn`, and train the ranker on the candidates of a horizon ago.", TRAIN, BLEND),
-        job("score", "Rank a day's candidates with the newest models into everybody's lists.", SCORE),
-        job("evaluate", "Judge the lists of a horizon ago, and release what passes.", EVALUATE, RELEASE),
+        for name, (description, assets) in JOBS.items()
     ]

@@ -1,9 +1,10 @@
-"""Checks on the groups `recommendations` and `evaluation`: what may be shown, and released."""
+"""Checks on the groups `recommendations`, `evaluation` and `release`: what may be shown, and released."""
 
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
+    AssetCheckSeverity,
     ResourceParam,
     asset_check,
 )
@@ -11,6 +12,7 @@ from dagster import (
 from rec_assets.assets.evaluation import HYBRID
 from rec_assets.checks.days import as_of
 from rec_assets.recsys.evaluation.judge import ALL, HEADLINE_K, HEADLINE_METRIC
+from rec_assets.recsys.evaluation.live import control_band
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
 
@@ -85,4 +87,31 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
             metadata={"hybrid": float(hybrid), "best_baseline": float(baselines[best])},
         )
 
-    return [lists_are_complete, similar_products_differ, hybrid_beats_the_baselines]
+    @asset_check(asset="live_accuracy", description="The hit rate lies in the control band of the days before.")
+    def hit_rate_is_usual(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        day = as_of(context, lake)
+        rates = lake.pandas("live_accuracy", lake.days("live_accuracy")).set_index("date")["hit_rate"].sort_index()
+        band, rate = control_band(rates[rates.index < day]), float(rates[day])
+        return AssetCheckResult(
+            passed=band is None or band.holds(rate) or rate != rate,
+            severity=AssetCheckSeverity.WARN,
+            description=f"{day}: {rate:.3f}; "
+            + (f"usual is {band.low:.3f} to {band.high:.3f}" if band else "too few days before to say what is usual"),
+        )
+
+    @asset_check(asset="release_gate", blocking=True, description="The challenger holds every rule of the gate.")
+    def challenger_passes(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        rules = lake.pandas("release_gate", [as_of(context, lake)])
+        broken = rules.loc[~rules["passed"], "says"].tolist()
+        return AssetCheckResult(
+            passed=not broken,
+            description=f"version {rules['version'].iloc[0]}: " + ("; ".join(broken) or "every rule holds"),
+        )
+
+    return [
+        lists_are_complete,
+        similar_products_differ,
+        hybrid_beats_the_baselines,
+        hit_rate_is_usual,
+        challenger_passes,
+    ]

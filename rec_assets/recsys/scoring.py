@@ -64,6 +64,14 @@ def lists_in_spark(candidates: DataFrame, ranker: Ranker, products: pd.DataFrame
     return candidates.groupBy(task_of(candidates).alias("task")).applyInPandas(block, schema=types)
 
 
+def lists_as_of(
+    purchases: DataFrame, state: ProductState, ranker: Ranker, products: pd.DataFrame, recipe: Recipe, size: int
+) -> DataFrame:
+    """Everybody's lists in one go, as a model would have made them on the state's day; see the two functions above."""
+    found = candidates_in_spark(purchases, state, recipe, {})
+    return lists_in_spark(found, ranker, products, size)
+
+
 def task_of(frame: DataFrame) -> Column:
     """Which task a customer belongs to: by hash, so that it stays the same whoever else is there."""
     from pyspark.sql import functions as F

@@ -10,15 +10,19 @@ manifest's time, so that what depends on it stays up to date.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "_manifest.json"
+STAGING_HOURS = 6
 
 
 class MissingPartition(LookupError):
@@ -45,12 +50,14 @@ class Manifest:
         rows: Rows in all of them.
         bytes: Their size.
         fingerprint: SHA-256 over the files' pages and schemas; equal for equal content.
+        sources: Of what landed: each file it was read from, and the SHA-256 of that.
     """
 
     files: list[str]
     rows: int
     bytes: int
     fingerprint: str
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,12 +155,18 @@ class Lake:
 
     # ---- writing ----
 
-    def write(self, table: str, data: pa.Table | pd.DataFrame, day: dt.date | None = None) -> Manifest:
-        """Replace a partition."""
+    def write(
+        self,
+        table: str,
+        data: pa.Table | pd.DataFrame,
+        day: dt.date | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> Manifest:
+        """Replace a partition; `sources` says which landed files it was read from."""
         data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
         with _Staging(self.root) as staging:
             pq.write_table(data.replace_schema_metadata(None), staging / "0.parquet", compression="zstd")
-            return self._commit(table, day, [staging / "0.parquet"])
+            return self._commit(table, day, [staging / "0.parquet"], sources or {})
 
     def write_spark(self, table: str, frame: DataFrame, day: dt.date | None = None) -> Manifest:
         """Replace a partition by what Spark computes; Spark's tasks write the files."""
@@ -183,7 +196,9 @@ class Lake:
         schema = pq.read_schema(files[0])
         return files, schema.append(pa.field("date", pa.date32())) if days is not None else schema
 
-    def _commit(self, table: str, day: dt.date | None, staged: list[Path]) -> Manifest:
+    def _commit(
+        self, table: str, day: dt.date | None, staged: list[Path], sources: Mapping[str, str] = MappingProxyType({})
+    ) -> Manifest:
         hashes = [_content_hash(path) for path in staged]
         fingerprint = hashlib.sha256("".join(hashes).encode()).hexdigest()
         manifest = Manifest(
@@ -191,18 +206,20 @@ class Lake:
             rows=sum(pq.read_metadata(path).num_rows for path in staged),
             bytes=sum(path.stat().st_size for path in staged),
             fingerprint=fingerprint,
+            sources=dict(sources),
         )
         folder = self._folder(table, day)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.manifest(table, day) != manifest or not all((folder / name).is_file() for name in manifest.files):
-            for path, name in zip(staged, manifest.files, strict=True):
-                os.replace(path, folder / name)
-            staged_manifest = staged[0].with_name("manifest")
-            staged_manifest.write_text(json.dumps(asdict(manifest), indent=1))
-            os.replace(staged_manifest, folder / MANIFEST)
-        for stray in folder.glob("*.parquet"):
-            if stray.name not in manifest.files:
-                stray.unlink(missing_ok=True)
+        with _locked(self.root):
+            if self.manifest(table, day) != manifest or not all((folder / name).is_file() for name in manifest.files):
+                for path, name in zip(staged, manifest.files, strict=True):
+                    os.replace(path, folder / name)
+                staged_manifest = staged[0].with_name("manifest")
+                staged_manifest.write_text(json.dumps(asdict(manifest), indent=1))
+                os.replace(staged_manifest, folder / MANIFEST)
+            for stray in folder.glob("*.parquet"):
+                if stray.name not in manifest.files:
+                    stray.unlink(missing_ok=True)
         return manifest
 
 
@@ -221,8 +238,19 @@ class _Staging:
 
 
 def sweep_staging(root: Path) -> None:
-    """Remove what killed writers left in the staging folder. Only when nothing writes."""
-    shutil.rmtree(root / ".staging", ignore_errors=True)
+    """Remove what killed writers left in the staging folder: what nobody has touched for hours."""
+    for left in (root / ".staging").glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+            if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """One writer at a time swaps files: of two that write one partition, the files of the later manifest must stay."""
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _content_hash(path: Path) -> str:

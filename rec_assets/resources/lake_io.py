@@ -1,8 +1,8 @@
 """The lake as Dagster sees it: an IO manager that hands assets their inputs as Spark or pandas frames.
 
 Which frame an asset gets is what its parameter's annotation says. A window of days comes as one frame with a `date`
-column; an input marked `NEWEST` comes as the newest day of its window that is there, one marked `ALL` as all the days
-that are there.
+column; an input marked `IN_FORCE` comes as the day whose model the release in force holds, or else as the newest of
+its window that is there; one marked `ALL` as all the days that are there.
 """
 
 import datetime as dt
@@ -23,7 +23,11 @@ from dagster._check import CheckError
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.resources.lake import Lake, Manifest, MissingPartition
+from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
+
+IN_FORCE = {"lake/days": "in force"}
+"""Metadata of an AssetIn of a model: the one in force is wanted, and before any release the newest that is there."""
 
 NEWEST = {"lake/days": "newest"}
 """Metadata of an AssetIn of which only the newest day that is there is wanted."""
@@ -36,6 +40,8 @@ class LakeIOManager(ConfigurableIOManager):
     """Reads and writes assets in the lake."""
 
     root: str
+    mlflow_uri: str
+    registered_model: str
     spark: ResourceDependency[SparkResource]
 
     @property
@@ -81,6 +87,11 @@ class LakeIOManager(ConfigurableIOManager):
         wanted = (context.definition_metadata or {}).get("lake/days")
         if wanted is None:
             return days
+        if wanted == "in force":
+            release = Releases(self.mlflow_uri, self.registered_model).in_force(days[-1])
+            version = release and release.version_of(table)
+            if version and self.lake.manifest(table, version):
+                return [version]
         there = sorted(set(days) & set(self.lake.days(table)))
         if not there:
             raise MissingPartition(

@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rec_assets.recsys.recipe import Recipe
@@ -51,6 +52,16 @@ class Release:
     tags: Mapping[str, str]
 
     @property
+    def models(self) -> dict[str, str]:
+        """As-of days of the models, named as the columns and metadata are that tell which models were used."""
+        return {name: str(getattr(self, name)) for name in ("als_version", "graph_version", "ranker_version")}
+
+    def version_of(self, model: str) -> dt.date:
+        """As-of day of the model of that asset: als_model, co_purchase_graph or ranker."""
+        days = {"als_model": self.als_version, "co_purchase_graph": self.graph_version, "ranker": self.ranker_version}
+        return days[model]
+
+    @property
     def may_serve(self) -> bool:
         """Whether it was promoted and stands."""
         return self.decision == PROMOTED and not self.rolled_back
@@ -72,6 +83,8 @@ class Releases:
         """MLflow's client of that server."""
         from mlflow import MlflowClient
 
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(self.uri, self.uri)
 
     def all(self) -> list[Release]:
@@ -90,15 +103,31 @@ class Releases:
                 return release
         raise ReleaseError(f"{self.model} has no version {version}; there are: {self._listing(self.all())}")
 
+    def find(self, *, content: str, as_of: dt.date) -> Release | None:
+        """The version of these models and this day, if it was proposed already."""
+        return next((each for each in self.all() if each.content == content and each.as_of == as_of), None)
+
+    def taken_back(self, release: Release) -> int | None:
+        """The version with the same models that was rolled back; None if there is none."""
+        same = [each.version for each in self.all() if each.content == release.content and each.rolled_back]
+        return max(same, default=None)
+
     def in_force(self, day: dt.date | None = None) -> Release | None:
         """The champion, or the one of a past day: the newest promoted by then of those that stand; None before all."""
         standing = [each for each in self.all() if each.may_serve and (day is None or each.as_of <= day)]
         return max(standing, key=lambda each: (each.as_of, each.version), default=None)
 
+    def propose(self, version: int, tags: Mapping[str, object]) -> Release:
+        """Tag a version just registered and give it the alias `challenger`."""
+        self.tag(version, tags)
+        self.client.set_registered_model_alias(self.model, CHALLENGER, str(version))
+        return self.get(version)
+
     def tag(self, version: int, tags: Mapping[str, object]) -> None:
-        """Set tags of a version."""
-        for name, value in tags.items():
-            self.client.set_model_version_tag(self.model, str(version), name, str(value))
+        """Set tags of a version; `as_of`, by which a version is known as a release, last."""
+        client = self.client
+        for name, value in sorted(tags.items(), key=lambda item: item[0] == "as_of"):
+            client.set_model_version_tag(self.model, str(version), name, str(value))
 
     def decide(self, version: int, decision: str, tags: Mapping[str, object]) -> None:
         """Promote or reject a version, with what speaks for that; the alias follows."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from rec_assets.recsys.evaluation.metrics import (
     Interval,
@@ -17,28 +16,10 @@ from rec_assets.recsys.evaluation.metrics import (
     ranking_metrics,
 )
 from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS
+from rec_assets.recsys.release.limits import GateLimits
 
 DEPTH = 10
 """What of a list is looked at: the first ten, which shoppers see."""
-
-
-class GateLimits(BaseModel):
-    """What a challenger must keep to be promoted."""
-
-    model_config = ConfigDict(frozen=True)
-
-    margin: float = Field(
-        0.05, ge=0, lt=1, description="Share of the champion's NDCG@10 that the challenger may lose, at worst."
-    )
-    coverage: float = Field(0.8, ge=0, description="Share of the champion's catalogue coverage that it must reach.")
-    cold_share: float = Field(
-        0.3, ge=0, le=1, description="Share of the places in its lists that may go to products nobody bought yet."
-    )
-    churn: float = Field(
-        0.7, ge=0, le=1, description="Share of the places that may differ from the champion's lists of the same day."
-    )
-    artefact_mb: float = Field(2000.0, gt=0, description="Size of the released model.")
-    latency_ms: float = Field(1000.0, gt=0, description="95th percentile of the time it takes for one customer.")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.release.gate import (
-    GateLimits,
     check_artefact,
     check_lists,
     check_not_taken_back,
     check_quality,
     compare,
 )
+from rec_assets.recsys.release.limits import GateLimits
 
 LIMITS = GateLimits()
 CUSTOMERS = [f"c{number:03}" for number in range(200)]

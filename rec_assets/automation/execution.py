@@ -1,0 +1,188 @@
+"""Running a plan: each stale run of it in turn, through Dagster, in this process; only one plan at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions, RunsFilter
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    MAX_RETRIES_TAG,
+)
+
+from rec_assets.automation.freshness import Freshness, Partition
+from rec_assets.automation.plan import PlannedRun
+from rec_assets.resources.lake import Lake, sweep_staging
+from rec_assets.resources.releases import Releases
+from rec_assets.resources.tracking import end_orphan
+from rec_assets.settings import Settings
+from rec_assets.sources.spec import Source
+
+PARENT_TAG = "rec_assets/parent_run"
+"""Tag of a run that is part of a plan: the id of the Dagster run, or of the process, that runs the plan."""
+
+DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
+
+Say = Callable[[str], None]
+
+
+class ExecutionError(RuntimeError):
+    """A plan can't start, or one of its runs failed; the message says what to do."""
+
+
+def open_instance(settings: Settings) -> DagsterInstance:
+    """The Dagster instance under REC_HOME; made if it isn't there, and configured as this version wants it."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    configuration = home / "dagster.yaml"
+    if not configuration.exists():
+        configuration.write_text(DAGSTER_YAML.read_text())
+    os.environ["DAGSTER_HOME"] = str(home)
+    return DagsterInstance.get()
+
+
+@contextlib.contextmanager
+def only_one(settings: Settings, *, say: Say | None = None) -> Iterator[None]:
+    """Hold the lock of REC_HOME; it goes with the process, however that ends.
+
+    Args:
+        settings: Where REC_HOME is.
+        say: If given, wait for the lock and say so; else it must be free.
+
+    Raises:
+        ExecutionError: another process holds it.
+    """
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with (settings.root / ".bootstrap.lock").open("w") as lock:
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if say is None:
+                    raise ExecutionError(
+                        f"another bootstrap is at work in {settings.root}: wait for it, or stop it"
+                    ) from None
+                if not waiting:
+                    say(f"waiting: another plan is at work in {settings.root}")
+                waiting = True
+                time.sleep(2)
+        yield
+
+
+def run_plan(
+    plan: Sequence[PlannedRun],
+    definitions: Definitions,
+    instance: DagsterInstance,
+    settings: Settings,
+    source: Source,
+    *,
+    parent: str,
+    say: Say,
+    tags: Mapping[str, str] | None = None,
+) -> list[PlannedRun]:
+    """Run what of a plan is stale. The caller holds the lock (`only_one`).
+
+    Args:
+        plan: Its runs, in order.
+        definitions, instance, settings, source: Of the code location.
+        parent: Id of who runs it.
+        say: Told what is being done.
+        tags: Further tags of every run.
+
+    Returns:
+        The runs that were needed.
+
+    Raises:
+        ExecutionError: one of them failed; those after it are left out.
+    """
+    end_orphans(instance, settings)
+    sweep_staging(settings.lake)
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
+    freshness = Freshness(definitions, instance, Lake(settings.lake), releases, source)
+    done = []
+    for number, run in enumerate(plan, start=1):
+        stale = freshness.stale(run)
+        label = f"[{number}/{len(plan)}] {run}"
+        if not stale:
+            say(f"{label}: up to date")
+            continue
+        say(f"{label}: {', '.join(sorted({key.path[-1] for key, _ in stale}))}")
+        # The plan is run again as a whole, if its process dies; Dagster needn't retry its parts.
+        run_tags = {PARENT_TAG: parent, MAX_RETRIES_TAG: "0", **(tags or {})}
+        _execute(run, stale, definitions, instance, run_tags)
+        freshness.forget()
+        done.append(run)
+    return done
+
+
+def end_orphans(instance: DagsterInstance, settings: Settings) -> None:
+    """Runs of a plan whose process was killed are over: say so to Dagster and MLflow. We hold the lock, so none lives.
+
+    Killed early, a run is not even started.
+    """
+    ended = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+    for run in instance.get_runs(RunsFilter(statuses=[status for status in DagsterRunStatus if status not in ended])):
+        if PARENT_TAG in run.tags:
+            instance.report_run_failed(run, "the process was killed")
+            artifacts = str(settings.root / "mlflow" / "artifacts")
+            end_orphan(settings.mlflow_uri, artifacts, settings.mlflow_experiment, run.run_id)
+
+
+def _execute(
+    run: PlannedRun,
+    stale: list[Partition],
+    definitions: Definitions,
+    instance: DagsterInstance,
+    tags: Mapping[str, str],
+) -> None:
+    job = definitions.resolve_job_def(run.job)
+    keys: set[AssetKey] = {key for key, _ in stale}
+    # cleaned_interactions and rejected_purchases come from one step: both or neither.
+    for key in set(keys):
+        keys |= job.asset_layer.get(key).execution_set_asset_keys & job.asset_layer.selected_asset_keys
+    days = sorted(day for _, day in stale if day is not None)
+    partition, days_tags = None, {}
+    if days and run.first != run.last:
+        days_tags = day_range_tags(days[0], days[-1])
+    elif days:
+        partition = str(days[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            tags={**tags, **days_tags},
+            asset_selection=sorted(keys),
+            run_config={"loggers": {"console": {}}},
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise ExecutionError(f"{run} failed: {_why(result)}\nMend that and run it again: it goes on from here.")
+
+
+def day_range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
+    """Tags of one run over a range of days."""
+    return {ASSET_PARTITION_RANGE_START_TAG: str(first), ASSET_PARTITION_RANGE_END_TAG: str(last)}
+
+
+def _why(result) -> str:  # type: ignore[no-untyped-def] # ExecuteInProcessResult
+    reasons = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            error = failure.user_failure_data.description if failure.user_failure_data else None
+            cause = failure.error
+            while cause is not None and cause.cause is not None:
+                cause = cause.cause
+            reasons.append(f"{event.step_key}: {error or (cause.message.strip() if cause else 'unknown')}")
+    return "\n".join(reasons) or "see the run in the UI"

@@ -1,0 +1,117 @@
+"""Which partitions are up to date: those materialised since all that they were made from last changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
+
+from rec_assets.automation.plan import PlannedRun
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Release, Releases
+from rec_assets.sources.spec import Source
+
+USERS_OF_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
+"""Assets made with the models in force; their metadata tell which these were."""
+
+Partition = tuple[AssetKey, dt.date | None]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A materialisation: when, and with which models."""
+
+    at: float
+    models: dict[str, str]
+
+
+class Freshness:
+    """Looks at Dagster's records, the lake, the registry and the landed files.
+
+    A partition is stale if it was never materialised, or is gone from the lake; if something it was made from has
+    changed since: an upstream partition in the lake, or a landed file; or if other models are in force on its day than
+    it was made with.
+    """
+
+    def __init__(
+        self, definitions: Definitions, instance: DagsterInstance, lake: Lake, releases: Releases, source: Source
+    ) -> None:
+        self.definitions, self.graph = definitions, definitions.resolve_asset_graph()
+        self.instance, self.lake, self.releases, self.source = instance, lake, releases, source
+        self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
+        self._in_force: dict[dt.date, Release | None] = {}
+
+    def forget(self) -> None:
+        """Look at everything anew: a run has ended."""
+        self._made_by_key.clear()
+        self._in_force.clear()
+
+    def stale(self, run: PlannedRun) -> list[Partition]:
+        """The partitions of a planned run that are stale, or made from such."""
+        selected = self.definitions.resolve_job_def(run.job).asset_layer.selected_asset_keys
+        direct = [(key, day) for key in selected for day in run.days if self.is_stale(key, day)]
+        # What is made from something stale is stale too, before it is remade.
+        keys = {key for key, _ in direct}
+        for key in self.graph.toposorted_asset_keys:
+            if key in selected and self.graph.get(key).parent_keys & keys:
+                keys.add(key)
+        days = {day for _, day in direct}
+        return [(key, day) for key in selected if key in keys for day in run.days if day in days]
+
+    def is_stale(self, key: AssetKey, day: dt.date | None) -> bool:
+        """Whether one partition is, by itself."""
+        table = key.path[-1]
+        made = self._made(key).get(day)
+        if made is None or self.lake.changed_at(table, day) is None:
+            return True
+        if any(changed > made.at for changed in self._inputs_changed(key, day)):
+            return True
+        return table in USERS_OF_MODELS and day is not None and self._others_in_force(made, day)
+
+    def _others_in_force(self, made: _Made, day: dt.date) -> bool:
+        if day not in self._in_force:
+            self._in_force[day] = self.releases.in_force(day)
+        release = self._in_force[day]
+        if release is None:
+            return False
+        return any(release.models[name] != version for name, version in made.models.items())
+
+    def _made(self, key: AssetKey) -> dict[dt.date | None, _Made]:
+        if key not in self._made_by_key:
+            records: list[EventLogRecord] = []
+            cursor = None
+            while True:
+                page = self.instance.fetch_materializations(
+                    AssetRecordsFilter(asset_key=key), limit=1000, cursor=cursor
+                )
+                records += page.records
+                cursor = page.cursor
+                if not page.has_more:
+                    break
+            made: dict[dt.date | None, _Made] = {}
+            for record in reversed(records):
+                day = dt.date.fromisoformat(record.partition_key) if record.partition_key else None
+                metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+                models = {
+                    name: str(metadata[name].value)
+                    for name in ("als_version", "graph_version", "ranker_version")
+                    if name in metadata
+                }
+                made[day] = _Made(record.timestamp, models)
+            self._made_by_key[key] = made
+        return self._made_by_key[key]
+
+    def _inputs_changed(self, key: AssetKey, day: dt.date | None) -> Iterator[float]:
+        name = key.path[-1]
+        if name == "raw_purchase_logs":
+            yield from (path.stat().st_mtime for path in self.source.files(day))
+        if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
+            yield catalogue.stat().st_mtime
+        parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
+        for parent, partition in parents:
+            parent_day = dt.date.fromisoformat(partition) if partition else None
+            changed = self.lake.changed_at(parent.path[-1], parent_day)
+            if changed is not None:
+                yield changed

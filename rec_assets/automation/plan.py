@@ -1,0 +1,146 @@
+"""Which runs bring a lake up to date, oldest first: for a first bootstrap, for a day's refresh, for a retraining.
+
+A plan only says what is needed; what of it is stale is found out in `freshness`, and run in `execution`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Release
+from rec_assets.settings import Settings
+
+
+class PlanError(RuntimeError):
+    """What is asked for can't be done with the days there are; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One Dagster run of the plan.
+
+    Attributes:
+        job: Name of the job.
+        first, last: Its days; both None for unpartitioned assets, equal for an as-of day.
+    """
+
+    job: str
+    first: dt.date | None = None
+    last: dt.date | None = None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return self.job
+        return f"{self.job} {self.last}" if self.first == self.last else f"{self.job} {self.first} to {self.last}"
+
+    @property
+    def days(self) -> list[dt.date | None]:
+        """Partitions that the run covers."""
+        if self.first is None or self.last is None:
+            return [None]
+        return [self.first + dt.timedelta(days=i) for i in range((self.last - self.first).days + 1)]
+
+
+def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[PlannedRun]:
+    """All that the newest day of a new lake needs.
+
+    Its report judges the lists of a horizon ago; their ranker learned from the candidates of a horizon before that.
+
+    Args:
+        first: First day of data.
+        newest: Newest day of data.
+        settings: Lookback and horizon.
+
+    Raises:
+        PlanError: there are too few days.
+    """
+    horizon = dt.timedelta(days=settings.horizon_days)
+    learned, judged = newest - 2 * horizon, newest - horizon
+    if learned < first:
+        raise PlanError(
+            f"{(newest - first).days + 1} days of data ({first} to {newest}) are too few: learning and judging take "
+            f"2 horizons of {settings.horizon_days} days and a day to look back on: land more days, or set "
+            f"REC_HORIZON_DAYS to {max(((newest - first).days) // 3, 1)}"
+        )
+    return [
+        *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
+        _on("learn", learned),
+        _on("train", judged),
+        _on("score", judged),
+        _on("train", newest),
+        _on("score", newest),
+        _on("evaluate", newest),
+        _on("release", newest),
+        _on("publish", newest),
+    ]
+
+
+def plan_refresh(
+    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
+) -> list[PlannedRun]:
+    """What a new day needs: its lines, new products, everybody's lists by the models in force, and what the API serves.
+
+    Args:
+        first, newest: First and newest day of data.
+        settings: Lookback.
+        lake: Tells whether there are earlier lists, by which to measure the day.
+        champion: The release in force; without one nothing is published.
+    """
+    return [
+        *_plan_data(max(first, newest - dt.timedelta(days=settings.lookback_days - 1)), newest),
+        *_plan_lists(newest, settings, lake),
+        *([_on("publish", newest)] if champion else []),
+    ]
+
+
+def plan_training(
+    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release
+) -> list[PlannedRun]:
+    """Models of `gate_days` ago, which the purchases since judge; if they pass, the newest day's lists by them.
+
+    Args:
+        first, newest: First and newest day of data.
+        settings: Lookback, horizon and the gate's days.
+        lake: Tells which candidates are there for the ranker to learn from.
+        champion: The release in force, which the new models must be newer than.
+
+    Raises:
+        PlanError: there are too few days, or no newer models that could be judged.
+    """
+    trained = newest - dt.timedelta(days=settings.gate_days)
+    learned = trained - dt.timedelta(days=settings.horizon_days)
+    if trained <= champion.ranker_version:
+        raise PlanError(
+            f"nothing to train yet: the champion's models are of {champion.ranker_version}, and newer ones can be "
+            f"judged by the purchases of {settings.gate_days} days from "
+            f"{champion.ranker_version + dt.timedelta(days=settings.gate_days + 1)} on; the newest day is {newest}"
+        )
+    if learned < first:
+        raise PlanError(
+            f"training for {trained} needs the candidates of {learned}, which is before the first day, {first}: "
+            "land more days, or lower REC_HORIZON_DAYS or REC_GATE_DAYS"
+        )
+    return [
+        *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
+        *([] if lake.manifest("candidates", learned) else [_on("learn", learned)]),
+        _on("train", trained),
+        _on("release", newest),
+        *_plan_lists(newest, settings, lake),
+        _on("publish", newest),
+    ]
+
+
+def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
+    return [PlannedRun("catalogue"), PlannedRun("ingest", oldest, newest), PlannedRun("refresh_products")]
+
+
+def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[PlannedRun]:
+    seen = [newest - dt.timedelta(days=age) for age in range(1, settings.reuse_days + 1)]
+    were_shown = any(lake.manifest("hybrid_scores", day) for day in seen)
+    return [_on("score", newest), *([_on("watch", newest)] if were_shown else [])]
+
+
+def _on(job: str, day: dt.date) -> PlannedRun:
+    return PlannedRun(job, day, day)
