@@ -33,6 +33,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from rec_assets.resources.lake import Lake, sweep_staging
 from rec_assets.resources.tracking import end_orphan
 from rec_assets.settings import Settings
+from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import Source
 
 BOOTSTRAP_TAG = "rec_assets/bootstrap"
@@ -151,9 +152,9 @@ class Freshness:
     def _inputs_changed(self, key: AssetKey, day: dt.date | None) -> Iterator[float]:
         name = key.path[-1]
         if name == "raw_purchase_logs":
-            yield from (path.stat().st_mtime for path in self.source.files(day))
+            yield from (modified_at(file) or 0.0 for file in self.source.files(day))
         if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
-            yield catalogue.stat().st_mtime
+            yield modified_at(catalogue) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
         for parent, partition in parents:
             parent_day = dt.date.fromisoformat(partition) if partition else None
