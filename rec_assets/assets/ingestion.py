@@ -4,7 +4,7 @@ A day is written the moment it is read, so that a day whose file can't be read l
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 from dagster import (
@@ -25,6 +25,7 @@ from rec_assets.resources.lake import Lake, Manifest
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.sources.errors import SourceError
+from rec_assets.sources.landing import file_fingerprints
 from rec_assets.sources.reader import RAW_SCHEMA, read_catalogue, read_day, read_export
 from rec_assets.sources.spec import Source
 
@@ -44,16 +45,18 @@ def ingestion_assets(source: Source, days: Days) -> list[AssetsDefinition]:
     ) -> MaterializeResult:
         """The day's purchase lines as landed: typed, with source file and row, and the whole line beside it."""
         wanted = run_days(context)
-        table_of = _day_tables(source)
+        table_of, files_of = _day_tables(source), _day_files(source)
         done: dict[dt.date, Manifest] = {}
         broken: dict[dt.date, str] = {}
         for number, day in enumerate(wanted, start=1):
             try:
-                manifest = lake.write("raw_purchase_logs", table_of(day), day)
+                # Fingerprints first: of a file that changes while it is read, the lake then has the older one.
+                files = files_of(day)
+                manifest = lake.write("raw_purchase_logs", table_of(day), day, files)
                 done[day] = manifest
                 context.add_asset_metadata(
                     {"dagster/row_count": manifest.rows, "fingerprint": manifest.fingerprint,
-                     "files": len(source.files(day)) if source.is_daily else 1},
+                     "files": len(files)},
                     partition_key=day.isoformat(),
                 )  # fmt: skip
             except SourceError as error:
@@ -94,6 +97,14 @@ def ingestion_assets(source: Source, days: Days) -> list[AssetsDefinition]:
 def run_days(context: AssetExecutionContext) -> list[dt.date]:
     """The days that this run materialises."""
     return [dt.date.fromisoformat(key) for key in context.partition_keys]
+
+
+def _day_files(source: Source) -> Callable[[dt.date], Mapping[str, str]]:
+    """A function that gives the files of a day, each with its fingerprint; an export's are those of every day."""
+    if source.is_daily:
+        return lambda day: file_fingerprints(source, day)
+    files = file_fingerprints(source, None)
+    return lambda day: files
 
 
 def _day_tables(source: Source) -> Callable[[dt.date], pa.Table]:

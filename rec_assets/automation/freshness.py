@@ -11,6 +11,7 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, 
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
+from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import Source
 
 USERS_OF_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
@@ -106,9 +107,9 @@ class Freshness:
     def _inputs_changed(self, key: AssetKey, day: dt.date | None) -> Iterator[float]:
         name = key.path[-1]
         if name == "raw_purchase_logs":
-            yield from (path.stat().st_mtime for path in self.source.files(day))
+            yield from (modified_at(file) or 0.0 for file in self.source.files(day))
         if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
-            yield catalogue.stat().st_mtime
+            yield modified_at(catalogue) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
         for parent, partition in parents:
             parent_day = dt.date.fromisoformat(partition) if partition else None

@@ -6,14 +6,15 @@ import datetime as dt
 import itertools
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.explain import Sample, explain_cleaning, explain_lines
 from rec_assets.sources.findings import SourceCheck, count, share
+from rec_assets.sources.paths import reaching
 from rec_assets.sources.reader import read_catalogue, read_day, read_export
 from rec_assets.sources.spec import Source
 
@@ -51,11 +52,11 @@ def _read_lines(source: Source, days: int, check: SourceCheck) -> dict[dt.date, 
     """Raw lines of the sampled days that can be read, or of all days of an export."""
     path = source.expand(source.purchases.path)
     check.say("Purchases", path)
-    if not source.files():
-        check.errors.append(f"no file matches {path}: {_what_is_there(path)}")
-        return {}
     read: dict[dt.date, pa.Table] = {}
     try:
+        if not source.files():
+            with reaching(path):
+                raise SourceError(f"no file matches {path}: {_what_is_there(path)}")
         if source.is_daily:
             (first, last), landed = source.bounds(), source.landed_days()
             found = [day for day in landed if first <= day <= last]
@@ -101,11 +102,11 @@ def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
 
 def _what_is_there(path: str) -> str:
     """What lies where a path without files begins."""
-    folder = Path(re.split(r"[*?\[{]", path)[0] + "x").parent
+    folder = UPath(re.split(r"[*?\[{]", path)[0] + "x").parent
     missing = folder
-    while not folder.is_dir():
+    while not folder.is_dir() and folder != folder.parent:
         missing, folder = folder, folder.parent
-    if missing != folder:
+    if missing != folder or not folder.is_dir():
         return f"there is no {missing}; mend `path`, or land files"
     names = sorted(file.name for file in folder.iterdir())
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

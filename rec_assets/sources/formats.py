@@ -8,7 +8,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,29 +15,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+from upath import UPath
 
 from rec_assets.sources.errors import SourceError
+from rec_assets.sources.paths import reaching
 from rec_assets.sources.spec import FileFormat
 
 SECOND = " (2)"
 """What the second of two columns of one name is called."""
 
+_PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+
 _MEND_ENCODING = "set `encoding`, for instance latin-1 or cp1252"
 
 
-def read_text(spec: FileFormat, path: Path) -> pd.DataFrame:
+def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
     """A file's rows with every value as the text that stands there; None only where the format has nulls.
 
     Raises:
         SourceError: the file can't be read as `spec` says; names it and the likely mend.
     """
     try:
-        if path.stat().st_size == 0:
+        # Once and whole: what follows looks at it several times, and over a network each time would cost.
+        with reaching(path):
+            content = path.read_bytes()
+        if not content:
             raise SourceError(f"{path}: the file is empty, without even a header: land it again")
-        _refuse_disguised(spec, path)
+        _refuse_disguised(spec, path, content[:4])
         if spec.format == "csv":
-            return _read_csv(spec, path)
-        return _read_parquet(path) if spec.format == "parquet" else _read_jsonl(spec, path)
+            return _read_csv(spec, path, content)
+        return _read_parquet(path, content) if spec.format == "parquet" else _read_jsonl(spec, path, content)
     except UnicodeError as error:
         raise SourceError(f"{path}: not {spec.encoding} text: {error}; {_MEND_ENCODING}") from error
     except (pa.ArrowException, OSError, EOFError, csv.Error) as error:
@@ -47,9 +53,12 @@ def read_text(spec: FileFormat, path: Path) -> pd.DataFrame:
         raise SourceError(f"{path}: not readable as {spec.format}: {problem}; {mend}") from error
 
 
-def _refuse_disguised(spec: FileFormat, path: Path) -> None:
-    with path.open("rb") as file:
-        beginning = file.read(4)
+def _unpacked(path: UPath, content: bytes) -> pa.NativeFile:
+    """The bytes of a file as a stream, unpacked if the file's name says that they are packed."""
+    return pa.input_stream(pa.py_buffer(content), compression=_PACKED.get(path.suffix))
+
+
+def _refuse_disguised(spec: FileFormat, path: UPath, beginning: bytes) -> None:
     if beginning == b"PAR1" and spec.format != "parquet":
         raise SourceError(f"{path}: this is a Parquet file: set `format: parquet`")
     if beginning == b"PK\x03\x04":
@@ -58,15 +67,16 @@ def _refuse_disguised(spec: FileFormat, path: Path) -> None:
         raise SourceError(f"{path}: this is gzipped: let its name end in .gz")
 
 
-def _read_csv(spec: FileFormat, path: Path) -> pd.DataFrame:
-    header = next(filter(None, _csv_rows(spec, path)), None)
+def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
+    header = next(filter(None, _csv_rows(spec, path, content)), None)
     if header is None:
         raise SourceError(f"{path}: the file is empty, without even a header: land it again")
     read = pa.csv.ReadOptions(encoding=spec.encoding, use_threads=False)
     parse = pa.csv.ParseOptions(delimiter=spec.delimiter, newlines_in_values=True)
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False)
     try:
-        table = pa.csv.read_csv(str(path), read_options=read, parse_options=parse, convert_options=convert)
+        with _unpacked(path, content) as stream:
+            table = pa.csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         problem = str(error)
         if "Empty CSV file" in problem:  # a header without a line break
@@ -84,15 +94,15 @@ def _read_csv(spec: FileFormat, path: Path) -> pd.DataFrame:
     # One quote that is never closed makes a single value of all the lines that follow it.
     if any(pc.any(pc.match_substring(column, "\n")).as_py() for column in table.columns):
         try:
-            for _ in _csv_rows(spec, path, strict=True):
+            for _ in _csv_rows(spec, path, content, strict=True):
                 pass
         except csv.Error as error:
             raise SourceError(f"{path}: a quote is not closed ({error}): write a quote in a value twice") from error
     return table.rename_columns(_distinct(header)).to_pandas()
 
 
-def _csv_rows(spec: FileFormat, path: Path, strict: bool = False) -> Iterator[list[str]]:
-    with pa.input_stream(str(path), compression="detect") as stream:
+def _csv_rows(spec: FileFormat, path: UPath, content: bytes, strict: bool = False) -> Iterator[list[str]]:
+    with _unpacked(path, content) as stream:
         text = io.TextIOWrapper(stream, encoding=_without_mark(spec), errors="replace", newline="")
         yield from csv.reader(text, delimiter=spec.delimiter, strict=strict)
 
@@ -104,9 +114,9 @@ def _other_delimiter(header: Sequence[str], spec: FileFormat) -> str:
     return next((f" (the header has {mark!r})" for mark in others), "")
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: UPath, content: bytes) -> pd.DataFrame:
     # As a file by itself, so that folders named `date=…` above it add no column.
-    table = pq.ParquetFile(path).read()
+    table = pq.ParquetFile(pa.BufferReader(content)).read()
     columns = {}
     for name, column in zip(_distinct(table.column_names), table.columns, strict=True):
         try:
@@ -133,8 +143,8 @@ def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
     return column.cast(pa.string()).to_pandas()
 
 
-def _read_jsonl(spec: FileFormat, path: Path) -> pd.DataFrame:
-    with pa.input_stream(str(path), compression="detect") as stream:
+def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
+    with _unpacked(path, content) as stream:
         text = stream.read().decode(_without_mark(spec))
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):

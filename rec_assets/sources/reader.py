@@ -11,12 +11,12 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+from upath import UPath
 
 from rec_assets.recsys.text import join_columns
 from rec_assets.sources.errors import SourceError
@@ -142,12 +142,12 @@ def read_catalogue(source: Source) -> pa.Table:
     out["price"] = as_numbers(frame, columns.price, spec, path)
     out["available_from"] = as_dates(frame, columns.available_from, path)
     out["excluded"] = _excluded_by(frame, spec) != ""
-    out["source_file"] = _label(source, path)
+    out["source_file"] = source.label(path)
     out["source_row"] = frame.index + 1
     return pa.Table.from_pandas(out, schema=CATALOGUE_SCHEMA, preserve_index=False)
 
 
-def file_fingerprint(paths: list[Path]) -> str:
+def file_fingerprint(paths: Sequence[UPath]) -> str:
     """SHA-256 over the bytes of files, in order."""
     digest = hashlib.sha256()
     for path in paths:
@@ -157,13 +157,13 @@ def file_fingerprint(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_purchases(source: Source, path: Path) -> pa.Table:
+def _read_purchases(source: Source, path: UPath) -> pa.Table:
     spec, columns, returns = source.purchases, source.purchases.columns, source.returns
     frame = read_text(spec, path)
     _require(frame, used_columns(source), path)
 
     out = pd.DataFrame(index=frame.index)
-    out["source_file"] = _label(source, path)
+    out["source_file"] = source.label(path)
     out["source_row"] = np.arange(1, len(frame) + 1)
     for name in ("order_id", "customer_id", "product_id"):
         column = getattr(columns, name)
@@ -218,7 +218,7 @@ def _describe(out: pd.DataFrame, frame: pd.DataFrame, columns: PurchaseColumns |
     out["text"] = join_columns(frame, columns.text or all_of_it, ", ").str.lower()
 
 
-def _require(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+def _require(frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
     for name in columns:
         if name + SECOND in frame.columns:
             raise SourceError(f"{path}: two columns are named {name!r}: name them apart")
@@ -246,11 +246,3 @@ def _as_json(frame: pd.DataFrame) -> list[str]:
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     columns = (frame[name].to_list() for name in frame.columns)
     return [encode(dict(zip(frame.columns, values, strict=True))) for values in zip(*columns, strict=True)]
-
-
-def _label(source: Source, path: Path) -> str:
-    """A file's name that doesn't depend on where REC_HOME lies."""
-    for base in (source.home, source.folder):
-        if path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return path.as_posix()

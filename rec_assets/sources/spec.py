@@ -6,6 +6,7 @@ import codecs
 import datetime as dt
 import difflib
 import glob
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -22,9 +23,10 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
+from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, on_day
+from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, is_uri, on_day
 
 
 def _as_list(value: object) -> object:
@@ -49,8 +51,8 @@ class FileFormat(_Part):
 
     path: str = Field(
         min_length=1,
-        description="File, folder or glob, relative to the YAML file; may hold {home} (REC_HOME) and a date, "
-        "{date:%Y-%m-%d}.",
+        description="File, folder or glob, relative to the YAML file, or a URI such as s3://bucket/*.csv; may hold "
+        "{home} (REC_HOME) and a date, {date:%Y-%m-%d}.",
     )
     format: Literal["csv", "parquet", "jsonl"] = "csv"
     delimiter: Annotated[str, BeforeValidator(_as_character)] = Field(",", min_length=1, max_length=1)
@@ -216,14 +218,27 @@ class Source(_Part):
         """Whether the log gives prices, so that a line must have one."""
         return bool(self.purchases.columns.unit_price or self.purchases.columns.amount)
 
-    def files(self, day: dt.date | None = None) -> list[Path]:
-        """Files of the purchase log, sorted: those of a day, or all of them."""
-        pattern = self._glob(self.purchases.path)
+    def files(self, day: dt.date | None = None) -> list[UPath]:
+        """Files of the purchase log, sorted: those of a day, or all of them.
+
+        Raises:
+            SourceError: a URI's driver isn't installed, or doesn't get there; so too in what follows.
+        """
+        pattern = self.glob(self.purchases.path)
         if day is None and self.is_daily:
             return sorted(file for files in files_by_day(pattern).values() for file in files)
         return files_matching(on_day(pattern, day) if day else pattern)
 
-    def catalogue_file(self) -> Path | None:
+    def catalogue_files(self) -> list[UPath]:
+        """Catalogue files, the newest last: by the date in their paths, else by name."""
+        if self.catalogue is None:
+            return []
+        pattern = self.glob(self.catalogue.path)
+        if has_date(pattern):
+            return [files[-1] for _, files in sorted(files_by_day(pattern).items())]
+        return files_matching(pattern)
+
+    def catalogue_file(self) -> UPath | None:
         """The newest catalogue file: by the date in its path, else by name; None where the source has none.
 
         Raises:
@@ -231,11 +246,7 @@ class Source(_Part):
         """
         if self.catalogue is None:
             return None
-        pattern = self._glob(self.catalogue.path)
-        if has_date(pattern):
-            found = [files[-1] for _, files in sorted(files_by_day(pattern).items())]
-        else:
-            found = files_matching(pattern)
+        found = self.catalogue_files()
         if not found:
             raise SourceError(
                 f"no catalogue file matches {self.expand(self.catalogue.path)}: put one there, mend `path`, "
@@ -245,7 +256,7 @@ class Source(_Part):
 
     def landed_days(self) -> list[dt.date]:
         """Days for which files lie there, sorted (daily sources only)."""
-        return sorted(files_by_day(self._glob(self.purchases.path)))
+        return sorted(files_by_day(self.glob(self.purchases.path)))
 
     def bounds(self) -> tuple[dt.date, dt.date]:
         """First and last day with data, `first_day` and `last_day` where given.
@@ -274,14 +285,26 @@ class Source(_Part):
         return first, last
 
     def expand(self, pattern: str) -> str:
-        """A path of the YAML file as an absolute one; date parts and globs stay."""
-        return (self.folder / pattern.replace("{home}", self.home.as_posix())).as_posix()
+        """A path of the YAML file as an absolute one, or as the URI that it is; date parts and globs stay."""
+        return _absolute(pattern, self.folder, self.home)
 
-    def _glob(self, pattern: str) -> str:
+    def glob(self, pattern: str) -> str:
         """A path of the YAML file as an absolute glob; date parts stay."""
         # A bracket in the name of the folder that the YAML file or REC_HOME lies in is no glob.
-        home, folder = (Path(glob.escape(path.as_posix())) for path in (self.home, self.folder))
-        return (folder / pattern.replace("{home}", home.as_posix())).as_posix()
+        folder, home = (Path(glob.escape(path.as_posix())) for path in (self.folder, self.home))
+        return _absolute(pattern, folder, home)
+
+    def label(self, file: UPath) -> str:
+        """A file's name as it stands in `source_file`: it doesn't depend on where REC_HOME lies."""
+        for base in () if is_uri(str(file)) else (str(self.home), str(self.folder)):
+            if file.is_relative_to(base):
+                return file.relative_to(base).as_posix()
+        return file.as_posix()
+
+
+def _absolute(pattern: str, folder: Path, home: Path) -> str:
+    pattern = re.sub("^(file|local)://", "", pattern).replace("{home}", home.as_posix())
+    return pattern if is_uri(pattern) else (folder / pattern).as_posix()
 
 
 class _TextLoader(yaml.SafeLoader):

@@ -6,11 +6,11 @@ A single value that can't be read is null. A column most of which can't be is of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import FileFormat, Source
@@ -41,7 +41,7 @@ _COMMON_TIMES = [
 ]
 
 
-def as_times(values: pd.Series, source: Source, path: Path) -> pd.Series:
+def as_times(values: pd.Series, source: Source, path: UPath) -> pd.Series:
     """A column of the log as UTC times; NaT where empty or unreadable.
 
     Raises:
@@ -82,7 +82,7 @@ def local_days(times: pd.Series, time_zone: str) -> pd.Series:
     return times.dt.tz_convert(time_zone).dt.tz_localize(None).dt.floor("D")
 
 
-def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: Path) -> pd.Series:
+def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: UPath) -> pd.Series:
     """A column as floats; NaN where empty or unreadable, and where the source has no such column.
 
     Raises:
@@ -105,7 +105,7 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
     return numbers
 
 
-def as_dates(frame: pd.DataFrame, column: str | None, path: Path) -> pd.Series:
+def as_dates(frame: pd.DataFrame, column: str | None, path: UPath) -> pd.Series:
     """A column of ISO dates or times as dates; null where empty or unreadable.
 
     Raises:
@@ -124,7 +124,7 @@ def _refuse_wrong_type(
     values: pd.Series,
     parsed: pd.Series,
     column: str,
-    path: Path,
+    path: UPath,
     expected: str,
     mend: Callable[[], str] = str,
 ) -> None:

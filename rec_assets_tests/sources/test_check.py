@@ -1,9 +1,11 @@
 import datetime as dt
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
 from rec_assets.sources.check import SourceCheck, check_source
@@ -326,3 +328,38 @@ def test_the_reference_explains_every_field():
     fields = {name for part in parts for name, about in part.model_fields.items() if not about.exclude}
     assert {name for name in fields if not re.search(rf"(^ *|`){name}(:|`)", text, re.MULTILINE)} == set()
     assert {"home", "folder"}.isdisjoint(fields)
+
+
+# Sources under a URI
+
+
+def check_uri(folder: Path, path: str) -> SourceCheck:
+    (folder / "shop.yaml").write_text(f"purchases: {{path: '{path}', columns: {{{COLUMNS}}}}}\n")
+    return check_source(load_source(str(folder / "shop.yaml"), folder / "home"))
+
+
+def test_a_source_under_a_uri_is_explained_like_any_other(tmp_path):
+    here = check(tmp_path, LINES).to_text()
+    store = UPath(f"memory:/{tmp_path}/store")
+    store.mkdir(parents=True)
+    for file in tmp_path.glob("*.csv"):
+        (store / file.name).write_bytes(file.read_bytes())
+    there = check_uri(tmp_path, f"{store}/{{date:%Y-%m-%d}}.csv").to_text()
+    assert there == here.replace(str(tmp_path), str(store))
+
+
+def test_a_uri_that_finds_nothing_says_what_is_there(tmp_path):
+    store = UPath(f"memory:/{tmp_path}/store")
+    store.mkdir(parents=True)
+    (store / "sales.txt").write_text("")
+    found = check_uri(tmp_path, f"{store}/{{date:%Y-%m-%d}}.csv")
+    assert found.errors[0].endswith(f"{store} holds sales.txt; mend `path`, or land files")
+    found = check_uri(tmp_path, f"{store}/log/{{date:%Y-%m-%d}}.csv")
+    assert found.errors[0].endswith(f"there is no {store}/log; mend `path`, or land files")
+
+
+def test_a_driver_that_is_not_installed_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    found = check_uri(tmp_path, "s3://bucket/*.csv")
+    assert found.errors == ["s3://bucket/*.csv: the driver for this path is not installed: Install s3fs to access S3"]

@@ -1,12 +1,16 @@
+import bz2
 import datetime as dt
 import gzip
+import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from rec_assets.recsys.cleaning import CleanedDay, CleaningRules, clean_day
 from rec_assets.sources.errors import SourceError
@@ -69,6 +73,14 @@ def times(source: Source, *written: str) -> list[str]:
     write(source.folder, log(*(f"{at},ann,A1,r{n},1,1" for n, at in enumerate(written))))
     found = read(source)["event_time"].dt.strftime("%Y-%m-%d %H:%M:%S")
     return [at if isinstance(at, str) else "unreadable" for at in found]
+
+
+def in_memory(folder: Path, content: str | bytes, name: str) -> UPath:
+    """Land a file in a store, in a place of the test's own."""
+    path = UPath(f"memory:/{folder}/store/{name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
 
 # What a line becomes
@@ -625,3 +637,76 @@ def test_a_fingerprint_changes_with_any_byte_and_with_nothing_else(tmp_path):
     before = file_fingerprint([a, b])
     write(tmp_path, GOOD.replace("A7", "A8"), "b.csv")
     assert file_fingerprint([a, b]) != before
+
+
+# Files that a driver of fsspec reads
+
+
+def as_parquet(text: str) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(pd.read_csv(io.StringIO(text), dtype=str)), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def as_jsonl(text: str) -> bytes:
+    return pd.read_csv(io.StringIO(text), dtype=str).to_json(orient="records", lines=True).encode()
+
+
+def as_zst(text: str) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as packed:
+        packed.write(text.encode())
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "purchases", "written"),
+    [
+        ("{date:%Y-%m-%d}.csv", "", str.encode),
+        ("{date:%Y/%m/%d}/*.csv.gz", "", lambda text: gzip.compress(text.encode())),
+        ("{date:%Y-%m-%d}.csv.bz2", "", lambda text: bz2.compress(text.encode())),
+        ("{date:%Y-%m-%d}.csv.zst", "", as_zst),
+        ("date={date:%Y-%m-%d}", "format: parquet", as_parquet),
+        ("{date:%Y-%m-%d}.jsonl.gz", "format: jsonl", lambda text: gzip.compress(as_jsonl(text))),
+    ],
+)
+def test_a_uri_and_a_folder_are_read_to_the_same_rows(tmp_path, name, purchases, written):
+    for day in (DAY, DAY + dt.timedelta(days=1)):
+        content = written(log(LINE.replace(str(DAY), str(day)), f"{day} 11:00,bob,B2,r2,1,3"))
+        file = re.sub(r"\{date:(.*?)\}", lambda date, day=day: day.strftime(date[1]), name).replace("*", "a")
+        file += "" if "." in file else "/part-0"
+        write(tmp_path, content, file)
+        store = str(in_memory(tmp_path, content, file)).removesuffix(file)
+        here = read(shop(tmp_path, path=name, purchases=purchases), day)
+        there = read(shop(tmp_path, path=store + name, purchases=purchases), day)
+        assert len(here) == 2
+        assert set(here["source_file"]) == {file}
+        assert set(there["source_file"]) == {store + file}
+        pd.testing.assert_frame_equal(here.drop(columns="source_file"), there.drop(columns="source_file"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("2017-01-01.csv", b"", "the file is empty, without even a header"),
+        ("2017-01-01.csv", b"PAR1....", "this is a Parquet file: set `format: parquet`"),
+        ("2017-01-01.csv", b"at,buyer\n2017-01-01,ann\n", "column 'sku' is missing"),
+        ("2017-01-01.csv.gz", gzip.compress(log(*[LINE] * 50).encode())[:-9], "Truncated compressed stream"),
+    ],
+)
+def test_a_bad_file_under_a_uri_is_named_by_its_uri(tmp_path, name, content, said):
+    file = in_memory(tmp_path, content, name)
+    with pytest.raises(SourceError) as error:
+        read(shop(tmp_path, path=str(file).replace("2017-01-01", "{date:%Y-%m-%d}")))
+    assert str(error.value).startswith(f"{file}: ") and said in str(error.value)
+
+
+def test_an_export_and_a_catalogue_may_lie_under_a_uri(tmp_path):
+    export = in_memory(tmp_path, log(LINE, LINE.replace("2017-01-01", "2017-01-02")), "all.csv")
+    feed = in_memory(tmp_path, "sku,name\nA1,Tea\n", "products.csv")
+    rest = f"catalogue: {{path: '{feed}', columns: {{product_id: sku, title: name}}}}"
+    source = shop(tmp_path, path=str(export), rest=rest)
+    assert list(read_export(source)) == [DAY, DAY + dt.timedelta(days=1)]
+    assert read_catalogue(source).select(["product_id", "title", "source_file"]).to_pylist() == [
+        {"product_id": "A1", "title": "Tea", "source_file": str(feed)}
+    ]

@@ -1,12 +1,16 @@
 import datetime as dt
+import sys
 from pathlib import Path
 
+import fsspec
 import pytest
+from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import Source, load_source
 
 COLUMNS = "columns: {customer_id: buyer, product_id: sku, time: at}"
+PRODUCTS = "columns: {product_id: sku}}"
 
 
 def source(folder: Path, path: str = "log.csv", *, purchases: str = "", rest: str = "") -> Source:
@@ -117,7 +121,7 @@ def test_an_unknown_name_lists_the_built_in_sources(tmp_path):
 NEW_YEAR, MARCH = dt.date(2016, 12, 31), dt.date(2017, 3, 9)
 
 
-@pytest.mark.parametrize(
+days_in_paths = pytest.mark.parametrize(
     ("path", "first", "second"),
     [
         ("{date:%Y-%m-%d}.csv", "2016-12-31.csv", "2017-03-09.csv"),
@@ -137,6 +141,9 @@ NEW_YEAR, MARCH = dt.date(2016, 12, 31), dt.date(2017, 3, 9)
         ("till[0-9]/{date:%Y%m%d}.csv", "till1/20161231.csv", "till2/20170309.csv"),
     ],
 )
+
+
+@days_in_paths
 def test_days_are_found_in_any_path(tmp_path, path, first, second):
     land(tmp_path, first, second)
     shop = source(tmp_path, path)
@@ -184,11 +191,105 @@ def test_files_that_only_resemble_the_path_are_of_no_day(tmp_path):
     assert source(tmp_path, "{date:%Y-%m-%d}.csv").landed_days() == []
 
 
+def test_a_file_that_says_that_another_is_whole_is_no_data(tmp_path):
+    land(tmp_path, "2017-01-01/a.csv", "2017-01-01/a.csv.done", "2017-01-01/a.csv._SUCCESS", "2017-01-01/_SUCCESS")
+    for path in ("{date:%Y-%m-%d}", "{date:%Y-%m-%d}/*"):
+        assert source(tmp_path, path).files() == [tmp_path / "2017-01-01/a.csv"]
+
+
 def test_brackets_in_the_folder_of_the_yaml_file_are_no_glob(tmp_path):
     folder = tmp_path / "shop [old]"
     land(folder, "2017-01-01.csv", "home/x.csv")
     assert source(folder, "{date:%Y-%m-%d}.csv").landed_days() == [dt.date(2017, 1, 1)]
     assert source(folder, "{home}/*.csv").files() == [folder / "home/x.csv"]
+
+
+# Paths that are URIs
+
+
+def in_memory(folder: Path, *names: str) -> UPath:
+    """Land files in a store, in a place of the test's own."""
+    store = UPath(f"memory:/{folder}/store")
+    for name in names:
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_text("at,buyer,sku\n")
+    return store
+
+
+@days_in_paths
+def test_days_are_found_in_any_uri(tmp_path, path, first, second):
+    store = in_memory(tmp_path, first, second)
+    shop = source(tmp_path, f"{store}/{path}")
+    assert shop.landed_days() == [NEW_YEAR, MARCH]
+    assert [str(file) for file in shop.files(NEW_YEAR)] == [f"{store}/{first}"]
+    assert [str(file) for file in shop.files(MARCH)] == [f"{store}/{second}"]
+    assert set(shop.files()) == {store / first, store / second}
+    assert shop.files(dt.date(2017, 1, 1)) == []
+
+
+def test_what_counts_under_a_uri_is_what_counts_on_this_machine(tmp_path):
+    day = "2017-01-01"
+    whole = [f"{day}/a.csv", f"{day}/b.csv"]
+    others = [".c.csv", "_SUCCESS", "d.csv.part", "a.csv.done", "_temporary/f.csv", "deep/er.csv", ".trash/g.csv"]
+    names = [*reversed(whole), *(f"{day}/{name}" for name in others)]
+    land(tmp_path, *names)
+    store = in_memory(tmp_path, *names)
+    for path in ("{date:%Y-%m-%d}", "{date:%Y-%m-%d}/", "{date:%Y-%m-%d}/*.csv", "{date:%Y-%m-%d}/**/*.csv"):
+        here, there = source(tmp_path, path), source(tmp_path, f"{store}/{path}")
+        local = [file.relative_to(str(tmp_path)).as_posix() for file in here.files()]
+        assert [str(file) for file in there.files()] == [f"{store}/{name}" for name in local]
+        assert set(whole) <= set(local)
+
+
+@pytest.mark.parametrize("path", ["file://{folder}/{date:%Y-%m-%d}.csv", "local://{date:%Y-%m-%d}.csv"])
+def test_a_uri_of_this_machine_is_a_path_of_it(tmp_path, path):
+    land(tmp_path, "2017-01-01.csv")
+    shop = source(tmp_path, path.replace("{folder}", str(tmp_path)))
+    assert shop.files() == [tmp_path / "2017-01-01.csv"]
+    assert shop.label(shop.files()[0]) == "2017-01-01.csv"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("s4://bucket/x.csv", "there is no protocol s4://"),
+        ("zip://*.csv::s3://bucket/x.zip", "a chain of protocols"),
+        ("sftp://me:secret@host/x.csv", "a path is no place for a password"),
+    ],
+)
+def test_a_uri_that_cannot_be_used_is_refused_when_the_source_is_read(tmp_path, path, said):
+    with pytest.raises(SourceError, match=rf"purchases\.path: {said}"):
+        source(tmp_path, path)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_the_path(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    shop = source(
+        tmp_path, "s3://bucket/{date:%Y-%m-%d}.csv", rest="catalogue: {path: 's3://bucket/p.csv', " + PRODUCTS
+    )
+    for attempt in (shop.files, shop.landed_days, shop.bounds):
+        with pytest.raises(SourceError, match=r"^s3://bucket/.*\.csv: the driver .* not installed: Install s3fs"):
+            attempt()
+    with pytest.raises(SourceError, match=r"^s3://bucket/p\.csv: the driver .* not installed: Install s3fs"):
+        shop.catalogue_file()
+
+
+def test_an_error_of_a_driver_is_one_of_the_source(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials")
+
+    shop = source(tmp_path, f"{in_memory(tmp_path)}/*.csv")
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "glob", refuse)
+    with pytest.raises(SourceError, match=r"^memory://.*\*\.csv: not to be reached: RuntimeError: no credentials"):
+        shop.files()
+
+
+def test_what_lands_after_a_look_is_seen_by_the_next_though_a_driver_remembers(tmp_path, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "invalidate_cache", lambda *_: forgotten.append(1))
+    source(tmp_path, f"{in_memory(tmp_path)}/*.csv").files()
+    assert forgotten
 
 
 # Bounds
@@ -218,6 +319,8 @@ def test_without_any_file_the_path_looked_for_is_named(tmp_path):
 
 # The catalogue
 
+FEEDS = ["products.csv", "products-1.csv", "products-2.csv", "feeds/31-01-2017.csv", "feeds/01-02-2017.csv"]
+
 
 @pytest.mark.parametrize(
     ("path", "newest"),
@@ -228,16 +331,12 @@ def test_without_any_file_the_path_looked_for_is_named(tmp_path):
     ],
 )
 def test_the_newest_catalogue_counts(tmp_path, path, newest):
-    land(
-        tmp_path,
-        "products.csv",
-        "products-1.csv",
-        "products-2.csv",
-        "feeds/31-01-2017.csv",
-        "feeds/01-02-2017.csv",
-    )
-    shop = source(tmp_path, rest=f"catalogue: {{path: '{path}', columns: {{product_id: sku}}}}")
+    land(tmp_path, *FEEDS)
+    shop = source(tmp_path, rest=f"catalogue: {{path: '{path}', {PRODUCTS}")
     assert shop.catalogue_file() == tmp_path / newest
+    store = in_memory(tmp_path, *FEEDS)
+    shop = source(tmp_path, rest=f"catalogue: {{path: '{store}/{path}', {PRODUCTS}")
+    assert shop.catalogue_file() == store / newest
 
 
 def test_a_catalogue_that_is_described_must_be_there(tmp_path):
