@@ -8,6 +8,8 @@ from rec_assets.assets import all_assets
 from rec_assets.automation.flows import build_flows
 from rec_assets.automation.jobs import build_jobs
 from rec_assets.automation.progress import progress_logger
+from rec_assets.automation.schedules import build_schedules
+from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
 from rec_assets.partitions import build_days
 from rec_assets.resources.encoder import EncoderResource
@@ -31,10 +33,13 @@ def build_definitions(settings: Settings) -> Definitions:
     first, _ = source.bounds()
     days = build_days(settings, first, source.last_day)
     spark = spark_resource(settings)
+    flows = build_flows(settings, source, lambda: definitions)
     definitions = Definitions(
         assets=all_assets(settings, source, days),
         asset_checks=all_checks(settings, source),
-        jobs=[*build_jobs(), *build_flows(settings, source, lambda: definitions)],
+        jobs=[*build_jobs(), *flows],
+        schedules=build_schedules(settings, source, flows),
+        sensors=build_sensors(settings, source),
         executor=in_process_executor,
         loggers={"console": progress_logger},
         resources={

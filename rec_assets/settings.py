@@ -9,11 +9,27 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
+
+
+class Retraining(BaseModel):
+    """When new models should be trained."""
+
+    model_config = ConfigDict(frozen=True)
+
+    new_share: float = Field(
+        0.05, gt=0, description="New purchase lines, as a share of those the last models learned from."
+    )
+    unknown_products: float = Field(
+        0.4, gt=0, le=1, description="Share of a week's purchase lines whose product the model has no factors of."
+    )
+    unknown_customers: float = Field(
+        0.4, gt=0, le=1, description="Share of a week's purchase lines whose customer had no list."
+    )
 
 
 class Settings(BaseSettings):
@@ -32,6 +48,14 @@ class Settings(BaseSettings):
     reuse_days: int = Field(7, ge=1, description="Age in days up to which a model scores without being retrained.")
     gate_days: int = Field(7, ge=1, description="Days after training by which a challenger is judged.")
     gate: GateLimits = Field(GateLimits(), description="What a challenger must keep to be promoted.")
+    retraining: Retraining = Field(Retraining(), description="When the sensor asks for new models.")
+    nightly_cron: str = Field("30 3 * * *", description="When `refresh` runs each night, as a cron line.")
+    weekly_cron: str = Field("30 5 * * 0", description="When `retrain` runs each week, as a cron line.")
+    schedule_time_zone: str | None = Field(None, description="IANA zone of these times; default: the source's.")
+    sensor_seconds: int = Field(30, ge=1, description="Seconds between two looks of a sensor.")
+    landing_settle_seconds: float = Field(
+        60, ge=0, description="Age in seconds from which a file counts as whole, if no success marker says so."
+    )
     recipe: Recipe = Field(Recipe(), description="Hyper-parameters of the models.")
 
     spark_master: str = Field("local[*]", description="Spark master URL.")

@@ -25,7 +25,7 @@ from rec_assets.resources.lake import Lake, Manifest
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.landing import file_fingerprints
+from rec_assets.sources.landing import catalogue_fingerprint, file_fingerprints
 from rec_assets.sources.reader import RAW_SCHEMA, read_catalogue, read_day, read_export
 from rec_assets.sources.spec import Source
 
@@ -88,7 +88,8 @@ def ingestion_assets(source: Source, days: Days) -> list[AssetsDefinition]:
     @asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1")
     def raw_product_catalogue(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
         """The newest catalogue feed, one row a product; empty where the source has none."""
-        manifest = lake.write("raw_product_catalogue", read_catalogue(source))
+        sources = catalogue_fingerprint(source)
+        manifest = lake.write("raw_product_catalogue", read_catalogue(source), sources=sources)
         return MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalogue", None, manifest))
 
     return [raw_purchase_logs, raw_product_catalogue]

@@ -81,6 +81,10 @@ class Lake:
         except FileNotFoundError:
             return None
 
+    def rows(self, table: str, days: Iterable[dt.date | None] = (None,)) -> int:
+        """Rows of several partitions; days that aren't there have none."""
+        return sum(manifest.rows for day in days if (manifest := self.manifest(table, day)))
+
     def changed_at(self, table: str, day: dt.date | None = None) -> float | None:
         """When the partition's content last changed (seconds since the epoch); None where it isn't there."""
         try:

@@ -87,8 +87,18 @@ def file_fingerprints(source: Source, day: dt.date | None) -> dict[str, str]:
     return {source.label(file): _fingerprint(file) for file in source.files(day)}
 
 
+def catalogue_fingerprint(source: Source) -> dict[str, str]:
+    """The same of the newest catalogue; empty where the source has none.
+
+    Raises:
+        SourceError: a catalogue is described but none is there, or it can't be read.
+    """
+    newest = source.catalogue_file()
+    return {source.label(newest): _fingerprint(newest)} if newest else {}
+
+
 def fingerprint_of(files: Mapping[str, str]) -> str:
-    """The fingerprint that `look` gives files of these names and SHA-256: tells whether what was read is what lies there.
+    """The fingerprint that `look` gives files of these names and SHA-256: is what was read what lies there?
 
     Args:
         files: As `file_fingerprints` gives them.
