@@ -76,6 +76,32 @@ def recommend(customer: str, k: int, list_name: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--to", type=int, help="Version to go back to; default: the one before the champion.")
+def rollback(to: int | None) -> None:
+    """Go back to an earlier release: the registry's alias and what the API serves."""
+    from rec_assets.automation.rollback import roll_back
+
+    champion, index = roll_back(get_settings(), to)
+    click.echo(f"champion is version {champion.version} (as of {champion.as_of}); serving {index.path}")
+
+
+@cli.command()
+@click.argument("version", type=int)
+def lineage(version: int) -> None:
+    """Where release VERSION comes from, down to the landed files and their fingerprints."""
+    from rec_assets.automation.execution import open_instance
+    from rec_assets.automation.lineage import describe_lineage
+    from rec_assets.resources.lake import Lake
+    from rec_assets.resources.releases import Releases
+
+    settings = get_settings()
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
+    release, instance = releases.get(version), open_instance(settings)
+    for line in describe_lineage(release, releases, Lake(settings.lake), instance):
+        click.echo(line)
+
+
+@cli.command()
 def ui() -> None:
     """Open the Dagster web UI, and MLflow's beside it; stop both with Ctrl-C."""
     from rec_assets.automation.execution import open_instance

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dagster import Definitions, in_process_executor
 
 from rec_assets.assets import all_assets
+from rec_assets.automation.alerts import build_alert_sensors
 from rec_assets.automation.flows import build_flows
+from rec_assets.automation.housekeeping import build_housekeeping
 from rec_assets.automation.jobs import build_jobs
 from rec_assets.automation.progress import progress_logger
+from rec_assets.automation.rollback import build_rollback
 from rec_assets.automation.schedules import build_schedules
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
@@ -34,12 +37,13 @@ def build_definitions(settings: Settings) -> Definitions:
     days = build_days(settings, first, source.last_day)
     spark = spark_resource(settings)
     flows = build_flows(settings, source, lambda: definitions)
+    housekeeping, housekeeping_schedule = build_housekeeping(settings, source)
     definitions = Definitions(
         assets=all_assets(settings, source, days),
         asset_checks=all_checks(settings, source),
-        jobs=[*build_jobs(), *flows],
-        schedules=build_schedules(settings, source, flows),
-        sensors=build_sensors(settings, source),
+        jobs=[*build_jobs(), *flows, build_rollback(settings), housekeeping],
+        schedules=[*build_schedules(settings, source, flows), housekeeping_schedule],
+        sensors=[*build_sensors(settings, source), *build_alert_sensors(settings)],
         executor=in_process_executor,
         loggers={"console": progress_logger},
         resources={

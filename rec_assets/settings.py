@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rec_assets.recsys.recipe import Recipe
@@ -32,11 +33,43 @@ class Retraining(BaseModel):
     )
 
 
+class Retention(BaseModel):
+    """Days of each table that housekeeping keeps, counted back from the newest day of raw_purchase_logs; None: all.
+
+    As an environment variable, `none` is None: `REC_RETENTION__CANDIDATES=none`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    raw_purchase_logs: int | None = Field(None, ge=1)
+    cleaned_interactions: int | None = Field(None, ge=1)
+    rejected_purchases: int | None = Field(None, ge=1)
+    product_statistics: int | None = Field(None, ge=1)
+    als_model: int | None = Field(180, ge=1)
+    co_purchase_graph: int | None = Field(180, ge=1)
+    candidates: int | None = Field(70, ge=1)
+    ranker: int | None = Field(None, ge=1)
+    hybrid_scores: int | None = Field(90, ge=1)
+    similar_products: int | None = Field(30, ge=1)
+    evaluation_report: int | None = Field(None, ge=1)
+    champion: int | None = Field(None, ge=1)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _for_ever(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "") else value
+
+
 class Settings(BaseSettings):
     """Settings of one deployment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REC_", env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
+        env_prefix="REC_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # the webhook's URL is a secret
     )
 
     home: Path = Field(Path("data"), description="Folder of all state; deleting it is a clean start.")
@@ -70,6 +103,69 @@ class Settings(BaseSettings):
     registered_model: str = Field("product-recommender", description="Name in the MLflow model registry.")
     ui_port: int = Field(3000, description="Port of the Dagster web UI.")
     mlflow_port: int = Field(5000, description="Port of the MLflow UI that `rec-assets ui` starts.")
+
+    ui_url: str | None = Field(None, description="Where alerts say the UI is; default: http://localhost:REC_UI_PORT.")
+    alerts_webhook: SecretStr | None = Field(None, description="URL that alerts are posted to; default: log only.")
+    alerts_format: Literal["json", "slack"] = Field("json", description="Form of what is posted.")
+    alerts_repeat_hours: float = Field(
+        24, gt=0, description="Hours after which a failure that goes on is reported again."
+    )
+    retention: Retention = Field(Retention(), description="Days of each table that housekeeping keeps.")
+    housekeeping_cron: str = Field("0 5 * * *", description="When housekeeping runs, once its schedule is on.")
+
+    @field_validator("alerts_webhook")
+    @classmethod
+    def _is_url(cls, webhook: SecretStr | None) -> SecretStr | None:
+        if webhook is None or not webhook.get_secret_value().strip():
+            return None
+        if not webhook.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must be a URL that begins with http:// or https://")
+        return webhook
+
+    @model_validator(mode="after")
+    def _keeps_what_is_needed(self) -> Settings:
+        for table, least in self.least_retention.items():
+            days = getattr(self.retention, table)
+            if table in self.retention.model_fields_set and days is not None and days < least:
+                raise ValueError(
+                    f"REC_RETENTION__{table.upper()}={days} would delete days that the next runs need: set at least "
+                    f"{least} (that follows from lookback_days, horizon_days, reuse_days and gate_days), or `none`"
+                )
+        return self
+
+    @property
+    def least_retention(self) -> dict[str, int]:
+        """Days of each table that the next runs may read or remake.
+
+        The newest report judges the lists of a horizon ago; their ranker learned from the candidates of a horizon
+        before that, and these from the purchases of a lookback; all that for a challenger that waits to be judged.
+        """
+        back = 2 * self.horizon_days + self.gate_days
+        purchases = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
+        models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
+        return {
+            **dict.fromkeys(purchases, back + self.lookback_days),
+            **dict.fromkeys(models, back + self.reuse_days),
+            "candidates": back + 1,
+            "hybrid_scores": back + 1,
+            "similar_products": self.horizon_days + 1,
+            "evaluation_report": self.gate_days + 1,
+            "champion": self.gate_days + 1,
+        }
+
+    @property
+    def days_to_keep(self) -> dict[str, int | None]:
+        """Days of each table that housekeeping keeps; None: all. A default gives way to what the next runs need."""
+        least = self.least_retention
+        kept: dict[str, int | None] = {}
+        for table, days in self.retention.model_dump().items():
+            kept[table] = None if days is None else max(days, least[table])
+        return kept
+
+    @property
+    def ui_base_url(self) -> str:
+        """Where the Dagster UI is."""
+        return (self.ui_url or f"http://localhost:{self.ui_port}").rstrip("/")
 
     @property
     def root(self) -> Path:

@@ -56,8 +56,8 @@ def propose(
         window: Days of interactions that they learned from.
         run_id: Dagster run that proposes them.
     """
-    parts = {table: lake.fingerprint(table, [trained]) for table in MODELS}
-    content = hashlib.sha256(f"{sorted(parts.items())} {recipe.model_dump_json()}".encode()).hexdigest()
+    models = {table: _partitions(lake, table, [trained]) for table in MODELS}
+    content = hashlib.sha256(f"{sorted(models.items())} {recipe.model_dump_json()}".encode()).hexdigest()
     return Proposal(
         tags={
             "as_of": as_of.isoformat(),
@@ -71,7 +71,7 @@ def propose(
             "git_commit": _git_commit(),
         },
         inputs={
-            **{table: {str(trained): {"fingerprint": fingerprint}} for table, fingerprint in parts.items()},
+            **models,
             **{table: _partitions(lake, table, window) for table in ("cleaned_interactions", "raw_purchase_logs")},
         },
     )

@@ -121,7 +121,7 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
         )
         if not reasons:
             return SkipReason(
-                f"nothing asks for training: {len(since)} days have landed since the last proposal, as of {proposed.as_of}"
+                f"nothing asks for training: {len(since)} days since the last proposal (as of {proposed.as_of})"
             )
         words = "; ".join(reasons.values())
         context.log.info(words)

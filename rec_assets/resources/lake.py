@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "_manifest.json"
 STAGING_HOURS = 6
+DELETED = ".deleted"
 
 
 class MissingPartition(LookupError):
@@ -178,6 +179,25 @@ class Lake:
             frame.write.option("compression", "zstd").parquet((staging / "out").as_posix())
             return self._commit(table, day, sorted((staging / "out").glob("part-*.parquet")))
 
+    def delete(self, table: str, day: dt.date) -> Manifest | None:
+        """Take a day away; returns what it was, None where it wasn't there.
+
+        The whole folder moves out of the table in one step, and only then go the files: a reader sees the day or
+        `MissingPartition`, a writer of the same day fails rather than leave half of one, and what a kill leaves
+        behind is out of everybody's sight until `sweep_deleted`.
+        """
+        manifest = self.manifest(table, day)
+        if manifest is None:
+            return None
+        bin_ = self.root / DELETED / uuid.uuid4().hex
+        bin_.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self._folder(table, day), bin_)
+        except FileNotFoundError:  # another one was quicker
+            return None
+        shutil.rmtree(bin_, ignore_errors=True)
+        return manifest
+
     # ---- inside ----
 
     def _folder(self, table: str, day: dt.date | None) -> Path:
@@ -255,6 +275,11 @@ def _locked(root: Path) -> Iterator[None]:
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def sweep_deleted(root: Path) -> None:
+    """Remove what killed deleters left on the disk; safe at any time."""
+    shutil.rmtree(root / DELETED, ignore_errors=True)
 
 
 def _content_hash(path: Path) -> str:

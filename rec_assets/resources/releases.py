@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,23 @@ class Releases:
         """The champion, or the one of a past day: the newest promoted by then of those that stand; None before all."""
         standing = [each for each in self.all() if each.may_serve and (day is None or each.as_of <= day)]
         return max(standing, key=lambda each: (each.as_of, each.version), default=None)
+
+    def inputs(self, release: Release) -> dict[str, dict[str, Any]]:
+        """Table → day → fingerprint, and landed files, of all that a release was made from."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.client.download_artifacts(release.run_id, "inputs.json", folder)
+            found: dict[str, dict[str, Any]] = json.loads(Path(path).read_text())
+            return found
+
+    def fetch_index(self, release: Release, folder: Path) -> None:
+        """Copy the index that a release was registered with into a new folder."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        with tempfile.TemporaryDirectory() as download:
+            uri = f"models:/{self.model}/{release.version}"
+            found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=download)
+            shutil.copytree(Path(found) / "artifacts" / "index", folder)
 
     def propose(self, version: int, tags: Mapping[str, object]) -> Release:
         """Tag a version just registered and give it the alias `challenger`."""

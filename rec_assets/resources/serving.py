@@ -58,7 +58,14 @@ class ServingFolder:
         return sorted(found, key=lambda each: (each.as_of, each.version))
 
     def publish(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> Published:
-        """Add an index, or replace the one of this version and day; it becomes current unless a later day's is.
+        """Add an index; it becomes current unless a later day's is. See `add`."""
+        published, current = self.add(version, as_of, write), self.current()
+        if current is None or current.as_of <= as_of:
+            self.point(published)
+        return published
+
+    def add(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> Published:
+        """Add an index, or replace the one of this version and day.
 
         Args:
             version: Of the released model.
@@ -75,10 +82,7 @@ class ServingFolder:
             os.replace(staged, path)
         finally:
             shutil.rmtree(self.root / ".staging", ignore_errors=True)
-        published, current = Published(version, as_of, path), self.current()
-        if current is None or current.as_of <= as_of:
-            self.point(published)
-        return published
+        return Published(version, as_of, path)
 
     def point(self, to: Published) -> None:
         """Make an index the current one, and let go of those that nobody will go back to.

@@ -1,0 +1,58 @@
+"""Going back to an earlier release: the registry's alias and the serving index in one move, and the job for it."""
+
+from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_process_executor, job, op
+
+from rec_assets.resources.releases import Release, ReleaseError, Releases
+from rec_assets.resources.serving import Published, ServingFolder
+from rec_assets.settings import Settings
+
+
+def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Published]:
+    """Take the champion back: alias, and what the API serves.
+
+    The newest index of the version is still there as a rule; else the one it was released with is fetched from MLflow.
+
+    Args:
+        settings: Of the deployment.
+        to: The version to go back to; default: the one before the champion.
+
+    Raises:
+        ReleaseError: there is no such release.
+    """
+    releases, serving = Releases(settings.mlflow_uri, settings.registered_model), ServingFolder(settings.serving)
+    champion = releases.roll_back(to)
+    index = serving.newest_of(champion.version) or serving.add(
+        champion.version, champion.as_of, lambda folder: releases.fetch_index(champion, folder)
+    )
+    serving.point(index)
+    return champion, index
+
+
+class RollbackConfig(Config):
+    """Where to go back to."""
+
+    to: int | None = None
+    """Version; default: the one before the champion."""
+
+
+def build_rollback(settings: Settings) -> JobDefinition:
+    """The job `rollback`; it does what `rec-assets rollback` does."""
+
+    @op(description="Points the alias `champion` and the serving index to an earlier version.")
+    def go_back(context: OpExecutionContext, config: RollbackConfig) -> None:
+        try:
+            champion, index = roll_back(settings, config.to)
+        except ReleaseError as error:
+            raise Failure(str(error)) from None
+        context.add_output_metadata(
+            {"version": champion.version, "as_of": str(champion.as_of), "index": str(index.path)}
+        )
+
+    @job(
+        executor_def=in_process_executor,
+        description="Go back to the release before the champion, or to the version given. What is taken back stays so.",
+    )
+    def rollback() -> None:
+        go_back()
+
+    return rollback

@@ -1,0 +1,270 @@
+"""Retention: what may go, and what stays though it is old."""
+
+import datetime as dt
+import itertools
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.lake import DELETED, Lake, MissingPartition, sweep_deleted
+from rec_assets.resources.releases import Release
+from rec_assets.resources.retention import Kept, plan
+from rec_assets.settings import Retention, Settings
+
+NEWEST = dt.date(2017, 12, 31)
+HORIZON, LOOKBACK = 14, 60
+
+
+def ago(days: int) -> dt.date:
+    return NEWEST - dt.timedelta(days=days)
+
+
+def release(version: int, as_of: int, *, als: int | None = None, ranker: int | None = None, **more: object) -> Release:
+    """A promoted version that was proposed `as_of` days ago, of models trained so many days ago."""
+    als, ranker = (as_of if each is None else each for each in (als, ranker))
+    made = Release(
+        version=version, as_of=ago(as_of), als_version=ago(als), graph_version=ago(als), ranker_version=ago(ranker),
+        recipe=Recipe(), content="", decision="promoted", rolled_back=False, run_id="", tags={},
+    )  # fmt: skip
+    return replace(made, **more)
+
+
+@dataclass
+class Case:
+    """A lake with days so many days ago, what is kept of it, and what goes, in days ago; "needed" stays though old."""
+
+    there: dict[str, Sequence[int]]
+    keep: dict[str, int | None]
+    goes: dict[str, list[int]]
+    needed: dict[str, list[int]]
+    releases: Sequence[Release] = ()
+
+
+CASES = {
+    "an empty lake": Case({}, {"candidates": 10}, {}, {}),
+    "nothing ingested, so no day to count from": Case({"candidates": [500, 0]}, {"candidates": 10}, {}, {}),
+    "the last day that is kept, and the first that goes": Case(
+        {"raw_purchase_logs": [0], "candidates": [11, 10, 9, 0]}, {"candidates": 10}, {"candidates": [11, 10]}, {}
+    ),
+    "None keeps all": Case({"raw_purchase_logs": [900, 0]}, {"raw_purchase_logs": None}, {}, {}),
+    "a table without a rule is left alone": Case(
+        {"raw_purchase_logs": [0], "products": [900], "candidates": [0]}, {"candidates": 10}, {}, {}
+    ),
+    "old purchases too, where told so": Case(
+        {"raw_purchase_logs": [100, 99, 0]}, {"raw_purchase_logs": 100}, {"raw_purchase_logs": [100]}, {}
+    ),
+    "the newest of a table that is no longer made": Case(
+        {"raw_purchase_logs": [0], "hybrid_scores": [300, 200]}, {"hybrid_scores": 10}, {"hybrid_scores": [300]},
+        {"hybrid_scores": [200]},
+    ),
+    "the models of the release in force and of the one before, not of older ones": Case(
+        {"raw_purchase_logs": [0], "als_model": [300, 250, 200, 0], "co_purchase_graph": [300, 250, 200, 0],
+         "ranker": [300, 250, 200, 0]},
+        {"als_model": 50, "co_purchase_graph": 50, "ranker": 50},
+        {"als_model": [300], "co_purchase_graph": [300], "ranker": [300]},
+        {"als_model": [250, 200], "co_purchase_graph": [250, 200], "ranker": [250, 200]},
+        [release(1, 300), release(2, 250), release(3, 200)],
+    ),
+    "a champion that was rolled back: the one in force again, and the one before that": Case(
+        {"raw_purchase_logs": [0], "als_model": [300, 250, 200, 0]}, {"als_model": 50}, {"als_model": [200]},
+        {"als_model": [300, 250]},
+        [release(1, 300), release(2, 250), release(3, 200, rolled_back=True)],
+    ),
+    "a challenger that was rejected, and one undecided, need nothing": Case(
+        {"raw_purchase_logs": [0], "als_model": [300, 250, 200, 0]}, {"als_model": 50}, {"als_model": [250, 200]},
+        {"als_model": [300]},
+        [release(1, 300), release(2, 250, decision="rejected"), release(3, 200, decision="")],
+    ),
+    "what a release was made from, models older than itself": Case(
+        {"raw_purchase_logs": [0], "als_model": [205, 200, 0], "ranker": [203, 200, 0],
+         "candidates": [217, 214, 205, 203, 201, 200, 0], "product_statistics": [217, 205, 203, 201, 200, 0]},
+        {"als_model": 50, "ranker": 50, "candidates": 50, "product_statistics": 50},
+        {"als_model": [200], "ranker": [200], "candidates": [214, 201], "product_statistics": [217, 201]},
+        {"als_model": [205], "ranker": [203], "candidates": [217, 205, 203, 200],
+         "product_statistics": [205, 203, 200]},
+        [release(1, 200, als=205, ranker=203)],
+    ),
+    "the purchases behind a release: a lookback before the oldest that it learned from, up to its day": Case(
+        {name: [274, 273, 240, 200, 199, 0] for name in ("raw_purchase_logs", "cleaned_interactions",
+                                                         "rejected_purchases")},
+        dict.fromkeys(("raw_purchase_logs", "cleaned_interactions", "rejected_purchases"), 100),
+        {name: [274, 199] for name in ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")},
+        {name: [273, 240, 200] for name in ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")},
+        [release(1, 200)],
+    ),
+    "age counts from the newest day of the purchases, not of the table": Case(
+        {"raw_purchase_logs": [100], "candidates": [105, 0]}, {"candidates": 10}, {}, {}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_goes_and_what_stays_though_old(name: str) -> None:
+    case = CASES[name]
+    there = {table: [ago(days) for days in ages] for table, ages in case.there.items()}
+    found = plan(there, case.keep, case.releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
+    assert found.delete == {table: [ago(days) for days in ages] for table, ages in case.goes.items()}
+    needed: dict[str, list[dt.date]] = {}
+    for kept in found.kept:
+        needed.setdefault(kept.table, []).append(kept.day)
+    assert needed == {table: [ago(days) for days in ages] for table, ages in case.needed.items()}
+
+
+def test_the_reason_names_the_version_and_its_role() -> None:
+    there = {"raw_purchase_logs": [NEWEST], "als_model": [ago(300), ago(200), NEWEST]}
+    releases = [release(4, 300), release(7, 200)]
+    found = plan(there, {"als_model": 50}, releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
+    assert found.kept == [
+        Kept("als_model", ago(300), "version 4, what a rollback goes back to"),
+        Kept("als_model", ago(200), "version 7, in force"),
+    ]
+
+
+# ---- the settings ----
+
+LEAST = {
+    "raw_purchase_logs": 365 + 2 * 28 + 7,
+    "cleaned_interactions": 365 + 2 * 28 + 7,
+    "rejected_purchases": 365 + 2 * 28 + 7,
+    "product_statistics": 2 * 28 + 7 + 7,
+    "als_model": 2 * 28 + 7 + 7,
+    "co_purchase_graph": 2 * 28 + 7 + 7,
+    "ranker": 2 * 28 + 7 + 7,
+    "candidates": 2 * 28 + 7 + 1,
+    "hybrid_scores": 2 * 28 + 7 + 1,
+    "similar_products": 28 + 1,
+    "evaluation_report": 7 + 1,
+    "champion": 7 + 1,
+}
+
+
+def test_every_table_that_housekeeping_knows_has_a_least() -> None:
+    assert set(LEAST) == set(Retention.model_fields)
+
+
+@pytest.mark.parametrize("table", LEAST)
+def test_less_than_the_next_runs_need_is_refused_by_name(table: str) -> None:
+    least = LEAST[table]
+    assert Settings(retention=Retention(**{table: least})).days_to_keep[table] == least
+    with pytest.raises(ValidationError, match=rf"REC_RETENTION__{table.upper()}={least - 1} .* at least {least} "):
+        Settings(retention=Retention(**{table: least - 1}))
+
+
+def test_a_default_gives_way_to_a_longer_horizon() -> None:
+    assert Settings(horizon_days=60).days_to_keep["candidates"] == 2 * 60 + 7 + 1
+    assert Settings().days_to_keep["candidates"] == 70
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REC_RETENTION__CANDIDATES", "none")
+    monkeypatch.setenv("REC_RETENTION__HYBRID_SCORES", "100")
+    keep = Settings().days_to_keep
+    assert (keep["candidates"], keep["hybrid_scores"], keep["similar_products"]) == (None, 100, 30)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "lookback", "reuse", "gate"), list(itertools.product((1, 14, 60), (1, 365), (1, 30), (1, 7)))
+)
+def test_nothing_that_bootstrap_plans_or_reads_may_go(horizon: int, lookback: int, reuse: int, gate: int) -> None:
+    """With everything at its least, on the day that a challenger of `gate` days ago is judged as well."""
+    from rec_assets.automation.bootstrap import plan as bootstrap_plan
+    from rec_assets.automation.jobs import BLEND, EVALUATE, INGEST, RELEASE, SCORE, TRAIN
+
+    settings = Settings(horizon_days=horizon, lookback_days=lookback, reuse_days=reuse, gate_days=gate)
+    tables = {"ingest": INGEST, "learn": TRAIN, "train": (*TRAIN, *BLEND), "score": SCORE,
+              "evaluate": (*EVALUATE, *RELEASE)}  # fmt: skip
+    first = NEWEST - dt.timedelta(days=2000)
+    there = {table: [NEWEST - dt.timedelta(days=age) for age in range(2000)] for table in settings.least_retention}
+    gone = plan(there, settings.least_retention, [], horizon_days=horizon, lookback_days=lookback).delete
+    for run in bootstrap_plan(first, NEWEST, settings):
+        for table in tables.get(run.job, ()):
+            assert not set(run.days) & set(gone[table]), f"{run} makes {table}"
+    judged = NEWEST - dt.timedelta(days=gate)
+    learned = judged - dt.timedelta(days=2 * horizon)
+    assert learned not in gone["candidates"]
+    assert judged - dt.timedelta(days=horizon) not in gone["hybrid_scores"]
+    assert learned - dt.timedelta(days=lookback - 1) not in gone["cleaned_interactions"]
+
+
+# ---- Lake.delete ----
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(tmp_path / "lake")
+    for age in range(3):
+        lake.write("sales", pd.DataFrame({"n": [age] * 10}), ago(age))
+    return lake
+
+
+def test_a_deleted_day_is_gone_whole_and_the_others_stay(lake: Lake) -> None:
+    was = lake.manifest("sales", ago(1))
+    assert lake.delete("sales", ago(1)) == was
+    assert lake.days("sales") == [ago(2), ago(0)]
+    assert not (lake.root / "sales" / f"date={ago(1)}").exists()
+    assert list((lake.root / DELETED).iterdir()) == []
+    assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
+    with pytest.raises(MissingPartition, match="materialise sales first"):
+        lake.read("sales", [ago(1)])
+
+
+def test_deleting_what_is_not_there_does_nothing(lake: Lake) -> None:
+    assert lake.delete("sales", ago(9)) is None
+    lake.delete("sales", ago(1))
+    assert lake.delete("sales", ago(1)) is None
+
+
+def test_a_deleted_day_can_be_written_again(lake: Lake) -> None:
+    lake.delete("sales", ago(1))
+    lake.write("sales", pd.DataFrame({"n": [7]}), ago(1))
+    assert lake.pandas("sales", [ago(1)])["n"].tolist() == [7]
+
+
+def test_a_killed_delete_leaves_nothing_in_sight_and_is_swept_up(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rec_assets.resources.lake.shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(SystemExit):
+        lake.delete("sales", ago(1))
+    monkeypatch.undo()
+    assert lake.days("sales") == [ago(2), ago(0)]
+    assert not (lake.root / "sales" / f"date={ago(1)}").exists()
+    sweep_deleted(lake.root)
+    assert not (lake.root / DELETED).exists()
+
+
+def test_readers_beside_a_deleter_see_the_whole_day_or_that_it_is_missing(lake: Lake) -> None:
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    process = context.Process(target=_write_and_delete, args=(lake.root, stop))
+    process.start()
+    try:
+        outcomes = set(itertools.islice(_outcomes(lake), 20_000))
+    finally:
+        stop.set()
+        process.join(30)
+    assert outcomes == {"whole", "missing"}
+
+
+def _write_and_delete(root: Path, stop) -> None:  # type: ignore[no-untyped-def]
+    lake, number = Lake(root), 0
+    while not stop.is_set():
+        number += 1
+        lake.write("sales", pd.DataFrame({"n": [number] * 1000}), ago(5))
+        lake.delete("sales", ago(5))
+
+
+def _outcomes(lake: Lake) -> Iterator[str]:
+    """What 300 reads or more see, until both have been seen."""
+    seen: list[str] = []
+    while len(seen) < 300 or set(seen) != {"whole", "missing"}:
+        try:
+            rows = lake.pandas("sales", [ago(5)])["n"]
+            seen.append("whole" if len(rows) == 1000 and rows.nunique() == 1 else "half")
+        except MissingPartition:
+            seen.append("missing")
+        yield seen[-1]
