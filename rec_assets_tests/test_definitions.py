@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dagster import Definitions
+from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from rec_assets.definitions import build_definitions
@@ -19,8 +19,8 @@ GROUPS = {
         "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "candidates", "ranker",
     },
     "recommendations": {"hybrid_scores", "similar_products"},
-    "evaluation": {"evaluation_report"},
-    "release": {"champion"},
+    "evaluation": {"evaluation_report", "live_accuracy"},
+    "release": {"challenger", "release_gate", "champion", "serving_index"},
 }  # fmt: skip
 
 PARENTS = {
@@ -46,9 +46,19 @@ PARENTS = {
         "hybrid_scores", "candidates", "product_statistics", "cleaned_interactions", "products",
         "product_embeddings",
     },
-    "champion": {
-        "evaluation_report", "hybrid_scores", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker",
-        "product_statistics", "products", "product_embeddings",
+    "live_accuracy": {"hybrid_scores", "als_model", "cleaned_interactions"},
+    "challenger": {
+        "evaluation_report", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker", "product_statistics",
+        "products", "product_embeddings",
+    },
+    "release_gate": {
+        "challenger", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker", "products",
+        "product_embeddings",
+    },
+    "champion": {"release_gate"},
+    "serving_index": {
+        "champion", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker", "product_statistics",
+        "products", "product_embeddings",
     },
 }  # fmt: skip
 
@@ -59,10 +69,27 @@ JOBS = {
     "ingest": {"raw_purchase_logs", "cleaned_interactions", "rejected_purchases"},
     "refresh_products": {"products", "product_embeddings"},
     "learn": {"product_statistics", "als_model", "co_purchase_graph", "candidates"},
-    "train": {"product_statistics", "als_model", "co_purchase_graph", "candidates", "ranker"},
-    "score": {"hybrid_scores", "similar_products"},
-    "evaluate": {"evaluation_report", "champion"},
+    "train": {"als_model", "co_purchase_graph", "ranker"},
+    "score": {"product_statistics", "candidates", "hybrid_scores", "similar_products"},
+    "watch": {"live_accuracy"},
+    "evaluate": {"evaluation_report"},
+    "release": {"product_statistics", "challenger", "release_gate", "champion"},
+    "publish": {"product_statistics", "serving_index"},
+    "refresh": set(),
+    "retrain": set(),
+    "rollback": set(),
+    "housekeeping": set(),
 }
+
+SENSORS = {
+    "landing": "ingest",
+    "new_catalogue": "refresh",
+    "models_grown_old": "retrain",
+    "alert_on_run_failure": None,
+    "alert_on_check_failure": None,
+}
+
+SCHEDULES = {"nightly": "refresh", "weekly": "retrain", "housekeeping_daily": "housekeeping"}
 
 BLOCKING_CHECKS = {
     "cleaned_interactions": {"no_line_is_lost", "lines_are_unique"},
@@ -72,6 +99,7 @@ BLOCKING_CHECKS = {
     "candidates": {"pairs_are_unique"},
     "hybrid_scores": {"lists_are_complete"},
     "evaluation_report": {"hybrid_beats_the_baselines"},
+    "release_gate": {"challenger_passes"},
 }
 
 WARNING_CHECKS = {
@@ -79,6 +107,7 @@ WARNING_CHECKS = {
     "rejected_purchases": {"few_lines_are_refused"},
     "co_purchase_graph": {"graph_is_sound"},
     "similar_products": {"similar_products_differ"},
+    "live_accuracy": {"hit_rate_is_usual"},
 }
 
 
@@ -128,6 +157,15 @@ def test_jobs_make_these_assets(definitions: Definitions) -> None:
         if not job.name.startswith("__")
     }
     assert found == JOBS
+
+
+def test_sensors_and_schedules_start_these_jobs_and_are_off_until_turned_on(definitions: Definitions) -> None:
+    sensors = {each.name: each for each in definitions.sensors or []}
+    schedules = {each.name: each for each in definitions.schedules or []}
+    assert {name: each.job_name if each.has_jobs else None for name, each in sensors.items()} == SENSORS
+    assert {name: each.job_name for name, each in schedules.items()} == SCHEDULES
+    assert {each.default_status for each in sensors.values()} == {DefaultSensorStatus.STOPPED}
+    assert {each.default_status for each in schedules.values()} == {DefaultScheduleStatus.STOPPED}
 
 
 def test_these_checks_block_what_comes_next_and_these_only_warn(graph: AssetGraph) -> None:

@@ -18,7 +18,7 @@ from rec_assets_tests.conftest import BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import fingerprints
 
 # The line of progress after which, and by how many seconds, the process is killed.
-MOMENTS = (("[2/9]", 2.0), ("[4/9]", 8.0), ("[6/9]", 4.0), ("[9/9]", 3.0))
+MOMENTS = (("[2/11]", 2.0), ("[4/11]", 8.0), ("[6/11]", 4.0), ("[10/11]", 3.0))
 
 
 def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:
@@ -64,5 +64,7 @@ def test_killed_at_several_points_it_ends_where_an_undisturbed_run_does(shop: Bo
     assert statuses <= {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
     assert DagsterRunStatus.FAILURE in statuses  # the killed ones, told apart from the good
     client = MlflowClient(f"sqlite:///{disturbed.home}/mlflow/mlflow.db")
+    versions = [each for each in client.search_model_versions("name = 'product-recommender'") if each.tags]
+    assert {each.tags["as_of"] for each in versions} == {str(max(shop.lake.days("champion")))}
     runs = client.search_runs([client.get_experiment_by_name("rec_assets").experiment_id])
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}

@@ -1,26 +1,28 @@
-"""Bootstrap: which runs a newest day needs, and that only one bootstrap is ever at work."""
+"""Plans: which runs a new lake, a new day and new models need, oldest first."""
 
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from dagster import DagsterRun, DagsterRunStatus, Definitions
 
-from rec_assets.automation.bootstrap import BOOTSTRAP_TAG, BootstrapError, bootstrap, open_instance, plan
+from rec_assets.automation.plan import PlanError, PlannedRun, plan_bootstrap, plan_refresh, plan_training
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import PROMOTED, Release
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import load_source
-from rec_assets_tests.shops import write_giftware_shop
 
 
 def _settings(**changed: int) -> Settings:
-    return Settings.model_construct(**{"lookback_days": 365, "horizon_days": 28, **changed})
+    return Settings.model_construct(
+        **{"lookback_days": 365, "horizon_days": 28, "gate_days": 7, "reuse_days": 7, **changed}
+    )
 
 
-def test_the_demo_s_year_takes_nine_runs_oldest_first() -> None:
-    runs = plan(dt.date(2017, 1, 1), dt.date(2017, 12, 31), _settings())
+def test_the_demo_s_year_takes_eleven_runs_oldest_first() -> None:
+    runs = plan_bootstrap(dt.date(2017, 1, 1), dt.date(2017, 12, 31), _settings())
     assert [str(run) for run in runs] == [
         "catalogue",
         "ingest 2017-01-01 to 2017-12-31",
@@ -31,57 +33,97 @@ def test_the_demo_s_year_takes_nine_runs_oldest_first() -> None:
         "train 2017-12-31",
         "score 2017-12-31",
         "evaluate 2017-12-31",
+        "release 2017-12-31",
+        "publish 2017-12-31",
     ]
 
 
 def test_only_the_days_that_the_oldest_model_looks_back_on_are_ingested() -> None:
-    ingest = plan(dt.date(2017, 1, 1), dt.date(2017, 12, 31), _settings(lookback_days=60, horizon_days=14))[1]
+    ingest = plan_bootstrap(dt.date(2017, 1, 1), dt.date(2017, 12, 31), _settings(lookback_days=60, horizon_days=14))[1]
     assert str(ingest) == "ingest 2017-10-05 to 2017-12-31"
     assert len(ingest.days) == 60 + 2 * 14
 
 
 def test_two_horizons_and_a_day_are_just_enough() -> None:
     newest = dt.date(2017, 12, 31)
-    runs = plan(newest - dt.timedelta(days=56), newest, _settings())
+    runs = plan_bootstrap(newest - dt.timedelta(days=56), newest, _settings())
     assert str(runs[1]) == "ingest 2017-11-05 to 2017-12-31"
 
 
 def test_too_few_days_say_how_many_there_are_and_what_to_do() -> None:
     newest = dt.date(2017, 12, 31)
     with pytest.raises(
-        BootstrapError, match=r"56 days of data .*are too few.*land more days, or set REC_HORIZON_DAYS to (\d+)"
+        PlanError, match=r"56 days of data .*are too few.*land more days, or set REC_HORIZON_DAYS to (\d+)"
     ) as found:
-        plan(newest - dt.timedelta(days=55), newest, _settings())
+        plan_bootstrap(newest - dt.timedelta(days=55), newest, _settings())
     advised = int(str(found.value).rsplit(" ", 1)[1])
-    assert plan(newest - dt.timedelta(days=55), newest, _settings(horizon_days=advised))
+    assert plan_bootstrap(newest - dt.timedelta(days=55), newest, _settings(horizon_days=advised))
 
 
-def test_a_second_bootstrap_at_the_same_time_is_refused(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "home", source=str(write_giftware_shop(tmp_path)))
-    settings.root.mkdir()
-    with (settings.root / ".bootstrap.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BootstrapError, match=f"another bootstrap is at work in {settings.root}"):
-            bootstrap(Definitions(), settings, load_source(settings.source, settings.root))
-    assert [path.name for path in settings.root.iterdir()] == [".bootstrap.lock"]
+FIRST, NEWEST = dt.date(2017, 1, 1), dt.date(2018, 1, 20)
 
 
-def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "home", source=str(write_giftware_shop(tmp_path)), horizon_days=100)
-    source = load_source(settings.source, settings.root)
-    for _ in range(2):
-        with pytest.raises(BootstrapError, match="too few"):
-            bootstrap(Definitions(), settings, source)
+def champion(trained: dt.date) -> Release:
+    return Release(
+        version=1, as_of=trained, als_version=trained, graph_version=trained, ranker_version=trained, recipe=Recipe(),
+        content="", decision=PROMOTED, rolled_back=False, run_id="", tags={},
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("status", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
-def test_what_a_killed_bootstrap_left_behind_is_ended_wherever_it_was(tmp_path: Path, status: DagsterRunStatus) -> None:
-    # A run killed between being recorded and being started stayed NOT_STARTED for ever.
-    settings = Settings(home=tmp_path / "home", source=str(write_giftware_shop(tmp_path)), horizon_days=100)
-    instance = open_instance(settings)
-    theirs = instance.add_run(DagsterRun(job_name="score", status=status))
-    ours = instance.add_run(DagsterRun(job_name="train", status=status, tags={BOOTSTRAP_TAG: "1"}))
-    with pytest.raises(BootstrapError, match="too few"):
-        bootstrap(Definitions(), settings, load_source(settings.source, settings.root))
-    found = {run.run_id: run.status for run in instance.get_runs()}
-    assert found == {theirs.run_id: status, ours.run_id: DagsterRunStatus.FAILURE}
+def lake_with(folder: Path, table: str, *days: dt.date) -> Lake:
+    lake = Lake(folder)
+    for day in days:
+        lake.write(table, pd.DataFrame({"n": [1]}), day)
+    return lake
+
+
+def on(days_ago: int) -> dt.date:
+    return NEWEST - dt.timedelta(days=days_ago)
+
+
+def in_words(runs: list[PlannedRun]) -> list[str]:
+    return [str(run) for run in runs]
+
+
+def test_a_new_day_is_scored_and_published_by_the_models_in_force(tmp_path: Path) -> None:
+    assert in_words(plan_refresh(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
+        "catalogue", "ingest 2017-01-21 to 2018-01-20", "refresh_products", "score 2018-01-20", "publish 2018-01-20",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lists_of", "watched"), [(1, True), (3, True), (7, True), (8, False), (0, False)])
+def test_a_day_is_watched_where_lists_of_the_days_before_are_there(
+    tmp_path: Path, lists_of: int, watched: bool
+) -> None:
+    runs = plan_refresh(
+        FIRST, NEWEST, _settings(), lake_with(tmp_path, "hybrid_scores", on(lists_of)), champion(on(20))
+    )
+    assert ("watch 2018-01-20" in in_words(runs)) == watched
+
+
+def test_without_a_release_nothing_is_published(tmp_path: Path) -> None:
+    assert "publish 2018-01-20" not in in_words(plan_refresh(FIRST, NEWEST, _settings(), Lake(tmp_path), None))
+
+
+def test_new_models_are_trained_as_of_days_ago_so_that_the_days_since_can_judge_them(tmp_path: Path) -> None:
+    assert in_words(plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
+        "catalogue", "ingest 2017-01-01 to 2018-01-20", "refresh_products", "learn 2017-12-16", "train 2018-01-13",
+        "release 2018-01-20", "score 2018-01-20", "publish 2018-01-20",
+    ]  # fmt: skip
+
+
+def test_candidates_that_are_there_for_the_ranker_to_learn_from_are_not_found_again(tmp_path: Path) -> None:
+    lake = lake_with(tmp_path, "candidates", on(7 + 28))
+    assert "learn 2017-12-16" not in in_words(plan_training(FIRST, NEWEST, _settings(), lake, champion(on(20))))
+
+
+@pytest.mark.parametrize("trained", [7, 6, 0])
+def test_models_that_would_not_be_newer_than_the_champions_are_not_trained(tmp_path: Path, trained: int) -> None:
+    judged_from = on(trained) + dt.timedelta(days=8)
+    with pytest.raises(PlanError, match=f"nothing to train yet: .* from {judged_from} on; the newest day is {NEWEST}"):
+        plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(trained)))
+
+
+def test_too_few_days_to_train_on_are_told(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="which is before the first day, 2018-01-01"):
+        plan_training(dt.date(2018, 1, 1), NEWEST, _settings(), Lake(tmp_path), champion(on(20)))
