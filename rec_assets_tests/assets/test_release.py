@@ -1,0 +1,144 @@
+"""A worsened challenger is rejected and a better one promoted, by the gate's own numbers, on a real registry."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
+
+from rec_assets.definitions import build_definitions
+from rec_assets.recsys.features import FEATURES
+from rec_assets.recsys.ranker import fit_ranker
+from rec_assets.recsys.recipe import RankerRecipe
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
+from rec_assets.settings import Settings
+from rec_assets_tests.conftest import SMALL, BootstrappedShop
+
+MODELS = ("als_model", "co_purchase_graph", "ranker")
+HORIZON = dt.timedelta(days=14)
+
+Frames = dict[str, pd.DataFrame]
+
+
+def worsened(models: Frames) -> Frames:
+    """The same models with their factors dealt out to other products, and a ranker that learned from chance."""
+    rng = np.random.default_rng(5)
+    als, sample = models["als_model"], pd.DataFrame(rng.random((2000, len(FEATURES))), columns=list(FEATURES))
+    ranker = fit_ranker(sample.assign(bought=rng.random(2000) < 0.1), RankerRecipe(rounds=20), seed=1)
+    return {
+        **models,
+        "als_model": als.assign(factors=als["factors"].to_numpy()[rng.permutation(len(als))]),
+        "ranker": pd.DataFrame({"model": [ranker.dump()], "features": [list(ranker.features)]}),
+    }
+
+
+class Bench:
+    """A copy of the bootstrapped shop whose champion and challenger are put there by the test.
+
+    The challenger's models are of a horizon before the newest day, the champion's of some days before that.
+    """
+
+    def __init__(self, shop: BootstrappedShop, home: Path) -> None:
+        shutil.copytree(shop.home, home)
+        shutil.rmtree(home / "mlflow")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {
+                **SMALL,
+                "REC_GATE_DAYS": "14",
+                "REC_GATE__CHURN": "1",
+                "REC_GATE__COVERAGE": "0",
+            }.items():
+                patch.setenv(name, value)
+            patch.setenv("REC_GATE__LATENCY_MS", "60000")  # a busy machine is not what is tested
+            self.settings = Settings(home=home, source=str(shop.source))
+            self.definitions: Definitions = build_definitions(self.settings)
+        self.lake = Lake(self.settings.lake)
+        self.releases = Releases(self.settings.mlflow_uri, self.settings.registered_model)
+        self.newest = max(self.lake.days("hybrid_scores"))
+        self.trained, self.before = self.newest - HORIZON, self.newest - HORIZON - dt.timedelta(days=6)
+        self.good = {table: self.lake.pandas(table, [self.trained]).drop(columns="date") for table in MODELS}
+
+    def put(self, champion: Frames, challenger: Frames) -> None:
+        """Put models into the lake, and the champion's into the registry."""
+        for day, models in ((self.before, champion), (self.trained, challenger)):
+            for table, frame in models.items():
+                self.lake.write(table, frame, day)
+        self.releases.client.create_registered_model(self.releases.model)
+        version = int(self.releases.client.create_model_version(self.releases.model, source="/nowhere").version)
+        made = dict.fromkeys(("as_of", "als_version", "graph_version", "ranker_version"), str(self.before))
+        recipe = self.settings.recipe.model_dump_json()
+        self.releases.propose(version, {**made, "recipe": recipe, "content": "put there"})
+        self.releases.decide(version, PROMOTED, {})
+
+    def release(self) -> ExecuteInProcessResult:
+        """Run the job, as the flow does."""
+        with DagsterInstance.ephemeral() as instance:
+            return self.definitions.resolve_job_def("release").execute_in_process(
+                instance=instance, partition_key=str(self.newest), raise_on_error=False
+            )
+
+
+@pytest.fixture
+def bench(shop: BootstrappedShop, tmp_path: Path) -> Bench:
+    return Bench(shop, tmp_path / "home")
+
+
+def decided(bench: Bench) -> tuple[pd.Series, str]:
+    rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
+    return rules.loc["quality"], bench.releases.get(2).decision
+
+
+def test_a_worsened_challenger_is_rejected_and_the_champion_stays(bench: Bench) -> None:
+    bench.put(champion=bench.good, challenger=worsened(bench.good))
+    result = bench.release()
+    quality, decision = decided(bench)
+    assert not result.success
+    assert (bool(quality["passed"]), decision) == (False, REJECTED)
+    assert quality["value"] < quality["limit"] < 0
+    champion = bench.releases.in_force()
+    assert champion is not None and champion.version == 1
+    assert "NDCG@10" in bench.releases.get(2).tags["reasons"]
+    page = (bench.settings.reports / f"date={bench.newest}" / "release.html").read_text()
+    assert "Version 2 was rejected; the champion stays." in page
+    # Materialising `champion` by itself doesn't get past the gate.
+    with DagsterInstance.ephemeral() as instance:
+        job = bench.definitions.resolve_job_def("release")
+        alone = job.execute_in_process(
+            instance=instance,
+            partition_key=str(bench.newest),
+            asset_selection=[AssetKey("champion")],
+            raise_on_error=False,
+        )
+    assert not alone.success
+    assert bench.releases.in_force() == champion
+
+
+def test_a_better_challenger_is_promoted_and_published(bench: Bench) -> None:
+    bench.put(champion=worsened(bench.good), challenger=bench.good)
+    result = bench.release()
+    quality, decision = decided(bench)
+    assert result.success
+    assert (bool(quality["passed"]), decision) == (True, PROMOTED)
+    assert quality["value"] > 0, "even the lower end of the interval is above the champion"
+    champion = bench.releases.in_force()
+    assert champion is not None and (champion.version, champion.ranker_version) == (2, bench.trained)
+    with DagsterInstance.ephemeral() as instance:
+        job = bench.definitions.resolve_job_def("publish")
+        job.execute_in_process(instance=instance, partition_key=str(bench.newest))
+    assert '"version": 2' in (bench.settings.serving / "current.json").read_text()
+
+
+def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> None:
+    bench.put(champion=bench.good, challenger=bench.good)
+    assert bench.release().success
+    assert bench.releases.roll_back().version == 1
+    assert not bench.release().success
+    rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
+    assert rules.index[~rules["passed"]].tolist() == ["not rolled back"]
+    assert bench.releases.in_force().version == 1  # type: ignore[union-attr]
