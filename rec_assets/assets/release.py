@@ -93,7 +93,7 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         day = as_of(context)
         trained = challenger_day(lake, releases, day, settings.gate_days)
         recipe = settings.recipe
-        proposal = propose(lake, day, trained, recipe, days.lookback_days(trained), context.run_id)
+        proposal = propose(lake, day, trained, recipe, days.lookback_days(trained), context.run.run_id)
         release = releases.find(content=proposal.tags["content"], as_of=day)
         if release is None:
             write = index_writer(
