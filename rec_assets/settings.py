@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     )
     lookback_days: int = Field(365, ge=1, description="Days of purchases that the models learn from.")
     horizon_days: int = Field(28, ge=1, description="Days after an as-of day that label and judge its lists.")
+    gate_days: int = Field(7, ge=1, description="Days after training by which a challenger is judged.")
     reuse_days: int = Field(7, ge=1, description="Age in days up to which a model scores without being retrained.")
     recipe: Recipe = Field(Recipe(), description="Hyper-parameters of the models.")
 
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
     def reports(self) -> Path:
         """Folder of the HTML reports."""
         return self.root / "reports"
+
+    @property
+    def tuning(self) -> Path:
+        """Folder of the tuning studies and of the recipe they found."""
+        return self.root / "tuning"
 
     @property
     def dagster_home(self) -> Path:
