@@ -12,6 +12,7 @@ from rec_assets.partitions import build_days
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
+from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings, get_settings
@@ -37,6 +38,7 @@ def build_definitions(settings: Settings) -> Definitions:
         resources={
             "io_manager": LakeIOManager(root=str(settings.lake), spark=spark),
             "lake": Lake(settings.lake),
+            "recipes": Recipes.of(settings),
             "spark": spark,
             "encoder": EncoderResource(model=settings.encoder),
             "tracking": TrackingResource(

@@ -21,6 +21,7 @@ GROUPS = {
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report"},
     "release": {"champion"},
+    "tuning": {"tuned_recipe"},
 }  # fmt: skip
 
 PARENTS = {
@@ -50,9 +51,10 @@ PARENTS = {
         "evaluation_report", "hybrid_scores", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker",
         "product_statistics", "products", "product_embeddings",
     },
+    "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
-WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings"}
+WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings", "tuned_recipe"}
 
 JOBS = {
     "catalogue": {"raw_product_catalogue"},
@@ -62,6 +64,7 @@ JOBS = {
     "train": {"product_statistics", "als_model", "co_purchase_graph", "candidates", "ranker"},
     "score": {"hybrid_scores", "similar_products"},
     "evaluate": {"evaluation_report", "champion"},
+    "tune": {"tuned_recipe"},
 }
 
 BLOCKING_CHECKS = {

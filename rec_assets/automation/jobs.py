@@ -13,6 +13,7 @@ BLEND = ("ranker",)
 SCORE = ("hybrid_scores", "similar_products")
 EVALUATE = ("evaluation_report",)
 RELEASE = ("champion",)
+TUNE = ("tuned_recipe",)
 
 
 def build_jobs() -> list[UnresolvedAssetJobDefinition | JobDefinition]:
@@ -35,4 +36,5 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition | JobDefinition]:
         job("train", "`learn`, and train the ranker on the candidates of a horizon ago.", TRAIN, BLEND),
         job("score", "Rank a day's candidates with the newest models into everybody's lists.", SCORE),
         job("evaluate", "Judge the lists of a horizon ago, and release what passes.", EVALUATE, RELEASE),
+        job("tune", "Search past days for a better recipe to train with; a killed run's trials are kept.", TUNE),
     ]
