@@ -5,6 +5,7 @@ import datetime as dt
 import fcntl
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -87,7 +88,7 @@ def tuning_assets(settings: Settings, source: Source) -> list[AssetsDefinition]:
         }
         digest = hashlib.sha256(json.dumps(comparable, sort_keys=True).encode()).hexdigest()
         mlflow = tracking.mlflow
-        with _only_one(settings.tuning):
+        with _only_one(settings.tuning) as scratch:
             tuning = open_study(
                 settings.tuning / "study.db", f"{source.name}-{windows[0]}-{digest[:10]}",
                 base=base, space=space, seed=base.seed,
@@ -101,7 +102,7 @@ def tuning_assets(settings: Settings, source: Source) -> list[AssetsDefinition]:
             )
             past = Past(
                 lake.spark(spark.spark_session, "cleaned_interactions", days), products, product_embeddings,
-                settings.lookback_days, settings.horizon_days, explicit,
+                settings.lookback_days, settings.horizon_days, explicit, folder=scratch,
             )  # fmt: skip
             judged = tuning.search(
                 _judge(context, mlflow, past, windows, tuning),
@@ -287,12 +288,22 @@ def _history(tuning: RecipeStudy) -> Figure:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of the studies: else the trials of a process that lives would be taken for a dead one's."""
+def _only_one(folder: Path) -> Iterator[Path]:
+    """Hold the lock of the studies: else the trials of a process that lives would be taken for a dead one's.
+
+    Yields:
+        A folder for what is large, empty: what a killed process left in it is gone, and so is it afterwards.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Failure(f"another run is tuning in {folder}: wait for it, or stop it") from None
-        yield
+        scratch = folder / ".scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -109,8 +109,8 @@ class Past:
     """A shop's log, as it could have been seen on past days. Parameters are those of `walk_forward`.
 
     Of each step the last result of each day is kept, and used again for a recipe that does not differ in anything the
-    step depends on. What is large is kept as Parquet in a temporary folder, which Spark's tasks have to see. Spark's
-    cache is cleared on the way, whoever filled it.
+    step depends on. What is large is kept as Parquet in `folder`, which Spark's tasks have to see; by default a
+    temporary one, gone with this object. Spark's cache is cleared on the way, whoever filled it.
     """
 
     interactions: DataFrame
@@ -121,10 +121,13 @@ class Past:
     explicit: bool
     list_size: int = 20
     """Length of the lists. Nothing that is judged changes with it, only how long it takes."""
+    folder: Path | None = None
     _kept: dict[tuple[str, dt.date], tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False)
-    _folder: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="walk_forward_"), init=False, repr=False
-    )
+
+    def __post_init__(self) -> None:
+        if self.folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="walk_forward_")
+            self.folder = Path(self._temporary.name)
 
     def walk_forward(self, judged: dt.date, recipe: Recipe) -> Judged:
         """See the function of that name."""
@@ -221,7 +224,8 @@ class Past:
 
     def _stored(self, name: str, frame: DataFrame) -> DataFrame:
         """The frame as read back from Parquet: Spark's own cache would hold every trial's."""
-        path = (Path(self._folder.name) / name).as_posix()
+        assert self.folder is not None  # since __post_init__
+        path = (self.folder / name).as_posix()
         frame.write.mode("overwrite").parquet(path)
         return frame.sparkSession.read.schema(frame.schema).parquet(path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,15 +197,27 @@ def test_a_killed_run_goes_on_with_the_trials_left(settings: Settings, monkeypat
     trial = study.study.ask()
     suggest(trial, study.base, study.space)
     trial.set_user_attr("mlflow_runs", [nested.info.run_id, parent.info.run_id])
+    (settings.tuning / ".scratch" / "candidates-2024-01-30").mkdir(parents=True)
     judged.clear()
 
     found = _metadata(_tune(settings, trials=3))
+    assert not (settings.tuning / ".scratch").exists()
     states = [each.state for each in study.study.trials]
     assert states[:3] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert study.study.trials[2].params == trial.params
     assert (found["trials_judged_now"], found["trials_in_all"]) == (2, 3)
     assert settings.recipe not in [recipe for _, recipe in judged]
     assert {client.get_run(run.info.run_id).info.status for run in (parent, nested)} == {"KILLED"}
+
+
+def test_two_runs_at_once_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
+    settings.tuning.mkdir()
+    with (settings.tuning / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Failure, match="another run is tuning in"):
+            _tune(settings, trials=1)
+    assert judged == [] and not (settings.tuning / "study.db").exists()
 
 
 def test_other_data_is_another_study(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
