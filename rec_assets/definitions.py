@@ -18,6 +18,7 @@ from rec_assets.partitions import build_days
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
+from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.spark import spark_resource
@@ -54,6 +55,7 @@ def build_definitions(settings: Settings) -> Definitions:
                 spark=spark,
             ),
             "lake": Lake(settings.lake),
+            "recipes": Recipes.of(settings),
             "releases": Releases(settings.mlflow_uri, settings.registered_model),
             "serving": ServingFolder(settings.serving),
             "spark": spark,

@@ -188,6 +188,11 @@ class Settings(BaseSettings):
         return self.root / "serving"
 
     @property
+    def tuning(self) -> Path:
+        """Folder of the tuning studies and of the recipe they found."""
+        return self.root / "tuning"
+
+    @property
     def dagster_home(self) -> Path:
         """DAGSTER_HOME."""
         return self.root / "dagster"

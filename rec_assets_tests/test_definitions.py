@@ -21,6 +21,7 @@ GROUPS = {
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report", "live_accuracy"},
     "release": {"challenger", "release_gate", "champion", "serving_index"},
+    "tuning": {"tuned_recipe"},
 }  # fmt: skip
 
 PARENTS = {
@@ -60,9 +61,10 @@ PARENTS = {
         "champion", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker", "product_statistics",
         "products", "product_embeddings",
     },
+    "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
-WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings"}
+WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings", "tuned_recipe"}
 
 JOBS = {
     "catalogue": {"raw_product_catalogue"},
@@ -79,6 +81,7 @@ JOBS = {
     "retrain": set(),
     "rollback": set(),
     "housekeeping": set(),
+    "tune": {"tuned_recipe"},
 }
 
 SENSORS = {

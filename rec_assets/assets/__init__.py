@@ -8,6 +8,7 @@ from rec_assets.assets.interactions import interaction_assets
 from rec_assets.assets.models import model_assets
 from rec_assets.assets.recommendations import recommendation_assets
 from rec_assets.assets.release import release_assets
+from rec_assets.assets.tuning import tuning_assets
 from rec_assets.partitions import Days
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -22,4 +23,5 @@ def all_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDef
         *recommendation_assets(settings, days),
         *evaluation_assets(settings, source, days),
         *release_assets(settings, days),
+        *tuning_assets(settings, source),
     ]

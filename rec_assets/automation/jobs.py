@@ -34,6 +34,7 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("product_statistics", "challenger", "release_gate", "champion"),
     ),
     "publish": ("Give the API the champion with all that is known on a day.", ("product_statistics", "serving_index")),
+    "tune": ("Search past days for a better recipe to train with; a killed run's trials are kept.", ("tuned_recipe",)),
 }
 """Name → what it does, and which assets it makes."""
 

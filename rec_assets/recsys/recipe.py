@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -80,3 +83,41 @@ class Recipe(BaseModel):
     list_size: int = Field(100, ge=1, description="Length of each customer's lists.")
     neighbours: int = Field(20, ge=1, description="Substitutes and complements listed per product.")
     seed: int = Field(7, description="Seeds everything random.")
+
+    def fields(self) -> dict[str, Any]:
+        """Every hyper-parameter by its dotted name, such as `als.rank`."""
+        return _dotted(self)
+
+    def chosen_fields(self) -> dict[str, Any]:
+        """Those that were given when this was made; the others stand at their defaults."""
+        return _dotted(self, only_set=True)
+
+    def with_fields(self, values: Mapping[str, Any]) -> Recipe:
+        """A copy with other values, given by their dotted names.
+
+        Raises:
+            ValueError: no hyper-parameter has that name, or it can't have that value.
+        """
+        merged = self.model_dump()
+        for name, value in values.items():
+            if name not in self.fields():
+                raise ValueError(f"no hyper-parameter is named {name!r}")
+            part = merged
+            *parents, leaf = name.split(".")
+            for parent in parents:
+                part = part[parent]
+            part[leaf] = value
+        return Recipe.model_validate(merged)
+
+
+def _dotted(part: BaseModel, prefix: str = "", *, only_set: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in type(part).model_fields:
+        if only_set and name not in part.model_fields_set:
+            continue
+        value = getattr(part, name)
+        if isinstance(value, BaseModel):
+            found |= _dotted(value, f"{prefix}{name}.", only_set=only_set)
+        else:
+            found[prefix + name] = value
+    return found

@@ -1,0 +1,242 @@
+"""Walk forward: what a recipe would have been worth on a past day, computed from the purchases up to it alone.
+
+The graph's own computation for one day, from frames: the same functions that the assets call, in the same order, with
+the same windows. For notebooks, tuning and benchmarks, where a backfill of assets for every recipe would be too much.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pandas as pd
+
+from rec_assets.recsys.als import fit_als
+from rec_assets.recsys.co_purchase import co_purchase_graph
+from rec_assets.recsys.evaluation.judge import ALL, HEADLINE_K, NEW_CUSTOMERS, NOVEL, make_slices
+from rec_assets.recsys.evaluation.metrics import ranking_metrics
+from rec_assets.recsys.hybrid import LIST_COLUMNS
+from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark
+from rec_assets.recsys.statistics import product_statistics
+from rec_assets.recsys.training import training_sample
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+T = TypeVar("T")
+
+_PAIR = ("customer_id", "product_id")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Lists of a past day and how good they turned out to be.
+
+    Attributes:
+        day: The day the lists are as of.
+        lists: LIST_COLUMNS; of all customers with history.
+        per_customer: By slice (all of `judge.SLICES` but new customers, who get no lists here), one row a customer of
+            the slice, one column a metric: `ndcg@10` and so on. NaN nowhere; empty where a slice is.
+    """
+
+    day: dt.date
+    lists: pd.DataFrame
+    per_customer: dict[str, pd.DataFrame]
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """slice, metric, k, value (mean over customers, NaN for nobody), customers."""
+        rows = [
+            (name, *_split(str(column)), frame[column].mean(), len(frame))
+            for name, frame in self.per_customer.items()
+            for column in frame
+        ]
+        return pd.DataFrame(rows, columns=["slice", "metric", "k", "value", "customers"])
+
+    @property
+    def ndcg(self) -> float:
+        """Mean NDCG@10 over everything bought: what tuning maximises."""
+        return float(self.per_customer[ALL][f"ndcg@{HEADLINE_K}"].mean())
+
+    @property
+    def novel_ndcg(self) -> float:
+        """Mean NDCG@10 of the `discover` lists over what customers bought for the first time."""
+        return float(self.per_customer[NOVEL][f"ndcg@{HEADLINE_K}"].mean())
+
+
+def walk_forward(
+    interactions: DataFrame,
+    products: pd.DataFrame,
+    embeddings: pd.DataFrame,
+    *,
+    judged: dt.date,
+    recipe: Recipe,
+    lookback_days: int,
+    horizon_days: int,
+    explicit: bool,
+) -> Judged:
+    """Make the lists of a day and judge them by the horizon after it.
+
+    For several recipes or days make one `Past`, which computes once what they share.
+
+    Args:
+        interactions: `cleaned_interactions` with `date`; days not needed are ignored.
+        products: As `build_products` gives them.
+        embeddings: content_hash, vector.
+        judged: The as-of day of the lists.
+        recipe: Of everything.
+        lookback_days: Days of purchases that the models learn from.
+        horizon_days: Days after an as-of day that label and judge.
+        explicit: Learn from `rating`, see `fit_als`.
+
+    Raises:
+        ValueError: the ranker has nothing to learn from, or nobody it knows bought anything in the horizon after.
+    """
+    past = Past(interactions, products, embeddings, lookback_days, horizon_days, explicit)
+    return past.walk_forward(judged, recipe)
+
+
+@dataclass(eq=False)
+class Past:
+    """A shop's log, as it could have been seen on past days. Parameters are those of `walk_forward`.
+
+    Of each step the last result of each day is kept, and used again for a recipe that does not differ in anything the
+    step depends on. What is large is kept as Parquet in `folder`, which Spark's tasks have to see; by default a
+    temporary one, gone with this object. Spark's cache is cleared on the way, whoever filled it.
+    """
+
+    interactions: DataFrame
+    products: pd.DataFrame
+    embeddings: pd.DataFrame
+    lookback_days: int
+    horizon_days: int
+    explicit: bool
+    list_size: int = 20
+    """Length of the lists. Nothing that is judged changes with it, only how long it takes."""
+    folder: Path | None = None
+    _kept: dict[tuple[str, dt.date], tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="walk_forward_")
+            self.folder = Path(self._temporary.name)
+
+    def walk_forward(self, judged: dt.date, recipe: Recipe) -> Judged:
+        """See the function of that name."""
+        truth = self._bought_after(judged).toPandas()
+        if truth.empty:
+            raise ValueError(f"nobody bought anything in the {self.horizon_days} days after {judged}")
+        shown = self.lists(judged, recipe)
+        found = self.candidates(judged, recipe)
+        history = found.where("own_orders > 0").select(*_PAIR, "customer_orders").toPandas()
+        orders = history.groupby("customer_id")["customer_orders"].first()
+        slices = [part for part in make_slices(truth, history, orders) if part.name != NEW_CUSTOMERS]
+        if slices[0].truth.empty:
+            raise ValueError(f"only new customers bought anything in the {self.horizon_days} days after {judged}")
+        return Judged(
+            judged,
+            shown,
+            {part.name: ranking_metrics(shown[shown["list"] == part.list_name], part.truth) for part in slices},
+        )
+
+    def lists(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
+        """The tops of the lists of a day, LIST_COLUMNS."""
+        found, blend = self.candidates(day, recipe), self.ranker(day, recipe)
+        rows = lists_in_spark(found, blend, self.products, self.list_size).toPandas()
+        return rows[[*LIST_COLUMNS]].sort_values(["customer_id", "list", "rank"], ignore_index=True)
+
+    def ranker(self, day: dt.date, recipe: Recipe) -> Ranker:
+        """The blend known on a day, learned from the candidates of a horizon ago and what was bought since."""
+        before = day - dt.timedelta(days=self.horizon_days)
+        sample = training_sample(self.candidates(before, recipe), self._bought_after(before), recipe.ranker)
+        return fit_ranker(sample.toPandas(), recipe.ranker, seed=recipe.seed)
+
+    def candidates(self, day: dt.date, recipe: Recipe) -> DataFrame:
+        """The candidates of a day."""
+        return self._once(
+            "candidates",
+            day,
+            (recipe.als, recipe.co_purchase, recipe.candidates, recipe.seed),
+            lambda name: self._stored(
+                name, candidates_in_spark(self.purchases(day), self.state(day, recipe), recipe, versions={})
+            ),
+        )
+
+    def state(self, day: dt.date, recipe: Recipe) -> ProductState:
+        """What is known of the products on a day."""
+        purchases = self.purchases(day)
+        recent = recipe.candidates.recent_days
+        statistics = self._once(
+            "statistics", day, recent, lambda _: product_statistics(purchases, recent_days=recent).toPandas()
+        )
+        factors = self._once("factors", day, (recipe.als, recipe.seed), lambda _: self._factors(purchases, recipe))
+        graph = self._once(
+            "graph", day, recipe.co_purchase, lambda _: _collected(co_purchase_graph(purchases, recipe.co_purchase))
+        )
+        return build_product_state(
+            day,
+            products=self.products,
+            statistics=statistics,
+            factors=factors,
+            graph=graph,
+            embeddings=self.embeddings,
+        )
+
+    def purchases(self, day: dt.date) -> DataFrame:
+        """The net purchases of the lookback."""
+        return self._once(
+            "purchases", day, None, lambda name: self._stored(name, self._net(day, days=self.lookback_days))
+        )
+
+    def _factors(self, purchases: DataFrame, recipe: Recipe) -> pd.DataFrame:
+        model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=self.explicit)
+        return _collected(model.where("kind = 'product'").withColumnRenamed("id", "product_id"))
+
+    def _bought_after(self, day: dt.date) -> DataFrame:
+        """Distinct pairs bought in the horizon after a day."""
+        end = day + dt.timedelta(days=self.horizon_days)
+        return self._once(
+            "bought", end, None,
+            lambda name: self._stored(name, self._net(end, days=self.horizon_days).select(*_PAIR).distinct()),
+        )  # fmt: skip
+
+    def _net(self, as_of: dt.date, *, days: int) -> DataFrame:
+        """Net purchases of the days up to and including `as_of`, and of no later one."""
+        from pyspark.sql import functions as F
+
+        oldest = as_of - dt.timedelta(days=days - 1)
+        return net_purchases(self.interactions.where(F.col("date").between(oldest, as_of)), as_of)
+
+    def _once(self, step: str, day: dt.date, depends_on: Any, make: Callable[[str], T]) -> T:
+        """The result kept of a step and day, if it was made with the same; else the one made now, under a name."""
+        if (step, day) not in self._kept or self._kept[step, day][0] != depends_on:
+            self._kept[step, day] = (depends_on, make(f"{step}-{day}"))
+        result: T = self._kept[step, day][1]
+        return result
+
+    def _stored(self, name: str, frame: DataFrame) -> DataFrame:
+        """The frame as read back from Parquet: Spark's own cache would hold every trial's."""
+        assert self.folder is not None  # since __post_init__
+        path = (self.folder / name).as_posix()
+        frame.write.mode("overwrite").parquet(path)
+        return frame.sparkSession.read.schema(frame.schema).parquet(path)
+
+
+def _collected(frame: DataFrame) -> pd.DataFrame:
+    """The rows; what was persisted to compute them has then served."""
+    rows = frame.toPandas()
+    frame.sparkSession.catalog.clearCache()
+    return rows
+
+
+def _split(column: str) -> tuple[str, int]:
+    metric, k = column.split("@")
+    return metric, int(k)

@@ -1,0 +1,96 @@
+"""The recipe to train with: what was set by hand, then what was tuned, then the defaults."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.recipes import Recipes, RecipeUnreadable, TunedRecipe
+from rec_assets.settings import Settings
+
+TUNED = TunedRecipe(
+    {"als.rank": 64, "ranker.learning_rate": 0.1234567890123456},
+    {"study": "shop-2024-01-01-0a1b2c", "trial": 7, "value": 0.4},
+)
+
+
+def _recipes(home: Path) -> Recipes:
+    return Recipes.of(Settings(home=home))
+
+
+def test_without_a_tuned_recipe_the_settings_are_used(tmp_path: Path) -> None:
+    recipes = _recipes(tmp_path)
+    assert recipes.to_train() == Recipe()
+    assert recipes.origin() == "settings"
+
+
+def test_the_tuned_recipe_is_laid_over_the_settings_and_gone_with_its_file(tmp_path: Path) -> None:
+    recipes = _recipes(tmp_path)
+    recipes.adopt(TUNED)
+    assert recipes.file == tmp_path / "tuning" / "recipe.json"
+    assert recipes.to_train() == Recipe().with_fields(TUNED.fields)
+    assert recipes.to_train().ranker.learning_rate == 0.1234567890123456
+    assert recipes.tuned() == TUNED
+    assert recipes.origin() == "tuned: study shop-2024-01-01-0a1b2c, trial 7"
+    recipes.file.unlink()
+    assert recipes.to_train() == Recipe()
+
+
+def test_what_is_set_by_hand_wins_even_where_it_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REC_RECIPE__ALS__RANK", "48")
+    monkeypatch.setenv("REC_RECIPE__LIST_SIZE", "30")
+    recipes = _recipes(tmp_path)
+    recipes.adopt(TUNED)
+    found = recipes.to_train()
+    assert (found.als.rank, found.list_size, found.ranker.learning_rate) == (48, 30, 0.1234567890123456)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"recipe": {"als.rank": 6', "Expecting"),
+        ("[]", "list indices"),
+        ('{"recipe": {}}', "it has no 'provenance'"),
+        ('{"recipe": {}, "provenance": {"study": "a"}}', "its provenance lacks trial"),
+        (
+            '{"recipe": {"als.ranks": 6}, "provenance": {"study": "a", "trial": 1}}',
+            "no hyper-parameter is named 'als.ranks'",
+        ),
+        ('{"recipe": {"als.rank": -6}, "provenance": {"study": "a", "trial": 1}}', "als.rank: Input should be greater"),
+    ],
+)
+def test_an_unreadable_file_is_named_with_what_is_wrong(tmp_path: Path, content: str, why: str) -> None:
+    recipes = _recipes(tmp_path)
+    recipes.file.parent.mkdir()
+    recipes.file.write_text(content)
+    with pytest.raises(RecipeUnreadable) as found:
+        recipes.to_train()
+    assert str(recipes.file) in str(found.value) and why in str(found.value)
+
+
+def test_a_recipe_is_adopted_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = _recipes(tmp_path)
+    recipes.adopt(TUNED)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.adopt(TunedRecipe({"als.rank": 16}, {"study": "b", "trial": 1}))
+    assert recipes.tuned() == TUNED
+    monkeypatch.undo()
+    recipes.adopt(TunedRecipe({"als.rank": 16}, {"study": "b", "trial": 1}))
+    assert json.loads(recipes.file.read_text())["recipe"] == {"als.rank": 16}
+    assert [path.name for path in recipes.file.parent.iterdir()] == ["recipe.json"]
+
+
+def test_nothing_is_adopted_that_the_recipe_does_not_know(tmp_path: Path) -> None:
+    recipes = _recipes(tmp_path)
+    with pytest.raises(ValueError, match=r"als\.ranks"):
+        recipes.adopt(TunedRecipe({"als.ranks": 16}, {"study": "b", "trial": 1}))
+    assert recipes.tuned() is None
