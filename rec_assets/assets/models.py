@@ -21,6 +21,7 @@ from rec_assets.recsys.training import training_sample
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE
+from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
@@ -32,7 +33,6 @@ OWNERS = ["team:recommendations"]
 
 def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
-    recipe = settings.recipe
     lookback = AssetIn(partition_mapping=days.lookback)
     in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
     daily: dict[str, Any] = {
@@ -46,25 +46,31 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     def product_statistics(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
         """Per product over the lookback: orders, recent orders, buyers, how often bought again, price."""
         purchases = net_purchases(cleaned_interactions, as_of(context))
-        return compute_statistics(purchases, recent_days=recipe.candidates.recent_days)
+        return compute_statistics(purchases, recent_days=settings.recipe.candidates.recent_days)
 
     @asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
     def als_model(
-        context: AssetExecutionContext, tracking: TrackingResource, cleaned_interactions: SparkFrame
+        context: AssetExecutionContext,
+        tracking: TrackingResource,
+        recipes: ResourceParam[Recipes],
+        cleaned_interactions: SparkFrame,
     ) -> SparkFrame:
         """Spark ML ALS factors over time-decayed implicit confidence, with their ids."""
+        recipe = recipes.to_train()
         purchases = net_purchases(cleaned_interactions, as_of(context))
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
         )
-        context.add_output_metadata({"explicit": explicit, "mlflow_run": tracking.link})
+        context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(), "mlflow_run": tracking.link})
         return fit_als(purchases, recipe.als, seed=recipe.seed, explicit=explicit)
 
     @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
-    def co_purchase_graph(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
+    def co_purchase_graph(
+        context: AssetExecutionContext, recipes: ResourceParam[Recipes], cleaned_interactions: SparkFrame
+    ) -> SparkFrame:
         """Product→product weights: same basket and next basket, recency-weighted, popularity-normalised."""
-        return compute_graph(net_purchases(cleaned_interactions, as_of(context)), recipe.co_purchase)
+        return compute_graph(net_purchases(cleaned_interactions, as_of(context)), recipes.to_train().co_purchase)
 
     @asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
     def product_embeddings(
@@ -88,6 +94,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     def candidates(
         context: AssetExecutionContext,
         releases: ResourceParam[Releases],
+        recipes: ResourceParam[Recipes],
         cleaned_interactions: SparkFrame,
         als_model: pd.DataFrame,
         co_purchase_graph: pd.DataFrame,
@@ -107,7 +114,8 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         release = releases.in_force(state.as_of)
         context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
         purchases = net_purchases(cleaned_interactions, state.as_of)
-        return candidates_in_spark(purchases, state, release.recipe if release else recipe, versions)
+        recipe = release.recipe if release else recipes.to_train()
+        return candidates_in_spark(purchases, state, recipe, versions)
 
     @asset(
         **daily,
@@ -120,10 +128,12 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     def ranker(
         context: AssetExecutionContext,
         tracking: TrackingResource,
+        recipes: ResourceParam[Recipes],
         candidates: SparkFrame,
         cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:
         """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
+        recipe = recipes.to_train()
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
         sample = training_sample(candidates, outcome, recipe.ranker).toPandas()
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)

@@ -33,6 +33,7 @@ from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.tracking import TrackingResource
@@ -84,6 +85,7 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         tracking: TrackingResource,
         lake: ResourceParam[Lake],
         releases: ResourceParam[Releases],
+        recipes: ResourceParam[Recipes],
         cleaned_interactions: SparkFrame,
         product_statistics: pd.DataFrame,
         products: pd.DataFrame,
@@ -92,7 +94,7 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         """The models that may become champion, as one MLflow pyfunc of plain arrays, in the registry."""
         day = as_of(context)
         trained = challenger_day(lake, releases, day, settings.gate_days)
-        recipe = settings.recipe
+        recipe = recipes.to_train()
         proposal = propose(lake, day, trained, recipe, days.lookback_days(trained), context.run.run_id)
         release = releases.find(content=proposal.tags["content"], as_of=day)
         if release is None:

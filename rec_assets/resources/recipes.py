@@ -9,7 +9,6 @@ used as it is.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.files import write_whole
 
 if TYPE_CHECKING:
     from rec_assets.settings import Settings
@@ -101,11 +101,8 @@ class Recipes:
     def adopt(self, tuned: TunedRecipe) -> None:
         """Train with this from now on. The file is replaced whole: whoever reads it sees the old one or the new one."""
         self._overlaid(tuned)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        staged = self.file.with_name(f".{self.file.name}.part")
         text = json.dumps({"recipe": dict(tuned.fields), "provenance": dict(tuned.provenance)}, indent=1)
-        staged.write_text(text + "\n", encoding="utf-8")
-        os.replace(staged, self.file)
+        write_whole(self.file, text + "\n")
 
     def _overlaid(self, tuned: TunedRecipe) -> Recipe:
         return self.settings.with_fields({**tuned.fields, **self.settings.chosen_fields()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,14 @@ def _same_product_twice(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(product_id=frame.groupby(["customer_id", "list"])["product_id"].transform("first"))
 
 
+def _hardly_any_hit(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(hit_rate=0.05)
+
+
+def _quality_lost(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(passed=False, says="NDCG@10 fell")
+
+
 def _baselines_far_ahead(frame: pd.DataFrame) -> pd.DataFrame:
     paired = frame["baseline"].notna()
     worse = frame[["value", "ci_low", "ci_high"]].where(~paired, -0.1)
@@ -77,6 +86,8 @@ CASES: list[tuple[str, str, Broken, str]] = [
     ("lists_are_complete", "hybrid_scores", _same_product_twice, "products twice in a list"),
     ("similar_products_differ", "similar_products", _like_itself, "with itself"),
     ("hybrid_beats_the_baselines", "evaluation_report", _baselines_far_ahead, "difference -0.1000"),
+    ("hit_rate_is_usual", "live_accuracy", _hardly_any_hit, "0.050; usual is"),
+    ("challenger_passes", "release_gate", _quality_lost, "version 1: NDCG@10 fell"),
 ]
 
 
@@ -84,6 +95,10 @@ CASES: list[tuple[str, str, Broken, str]] = [
 def home(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copied = tmp_path_factory.mktemp("checks") / "home"
     shutil.copytree(shop.home, copied)
+    lake = Lake(copied / "lake")
+    newest = max(lake.days("hybrid_scores"))
+    for age, rate in enumerate([0.31, 0.30, 0.32, 0.31, 0.30, 0.31, 0.32, 0.30]):
+        lake.write("live_accuracy", pd.DataFrame({"hit_rate": [rate]}), newest - dt.timedelta(days=age))
     return copied
 
 
