@@ -24,17 +24,15 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.artefact import index_writer, propose, register
 from rec_assets.assets.models import as_of
-from rec_assets.assets.state import Models, state_of
+from rec_assets.assets.state import Models
+from rec_assets.assets.trial import first_lists, trial_lists
 from rec_assets.partitions import Days
-from rec_assets.recsys.interactions import net_purchases
-from rec_assets.recsys.release.gate import check_artefact, check_lists, check_not_taken_back, check_quality, compare
+from rec_assets.recsys.release.gate import check_artefact, check_not_taken_back
 from rec_assets.recsys.release.page import Decision, decision_page, decision_table
-from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
-from rec_assets.recsys.statistics import product_statistics as compute_statistics
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes
-from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
+from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
 from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
@@ -128,38 +126,25 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         day = as_of(context)
         proposed = releases.get(int(challenger["version"].iloc[0]))
         standing = releases.in_force(day - dt.timedelta(days=1))
-        trained = proposed.ranker_version
-        purchases = net_purchases(cleaned_interactions.where(f"date <= '{trained}'"), trained).persist()
-        statistics = compute_statistics(purchases, recent_days=proposed.recipe.candidates.recent_days).toPandas()
-
-        def contestant(release: Release) -> Contestant:
-            models = Models.of(lake, release)
-            state = state_of(
-                trained, products=products, product_statistics=statistics, als_model=models.als_model,
-                co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
+        if standing is None:
+            lists = first_lists(lake, proposed)
+        else:
+            lists = trial_lists(
+                lake, proposed, standing, settings, as_of=day, cleaned_interactions=cleaned_interactions,
+                products=products, product_embeddings=product_embeddings,
             )  # fmt: skip
-            return Contestant(state, models.ranker, release.recipe)
-
-        ours = contestant(proposed)
-        lists = lists_of(ours, purchases, products)
-        before, comparisons = None, []
-        if standing is not None:
-            before = lists_of(contestant(standing), purchases, products)
-            outcome = net_purchases(cleaned_interactions.where(f"date > '{trained}'"), day)
-            comparisons = compare(lists, before, truth_since(purchases, outcome), seed=settings.recipe.seed)
+        rules, comparisons = lists.judge(settings)
         checks = [
-            *([check_quality(comparisons, settings.gate)] if standing else []),
-            *check_lists(
-                lists, before, bought=pd.Index(statistics["product_id"]), catalogue_size=len(ours.state),
-                limits=settings.gate,
-            ),
+            *rules,
             *check_artefact(
                 artefact_mb=float(proposed.tags["artefact_mb"]), latency_ms=float(proposed.tags["latency_ms"]),
                 limits=settings.gate,
             ),
             check_not_taken_back(releases.taken_back(proposed)),
         ]  # fmt: skip
-        decision = Decision(day, trained, proposed.version, standing.version if standing else None, checks, comparisons)
+        decision = Decision(
+            day, proposed.ranker_version, proposed.version, standing.version if standing else None, checks, comparisons
+        )
         path = decision_path(settings, day)
         write_whole(path, decision_page(decision))
         if not decision.passed:

@@ -52,7 +52,8 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
                 skip_reason=f"nothing has landed in {source.expand(source.purchases.path)}", cursor=cursor
             )
         newest = max(landed)
-        back = settings.lookback_days + 2 * settings.horizon_days + settings.gate_days
+        # What the next training reads; a late file of an older day is of no use to anything.
+        back = settings.lookback_days + settings.horizon_days + settings.gate_days
         oldest = max(source.first_day or min(landed), newest - dt.timedelta(days=back - 1))
         requests = ingest_requests(landed, lake, oldest)
         growing = [str(day) for day, found in landed.items() if not found.settled]

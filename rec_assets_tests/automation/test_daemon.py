@@ -73,11 +73,11 @@ class Street:
     def looks(self, count: int = 2) -> str:
         """Wait for some more ticks of the sensor; returns what the last one said."""
         deployment = self.deployment
-        seen = deployment.ticks("landing")[0]["tickId"]
+        seen = max((int(tick["tickId"]) for tick in deployment.ticks("landing")), default=0)
 
         def looked() -> bool:
             ended = [tick for tick in deployment.ticks("landing") if tick["status"] != "STARTED"]
-            return len([tick for tick in ended if int(tick["tickId"]) > int(seen)]) >= count
+            return len([tick for tick in ended if int(tick["tickId"]) > seen]) >= count
 
         deployment.wait("the sensor to look", looked, 60)
         ended = [tick for tick in deployment.ticks("landing") if tick["status"] != "STARTED"]

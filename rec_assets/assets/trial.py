@@ -1,0 +1,87 @@
+"""The lists by which the gate judges: of challenger and champion as of one day, from the frames of the assets."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pandas as pd
+from pyspark.sql import DataFrame as SparkFrame
+
+from rec_assets.assets.state import Models, state_of
+from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.release.gate import DEPTH, Comparison, GateCheck, check_lists, check_quality, compare
+from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
+from rec_assets.recsys.statistics import product_statistics as compute_statistics
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Release
+from rec_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrialLists:
+    """What is judged.
+
+    Attributes:
+        challenger, champion: customer_id, list, product_id, rank; no champion before the first release.
+        truth: What was bought since; None without a champion.
+        bought: Products bought in the lookback.
+        catalogue_size: Products that could be shown.
+    """
+
+    challenger: pd.DataFrame
+    champion: pd.DataFrame | None
+    truth: pd.DataFrame | None
+    bought: pd.Index
+    catalogue_size: int
+
+    def judge(self, settings: Settings) -> tuple[list[GateCheck], list[Comparison]]:
+        """Apply the rules on lists."""
+        rails = check_lists(
+            self.challenger, self.champion, bought=self.bought, catalogue_size=self.catalogue_size, limits=settings.gate
+        )
+        if self.champion is None or self.truth is None:
+            return rails, []
+        comparisons = compare(self.challenger, self.champion, self.truth, seed=settings.recipe.seed)
+        return [check_quality(comparisons, settings.gate), *rails], comparisons
+
+
+def first_lists(lake: Lake, proposed: Release) -> TrialLists:
+    """Before the first release, the day's lists are the challenger's own: there is nothing to make anew."""
+    day = proposed.ranker_version
+    lists = lake.pandas("hybrid_scores", [day], columns=["customer_id", "list", "product_id", "rank"])
+    bought = lake.pandas("product_statistics", [day], columns=["product_id"])["product_id"]
+    return TrialLists(lists[lists["rank"] <= DEPTH], None, None, pd.Index(bought), len(bought))
+
+
+def trial_lists(
+    lake: Lake,
+    proposed: Release,
+    standing: Release,
+    settings: Settings,
+    *,
+    as_of: dt.date,
+    cleaned_interactions: SparkFrame,
+    products: pd.DataFrame,
+    product_embeddings: pd.DataFrame,
+) -> TrialLists:
+    """Both models' lists as of the day on which the challenger's were trained, and what was bought since."""
+    day = proposed.ranker_version
+    purchases = net_purchases(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
+    statistics = compute_statistics(purchases, recent_days=settings.recipe.candidates.recent_days).toPandas()
+
+    def contestant(release: Release) -> Contestant:
+        models = Models.of(lake, release)
+        state = state_of(
+            day, products=products, product_statistics=statistics, als_model=models.als_model,
+            co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
+        )  # fmt: skip
+        return Contestant(state, models.ranker, release.recipe)
+
+    ours, theirs = contestant(proposed), contestant(standing)
+    outcome = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
+    return TrialLists(
+        challenger=lists_of(ours, purchases, products),
+        champion=lists_of(theirs, purchases, products),
+        truth=truth_since(purchases, outcome),
+        bought=pd.Index(statistics["product_id"]),
+        catalogue_size=len(ours.state),
+    )
