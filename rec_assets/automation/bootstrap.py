@@ -13,8 +13,9 @@ from importlib import import_module
 from dagster import Definitions
 
 from rec_assets.automation.execution import only_one, open_instance, run_plan
-from rec_assets.automation.plan import PlannedRun, plan_bootstrap
+from rec_assets.automation.plan import PlanError, PlannedRun, plan_bootstrap
 from rec_assets.settings import Settings
+from rec_assets.sources.landing import lies_in_future
 from rec_assets.sources.spec import Source
 
 
@@ -35,6 +36,10 @@ def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> l
         first, newest = source.bounds()
         if source.is_daily and not source.last_day:
             newest = min(newest, max(source.landed_days()))
+            if lies_in_future(newest, time.time()):
+                raise PlanError(
+                    f"a file has landed for {newest}, which lies in the future: mend its name, or take it away"
+                )
         plan, started = plan_bootstrap(first, newest, settings), time.monotonic()
         instance = open_instance(settings)
         done = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", say=_say)

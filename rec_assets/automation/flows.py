@@ -6,6 +6,7 @@ was killed.
 """
 
 import datetime as dt
+import time
 from collections.abc import Callable, Sequence
 
 from dagster import (
@@ -24,6 +25,7 @@ from rec_assets.automation.plan import PlanError, PlannedRun, plan_refresh, plan
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
+from rec_assets.sources.landing import newest_whole_day
 from rec_assets.sources.spec import Source
 
 REASON_TAG = "rec_assets/reason"
@@ -44,7 +46,10 @@ def build_flows(settings: Settings, source: Source, definitions: Callable[[], De
     def follow(context: OpExecutionContext, plan: Plan) -> None:
         if not source.is_daily:
             raise Failure("an export has no new days: run `rec-assets bootstrap` when it has been replaced")
-        first, newest = source.bounds()
+        first, _ = source.bounds()
+        newest = newest_whole_day(source, now=time.time(), settle_seconds=settings.landing_settle_seconds)
+        if newest is None:
+            raise Failure(f"no day has landed whole in {source.expand(source.purchases.path)} yet")
         tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
         with only_one(settings, say=context.log.info):
             try:

@@ -26,7 +26,7 @@ from rec_assets.automation.requests import ingest_requests, reasons_to_train
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
-from rec_assets.sources.landing import Landed, fingerprint_of, look, look_at_catalogue
+from rec_assets.sources.landing import Landed, fingerprint_of, lies_in_future, look, look_at_catalogue
 from rec_assets.sources.spec import Source
 
 
@@ -45,7 +45,10 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
         if not source.is_daily:
             return SensorResult(skip_reason="an export has no new days: run `rec-assets bootstrap` when it is replaced")
         known = _known(context.cursor)
-        landed = look(source, known, now=time.time(), settle_seconds=settings.landing_settle_seconds)
+        now = time.time()
+        found = look(source, known, now=now, settle_seconds=settings.landing_settle_seconds)
+        mistyped = [str(day) for day in found if lies_in_future(day, now)]
+        landed = {day: what for day, what in found.items() if not lies_in_future(day, now)}
         cursor = json.dumps({str(day): vars(found) for day, found in landed.items()})
         if not landed:
             return SensorResult(
@@ -58,6 +61,7 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
         requests = ingest_requests(landed, lake, oldest)
         growing = [str(day) for day, found in landed.items() if not found.settled]
         waiting = f"; waiting until {', '.join(growing)} has stopped growing" if growing else ""
+        waiting += f"; left out, as it lies in the future: {', '.join(mistyped)}" if mistyped else ""
         if not requests:
             return SensorResult(
                 skip_reason=f"nothing new: {len(landed)} days have landed, the newest is {newest}{waiting}",

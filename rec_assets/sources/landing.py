@@ -70,6 +70,27 @@ def look(
     return {day: _landed(source, files, known.get(day), is_whole) for day, files in sorted(found.items())}
 
 
+def newest_whole_day(source: Source, *, now: float, settle_seconds: float) -> dt.date | None:
+    """The newest day of a daily source whose files are whole, by their times or markers; none is read for that.
+
+    Days in the future don't count (`lies_in_future`).
+
+    Raises:
+        SourceError: a URI can't be reached.
+    """
+    pattern = source.glob(source.purchases.path)
+    last, is_whole = source.last_day or dt.date.max, _whole(pattern, now, settle_seconds)
+    for day, files in sorted(files_by_day(pattern).items(), reverse=True):
+        if day <= last and not lies_in_future(day, now) and all(is_whole(file, modified_at(file)) for file in files):
+            return day
+    return None
+
+
+def lies_in_future(day: dt.date, now: float) -> bool:
+    """Whether a day has not begun anywhere on earth: its file's name, or the clock, is wrong."""
+    return day > dt.datetime.fromtimestamp(now, dt.timezone.utc).date() + dt.timedelta(days=1)
+
+
 def look_at_catalogue(source: Source, known: Landed | None, *, now: float, settle_seconds: float) -> Landed | None:
     """What lies there as the newest catalogue; None where nothing does, or the source has none. See `look`."""
     newest = source.catalogue_files()[-1:]

@@ -44,3 +44,13 @@ def test_what_a_killed_bootstrap_left_behind_is_ended_wherever_it_was(tmp_path: 
     end_orphans(instance, settings)
     found = {run.run_id: run.status for run in instance.get_runs()}
     assert found == {theirs.run_id: status, ours.run_id: DagsterRunStatus.FAILURE}
+
+
+def test_a_file_of_the_future_is_named_and_nothing_is_planned_up_to_it(tmp_path: Path) -> None:
+    source = write_giftware_shop(tmp_path)
+    folder = source.parent / "sales" / "2071-01"
+    folder.mkdir()
+    (folder / "invoices_01012071.csv").write_text("Invoice\n")
+    settings = Settings(home=tmp_path / "home", source=str(source))
+    with pytest.raises(PlanError, match="a file has landed for 2071-01-01, which lies in the future"):
+        bootstrap(Definitions(), settings, load_source(settings.source, settings.root))

@@ -7,7 +7,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.landing import Landed, file_fingerprints, look, look_at_catalogue, modified_at
+from rec_assets.sources.landing import (
+    Landed,
+    file_fingerprints,
+    look,
+    look_at_catalogue,
+    modified_at,
+    newest_whole_day,
+)
 from rec_assets.sources.reader import file_fingerprint
 from rec_assets.sources.spec import Source, load_source
 
@@ -291,3 +298,21 @@ def driver_tells(monkeypatch: pytest.MonkeyPatch, told: dict[str, object]) -> No
         return {name: about[name] for name in ("name", "type", "size")} | told
 
     monkeypatch.setattr(MemoryFileSystem, "info", info)
+
+
+@pytest.mark.parametrize(
+    ("landed", "newest"),
+    [
+        ({}, None),
+        ({"2017-01-01": 1000.0, "2017-01-02": 1000.0}, NEXT),
+        ({"2017-01-01": 1000.0, "2017-01-02": 5.0}, DAY),
+        ({"2017-01-01": 5.0}, None),
+        ({"2017-01-01": 1000.0, "2071-01-01": 1000.0}, DAY),
+    ],
+    ids=["nothing", "both whole", "the newer one is growing", "the only one is growing", "a mistyped year"],
+)
+def test_the_newest_whole_day_is_found_without_reading_any(zone, files_read, landed, newest):
+    for day, age in landed.items():
+        zone.land(f"{day}.csv", age=age)
+    assert newest_whole_day(zone.source(), now=NOON, settle_seconds=SETTLE) == newest
+    assert files_read == []
