@@ -1,0 +1,133 @@
+"""What each sensor says at a tick, also where there is nothing to do; a whole chain on a daemon is in `test_daemon`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dagster import DagsterInstance, SensorDefinition, SensorResult, SkipReason, build_sensor_context
+from mlflow import MlflowClient
+
+from rec_assets.automation.flows import REASON_TAG
+from rec_assets.automation.sensors import build_sensors
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import PROMOTED, Releases
+from rec_assets.settings import Settings
+from rec_assets.sources.landing import catalogue_fingerprint, file_fingerprints
+from rec_assets.sources.spec import load_source
+
+YAML = """
+purchases:
+  path: "{date:%Y-%m-%d}.csv"
+  columns: {customer_id: buyer, product_id: sku, time: at}
+catalogue:
+  path: products.csv
+  columns: {product_id: sku}
+"""
+
+
+class Shop:
+    """A landing folder, a lake and the sensors over both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, yaml = folder, folder / "shop.yaml"
+        yaml.write_text(YAML)
+        self.settings = Settings(home=folder / "home", source=str(yaml), lookback_days=10, horizon_days=2, gate_days=2)
+        self.source = load_source(str(yaml), self.settings.root)
+        self.lake = Lake(self.settings.lake)
+        self.sensors = {sensor.name: sensor for sensor in build_sensors(self.settings, self.source)}
+        self.cursors: dict[str, str | None] = {}
+
+    def land(self, name: str, content: str = "at,buyer,sku\n", age: float = 1000) -> None:
+        path = self.folder / name
+        path.write_text(content)
+        os.utime(path, (time.time() - age,) * 2)
+
+    def ingest(self) -> None:
+        """Note that all that lies there was read."""
+        for day in self.source.landed_days():
+            self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [1]}), day, file_fingerprints(self.source, day))
+            self.lake.write("cleaned_interactions", pd.DataFrame({"n": range(100)}), day)
+
+    def release(self, as_of: str, trained: str) -> None:
+        releases = Releases(self.settings.mlflow_uri, self.settings.registered_model)
+        client: MlflowClient = releases.client
+        client.create_registered_model(releases.model)
+        version = int(client.create_model_version(releases.model, source="/nowhere").version)
+        days = dict.fromkeys(("als_version", "graph_version", "ranker_version"), trained)
+        releases.propose(version, {"as_of": as_of, **days, "recipe": Recipe().model_dump_json()})
+        releases.decide(version, PROMOTED, {})
+
+    def tick(self, name: str) -> tuple[str, list[dict[str, str]]]:
+        """One look: what it says where it asks for nothing, and the tags of the runs it asks for."""
+        sensor: SensorDefinition = self.sensors[name]
+        with DagsterInstance.ephemeral() as instance:
+            found = sensor(build_sensor_context(instance=instance, cursor=self.cursors.get(name)))
+        if isinstance(found, SkipReason):
+            return str(found.skip_message), []
+        assert isinstance(found, SensorResult)
+        self.cursors[name] = found.cursor
+        said = found.skip_reason.skip_message if isinstance(found.skip_reason, SkipReason) else found.skip_reason
+        return said or "", [dict(request.tags) for request in found.run_requests or []]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_landing_says_that_nothing_has_landed(shop: Shop) -> None:
+    said, asked = shop.tick("landing")
+    assert said.startswith("nothing has landed in ") and not asked
+
+
+def test_landing_asks_for_what_is_new_and_then_says_that_nothing_is(shop: Shop) -> None:
+    shop.land("2018-01-01.csv")
+    shop.land("2018-01-03.csv")
+    said, (asked,) = shop.tick("landing")
+    assert said == ""
+    assert asked[REASON_TAG] == "3 days landed: 2018-01-01, 2018-01-02, 2018-01-03"
+    assert asked["dagster/asset_partition_range_start"] == "2018-01-01"
+    assert asked["dagster/asset_partition_range_end"] == "2018-01-03"
+    shop.ingest()
+    shop.lake.write("raw_purchase_logs", pd.DataFrame({"n": []}), pd.Timestamp("2018-01-02").date())
+    assert shop.tick("landing") == ("nothing new: 2 days have landed, the newest is 2018-01-03", [])
+
+
+def test_landing_waits_for_a_file_that_grows_and_leaves_out_one_of_the_future(shop: Shop) -> None:
+    shop.land("2018-01-01.csv")
+    shop.ingest()
+    shop.land("2018-01-02.csv", age=1)
+    shop.land("2071-01-01.csv")
+    said, asked = shop.tick("landing")
+    assert not asked
+    assert said.endswith("waiting until 2018-01-02 has stopped growing; left out, as it lies in the future: 2071-01-01")
+
+
+def test_a_new_catalogue_is_asked_for_once_it_is_not_the_one_in_the_lake(shop: Shop) -> None:
+    assert shop.tick("new_catalogue") == ("no catalogue has landed", [])
+    shop.land("products.csv", "sku\nA\n", age=1)
+    assert shop.tick("new_catalogue") == ("waiting until the new catalogue has stopped growing", [])
+    shop.land("products.csv", "sku\nA\n")
+    assert shop.tick("new_catalogue") == ("", [{REASON_TAG: "a new catalogue has landed"}])
+    sources = catalogue_fingerprint(shop.source)
+    shop.lake.write("raw_product_catalogue", pd.DataFrame({"product_id": ["A"]}), sources=sources)
+    assert shop.tick("new_catalogue") == ("nothing new: the newest catalogue is in the lake", [])
+
+
+def test_models_are_asked_for_when_they_can_be_judged_and_enough_is_new(shop: Shop) -> None:
+    assert shop.tick("models_grown_old")[0].startswith("there is no release to improve on yet")
+    for number in range(1, 11):
+        shop.land(f"2018-01-{number:02}.csv")
+    shop.ingest()
+    shop.release(as_of="2018-01-10", trained="2018-01-08")
+    said, asked = shop.tick("models_grown_old")
+    assert said == "newer models than the champion's can be judged from 2018-01-11 on; newest is 2018-01-10"
+    shop.land("2018-01-11.csv")
+    shop.ingest()
+    said, (asked,) = shop.tick("models_grown_old")
+    assert asked[REASON_TAG].startswith("100 purchase lines have landed since models were last proposed, 12.5%")
