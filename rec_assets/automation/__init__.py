@@ -1,1 +1,1 @@
-"""When things run: the jobs (`jobs`), and bringing a lake up to its newest day (`bootstrap`)."""
+"""When things run: jobs, plans and their execution, sensors, schedules, alerts, rollback, housekeeping."""

@@ -8,14 +8,13 @@ exactly that. The features a ranker sees of a pair are in `features.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from rec_assets.recsys.features import FEATURES, pair_features
+from rec_assets.recsys.features import FEATURES, SourceScores, pair_features
 from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import Histories, build_histories
 from rec_assets.recsys.product_state import Floats, ProductState
@@ -27,23 +26,6 @@ BLOCK = 64
 """Customers scored at once: each dense block × products array then stays at tens of megabytes."""
 
 CANDIDATE_COLUMNS = ("customer_id", "product_id", "together_with", "similar_to", *FEATURES)
-
-
-@dataclass(frozen=True)
-class SourceScores:
-    """What each source thinks of every product, for a block of n customers; all (n, P), 0 = nothing to say."""
-
-    own: Floats
-    als: Floats
-    same_basket: Floats
-    next_basket: Floats
-    content: Floats
-    category: Floats
-
-    @property
-    def co_purchase(self) -> Floats:
-        """Same basket and next basket together."""
-        return self.same_basket + self.next_basket
 
 
 def find_candidates(lines: pd.DataFrame, state: ProductState, recipe: Recipe) -> pd.DataFrame:

@@ -6,16 +6,13 @@ source whose voice they are, so that a score can be explained by the group that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rec_assets.recsys.histories import Histories
 from rec_assets.recsys.product_state import Floats, ProductState
-
-if TYPE_CHECKING:
-    from rec_assets.recsys.candidates import SourceScores
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "own": (
@@ -34,6 +31,23 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
 """Feature names by group. "product" and "customer" describe one side of the pair; they are nobody's reason."""
 
 FEATURES: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """What each source thinks of every product, for a block of n customers; all (n, P), 0 = nothing to say."""
+
+    own: Floats
+    als: Floats
+    same_basket: Floats
+    next_basket: Floats
+    content: Floats
+    category: Floats
+
+    @property
+    def co_purchase(self) -> Floats:
+        """Same basket and next basket together."""
+        return self.same_basket + self.next_basket
 
 
 def pair_features(
