@@ -44,7 +44,7 @@ def build_definitions(settings: Settings) -> Definitions:
         asset_checks=all_checks(settings, source),
         jobs=[*build_jobs(), *flows, build_rollback(settings), housekeeping],
         schedules=[*build_schedules(settings, source, flows), housekeeping_schedule],
-        sensors=[*build_sensors(settings, source), *build_alert_sensors(settings)],
+        sensors=[*build_sensors(settings, source, days), *build_alert_sensors(settings)],
         executor=in_process_executor,
         loggers={"console": progress_logger},
         resources={

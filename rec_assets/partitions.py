@@ -52,9 +52,9 @@ def build_days(settings: Settings, first: dt.date, last: dt.date | None) -> Days
     """The days from `first` to `last`, both included; open-ended without `last`."""
     end = (last + dt.timedelta(days=1)).isoformat() if last else None
     return Days(
-        # Today's partition is there already (Dagster's default ends with yesterday, by UTC): files may land in the
-        # evening, and east of Greenwich the shop's yesterday is today.
-        partitions=DailyPartitionsDefinition(start_date=first.isoformat(), end_date=end, end_offset=0 if end else 1),
+        # Up to tomorrow (Dagster's default ends with yesterday, by UTC): files may land in the evening, and east of
+        # Greenwich tomorrow is today.
+        partitions=DailyPartitionsDefinition(start_date=first.isoformat(), end_date=end, end_offset=0 if end else 2),
         lookback=TimeWindowPartitionMapping(start_offset=1 - settings.lookback_days, end_offset=0),
         newest=TimeWindowPartitionMapping(start_offset=1 - settings.reuse_days, end_offset=0),
         before=TimeWindowPartitionMapping(start_offset=-settings.horizon_days, end_offset=-settings.horizon_days),

@@ -71,6 +71,7 @@ JOBS = {
     "ingest": {"raw_purchase_logs", "cleaned_interactions", "rejected_purchases"},
     "refresh_products": {"products", "product_embeddings"},
     "learn": {"product_statistics", "als_model", "co_purchase_graph", "candidates"},
+    "find": {"product_statistics", "candidates"},
     "train": {"als_model", "co_purchase_graph", "ranker"},
     "score": {"product_statistics", "candidates", "hybrid_scores", "similar_products"},
     "watch": {"live_accuracy"},

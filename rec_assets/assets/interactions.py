@@ -63,13 +63,14 @@ def interaction_assets(source: Source, days: Days) -> list[AssetsDefinition]:
             excluded_products=frozenset(catalogue.loc[catalogue["excluded"], "product_id"]),
         )
         for number, day in enumerate(wanted, start=1):
+            raw = lake.manifest("raw_purchase_logs", day)
             result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
             for name, frame, schema in (
                 ("cleaned_interactions", result.cleaned, CLEANED_SCHEMA),
                 ("rejected_purchases", result.rejected, REJECTED_SCHEMA),
             ):
                 table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-                rows = lake.write(name, table, day).rows
+                rows = lake.write(name, table, day, raw.sources if raw else {}).rows
                 context.add_asset_metadata({"dagster/row_count": rows}, asset_key=name, partition_key=day.isoformat())
                 counts[name] += rows
             refused.update(result.refused_by_rule())

@@ -151,7 +151,9 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
                 "mlflow_run": tracking.link,
             }
         )
-        return pd.DataFrame({"model": [model.dump()], "features": [list(model.features)]})
+        return pd.DataFrame(
+            {"model": [model.dump()], "features": [list(model.features)], "recipe": [recipe.model_dump_json()]}
+        )
 
     return [product_statistics, als_model, co_purchase_graph, product_embeddings, candidates, ranker]
 

@@ -24,14 +24,13 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.artefact import index_writer, propose, register
 from rec_assets.assets.models import as_of
-from rec_assets.assets.state import Models
+from rec_assets.assets.state import Models, recipe_from
 from rec_assets.assets.trial import first_lists, trial_lists
 from rec_assets.partitions import Days
 from rec_assets.recsys.release.gate import check_artefact, check_not_taken_back
 from rec_assets.recsys.release.page import Decision, decision_page, decision_table
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
 from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.tracking import TrackingResource
@@ -83,7 +82,6 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         tracking: TrackingResource,
         lake: ResourceParam[Lake],
         releases: ResourceParam[Releases],
-        recipes: ResourceParam[Recipes],
         cleaned_interactions: SparkFrame,
         product_statistics: pd.DataFrame,
         products: pd.DataFrame,
@@ -92,10 +90,12 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         """The models that may become champion, as one MLflow pyfunc of plain arrays, in the registry."""
         day = as_of(context)
         trained = challenger_day(lake, releases, day, settings.gate_days)
-        recipe = recipes.to_train()
+        recipe = recipe_from(lake.pandas("ranker", [trained]))
         proposal = propose(lake, day, trained, recipe, days.lookback_days(trained), context.run.run_id)
         release = releases.find(content=proposal.tags["content"], as_of=day)
-        if release is None:
+        if release is not None:
+            releases.mark_challenger(release)
+        else:
             write = index_writer(
                 day, Models.read(lake, trained, trained, trained), recipe, proposal.tags,
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
@@ -147,7 +147,7 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         )
         path = decision_path(settings, day)
         write_whole(path, decision_page(decision))
-        if not decision.passed:
+        if not decision.passed and not proposed.decision:  # judging again doesn't undo what was decided
             releases.decide(proposed.version, REJECTED, {"reasons": decision.reasons})
         mlflow = tracking.mlflow
         mlflow.log_artifact(str(path))
@@ -203,7 +203,11 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
             cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
             product_embeddings=product_embeddings,
         )  # fmt: skip
-        published = serving.publish(release.version, day, write)
+        published = serving.add(release.version, day, write)
+        still, current = releases.in_force(day), serving.current()
+        # Unless it was rolled back while the index was made, or a later day is being served.
+        if still is not None and still.version == release.version and (current is None or current.as_of <= day):
+            serving.point(published)
         context.add_output_metadata({**release.models, "version": release.version, "path": str(published.path)})
         return pd.DataFrame([{"version": release.version, "path": published.path.name}])
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass
 
 import pandas as pd
 
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 
@@ -63,6 +65,11 @@ class Models:
     def of(cls, lake: Lake, release: Release) -> Models:
         """Read the models of a release."""
         return cls.read(lake, release.als_version, release.graph_version, release.ranker_version)
+
+
+def recipe_from(frame: pd.DataFrame) -> Recipe:
+    """The recipe that the models of a day were trained by, as the ranker's partition of that day keeps it."""
+    return Recipe(**json.loads(frame["recipe"].iloc[0]))
 
 
 def ranker_from(frame: pd.DataFrame) -> Ranker:

@@ -5,6 +5,7 @@ A second bootstrap does nothing, one after a crash does the rest, and one after 
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import time
@@ -13,7 +14,16 @@ from importlib import import_module
 from dagster import Definitions
 
 from rec_assets.automation.execution import only_one, open_instance, run_plan
-from rec_assets.automation.plan import PlanError, PlannedRun, plan_bootstrap
+from rec_assets.automation.plan import (
+    NothingToTrain,
+    PlanError,
+    PlannedRun,
+    plan_bootstrap,
+    plan_refresh,
+    plan_training,
+)
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import lies_in_future
 from rec_assets.sources.spec import Source
@@ -40,11 +50,23 @@ def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> l
                 raise PlanError(
                     f"a file has landed for {newest}, which lies in the future: mend its name, or take it away"
                 )
-        plan, started = plan_bootstrap(first, newest, settings), time.monotonic()
+        plan, started = _plan(first, newest, settings), time.monotonic()
         instance = open_instance(settings)
         done = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", say=_say)
         _say(f"up to date as of {newest} after {time.monotonic() - started:.0f} s")
         return done
+
+
+def _plan(first: dt.date, newest: dt.date, settings: Settings) -> list[PlannedRun]:
+    """The bootstrap, up to the first release; on days after that what a new day, or new models, take."""
+    lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
+    champion = releases.before(newest)
+    if champion is None or champion.as_of >= newest:
+        return plan_bootstrap(first, newest, settings)
+    try:
+        return plan_training(first, newest, settings, lake, champion)
+    except NothingToTrain:
+        return plan_refresh(first, newest, settings, lake, champion)
 
 
 def _say(text: str) -> None:

@@ -22,7 +22,7 @@ from rec_assets.automation.freshness import Freshness, Partition
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake, sweep_staging
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.tracking import end_orphan
+from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
 
@@ -108,6 +108,7 @@ def run_plan(
     end_orphans(instance, settings)
     sweep_staging(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
+    releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
     freshness = Freshness(definitions, instance, Lake(settings.lake), releases, source)
     done = []
     for number, run in enumerate(plan, start=1):
@@ -134,8 +135,13 @@ def end_orphans(instance: DagsterInstance, settings: Settings) -> None:
     for run in instance.get_runs(RunsFilter(statuses=[status for status in DagsterRunStatus if status not in ended])):
         if PARENT_TAG in run.tags:
             instance.report_run_failed(run, "the process was killed")
-            artifacts = str(settings.root / "mlflow" / "artifacts")
-            end_orphan(settings.mlflow_uri, artifacts, settings.mlflow_experiment, run.run_id)
+
+    def is_over(run_id: str) -> bool:
+        run = instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished
+
+    artifacts = str(settings.root / "mlflow" / "artifacts")
+    end_dead_runs(settings.mlflow_uri, artifacts, settings.mlflow_experiment, is_over)
 
 
 def _execute(

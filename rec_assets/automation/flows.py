@@ -72,10 +72,9 @@ def build_flows(settings: Settings, source: Source, definitions: Callable[[], De
 
     @op(description="Train, judge and, if the gate lets them pass, release new models.")
     def train_and_release(context: OpExecutionContext) -> None:
-        champion = releases.in_force()
-        if champion is None:
+        if releases.in_force() is None:
             raise Failure("there is no release to improve on yet: run `rec-assets bootstrap` first")
-        follow(context, lambda first, newest: plan_training(first, newest, settings, lake, champion))
+        follow(context, lambda first, newest: plan_training(first, newest, settings, lake, releases.before(newest)))
 
     @job(
         executor_def=in_process_executor,

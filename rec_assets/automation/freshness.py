@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
@@ -17,6 +18,8 @@ from rec_assets.sources.spec import Source
 USERS_OF_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
 """Assets made with the models in force; their metadata tell which these were."""
 
+CHECKS_LOOKED_AT = 100
+
 Partition = tuple[AssetKey, dt.date | None]
 
 
@@ -25,6 +28,7 @@ class _Made:
     """A materialisation: when, and with which models."""
 
     at: float
+    run_id: str
     models: dict[str, str]
 
 
@@ -32,8 +36,8 @@ class Freshness:
     """Looks at Dagster's records, the lake, the registry and the landed files.
 
     A partition is stale if it was never materialised, or is gone from the lake; if something it was made from has
-    changed since: an upstream partition in the lake, or a landed file; or if other models are in force on its day than
-    it was made with.
+    changed since: an upstream partition in the lake, or a landed file; if a blocking check failed on it; or if other
+    models are in force on its day than it was made with.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class Freshness:
         self.definitions, self.graph = definitions, definitions.resolve_asset_graph()
         self.instance, self.lake, self.releases, self.source = instance, lake, releases, source
         self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
+        self._unproven_by_key: dict[AssetKey, set[str]] = {}
         self._in_force: dict[dt.date, Release | None] = {}
 
     def forget(self) -> None:
         """Look at everything anew: a run has ended."""
         self._made_by_key.clear()
+        self._unproven_by_key.clear()
         self._in_force.clear()
 
     def stale(self, run: PlannedRun) -> list[Partition]:
@@ -69,7 +75,34 @@ class Freshness:
             return True
         if any(changed > made.at for changed in self._inputs_changed(key, day)):
             return True
+        if made.run_id in self._unproven(key):
+            return True
         return table in USERS_OF_MODELS and day is not None and self._others_in_force(made, day)
+
+    def _unproven(self, key: AssetKey) -> set[str]:
+        """Runs in which a blocking check of the asset failed, or was to come and didn't: what they made doesn't count.
+
+        Else what a check has stopped once would go on at the next try.
+        """
+        if key not in self._unproven_by_key:
+            blocking = [
+                check for check in self.graph.asset_check_keys
+                if check.asset_key == key and self.graph.get_check_spec(check).blocking
+            ]  # fmt: skip
+            unproven = set()
+            for check in blocking:
+                found: dict[str, set[AssetCheckExecutionRecordStatus]] = {}
+                storage = self.instance.event_log_storage
+                for record in storage.get_asset_check_execution_history(check, limit=CHECKS_LOOKED_AT):
+                    # A run has one record that the check is planned, and another of its result.
+                    found.setdefault(record.run_id, set()).add(record.status)
+                unproven |= {
+                    run for run, statuses in found.items()
+                    if AssetCheckExecutionRecordStatus.FAILED in statuses
+                    or AssetCheckExecutionRecordStatus.SUCCEEDED not in statuses
+                }  # fmt: skip
+            self._unproven_by_key[key] = unproven
+        return self._unproven_by_key[key]
 
     def _others_in_force(self, made: _Made, day: dt.date) -> bool:
         if day not in self._in_force:
@@ -100,14 +133,17 @@ class Freshness:
                     for name in ("als_version", "graph_version", "ranker_version")
                     if name in metadata
                 }
-                made[day] = _Made(record.timestamp, models)
+                made[day] = _Made(record.timestamp, record.run_id, models)
             self._made_by_key[key] = made
         return self._made_by_key[key]
 
     def _inputs_changed(self, key: AssetKey, day: dt.date | None) -> Iterator[float]:
         name = key.path[-1]
         if name == "raw_purchase_logs":
-            yield from (modified_at(file) or 0.0 for file in self.source.files(day))
+            files, manifest = self.source.files(day), self.lake.manifest(name, day)
+            yield from (modified_at(file) or 0.0 for file in files)
+            if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
+                yield float("inf")  # another file lies there, however old it says it is
         if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
             yield modified_at(catalogue) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions

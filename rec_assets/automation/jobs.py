@@ -19,6 +19,7 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Learn what is known on a day and find its candidates.",
         ("product_statistics", "als_model", "co_purchase_graph", "candidates"),
     ),
+    "find": ("Find a day's candidates with the models in force.", ("product_statistics", "candidates")),
     "train": (
         "Train the models of a day; the ranker learns from the candidates of a horizon ago.",
         ("als_model", "co_purchase_graph", "ranker"),

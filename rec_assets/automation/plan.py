@@ -17,6 +17,10 @@ class PlanError(RuntimeError):
     """What is asked for can't be done with the days there are; the message says what to do."""
 
 
+class NothingToTrain(PlanError):
+    """Newer models than the champion's can't be judged yet."""
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """One Dagster run of the plan.
@@ -96,23 +100,26 @@ def plan_refresh(
 
 
 def plan_training(
-    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release
+    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
 ) -> list[PlannedRun]:
     """Models of `gate_days` ago, which the purchases since judge; if they pass, the newest day's lists by them.
 
     Args:
         first, newest: First and newest day of data.
         settings: Lookback, horizon and the gate's days.
-        lake: Tells which candidates are there for the ranker to learn from.
-        champion: The release in force, which the new models must be newer than.
+        lake: Tells which candidates are there for the ranker to learn from, and which lists to report on.
+        champion: The release that the new models must be newer than.
 
     Raises:
-        PlanError: there are too few days, or no newer models that could be judged.
+        NothingToTrain: there would be no newer models that could be judged.
+        PlanError: there are too few days.
     """
+    if champion is None:
+        raise PlanError("there is no release to improve on yet: run `rec-assets bootstrap` first")
     trained = newest - dt.timedelta(days=settings.gate_days)
     learned = trained - dt.timedelta(days=settings.horizon_days)
     if trained <= champion.ranker_version:
-        raise PlanError(
+        raise NothingToTrain(
             f"nothing to train yet: the champion's models are of {champion.ranker_version}, and newer ones can be "
             f"judged by the purchases of {settings.gate_days} days from "
             f"{champion.ranker_version + dt.timedelta(days=settings.gate_days + 1)} on; the newest day is {newest}"
@@ -124,12 +131,18 @@ def plan_training(
         )
     return [
         *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        *([] if lake.manifest("candidates", learned) else [_on("learn", learned)]),
+        _on("find" if lake.manifest("candidates", learned) else "learn", learned),
         _on("train", trained),
+        *([_on("evaluate", newest)] if _can_be_evaluated(newest, settings, lake) else []),
         _on("release", newest),
         *_plan_lists(newest, settings, lake),
         _on("publish", newest),
     ]
+
+
+def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:
+    judged = newest - dt.timedelta(days=settings.horizon_days)
+    return all(lake.manifest(table, judged) for table in ("hybrid_scores", "candidates", "product_statistics"))
 
 
 def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:

@@ -61,14 +61,17 @@ def ingest_requests(landed: Mapping[dt.date, Landed], lake: Lake, oldest: dt.dat
     if not settled:
         return []
     days = [oldest + dt.timedelta(days=number) for number in range((max(settled) - oldest).days + 1)]
-    wanted = [day for day in sorted({*settled, *days}) if _must_be_read(day, landed.get(day), lake, oldest)]
-    groups: list[list[dt.date]] = []
-    for day in wanted:
-        if groups and (day - groups[-1][-1]).days <= BRIDGED_DAYS and not _growing(groups[-1][-1], day, landed):
-            groups[-1].append(day)
+    groups: list[list[_Day]] = []
+    for day in sorted({*settled, *days}):
+        wanted = _Day.of(day, landed.get(day), lake)
+        if wanted.is_done or (wanted.is_new and day < oldest):
+            continue
+        before = groups[-1][-1] if groups else None
+        if before and wanted.goes_with(before) and not _growing(before.day, day, landed):
+            groups[-1].append(wanted)
         else:
-            groups.append([day])
-    return [_request(group, landed) for group in groups]
+            groups.append([wanted])
+    return [_request(group) for group in groups]
 
 
 def reasons_to_train(limits: Retraining, *, lines_before: int, lines_since: int, live: pd.DataFrame) -> dict[str, str]:
@@ -105,15 +108,49 @@ def reasons_to_train(limits: Retraining, *, lines_before: int, lines_since: int,
     return reasons
 
 
-def _must_be_read(day: dt.date, found: Landed | None, lake: Lake, oldest: dt.date) -> bool:
-    manifest = lake.manifest("raw_purchase_logs", day)
-    if found is None:
-        return manifest is None and day >= oldest
-    if not found.settled:
-        return False
-    if manifest is None:
-        return day >= oldest
-    return fingerprint_of(manifest.sources) != found.fingerprint
+@dataclass(frozen=True)
+class _Day:
+    """A day in the landing zone and in the lake.
+
+    Attributes:
+        day: Which.
+        lies: Fingerprint of the files that lie there; None for a closed day, "" while they are growing.
+        read, cleaned: Fingerprints of the files that the lake's lines were read and cleaned from; None where not there.
+    """
+
+    day: dt.date
+    lies: str | None
+    read: str | None
+    cleaned: str | None
+
+    @classmethod
+    def of(cls, day: dt.date, found: Landed | None, lake: Lake) -> _Day:
+        raw, cleaned = (lake.manifest(table, day) for table in ("raw_purchase_logs", "cleaned_interactions"))
+        return cls(
+            day,
+            lies=None if found is None else found.fingerprint,
+            read=None if raw is None else fingerprint_of(raw.sources),
+            cleaned=None if cleaned is None else fingerprint_of(cleaned.sources),
+        )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never read."""
+        return self.read is None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the lake's raw lines are those of the files; of a closed day, whether it was looked at."""
+        return self.read is not None if self.lies is None else self.read == self.lies
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to do, or not yet."""
+        return self.lies == "" or (self.is_read and self.cleaned == self.read)
+
+    def goes_with(self, before: _Day) -> bool:
+        """Whether one run does both: not a day that was read and not cleaned, since a file beside it was broken."""
+        return (self.day - before.day).days <= BRIDGED_DAYS and self.is_read == before.is_read
 
 
 def _growing(first: dt.date, last: dt.date, landed: Mapping[dt.date, Landed]) -> bool:
@@ -121,8 +158,8 @@ def _growing(first: dt.date, last: dt.date, landed: Mapping[dt.date, Landed]) ->
     return any(first < day < last and not found.settled for day, found in landed.items())
 
 
-def _request(days: list[dt.date], landed: Mapping[dt.date, Landed]) -> IngestRequest:
-    content = hashlib.sha256(
-        "".join(f"{day} {landed[day].fingerprint if day in landed else 'closed'}\n" for day in days).encode()
-    )
-    return IngestRequest(days[0], days[-1], days, f"{days[0]}..{days[-1]}:{content.hexdigest()[:16]}")
+def _request(days: list[_Day]) -> IngestRequest:
+    # What the lake holds is part of the key: a correction that is taken back is a change like any other.
+    content = hashlib.sha256("".join(f"{each}\n" for each in days).encode())
+    first, last = days[0].day, days[-1].day
+    return IngestRequest(first, last, [each.day for each in days], f"{first}..{last}:{content.hexdigest()[:16]}")

@@ -20,10 +20,12 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
         ReleaseError: there is no such release.
     """
     releases, serving = Releases(settings.mlflow_uri, settings.registered_model), ServingFolder(settings.serving)
-    champion = releases.roll_back(to)
-    index = serving.newest_of(champion.version) or serving.add(
-        champion.version, champion.as_of, lambda folder: releases.fetch_index(champion, folder)
+    target = releases.rollback_target(to)
+    # The index first: a rollback that fails here has changed nothing, and can be asked for again.
+    index = serving.newest_of(target.version) or serving.add(
+        target.version, target.as_of, lambda folder: releases.fetch_index(target, folder)
     )
+    champion = releases.roll_back(target.version)
     serving.point(index)
     return champion, index
 

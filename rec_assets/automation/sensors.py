@@ -23,6 +23,7 @@ from dagster import (
 from rec_assets.automation.execution import day_range_tags
 from rec_assets.automation.flows import REASON_TAG
 from rec_assets.automation.requests import ingest_requests, reasons_to_train
+from rec_assets.partitions import Days
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
@@ -30,7 +31,7 @@ from rec_assets.sources.landing import Landed, fingerprint_of, lies_in_future, l
 from rec_assets.sources.spec import Source
 
 
-def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
+def build_sensors(settings: Settings, source: Source, days: Days) -> list[SensorDefinition]:
     """The sensors of a code location."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     every: dict[str, Any] = {
@@ -48,7 +49,7 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
         now = time.time()
         found = look(source, known, now=now, settle_seconds=settings.landing_settle_seconds)
         mistyped = [str(day) for day in found if lies_in_future(day, now)]
-        landed = {day: what for day, what in found.items() if not lies_in_future(day, now)}
+        landed = {day: what for day, what in found.items() if days.first <= day and not lies_in_future(day, now)}
         cursor = json.dumps({str(day): vars(found) for day, found in landed.items()})
         if not landed:
             return SensorResult(
@@ -57,7 +58,7 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
         newest = max(landed)
         # What the next training reads; a late file of an older day is of no use to anything.
         back = settings.lookback_days + settings.horizon_days + settings.gate_days
-        oldest = max(source.first_day or min(landed), newest - dt.timedelta(days=back - 1))
+        oldest = max(days.first, newest - dt.timedelta(days=back - 1))
         requests = ingest_requests(landed, lake, oldest)
         growing = [str(day) for day, found in landed.items() if not found.settled]
         waiting = f"; waiting until {', '.join(growing)} has stopped growing" if growing else ""
@@ -97,7 +98,10 @@ def build_sensors(settings: Settings, source: Source) -> list[SensorDefinition]:
         if manifest is not None and fingerprint_of(manifest.sources) == found.fingerprint:
             return SensorResult(skip_reason="nothing new: the newest catalogue is in the lake", cursor=cursor)
         context.log.info("a new catalogue has landed")
-        request = RunRequest(run_key=found.fingerprint, tags={REASON_TAG: "a new catalogue has landed"})
+        before = manifest.fingerprint if manifest else "nothing"
+        request = RunRequest(
+            run_key=f"{before} to {found.fingerprint}", tags={REASON_TAG: "a new catalogue has landed"}
+        )
         return SensorResult(run_requests=[request], cursor=cursor)
 
     @sensor(

@@ -89,8 +89,14 @@ class LakeIOManager(ConfigurableIOManager):
             return days
         if wanted == "in force":
             release = Releases(self.mlflow_uri, self.registered_model).in_force(days[-1])
-            version = release and release.version_of(table)
-            if version and self.lake.manifest(table, version):
+            if release is not None:
+                version = release.version_of(table)
+                if self.lake.manifest(table, version) is None:
+                    raise MissingPartition(
+                        f"{table} of {version}, which the release in force on {days[-1]} (version {release.version}) "
+                        f"holds, is not in the lake: materialise {table} for {version}, or go back to another release "
+                        "with `rec-assets rollback --to VERSION`"
+                    )
                 return [version]
         there = sorted(set(days) & set(self.lake.days(table)))
         if not there:

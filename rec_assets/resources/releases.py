@@ -136,11 +136,23 @@ class Releases:
             found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=download)
             shutil.copytree(Path(found) / "artifacts" / "index", folder)
 
+    def before(self, day: dt.date) -> Release | None:
+        """The champion that a release of this day is held against; its own, if there was none before.
+
+        A release made on the day itself doesn't count: a flow that was killed after its promotion goes on as it began.
+        """
+        return self.in_force(day - dt.timedelta(days=1)) or self.in_force(day)
+
     def propose(self, version: int, tags: Mapping[str, object]) -> Release:
         """Tag a version just registered and give it the alias `challenger`."""
         self.tag(version, tags)
-        self.client.set_registered_model_alias(self.model, CHALLENGER, str(version))
-        return self.get(version)
+        release = self.get(version)
+        self.mark_challenger(release)
+        return release
+
+    def mark_challenger(self, release: Release) -> None:
+        """Set the alias `challenger`."""
+        self.client.set_registered_model_alias(self.model, CHALLENGER, str(release.version))
 
     def tag(self, version: int, tags: Mapping[str, object]) -> None:
         """Set tags of a version; `as_of`, by which a version is known as a release, last."""
@@ -160,10 +172,8 @@ class Releases:
             self.client.set_registered_model_alias(self.model, CHAMPION, str(release.version))
         return release
 
-    def roll_back(self, to: int | None = None) -> Release:
-        """Take back the champion, or all versions promoted after `to`; returns the new champion.
-
-        A version taken back is not promoted again unless it is itself named as `to`.
+    def rollback_target(self, to: int | None = None) -> Release:
+        """The version that a rollback would go back to: the one before the champion, or `to`.
 
         Raises:
             ReleaseError: nothing to go back to, or `to` was never promoted.
@@ -184,12 +194,23 @@ class Releases:
                 f"{self.model} version {to} was {target.decision or 'never decided upon'}, so it can't be gone back "
                 f"to; promoted: {self._listing([each for each in releases if each.decision == PROMOTED])}"
             )
-        for each in standing:
-            if (each.as_of, each.version) > (target.as_of, target.version):
+        return target
+
+    def roll_back(self, to: int | None = None) -> Release:
+        """Take back the champion, or all versions promoted after `to`; returns the new champion.
+
+        A version taken back is not promoted again unless it is itself named as `to`.
+
+        Raises:
+            ReleaseError: as `rollback_target`.
+        """
+        target = self.rollback_target(to)
+        for each in self.all():
+            if each.may_serve and (each.as_of, each.version) > (target.as_of, target.version):
                 self.tag(each.version, {"rolled_back": "true"})
-        self.tag(to, {"rolled_back": "false"})
+        self.tag(target.version, {"rolled_back": "false"})
         champion = self.point_champion()
-        assert champion is not None and champion.version == to
+        assert champion is not None and champion.version == target.version
         return champion
 
     @staticmethod

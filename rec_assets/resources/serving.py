@@ -1,7 +1,7 @@
 """The serving folder: the indexes that the API may load, and which of them is current.
 
-    serving/indexes/<version>-<as-of day>/   one index, whole; it never changes
-    serving/current.json                     which one counts: swapped in one step
+    serving/indexes/<version>-<as-of day>-<number>/   one index, whole; it never changes
+    serving/current.json                              which one counts: swapped in one step
 
 A reader follows `current.json`; the index it names stays until two newer ones have come.
 """
@@ -12,12 +12,14 @@ import datetime as dt
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 CURRENT = "current.json"
+STAGING_HOURS = 6
 
 
 @dataclass(frozen=True)
@@ -50,38 +52,31 @@ class ServingFolder:
         return Published(found["version"], dt.date.fromisoformat(found["as_of"]), self.root / found["path"])
 
     def indexes(self) -> list[Published]:
-        """All that are there, by as-of day and version."""
+        """All that are there, by as-of day, version and number."""
         found = []
-        for path in (self.root / "indexes").glob("*-*-*-*"):
-            version, _, day = path.name.partition("-")
-            found.append(Published(int(version), dt.date.fromisoformat(day), path))
-        return sorted(found, key=lambda each: (each.as_of, each.version))
-
-    def publish(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> Published:
-        """Add an index; it becomes current unless a later day's is. See `add`."""
-        published, current = self.add(version, as_of, write), self.current()
-        if current is None or current.as_of <= as_of:
-            self.point(published)
-        return published
+        for path in (self.root / "indexes").glob("*-*-*-*-*"):
+            version, year, month, day, number = path.name.split("-")
+            as_of = dt.date(int(year), int(month), int(day))
+            found.append((as_of, int(version), int(number), Published(int(version), as_of, path)))
+        return [each[-1] for each in sorted(found, key=lambda each: each[:3])]
 
     def add(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> Published:
-        """Add an index, or replace the one of this version and day.
+        """Add an index; `point` makes it count.
 
         Args:
             version: Of the released model.
             as_of: Last day it knows of.
             write: Fills the folder it is given.
         """
-        staged = self.root / ".staging" / uuid.uuid4().hex
-        path = self.root / "indexes" / f"{version}-{as_of}"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.root / "indexes"
+        folder.mkdir(parents=True, exist_ok=True)
+        staged = folder / f".{uuid.uuid4().hex}"
         try:
             write(staged)
-            if path.exists():  # the same models and the same day: readers have its files open or mapped already
-                os.replace(path, staged.with_name(f"{staged.name}.old"))
+            path = folder / f"{version}-{as_of}-{time.time_ns()}"
             os.replace(staged, path)
         finally:
-            shutil.rmtree(self.root / ".staging", ignore_errors=True)
+            shutil.rmtree(staged, ignore_errors=True)
         return Published(version, as_of, path)
 
     def point(self, to: Published) -> None:
@@ -102,9 +97,10 @@ class ServingFolder:
         for each in found:
             if each.path not in kept:
                 shutil.rmtree(each.path, ignore_errors=True)
+        for left in (self.root / "indexes").glob(".*"):  # by a writer that was killed
+            if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
+                shutil.rmtree(left, ignore_errors=True)
 
     def newest_of(self, version: int) -> Published | None:
         """The newest index of a version that is still there."""
-        return max(
-            (each for each in self.indexes() if each.version == version), key=lambda each: each.as_of, default=None
-        )
+        return next((each for each in reversed(self.indexes()) if each.version == version), None)

@@ -6,6 +6,7 @@ this resource does the ending: it looks at the run's events when Dagster tears i
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -119,11 +120,16 @@ def _names(error: Any, names: tuple[str, ...]) -> bool:
     return False
 
 
-def end_orphan(uri: str, artifacts: str, experiment: str, dagster_run_id: str) -> None:
-    """Mark the MLflow run of a Dagster run that died as killed."""
+def end_dead_runs(uri: str, artifacts: str, experiment: str, is_over: Callable[[str], bool]) -> None:
+    """Mark as killed what MLflow believes to be running and Dagster knows to be over: its process died.
+
+    Args:
+        uri, artifacts, experiment: Where runs are tracked.
+        is_over: Whether the Dagster run of an id has ended.
+    """
     mlflow = connect(uri, artifacts, experiment)
     client = mlflow.MlflowClient()
     ids = [client.get_experiment_by_name(experiment).experiment_id]
-    for run in client.search_runs(ids, filter_string=f"tags.dagster_run_id = '{dagster_run_id}'"):
-        if run.info.status == "RUNNING":
+    for run in client.search_runs(ids, filter_string="attributes.status = 'RUNNING'"):
+        if is_over(run.data.tags.get("dagster_run_id", "")):
             client.set_terminated(run.info.run_id, status="KILLED")

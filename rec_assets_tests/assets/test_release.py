@@ -31,10 +31,11 @@ def worsened(models: Frames) -> Frames:
     rng = np.random.default_rng(5)
     als, sample = models["als_model"], pd.DataFrame(rng.random((2000, len(FEATURES))), columns=list(FEATURES))
     ranker = fit_ranker(sample.assign(bought=rng.random(2000) < 0.1), RankerRecipe(rounds=20), seed=1)
+    recipe = models["ranker"]["recipe"]
     return {
         **models,
         "als_model": als.assign(factors=als["factors"].to_numpy()[rng.permutation(len(als))]),
-        "ranker": pd.DataFrame({"model": [ranker.dump()], "features": [list(ranker.features)]}),
+        "ranker": pd.DataFrame({"model": [ranker.dump()], "features": [list(ranker.features)], "recipe": recipe}),
     }
 
 
@@ -142,3 +143,4 @@ def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> No
     rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
     assert rules.index[~rules["passed"]].tolist() == ["not rolled back"]
     assert bench.releases.in_force().version == 1  # type: ignore[union-attr]
+    assert bench.releases.roll_back(to=2).version == 2, "on purpose it can be brought back"

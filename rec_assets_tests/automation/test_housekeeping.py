@@ -21,11 +21,12 @@ from dagster import (
 )
 from mlflow import MlflowClient
 
-from rec_assets.automation.bootstrap import Freshness
-from rec_assets.automation.bootstrap import plan as bootstrap_plan
+from rec_assets.automation.freshness import Freshness
 from rec_assets.automation.housekeeping import build_housekeeping
+from rec_assets.automation.plan import plan_bootstrap
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import DELETED, Lake
+from rec_assets.resources.releases import Releases
 from rec_assets.settings import Retention, Settings
 from rec_assets.sources.spec import Source, load_source
 from rec_assets_tests.shops import write_giftware_shop
@@ -204,9 +205,10 @@ def test_bootstrap_does_not_miss_what_went(
     for age in range(60):
         instance.report_runless_asset_event(AssetMaterialization("candidates", partition=str(ago(age))))
     keep_house(settings, source, instance)
-    freshness = Freshness(Definitions(assets=[candidates]).resolve_asset_graph(), instance, lake, source)
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
+    freshness = Freshness(Definitions(assets=[candidates]), instance, lake, releases, source)
     planned = {
-        day for run in bootstrap_plan(ago(59), NEWEST, settings) if run.job in ("learn", "train") for day in run.days
+        day for run in plan_bootstrap(ago(59), NEWEST, settings) if run.job in ("learn", "train") for day in run.days
     }
     key = AssetKey("candidates")
     assert len(planned) == 3 and not any(freshness.is_stale(key, day) for day in planned)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rec_assets.automation.plan import PlanError, PlannedRun, plan_bootstrap, plan_refresh, plan_training
+from rec_assets.automation.plan import (
+    NothingToTrain,
+    PlanError,
+    PlannedRun,
+    plan_bootstrap,
+    plan_refresh,
+    plan_training,
+)
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Release
@@ -112,15 +119,25 @@ def test_new_models_are_trained_as_of_days_ago_so_that_the_days_since_can_judge_
     ]  # fmt: skip
 
 
-def test_candidates_that_are_there_for_the_ranker_to_learn_from_are_not_found_again(tmp_path: Path) -> None:
+def test_candidates_that_are_there_are_found_again_only_if_stale_and_without_training(tmp_path: Path) -> None:
     lake = lake_with(tmp_path, "candidates", on(7 + 28))
-    assert "learn 2017-12-16" not in in_words(plan_training(FIRST, NEWEST, _settings(), lake, champion(on(20))))
+    runs = in_words(plan_training(FIRST, NEWEST, _settings(), lake, champion(on(20))))
+    assert runs[3:5] == ["find 2017-12-16", "train 2018-01-13"]
+
+
+def test_a_retraining_reports_on_the_lists_of_a_horizon_ago_where_there_are_any(tmp_path: Path) -> None:
+    for table in ("hybrid_scores", "candidates", "product_statistics"):
+        lake = lake_with(tmp_path, table, on(28))
+    runs = in_words(plan_training(FIRST, NEWEST, _settings(), lake, champion(on(20))))
+    assert runs.index("evaluate 2018-01-20") < runs.index("release 2018-01-20")
 
 
 @pytest.mark.parametrize("trained", [7, 6, 0])
 def test_models_that_would_not_be_newer_than_the_champions_are_not_trained(tmp_path: Path, trained: int) -> None:
     judged_from = on(trained) + dt.timedelta(days=8)
-    with pytest.raises(PlanError, match=f"nothing to train yet: .* from {judged_from} on; the newest day is {NEWEST}"):
+    with pytest.raises(
+        NothingToTrain, match=f"nothing to train yet: .* from {judged_from} on; the newest day is {NEWEST}"
+    ):
         plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(trained)))
 
 

@@ -15,6 +15,7 @@ from rec_assets.settings import Retraining
 from rec_assets.sources.landing import Landed, fingerprint_of
 
 MONDAY = dt.date(2018, 1, 1)
+TABLES = ("raw_purchase_logs", "cleaned_interactions")
 
 
 def day(number: int) -> dt.date:
@@ -36,9 +37,13 @@ def lake(tmp_path: Path) -> Lake:
     """Days 0 to 9 were read, each from a file with the content "old", but for day 6, on which the shop was closed."""
     lake = Lake(tmp_path)
     for number in range(10):
-        sources = {} if number == 6 else {"file.csv": "old"}
-        lake.write("raw_purchase_logs", pd.DataFrame({"n": [number]}), day(number), sources)
+        read(lake, number, "" if number == 6 else "old")
     return lake
+
+
+def read(lake: Lake, number: int, content: str, tables: tuple[str, ...] = TABLES) -> None:
+    for table in tables:
+        lake.write(table, pd.DataFrame({"n": [number]}), day(number), {"file.csv": content} if content else {})
 
 
 READ = {f"d{number}": "old" for number in range(10) if number != 6}
@@ -90,6 +95,30 @@ def test_the_key_of_a_request_changes_with_the_content_and_with_nothing_else(lak
         ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0)) for content in ("new", "new", "mended")
     )
     assert one.run_key == same.run_key != other.run_key
+
+
+def test_good_days_beside_a_broken_one_are_cleaned_without_it(lake: Lake) -> None:
+    # One run over the three read 10 and 12, failed on 11, and cleaned none.
+    found = landed(**{**READ, "d10": "new", "d11": "broken", "d12": "new"})
+    (first,) = ingest_requests(found, lake, oldest=day(0))
+    for number in (10, 12):
+        read(lake, number, "new", TABLES[:1])
+    again = ingest_requests(found, lake, oldest=day(0))
+    assert [str(each) for each in again] == [f"1 day landed: {day(number)}" for number in (10, 11, 12)]
+    for number in (10, 12):
+        read(lake, number, "new")
+    (broken,) = ingest_requests(found, lake, oldest=day(0))
+    assert broken.run_key == again[1].run_key != first.run_key, "asked for once by itself, and not again"
+
+
+def test_a_correction_that_is_taken_back_is_read_again(lake: Lake) -> None:
+    keys = []
+    for content, was in (("new", ""), ("mended", "new"), ("new", "mended")):
+        if was:
+            read(lake, 10, was)
+        (asked,) = ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0))
+        keys.append(asked.run_key)
+    assert len(set(keys)) == 3
 
 
 def live(rates: list[float], products: float = 0.1, customers: float = 0.05) -> pd.DataFrame:

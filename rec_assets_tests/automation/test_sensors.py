@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 
 from rec_assets.automation.flows import REASON_TAG
 from rec_assets.automation.sensors import build_sensors
+from rec_assets.partitions import build_days
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
@@ -39,7 +41,8 @@ class Shop:
         self.settings = Settings(home=folder / "home", source=str(yaml), lookback_days=10, horizon_days=2, gate_days=2)
         self.source = load_source(str(yaml), self.settings.root)
         self.lake = Lake(self.settings.lake)
-        self.sensors = {sensor.name: sensor for sensor in build_sensors(self.settings, self.source)}
+        days = build_days(self.settings, dt.date(2018, 1, 1), None)
+        self.sensors = {sensor.name: sensor for sensor in build_sensors(self.settings, self.source, days)}
         self.cursors: dict[str, str | None] = {}
 
     def land(self, name: str, content: str = "at,buyer,sku\n", age: float = 1000) -> None:
@@ -50,8 +53,9 @@ class Shop:
     def ingest(self) -> None:
         """Note that all that lies there was read."""
         for day in self.source.landed_days():
-            self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [1]}), day, file_fingerprints(self.source, day))
-            self.lake.write("cleaned_interactions", pd.DataFrame({"n": range(100)}), day)
+            files = file_fingerprints(self.source, day)
+            self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [1]}), day, files)
+            self.lake.write("cleaned_interactions", pd.DataFrame({"n": range(100)}), day, files)
 
     def release(self, as_of: str, trained: str) -> None:
         releases = Releases(self.settings.mlflow_uri, self.settings.registered_model)
@@ -94,7 +98,8 @@ def test_landing_asks_for_what_is_new_and_then_says_that_nothing_is(shop: Shop) 
     assert asked["dagster/asset_partition_range_start"] == "2018-01-01"
     assert asked["dagster/asset_partition_range_end"] == "2018-01-03"
     shop.ingest()
-    shop.lake.write("raw_purchase_logs", pd.DataFrame({"n": []}), pd.Timestamp("2018-01-02").date())
+    for table in ("raw_purchase_logs", "cleaned_interactions"):
+        shop.lake.write(table, pd.DataFrame({"n": []}), dt.date(2018, 1, 2))
     assert shop.tick("landing") == ("nothing new: 2 days have landed, the newest is 2018-01-03", [])
 
 
@@ -106,6 +111,16 @@ def test_landing_waits_for_a_file_that_grows_and_leaves_out_one_of_the_future(sh
     said, asked = shop.tick("landing")
     assert not asked
     assert said.endswith("waiting until 2018-01-02 has stopped growing; left out, as it lies in the future: 2071-01-01")
+
+
+def test_a_day_before_the_first_or_after_today_does_not_stop_the_sensor(shop: Shop) -> None:
+    tomorrow = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=1)
+    shop.land("2017-12-31.csv")
+    shop.land("2018-01-01.csv")
+    _, (asked,) = shop.tick("landing")
+    assert asked[REASON_TAG] == "1 day landed: 2018-01-01"
+    partitions = build_days(shop.settings, dt.date(2018, 1, 1), None).partitions
+    assert partitions.has_partition_key(str(tomorrow))
 
 
 def test_a_new_catalogue_is_asked_for_once_it_is_not_the_one_in_the_lake(shop: Shop) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,7 +105,7 @@ def test_what_can_not_be_gone_back_to_is_told_with_what_can(releases: Releases, 
     assert champion(releases) == 1
 
 
-def write(text: str):  # type: ignore[no-untyped-def]
+def write(text: str) -> Callable[[Path], None]:
     def into(folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "index").write_text(text)
@@ -113,33 +113,39 @@ def write(text: str):  # type: ignore[no-untyped-def]
     return into
 
 
-def test_the_current_index_is_the_newest_day_s(tmp_path: Path) -> None:
+def publish(serving: ServingFolder, version: int, as_of: dt.date, into: Callable[[Path], None]) -> None:
+    serving.point(serving.add(version, as_of, into))
+
+
+def test_the_index_that_was_pointed_to_is_current(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
     assert serving.current() is None
-    serving.publish(1, day(2), write("of day 2"))
-    serving.publish(1, day(1), write("of day 1, made later"))
+    publish(serving, 1, day(2), write("of day 2"))
+    serving.add(1, day(1), write("of day 1, made later"))
     current = serving.current()
     assert current is not None
     assert (current.version, current.as_of, (current.path / "index").read_text()) == (1, day(2), "of day 2")
 
 
-def test_an_index_made_again_replaces_the_old_one_whole(tmp_path: Path) -> None:
+def test_an_index_made_again_leaves_the_one_that_is_being_read(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
-    for text in ("first", "second"):
-        serving.publish(1, day(1), write(text))
-    assert [(each.path / "index").read_text() for each in serving.indexes()] == ["second"]
+    for text in ("first", "second", "third"):
+        publish(serving, 1, day(1), write(text))
+    assert [(each.path / "index").read_text() for each in serving.indexes()] == ["second", "third"]
+    newest = serving.newest_of(1)
+    assert newest == serving.current() and newest is not None and newest.path.name.startswith("1-2018-01-02-")
 
 
 def test_a_writer_that_fails_leaves_the_current_index_as_it_was(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
-    serving.publish(1, day(1), write("good"))
+    publish(serving, 1, day(1), write("good"))
 
     def fail(folder: Path) -> None:
         folder.mkdir(parents=True)
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        serving.publish(2, day(2), fail)
+        publish(serving, 2, day(2), fail)
     assert serving.current() == serving.newest_of(1)
     assert json.loads((tmp_path / "current.json").read_text())["version"] == 1
 
@@ -148,7 +154,7 @@ def test_old_indexes_go_but_those_of_the_last_versions_stay(tmp_path: Path) -> N
     serving = ServingFolder(tmp_path)
     for version in range(1, 6):
         for number in range(3):
-            serving.publish(version, day(10 * version + number), write("…"))
+            publish(serving, version, day(10 * version + number), write("…"))
     assert [(each.version, each.as_of) for each in serving.indexes()] == [
         (version, day(10 * version + number)) for version in (3, 4, 5) for number in (1, 2)
     ]

@@ -173,18 +173,16 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_nothing_that_bootstrap_plans_or_reads_may_go(horizon: int, lookback: int, reuse: int, gate: int) -> None:
     """With everything at its least, on the day that a challenger of `gate` days ago is judged as well."""
-    from rec_assets.automation.bootstrap import plan as bootstrap_plan
-    from rec_assets.automation.jobs import BLEND, EVALUATE, INGEST, RELEASE, SCORE, TRAIN
+    from rec_assets.automation.jobs import JOBS
+    from rec_assets.automation.plan import plan_bootstrap
 
     settings = Settings(horizon_days=horizon, lookback_days=lookback, reuse_days=reuse, gate_days=gate)
-    tables = {"ingest": INGEST, "learn": TRAIN, "train": (*TRAIN, *BLEND), "score": SCORE,
-              "evaluate": (*EVALUATE, *RELEASE)}  # fmt: skip
     first = NEWEST - dt.timedelta(days=2000)
     there = {table: [NEWEST - dt.timedelta(days=age) for age in range(2000)] for table in settings.least_retention}
     gone = plan(there, settings.least_retention, [], horizon_days=horizon, lookback_days=lookback).delete
-    for run in bootstrap_plan(first, NEWEST, settings):
-        for table in tables.get(run.job, ()):
-            assert not set(run.days) & set(gone[table]), f"{run} makes {table}"
+    for run in plan_bootstrap(first, NEWEST, settings):
+        for table in JOBS[run.job][1]:
+            assert not set(run.days) & set(gone.get(table, ())), f"{run} makes {table}"
     judged = NEWEST - dt.timedelta(days=gate)
     learned = judged - dt.timedelta(days=2 * horizon)
     assert learned not in gone["candidates"]

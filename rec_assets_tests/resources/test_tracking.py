@@ -13,7 +13,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from rec_assets.resources.tracking import TrackingResource, end_orphan
+from rec_assets.resources.tracking import TrackingResource, end_dead_runs
 
 EXPERIMENT = "shop"
 
@@ -111,7 +111,7 @@ def test_the_run_of_a_process_that_died_is_ended_as_killed(tracking: TrackingRes
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
     died, lives = (client.create_run(experiment.experiment_id, tags={"dagster_run_id": name}) for name in "ab")
-    end_orphan(tracking.uri, tracking.artifacts, EXPERIMENT, "a")
+    end_dead_runs(tracking.uri, tracking.artifacts, EXPERIMENT, lambda run: run == "a")
     assert client.get_run(died.info.run_id).info.status == "KILLED"
     assert client.get_run(lives.info.run_id).info.status == "RUNNING"
     client.set_terminated(lives.info.run_id)
