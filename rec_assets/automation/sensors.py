@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 from dagster import (
+    DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
+    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -29,6 +31,11 @@ from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import Landed, fingerprint_of, lies_in_future, look, look_at_catalogue
 from rec_assets.sources.spec import Source
+
+AT_WORK = [
+    DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]  # fmt: skip
 
 
 def build_sensors(settings: Settings, source: Source, days: Days) -> list[SensorDefinition]:
@@ -68,6 +75,9 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
                 skip_reason=f"nothing new: {len(landed)} days have landed, the newest is {newest}{waiting}",
                 cursor=cursor,
             )
+        if context.instance.get_runs(RunsFilter(job_name="ingest", statuses=AT_WORK), limit=1):
+            # In the middle of a run the lake has some of its days read and not cleaned: they'd be asked for again.
+            return SensorResult(skip_reason=f"waiting for the run of ingest that is at work{waiting}", cursor=cursor)
         for request in requests:
             context.log.info(f"{request}{waiting}")
         return SensorResult(
