@@ -243,3 +243,27 @@ def test_a_daemon_killed_in_mid_run_ends_where_an_undisturbed_one_does(street: S
     undisturbed = deployment.launch("refresh")
     deployment.wait("a refresh", lambda: deployment.status(undisturbed) == DagsterRunStatus.SUCCESS, 300)
     assert fingerprints(lake) == after
+
+
+@pytest.mark.slow
+def test_a_retraining_killed_after_its_promotion_still_reaches_the_shop(street: Street) -> None:
+    # Its retry used to find "nothing to train yet", as the champion was already its own; nothing was published.
+    deployment = street.deployment
+    killed = deployment.launch("retrain")
+    deployment.wait("lists by the new champion to begin", lambda: any(
+        run.status == DagsterRunStatus.STARTED and run.tags[PARENT_TAG] == killed for run in deployment.runs("score")
+    ), 300)  # fmt: skip
+    assert deployment.champion() == 3
+    deployment.kill()
+    deployment.start()
+    again = deployment.wait(
+        "it to be made again", lambda: [run for run in deployment.runs("retrain") if run.parent_run_id == killed], 300
+    )
+    deployment.wait("that to end", lambda: deployment.status(again[0].run_id) == DagsterRunStatus.SUCCESS, 300)
+    assert deployment.champion() == 3
+    current = ServingFolder(deployment.shop.home / "serving").current()
+    assert current is not None and (current.version, current.as_of) == (3, on(12))
+    client = deployment.releases.client
+    (experiment,) = (each for each in client.search_experiments() if each.name == "rec_assets")
+    states = {run.info.status for run in client.search_runs([experiment.experiment_id])}
+    assert "RUNNING" not in states
