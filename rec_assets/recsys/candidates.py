@@ -22,6 +22,8 @@ from rec_assets.recsys.recipe import Recipe
 
 Longs = npt.NDArray[np.int64]
 
+_OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "rating")
+
 BLOCK = 64
 """Customers scored at once: each dense block × products array then stays at tens of megabytes."""
 
@@ -63,7 +65,8 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
             product=histories.product[pairs],
             line_pair=histories.line_pair[lines] - pairs.start,
             line_age=histories.line_age[lines],
-            **{name: getattr(histories, name)[pairs] for name in ("orders", "days", "last_age", "first_age", "rating")},
+            line_place=histories.line_place[lines],
+            **{name: getattr(histories, name)[pairs] for name in _OF_PAIRS},
             **{
                 name: getattr(histories, name)[first:last]
                 for name in ("customer_orders", "customer_days", "customer_last_age", "customer_first_age")
@@ -75,7 +78,9 @@ def _block_candidates(histories: Histories, state: ProductState, recipe: Recipe)
     seeds = _seeds(histories, len(state), recipe)
     scores = score_sources(histories, seeds, state, recipe)
     customer, product = _propose(histories, scores, state, recipe)
-    features = pair_features(customer, product, histories=histories, scores=scores, state=state)
+    features = pair_features(
+        customer, product, histories=histories, scores=scores, newest=_newest(histories, len(state)), state=state
+    )
     together = _loudest_seed(customer, product, seeds, state)
     similar = _nearest_seed(customer, product, seeds, state, wanted=scores.content[customer, product] > 0)
     names = np.append(state.product_ids, "")
@@ -92,17 +97,26 @@ def _block_candidates(histories: Histories, state: ProductState, recipe: Recipe)
 
 def _seeds(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
     """(n, P) the strongest products of each history, decayed, each customer's weights summing to 1."""
-    weights = histories.decayed(recipe.candidates.history_half_life_days)
+    sizes = recipe.candidates
+    weights = histories.decayed(sizes.history_half_life_days, sizes.history_order_decay)
     order = np.lexsort((histories.product, -weights, histories.customer))
     starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
     rank = np.arange(len(order)) - starts[histories.customer[order]]
-    kept = order[rank < recipe.candidates.history_products]
-    seeds = sp.csr_matrix(
-        (weights[kept], (histories.customer[kept], histories.product[kept])),
-        shape=(len(histories.customer_ids), products),
-    )
-    total = np.maximum(np.asarray(seeds.sum(axis=1)).ravel(), 1e-12)
-    return sp.csr_matrix(sp.diags((1 / total).astype(np.float32)) @ seeds)
+    return _normalised(histories, order[rank < sizes.history_products], weights, products)
+
+
+def _newest(histories: Histories, products: int) -> sp.csr_matrix:
+    """(n, P) the products of each customer's newest order, their weights summing to 1."""
+    return _normalised(histories, np.flatnonzero(histories.last_place == 0), np.ones_like(histories.orders), products)
+
+
+def _normalised(histories: Histories, pairs: Longs, weights: Floats, products: int) -> sp.csr_matrix:
+    """(n, products) those pairs' weights, each customer's summing to 1."""
+    customer = histories.customer[pairs]
+    total = np.bincount(customer, weights=weights[pairs], minlength=len(histories.customer_ids))
+    share = weights[pairs] / np.maximum(total, 1e-12)[customer]
+    shape = (len(histories.customer_ids), products)
+    return sp.csr_matrix((share.astype(np.float32), (customer, histories.product[pairs])), shape=shape)
 
 
 def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductState, recipe: Recipe) -> SourceScores:
@@ -114,11 +128,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
 
     has_text = state.text >= 0
     content = np.zeros((n, products), np.float32)
-    if has_text.any():
-        profile = sp.csr_matrix(seeds[:, has_text]) @ state.embeddings[state.text[has_text]]
-        norm = np.linalg.norm(profile, axis=1, keepdims=True)
-        profile = profile / np.maximum(norm, 1e-12)
-        content[:, has_text] = (profile @ state.embeddings.T)[:, state.text[has_text]]
+    content[:, has_text] = (state.texts_of(seeds) @ state.alike).toarray()[:, state.text[has_text]]
 
     # Category taste × the product's share of its category's recent sales.
     category_of_pair = state.category[histories.product]
@@ -133,6 +143,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
         als=vectors @ state.factors.T,
         same_basket=(seeds @ state.same_basket).toarray(),
         next_basket=(seeds @ state.next_basket).toarray(),
+        same_customer=(seeds @ state.same_customer).toarray(),
         content=content,
         category=np.asarray(taste[:, state.category] * share, np.float32),
     )
@@ -148,6 +159,7 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
     for source, size in (
         (scores.als, sizes.als),
         (scores.co_purchase, sizes.co_purchase),
+        (scores.same_customer, sizes.same_customer),
         (scores.content, sizes.content),
         (scores.category, sizes.category_popular),
     ):

@@ -1,39 +1,44 @@
-"""The co-purchase graph: which product goes with, and which follows, another one; computed in Spark."""
+"""The co-purchase graph: which product goes with, which follows, and which has the customers of another one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from rec_assets.recsys.ease import ease_weights
 from rec_assets.recsys.recipe import CoPurchaseRecipe
+from rec_assets.recsys.sparse import incidence
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-SAME_BASKET, NEXT_BASKET = "same_basket", "next_basket"
+SAME_BASKET, NEXT_BASKET, SAME_CUSTOMER = KINDS = ("same_basket", "next_basket", "same_customer")
 
 _ANCHOR_BLOCKS = 8
+_NAMED_EDGES = "kind string, product_id string, neighbour_id string, weight float, support int"
 _EDGES = "kind string, product int, neighbour int, weight float, support int"
 
 
 def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFrame:
-    """Weights product → neighbour, from baskets shared and from one shopping day to the next.
+    """Weights product → neighbour, from shopping days shared, from one order to the next ones, and by EASE.
 
-    The weight of i → j is Σ 0.5^(age/half-life) over the baskets in which j goes with (or follows) i, divided by
-    the decayed baskets of i (so it estimates P(j | i)) and by those of j to the power of `popularity_damping`
-    (so that best sellers are not everybody's neighbour). Source: the asymmetric cosine of Aiolli, "Efficient
-    top-N recommendation for very large scale binary rated datasets", 2013.
+    The weight of i → j is Σ 0.5^(age/half-life) over the days on which j goes with i (or the orders with which it
+    follows i), divided by the decayed orders of i to the power of `anchor_damping` (at 1 it estimates P(j | i)) and by
+    those of j to the power of `popularity_damping` (so that best sellers are not everybody's neighbour). Source: the
+    asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013. An
+    order that is not the very next one counts `next_decay` for each step. EASE: see `ease.ease_weights`.
 
     Args:
         purchases: Net purchases (`interactions.net_purchases`).
-        recipe: Decay, floor of support, neighbours kept, damping.
+        recipe: Decays, floor of support, neighbours kept, damping.
 
     Returns:
-        kind, product_id, neighbour_id, weight (> 0), support (baskets), sorted by kind, product, falling weight.
+        kind, product_id, neighbour_id, weight (> 0), support (baskets, or customers), sorted by kind, product, falling weight.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -55,37 +60,43 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     basket = F.slice(F.sort_array(F.collect_set("product")), 1, recipe.max_basket).alias("basket")
     orders = lines.groupBy("customer_id", "order_id").agg(basket, F.min("age_days").alias("age_days"))
     itself = F.lit(None).cast("array<int>").alias("other")  # the basket itself, not sent twice
-    same = orders.select(F.lit(SAME_BASKET).alias("kind"), "basket", itself, "age_days")
+    whole = F.lit(1.0).alias("share")
     days = lines.groupBy("customer_id", "age_days").agg(basket)
-    following = Window.partitionBy("customer_id").orderBy(F.col("age_days").desc())
-    next_ = (
-        days.withColumn("other", F.lead("basket").over(following))
-        .withColumn("age_days", F.lead("age_days").over(following))
-        .where(F.col("other").isNotNull())
-        .select(F.lit(NEXT_BASKET).alias("kind"), "basket", "other", "age_days")
-    )
+    same = days.select(F.lit(SAME_BASKET).alias("kind"), "basket", itself, "age_days", whole)
+    in_time = Window.partitionBy("customer_id").orderBy(F.col("age_days").desc(), "order_id")
+    following = [
+        orders.select(
+            F.lit(NEXT_BASKET).alias("kind"),
+            "basket",
+            F.lead("basket", step).over(in_time).alias("other"),
+            F.lead("age_days", step).over(in_time).alias("age_days"),
+            F.lit(recipe.next_decay ** (step - 1)).alias("share"),
+        ).where(F.col("other").isNotNull())
+        for step in range(1, recipe.next_orders + 1)
+    ]
     # A basket goes once to each block of anchors that it holds, not once to each anchor: the sums are then products of
     # sparse matrices.
     blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
-    pairs = same.unionByName(next_).withColumn("weight", decay).withColumn("block", F.explode(blocks))
+    pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
+    pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
     edges = pairs.groupBy("kind", "block").applyInPandas(
         _count_pairs(products["degree"].to_numpy(), recipe), schema=_EDGES
     )
     neighbours = index.select(F.col("product").alias("neighbour"), F.col("product_id").alias("neighbour_id"))
-    return (
-        edges.join(F.broadcast(index), "product")
-        .join(F.broadcast(neighbours), "neighbour")
-        .select("kind", "product_id", "neighbour_id", "weight", "support")
-        .orderBy("kind", "product_id", F.col("weight").desc(), "neighbour_id")
-    )
+    columns = ("kind", "product_id", "neighbour_id", "weight", "support")
+    found = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour").select(*columns)
+    if recipe.ease_products:
+        shared = ease_weights(purchases, recipe).assign(kind=SAME_CUSTOMER)
+        found = found.unionByName(spark.createDataFrame(shared[[*columns]], schema=_NAMED_EDGES))
+    return found.orderBy("kind", "product_id", F.col("weight").desc(), "neighbour_id")
 
 
 def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """A function from one block's rows (kind, block, basket[], other[], weight, age_days) to its strongest edges."""
+    """A function from one block's rows (kind, block, basket[], other[], weight …) to its strongest edges."""
 
     def count(rows: pd.DataFrame) -> pd.DataFrame:
-        held = _incidence(rows["basket"], len(degree))
-        others = held if rows["other"].isna().all() else _incidence(rows["other"], len(degree))
+        held = incidence(rows["basket"], len(degree))
+        others = held if rows["other"].isna().all() else incidence(rows["other"], len(degree))
         anchors = np.flatnonzero(np.asarray(held.sum(axis=0)).ravel())
         anchors = anchors[anchors % _ANCHOR_BLOCKS == rows["block"].iloc[0]]
         baskets = held[:, anchors].T.tocsr()
@@ -97,7 +108,9 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.D
         itself = anchors[weights.row] == weights.col
         enough = (support.data >= recipe.min_support) & ~itself  # both matrices hold the same entries, in one order
         row, column = weights.row[enough], weights.col[enough]
-        final = weights.data[enough] / (degree[anchors[row]] * degree[column] ** recipe.popularity_damping)
+        final = weights.data[enough] / (
+            degree[anchors[row]] ** recipe.anchor_damping * degree[column] ** recipe.popularity_damping
+        )
         final = final.astype(np.float32)  # the last bits would tell in which order Spark brought the baskets
         order = np.lexsort((column, -final, row))
         starts = np.searchsorted(row[order], np.arange(len(anchors)))
@@ -114,10 +127,3 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.D
 
     return count
 
-
-def _incidence(baskets: pd.Series, products: int) -> sp.csr_matrix:
-    """(baskets, products) 1 where a basket holds a product."""
-    lengths = baskets.str.len().to_numpy(np.int64)
-    columns = np.concatenate(baskets.to_list())
-    bounds = np.concatenate(([0], np.cumsum(lengths)))
-    return sp.csr_matrix((np.ones(len(columns)), columns, bounds), shape=(len(baskets), products))

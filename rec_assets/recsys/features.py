@@ -10,21 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from rec_assets.recsys.histories import Histories
-from rec_assets.recsys.product_state import Floats, ProductState
+from rec_assets.recsys.product_state import UNKNOWN, Floats, Ints, ProductState
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "own": (
-        "own_score", "own_share", "own_decayed_30", "own_orders", "own_days", "own_last_age", "own_first_age",
-        "own_interval", "own_due",
+        "own_score", "own_share", "own_decayed_30", "own_decayed_240", "own_orders", "own_days", "own_last_age",
+        "own_first_age", "own_interval", "own_due", "own_orders_since",
     ),
     "als": ("als_score", "als_relative"),
-    "co_purchase": ("same_basket", "next_basket", "co_purchase_relative"),
-    "content": ("content", "content_relative"),
-    "category": ("category_taste", "category_score"),
-    "popular": ("popularity", "recent_popularity", "trend", "buyers", "repeat_share", "product_interval"),
-    "product": ("price", "product_age"),
+    "co_purchase": ("same_basket", "next_basket", "co_purchase_relative", "same_basket_newest", "next_basket_newest"),
+    "same_customer": ("same_customer", "same_customer_relative", "same_customer_newest"),
+    "content": ("content", "content_relative", "content_newest", "text_orders_since"),
+    "category": ("category_taste", "category_score", "category_orders_since"),
+    "brand": ("brand_taste", "brand_orders_since"),
+    "popular": ("popularity", "recent_popularity", "trend", "buyers", "new_buyers", "repeat_share",
+                "product_interval"),
+    "product": ("price", "price_relative", "product_age"),
     "customer": ("customer_orders", "customer_days", "customer_last_age", "customer_lines_per_order",
                  "customer_repeat"),
 }  # fmt: skip
@@ -41,6 +45,7 @@ class SourceScores:
     als: Floats
     same_basket: Floats
     next_basket: Floats
+    same_customer: Floats
     content: Floats
     category: Floats
 
@@ -56,14 +61,28 @@ def pair_features(
     *,
     histories: Histories,
     scores: SourceScores,
+    newest: sp.csr_matrix,
     state: ProductState,
 ) -> Floats:
-    """(pairs, len(FEATURES)) features of the pairs (customer[i], product[i]), columns in the order of FEATURES."""
+    """Features of the pairs (customer[i], product[i]).
+
+    Args:
+        customer, product: Positions.
+        histories: Of the block's n customers.
+        scores: What the sources think of them, by their whole histories.
+        newest: (n, P) their newest orders, weights summing to 1: `…_newest` says what the sources think of those alone.
+        state: What is known of the products.
+
+    Returns:
+        (pairs, len(FEATURES)), columns in the order of FEATURES. `…_orders_since`: orders since the customer last
+        bought the product, or one of its text, category or brand; NaN where never.
+    """
     n, products = len(histories.customer_ids), len(state)
     own = _own_history(customer, product, histories, products)
     own_score = scores.own[customer, product]
     als = scores.als[customer, product]
     same, following = scores.same_basket[customer, product], scores.next_basket[customer, product]
+    shared = scores.same_customer[customer, product]
     content = scores.content[customer, product]
     category_score = scores.category[customer, product]
     share_in_category = state.recent_orders / np.maximum(
@@ -74,6 +93,9 @@ def pair_features(
         taste = np.where(share_in_category[product] > 0, category_score / share_in_category[product], 0)
     recent_total, total = max(float(state.recent_orders.sum()), 1.0), max(float(state.orders.sum()), 1.0)
     trend = np.log((state.recent_orders / recent_total + 1e-6) / (state.orders / total + 1e-6))
+    brand_taste = _taste(histories, state.brand, len(state.brands))
+    brand_taste[:, state.brands == UNKNOWN] = 0
+    text_newest = state.texts_of(newest) @ state.alike
     per_customer = np.bincount(histories.customer, weights=histories.orders, minlength=n)
     distinct = np.maximum(np.bincount(histories.customer, minlength=n), 1)
 
@@ -86,17 +108,31 @@ def pair_features(
         "same_basket": same,
         "next_basket": following,
         "co_purchase_relative": (same + following) / _row_max(scores.co_purchase)[customer],
+        "same_basket_newest": _at(newest @ state.same_basket, customer, product),
+        "next_basket_newest": _at(newest @ state.next_basket, customer, product),
+        "same_customer": shared,
+        "same_customer_relative": shared / _row_max(scores.same_customer)[customer],
+        "same_customer_newest": _at(newest @ state.same_customer, customer, product),
         "content": content,
         "content_relative": content / _row_max(scores.content)[customer],
+        "content_newest": np.where(
+            state.text[product] >= 0, _at(text_newest, customer, np.maximum(state.text[product], 0)), 0
+        ),
+        "text_orders_since": _orders_since(histories, state.text, customer, product),
         "category_taste": taste,
         "category_score": category_score,
+        "category_orders_since": _orders_since(histories, state.category, customer, product),
+        "brand_taste": brand_taste[customer, state.brand[product]],
+        "brand_orders_since": _orders_since(histories, state.brand, customer, product),
         "popularity": np.log1p(state.orders)[product],
         "recent_popularity": np.log1p(state.recent_orders)[product],
         "trend": trend[product],
         "buyers": np.log1p(state.buyers)[product],
+        "new_buyers": np.log1p(state.new_buyers)[product],
         "repeat_share": state.repeat_share[product],
         "product_interval": state.interval_days[product],
         "price": state.price[product],
+        "price_relative": _price_relative(histories, state, customer, product),
         "product_age": state.age_days[product],
         "customer_orders": histories.customer_orders[customer],
         "customer_days": histories.customer_days[customer],
@@ -123,13 +159,56 @@ def _own_history(
     interval = np.where(histories.days > 1, span / np.maximum(histories.days - 1, 1), np.nan).astype(np.float32)
     return {
         "own_decayed_30": take(histories.decayed(30), 0),
+        "own_decayed_240": take(histories.decayed(240), 0),
         "own_orders": take(histories.orders, 0),
         "own_days": take(histories.days, 0),
         "own_last_age": take(histories.last_age, np.nan),
         "own_first_age": take(histories.first_age, np.nan),
         "own_interval": take(interval, np.nan),
         "own_due": take((histories.last_age / np.maximum(interval, 1)).astype(np.float32), np.nan),
+        "own_orders_since": take(histories.last_place, np.nan),
     }
+
+
+def _taste(histories: Histories, groups: Ints, count: int) -> Floats:
+    """(n, count) the share of each customer's order lines that fall to each group of products."""
+    taste = np.zeros((len(histories.customer_ids), count), np.float32)
+    np.add.at(taste, (histories.customer, groups[histories.product]), histories.orders)
+    return taste / np.maximum(taste.sum(axis=1, keepdims=True), 1)
+
+
+def _orders_since(
+    histories: Histories, groups: Ints, customer: npt.NDArray[np.int64], product: npt.NDArray[np.int64]
+) -> Floats:
+    """(pairs,) orders since the customer's last one from the product's group; NaN where none, or no group (-1)."""
+    count = int(groups.max(initial=0)) + 1
+    key = histories.customer * count + groups[histories.product]
+    order = np.lexsort((histories.last_place, key))
+    known, first = np.unique(key[order], return_index=True)
+    wanted = customer * count + groups[product]
+    where = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+    found = (known[where] == wanted) & (groups[product] >= 0) if len(known) else np.zeros(len(wanted), bool)
+    return np.where(found, histories.last_place[order][first][where], np.nan).astype(np.float32)
+
+
+def _price_relative(
+    histories: Histories, state: ProductState, customer: npt.NDArray[np.int64], product: npt.NDArray[np.int64]
+) -> Floats:
+    """(pairs,) log of the product's price over the geometric mean of what the customer buys; NaN where unknown."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        price = np.log(np.where(state.price > 0, state.price, np.nan))
+    of_pair = price[histories.product]
+    priced = np.isfinite(of_pair)
+    n = len(histories.customer_ids)
+    weight = np.bincount(histories.customer[priced], weights=histories.orders[priced], minlength=n)
+    total = np.bincount(histories.customer[priced], weights=(histories.orders * of_pair)[priced], minlength=n)
+    usual = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+    return np.asarray(price[product] - usual[customer], np.float32)
+
+
+def _at(matrix: sp.csr_matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
+    """(pairs,) single entries of a sparse matrix."""
+    return np.asarray(sp.csr_matrix(matrix)[rows, columns], np.float32).ravel()
 
 
 def _row_max(scores: Floats) -> Floats:

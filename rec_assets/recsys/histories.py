@@ -21,10 +21,12 @@ class Histories:
     Attributes:
         customer_ids: (n,) sorted.
         customer, product: (N,) positions of the pair's customer and product.
-        line_pair, line_age: (L,) every order line: its pair, its age in days.
+        line_pair, line_age, line_place: (L,) every order line: its pair, its age in days, and how many orders the
+            customer placed after it.
         orders: (N,) order lines of the pair.
         days: (N,) distinct days on which the customer bought the product.
         last_age, first_age: (N,) days since the newest and oldest purchase.
+        last_place: (N,) orders the customer placed since the newest purchase.
         rating: (N,) mean rating, NaN where the source has none.
         customer_orders, customer_days, customer_last_age, customer_first_age: (n,) of all their purchases.
     """
@@ -34,10 +36,12 @@ class Histories:
     product: npt.NDArray[np.int64]
     line_pair: npt.NDArray[np.int64]
     line_age: npt.NDArray[np.float32]
+    line_place: npt.NDArray[np.float32]
     orders: npt.NDArray[np.float32]
     days: npt.NDArray[np.float32]
     last_age: npt.NDArray[np.float32]
     first_age: npt.NDArray[np.float32]
+    last_place: npt.NDArray[np.float32]
     rating: npt.NDArray[np.float32]
     customer_orders: npt.NDArray[np.float32]
     customer_days: npt.NDArray[np.float32]
@@ -49,9 +53,11 @@ class Histories:
         """(customers, pairs)."""
         return len(self.customer_ids), len(self.product)
 
-    def decayed(self, half_life_days: float) -> npt.NDArray[np.float32]:
-        """(N,) orders of each pair, each counting 0.5 ** (age / half-life)."""
+    def decayed(self, half_life_days: float, order_decay: float = 1.0) -> npt.NDArray[np.float32]:
+        """(N,) orders of each pair, each counting 0.5 ** (age / half-life) · order_decay ** (later orders)."""
         weight = np.exp2(-self.line_age / np.float32(half_life_days))
+        if order_decay < 1:
+            weight = weight * np.float32(order_decay) ** self.line_place
         return np.bincount(self.line_pair, weights=weight, minlength=len(self.product)).astype(np.float32)
 
     def matrix(self, values: npt.NDArray[np.float32], products: int) -> sp.csr_matrix:
@@ -80,6 +86,7 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
     pair_days = np.unique(line_pair.astype(np.int64) * 100_000 + age.astype(np.int64)) // 100_000
     customer_days = np.unique(customer.astype(np.int64) * 100_000 + age.astype(np.int64)) // 100_000
     orders = pd.DataFrame({"customer": customer, "order": lines["order_id"].to_numpy()}).drop_duplicates()["customer"]
+    place = _later_orders(customer, age, lines["order_id"])
     rating = lines["rating"].to_numpy(np.float32)
     rated = ~np.isnan(rating)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -93,16 +100,33 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
         product=pairs % max(len(state), 1),
         line_pair=line_pair,
         line_age=age,
+        line_place=place,
         orders=np.bincount(line_pair, minlength=count).astype(np.float32),
         days=np.bincount(pair_days, minlength=count).astype(np.float32),
         last_age=_extreme(np.minimum, line_pair, age, count),
         first_age=_extreme(np.maximum, line_pair, age, count),
+        last_place=_extreme(np.minimum, line_pair, place, count),
         rating=mean_rating.astype(np.float32),
         customer_orders=np.bincount(orders, minlength=n).astype(np.float32),
         customer_days=np.bincount(customer_days, minlength=n).astype(np.float32),
         customer_last_age=_extreme(np.minimum, customer, age, n),
         customer_first_age=_extreme(np.maximum, customer, age, n),
     )
+
+
+def _later_orders(
+    customer: npt.NDArray[np.int64], age: npt.NDArray[np.float32], order_ids: pd.Series
+) -> npt.NDArray[np.float32]:
+    """(L,) how many orders of the same customer came after a line's own; of one day's, the later in sorting order."""
+    _, code = np.unique(order_ids.to_numpy(str), return_inverse=True)
+    newest_first = np.lexsort((-code, age, customer))
+    ordered = np.stack([customer[newest_first], code[newest_first]])
+    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(code)]
+    number = np.cumsum(begins)
+    first = np.searchsorted(ordered[0], ordered[0])  # each line's customer's newest
+    place = np.empty(len(code), np.float32)
+    place[newest_first] = number - number[first]
+    return place
 
 
 def _extreme(

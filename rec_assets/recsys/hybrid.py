@@ -61,8 +61,10 @@ def _sources(rows: pd.DataFrame, contributions: pd.DataFrame) -> pd.Series:
             "own": rows["own_orders"] > 0,
             "als": rows["als_score"] > 0,
             "co_purchase": rows["together_with"] != "",
+            "same_customer": rows["same_customer"] > 0,
             "content": rows["similar_to"] != "",
             "category": rows["category_score"] > 0,
+            "brand": rows["brand_taste"] > 0,
             "popular": True,
         }
     )
@@ -88,6 +90,10 @@ def _in_words(entry: object, titles: Mapping[str, str], categories: Mapping[str,
         return f"popular in {category}" if category else "popular among what you buy"
     if source == "als":
         return "bought by customers who buy like you"
+    if source == "same_customer":
+        return "customers with your favourites buy this too"
+    if source == "brand":
+        return "from a brand you buy"
     return f"popular in {category}" if category else "popular right now"
 
 

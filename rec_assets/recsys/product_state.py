@@ -17,10 +17,16 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from rec_assets.recsys.co_purchase import KINDS
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-UNKNOWN_CATEGORY = ""
+UNKNOWN = ""
+"""The category or brand of a product that has none."""
+
+ALIKE = 50
+"""Texts kept as most alike to each one."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,23 @@ class ProductState:
         titles: (P,) names shown to people.
         category: (P,) index into `categories`.
         categories: (C,) category names; "" where a product has none.
+        brand: (P,) index into `brands`.
+        brands: (B,) brand names; "" where a product has none.
         price: (P,) usual unit price, NaN where unknown.
         age_days: (P,) days since the product was first seen.
         orders: (P,) order lines in the lookback window.
         recent_orders: (P,) order lines in the last `recent_days`.
+        new_buyers: (P,) customers who bought it for the first time in the last `recent_days`.
         buyers: (P,) distinct customers in the window.
         repeat_share: (P,) share of buyers who bought on more than one day.
         interval_days: (P,) usual days between two purchases by one customer, NaN where nobody bought twice.
         factors: (P, k) ALS product factors; zero rows where a product has none.
-        same_basket: (P, P) row product → column product bought in the same basket.
-        next_basket: (P, P) row product → column product bought on the customer's next shopping day.
+        same_basket: (P, P) row product → column product bought on the same day.
+        next_basket: (P, P) row product → column product bought in the customer's next orders.
+        same_customer: (P, P) row product → column product that its customers buy too (EASE).
         text: (P,) row of `embeddings`, -1 where a product has no text.
         embeddings: (T, d) unit vectors of the distinct texts.
+        alike: (T, T) sparse, how alike two texts are (`similar_texts`).
     """
 
     as_of: dt.date
@@ -52,18 +63,23 @@ class ProductState:
     titles: npt.NDArray[np.object_]
     category: Ints
     categories: npt.NDArray[np.object_]
+    brand: Ints
+    brands: npt.NDArray[np.object_]
     price: Floats
     age_days: Floats
     orders: Floats
     recent_orders: Floats
+    new_buyers: Floats
     buyers: Floats
     repeat_share: Floats
     interval_days: Floats
     factors: Floats
     same_basket: sp.csr_matrix
     next_basket: sp.csr_matrix
+    same_customer: sp.csr_matrix
     text: Ints
     embeddings: Floats
+    alike: sp.csr_matrix
 
     def __len__(self) -> int:
         return len(self.product_ids)
@@ -71,6 +87,13 @@ class ProductState:
     def positions(self, product_ids: pd.Series) -> npt.NDArray[np.int64]:
         """Positions of ids in `product_ids`; -1 where the state doesn't know the product."""
         return np.asarray(pd.Index(self.product_ids).get_indexer(pd.Index(product_ids)), dtype=np.int64)
+
+    def texts_of(self, histories: sp.csr_matrix) -> sp.csr_matrix:
+        """(n, T) the weights of products (n, P) summed over those with the same text."""
+        has_text = np.flatnonzero(self.text >= 0)
+        shape = (len(self), self.embeddings.shape[0])
+        ones = np.ones(len(has_text), np.float32)
+        return sp.csr_matrix(histories @ sp.csr_matrix((ones, (has_text, self.text[has_text])), shape=shape))
 
     def save(self, folder: Path) -> None:
         """Write the arrays into `folder` (made if missing); `load` reads them back, memory-mapped."""
@@ -82,17 +105,17 @@ class ProductState:
             for part in ("data", "indices", "indptr"):
                 np.save(folder / f"{name}.{part}.npy", getattr(graph, part))
         texts = {name: [str(value) for value in getattr(self, name)] for name in _TEXTS}
-        (folder / "products.json").write_text(json.dumps({"as_of": self.as_of.isoformat(), **texts}))
+        about = {"as_of": self.as_of.isoformat(), "sizes": {name: getattr(self, name).shape[0] for name in _GRAPHS}}
+        (folder / "products.json").write_text(json.dumps({**about, **texts}))
 
     @classmethod
     def load(cls, folder: Path) -> ProductState:
         """Read what `save` wrote."""
         texts = json.loads((folder / "products.json").read_text())
-        count = len(texts["product_ids"])
         graphs = {
             name: sp.csr_matrix(
                 tuple(np.load(folder / f"{name}.{part}.npy", mmap_mode="r") for part in ("data", "indices", "indptr")),
-                shape=(count, count),
+                shape=(texts["sizes"][name],) * 2,
             )
             for name in _GRAPHS
         }
@@ -104,11 +127,12 @@ class ProductState:
         )
 
 
-_TEXTS = ("product_ids", "titles", "categories")
-_GRAPHS = ("same_basket", "next_basket")
+_TEXTS = ("product_ids", "titles", "categories", "brands")
+_TEXT_BLOCK = 1024
+_GRAPHS = ("same_basket", "next_basket", "same_customer", "alike")
 _DENSE = (
-    "category", "price", "age_days", "orders", "recent_orders", "buyers", "repeat_share", "interval_days",
-    "factors", "text", "embeddings",
+    "category", "brand", "price", "age_days", "orders", "recent_orders", "new_buyers", "buyers", "repeat_share",
+    "interval_days", "factors", "text", "embeddings",
 )  # fmt: skip
 
 
@@ -125,10 +149,10 @@ def build_product_state(
 
     Args:
         as_of: The day the tables speak of.
-        products: product_id, title, category, price, content_hash, first_seen (date), excluded.
-        statistics: product_id, orders, recent_orders, buyers, repeat_share, interval_days, price.
+        products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
+        statistics: product_id, orders, recent_orders, new_buyers, buyers, repeat_share, interval_days, price.
         factors: product_id, factors (list of floats), of ALS; may be empty.
-        graph: kind ("same_basket" or "next_basket"), product_id, neighbour_id, weight.
+        graph: kind (one of `co_purchase.KINDS`), product_id, neighbour_id, weight.
         embeddings: content_hash, vector (list of floats).
 
     Products first seen after `as_of`, and excluded ones, are left out: nobody could have been recommended them.
@@ -138,8 +162,10 @@ def build_product_state(
     known = known.sort_values("product_id", kind="stable").reset_index(drop=True)
     stats = statistics.set_index("product_id").reindex(known["product_id"])
     index = pd.Index(known["product_id"])
-    categories, codes = np.unique(known["category"].fillna(UNKNOWN_CATEGORY).to_numpy(str), return_inverse=True)
+    categories, category = np.unique(known["category"].fillna(UNKNOWN).to_numpy(str), return_inverse=True)
+    brands, brand = np.unique(known["brand"].fillna(UNKNOWN).to_numpy(str), return_inverse=True)
     rows = embeddings.sort_values("content_hash").reset_index(drop=True)
+    vectors = _stack(rows["vector"])
     text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
     price = stats["price"].fillna(known.set_index("product_id")["price"])
     age = (pd.Timestamp(as_of) - pd.to_datetime(known["first_seen"])).dt.days.astype(np.float32)
@@ -147,21 +173,42 @@ def build_product_state(
         as_of=as_of,
         product_ids=known["product_id"].to_numpy(object),
         titles=known["title"].fillna("").to_numpy(object),
-        category=codes.astype(np.int32),
+        category=category.astype(np.int32),
         categories=categories.astype(object),
+        brand=brand.astype(np.int32),
+        brands=brands.astype(object),
         price=price.to_numpy(np.float32),
         age_days=age.to_numpy(),
         orders=stats["orders"].fillna(0).to_numpy(np.float32),
         recent_orders=stats["recent_orders"].fillna(0).to_numpy(np.float32),
+        new_buyers=stats["new_buyers"].fillna(0).to_numpy(np.float32),
         buyers=stats["buyers"].fillna(0).to_numpy(np.float32),
         repeat_share=stats["repeat_share"].fillna(0).to_numpy(np.float32),
         interval_days=stats["interval_days"].to_numpy(np.float32),
         factors=_rows_of(factors, "product_id", "factors", index),
-        same_basket=_matrix(graph[graph["kind"] == "same_basket"], index),
-        next_basket=_matrix(graph[graph["kind"] == "next_basket"], index),
+        **{kind: _matrix(graph[graph["kind"] == kind], index) for kind in KINDS},
         text=text.astype(np.int32),
-        embeddings=_stack(rows["vector"]),
+        embeddings=vectors,
+        alike=similar_texts(vectors),
     )
+
+
+def similar_texts(vectors: Floats, keep: int = ALIKE) -> sp.csr_matrix:
+    """(T, T) squared cosines of the `keep` most alike texts of each, itself included, from embeddings (T, d).
+
+    The mean of all texts is taken off first: what every text of a shop has in common tells nothing. Squares make a few
+    near texts count more than many that are a little alike.
+    """
+    centred = vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
+    centred = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    blocks = []
+    for first in range(0, len(centred), _TEXT_BLOCK):
+        cosine = np.maximum(centred[first : first + _TEXT_BLOCK] @ centred.T, 0)
+        if cosine.shape[1] > keep:
+            least = np.partition(cosine, -keep, axis=1)[:, [-keep]]
+            cosine[cosine < least] = 0
+        blocks.append(sp.csr_matrix(np.square(cosine)))
+    return sp.csr_matrix(sp.vstack(blocks)) if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
 
 
 def _stack(vectors: pd.Series) -> Floats:

@@ -22,7 +22,7 @@ class AlsRecipe(BaseModel):
 
 
 class CoPurchaseRecipe(BaseModel):
-    """Product-to-product weights from shared baskets and consecutive shopping days."""
+    """Product-to-product weights from shared shopping days, orders that follow one another, and shared customers."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,6 +36,16 @@ class CoPurchaseRecipe(BaseModel):
         le=1,
         description="Exponent on the neighbour's popularity: 0 favours best sellers, 1 rare ones.",
     )
+    anchor_damping: float = Field(
+        1.0, ge=0, le=1, description="Exponent on the product's own popularity: 1 makes its weights shares."
+    )
+    next_orders: int = Field(1, ge=1, description="An order is followed by so many of the customer's next ones.")
+    next_decay: float = Field(0.7, gt=0, le=1, description="What each order in between leaves of the weight.")
+    ease_products: int = Field(
+        4000, ge=0, description="Products with most buyers that EASE learns; n² numbers in memory, n³ steps; 0: none."
+    )
+    ease_regularization: float = Field(1000.0, gt=0, description="λ of EASE.")
+    ease_neighbours: int = Field(300, ge=1, description="Strongest products that speak for each one in EASE.")
 
 
 class CandidateRecipe(BaseModel):
@@ -45,6 +55,7 @@ class CandidateRecipe(BaseModel):
 
     als: int = Field(120, ge=1)
     co_purchase: int = Field(120, ge=1)
+    same_customer: int = Field(100, ge=1)
     content: int = Field(50, ge=1)
     popular: int = Field(120, ge=1, description="Recent best sellers; also what fills a list no other source can.")
     category_popular: int = Field(60, ge=1)
@@ -52,6 +63,9 @@ class CandidateRecipe(BaseModel):
     new_days: int = Field(28, ge=1)
     recent_days: int = Field(14, ge=1, description="What counts as recent for recent popularity.")
     history_half_life_days: float = Field(60.0, gt=0, description="Decay of the history that seeks neighbours.")
+    history_order_decay: float = Field(
+        1.0, gt=0, le=1, description="What each later order of the customer leaves of an order's weight there."
+    )
     history_products: int = Field(150, ge=1, description="Strongest products of a history that seek neighbours.")
 
 

@@ -16,7 +16,7 @@ def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
         recent_days: What counts as recent: ages 0 … recent_days - 1.
 
     Returns:
-        product_id, orders (lines), recent_orders, buyers (distinct customers), repeat_share (share of buyers who
+        product_id, orders (lines), recent_orders, new_buyers (customers whose first purchase is recent), buyers (distinct customers), repeat_share (share of buyers who
         bought on more than one day), interval_days (their mean gap between purchase days, null where nobody
         bought twice), price (mean unit price, null where unknown), revenue, last_age; sorted by product_id.
     """
@@ -27,6 +27,7 @@ def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
         F.sum((F.col("age_days") < recent_days).cast("long")).alias("recent_orders"),
         F.countDistinct("age_days").alias("days"),
         (F.max("age_days") - F.min("age_days")).alias("span"),
+        (F.max("age_days") < recent_days).cast("long").alias("is_new"),
         F.min("age_days").alias("last_age"),
         F.sum("quantity").alias("quantity"),
         F.sum(F.col("quantity") * F.col("unit_price")).alias("revenue"),
@@ -38,6 +39,7 @@ def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
         .agg(
             F.sum("orders").alias("orders"),
             F.sum("recent_orders").alias("recent_orders"),
+            F.sum("is_new").alias("new_buyers"),
             F.count("*").alias("buyers"),
             F.avg(again.cast("double")).alias("repeat_share"),
             (F.sum(F.when(again, F.col("span"))) / F.sum(F.when(again, F.col("days") - 1))).alias("interval_days"),

@@ -1,0 +1,103 @@
+"""EASE: which products speak for which, learned from what customers have in common; counted in Spark, solved in numpy.
+
+It needs the products' whole matrix of shared customers at once, so it learns the products with most buyers only and
+does not scale past some twenty thousand of them (`ease_products`): a source of its own beside the ones that do scale.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.linalg import lapack
+
+from rec_assets.recsys.recipe import CoPurchaseRecipe
+from rec_assets.recsys.sparse import incidence
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_ROW_BLOCKS = 8
+
+
+def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
+    """Weights product → neighbour: how much a history that holds the one speaks for the other.
+
+    With G the products' matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source:
+    Steck, "Embarrassingly shallow autoencoders for sparse data", 2019. Of the weights for each j the strongest positive
+    ones are kept.
+
+    Args:
+        purchases: Net purchases (`interactions.net_purchases`).
+        recipe: Products to learn, λ, weights kept.
+
+    Returns:
+        product_id, neighbour_id, weight (> 0, float32), support (shared customers).
+    """
+    from pyspark.sql import functions as F
+
+    pairs = purchases.select("customer_id", "product_id").distinct()
+    buyers = pairs.groupBy("product_id").agg(F.count("*").alias("buyers"))
+    # Product-sized, so it may come to the driver.
+    products = buyers.orderBy(F.col("buyers").desc(), "product_id").limit(recipe.ease_products).toPandas()
+    ids = np.sort(products["product_id"].to_numpy(str))
+    index = purchases.sparkSession.createDataFrame(
+        pd.DataFrame({"product_id": ids, "product": np.arange(len(ids), dtype=np.int32)}),
+        schema="product_id string, product int",
+    )
+    histories = (
+        pairs.join(F.broadcast(index), "product_id").groupBy("customer_id").agg(F.collect_set("product").alias("held"))
+    )
+    blocks = F.array_distinct(F.transform("held", lambda product: product % _ROW_BLOCKS))
+    rows = histories.withColumn("block", F.explode(blocks)).groupBy("block").applyInPandas(
+        lambda held: _shared_customers(held, len(ids)), schema="product int, shared binary"
+    )  # fmt: skip
+    shared = np.zeros((len(ids), len(ids)), np.float32)
+    for product, row in rows.toPandas().itertuples(index=False):
+        shared[product] = np.frombuffer(row, np.float32)
+    weights = _solve(shared, recipe.ease_regularization)
+    product, neighbour = _strongest(weights, recipe.ease_neighbours)
+    return pd.DataFrame(
+        {
+            "product_id": ids[product].astype(object),
+            "neighbour_id": ids[neighbour].astype(object),
+            "weight": weights[product, neighbour],
+            "support": shared[product, neighbour].astype(np.int32),
+        }
+    )
+
+
+def _shared_customers(rows: pd.DataFrame, products: int) -> pd.DataFrame:
+    """Of one block of products: how many customers each shares with every product, as the bytes of float32."""
+    held = incidence(rows["held"], products)
+    block = rows["block"].iloc[0]
+    ours = np.arange(block, products, _ROW_BLOCKS)
+    shared = (held[:, ours].T @ held).toarray().astype(np.float32)
+    return pd.DataFrame({"product": ours.astype(np.int32), "shared": [row.tobytes() for row in shared]})
+
+
+def _solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:
+    """(n, n) weights from (n, n) shared customers; the diagonal is 0."""
+    if not len(shared):
+        return shared
+    system = shared.copy()
+    system[np.diag_indices_from(system)] += regularization
+    # A symmetric positive definite matrix: half the work of a general inverse.
+    factor, _ = lapack.spotrf(system, lower=1, overwrite_a=1)
+    half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(half) + np.tril(half, -1).T
+    weights = -inverse / np.diag(inverse)[None, :]
+    np.fill_diagonal(weights, 0)
+    return np.asarray(weights, np.float32)
+
+
+def _strongest(
+    weights: npt.NDArray[np.float32], keep: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions (row, column) of the `keep` highest positive weights of each column."""
+    if len(weights) > keep:
+        least = np.partition(weights, -keep, axis=0)[-keep]
+        return np.nonzero((weights >= least[None, :]) & (weights > 0))
+    return np.nonzero(weights > 0)
