@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from scipy import sparse
 from scipy.linalg import lapack
 
+from benchmarks.datasets import BEAUTY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
 
 
@@ -23,14 +25,14 @@ class Ease(ScoringPeer):
     Attributes:
         regularisation: λ.
         half_life: Of the history that is multiplied with B; X itself is binary.
-        size: So many of the products sold most are learned and shown.
+        size: So many of the products sold most are learned and shown; of Amazon Beauty all.
     """
 
     regularisation: float = 300.0
     half_life: float = 120.0
     size: int = 8000
 
-    defaults = DEFAULT_HALF_LIFE
+    defaults: ClassVar = {**DEFAULT_HALF_LIFE, BEAUTY: {"regularisation": 100.0, "half_life": 2.0, "size": 20_000}}
 
     @classmethod
     def space(cls, dataset: str) -> Space:

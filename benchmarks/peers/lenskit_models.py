@@ -6,6 +6,7 @@ They know no weights, so what is chosen instead is how far back history is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,8 @@ class _LensKitKnn(ScoringPeer):
     learned_age: float = 400.0
     history_age: float = 400.0
 
+    defaults: ClassVar = {BEAUTY: {"learned_age": 50.0, "history_age": 50.0}}
+
     @classmethod
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
@@ -52,7 +55,9 @@ class _LensKitKnn(ScoringPeer):
         learned = pairs[self.line_age < self.learned_age].drop_duplicates()
         self._scorer = self.scorer()
         self._scorer.train(from_interactions_df(learned), TrainingOptions())
-        history = pairs[self.line_age < self.history_age].drop_duplicates().sort_values(["user_id", "item_id"])
+        # LensKit 2025.8 falls over products in a history that it has not learned.
+        usable = (self.line_age < self.history_age) & pairs["item_id"].isin(learned["item_id"]).to_numpy()
+        history = pairs[usable].drop_duplicates().sort_values(["user_id", "item_id"])
         self._items = history["item_id"].to_numpy()
         self._starts = np.searchsorted(history["user_id"], np.arange(len(self.customer_ids) + 1))
         self._known = ItemList(item_ids=self._scorer.items.ids(), vocabulary=self._scorer.items)
