@@ -1,7 +1,8 @@
 """The data of the benchmarks, as order lines and a catalogue; how they are split stands in `protocols`.
 
 Lines: customer_id, product_id, order_id, day (midnight, by the shop's clock), quantity, unit_price (NaN where unknown).
-Products: product_id, title, category, brand, text (what a text model reads), price (NaN where unknown).
+Products: product_id, title, category, brand, text (what a text model reads, put together as the
+project's sources do), price (NaN where unknown).
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
             "title": join_columns(products, ["product_type", "package_size"], " "),
             "category": products["product_category"],
             "brand": products["brand"],
-            "text": join_columns(products, ["product_type", "product_category", "department", "brand"], " "),
+            "text": join_columns(
+                products, ["product_type", "product_category", "department", "brand"], ", "
+            ).str.lower(),
             "price": np.nan,
         }
     )
@@ -93,7 +96,7 @@ def amazon_beauty() -> tuple[pd.DataFrame, pd.DataFrame]:
             "title": items["title"],
             "category": items["categories"],
             "brand": items["brand"],
-            "text": join_columns(items, ["title", "brand", "categories"], " "),
+            "text": join_columns(items, ["title", "categories", "brand"], ", ").str.lower(),
             "price": items["price"],
         }
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
+from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
 from rec_assets.recsys.text import content_hash, embed_new
 
@@ -52,7 +53,8 @@ class TextSimilarity(ScoringPeer):
     @classmethod
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
-        return {"half_life": HALF_LIFE[dataset], "text": CategoricalDistribution(["text", "title"])}
+        columns = {JOURNEY: ["text"], BEAUTY: ["text", "title"]}[dataset]  # titles of the Journey tell sizes apart
+        return {"half_life": HALF_LIFE[dataset], "text": CategoricalDistribution(columns)}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
         """See `ScoringPeer`."""
