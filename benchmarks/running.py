@@ -5,6 +5,7 @@ Values of single customers are kept in `CACHE`, so that models measured in diffe
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -116,9 +117,12 @@ def versus_best_peer(results: pd.DataFrame) -> pd.DataFrame:
             if peers.empty or not own.is_file():
                 continue
             best = str(peers.loc[peers["value"].idxmax(), "model"])
-            column = f"{metric}@{k}"
+            column, other = f"{metric}@{k}", customer_file(str(dataset), str(protocol), best)
+            if not other.is_file():
+                tqdm.write(f"not compared, {dataset}, {protocol}: measure {best!r} here too", file=sys.stderr)
+                continue
             ours = pd.read_parquet(own)[column]
-            theirs = pd.read_parquet(customer_file(str(dataset), str(protocol), best))[column].reindex(ours.index)
+            theirs = pd.read_parquet(other)[column].reindex(ours.index)
             interval = paired_bootstrap_difference(ours, theirs, seed=SEED)
             value, low, high = (round(float(end), 5) for end in interval)
             rows.append((dataset, protocol, best, metric, k, value, low, high, len(ours)))

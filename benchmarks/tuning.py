@@ -7,6 +7,7 @@ all tasks that share their lines at once, and each task takes the best of them f
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def search(model: Model, splits: Sequence[Split], *, trials: int = TRIALS) -> di
             ((done.values[place], done) for done in study.trials), key=lambda pair: (pair[0], -pair[1].number)
         )
         best[split.task] = {name: _rounded(chosen) for name, chosen in winner.params.items()}
-        tqdm.write(f"{split.dataset}, {split.task}, {model.name}: {value:.4f} {best[split.task]}")
+        tqdm.write(f"{split.dataset}, {split.task}, {model.name}: {value:.4f} {best[split.task]}", file=sys.stderr)
     return best
 
 
