@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import report, running, tuning
 from benchmarks.datasets import BEAUTY, JOURNEY
-from benchmarks.models import HYBRID, MODELS
+from benchmarks.models import HYBRID, MODELS, Model
 from benchmarks.peers.base import Floats, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, leave_one_out
 
@@ -123,16 +123,16 @@ def test_ties_go_to_the_lower_id_and_what_may_not_be_shown_is_not() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: object) -> None:
+def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model) -> None:
     splits = [*journey(), leave_one_out(*sequences())]
-    if model.name in (HYBRID, "MiniLM text similarity"):  # type: ignore[attr-defined]
+    if model.name in (HYBRID, "MiniLM text similarity"):
         pytest.skip("the hybrid has its own tests, and the encoder takes long to load")
     for split in splits:
-        if not model.answers(split):  # type: ignore[attr-defined]
+        if not model.answers(split):
             continue
-        few = {"neighbours": 3} if "k-NN" in model.name else {"factors": 4} if "ALS" in model.name else {}  # type: ignore[attr-defined]
+        few = {"neighbours": 3} if "k-NN" in model.name else {"factors": 4} if "ALS" in model.name else {}
         try:
-            peer = model.build(split.dataset, few).fit(split.lines, split.products)  # type: ignore[attr-defined]
+            peer = model.build(split.dataset, few).fit(split.lines, split.products)
         except ModuleNotFoundError as missing:
             pytest.skip(f"the extra `bench` is not installed: {missing.name}")
         customers = np.sort(split.truth["customer_id"].unique())
