@@ -124,11 +124,7 @@ def hide_products(split: Split, *, tenth: int) -> Split:
         split: From `leave_one_out`.
         tenth: Which: the products whose SHA-256 leaves this remainder by ten.
     """
-    hidden = {
-        product
-        for product in split.products["product_id"]
-        if int(hashlib.sha256(product.encode()).hexdigest(), 16) % 10 == tenth
-    }
+    hidden = hidden_products(split.products, tenth)
     return Split(
         dataset=split.dataset,
         task=COLD,
@@ -138,6 +134,15 @@ def hide_products(split: Split, *, tenth: int) -> Split:
         products=split.products,
         exclude_bought=split.exclude_bought,
     )
+
+
+def hidden_products(products: pd.DataFrame, tenth: int) -> set[str]:
+    """One tenth of the product_ids, see `hide_products`."""
+    return {
+        product
+        for product in products["product_id"]
+        if int(hashlib.sha256(product.encode()).hexdigest(), 16) % 10 == tenth
+    }
 
 
 def reported_journey() -> list[Split]:

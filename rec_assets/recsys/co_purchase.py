@@ -11,13 +11,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from rec_assets.recsys.ease import ease_weights
+from rec_assets.recsys.product_state import NEXT_BASKET, SAME_BASKET, SAME_CUSTOMER
 from rec_assets.recsys.recipe import CoPurchaseRecipe
 from rec_assets.recsys.sparse import incidence
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-SAME_BASKET, NEXT_BASKET, SAME_CUSTOMER = KINDS = ("same_basket", "next_basket", "same_customer")
 
 _ANCHOR_BLOCKS = 8
 _NAMED_EDGES = "kind string, product_id string, neighbour_id string, weight float, support int"
@@ -38,7 +37,8 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         recipe: Decays, floor of support, neighbours kept, damping.
 
     Returns:
-        kind, product_id, neighbour_id, weight (> 0), support (baskets, or customers), sorted by kind, product, falling weight.
+        kind, product_id, neighbour_id, weight (> 0), support (baskets, or customers), sorted by kind, product, falling
+        weight.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -126,4 +126,3 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.D
         )
 
     return count
-

@@ -27,11 +27,11 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
 
     With G the products' matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source:
     Steck, "Embarrassingly shallow autoencoders for sparse data", 2019. Of the weights for each j the strongest positive
-    ones are kept.
+    ones are kept, where enough customers are shared.
 
     Args:
         purchases: Net purchases (`interactions.net_purchases`).
-        recipe: Products to learn, λ, weights kept.
+        recipe: Products to learn, λ, floor of support, weights kept.
 
     Returns:
         product_id, neighbour_id, weight (> 0, float32), support (shared customers).
@@ -52,12 +52,13 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     )
     blocks = F.array_distinct(F.transform("held", lambda product: product % _ROW_BLOCKS))
     rows = histories.withColumn("block", F.explode(blocks)).groupBy("block").applyInPandas(
-        lambda held: _shared_customers(held, len(ids)), schema="product int, shared binary"
+        lambda held: _shared_customers(held, len(ids)), schema="product int, others binary, shared binary"
     )  # fmt: skip
     shared = np.zeros((len(ids), len(ids)), np.float32)
-    for product, row in rows.toPandas().itertuples(index=False):
-        shared[product] = np.frombuffer(row, np.float32)
+    for product, others, counts in rows.toPandas().itertuples(index=False):
+        shared[product, np.frombuffer(others, np.int32)] = np.frombuffer(counts, np.float32)
     weights = _solve(shared, recipe.ease_regularization)
+    weights[shared < recipe.min_support] = 0
     product, neighbour = _strongest(weights, recipe.ease_neighbours)
     return pd.DataFrame(
         {
@@ -70,12 +71,19 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
 
 
 def _shared_customers(rows: pd.DataFrame, products: int) -> pd.DataFrame:
-    """Of one block of products: how many customers each shares with every product, as the bytes of float32."""
+    """Of one block of products: with which others each shares customers, and how many; as bytes."""
     held = incidence(rows["held"], products)
     block = rows["block"].iloc[0]
     ours = np.arange(block, products, _ROW_BLOCKS)
-    shared = (held[:, ours].T @ held).toarray().astype(np.float32)
-    return pd.DataFrame({"product": ours.astype(np.int32), "shared": [row.tobytes() for row in shared]})
+    shared = (held[:, ours].T @ held).tocsr()
+    bounds = list(zip(shared.indptr[:-1], shared.indptr[1:], strict=True))
+    return pd.DataFrame(
+        {
+            "product": ours.astype(np.int32),
+            "others": [shared.indices[start:end].astype(np.int32).tobytes() for start, end in bounds],
+            "shared": [shared.data[start:end].astype(np.float32).tobytes() for start, end in bounds],
+        }
+    )
 
 
 def _solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:
@@ -93,11 +101,10 @@ def _solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArra
     return np.asarray(weights, np.float32)
 
 
-def _strongest(
-    weights: npt.NDArray[np.float32], keep: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _strongest(weights: npt.NDArray[np.float32], keep: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Positions (row, column) of the `keep` highest positive weights of each column."""
+    chosen = weights > 0
     if len(weights) > keep:
-        least = np.partition(weights, -keep, axis=0)[-keep]
-        return np.nonzero((weights >= least[None, :]) & (weights > 0))
-    return np.nonzero(weights > 0)
+        chosen &= weights >= np.partition(weights, -keep, axis=0)[-keep]
+    row, column = np.nonzero(chosen)
+    return row, column

@@ -95,7 +95,11 @@ def pair_features(
     trend = np.log((state.recent_orders / recent_total + 1e-6) / (state.orders / total + 1e-6))
     brand_taste = _taste(histories, state.brand, len(state.brands))
     brand_taste[:, state.brands == UNKNOWN] = 0
-    text_newest = state.texts_of(newest) @ state.alike
+    brands = np.where(state.brands[state.brand] == UNKNOWN, -1, state.brand)
+    content_newest = np.zeros(len(product), np.float32)
+    has_text = state.text[product] >= 0
+    text = state.text[product].astype(np.int64)
+    content_newest[has_text] = _at(state.texts_of(newest) @ state.alike, customer[has_text], text[has_text])
     per_customer = np.bincount(histories.customer, weights=histories.orders, minlength=n)
     distinct = np.maximum(np.bincount(histories.customer, minlength=n), 1)
 
@@ -115,15 +119,13 @@ def pair_features(
         "same_customer_newest": _at(newest @ state.same_customer, customer, product),
         "content": content,
         "content_relative": content / _row_max(scores.content)[customer],
-        "content_newest": np.where(
-            state.text[product] >= 0, _at(text_newest, customer, np.maximum(state.text[product], 0)), 0
-        ),
+        "content_newest": content_newest,
         "text_orders_since": _orders_since(histories, state.text, customer, product),
         "category_taste": taste,
         "category_score": category_score,
         "category_orders_since": _orders_since(histories, state.category, customer, product),
         "brand_taste": brand_taste[customer, state.brand[product]],
-        "brand_orders_since": _orders_since(histories, state.brand, customer, product),
+        "brand_orders_since": _orders_since(histories, brands, customer, product),
         "popularity": np.log1p(state.orders)[product],
         "recent_popularity": np.log1p(state.recent_orders)[product],
         "trend": trend[product],
@@ -182,13 +184,15 @@ def _orders_since(
 ) -> Floats:
     """(pairs,) orders since the customer's last one from the product's group; NaN where none, or no group (-1)."""
     count = int(groups.max(initial=0)) + 1
-    key = histories.customer * count + groups[histories.product]
-    order = np.lexsort((histories.last_place, key))
+    grouped = groups[histories.product] >= 0
+    key = histories.customer[grouped] * count + groups[histories.product[grouped]]
+    place = histories.last_place[grouped]
+    order = np.lexsort((place, key))
     known, first = np.unique(key[order], return_index=True)
-    wanted = customer * count + groups[product]
+    wanted = np.where(groups[product] >= 0, customer * count + groups[product], -1)
     where = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-    found = (known[where] == wanted) & (groups[product] >= 0) if len(known) else np.zeros(len(wanted), bool)
-    return np.where(found, histories.last_place[order][first][where], np.nan).astype(np.float32)
+    found = known[where] == wanted if len(known) else np.zeros(len(wanted), bool)
+    return np.where(found, place[order][first][where] if len(known) else 0, np.nan).astype(np.float32)
 
 
 def _price_relative(
@@ -208,6 +212,8 @@ def _price_relative(
 
 def _at(matrix: sp.csr_matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
     """(pairs,) single entries of a sparse matrix."""
+    if not len(rows):  # scipy would give a matrix
+        return np.zeros(0, np.float32)
     return np.asarray(sp.csr_matrix(matrix)[rows, columns], np.float32).ravel()
 
 

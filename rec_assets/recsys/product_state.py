@@ -17,13 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from rec_assets.recsys.co_purchase import KINDS
-
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 UNKNOWN = ""
 """The category or brand of a product that has none."""
+
+SAME_BASKET, NEXT_BASKET, SAME_CUSTOMER = KINDS = ("same_basket", "next_basket", "same_customer")
+"""The kinds of edges of the co-purchase graph, which are also the names of their matrices here."""
 
 ALIKE = 50
 """Texts kept as most alike to each one."""
@@ -129,7 +130,7 @@ class ProductState:
 
 _TEXTS = ("product_ids", "titles", "categories", "brands")
 _TEXT_BLOCK = 1024
-_GRAPHS = ("same_basket", "next_basket", "same_customer", "alike")
+_GRAPHS = (*KINDS, "alike")
 _DENSE = (
     "category", "brand", "price", "age_days", "orders", "recent_orders", "new_buyers", "buyers", "repeat_share",
     "interval_days", "factors", "text", "embeddings",
@@ -152,7 +153,7 @@ def build_product_state(
         products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
         statistics: product_id, orders, recent_orders, new_buyers, buyers, repeat_share, interval_days, price.
         factors: product_id, factors (list of floats), of ALS; may be empty.
-        graph: kind (one of `co_purchase.KINDS`), product_id, neighbour_id, weight.
+        graph: kind (one of KINDS), product_id, neighbour_id, weight.
         embeddings: content_hash, vector (list of floats).
 
     Products first seen after `as_of`, and excluded ones, are left out: nobody could have been recommended them.

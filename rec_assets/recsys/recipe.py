@@ -75,12 +75,12 @@ class RankerRecipe(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rounds: int = Field(300, ge=1)
-    learning_rate: float = Field(0.06, gt=0)
-    max_depth: int = Field(6, ge=1)
-    min_child_weight: float = Field(20.0, ge=0)
+    learning_rate: float = Field(0.04, gt=0)
+    max_depth: int = Field(5, ge=1)
+    min_child_weight: float = Field(60.0, ge=0)
     subsample: float = Field(0.8, gt=0, le=1)
-    column_sample: float = Field(0.6, gt=0, le=1)
-    l2: float = Field(5.0, ge=0)
+    column_sample: float = Field(0.4, gt=0, le=1)
+    l2: float = Field(10.0, ge=0)
     negatives: float = Field(0.3, gt=0, le=1, description="Share of the candidates not bought that training sees.")
     customers: int = Field(20_000, ge=1, description="Customers that training sees at most, a fixed sample.")
 

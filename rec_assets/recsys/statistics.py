@@ -16,9 +16,10 @@ def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
         recent_days: What counts as recent: ages 0 … recent_days - 1.
 
     Returns:
-        product_id, orders (lines), recent_orders, new_buyers (customers whose first purchase is recent), buyers (distinct customers), repeat_share (share of buyers who
-        bought on more than one day), interval_days (their mean gap between purchase days, null where nobody
-        bought twice), price (mean unit price, null where unknown), revenue, last_age; sorted by product_id.
+        product_id, orders (lines), recent_orders, new_buyers (customers whose first purchase is recent), buyers
+        (distinct customers), repeat_share (share of buyers who bought on more than one day), interval_days (their mean
+        gap between purchase days, null where nobody bought twice), price (mean unit price, null where unknown),
+        revenue, last_age; sorted by product_id.
     """
     from pyspark.sql import functions as F
 

@@ -28,6 +28,7 @@ def a_state(**changes: pd.DataFrame) -> ProductState:
                 "product_id": [TEA, MUG, POT, SOAP, NEW_TEA],
                 "title": ["Tea", "Mug", "Pot", "Soap", "New tea"],
                 "category": ["tea", "china", "china", "bath", "tea"],
+                "brand": ["Leaf", "Clay", "Clay", None, "Leaf"],
                 "price": [3.0, 5.0, 9.0, 2.0, 4.0],
                 "content_hash": ["tea", "mug", "pot", "soap", "tea"],
                 "first_seen": [dt.date(2024, 1, 1)] * 4 + [dt.date(2024, 6, 29)],
@@ -39,6 +40,7 @@ def a_state(**changes: pd.DataFrame) -> ProductState:
                 "product_id": [TEA, MUG, POT, SOAP],
                 "orders": [10, 6, 4, 30],
                 "recent_orders": [2, 1, 1, 9],
+                "new_buyers": [1, 1, 0, 3],
                 "buyers": [5, 4, 4, 20],
                 "repeat_share": [0.5, 0, 0, 0.1],
                 "interval_days": [14.0, np.nan, np.nan, 30.0],
@@ -98,10 +100,41 @@ def test_the_own_history_is_counted_decayed_and_timed() -> None:
     assert np.isnan(mug["own_last_age"])
 
 
+def test_orders_of_one_day_are_told_apart_by_their_ids() -> None:
+    one_day = pd.DataFrame(
+        {"customer_id": "ann", "product_id": [TEA, MUG, POT, TEA], "order_id": ["o1", "o2", "o3", "o0"],
+         "age_days": [0, 0, 0, 9], "rating": np.nan}
+    )  # fmt: skip
+    histories = build_histories(one_day, a_state())
+    last = dict(zip([TEA, MUG, POT], histories.last_place, strict=True))
+    assert last == {TEA: 2, MUG: 1, POT: 0}
+    assert histories.decayed(1e9, 0.5).tolist() == pytest.approx([0.25 + 0.125, 0.5, 1.0])
+
+
+def test_the_newest_order_speaks_for_itself() -> None:
+    found = find_candidates(lines(("ann", TEA, 30), ("ann", MUG, 2)), a_state(), Recipe())
+    pot = pair(found, "ann", POT)
+    assert pot["same_basket_newest"] == pytest.approx(0.4)  # of the mug alone
+    assert pot["next_basket_newest"] == 0  # only tea has a follower
+    assert 0 < pot["same_basket"] < 0.4
+
+
+def test_how_long_ago_a_text_category_or_brand_was_bought_is_counted_in_orders() -> None:
+    found = find_candidates(lines(("ann", TEA, 30), ("ann", MUG, 9), ("ann", SOAP, 2)), a_state(), Recipe())
+    new_tea, pot, soap = (pair(found, "ann", product) for product in (NEW_TEA, POT, SOAP))
+    assert (new_tea["text_orders_since"], new_tea["category_orders_since"], new_tea["brand_orders_since"]) == (2, 2, 2)
+    assert np.isnan(pot["text_orders_since"])
+    assert (pot["category_orders_since"], pot["brand_orders_since"]) == (1, 1)
+    assert np.isnan(soap["brand_orders_since"])  # no brand is not a brand
+    assert (soap["brand_taste"], pot["brand_taste"]) == (0, pytest.approx(1 / 3))
+    usual = np.exp(np.mean(np.log([3.0, 5.0, 2.0])))
+    assert pot["price_relative"] == pytest.approx(np.log(9.0 / usual), rel=1e-5)
+
+
 def test_products_first_seen_later_or_excluded_are_unknown() -> None:
     products = pd.DataFrame(
         {
-            "product_id": ["old", "later", "banned"], "title": "", "category": None, "price": 1.0,
+            "product_id": ["old", "later", "banned"], "title": "", "category": None, "brand": None, "price": 1.0,
             "content_hash": None, "excluded": [False, False, True],
             "first_seen": [AS_OF, AS_OF + dt.timedelta(days=1), AS_OF],
         }
@@ -208,6 +241,23 @@ def test_contributions_add_up_to_the_score(trained: tuple[pd.DataFrame, Ranker])
     odds = np.log(ranker.score(candidates) / (1 - ranker.score(candidates)))
     offset = odds - by_group.sum(axis=1)
     assert offset.to_numpy() == pytest.approx(np.full(len(offset), offset.iloc[0]), abs=1e-3)
+
+
+def test_the_reason_shown_is_the_source_that_contributed_most(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    candidates, ranker = trained
+    lists = make_lists(candidates, ranker, {}, {}, size=5)
+    entries = lists.merge(candidates, on=["customer_id", "product_id"], suffixes=("", "_"))
+    contributions = ranker.contributions(entries)
+    can_speak = {
+        "own": entries["own_orders"] > 0, "als": entries["als_score"] > 0,
+        "co_purchase": entries["together_with"] != "", "same_customer": entries["same_customer"] > 0,
+        "content": entries["similar_to"] != "", "category": entries["category_score"] > 0,
+        "brand": entries["brand_taste"] > 0, "popular": entries["price"] > 0,
+    }  # fmt: skip
+    for row, source in enumerate(entries["source"]):
+        speaking = {name: contributions[name].iloc[row] for name, speaks in can_speak.items() if speaks.iloc[row]}
+        assert source == max(speaking, key=lambda name: speaking[name])
+    assert entries["source"].nunique() > 1
 
 
 def test_a_baseline_is_the_source_s_own_order() -> None:

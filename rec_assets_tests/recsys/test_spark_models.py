@@ -48,13 +48,13 @@ def state_with(factors: pd.DataFrame) -> ProductState:
     ids = sorted(factors["product_id"])
     products = pd.DataFrame(
         {
-            "product_id": ids, "title": "", "category": None, "price": 1.0, "content_hash": None,
+            "product_id": ids, "title": "", "category": None, "brand": None, "price": 1.0, "content_hash": None,
             "first_seen": dt.date(2024, 1, 1), "excluded": False,
         }
     )  # fmt: skip
     statistics = pd.DataFrame(
-        {"product_id": ids, "orders": 1, "recent_orders": 0, "buyers": 1, "repeat_share": 0.0, "interval_days": np.nan,
-         "price": 1.0}
+        {"product_id": ids, "orders": 1, "recent_orders": 0, "new_buyers": 0, "buyers": 1, "repeat_share": 0.0,
+         "interval_days": np.nan, "price": 1.0}
     )  # fmt: skip
     nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []})
     return build_product_state(
@@ -125,7 +125,7 @@ def test_the_graph_counts_shared_baskets_and_the_next_day(spark: SparkSession) -
         for c in ("ann", "bob")
         for row in ((c, "bread", f"{c}1", 1), (c, "butter", f"{c}1", 1), (c, "jam", f"{c}2", 0))
     ]
-    recipe = CoPurchaseRecipe(min_support=2, half_life_days=1.0, popularity_damping=0.0)
+    recipe = CoPurchaseRecipe(min_support=2, half_life_days=1.0, popularity_damping=0.0, ease_products=0)
     graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
     edges = graph.set_index(["kind", "product_id", "neighbour_id"])
     assert set(edges.index) == {
@@ -136,6 +136,47 @@ def test_the_graph_counts_shared_baskets_and_the_next_day(spark: SparkSession) -
     assert (together["support"], together["weight"]) == (2, pytest.approx(1.0))  # every basket with bread has butter
     # Each following basket counts 0.5 ** 0 = 1, each of bread's own baskets 0.5 ** 1.
     assert edges.loc[("next_basket", "bread", "jam")]["weight"] == pytest.approx(2 * 1.0 / (2 * 0.5))
+
+
+def test_what_follows_some_orders_later_counts_less(spark: SparkSession) -> None:
+    rows = [(c, product, f"{c}{i}", 9 - i) for c in "ab" for i, product in enumerate(("bread", "jam", "tea", "salt"))]
+    recipe = CoPurchaseRecipe(
+        min_support=2, half_life_days=1e6, popularity_damping=0.0, next_orders=2, next_decay=0.25, ease_products=0
+    )
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas().set_index(["product_id", "neighbour_id"])
+    assert set(graph["kind"]) == {"next_basket"}
+    weights = graph.loc["bread", "weight"]
+    assert weights.to_dict() == {"jam": pytest.approx(1.0, rel=1e-3), "tea": pytest.approx(0.25, rel=1e-3)}
+
+
+def test_ease_is_the_closed_form_of_the_shared_customers(spark: SparkSession) -> None:
+    rng = np.random.default_rng(5)
+    held = rng.random((40, 12)) < 0.3
+    rows = [(f"c{u:02}", f"p{i:02}", f"o{u}", 0) for u, i in zip(*np.nonzero(held), strict=True)]
+    recipe = CoPurchaseRecipe(min_support=1, ease_regularization=2.0, ease_neighbours=4)
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
+    edges = graph[graph["kind"] == "same_customer"]
+    shared = held.T.astype(float) @ held
+    inverse = np.linalg.inv(shared + 2.0 * np.eye(12))
+    weights = np.where(shared > 0, -inverse / np.diag(inverse), 0)
+    np.fill_diagonal(weights, 0)
+    expected = {
+        (f"p{i:02}", f"p{j:02}"): weights[i, j]
+        for j in range(12)
+        for i in np.argsort(-weights[:, j])[:4]
+        if weights[i, j] > 0
+    }
+    found = {(row.product_id, row.neighbour_id): row.weight for row in edges.itertuples()}
+    assert found.keys() == expected.keys()
+    assert all(found[pair] == pytest.approx(weight, rel=1e-3) for pair, weight in expected.items())
+
+
+def test_ease_learns_the_products_with_most_buyers_only(spark: SparkSession) -> None:
+    rows = [(f"c{u}", product, f"o{u}", 0) for u in range(4) for product in ("bread", "butter")]
+    rows += [("c0", "rare", "o0", 0), ("c1", "rare", "o1", 0)]
+    recipe = CoPurchaseRecipe(min_support=1, ease_products=2)
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
+    assert set(graph.loc[graph["kind"] == "same_customer", "product_id"]) == {"bread", "butter"}
 
 
 def test_pairs_seen_too_seldom_are_noise(spark: SparkSession) -> None:

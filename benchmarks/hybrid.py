@@ -1,0 +1,148 @@
+"""The hybrid as a row of the table: the project's own sources, candidates, features and ranker, on a split's frames.
+
+Everything that learns or scores is what the assets call; here stands only how a split is cut once more, into what the
+ranker sees and what it is to foresee.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+
+from benchmarks.peers.text import embeddings
+from benchmarks.protocols import HORIZON_DAYS, hidden_products
+from rec_assets.recsys.als import fit_als
+from rec_assets.recsys.co_purchase import co_purchase_graph
+from rec_assets.recsys.hybrid import ALL, DISCOVER
+from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.ranker import fit_ranker
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark
+from rec_assets.recsys.statistics import product_statistics
+from rec_assets.recsys.text import content_hash
+from rec_assets.recsys.training import training_sample
+from rec_assets.resources.spark import spark_resource
+from rec_assets.settings import Settings
+
+_PAIR = ["customer_id", "product_id"]
+_LINES = (
+    "customer_id string, product_id string, order_id string, age_days int, quantity double, unit_price double, "
+    "rating double"
+)
+_AS_OF = dt.date(2000, 1, 1)
+"""Ages are all that counts: the day itself is anything."""
+
+_HIDDEN_TENTH = 2
+"""The tenth of the products that the ranker learns the unseen by: neither of those that tune or report."""
+
+
+@dataclass
+class Hybrid:
+    """Sources, candidates and a learned ranker.
+
+    Attributes:
+        recipe: Hyper-parameters by their dotted names, where they differ from the project's.
+        windows: Horizons before the as-of day that the ranker learns from; 0: from the customers' last orders.
+        unseen: Whether products without any purchase are to be ranked as well: then the ranker learns from models
+            that a tenth of the products was hidden from (compare Volkovs et al. 2017, DropoutNet).
+        least_orders: Fewer orders than this are not told apart. In data cut down to products with at least five
+            purchases, fewer of them in what is known betray that the others are held out.
+    """
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    windows: int = 1
+    unseen: bool = False
+    least_orders: int = 0
+
+    def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
+        """Learn the models and the ranker, and make everybody's lists. Parameters as in `protocols.Split`."""
+        self._recipe = Recipe().with_fields(self.recipe)
+        self._catalogue = products.assign(content_hash=products["text"].map(content_hash), excluded=False)
+        vectors, row = embeddings(products, "text")
+        texts = self._catalogue.assign(row=row)[["content_hash", "row"]].query("row >= 0").drop_duplicates()
+        self._texts = pd.DataFrame(
+            {"content_hash": texts["content_hash"].to_numpy(), "vector": list(vectors[texts["row"]])}
+        )
+        with tempfile.TemporaryDirectory(prefix="hybrid_") as folder:
+            samples = [self._sample(*example) for example in self._examples(lines)]
+            ranker = fit_ranker(pd.concat(samples), self._recipe.ranker, seed=self._recipe.seed)
+            found = self._stored(self._candidates(lines), folder)
+            self._lists = lists_in_spark(found, ranker, self._catalogue, 50).drop("reason").toPandas()
+            self.ranker = ranker
+        return self
+
+    def top(self, customers: NDArray[np.object_], k: int, exclude_bought: bool) -> pd.DataFrame:
+        """See `peers.base.Peer`."""
+        wanted = self._lists["list"] == (DISCOVER if exclude_bought else ALL)
+        rows = self._lists[wanted & (self._lists["rank"] <= k) & self._lists["customer_id"].isin(customers)]
+        return rows[[*_PAIR, "rank"]].reset_index(drop=True)
+
+    def _examples(self, lines: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """What was known at some time before, and what was bought next."""
+        if not self.windows:
+            newest = lines.groupby("customer_id")["order_id"].transform("max") == lines["order_id"]
+            known, next_ = lines[~newest], lines.loc[newest, _PAIR]
+            if self.unseen:
+                known = known[~known["product_id"].isin(hidden_products(self._catalogue, _HIDDEN_TENTH))]
+            yield known, next_.drop_duplicates()
+        for window in range(self.windows):
+            end = HORIZON_DAYS * (window + 1)
+            known = lines[lines["age_days"] >= end]
+            next_ = lines.loc[lines["age_days"].between(end - HORIZON_DAYS, end - 1), _PAIR]
+            yield known.assign(age_days=known["age_days"] - end), next_.drop_duplicates()
+
+    def _sample(self, known: pd.DataFrame, bought: pd.DataFrame) -> pd.DataFrame:
+        customers = known["customer_id"].drop_duplicates()
+        chosen = customers.sample(min(len(customers), self._recipe.ranker.customers), random_state=self._recipe.seed)
+        found = self._candidates(known, only=set(chosen))
+        return training_sample(found, _session().createDataFrame(bought), self._recipe.ranker).toPandas()
+
+    def _candidates(self, lines: pd.DataFrame, only: set[str] | None = None) -> DataFrame:
+        """The candidates of all customers, or some, by what can be learned from all."""
+        frame = lines.assign(rating=np.nan)[[name.split()[0] for name in _LINES.split(", ")]]
+        purchases = _session().createDataFrame(frame, schema=_LINES).persist()
+        state = self._learn(purchases, lines)
+        _session().catalog.clearCache()
+        asked = purchases if only is None else _session().createDataFrame(
+            frame[frame["customer_id"].isin(only)], schema=_LINES
+        )  # fmt: skip
+        return candidates_in_spark(asked, state, self._recipe, versions={})
+
+    def _learn(self, purchases: DataFrame, lines: pd.DataFrame) -> ProductState:
+        recipe = self._recipe
+        model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=False).where("kind = 'product'")
+        oldest = lines.groupby("product_id")["age_days"].max()
+        age = self._catalogue["product_id"].map(oldest).fillna(0 if self.unseen else oldest.max())
+        if self.least_orders:
+            age[:] = oldest.max()
+        state = build_product_state(
+            _AS_OF,
+            products=self._catalogue.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
+            statistics=product_statistics(purchases, recent_days=recipe.candidates.recent_days).toPandas(),
+            factors=model.withColumnRenamed("id", "product_id").toPandas(),
+            graph=co_purchase_graph(purchases, recipe.co_purchase).toPandas(),
+            embeddings=self._texts,
+        )
+        counts = {name: np.maximum(getattr(state, name), self.least_orders) for name in _COUNTS}
+        return replace(state, **counts)
+
+    @staticmethod
+    def _stored(frame: DataFrame, folder: str) -> DataFrame:
+        frame.write.parquet(f"{folder}/candidates")
+        return frame.sparkSession.read.schema(frame.schema).parquet(f"{folder}/candidates")
+
+
+_SPARK = spark_resource(Settings())
+_COUNTS = ("orders", "recent_orders", "new_buyers", "buyers")
+
+
+def _session() -> SparkSession:
+    return _SPARK.spark_session
