@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from benchmarks.peers.text import embeddings
-from benchmarks.protocols import HORIZON_DAYS, hidden_products
+from benchmarks.protocols import HORIZON_DAYS, KS, hidden_products
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.hybrid import ALL, DISCOVER
@@ -39,6 +40,9 @@ _LINES = (
 )
 _AS_OF = dt.date(2000, 1, 1)
 """Ages are all that counts: the day itself is anything."""
+
+LONGEST = max(max(ks) for ks in KS.values())
+"""Length of the lists."""
 
 _HIDDEN_TENTH = 2
 """The tenth of the products that the ranker learns the unseen by: neither of those that tune or report."""
@@ -64,6 +68,11 @@ class Hybrid:
 
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
         """Learn the models and the ranker, and make everybody's lists. Parameters as in `protocols.Split`."""
+        return self.learn(lines, products).find().rank()
+
+    def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
+        """The models: of all the lines, and of what was known before whatever the ranker learns from."""
+        self._folder = tempfile.TemporaryDirectory(prefix="hybrid_")
         self._recipe = Recipe().with_fields(self.recipe)
         self._catalogue = products.assign(content_hash=products["text"].map(content_hash), excluded=False)
         vectors, row = embeddings(products, "text")
@@ -71,12 +80,37 @@ class Hybrid:
         self._texts = pd.DataFrame(
             {"content_hash": texts["content_hash"].to_numpy(), "vector": list(vectors[texts["row"]])}
         )
-        with tempfile.TemporaryDirectory(prefix="hybrid_") as folder:
-            samples = [self._sample(*example) for example in self._examples(lines)]
-            ranker = fit_ranker(pd.concat(samples), self._recipe.ranker, seed=self._recipe.seed)
-            found = self._stored(self._candidates(lines), folder)
-            self._lists = lists_in_spark(found, ranker, self._catalogue, 50).drop("reason").toPandas()
-            self.ranker = ranker
+        self._learned_from = [(known, bought, self._models(known)) for known, bought in self._examples(lines)]
+        self._lines, self._state = lines, self._models(lines)
+        return self
+
+    def find(self, **candidates: int) -> Hybrid:
+        """Everybody's candidates, and a sample of earlier ones with what became of them; other sizes as given."""
+        sizes = self._recipe.candidates.model_copy(update=candidates)
+        recipe = self._recipe.model_copy(update={"candidates": sizes})
+        samples = []
+        for known, bought, state in self._learned_from:
+            customers = known["customer_id"].drop_duplicates()
+            chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
+            purchases = _spark_lines(known[known["customer_id"].isin(chosen)])
+            found = candidates_in_spark(purchases, state, recipe, versions={})
+            outcome = _SPARK.spark_session.createDataFrame(bought)
+            samples.append(training_sample(found, outcome, recipe.ranker).toPandas())
+        self._sample = pd.concat(samples)
+        found = candidates_in_spark(_spark_lines(self._lines), self._state, recipe, versions={})
+        path = f"{self._folder.name}/candidates"
+        found.write.mode("overwrite").parquet(path)
+        self._found = found.sparkSession.read.schema(found.schema).parquet(path)
+        return self
+
+    def rank(self, without: Sequence[str] = ()) -> Hybrid:
+        """Train the ranker and make everybody's lists, some features being unknown of all products."""
+        sample = self._sample.assign(**dict.fromkeys(without, np.float32(np.nan)))
+        ranker = fit_ranker(sample, self._recipe.ranker, seed=self._recipe.seed)
+        # What makes a candidate "bought before" is no feature, though it has the name of one.
+        unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "own_orders"}
+        found = self._found.withColumns(unknown) if unknown else self._found
+        self._lists = lists_in_spark(found, ranker, self._catalogue, LONGEST).drop("reason").toPandas()
         return self
 
     def top(self, customers: NDArray[np.object_], k: int, exclude_bought: bool) -> pd.DataFrame:
@@ -99,25 +133,9 @@ class Hybrid:
             next_ = lines.loc[lines["age_days"].between(end - HORIZON_DAYS, end - 1), _PAIR]
             yield known.assign(age_days=known["age_days"] - end), next_.drop_duplicates()
 
-    def _sample(self, known: pd.DataFrame, bought: pd.DataFrame) -> pd.DataFrame:
-        customers = known["customer_id"].drop_duplicates()
-        chosen = customers.sample(min(len(customers), self._recipe.ranker.customers), random_state=self._recipe.seed)
-        found = self._candidates(known, only=set(chosen))
-        return training_sample(found, _session().createDataFrame(bought), self._recipe.ranker).toPandas()
-
-    def _candidates(self, lines: pd.DataFrame, only: set[str] | None = None) -> DataFrame:
-        """The candidates of all customers, or some, by what can be learned from all."""
-        frame = lines.assign(rating=np.nan)[[name.split()[0] for name in _LINES.split(", ")]]
-        purchases = _session().createDataFrame(frame, schema=_LINES).persist()
-        state = self._learn(purchases, lines)
-        _session().catalog.clearCache()
-        asked = purchases if only is None else _session().createDataFrame(
-            frame[frame["customer_id"].isin(only)], schema=_LINES
-        )  # fmt: skip
-        return candidates_in_spark(asked, state, self._recipe, versions={})
-
-    def _learn(self, purchases: DataFrame, lines: pd.DataFrame) -> ProductState:
+    def _models(self, lines: pd.DataFrame) -> ProductState:
         recipe = self._recipe
+        purchases = _spark_lines(lines).persist()
         model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=False).where("kind = 'product'")
         oldest = lines.groupby("product_id")["age_days"].max()
         age = self._catalogue["product_id"].map(oldest).fillna(0 if self.unseen else oldest.max())
@@ -131,18 +149,15 @@ class Hybrid:
             graph=co_purchase_graph(purchases, recipe.co_purchase).toPandas(),
             embeddings=self._texts,
         )
+        purchases.sparkSession.catalog.clearCache()
         counts = {name: np.maximum(getattr(state, name), self.least_orders) for name in _COUNTS}
         return replace(state, **counts)
-
-    @staticmethod
-    def _stored(frame: DataFrame, folder: str) -> DataFrame:
-        frame.write.parquet(f"{folder}/candidates")
-        return frame.sparkSession.read.schema(frame.schema).parquet(f"{folder}/candidates")
 
 
 _SPARK = spark_resource(Settings())
 _COUNTS = ("orders", "recent_orders", "new_buyers", "buyers")
 
 
-def _session() -> SparkSession:
-    return _SPARK.spark_session
+def _spark_lines(lines: pd.DataFrame) -> DataFrame:
+    columns = [column.split()[0] for column in _LINES.split(", ")]
+    return _SPARK.spark_session.createDataFrame(lines.assign(rating=np.nan)[columns], schema=_LINES)
