@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui test test-slow bench-quality bench-tune lint format lock java
+.PHONY: help demo ui test test-slow bench-quality bench-ablation bench-tune lint format lock java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ test-slow: java $(DEV) ## Run the tests that take minutes
 
 bench-quality: java $(BENCH) ## Measure the hybrid against its peers (an hour; benchmarks/README.md)
 	$(BIN)/python -m benchmarks.quality
+
+bench-ablation: java $(BENCH) ## Measure what each source and group of features adds
+	$(BIN)/python -m benchmarks.ablation
 
 bench-tune: $(BENCH) ## Choose the peers' hyper-parameters again
 	$(BIN)/python -m benchmarks.tune

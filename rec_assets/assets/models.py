@@ -39,7 +39,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         "group_name": GROUP,
         "owners": OWNERS,
         "partitions_def": days.partitions,
-        "code_version": "1",
+        "code_version": "2",
     }
 
     @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
@@ -69,7 +69,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     def co_purchase_graph(
         context: AssetExecutionContext, recipes: ResourceParam[Recipes], cleaned_interactions: SparkFrame
     ) -> SparkFrame:
-        """Product→product weights: same basket and next basket, recency-weighted, popularity-normalised."""
+        """Product→product weights: bought on one day, in the next orders, and by the same customers (EASE)."""
         return compute_graph(net_purchases(cleaned_interactions, as_of(context)), recipes.to_train().co_purchase)
 
     @asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")

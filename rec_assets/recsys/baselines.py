@@ -19,7 +19,8 @@ BASELINES: dict[str, str] = {
     RECENT: "The best sellers of the last two weeks, the same for everybody.",
     "own purchases": "What the customer bought before, each order counting less the older it is.",
     "ALS alone": "Matrix factorisation: what customers with a similar history buy.",
-    "co-purchase alone": "What is bought in one basket with, or on the next trip after, the customer's products.",
+    "co-purchase alone": "What is bought on one day with, or in the next order after, the customer's products.",
+    "EASE alone": "What the customers of the customer's products buy too, of the products with most buyers.",
     "content alone": "Products whose texts are most like the customer's purchases.",
 }
 """Name → one sentence for the reader of a report."""
@@ -32,6 +33,7 @@ def _scores(candidates: pd.DataFrame) -> dict[str, pd.Series]:
         "own purchases": candidates["own_score"],
         "ALS alone": candidates["als_score"],
         "co-purchase alone": candidates["same_basket"] + candidates["next_basket"],
+        "EASE alone": candidates["same_customer"],
         "content alone": candidates["content"],
     }
 
