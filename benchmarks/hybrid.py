@@ -89,11 +89,14 @@ class Hybrid:
         sizes = self._recipe.candidates.model_copy(update=candidates)
         recipe = self._recipe.model_copy(update={"candidates": sizes})
         samples = []
+        sold = _spark_lines(self._lines).select("product_id").distinct()
         for known, bought, state in self._learned_from:
             customers = known["customer_id"].drop_duplicates()
             chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
             purchases = _spark_lines(known[known["customer_id"].isin(chosen)])
             found = candidates_in_spark(purchases, state, recipe, versions={})
+            # Products hidden from all lines can't be bought in an example either, and would look like those that can.
+            found = found.join(F.broadcast(sold), "product_id", "left_semi")
             outcome = _SPARK.spark_session.createDataFrame(bought)
             samples.append(training_sample(found, outcome, recipe.ranker).toPandas())
         self._sample = pd.concat(samples)
@@ -138,9 +141,11 @@ class Hybrid:
         purchases = _spark_lines(lines).persist()
         model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=False).where("kind = 'product'")
         oldest = lines.groupby("product_id")["age_days"].max()
-        age = self._catalogue["product_id"].map(oldest).fillna(0 if self.unseen else oldest.max())
+        age = self._catalogue["product_id"].map(oldest)
         if self.least_orders:
-            age[:] = oldest.max()
+            age = age.where(age.isna(), oldest.max())
+        # A product that nobody bought is new where such are asked for, and elsewhere not known yet.
+        age = age.fillna(0 if self.unseen else -1)
         state = build_product_state(
             _AS_OF,
             products=self._catalogue.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
@@ -150,12 +155,12 @@ class Hybrid:
             embeddings=self._texts,
         )
         purchases.sparkSession.catalog.clearCache()
-        counts = {name: np.maximum(getattr(state, name), self.least_orders) for name in _COUNTS}
+        counts = {name: np.maximum(getattr(state, name), self.least_orders) for name in COUNTS}
         return replace(state, **counts)
 
 
 _SPARK = spark_resource(Settings())
-_COUNTS = ("orders", "recent_orders", "new_buyers", "buyers")
+COUNTS = ("orders", "recent_orders", "new_buyers", "buyers")
 
 
 def _spark_lines(lines: pd.DataFrame) -> DataFrame:

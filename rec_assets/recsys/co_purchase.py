@@ -43,11 +43,11 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    lines = purchases.select("customer_id", "order_id", "product_id", "age_days").distinct().persist()
+    bought = purchases.select("customer_id", "order_id", "product_id", "age_days").distinct().persist()
     # Products too rare to reach the support can't have a neighbour.
-    frequent = lines.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
+    frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
-    degrees = lines.join(frequent, "product_id").groupBy("product_id").agg(F.sum(decay).alias("degree"))
+    degrees = bought.join(frequent, "product_id").groupBy("product_id").agg(F.sum(decay).alias("degree"))
     # Product-sized, so it may come to the driver; lines and customers never do.
     products = degrees.orderBy("product_id").toPandas()
     spark = purchases.sparkSession
@@ -55,7 +55,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         pd.DataFrame({"product_id": products["product_id"], "product": np.arange(len(products), dtype=np.int32)}),
         schema="product_id string, product int",
     )
-    lines = lines.join(F.broadcast(index), "product_id").select("customer_id", "order_id", "product", "age_days")
+    lines = bought.join(F.broadcast(index), "product_id").select("customer_id", "order_id", "product", "age_days")
 
     basket = F.slice(F.sort_array(F.collect_set("product")), 1, recipe.max_basket).alias("basket")
     orders = lines.groupBy("customer_id", "order_id").agg(basket, F.min("age_days").alias("age_days"))
@@ -86,7 +86,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     columns = ("kind", "product_id", "neighbour_id", "weight", "support")
     found = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour").select(*columns)
     if recipe.ease_products:
-        shared = ease_weights(purchases, recipe).assign(kind=SAME_CUSTOMER)
+        shared = ease_weights(bought, recipe).assign(kind=SAME_CUSTOMER)
         found = found.unionByName(spark.createDataFrame(shared[[*columns]], schema=_NAMED_EDGES))
     return found.orderBy("kind", "product_id", F.col("weight").desc(), "neighbour_id")
 

@@ -30,15 +30,18 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     ones are kept, where enough customers are shared.
 
     Args:
-        purchases: Net purchases (`interactions.net_purchases`).
+        purchases: customer_id, product_id: of net purchases (`interactions.net_purchases`).
         recipe: Products to learn, λ, floor of support, weights kept.
 
     Returns:
         product_id, neighbour_id, weight (> 0, float32), support (shared customers).
+
+    Raises:
+        ValueError: products are so often bought together that λ is too small to tell them apart in float32.
     """
     from pyspark.sql import functions as F
 
-    pairs = purchases.select("customer_id", "product_id").distinct()
+    pairs = purchases.select("customer_id", "product_id").distinct().persist()
     buyers = pairs.groupBy("product_id").agg(F.count("*").alias("buyers"))
     # Product-sized, so it may come to the driver.
     products = buyers.orderBy(F.col("buyers").desc(), "product_id").limit(recipe.ease_products).toPandas()
@@ -57,6 +60,7 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     shared = np.zeros((len(ids), len(ids)), np.float32)
     for product, others, counts in rows.toPandas().itertuples(index=False):
         shared[product, np.frombuffer(others, np.int32)] = np.frombuffer(counts, np.float32)
+    pairs.unpersist()
     weights = _solve(shared, recipe.ease_regularization)
     weights[shared < recipe.min_support] = 0
     product, neighbour = _strongest(weights, recipe.ease_neighbours)
@@ -93,7 +97,9 @@ def _solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArra
     system = shared.copy()
     system[np.diag_indices_from(system)] += regularization
     # A symmetric positive definite matrix: half the work of a general inverse.
-    factor, _ = lapack.spotrf(system, lower=1, overwrite_a=1)
+    factor, failed = lapack.spotrf(np.asfortranarray(system), lower=1, overwrite_a=1)
+    if failed:
+        raise ValueError(f"EASE: products can't be told apart, raise ease_regularization (now {regularization:g})")
     half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(half) + np.tril(half, -1).T
     weights = -inverse / np.diag(inverse)[None, :]

@@ -95,6 +95,7 @@ def pair_features(
     trend = np.log((state.recent_orders / recent_total + 1e-6) / (state.orders / total + 1e-6))
     brand_taste = _taste(histories, state.brand, len(state.brands))
     brand_taste[:, state.brands == UNKNOWN] = 0
+    categories = np.where(state.categories[state.category] == UNKNOWN, -1, state.category)
     brands = np.where(state.brands[state.brand] == UNKNOWN, -1, state.brand)
     content_newest = np.zeros(len(product), np.float32)
     has_text = state.text[product] >= 0
@@ -123,7 +124,7 @@ def pair_features(
         "text_orders_since": _orders_since(histories, state.text, customer, product),
         "category_taste": taste,
         "category_score": category_score,
-        "category_orders_since": _orders_since(histories, state.category, customer, product),
+        "category_orders_since": _orders_since(histories, categories, customer, product),
         "brand_taste": brand_taste[customer, state.brand[product]],
         "brand_orders_since": _orders_since(histories, brands, customer, product),
         "popularity": np.log1p(state.orders)[product],

@@ -165,7 +165,9 @@ def build_product_state(
     index = pd.Index(known["product_id"])
     categories, category = np.unique(known["category"].fillna(UNKNOWN).to_numpy(str), return_inverse=True)
     brands, brand = np.unique(known["brand"].fillna(UNKNOWN).to_numpy(str), return_inverse=True)
-    rows = embeddings.sort_values("content_hash").reset_index(drop=True)
+    # Texts of products that are gone, or are still to come, would shift what is alike.
+    rows = embeddings[embeddings["content_hash"].isin(known["content_hash"])]
+    rows = rows.sort_values("content_hash").reset_index(drop=True)
     vectors = _stack(rows["vector"])
     text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
     price = stats["price"].fillna(known.set_index("product_id")["price"])
@@ -195,7 +197,7 @@ def build_product_state(
 
 
 def similar_texts(vectors: Floats, keep: int = ALIKE) -> sp.csr_matrix:
-    """(T, T) squared cosines of the `keep` most alike texts of each, itself included, from embeddings (T, d).
+    """(T, T) squared cosines of the `keep` most alike texts of each, itself and ties included, from embeddings (T, d).
 
     The mean of all texts is taken off first: what every text of a shop has in common tells nothing. Squares make a few
     near texts count more than many that are a little alike.

@@ -77,12 +77,13 @@ class Recommender:
     def load(cls, folder: Path) -> Recommender:
         """Read what `save_index` wrote; arrays are memory-mapped."""
         about = json.loads((folder / "about.json").read_text())
+        ranker = Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"]))  # refuses older versions
         state = ProductState.load(folder / "state")
         lines = pd.read_parquet(folder / "histories.parquet")
         ids, starts = np.unique(lines["customer_id"].to_numpy(str), return_index=True)
         return cls(
             state=state,
-            ranker=Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"])),
+            ranker=ranker,
             recipe=Recipe(**about["recipe"]),
             popular=pd.read_parquet(folder / "popular.parquet"),
             lines=lines,

@@ -1,0 +1,84 @@
+"""The hybrid as the benchmarks run it, on a shop with two plain tastes: it must tell them apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import ablation, hybrid
+from benchmarks.hybrid import Hybrid
+from benchmarks.protocols import Split, journey_splits, leave_one_out
+from rec_assets.recsys.evaluation.metrics import ranking_metrics
+from rec_assets.recsys.features import FEATURE_GROUPS
+from rec_assets_tests import two_tastes
+
+DAYS = 80
+QUICK = {
+    "als.rank": 4, "als.iterations": 2,
+    "ranker.rounds": 20, "ranker.min_child_weight": 1.0, "ranker.negatives": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _texts_of_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two texts at right angles need no encoder."""
+
+    def embeddings(products: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+        return np.eye(2, dtype=np.float32), (products[column] == "tea").to_numpy(np.int64)
+
+    monkeypatch.setattr(hybrid, "embeddings", embeddings)
+
+
+def journey() -> list[Split]:
+    lines = two_tastes.cleaned_lines(DAYS).assign(day=lambda rows: pd.to_datetime(rows["date"]))
+    columns = ["customer_id", "product_id", "order_id", "day", "quantity", "unit_price"]
+    as_of = lines["day"].max() - pd.Timedelta(days=28)
+    return journey_splits(lines[columns], two_tastes.products(), as_of)
+
+
+def of_the_own_taste(lists: pd.DataFrame) -> pd.Series:
+    tea = lists["customer_id"] < f"c{two_tastes.CUSTOMERS // 2:02}"
+    return lists["product_id"].str.startswith("tea") == tea
+
+
+def test_on_days_it_learns_from_a_horizon_before_and_ranks_the_own_taste() -> None:
+    everything, novel = journey()
+    model = Hybrid(recipe=QUICK).fit(everything.lines, everything.products)
+    customers = np.sort(everything.truth["customer_id"].unique())
+    shown = model.top(customers, 10, everything.exclude_bought)
+    assert of_the_own_taste(shown).mean() > 0.9
+    assert ranking_metrics(shown, everything.truth)["ndcg@10"].mean() > 0.5
+    new = model.top(customers, 10, novel.exclude_bought)
+    assert new.merge(everything.lines, on=["customer_id", "product_id"]).empty
+
+
+def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every product at most once a customer, in the order of buying, as leave-one-out has them."""
+    lines = two_tastes.cleaned_lines(DAYS).drop_duplicates(["customer_id", "product_id"])
+    lines = lines.assign(day=pd.to_datetime(lines["date"]), position=lines.groupby("customer_id").cumcount() + 1)
+    columns = ["customer_id", "product_id", "day", "quantity", "unit_price", "position"]
+    return lines[columns], two_tastes.products()
+
+
+def test_on_sequences_it_learns_from_the_last_orders_and_counts_betray_nothing() -> None:
+    split = leave_one_out(*sequences())
+    model = Hybrid(recipe=QUICK, windows=0, least_orders=5).learn(split.lines, split.products)
+    for _, _, state in model._learned_from:
+        assert all(getattr(state, name).min() >= 5 for name in hybrid.COUNTS)
+    known, bought, _ = model._learned_from[0]
+    assert known.merge(bought, on=["customer_id", "product_id"]).empty and len(bought) == two_tastes.CUSTOMERS
+    shown = model.find().rank().top(split.truth["customer_id"].to_numpy(), 5, True)
+    assert shown.merge(split.lines, on=["customer_id", "product_id"]).empty
+
+
+def test_without_a_part_it_is_measured_against_itself_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = journey()
+    chosen = {splits[0].dataset: {"all": {"hybrid": {"recipe": QUICK}}}}
+    monkeypatch.setattr(ablation, "read_chosen", lambda: chosen)
+    monkeypatch.setattr(ablation, "FEATURE_GROUPS", {"own": FEATURE_GROUPS["own"]})
+    monkeypatch.setattr(ablation, "SOURCES", {"als": "als"})
+    found = pd.concat(ablation.ablate(splits)).set_index(["without", "protocol", "metric"])
+    assert set(found.index.get_level_values("without")) == {"nothing", "features of own", "candidates of als"}
+    assert (found.loc["nothing", "lost"] == 0).all()
+    assert found.loc[("features of own", splits[0].protocol, "ndcg@10"), "lost"] > 0
