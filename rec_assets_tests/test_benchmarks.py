@@ -191,3 +191,26 @@ def test_the_hybrid_is_compared_with_the_best_peer_in_pairs(tmp_path: Path, monk
     versus = running.versus_best_peer(pd.DataFrame(rows, columns=running.COLUMNS))
     assert versus["peer"].tolist() == ["a", "a"]
     assert versus[["value", "ci_low", "ci_high"]].to_numpy().tolist() == [[0.5, 0.5, 0.5]] * 2
+
+
+def test_als_folds_a_customer_in_with_the_confidence_of_the_paper() -> None:
+    implicit_models = pytest.importorskip("benchmarks.peers.implicit_models")
+    lines = two_tastes_lines()
+    alpha, regularisation = 3.0, 0.1
+    als = implicit_models.ImplicitAls(
+        factors=3, regularisation=regularisation, alpha=alpha, half_life=10.0, iterations=40
+    ).fit(lines, lines[["product_id"]].drop_duplicates())
+    y = als._model.item_factors.astype(float)
+    r = als.matrix(10.0).toarray()[0]
+    confidence, bought = 1 + alpha * r, (r > 0).astype(float)
+    expected = np.linalg.solve(
+        y.T @ (y * confidence[:, None]) + regularisation * np.eye(3), y.T @ (confidence * bought)
+    )
+    assert als._model.user_factors[0] == pytest.approx(expected, abs=0.02)
+
+
+def two_tastes_lines() -> pd.DataFrame:
+    """Four customers of two tastes, with ages."""
+    pairs = [("a", "tea", 0), ("a", "pot", 5), ("b", "tea", 2), ("b", "pot", 9), ("c", "cake", 1), ("d", "cake", 4)]
+    lines = pd.DataFrame([*pairs, ("c", "jam", 3), ("d", "jam", 8)], columns=["customer_id", "product_id", "age"])
+    return lines.assign(quantity=1.0, unit_price=1.0, order_id="o", age_days=lines["age"])

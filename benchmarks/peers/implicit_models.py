@@ -46,11 +46,14 @@ class ImplicitAls(ScoringPeer):
         self._model = AlternatingLeastSquares(
             factors=self.factors,
             regularization=self.regularisation,
-            alpha=self.alpha,
+            alpha=1.0,
             iterations=self.iterations,
             random_state=0,
         )
-        self._model.fit(sparse.csr_matrix(self.matrix(self.half_life)), show_progress=False)
+        confidence = sparse.csr_matrix(self.matrix(self.half_life))
+        # The library takes confidences, 1 for what was not bought; its own alpha would only multiply them.
+        confidence.data = 1 + np.float32(self.alpha) * confidence.data
+        self._model.fit(confidence, show_progress=False)
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
         """See `ScoringPeer`."""
