@@ -40,6 +40,7 @@ METRICS = ("ndcg@10", "hit_rate@10")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure the hybrid whole and without each part, on the reported day and on Amazon Beauty as published."""
+    RESULTS.parent.mkdir(exist_ok=True)
     tables: list[pd.DataFrame] = []
     for make in (
         lambda: journey_splits(*complete_journey(), REPORTED),

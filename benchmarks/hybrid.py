@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,7 +54,7 @@ class Hybrid:
 
     Attributes:
         recipe: Hyper-parameters by their dotted names, where they differ from the project's.
-        windows: Horizons before the as-of day that the ranker learns from; 0: from the customers' last orders.
+        last_orders: Whether the ranker learns from each customer's last order, instead of the last horizon.
         unseen: Whether products without any purchase are to be ranked as well: then the ranker learns from models
             that a tenth of the products was hidden from (compare Volkovs et al. 2017, DropoutNet).
         least_orders: Fewer orders than this are not told apart. In data cut down to products with at least five
@@ -62,7 +62,7 @@ class Hybrid:
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    windows: int = 1
+    last_orders: bool = False
     unseen: bool = False
     least_orders: int = 0
 
@@ -80,7 +80,8 @@ class Hybrid:
         self._texts = pd.DataFrame(
             {"content_hash": texts["content_hash"].to_numpy(), "vector": list(vectors[texts["row"]])}
         )
-        self._learned_from = [(known, bought, self._models(known)) for known, bought in self._examples(lines)]
+        self._known, self._bought = self._example(lines)
+        self._earlier = self._models(self._known)
         self._lines, self._state = lines, self._models(lines)
         return self
 
@@ -88,18 +89,15 @@ class Hybrid:
         """Everybody's candidates, and a sample of earlier ones with what became of them; other sizes as given."""
         sizes = self._recipe.candidates.model_copy(update=candidates)
         recipe = self._recipe.model_copy(update={"candidates": sizes})
-        samples = []
+        customers = self._known["customer_id"].drop_duplicates()
+        chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
+        asked = _spark_lines(self._known[self._known["customer_id"].isin(chosen)])
+        earlier = candidates_in_spark(asked, self._earlier, recipe, versions={})
+        # Products hidden from all lines can't be bought in the example either, and would look like those that can.
         sold = _spark_lines(self._lines).select("product_id").distinct()
-        for known, bought, state in self._learned_from:
-            customers = known["customer_id"].drop_duplicates()
-            chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
-            purchases = _spark_lines(known[known["customer_id"].isin(chosen)])
-            found = candidates_in_spark(purchases, state, recipe, versions={})
-            # Products hidden from all lines can't be bought in an example either, and would look like those that can.
-            found = found.join(F.broadcast(sold), "product_id", "left_semi")
-            outcome = _SPARK.spark_session.createDataFrame(bought)
-            samples.append(training_sample(found, outcome, recipe.ranker).toPandas())
-        self._sample = pd.concat(samples)
+        earlier = earlier.join(F.broadcast(sold), "product_id", "left_semi")
+        outcome = _SPARK.spark_session.createDataFrame(self._bought)
+        self._sample = training_sample(earlier, outcome, recipe.ranker).toPandas()
         found = candidates_in_spark(_spark_lines(self._lines), self._state, recipe, versions={})
         path = f"{self._folder.name}/candidates"
         found.write.mode("overwrite").parquet(path)
@@ -122,19 +120,17 @@ class Hybrid:
         rows = self._lists[wanted & (self._lists["rank"] <= k) & self._lists["customer_id"].isin(customers)]
         return rows[[*_PAIR, "rank"]].reset_index(drop=True)
 
-    def _examples(self, lines: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        """What was known at some time before, and what was bought next."""
-        if not self.windows:
-            newest = lines.groupby("customer_id")["order_id"].transform("max") == lines["order_id"]
-            known, next_ = lines[~newest], lines.loc[newest, _PAIR]
-            if self.unseen:
-                known = known[~known["product_id"].isin(hidden_products(self._catalogue, _HIDDEN_TENTH))]
-            yield known, next_.drop_duplicates()
-        for window in range(self.windows):
-            end = HORIZON_DAYS * (window + 1)
-            known = lines[lines["age_days"] >= end]
-            next_ = lines.loc[lines["age_days"].between(end - HORIZON_DAYS, end - 1), _PAIR]
-            yield known.assign(age_days=known["age_days"] - end), next_.drop_duplicates()
+    def _example(self, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What was known some time before, and what was bought next."""
+        if self.last_orders:
+            next_ = lines.groupby("customer_id")["order_id"].transform("max") == lines["order_id"]
+            known = lines[~next_]
+        else:
+            next_ = lines["age_days"] < HORIZON_DAYS
+            known = lines[~next_].assign(age_days=lines["age_days"] - HORIZON_DAYS)
+        if self.unseen:
+            known = known[~known["product_id"].isin(hidden_products(self._catalogue, _HIDDEN_TENTH))]
+        return known, lines.loc[next_, _PAIR].drop_duplicates()
 
     def _models(self, lines: pd.DataFrame) -> ProductState:
         recipe = self._recipe

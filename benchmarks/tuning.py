@@ -41,7 +41,10 @@ def read_chosen(path: Path = TUNED) -> Chosen:
 
 def write_chosen(chosen: Mapping[str, Any], path: Path = TUNED) -> None:
     """Write all that was chosen, sorted."""
-    head = "# Chosen by `make bench-tune`, on days and items before those that are reported.\n"
+    head = (
+        "# The peers' values: chosen by `make bench-tune`, on days and items before those that are reported.\n"
+        "# The hybrid's: by hand, on the validation item.\n"
+    )
     path.write_text(head + yaml.safe_dump(chosen, sort_keys=True), encoding="utf-8")
 
 

@@ -63,10 +63,10 @@ def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_on_sequences_it_learns_from_the_last_orders_and_counts_betray_nothing() -> None:
     split = leave_one_out(*sequences())
-    model = Hybrid(recipe=QUICK, windows=0, least_orders=5).learn(split.lines, split.products)
-    for state in (model._state, *(example[2] for example in model._learned_from)):
+    model = Hybrid(recipe=QUICK, last_orders=True, least_orders=5).learn(split.lines, split.products)
+    for state in (model._state, model._earlier):
         assert all(getattr(state, name).min() >= 5 for name in hybrid.COUNTS)
-    known, bought, _ = model._learned_from[0]
+    known, bought = model._known, model._bought
     assert known.merge(bought, on=["customer_id", "product_id"]).empty and len(bought) == two_tastes.CUSTOMERS
     shown = model.find().rank().top(split.truth["customer_id"].to_numpy(), 5, True)
     assert shown.merge(split.lines, on=["customer_id", "product_id"]).empty

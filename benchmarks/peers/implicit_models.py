@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,9 +95,9 @@ class _ItemKnn(ScoringPeer):
         model.fit(sparse.csr_matrix(learned_from[self.learned_from], dtype=np.float64), show_progress=False)
         self._similarity = sparse.csr_array(model.similarity).astype(np.float32)
 
+    @abstractmethod
     def model(self) -> ItemItemRecommender:
         """The recommender of implicit."""
-        raise NotImplementedError
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
         """See `ScoringPeer`."""

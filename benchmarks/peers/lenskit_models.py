@@ -5,6 +5,7 @@ They know no weights, so what is chosen instead is how far back history is read.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,9 +63,9 @@ class _LensKitKnn(ScoringPeer):
         self._starts = np.searchsorted(history["user_id"], np.arange(len(self.customer_ids) + 1))
         self._known = ItemList(item_ids=self._scorer.items.ids(), vocabulary=self._scorer.items)
 
+    @abstractmethod
     def scorer(self) -> ItemKNNScorer | UserKNNScorer:
         """The component of LensKit."""
-        raise NotImplementedError
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
         """See `ScoringPeer`."""

@@ -59,7 +59,7 @@ def interaction_assets(source: Source, days: Days) -> list[AssetsDefinition]:
         catalogue = lake.pandas("raw_product_catalogue", columns=["product_id", "excluded"])
         rules = CleaningRules(
             time_zone=source.time_zone,
-            has_price=bool(source.purchases.columns.unit_price or source.purchases.columns.amount),
+            has_price=source.has_price,
             excluded_products=frozenset(catalogue.loc[catalogue["excluded"], "product_id"]),
         )
         for number, day in enumerate(wanted, start=1):

@@ -27,7 +27,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     """Weights product → neighbour, from shopping days shared, from one order to the next ones, and by EASE.
 
     The weight of i → j is Σ 0.5^(age/half-life) over the days on which j goes with i (or the orders with which it
-    follows i), divided by the decayed orders of i to the power of `anchor_damping` (at 1 it estimates P(j | i)) and by
+    follows i), divided by the decayed orders of i to the power of `anchor_damping` (at 1 it is a share of them) and by
     those of j to the power of `popularity_damping` (so that best sellers are not everybody's neighbour). Source: the
     asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013. An
     order that is not the very next one counts `next_decay` for each step. EASE: see `ease.ease_weights`.

@@ -61,7 +61,7 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     for product, others, counts in rows.toPandas().itertuples(index=False):
         shared[product, np.frombuffer(others, np.int32)] = np.frombuffer(counts, np.float32)
     pairs.unpersist()
-    weights = _solve(shared, recipe.ease_regularization)
+    weights = solve(shared, recipe.ease_regularization)
     weights[shared < recipe.min_support] = 0
     product, neighbour = _strongest(weights, recipe.ease_neighbours)
     return pd.DataFrame(
@@ -90,8 +90,8 @@ def _shared_customers(rows: pd.DataFrame, products: int) -> pd.DataFrame:
     )
 
 
-def _solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:
-    """(n, n) weights from (n, n) shared customers; the diagonal is 0."""
+def solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:
+    """(n, n) weights from (n, n) shared customers, in float32; the diagonal is 0. Raises as `ease_weights` does."""
     if not len(shared):
         return shared
     system = shared.copy()

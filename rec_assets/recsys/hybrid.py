@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,14 +45,21 @@ def make_lists(
         lists.append(rows[rank <= size].assign(list=name, rank=rank[rank <= size].astype(np.int32)))
     chosen = pd.concat(lists, ignore_index=True)
     chosen["source"] = _sources(chosen, ranker.contributions(chosen))
-    chosen["reason"] = [
-        _in_words(row, titles, categories) for row in chosen[[*_FOR_WORDS]].itertuples(index=False, name="Entry")
-    ]
+    entries = chosen[[*_Entry._fields]].itertuples(index=False, name=None)
+    chosen["reason"] = [_in_words(_Entry(*entry), titles, categories) for entry in entries]
     return chosen.sort_values(["customer_id", "list", "rank"], ignore_index=True)[[*LIST_COLUMNS]]
 
 
-_FOR_WORDS = ("product_id", "source", "together_with", "similar_to", "own_orders", "own_interval", "own_last_age",
-              "own_days", "product_age")  # fmt: skip
+class _Entry(NamedTuple):
+    """What the words of a reason are made of."""
+
+    product_id: str
+    source: str
+    together_with: str
+    similar_to: str
+    own_interval: float
+    own_last_age: float
+    own_days: float
 
 
 def _sources(rows: pd.DataFrame, contributions: pd.DataFrame) -> pd.Series:
@@ -72,20 +80,20 @@ def _sources(rows: pd.DataFrame, contributions: pd.DataFrame) -> pd.Series:
     return voices.idxmax(axis=1)
 
 
-def _in_words(entry: object, titles: Mapping[str, str], categories: Mapping[str, str]) -> str:
+def _in_words(entry: _Entry, titles: Mapping[str, str], categories: Mapping[str, str]) -> str:
     """The reason of one entry, as a shopper would read it."""
 
     def name(product_id: str) -> str:
         return titles.get(product_id) or f"product {product_id}"
 
-    source = entry.source  # type: ignore[attr-defined]
+    source = entry.source
     if source == "own":
         return _own_in_words(entry)
     if source == "co_purchase":
-        return f"bought together with {name(entry.together_with)}"  # type: ignore[attr-defined]
+        return f"bought together with {name(entry.together_with)}"
     if source == "content":
-        return f"similar to {name(entry.similar_to)}"  # type: ignore[attr-defined]
-    category = categories.get(entry.product_id)  # type: ignore[attr-defined]
+        return f"similar to {name(entry.similar_to)}"
+    category = categories.get(entry.product_id)
     if source == "category":
         return f"popular in {category}" if category else "popular among what you buy"
     if source == "als":
@@ -97,11 +105,11 @@ def _in_words(entry: object, titles: Mapping[str, str], categories: Mapping[str,
     return f"popular in {category}" if category else "popular right now"
 
 
-def _own_in_words(entry: object) -> str:
-    days, interval = int(entry.own_days), entry.own_interval  # type: ignore[attr-defined]
+def _own_in_words(entry: _Entry) -> str:
+    days, interval = int(entry.own_days), entry.own_interval
     if days >= 3:
         return f"you buy this {rhythm(float(interval))}"
-    ago = _ago(int(entry.own_last_age))  # type: ignore[attr-defined]
+    ago = _ago(int(entry.own_last_age))
     return f"you bought this {'twice, last' if days == 2 else ''} {ago}".replace("  ", " ")
 
 

@@ -12,4 +12,4 @@ def incidence(sets: pd.Series, products: int) -> sp.csr_matrix:
     lengths = sets.str.len().to_numpy(np.int64)
     columns = np.concatenate(sets.to_list())
     bounds = np.concatenate(([0], np.cumsum(lengths)))
-    return sp.csr_matrix((np.ones(len(columns)), columns, bounds), shape=(len(sets), products))
+    return sp.csr_matrix((np.ones(len(columns), np.float32), columns, bounds), shape=(len(sets), products))
