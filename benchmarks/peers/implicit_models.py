@@ -38,7 +38,7 @@ class ImplicitAls(ScoringPeer):
         return {
             "factors": IntDistribution(32, 256, log=True),
             "regularisation": FloatDistribution(0.005, 5, log=True),
-            "alpha": FloatDistribution(0.5, 50, log=True),
+            "alpha": FloatDistribution(0.05, 50, log=True),
             "half_life": HALF_LIFE[dataset],
         }
 
@@ -81,7 +81,7 @@ class _ItemKnn(ScoringPeer):
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
         return {
-            "neighbours": IntDistribution(10, 1000, log=True),
+            "neighbours": IntDistribution(3, 1000, log=True),
             "half_life": HALF_LIFE[dataset],
             "learned_from": CategoricalDistribution(["counts", "decayed", "bought"]),
         }

@@ -45,7 +45,7 @@ class _LensKitKnn(ScoringPeer):
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
         return {
-            "neighbours": IntDistribution(10, 500, log=True),
+            "neighbours": IntDistribution(3, 500, log=True),
             "learned_age": _AGES[dataset],
             "history_age": _AGES[dataset],
         }

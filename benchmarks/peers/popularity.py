@@ -35,7 +35,7 @@ class RecentPopularity(Popularity):
     @classmethod
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
-        return {"days": IntDistribution(3, {JOURNEY: 120, BEAUTY: 1000}[dataset], log=True)}
+        return {"days": IntDistribution(1, {JOURNEY: 120, BEAUTY: 1000}[dataset], log=True)}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
         """See `ScoringPeer`."""

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
+from scipy import sparse
 
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
+from rec_assets.recsys.product_state import similar_texts
 from rec_assets.recsys.text import content_hash, embed_new
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "embeddings.parquet"
@@ -38,15 +40,18 @@ def embeddings(products: pd.DataFrame, column: str) -> tuple[Floats, NDArray[np.
 
 @dataclass
 class TextSimilarity(ScoringPeer):
-    """Cosine of a product's text with the decayed sum of the texts of the customer's products.
+    """Likeness of a product's text to those of the customer's products, the newest counting most.
 
     Attributes:
         half_life: Of the history.
         text: The column that is read: the project's joint text, or the title alone.
+        compared: A text with the "mean" of the customer's, by cosine; or with each "single" one, by the squares of
+            centred cosines among the texts most alike, as the hybrid does (`similar_texts`).
     """
 
     half_life: float = 120.0
     text: str = "text"
+    compared: str = "mean"
 
     defaults = DEFAULT_HALF_LIFE
 
@@ -54,15 +59,30 @@ class TextSimilarity(ScoringPeer):
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
         columns = {JOURNEY: ["text"], BEAUTY: ["text", "title"]}[dataset]  # titles of the Journey tell sizes apart
-        return {"half_life": HALF_LIFE[dataset], "text": CategoricalDistribution(columns)}
+        return {
+            "half_life": HALF_LIFE[dataset],
+            "text": CategoricalDistribution(columns),
+            "compared": CategoricalDistribution(["mean", "single"]),
+        }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
         """See `ScoringPeer`."""
         vectors, row = embeddings(products, self.text)
         by_product = pd.Series(row, index=products["product_id"]).reindex(self.product_ids).to_numpy()
-        self._vectors = np.where(by_product[:, None] >= 0, vectors[by_product], 0)
-        self._profiles = self.matrix(self.half_life) @ self._vectors
+        has_text = np.flatnonzero(by_product >= 0)
+        ones, shape = np.ones(len(has_text), np.float32), (len(self.product_ids), len(vectors))
+        self._text_of = sparse.csr_array((ones, (has_text, by_product[has_text])), shape=shape)
+        texts = self.matrix(self.half_life) @ self._text_of
+        if self.compared == "single":
+            self._likeness = texts @ sparse.csr_array(similar_texts(vectors))
+        else:
+            self._likeness = texts @ vectors
+        self._vectors = vectors
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
         """See `ScoringPeer`."""
-        return (self._profiles[rows] @ self._vectors.T).astype(np.float32)
+        likeness = self._likeness[rows]
+        if self.compared == "mean":
+            likeness = likeness @ self._vectors.T
+        scores = likeness @ self._text_of.T
+        return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, np.float32)

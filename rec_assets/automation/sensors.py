@@ -75,7 +75,7 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
                 skip_reason=f"nothing new: {len(landed)} days have landed, the newest is {newest}{waiting}",
                 cursor=cursor,
             )
-        if context.instance.get_runs(RunsFilter(job_name="ingest", statuses=AT_WORK), limit=1):
+        if _is_at_work(context, "ingest"):
             # In the middle of a run the lake has some of its days read and not cleaned: they'd be asked for again.
             return SensorResult(skip_reason=f"waiting for the run of ingest that is at work{waiting}", cursor=cursor)
         for request in requests:
@@ -123,6 +123,9 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
         newest, champion = max(lake.days("cleaned_interactions"), default=None), releases.in_force()
         if newest is None or champion is None:
             return SkipReason("there is no release to improve on yet: run `rec-assets bootstrap` first")
+        if any(_is_at_work(context, job) for job in ("ingest", "retrain")):
+            # In the middle of one the lake has new days and accuracies, and no models of them yet.
+            return SkipReason("waiting for the run of ingest or retrain that is at work")
         judged_from = champion.ranker_version + dt.timedelta(days=settings.gate_days + 1)
         if newest < judged_from:
             return SkipReason(
@@ -144,13 +147,17 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
             )
         words = "; ".join(reasons.values())
         context.log.info(words)
-        run_key = f"{newest}: {', '.join(reasons)}"
-        return SensorResult(run_requests=[RunRequest(run_key=run_key, tags={REASON_TAG: words})])
+        # Once a day: until the next, accuracy is that of the lists before, and would ask again whatever was trained.
+        return SensorResult(run_requests=[RunRequest(run_key=str(newest), tags={REASON_TAG: words})])
 
     return [landing, new_catalogue, models_grown_old]
 
 
 _NOTHING_MEASURED = pd.DataFrame(columns=["date", "hit_rate", "unknown_products", "unknown_customers"])
+
+
+def _is_at_work(context: SensorEvaluationContext, job: str) -> bool:
+    return bool(context.instance.get_runs(RunsFilter(job_name=job, statuses=AT_WORK), limit=1))
 
 
 def _age(release: Release) -> tuple[dt.date, int]:
