@@ -1,4 +1,5 @@
-"""`python -m benchmarks.ablation`: the hybrid without one source of candidates, or one group of features, at a time.
+"""`python -m benchmarks.ablation`: the hybrid without one source of candidates or one group of features, or with one
+other choice, at a time.
 
 What is missed when a part is taken away is what it adds to all the others; two parts that say the same hide each other.
 """
@@ -7,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.datasets import DatasetMissing, amazon_beauty, complete_journey
+from benchmarks.datasets import BEAUTY, JOURNEY, DatasetMissing, amazon_beauty, complete_journey
 from benchmarks.hybrid import Hybrid
 from benchmarks.models import HYBRID
 from benchmarks.protocols import KS, REPORTED, Split, journey_splits, leave_one_out
@@ -21,6 +23,7 @@ from benchmarks.running import SEED
 from benchmarks.tuning import read_chosen
 from rec_assets.recsys.evaluation.metrics import paired_bootstrap_difference, ranking_metrics
 from rec_assets.recsys.features import FEATURE_GROUPS
+from rec_assets.recsys.recipe import Recipe
 
 RESULTS = Path(__file__).with_name("results") / "ablation.csv"
 
@@ -31,15 +34,36 @@ SOURCES: Mapping[str, str] = {
     "content": "content",
     "category": "category_popular",
     "popular": "popular",
+    "new": "new",
 }
-"""Source of candidates → its size in the recipe. Left with one candidate each, the least a recipe allows."""
+"""Source of candidates → its size in the recipe. Left with one candidate each, which is the least that most allow."""
+
+CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    JOURNEY: {
+        "trees of depth 6, rate .06": {
+            "ranker.max_depth": 6,
+            "ranker.learning_rate": 0.06,
+            "ranker.min_child_weight": 20.0,
+            "ranker.column_sample": 0.6,
+            "ranker.l2": 5.0,
+        },
+        "EASE of 8,000 products": {"co_purchase.ease_products": 8000},
+        "EASE of none": {"co_purchase.ease_products": 0},
+    },
+    BEAUTY: {
+        "histories decayed by days alone": {"candidates.history_order_decay": 1.0},
+        "transitions to the next order alone": {"co_purchase.next_orders": 1},
+        "EASE of 4,000 products": {"co_purchase.ease_products": 4000},
+    },
+}
+"""By dataset, other choices of the recipe that were weighed: in words → the fields that differ."""
 
 METRICS = ("ndcg@10", "hit_rate@10")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Measure the hybrid whole and without each part, on the reported day and on Amazon Beauty as published."""
+    """Measure the hybrid whole and with each change, on the reported day and on Amazon Beauty as published."""
     RESULTS.parent.mkdir(exist_ok=True)
     tables: list[pd.DataFrame] = []
     for make in (
@@ -58,15 +82,22 @@ def main() -> None:
 
 
 def ablate(splits: list[Split]) -> Iterator[pd.DataFrame]:
-    """Splits with the same lines: dataset, protocol, without, metric, value, and what is lost with its interval."""
-    values = read_chosen().get(splits[0].dataset, {}).get(splits[0].task, {}).get(HYBRID, {})
-    model = Hybrid(**values).learn(splits[0].lines, splits[0].products).find()
+    """Splits with the same lines: dataset, protocol, changed, metric, value, and what is lost with its interval."""
+    dataset, lines, products = splits[0].dataset, splits[0].lines, splits[0].products
+    values = read_chosen().get(dataset, {}).get(splits[0].task, {}).get(HYBRID, {})
+    model = Hybrid(**values).learn(lines, products).find()
     whole = _measured(model.rank(), splits)
     yield _table("nothing", whole, whole, splits)
-    for group, features in tqdm(FEATURE_GROUPS.items(), desc=f"{splits[0].dataset}, features"):
-        yield _table(f"features of {group}", _measured(model.rank(without=features), splits), whole, splits)
-    for source, size in tqdm(SOURCES.items(), desc=f"{splits[0].dataset}, candidates"):
-        yield _table(f"candidates of {source}", _measured(model.find(**{size: 1}).rank(), splits), whole, splits)
+    for group, features in tqdm(FEATURE_GROUPS.items(), desc=f"{dataset}, features"):
+        yield _table(f"without features of {group}", _measured(model.rank(without=features), splits), whole, splits)
+    sizes = Recipe().with_fields(values.get("recipe", {})).candidates
+    sources = {source: size for source, size in SOURCES.items() if getattr(sizes, size) > 1}
+    for source, size in tqdm(sources.items(), desc=f"{dataset}, candidates"):
+        found = _measured(model.find(**{size: 1}).rank(), splits)
+        yield _table(f"without candidates of {source}", found, whole, splits)
+    for choice, fields in tqdm(CHOICES[dataset].items(), desc=f"{dataset}, choices"):
+        other = {**values, "recipe": {**values.get("recipe", {}), **fields}}
+        yield _table(choice, _measured(Hybrid(**other).fit(lines, products), splits), whole, splits)
 
 
 def _measured(model: Hybrid, splits: list[Split]) -> list[pd.DataFrame]:
@@ -81,15 +112,15 @@ def _measured(model: Hybrid, splits: list[Split]) -> list[pd.DataFrame]:
     ]
 
 
-def _table(without: str, found: list[pd.DataFrame], whole: list[pd.DataFrame], splits: list[Split]) -> pd.DataFrame:
+def _table(changed: str, found: list[pd.DataFrame], whole: list[pd.DataFrame], splits: list[Split]) -> pd.DataFrame:
     rows = []
     for split, ours, full in zip(splits, found, whole, strict=True):
         for metric in METRICS:
             lost = paired_bootstrap_difference(full[metric], ours[metric], seed=SEED)
             ends = [round(float(end), 5) for end in lost]
-            rows.append((split.dataset, split.protocol, without, metric, round(ours[metric].mean(), 5), *ends))
+            rows.append((split.dataset, split.protocol, changed, metric, round(ours[metric].mean(), 5), *ends))
     return pd.DataFrame(
-        rows, columns=["dataset", "protocol", "without", "metric", "value", "lost", "ci_low", "ci_high"]
+        rows, columns=["dataset", "protocol", "changed", "metric", "value", "lost", "ci_low", "ci_high"]
     )
 
 

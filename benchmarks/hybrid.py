@@ -90,6 +90,8 @@ class Hybrid:
         sizes = self._recipe.candidates.model_copy(update=candidates)
         recipe = self._recipe.model_copy(update={"candidates": sizes})
         customers = self._known["customer_id"].drop_duplicates()
+        if self.unseen:  # as in what is asked: those who go on to buy an unseen product
+            customers = customers[customers.isin(self._bought["customer_id"])]
         chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
         asked = _spark_lines(self._known[self._known["customer_id"].isin(chosen)])
         earlier = candidates_in_spark(asked, self._earlier, recipe, versions={})
@@ -128,9 +130,12 @@ class Hybrid:
         else:
             next_ = lines["age_days"] < HORIZON_DAYS
             known = lines[~next_].assign(age_days=lines["age_days"] - HORIZON_DAYS)
+        bought = lines.loc[next_, _PAIR].drop_duplicates()
         if self.unseen:
-            known = known[~known["product_id"].isin(hidden_products(self._catalogue, _HIDDEN_TENTH))]
-        return known, lines.loc[next_, _PAIR].drop_duplicates()
+            hidden = hidden_products(self._catalogue, _HIDDEN_TENTH)
+            known = known[~known["product_id"].isin(hidden)]
+            bought = bought[bought["product_id"].isin(hidden)]
+        return known, bought
 
     def _models(self, lines: pd.DataFrame) -> ProductState:
         recipe = self._recipe

@@ -78,4 +78,10 @@ MODELS = (
     Model("EASE", "benchmarks.peers.item_models", "Ease"),
     Model("item transitions", "benchmarks.peers.item_models", "Transitions", frozenset({(BEAUTY, NEXT)})),
     Model("MiniLM text similarity", "benchmarks.peers.text", "TextSimilarity", _EVERYWHERE),
+    Model(
+        "MiniLM text similarity, unseen first",
+        "benchmarks.peers.text",
+        "UnseenFirstTextSimilarity",
+        frozenset({(BEAUTY, COLD)}),
+    ),
 )

@@ -52,12 +52,13 @@ def table(results: pd.DataFrame) -> str:
 def versus_table(versus: pd.DataFrame) -> str:
     """The hybrid against the best peer, in Markdown."""
     lines = [
-        "| dataset | protocol | best peer | metric | hybrid − peer | 95 % interval |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| dataset | protocol | best peer | metric | hybrid − peer | 95 % interval | by the peer's |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in versus.to_dict("records"):
         cells = [row["dataset"], row["protocol"], row["peer"], f"{row['metric']}@{row['k']}", f"{row['value']:+.4f}"]
-        lines.append(f"| {' | '.join(cells)} | {row['ci_low']:+.4f} – {row['ci_high']:+.4f} |")
+        cells += [f"{row['ci_low']:+.4f} – {row['ci_high']:+.4f}", f"{row['relative']:+.1%}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

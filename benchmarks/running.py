@@ -105,26 +105,36 @@ def versus_best_peer(results: pd.DataFrame) -> pd.DataFrame:
         results: `COLUMNS`, measured here; the customers' values are read from `CACHE`.
 
     Returns:
-        dataset, protocol, peer, metric, k, value (the difference), ci_low, ci_high, customers; empty where no protocol
-        has the hybrid and a peer.
+        dataset, protocol, peer, metric, k, value (the difference), ci_low, ci_high, relative (value over the peer's
+        mean), customers; empty where no protocol has the hybrid and a peer.
     """
     rows = []
     for (dataset, protocol), part in results.groupby(["dataset", "protocol"], sort=False):
-        own = customer_file(str(dataset), str(protocol), HYBRID)
         for metric in COMPARED:
             k = 10 if part["k"].max() <= 20 else 50
-            peers = part[(part["metric"] == metric) & (part["k"] == k) & (part["model"] != HYBRID)]
-            if peers.empty or not own.is_file():
+            means = part[(part["metric"] == metric) & (part["k"] == k)].set_index("model")["value"]
+            peers = means.drop(HYBRID, errors="ignore")
+            if peers.empty or HYBRID not in means:
                 continue
-            best = str(peers.loc[peers["value"].idxmax(), "model"])
-            column, other = f"{metric}@{k}", customer_file(str(dataset), str(protocol), best)
-            if not other.is_file():
-                tqdm.write(f"not compared, {dataset}, {protocol}: measure {best!r} here too", file=sys.stderr)
+            best = str(peers.idxmax())
+            both = [
+                _of_customers(customer_file(str(dataset), str(protocol), model), f"{metric}@{k}", means[model])
+                for model in (HYBRID, best)
+            ]
+            if both[0] is None or both[1] is None:
+                tqdm.write(f"not compared, {dataset}, {protocol}: measure hybrid and {best!r} here", file=sys.stderr)
                 continue
-            ours = pd.read_parquet(own)[column]
-            theirs = pd.read_parquet(other)[column].reindex(ours.index)
-            interval = paired_bootstrap_difference(ours, theirs, seed=SEED)
+            interval = paired_bootstrap_difference(both[0], both[1].reindex(both[0].index), seed=SEED)
             value, low, high = (round(float(end), 5) for end in interval)
-            rows.append((dataset, protocol, best, metric, k, value, low, high, len(ours)))
-    columns = ["dataset", "protocol", "peer", "metric", "k", "value", "ci_low", "ci_high", "customers"]
+            relative = round(value / means[best], 4)
+            rows.append((dataset, protocol, best, metric, k, value, low, high, relative, len(both[0])))
+    columns = ["dataset", "protocol", "peer", "metric", "k", "value", "ci_low", "ci_high", "relative", "customers"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _of_customers(file: Path, column: str, mean: float) -> pd.Series | None:
+    """Values of single customers; None if they are not there or not those of the mean in the results."""
+    if not file.is_file():
+        return None
+    values = pd.read_parquet(file)[column]
+    return values if abs(values.mean() - mean) < 1e-5 else None

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import ablation, hybrid
 from benchmarks.hybrid import Hybrid
-from benchmarks.protocols import Split, journey_splits, leave_one_out
+from benchmarks.protocols import Split, hidden_products, hide_products, journey_splits, leave_one_out
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.features import FEATURE_GROUPS
 from rec_assets_tests import two_tastes
@@ -72,13 +72,30 @@ def test_on_sequences_it_learns_from_the_last_orders_and_counts_betray_nothing()
     assert shown.merge(split.lines, on=["customer_id", "product_id"]).empty
 
 
+def test_what_nobody_bought_is_learned_from_products_that_were_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hybrid, "_HIDDEN_TENTH", 4)  # of this small shop, the one that holds most last orders
+    split = hide_products(leave_one_out(*sequences()), tenth=9)
+    recipe = {**QUICK, "candidates.new": 10, "candidates.new_days": 1}
+    model = Hybrid(recipe=recipe, last_orders=True, unseen=True).learn(split.lines, split.products)
+    hidden = hidden_products(split.products, 4)
+    assert hidden.isdisjoint(model._known["product_id"]) and hidden.issuperset(model._bought["product_id"])
+    customers = split.lines["customer_id"].unique()
+    shown = model.find().rank().top(customers, 20, True)
+    unseen = shown[~shown["product_id"].isin(split.lines["product_id"])]
+    assert set(unseen["product_id"]) <= hidden_products(split.products, 9)
+    assert of_the_own_taste(unseen).mean() > 0.9
+
+
 def test_without_a_part_it_is_measured_against_itself_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = journey()
-    chosen = {splits[0].dataset: {"all": {"hybrid": {"recipe": QUICK}}}}
+    chosen = {splits[0].dataset: {"all": {"hybrid": {"recipe": {**QUICK, "candidates.popular": 1}}}}}
     monkeypatch.setattr(ablation, "read_chosen", lambda: chosen)
     monkeypatch.setattr(ablation, "FEATURE_GROUPS", {"own": FEATURE_GROUPS["own"]})
-    monkeypatch.setattr(ablation, "SOURCES", {"als": "als"})
-    found = pd.concat(ablation.ablate(splits)).set_index(["without", "protocol", "metric"])
-    assert set(found.index.get_level_values("without")) == {"nothing", "features of own", "candidates of als"}
+    monkeypatch.setattr(ablation, "SOURCES", {"als": "als", "popular": "popular"})
+    monkeypatch.setattr(ablation, "CHOICES", {splits[0].dataset: {"one tree": {"ranker.rounds": 1}}})
+    found = pd.concat(ablation.ablate(splits)).set_index(["changed", "protocol", "metric"]).sort_index()
+    changed = {"nothing", "without features of own", "without candidates of als", "one tree"}
+    assert set(found.index.get_level_values("changed")) == changed, "one best seller is the least already"
     assert (found.loc["nothing", "lost"] == 0).all()
-    assert found.loc[("features of own", splits[0].protocol, "ndcg@10"), "lost"] != 0
+    for change in ("without features of own", "one tree"):
+        assert found.loc[(change, splits[0].protocol, "ndcg@10"), "lost"] != 0

@@ -9,8 +9,9 @@ import pytest
 from benchmarks import report, running, tuning
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.models import HYBRID, MODELS, Model
+from benchmarks.peers import text
 from benchmarks.peers.base import Floats, ScoringPeer
-from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, leave_one_out
+from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, known_well, leave_one_out
 
 AS_OF = pd.Timestamp("2017-03-01")
 PAIR = ["customer_id", "product_id"]
@@ -48,6 +49,11 @@ def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
         columns=["customer_id", "product_id", "day", "position"],
     )
     return lines.assign(quantity=1.0, unit_price=np.nan), catalogue()
+
+
+def texts_at_right_angles(products: pd.DataFrame, _: str) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the products have the one text, half the other."""
+    return np.eye(2, dtype=np.float32), (products["category"] == "tea").to_numpy(np.int64)
 
 
 def journey() -> list[Split]:
@@ -123,10 +129,12 @@ def test_ties_go_to_the_lower_id_and_what_may_not_be_shown_is_not() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model) -> None:
-    splits = [*journey(), leave_one_out(*sequences())]
-    if model.name in (HYBRID, "MiniLM text similarity"):
-        pytest.skip("the hybrid has its own tests, and the encoder takes long to load")
+def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    if model.name == HYBRID:
+        pytest.skip("the hybrid has its own tests")
+    monkeypatch.setattr(text, "embeddings", texts_at_right_angles)  # the encoder takes long to load
+    last = leave_one_out(*sequences())
+    splits = [*journey(), last, hide_products(last, tenth=7)]
     for split in splits:
         if not model.answers(split):
             continue
@@ -165,6 +173,15 @@ def test_the_harness_measures_tunes_and_shows(tmp_path: Path, monkeypatch: pytes
     assert all(name in shown for name in CHEAP) and report.figure(results).axes
 
 
+def test_known_well_asks_the_same_for_products_sold_often() -> None:
+    split = leave_one_out(*sequences())
+    often = known_well(split, least=14)
+    sold = split.lines["product_id"].value_counts()
+    assert 0 < len(often.truth) < len(split.truth) and often.protocol == "next item, s3rec: 14 or more known"
+    assert set(often.truth["product_id"]) == {product for product in split.truth["product_id"] if sold[product] >= 14}
+    assert often.lines is split.lines and often.truth.merge(split.truth, on=PAIR).shape == often.truth.shape
+
+
 def test_a_protocol_of_several_splits_is_their_mean_customer_by_customer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,9 +205,31 @@ def test_the_hybrid_is_compared_with_the_best_peer_in_pairs(tmp_path: Path, monk
         rows += [
             (JOURNEY, "all, x", name, metric, 10, np.mean(values), 0, 1, 2, 0.1) for metric in ("ndcg", "hit_rate")
         ]
-    versus = running.versus_best_peer(pd.DataFrame(rows, columns=running.COLUMNS))
+    results = pd.DataFrame(rows, columns=running.COLUMNS)
+    versus = running.versus_best_peer(results)
     assert versus["peer"].tolist() == ["a", "a"]
-    assert versus[["value", "ci_low", "ci_high"]].to_numpy().tolist() == [[0.5, 0.5, 0.5]] * 2
+    assert versus[["value", "ci_low", "ci_high", "relative"]].to_numpy().tolist() == [[0.5, 0.5, 0.5, 2.0]] * 2
+    # Customers' values of another run than the results are worth nothing.
+    results.loc[results["model"] == HYBRID, "value"] = 0.7
+    assert running.versus_best_peer(results).empty
+
+
+def test_texts_are_compared_with_the_mean_of_a_history_or_with_each_and_unseen_ones_may_come_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(text, "embeddings", texts_at_right_angles)
+    split = leave_one_out(*sequences())
+    lines = split.lines[(split.lines["product_id"] != "p00") & (split.lines["customer_id"] != "c00")]
+    tea = pd.DataFrame({"customer_id": "c00", "product_id": ["p02", "p04"], "age": [0, 1]})
+    lines = pd.concat([lines, tea], ignore_index=True)
+    customer = np.array(["c00"], dtype=object)
+    for compared in ("mean", "single"):
+        plain = text.TextSimilarity(half_life=2.0, compared=compared).fit(lines, split.products)
+        shown = plain.top(customer, 4, True)["product_id"]
+        assert set(shown) == {"p00", "p06", "p08", "p10"}, "all that is tea, without what was bought"
+        assert shown.iloc[-1] == "p00", "equally alike, and never sold"
+    first = text.UnseenFirstTextSimilarity(half_life=2.0).fit(lines, split.products)
+    assert first.top(customer, 1, True)["product_id"].tolist() == ["p00"]
 
 
 def test_als_folds_a_customer_in_with_the_confidence_of_the_paper() -> None:

@@ -86,3 +86,18 @@ class TextSimilarity(ScoringPeer):
             likeness = likeness @ self._vectors.T
         scores = likeness @ self._text_of.T
         return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, np.float32)
+
+
+class UnseenFirstTextSimilarity(TextSimilarity):
+    """`TextSimilarity` that shows all products nobody bought before those somebody did."""
+
+    def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
+        """See `ScoringPeer`."""
+        super().learn(lines, products)
+        self._is_unseen = np.bincount(self.line_column, minlength=len(self.product_ids)) == 0
+
+    def scores(self, rows: NDArray[np.int64]) -> Floats:
+        """See `ScoringPeer`."""
+        scores = super().scores(rows)
+        beyond = 1 + (scores.max() - scores.min())
+        return scores + beyond * self._is_unseen.astype(np.float32)

@@ -6,6 +6,7 @@ does not scale past some twenty thousand of them (`ease_products`): a source of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,9 +55,11 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
         pairs.join(F.broadcast(index), "product_id").groupBy("customer_id").agg(F.collect_set("product").alias("held"))
     )
     blocks = F.array_distinct(F.transform("held", lambda product: product % _ROW_BLOCKS))
-    rows = histories.withColumn("block", F.explode(blocks)).groupBy("block").applyInPandas(
-        lambda held: _shared_customers(held, len(ids)), schema="product int, others binary, shared binary"
-    )  # fmt: skip
+    rows = (
+        histories.select("held", F.explode(blocks).alias("block"))
+        .repartition(_ROW_BLOCKS, "block")
+        .mapInPandas(_count_shared(len(ids)), schema="product int, others binary, shared binary")
+    )
     shared = np.zeros((len(ids), len(ids)), np.float32)
     for product, others, counts in rows.toPandas().itertuples(index=False):
         shared[product, np.frombuffer(others, np.int32)] = np.frombuffer(counts, np.float32)
@@ -74,20 +77,31 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     )
 
 
-def _shared_customers(rows: pd.DataFrame, products: int) -> pd.DataFrame:
-    """Of one block of products: with which others each shares customers, and how many; as bytes."""
-    held = incidence(rows["held"], products)
-    block = rows["block"].iloc[0]
-    ours = np.arange(block, products, _ROW_BLOCKS)
-    shared = (held[:, ours].T @ held).tocsr()
-    bounds = list(zip(shared.indptr[:-1], shared.indptr[1:], strict=True))
-    return pd.DataFrame(
-        {
-            "product": ours.astype(np.int32),
-            "others": [shared.indices[start:end].astype(np.int32).tobytes() for start, end in bounds],
-            "shared": [shared.data[start:end].astype(np.float32).tobytes() for start, end in bounds],
-        }
-    )
+def _count_shared(products: int) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+    """A function from batches (held[], block) to rows: product, others it shares customers with, how many; as bytes.
+
+    It adds up batch by batch, so its memory grows with the products alone.
+    """
+
+    def count(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        shared: dict[int, npt.NDArray[np.float32]] = {}
+        for batch in batches:
+            for block in batch["block"].unique().tolist():
+                held = incidence(batch.loc[batch["block"] == block, "held"], products)
+                found = (held[:, block::_ROW_BLOCKS].T @ held).tocoo()
+                total = shared.setdefault(block, np.zeros(found.shape, np.float32))
+                total[found.row, found.col] += found.data
+        for block, total in shared.items():
+            others = [np.flatnonzero(row).astype(np.int32) for row in total]
+            yield pd.DataFrame(
+                {
+                    "product": np.arange(block, products, _ROW_BLOCKS, dtype=np.int32),
+                    "others": [columns.tobytes() for columns in others],
+                    "shared": [row[columns].tobytes() for row, columns in zip(total, others, strict=True)],
+                }
+            )
+
+    return count
 
 
 def solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:

@@ -26,7 +26,7 @@ UNKNOWN = ""
 SAME_BASKET, NEXT_BASKET, SAME_CUSTOMER = KINDS = ("same_basket", "next_basket", "same_customer")
 """The kinds of edges of the co-purchase graph, which are also the names of their matrices here."""
 
-ALIKE = 50
+ALIKE = 200
 """Texts kept as most alike to each one."""
 
 

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph
+from rec_assets.recsys.ease import ease_weights
 from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.product_state import ProductState, build_product_state
@@ -179,9 +180,39 @@ def test_ease_learns_the_products_with_most_buyers_only(spark: SparkSession) -> 
     assert set(graph.loc[graph["kind"] == "same_customer", "product_id"]) == {"bread", "butter"}
 
 
+@pytest.mark.parametrize("damping", [0.0, 0.5, 1.0])
+def test_what_goes_with_a_product_is_a_share_of_its_orders_or_less_so(spark: SparkSession, damping: float) -> None:
+    # Tea is bought eight times, in two of them with milk.
+    rows = [(f"c{i}", "tea", f"o{i}", 0) for i in range(8)] + [(f"c{i}", "milk", f"o{i}", 0) for i in range(2)]
+    recipe = CoPurchaseRecipe(min_support=2, popularity_damping=0.0, anchor_damping=damping, ease_products=0)
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas().set_index(["product_id", "neighbour_id"])
+    assert graph.loc[("tea", "milk"), "weight"] == pytest.approx(2 / 8**damping)
+
+
 def test_pairs_seen_too_seldom_are_noise(spark: SparkSession) -> None:
     rows = [("ann", "bread", "1", 0), ("ann", "butter", "1", 0)]
     assert co_purchase_graph(purchases(spark, *rows), CoPurchaseRecipe(min_support=2)).isEmpty()
+    # The same for what two customers have in common, though a third one has only half of it.
+    rows += [("bob", "bread", "2", 0), ("bob", "butter", "2", 0), ("bob", "jam", "3", 0), ("eve", "jam", "4", 0)]
+    graph = co_purchase_graph(purchases(spark, *rows), CoPurchaseRecipe(min_support=2)).toPandas()
+    kinds = graph[graph["kind"] == "same_customer"]
+    assert set(zip(kinds["product_id"], kinds["neighbour_id"], strict=True)) == {
+        ("bread", "butter"), ("butter", "bread"),
+    }  # fmt: skip
+
+
+def test_ease_adds_up_over_batches(spark: SparkSession) -> None:
+    rng = np.random.default_rng(6)
+    rows = [(f"c{u:03}", f"p{i:02}", f"o{u}", 0) for u, i in zip(*np.nonzero(rng.random((100, 20)) < 0.3), strict=True)]
+    bought, recipe = purchases(spark, *rows), CoPurchaseRecipe(min_support=1)
+    once = ease_weights(bought, recipe)
+    setting = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = spark.conf.get(setting)
+    spark.conf.set(setting, 7)
+    try:
+        pd.testing.assert_frame_equal(ease_weights(bought, recipe), once)
+    finally:
+        spark.conf.set(setting, before)
 
 
 def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
@@ -189,6 +220,12 @@ def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
     found = product_statistics(purchases(spark, *rows), recent_days=14).toPandas().iloc[0]
     assert (found["orders"], found["recent_orders"], found["buyers"]) == (4, 2, 2)
     assert (found["repeat_share"], found["interval_days"], found["price"]) == (0.5, 15.0, 2.0)
+
+
+def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession) -> None:
+    rows = [("old", "tea", "1", 40), ("old", "tea", "2", 1), ("new", "tea", "3", 13), ("new", "tea", "4", 0)]
+    found = product_statistics(purchases(spark, *rows), recent_days=14).toPandas().iloc[0]
+    assert (found["new_buyers"], found["recent_orders"]) == (1, 3)
 
 
 def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark: SparkSession) -> None:
