@@ -47,12 +47,13 @@ def test_the_space_is_widened_to_hold_the_base_and_a_log_range_that_then_holds_z
 def test_parts_can_be_chosen_and_fields_fixed() -> None:
     around = space_around(BASE, parts=["als", "candidates"], fixed=["als.rank"])
     assert set(around) == {
-        "als.alpha", "als.regularization", "als.half_life_days", "candidates.history_half_life_days",
+        "als.alpha", "als.regularization", "als.half_life_days",
+        "candidates.history_half_life_days", "candidates.history_order_decay",
     }  # fmt: skip
     with pytest.raises(ValueError, match="nothing can be tuned in tress: choose of als, co_purchase"):
         space_around(BASE, parts=["tress"])
     with pytest.raises(ValueError, match="nothing is left to tune"):
-        space_around(BASE, parts=["candidates"], fixed=["candidates.history_half_life_days"])
+        space_around(BASE, parts=["candidates"], fixed=[name for name in SPACE if name.startswith("candidates.")])
 
 
 def test_recipes_refuse_names_and_values_that_they_do_not_know() -> None:
