@@ -47,13 +47,11 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "ranker.column_sample": 0.6,
             "ranker.l2": 5.0,
         },
-        "EASE of 8,000 products": {"co_purchase.ease_products": 8000},
-        "EASE of none": {"co_purchase.ease_products": 0},
+        "ALS with a half-life of 120 days": {"als.half_life_days": 120.0},
     },
     BEAUTY: {
         "histories decayed by days alone": {"candidates.history_order_decay": 1.0},
         "transitions to the next order alone": {"co_purchase.next_orders": 1},
-        "EASE of 4,000 products": {"co_purchase.ease_products": 4000},
     },
 }
 """By dataset, other choices of the recipe that were weighed: in words → the fields that differ."""

@@ -122,7 +122,7 @@ def _normalised(histories: Histories, pairs: Longs, weights: Floats, products: i
 def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductState, recipe: Recipe) -> SourceScores:
     """Score every product for a block of customers, with each source on its own."""
     n, products = len(histories.customer_ids), len(state)
-    own_weight = histories.decayed(recipe.als.half_life_days)
+    own_weight = histories.decayed(recipe.candidates.own_half_life_days)
     own = histories.matrix(own_weight, products)
     vectors = fold_in(histories, state.factors, recipe.als)
 

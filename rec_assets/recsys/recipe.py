@@ -17,7 +17,7 @@ class AlsRecipe(BaseModel):
     iterations: int = Field(6, ge=1, description="Alternations; each solves all products, then all customers.")
     regularization: float = Field(0.02, gt=0, description="λ, scaled by the number of entries as Spark does.")
     alpha: float = Field(4.0, gt=0, description="Confidence gained per decayed order: c = 1 + α·r.")
-    half_life_days: float = Field(120.0, gt=0, description="Age at which an order counts half.")
+    half_life_days: float = Field(20.0, gt=0, description="Age at which an order counts half.")
     min_buyers: int = Field(5, ge=1, description="Products with fewer buyers get no factors (too little to learn).")
 
 
@@ -62,6 +62,7 @@ class CandidateRecipe(BaseModel):
     new: int = Field(20, ge=0, description="Products first seen in the last `new_days`, by text similarity.")
     new_days: int = Field(28, ge=1)
     recent_days: int = Field(14, ge=1, description="What counts as recent for recent popularity.")
+    own_half_life_days: float = Field(120.0, gt=0, description="Decay of what was bought, and of its categories.")
     history_half_life_days: float = Field(60.0, gt=0, description="Decay of the history that seeks neighbours.")
     history_order_decay: float = Field(
         1.0, gt=0, le=1, description="What each later order of the customer leaves of an order's weight there."

@@ -39,7 +39,7 @@ SPACE: Mapping[str, Range] = {
     "als.rank": Range(16, 96, log=True),
     "als.alpha": Range(0.5, 40.0, log=True),
     "als.regularization": Range(0.002, 0.5, log=True),
-    "als.half_life_days": Range(20.0, 365.0, log=True),
+    "als.half_life_days": Range(5.0, 365.0, log=True),
     "co_purchase.half_life_days": Range(30.0, 365.0, log=True),
     "co_purchase.popularity_damping": Range(0.0, 1.0),
     "co_purchase.anchor_damping": Range(0.0, 1.0),

@@ -92,7 +92,7 @@ def test_everything_bought_and_every_source_proposes() -> None:
 
 def test_the_own_history_is_counted_decayed_and_timed() -> None:
     found = find_candidates(lines(("ann", TEA, 0), ("ann", TEA, 14), ("ann", TEA, 28)), a_state(), Recipe())
-    tea, half_life = pair(found, "ann", TEA), Recipe().als.half_life_days
+    tea, half_life = pair(found, "ann", TEA), Recipe().candidates.own_half_life_days
     assert (tea["own_orders"], tea["own_days"], tea["own_interval"], tea["own_last_age"]) == (3, 3, 14, 0)
     assert tea["own_score"] == pytest.approx(sum(0.5 ** (age / half_life) for age in (0, 14, 28)), rel=1e-5)
     mug = pair(found, "ann", MUG)
