@@ -7,6 +7,7 @@ What is missed when a part is taken away is what it adds to all the others; two 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 METRICS = ("ndcg@10", "hit_rate@10")
 
+CUSTOMERS = 5000
+"""So many customers at most, drawn at random, judge the changes: compared in pairs, they are enough."""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -83,7 +87,9 @@ def ablate(splits: list[Split]) -> Iterator[pd.DataFrame]:
     """Splits with the same lines: dataset, protocol, changed, metric, value, and what is lost with its interval."""
     dataset, lines, products = splits[0].dataset, splits[0].lines, splits[0].products
     values = read_chosen().get(dataset, {}).get(splits[0].task, {}).get(HYBRID, {})
-    model = Hybrid(**values).learn(lines, products).find()
+    splits = [_of_some(split) for split in splits]
+    wanted = pd.concat([split.truth["customer_id"] for split in splits]).unique()
+    model = Hybrid(**values).learn(lines, products).find(wanted)
     whole = _measured(model.rank(), splits)
     yield _table("nothing", whole, whole, splits)
     for group, features in tqdm(FEATURE_GROUPS.items(), desc=f"{dataset}, features"):
@@ -91,11 +97,18 @@ def ablate(splits: list[Split]) -> Iterator[pd.DataFrame]:
     sizes = Recipe().with_fields(values.get("recipe", {})).candidates
     sources = {source: size for source, size in SOURCES.items() if getattr(sizes, size) > 1}
     for source, size in tqdm(sources.items(), desc=f"{dataset}, candidates"):
-        found = _measured(model.find(**{size: 1}).rank(), splits)
+        found = _measured(model.find(wanted, **{size: 1}).rank(), splits)
         yield _table(f"without candidates of {source}", found, whole, splits)
     for choice, fields in tqdm(CHOICES[dataset].items(), desc=f"{dataset}, choices"):
-        other = {**values, "recipe": {**values.get("recipe", {}), **fields}}
-        yield _table(choice, _measured(Hybrid(**other).fit(lines, products), splits), whole, splits)
+        other = Hybrid(**{**values, "recipe": {**values.get("recipe", {}), **fields}}).learn(lines, products)
+        yield _table(choice, _measured(other.find(wanted).rank(), splits), whole, splits)
+
+
+def _of_some(split: Split) -> Split:
+    """The question put to a sample of its customers, drawn once for all changes."""
+    customers = split.truth["customer_id"].drop_duplicates().sort_values()
+    chosen = customers.sample(min(CUSTOMERS, len(customers)), random_state=SEED)
+    return replace(split, truth=split.truth[split.truth["customer_id"].isin(chosen)].reset_index(drop=True))
 
 
 def _measured(model: Hybrid, splits: list[Split]) -> list[pd.DataFrame]:

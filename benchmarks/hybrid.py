@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,8 +85,13 @@ class Hybrid:
         self._lines, self._state = lines, self._models(lines)
         return self
 
-    def find(self, **candidates: int) -> Hybrid:
-        """Everybody's candidates, and a sample of earlier ones with what became of them; other sizes as given."""
+    def find(self, wanted: Collection[str] | None = None, **candidates: int) -> Hybrid:
+        """Candidates of the customers wanted (None: everybody), and a sample of earlier ones with what became of them.
+
+        Args:
+            wanted: Who shall get lists.
+            candidates: Sizes that differ from those of the recipe.
+        """
         sizes = self._recipe.candidates.model_copy(update=candidates)
         recipe = self._recipe.model_copy(update={"candidates": sizes})
         customers = self._known["customer_id"].drop_duplicates()
@@ -100,7 +105,8 @@ class Hybrid:
         earlier = earlier.join(F.broadcast(sold), "product_id", "left_semi")
         outcome = _SPARK.spark_session.createDataFrame(self._bought)
         self._sample = training_sample(earlier, outcome, recipe.ranker).toPandas()
-        found = candidates_in_spark(_spark_lines(self._lines), self._state, recipe, versions={})
+        lines = self._lines if wanted is None else self._lines[self._lines["customer_id"].isin(wanted)]
+        found = candidates_in_spark(_spark_lines(lines), self._state, recipe, versions={})
         path = f"{self._folder.name}/candidates"
         found.write.mode("overwrite").parquet(path)
         self._found = found.sparkSession.read.schema(found.schema).parquet(path)
