@@ -79,12 +79,12 @@ def write_readme(results: pd.DataFrame, versus: pd.DataFrame) -> None:
 
 def figure(results: pd.DataFrame) -> Figure:
     """A panel for each protocol: a dot for each model with its interval, best first."""
-    parts = [(f"{dataset}: {protocol}", part) for (dataset, protocol), part in _protocols(results)]
+    parts = [(f"{dataset}\n{protocol}", part) for (dataset, protocol), part in _protocols(results)]
     heights = [ranked(part)["model"].nunique() for _, part in parts]
     columns = 2
     rows = -(-len(parts) // columns)
     tallest = [max(heights[row * columns : (row + 1) * columns]) for row in range(rows)]
-    size = (11, sum(0.8 + 0.22 * count for count in tallest))
+    size = (11, sum(1.0 + 0.22 * count for count in tallest))
     drawn = Figure(figsize=size, layout="constrained")
     axes = drawn.subplots(rows, columns, squeeze=False, height_ratios=tallest).ravel()
     for panel in axes[len(parts) :]:
