@@ -20,9 +20,9 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.tracking import TrackingResource
+from rec_assets.serving.folder import ServingFolder
 from rec_assets.settings import Settings, get_settings
 from rec_assets.sources.spec import load_source
 

@@ -12,6 +12,7 @@ from rec_assets.assets.state import state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
+from rec_assets.recsys.features import feature_matrix
 from rec_assets.recsys.interactions import net_purchases
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
@@ -137,7 +138,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
         sample = training_sample(candidates, outcome, recipe.ranker).toPandas()
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        importance = model.importance()
+        importance, scores = model.importance(), pd.Series(model.score(feature_matrix(sample)))
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
         tracking.mlflow.log_metrics({"ranker_rows": len(sample), "ranker_bought": int(sample["bought"].sum())})
         plot = bars(importance, "What the ranker looks at", "total gain")
@@ -147,7 +148,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
                 "trained_on": len(sample),
                 "bought": int(sample["bought"].sum()),
                 "importance": as_markdown(plot),
-                "scores": as_markdown(histogram(pd.Series(model.score(sample)), "Scores on what it learned from", "")),
+                "scores": as_markdown(histogram(scores, "Scores on what it learned from", "")),
                 "mlflow_run": tracking.link,
             }
         )

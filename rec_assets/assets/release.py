@@ -32,8 +32,8 @@ from rec_assets.recsys.release.page import Decision, decision_page, decision_tab
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
-from rec_assets.resources.serving import ServingFolder
 from rec_assets.resources.tracking import TrackingResource
+from rec_assets.serving.folder import ServingFolder
 from rec_assets.settings import Settings
 
 GROUP = "release"

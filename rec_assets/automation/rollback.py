@@ -3,7 +3,7 @@
 from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_process_executor, job, op
 
 from rec_assets.resources.releases import Release, ReleaseError, Releases
-from rec_assets.resources.serving import Published, ServingFolder
+from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.settings import Settings
 
 

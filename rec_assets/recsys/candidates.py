@@ -8,6 +8,7 @@ exactly that. The features a ranker sees of a pair are in `features.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,46 @@ BLOCK = 64
 CANDIDATE_COLUMNS = ("customer_id", "product_id", "together_with", "similar_to", *FEATURES)
 
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Candidates of n customers as arrays: c pairs, sorted by customer and product, each once.
+
+    Attributes:
+        histories: Of the customers.
+        seeds: (n, P) the strongest products of the histories.
+        state: What is known of the products.
+        customer, product: (c,) positions.
+        features: (c, len(FEATURES)).
+    """
+
+    histories: Histories
+    seeds: sp.csr_matrix
+    state: ProductState
+    customer: Longs
+    product: Longs
+    features: Floats
+
+    def together_with(self, rows: Longs) -> Longs:
+        """Per row (rising) the product of the history that speaks loudest for it in the co-purchase graph, or -1."""
+        return _loudest_seed(self.customer[rows], self.product[rows], self.seeds, self.state)
+
+    def similar_to(self, rows: Longs) -> Longs:
+        """Per row (rising) the product of the history whose text is nearest; -1 where content has nothing to say."""
+        wanted = self.features[rows, FEATURES.index("content")] > 0
+        return _nearest_seed(self.customer[rows], self.product[rows], self.seeds, self.state, wanted=wanted)
+
+
+def candidates_of(histories: Histories, state: ProductState, recipe: Recipe) -> Candidates:
+    """Candidates of at most BLOCK customers, with their features."""
+    seeds = _seeds(histories, len(state), recipe)
+    scores = score_sources(histories, seeds, state, recipe)
+    customer, product = _propose(histories, scores, state, recipe)
+    features = pair_features(
+        customer, product, histories=histories, scores=scores, newest=_newest(histories, len(state)), state=state
+    )
+    return Candidates(histories, seeds, state, customer, product, features)
+
+
 def find_candidates(lines: pd.DataFrame, state: ProductState, recipe: Recipe) -> pd.DataFrame:
     """Candidates with features for the customers in `lines`.
 
@@ -45,7 +86,7 @@ def find_candidates(lines: pd.DataFrame, state: ProductState, recipe: Recipe) ->
         whose text is nearest ("" where content did not propose the pair), then the features as float32.
     """
     histories = build_histories(lines, state)
-    frames = [_block_candidates(block, state, recipe) for block in _blocks(histories)]
+    frames = [_as_frame(candidates_of(block, state, recipe)) for block in _blocks(histories)]
     if not frames:
         columns = {name: pd.Series(dtype=object if name in CANDIDATE_COLUMNS[:4] else np.float32)
                    for name in CANDIDATE_COLUMNS}  # fmt: skip
@@ -74,25 +115,18 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
         )
 
 
-def _block_candidates(histories: Histories, state: ProductState, recipe: Recipe) -> pd.DataFrame:
-    seeds = _seeds(histories, len(state), recipe)
-    scores = score_sources(histories, seeds, state, recipe)
-    customer, product = _propose(histories, scores, state, recipe)
-    features = pair_features(
-        customer, product, histories=histories, scores=scores, newest=_newest(histories, len(state)), state=state
-    )
-    together = _loudest_seed(customer, product, seeds, state)
-    similar = _nearest_seed(customer, product, seeds, state, wanted=scores.content[customer, product] > 0)
+def _as_frame(found: Candidates) -> pd.DataFrame:
+    state, rows = found.state, np.arange(len(found.product))
     names = np.append(state.product_ids, "")
     frame = pd.DataFrame(
         {
-            "customer_id": histories.customer_ids[customer],
-            "product_id": state.product_ids[product],
-            "together_with": names[together],
-            "similar_to": names[similar],
+            "customer_id": found.histories.customer_ids[found.customer],
+            "product_id": state.product_ids[found.product],
+            "together_with": names[found.together_with(rows)],
+            "similar_to": names[found.similar_to(rows)],
         }
     )
-    return pd.concat([frame, pd.DataFrame(features, columns=list(FEATURES))], axis=1)
+    return pd.concat([frame, pd.DataFrame(found.features, columns=list(FEATURES))], axis=1)
 
 
 def _seeds(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
@@ -124,7 +158,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
     n, products = len(histories.customer_ids), len(state)
     own_weight = histories.decayed(recipe.candidates.own_half_life_days)
     own = histories.matrix(own_weight, products)
-    vectors = fold_in(histories, state.factors, recipe.als)
+    vectors = fold_in(histories, state, recipe.als)
 
     has_text = state.text >= 0
     content = np.zeros((n, products), np.float32)
@@ -135,8 +169,6 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
     taste = np.zeros((n, len(state.categories)), np.float32)
     np.add.at(taste, (histories.customer, category_of_pair), own_weight)
     taste /= np.maximum(taste.sum(axis=1, keepdims=True), 1e-12)
-    category_orders = np.bincount(state.category, weights=state.recent_orders, minlength=len(state.categories))
-    share = state.recent_orders / np.maximum(category_orders[state.category], 1).astype(np.float32)
 
     return SourceScores(
         own=own.toarray(),
@@ -145,7 +177,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
         next_basket=(seeds @ state.next_basket).toarray(),
         same_customer=(seeds @ state.same_customer).toarray(),
         content=content,
-        category=np.asarray(taste[:, state.category] * share, np.float32),
+        category=np.asarray(taste[:, state.category] * state.share_in_category, np.float32),
     )
 
 
@@ -167,8 +199,8 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
     # Best sellers are the same for all: walk down the list until each customer has enough not bought. Ties go to the
     # lower id.
     longest = sizes.popular + int(bought.sum(axis=1).max(initial=0))
-    for sales in (state.recent_orders, state.orders):
-        best = np.argsort(-sales, kind="stable")[:longest]
+    for ranked in state.best_sellers:
+        best = ranked[:longest]
         unbought = ~bought[:, best]
         chosen[:, best] |= unbought & (np.cumsum(unbought, axis=1) <= sizes.popular)
     if sizes.new:
@@ -192,7 +224,7 @@ def _mark_top(chosen: npt.NDArray[np.bool_], scores: Floats, size: int) -> None:
 
 def _loudest_seed(customer: Longs, product: Longs, seeds: sp.csr_matrix, state: ProductState) -> Longs:
     """Per pair the history product with the largest seed weight × graph weight; -1 where none points to it."""
-    graph = sp.csr_matrix(state.same_basket + state.next_basket)
+    graph = state.co_purchase
     n_products = len(state)
     wanted = customer * n_products + product
     seed_customer = np.repeat(np.arange(seeds.shape[0]), np.diff(seeds.indptr))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import scipy.sparse as sp
 
 from rec_assets.recsys.histories import Histories
@@ -35,6 +36,11 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
 """Feature names by group. "product" and "customer" describe one side of the pair; they are nobody's reason."""
 
 FEATURES: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
+
+
+def feature_matrix(candidates: pd.DataFrame) -> Floats:
+    """(rows, len(FEATURES)) of a frame that has them as columns."""
+    return candidates[list(FEATURES)].to_numpy(np.float32)
 
 
 @dataclass(frozen=True)
@@ -85,18 +91,11 @@ def pair_features(
     shared = scores.same_customer[customer, product]
     content = scores.content[customer, product]
     category_score = scores.category[customer, product]
-    share_in_category = state.recent_orders / np.maximum(
-        np.bincount(state.category, weights=state.recent_orders, minlength=len(state.categories))[state.category],
-        1,
-    )
+    share_in_category = state.share_in_category[product]
     with np.errstate(divide="ignore", invalid="ignore"):
-        taste = np.where(share_in_category[product] > 0, category_score / share_in_category[product], 0)
-    recent_total, total = max(float(state.recent_orders.sum()), 1.0), max(float(state.orders.sum()), 1.0)
-    trend = np.log((state.recent_orders / recent_total + 1e-6) / (state.orders / total + 1e-6))
+        taste = np.where(share_in_category > 0, category_score / share_in_category, 0)
     brand_taste = _taste(histories, state.brand, len(state.brands))
     brand_taste[:, state.brands == UNKNOWN] = 0
-    categories = np.where(state.categories[state.category] == UNKNOWN, -1, state.category)
-    brands = np.where(state.brands[state.brand] == UNKNOWN, -1, state.brand)
     content_newest = np.zeros(len(product), np.float32)
     has_text = state.text[product] >= 0
     text = state.text[product].astype(np.int64)
@@ -124,14 +123,14 @@ def pair_features(
         "text_orders_since": _orders_since(histories, state.text, customer, product),
         "category_taste": taste,
         "category_score": category_score,
-        "category_orders_since": _orders_since(histories, categories, customer, product),
+        "category_orders_since": _orders_since(histories, state.known_category, customer, product),
         "brand_taste": brand_taste[customer, state.brand[product]],
-        "brand_orders_since": _orders_since(histories, brands, customer, product),
-        "popularity": np.log1p(state.orders)[product],
-        "recent_popularity": np.log1p(state.recent_orders)[product],
-        "trend": trend[product],
-        "buyers": np.log1p(state.buyers)[product],
-        "new_buyers": np.log1p(state.new_buyers)[product],
+        "brand_orders_since": _orders_since(histories, state.known_brand, customer, product),
+        "popularity": np.log1p(state.orders[product]),
+        "recent_popularity": np.log1p(state.recent_orders[product]),
+        "trend": state.trend[product],
+        "buyers": np.log1p(state.buyers[product]),
+        "new_buyers": np.log1p(state.new_buyers[product]),
         "repeat_share": state.repeat_share[product],
         "product_interval": state.interval_days[product],
         "price": state.price[product],

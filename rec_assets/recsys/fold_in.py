@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from rec_assets.recsys.histories import Histories
-from rec_assets.recsys.product_state import Floats
+from rec_assets.recsys.product_state import Floats, ProductState
 from rec_assets.recsys.recipe import AlsRecipe
 
 
-def fold_in(histories: Histories, factors: Floats, recipe: AlsRecipe) -> Floats:
+def fold_in(histories: Histories, state: ProductState, recipe: AlsRecipe) -> Floats:
     """(n, k) customer vectors: the least-squares solution that Spark's ALS would compute for these histories.
 
     Where the histories carry ratings the explicit problem min Σ (r − x·y)² + λ·m·|x|² is solved, otherwise the
@@ -22,13 +22,14 @@ def fold_in(histories: Histories, factors: Floats, recipe: AlsRecipe) -> Floats:
 
     Customers none of whose products has factors get zeros.
     """
+    factors = state.factors
     n, k = len(histories.customer_ids), factors.shape[1]
     vectors = np.zeros((n, k), np.float32)
     explicit = bool(np.isfinite(histories.rating).any())
     strength = histories.rating if explicit else histories.decayed(recipe.half_life_days)
-    usable = np.isfinite(strength) & factors[histories.product].any(axis=1)
+    usable = np.isfinite(strength) & state.has_factors[histories.product]
     customer, product, strength = histories.customer[usable], histories.product[usable], strength[usable]
-    gram = np.zeros((k, k)) if explicit else (factors.T @ factors).astype(np.float64)
+    gram = np.zeros((k, k)) if explicit else state.gram
     bounds = np.searchsorted(customer, np.arange(n + 1))
     identity = np.eye(k)
     for row in np.flatnonzero(np.diff(bounds)):

@@ -76,28 +76,58 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
     known = product >= 0
     lines, product = lines[known], product[known]
     customer_ids, customer = np.unique(lines["customer_id"].to_numpy(str), return_inverse=True)
-    age = lines["age_days"].to_numpy(np.float32)
-    pair_key = customer.astype(np.int64) * len(state) + product
+    return histories_of(
+        customer_ids.astype(object),
+        customer.astype(np.int64),
+        product,
+        order=np.unique(lines["order_id"].to_numpy(str), return_inverse=True)[1].astype(np.int64),
+        age=lines["age_days"].to_numpy(np.float32),
+        rating=lines["rating"].to_numpy(np.float32),
+        products=len(state),
+    )
+
+
+def histories_of(
+    customer_ids: npt.NDArray[np.object_],
+    customer: npt.NDArray[np.int64],
+    product: npt.NDArray[np.int64],
+    *,
+    order: npt.NDArray[np.int64],
+    age: npt.NDArray[np.float32],
+    rating: npt.NDArray[np.float32],
+    products: int,
+) -> Histories:
+    """The same from arrays.
+
+    Args:
+        customer_ids: (n,) sorted.
+        customer, product: (L,) positions, of every order line.
+        order: (L,) number of the order, which tells a customer's orders apart; of one day's the greater is the later.
+        age: (L,) days, whole.
+        rating: (L,) NaN where there is none.
+        products: Count of all products.
+    """
+    pair_key = customer * products + product
     # One order of lines, whatever order they came in: sums of floats then always agree.
-    order = np.lexsort((lines["order_id"].to_numpy(str), age, pair_key))
-    lines, customer, age, pair_key = lines.iloc[order], customer[order], age[order], pair_key[order]
+    sorted_ = np.lexsort((order, age, pair_key))
+    customer, pair_key = customer[sorted_], pair_key[sorted_]
+    order, age, rating = order[sorted_], age[sorted_], rating[sorted_]
     pairs, line_pair = np.unique(pair_key, return_inverse=True)
-    count = len(pairs)
+    count, n = len(pairs), len(customer_ids)
     pair_days = np.unique(line_pair.astype(np.int64) * 100_000 + age.astype(np.int64)) // 100_000
-    customer_days = np.unique(customer.astype(np.int64) * 100_000 + age.astype(np.int64)) // 100_000
-    orders = pd.DataFrame({"customer": customer, "order": lines["order_id"].to_numpy()}).drop_duplicates()["customer"]
-    place = _later_orders(customer, age, lines["order_id"])
-    rating = lines["rating"].to_numpy(np.float32)
+    customer_days = np.unique(customer * 100_000 + age.astype(np.int64)) // 100_000
+    numbers = int(order.max(initial=0)) + 1
+    customer_orders = np.unique(customer * numbers + order) // numbers
+    place = _later_orders(customer, age, order)
     rated = ~np.isnan(rating)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_rating = np.bincount(line_pair[rated], rating[rated], count) / np.bincount(
             line_pair[rated], minlength=count
         )
-    n = len(customer_ids)
     return Histories(
-        customer_ids=customer_ids.astype(object),
-        customer=pairs // max(len(state), 1),
-        product=pairs % max(len(state), 1),
+        customer_ids=customer_ids,
+        customer=pairs // max(products, 1),
+        product=pairs % max(products, 1),
         line_pair=line_pair,
         line_age=age,
         line_place=place,
@@ -107,7 +137,7 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
         first_age=_extreme(np.maximum, line_pair, age, count),
         last_place=_extreme(np.minimum, line_pair, place, count),
         rating=mean_rating.astype(np.float32),
-        customer_orders=np.bincount(orders, minlength=n).astype(np.float32),
+        customer_orders=np.bincount(customer_orders, minlength=n).astype(np.float32),
         customer_days=np.bincount(customer_days, minlength=n).astype(np.float32),
         customer_last_age=_extreme(np.minimum, customer, age, n),
         customer_first_age=_extreme(np.maximum, customer, age, n),
@@ -115,16 +145,15 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
 
 
 def _later_orders(
-    customer: npt.NDArray[np.int64], age: npt.NDArray[np.float32], order_ids: pd.Series
+    customer: npt.NDArray[np.int64], age: npt.NDArray[np.float32], order: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """(L,) how many orders of the same customer came after a line's own; of one day's, the later in sorting order."""
-    _, code = np.unique(order_ids.to_numpy(str), return_inverse=True)
-    newest_first = np.lexsort((-code, age, customer))
-    ordered = np.stack([customer[newest_first], code[newest_first]])
-    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(code)]
+    newest_first = np.lexsort((-order, age, customer))
+    ordered = np.stack([customer[newest_first], order[newest_first]])
+    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(order)]
     number = np.cumsum(begins)
     first = np.searchsorted(ordered[0], ordered[0])  # each line's customer's newest
-    place = np.empty(len(code), np.float32)
+    place = np.empty(len(order), np.float32)
     place[newest_first] = number - number[first]
     return place
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES, feature_matrix
+from rec_assets.recsys.product_state import Floats
 from rec_assets.recsys.ranker import Ranker
 
 ALL, DISCOVER = "all", "discover"
@@ -34,20 +37,70 @@ def make_lists(
 
     Returns:
         LIST_COLUMNS, sorted by customer, list and rank: list "all" has the best candidates, "discover" the best of
-        those the customer never bought; `source` is the feature group that speaks for the entry (`_sources`),
-        `reason` says it in words.
+        those the customer never bought; `source` is the feature group that speaks for the entry,
+        `reason` says it in words (`explain`).
     """
-    scored = candidates.assign(score=ranker.score(candidates))
+    scored = candidates.assign(score=ranker.score(feature_matrix(candidates)))
     scored = scored.sort_values(["customer_id", "score", "product_id"], ascending=[True, False, True])
     lists = []
     for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["own_orders"] > 0)])):
         rank = rows.groupby("customer_id", sort=False).cumcount() + 1
         lists.append(rows[rank <= size].assign(list=name, rank=rank[rank <= size].astype(np.int32)))
     chosen = pd.concat(lists, ignore_index=True)
-    chosen["source"] = _sources(chosen, ranker.contributions(chosen))
-    entries = chosen[[*_Entry._fields]].itertuples(index=False, name=None)
-    chosen["reason"] = [_in_words(_Entry(*entry), titles, categories) for entry in entries]
+    chosen["source"], chosen["reason"] = explain(
+        chosen["product_id"].to_numpy(),
+        feature_matrix(chosen),
+        ranker,
+        together_with=chosen["together_with"].to_numpy(),
+        similar_to=chosen["similar_to"].to_numpy(),
+        titles=titles,
+        categories=categories,
+    )
     return chosen.sort_values(["customer_id", "list", "rank"], ignore_index=True)[[*LIST_COLUMNS]]
+
+
+def explain(
+    product_ids: npt.NDArray[np.object_],
+    features: Floats,
+    ranker: Ranker,
+    *,
+    together_with: npt.NDArray[np.object_],
+    similar_to: npt.NDArray[np.object_],
+    titles: Mapping[str, str],
+    categories: Mapping[str, str],
+) -> tuple[list[str], list[str]]:
+    """Why entries of a list are there: per entry its source, and the reason in words.
+
+    Args:
+        product_ids: (entries,).
+        features: (entries, len(FEATURES)).
+        ranker: What scored them.
+        together_with, similar_to: (entries,) products of the history, "" for none; see `find_candidates`.
+        titles, categories: product_id → name, category.
+
+    Returns:
+        The feature group that contributed most to the score, among those that can show why; and its reason.
+    """
+    of = dict(zip(FEATURES, features.T, strict=True))
+    spoken_for = {
+        "own": of["own_orders"] > 0,
+        "als": of["als_score"] > 0,
+        "co_purchase": together_with != "",
+        "same_customer": of["same_customer"] > 0,
+        "content": similar_to != "",
+        "category": of["category_score"] > 0,
+        "brand": of["brand_taste"] > 0,
+        "popular": np.full(len(product_ids), True),
+    }
+    added = dict(zip(FEATURE_GROUPS, ranker.contributions(features).T, strict=True))
+    names = list(spoken_for)
+    voices = np.stack([np.where(spoken_for[name], added[name], -np.inf) for name in names])
+    sources = [names[loudest] for loudest in voices.argmax(axis=0)]
+    entries = zip(
+        product_ids, sources, together_with, similar_to, of["own_interval"], of["own_last_age"], of["own_days"],
+        strict=True,
+    )  # fmt: skip
+    return sources, [_in_words(_Entry(*entry), titles, categories) for entry in entries]
 
 
 class _Entry(NamedTuple):
@@ -60,24 +113,6 @@ class _Entry(NamedTuple):
     own_interval: float
     own_last_age: float
     own_days: float
-
-
-def _sources(rows: pd.DataFrame, contributions: pd.DataFrame) -> pd.Series:
-    """Per row the group that contributed most to the score, among those that can show why."""
-    spoken_for = pd.DataFrame(
-        {
-            "own": rows["own_orders"] > 0,
-            "als": rows["als_score"] > 0,
-            "co_purchase": rows["together_with"] != "",
-            "same_customer": rows["same_customer"] > 0,
-            "content": rows["similar_to"] != "",
-            "category": rows["category_score"] > 0,
-            "brand": rows["brand_taste"] > 0,
-            "popular": True,
-        }
-    )
-    voices = contributions[list(spoken_for)].reset_index(drop=True).where(spoken_for.reset_index(drop=True), -np.inf)
-    return voices.idxmax(axis=1)
 
 
 def _in_words(entry: _Entry, titles: Mapping[str, str], categories: Mapping[str, str]) -> str:

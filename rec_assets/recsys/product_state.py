@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,14 +88,66 @@ class ProductState:
 
     def positions(self, product_ids: pd.Series) -> npt.NDArray[np.int64]:
         """Positions of ids in `product_ids`; -1 where the state doesn't know the product."""
-        return np.asarray(pd.Index(self.product_ids).get_indexer(pd.Index(product_ids)), dtype=np.int64)
+        return np.asarray(self._index.get_indexer(pd.Index(product_ids)), dtype=np.int64)
 
     def texts_of(self, histories: sp.csr_matrix) -> sp.csr_matrix:
         """(n, T) the weights of products (n, P) summed over those with the same text."""
+        return sp.csr_matrix(histories @ self._has_text_of)
+
+    # What follows is worked out once, at its first use: one customer's answer must not wait for it.
+
+    @cached_property
+    def has_factors(self) -> npt.NDArray[np.bool_]:
+        """(P,) whether a product has ALS factors."""
+        return np.asarray(self.factors.any(axis=1))
+
+    @cached_property
+    def gram(self) -> npt.NDArray[np.float64]:
+        """(k, k) the product factors' products with one another, summed over products."""
+        return (self.factors.T @ self.factors).astype(np.float64)
+
+    @cached_property
+    def co_purchase(self) -> sp.csr_matrix:
+        """(P, P) same basket and next basket together."""
+        return sp.csr_matrix(self.same_basket + self.next_basket)
+
+    @cached_property
+    def share_in_category(self) -> Floats:
+        """(P,) a product's share of its category's recent orders."""
+        sold = np.bincount(self.category, weights=self.recent_orders, minlength=len(self.categories))
+        return np.asarray(self.recent_orders / np.maximum(sold[self.category], 1), np.float32)
+
+    @cached_property
+    def trend(self) -> Floats:
+        """(P,) log of a product's share of recent orders over its share of all."""
+        recent, total = max(float(self.recent_orders.sum()), 1.0), max(float(self.orders.sum()), 1.0)
+        return np.asarray(np.log((self.recent_orders / recent + 1e-6) / (self.orders / total + 1e-6)), np.float32)
+
+    @cached_property
+    def best_sellers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(P,) and (P,) positions by falling recent orders, and by falling orders; ties go to the lower id."""
+        return np.argsort(-self.recent_orders, kind="stable"), np.argsort(-self.orders, kind="stable")
+
+    @cached_property
+    def known_category(self) -> Ints:
+        """(P,) as `category`, -1 where a product has none."""
+        return np.where(self.categories[self.category] == UNKNOWN, -1, self.category).astype(np.int32)
+
+    @cached_property
+    def known_brand(self) -> Ints:
+        """(P,) as `brand`, -1 where a product has none."""
+        return np.where(self.brands[self.brand] == UNKNOWN, -1, self.brand).astype(np.int32)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.product_ids)
+
+    @cached_property
+    def _has_text_of(self) -> sp.csr_matrix:
+        """(P, T) 1 where the product has the text."""
         has_text = np.flatnonzero(self.text >= 0)
         shape = (len(self), self.embeddings.shape[0])
-        ones = np.ones(len(has_text), np.float32)
-        return sp.csr_matrix(histories @ sp.csr_matrix((ones, (has_text, self.text[has_text])), shape=shape))
+        return sp.csr_matrix((np.ones(len(has_text), np.float32), (has_text, self.text[has_text])), shape=shape)
 
     def save(self, folder: Path) -> None:
         """Write the arrays into `folder` (made if missing); `load` reads them back, memory-mapped."""

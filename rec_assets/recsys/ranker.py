@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import xgboost as xgb
 
-from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES
+from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES, feature_matrix
+from rec_assets.recsys.product_state import Floats
 from rec_assets.recsys.recipe import RankerRecipe
 
 
@@ -25,22 +25,18 @@ class Ranker:
     booster: xgb.Booster
     features: tuple[str, ...]
 
-    def score(self, candidates: pd.DataFrame) -> npt.NDArray[np.float32]:
-        """(rows,) estimated probability that the customer buys the product within the horizon."""
-        return self.booster.inplace_predict(self._matrix(candidates))
+    def score(self, features: Floats) -> Floats:
+        """(rows,) estimated probability that the customer buys the product within the horizon, of (rows, FEATURES)."""
+        return np.asarray(self.booster.inplace_predict(features), np.float32)
 
-    def contributions(self, candidates: pd.DataFrame) -> pd.DataFrame:
-        """(rows, groups) what each feature group added to the log-odds; columns are the keys of FEATURE_GROUPS.
+    def contributions(self, features: Floats) -> Floats:
+        """(rows, groups) what each group of FEATURE_GROUPS added to the log-odds.
 
         Contributions along the decision paths (Saabas 2014), which XGBoost computes a hundred times faster than
         exact SHAP values; lists of all customers need them every day.
         """
-        matrix = xgb.DMatrix(self._matrix(candidates))
-        shap = pd.DataFrame(
-            self.booster.predict(matrix, pred_contribs=True, approx_contribs=True)[:, :-1],
-            columns=list(self.features),
-        )
-        return pd.DataFrame({group: shap[list(names)].sum(axis=1) for group, names in FEATURE_GROUPS.items()})
+        added = self.booster.predict(xgb.DMatrix(features), pred_contribs=True, approx_contribs=True)[:, :-1]
+        return np.asarray(added @ _GROUP_OF, np.float32)
 
     def importance(self) -> pd.Series:
         """Total gain by feature, falling."""
@@ -65,8 +61,9 @@ class Ranker:
         booster.load_model(bytearray(model))
         return cls(booster, tuple(features))
 
-    def _matrix(self, candidates: pd.DataFrame) -> npt.NDArray[np.float32]:
-        return candidates[list(self.features)].to_numpy(np.float32)
+
+_GROUP_OF = np.array([[name in names for names in FEATURE_GROUPS.values()] for name in FEATURES], np.float32)
+"""(features, groups) 1 where a feature belongs to a group."""
 
 
 def fit_ranker(sample: pd.DataFrame, recipe: RankerRecipe, *, seed: int) -> Ranker:
@@ -86,7 +83,7 @@ def fit_ranker(sample: pd.DataFrame, recipe: RankerRecipe, *, seed: int) -> Rank
             f"the ranker needs candidates both bought and not bought; it got {int(labels.sum())} bought of "
             f"{len(labels)}: is the horizon empty?"
         )
-    data = xgb.DMatrix(sample[list(FEATURES)].to_numpy(np.float32), label=labels)
+    data = xgb.DMatrix(feature_matrix(sample), label=labels)
     parameters = {
         "objective": "binary:logistic",
         "tree_method": "hist",

@@ -18,7 +18,7 @@ from dagster import DagsterRunStatus
 
 from rec_assets.automation.execution import PARENT_TAG, day_range_tags
 from rec_assets.automation.flows import REASON_TAG
-from rec_assets.resources.serving import ServingFolder
+from rec_assets.serving.folder import ServingFolder
 from rec_assets_tests.automation.deployment import Deployment
 from rec_assets_tests.conftest import SMALL, Shop
 from rec_assets_tests.shops import write_journey_slice

@@ -8,7 +8,7 @@ import pytest
 
 from rec_assets.recsys.baselines import baseline_lists
 from rec_assets.recsys.candidates import CANDIDATE_COLUMNS, find_candidates
-from rec_assets.recsys.features import FEATURES
+from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES, feature_matrix
 from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.hybrid import make_lists, popular_lists, rhythm
@@ -168,7 +168,7 @@ def test_no_customers_no_candidates() -> None:
 def test_folding_in_puts_the_customer_near_what_they_bought() -> None:
     state = a_state()
     histories = build_histories(lines(("ann", TEA, 0), ("bob", SOAP, 0)), state)
-    scores = fold_in(histories, state.factors, AlsRecipe()) @ state.factors.T
+    scores = fold_in(histories, state, AlsRecipe()) @ state.factors.T
     tea, soap = (list(state.product_ids).index(product) for product in (TEA, SOAP))
     assert scores[0, tea] > scores[0, soap]
     assert scores[1, soap] > scores[1, tea]
@@ -178,7 +178,7 @@ def test_explicit_fold_in_solves_the_ridge_regression() -> None:
     state = a_state()
     rated = lines(("ann", TEA, 0), ("ann", SOAP, 0)).assign(rating=[5.0, 1.0])
     recipe = AlsRecipe(regularization=0.1)
-    found = fold_in(build_histories(rated, state), state.factors, recipe)[0]
+    found = fold_in(build_histories(rated, state), state, recipe)[0]
     y = np.array([[1.0, 0], [0, 1.0]])
     assert found == pytest.approx(np.linalg.solve(y.T @ y + 0.2 * np.eye(2), y.T @ [5.0, 1.0]), rel=1e-5)
 
@@ -223,9 +223,9 @@ def test_lists_are_ranked_full_and_discover_leaves_out_what_was_bought(
 
 
 def test_the_ranker_survives_saving_and_refuses_other_features(trained: tuple[pd.DataFrame, Ranker]) -> None:
-    candidates, ranker = trained
+    features, ranker = feature_matrix(trained[0]), trained[1]
     again = Ranker.load(ranker.dump(), ranker.features)
-    assert again.score(candidates).tolist() == ranker.score(candidates).tolist()
+    assert again.score(features).tolist() == ranker.score(features).tolist()
     with pytest.raises(ValueError, match="train it again"):
         Ranker.load(ranker.dump(), FEATURES[1:])
 
@@ -236,18 +236,17 @@ def test_a_horizon_without_purchases_is_refused(trained: tuple[pd.DataFrame, Ran
 
 
 def test_contributions_add_up_to_the_score(trained: tuple[pd.DataFrame, Ranker]) -> None:
-    candidates, ranker = trained
-    by_group = ranker.contributions(candidates)
-    odds = np.log(ranker.score(candidates) / (1 - ranker.score(candidates)))
-    offset = odds - by_group.sum(axis=1)
-    assert offset.to_numpy() == pytest.approx(np.full(len(offset), offset.iloc[0]), abs=1e-3)
+    features, ranker = feature_matrix(trained[0]), trained[1]
+    odds = np.log(ranker.score(features) / (1 - ranker.score(features)))
+    offset = odds - ranker.contributions(features).sum(axis=1)
+    assert offset == pytest.approx(np.full(len(offset), offset[0]), abs=1e-3)
 
 
 def test_the_reason_shown_is_the_source_that_contributed_most(trained: tuple[pd.DataFrame, Ranker]) -> None:
     candidates, ranker = trained
     lists = make_lists(candidates, ranker, {}, {}, size=5)
     entries = lists.merge(candidates, on=["customer_id", "product_id"], suffixes=("", "_"))
-    contributions = ranker.contributions(entries)
+    contributions = pd.DataFrame(ranker.contributions(feature_matrix(entries)), columns=list(FEATURE_GROUPS))
     can_speak = {
         "own": entries["own_orders"] > 0, "als": entries["als_score"] > 0,
         "co_purchase": entries["together_with"] != "", "same_customer": entries["same_customer"] > 0,

@@ -102,7 +102,7 @@ def test_folding_in_gives_the_customer_vectors_that_spark_computes(spark: SparkS
     histories = build_histories(frame.assign(rating=frame["rating"].astype(float)), state)
     spark_vectors = side(model, "customer", "customer_id").set_index("customer_id")["factors"]
     expected = np.stack(spark_vectors.reindex(histories.customer_ids).to_list())
-    assert fold_in(histories, state.factors, recipe) == pytest.approx(expected, abs=2e-3)
+    assert fold_in(histories, state, recipe) == pytest.approx(expected, abs=2e-3)
 
 
 def test_products_with_too_few_buyers_get_no_factors(spark: SparkSession) -> None:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.releases import PROMOTED, REJECTED, ReleaseError, Releases
-from rec_assets.resources.serving import ServingFolder
+from rec_assets.serving.folder import ServingFolder
 
 MODEL = "product-recommender"
 
