@@ -120,5 +120,5 @@ class Recommender:
             found = find_candidates(lines, self.state, self.recipe)
             lists = make_lists(found, self.ranker, self.titles, self.categories, k)
             rows = lists[lists["list"] == list_name]
-        names = [self.titles.get(product) for product in rows["product_id"]]
+        names = [self.titles.get(product, "") for product in rows["product_id"]]
         return rows[["product_id", "rank", "score", "source", "reason"]].assign(product=names).reset_index(drop=True)
