@@ -35,8 +35,8 @@ from rec_assets.settings import Settings
 
 _PAIR = ["customer_id", "product_id"]
 _LINES = (
-    "customer_id string, product_id string, order_id string, age_days int, quantity double, unit_price double, "
-    "rating double"
+    "customer_id string, product_id string, order_id string, age_days int, weight double, quantity double, "
+    "unit_price double, rating double"
 )
 _AS_OF = dt.date(2000, 1, 1)
 """Ages are all that counts: the day itself is anything."""
@@ -172,4 +172,4 @@ COUNTS = ("orders", "recent_orders", "new_buyers", "buyers")
 
 def _spark_lines(lines: pd.DataFrame) -> DataFrame:
     columns = [column.split()[0] for column in _LINES.split(", ")]
-    return _SPARK.spark_session.createDataFrame(lines.assign(rating=np.nan)[columns], schema=_LINES)
+    return _SPARK.spark_session.createDataFrame(lines.assign(weight=1.0, rating=np.nan)[columns], schema=_LINES)

@@ -16,8 +16,9 @@ from pyspark.sql import DataFrame as SparkFrame
 
 import rec_assets
 from rec_assets.assets.state import Models, state_of
+from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import popular_lists
-from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.interactions import purchases_and_interest
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
@@ -93,7 +94,7 @@ def index_writer(
         as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
         co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
     )  # fmt: skip
-    purchases = net_purchases(cleaned_interactions, as_of)
+    interactions = purchases_and_interest(cleaned_interactions, as_of)
     categories = products.set_index("product_id")["category"]
 
     def write(folder: Path) -> None:
@@ -102,7 +103,7 @@ def index_writer(
             state=state,
             ranker=models.ranker,
             recipe=recipe,
-            histories=purchases.select("customer_id", "product_id", "order_id", "age_days", "rating").toPandas(),
+            histories=interactions.select(*HISTORY_COLUMNS).toPandas(),
             popular=popular_lists(product_statistics, categories, recipe.list_size),
             about=dict(about),
         )

@@ -13,7 +13,7 @@ from rec_assets.partitions import Days
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
 from rec_assets.recsys.features import feature_matrix
-from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
@@ -58,13 +58,13 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     ) -> SparkFrame:
         """Spark ML ALS factors over time-decayed implicit confidence, with their ids."""
         recipe = recipes.to_train()
-        purchases = net_purchases(cleaned_interactions, as_of(context))
+        interactions = purchases_and_interest(cleaned_interactions, as_of(context))
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
         )
         context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(), "mlflow_run": tracking.link})
-        return fit_als(purchases, recipe.als, seed=recipe.seed, explicit=explicit)
+        return fit_als(interactions, recipe.als, seed=recipe.seed, explicit=explicit)
 
     @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
     def co_purchase_graph(
@@ -114,9 +114,9 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         }
         release = releases.in_force(state.as_of)
         context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
-        purchases = net_purchases(cleaned_interactions, state.as_of)
+        interactions = purchases_and_interest(cleaned_interactions, state.as_of)
         recipe = release.recipe if release else recipes.to_train()
-        return candidates_in_spark(purchases, state, recipe, versions)
+        return candidates_in_spark(interactions, state, recipe, versions)
 
     @asset(
         **daily,

@@ -7,7 +7,7 @@ import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.state import Models, state_of
-from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.release.gate import DEPTH, Comparison, GateCheck, check_lists, check_quality, compare
 from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
@@ -65,7 +65,8 @@ def trial_lists(
 ) -> TrialLists:
     """Both models' lists as of the day on which the challenger's were trained, and what was bought since."""
     day = proposed.ranker_version
-    purchases = net_purchases(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
+    known = purchases_and_interest(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
+    purchases = known.where("weight >= 1")
     statistics = compute_statistics(purchases, recent_days=settings.recipe.candidates.recent_days).toPandas()
 
     def contestant(release: Release) -> Contestant:
@@ -79,8 +80,8 @@ def trial_lists(
     ours, theirs = contestant(proposed), contestant(standing)
     outcome = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
     return TrialLists(
-        challenger=lists_of(ours, purchases, products),
-        champion=lists_of(theirs, purchases, products),
+        challenger=lists_of(ours, known, products),
+        champion=lists_of(theirs, known, products),
         truth=truth_since(purchases, outcome),
         bought=pd.Index(statistics["product_id"]),
         catalogue_size=len(ours.state),

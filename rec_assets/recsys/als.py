@@ -1,4 +1,4 @@
-"""ALS on Spark ML: product and customer factors from a window of net purchases.
+"""ALS on Spark ML: product and customer factors from a window of interactions.
 
 Folding a history into given product factors without Spark is in `fold_in.py`.
 """
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def fit_als(purchases: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
+def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
     """Factorise customers × products.
 
     Args:
-        purchases: Net purchases (`interactions.net_purchases`).
+        interactions: Purchases and interest (`interactions.purchases_and_interest`).
         recipe: Rank, iterations, λ, α, half-life, floor of buyers.
         seed: Initial factors.
         explicit: Learn the `rating` column (mean per pair) instead of implicit confidence.
 
     Returns:
         kind ("customer" or "product"), id, factors (array<float>, rank long), sorted by kind and id. Products with
-        fewer than `min_buyers` buyers are absent, so are customers who bought nothing else.
+        fewer than `min_buyers` customers are absent, so are customers who have nothing else.
 
     Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008, with
-    r = Σ 0.5^(age / half-life) over a pair's order lines and confidence 1 + α·r.
+    r = Σ weight · 0.5^(age / half-life) over a pair's lines and confidence 1 + α·r.
     """
     from pyspark.ml.recommendation import ALS
     from pyspark.sql import functions as F
 
-    decayed = F.sum(F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days))
+    decayed = F.sum(F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days))
     strength = F.avg("rating") if explicit else decayed
-    pairs = purchases.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
+    pairs = interactions.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
     pairs = pairs.where(F.col("strength").isNotNull() & ~F.isnan("strength"))
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()

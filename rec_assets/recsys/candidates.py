@@ -1,8 +1,8 @@
 """Candidates: the (customer, product) pairs worth ranking, and how each source scores them.
 
-All that the customer bought before is a candidate, and every source proposes its best among what wasn't bought. So the
-history, and any single source's own top list, can be read back from the candidates: the evaluation's baselines are
-exactly that. The features a ranker sees of a pair are in `features.py`.
+All that the customer bought or looked at before is a candidate, and every source proposes its best among what wasn't
+bought. So the history, and any single source's own top list, can be read back from the candidates: the evaluation's
+baselines are exactly that. The features a ranker sees of a pair are in `features.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rec_assets.recsys.recipe import Recipe
 
 Longs = npt.NDArray[np.int64]
 
-_OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "rating")
+_OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "is_newest", "rating")
 
 BLOCK = 64
 """Customers scored at once: each dense block × products array then stays at tens of megabytes."""
@@ -75,8 +75,7 @@ def find_candidates(lines: pd.DataFrame, state: ProductState, recipe: Recipe) ->
     """Candidates with features for the customers in `lines`.
 
     Args:
-        lines: customer_id, product_id, order_id, age_days, rating: the customers' net purchases up to the
-            state's day.
+        lines: HISTORY_COLUMNS: the customers' net purchases and signs of interest up to the state's day.
         state: What is known of the products on that day.
         recipe: How many candidates, which decay.
 
@@ -106,6 +105,7 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
             product=histories.product[pairs],
             line_pair=histories.line_pair[lines] - pairs.start,
             line_age=histories.line_age[lines],
+            line_weight=histories.line_weight[lines],
             line_place=histories.line_place[lines],
             **{name: getattr(histories, name)[pairs] for name in _OF_PAIRS},
             **{
@@ -132,7 +132,7 @@ def _as_frame(found: Candidates) -> pd.DataFrame:
 def _seeds(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
     """(n, P) the strongest products of each history, decayed, each customer's weights summing to 1."""
     sizes = recipe.candidates
-    weights = histories.decayed(sizes.history_half_life_days, sizes.history_order_decay)
+    weights = histories.interest(sizes.history_half_life_days, sizes.history_order_decay)
     order = np.lexsort((histories.product, -weights, histories.customer))
     starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
     rank = np.arange(len(order)) - starts[histories.customer[order]]
@@ -140,8 +140,8 @@ def _seeds(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix
 
 
 def _newest(histories: Histories, products: int) -> sp.csr_matrix:
-    """(n, P) the products of each customer's newest order, their weights summing to 1."""
-    return _normalised(histories, np.flatnonzero(histories.last_place == 0), np.ones_like(histories.orders), products)
+    """(n, P) the products of each customer's newest order or session, their weights summing to 1."""
+    return _normalised(histories, np.flatnonzero(histories.is_newest), np.ones_like(histories.orders), products)
 
 
 def _normalised(histories: Histories, pairs: Longs, weights: Floats, products: int) -> sp.csr_matrix:
@@ -156,8 +156,8 @@ def _normalised(histories: Histories, pairs: Longs, weights: Floats, products: i
 def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductState, recipe: Recipe) -> SourceScores:
     """Score every product for a block of customers, with each source on its own."""
     n, products = len(histories.customer_ids), len(state)
-    own_weight = histories.decayed(recipe.candidates.own_half_life_days)
-    own = histories.matrix(own_weight, products)
+    half_life = recipe.candidates.own_half_life_days
+    own = histories.matrix(histories.decayed(half_life), products)
     vectors = fold_in(histories, state, recipe.als)
 
     has_text = state.text >= 0
@@ -167,7 +167,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
     # Category taste × the product's share of its category's recent sales.
     category_of_pair = state.category[histories.product]
     taste = np.zeros((n, len(state.categories)), np.float32)
-    np.add.at(taste, (histories.customer, category_of_pair), own_weight)
+    np.add.at(taste, (histories.customer, category_of_pair), histories.interest(half_life))
     taste /= np.maximum(taste.sum(axis=1, keepdims=True), 1e-12)
 
     return SourceScores(
@@ -186,8 +186,9 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
     n, products = len(histories.customer_ids), len(state)
     sizes = recipe.candidates
     bought = np.zeros((n, products), bool)
-    bought[histories.customer, histories.product] = True
+    bought[histories.customer[histories.is_bought], histories.product[histories.is_bought]] = True
     chosen = bought.copy()
+    chosen[histories.customer, histories.product] = True
     for source, size in (
         (scores.als, sizes.als),
         (scores.co_purchase, sizes.co_purchase),

@@ -49,6 +49,7 @@ CLEANED_SCHEMA = pa.schema(
         ("product_id", pa.string()),
         ("event", pa.string()),
         ("event_time", pa.timestamp("us", tz="UTC")),
+        ("weight", pa.float64()),
         ("quantity", pa.float64()),
         ("net_quantity", pa.float64()),
         ("unit_price", pa.float64()),
@@ -59,7 +60,10 @@ CLEANED_SCHEMA = pa.schema(
         ("text", pa.string()),
     ]
 )
-"""`cleaned_interactions`: one row an order line. Quantities are positive; `event` tells returns."""
+"""`cleaned_interactions`: one row an order line, click or cart. Quantities are positive; `event` tells what it is.
+
+`weight` is what it counts where tastes are sought: 1 for an order line, less for the others.
+"""
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ def _as_interactions(lines: pd.DataFrame, day: dt.date) -> pd.DataFrame:
             "product_id": lines["product_id"],
             "event": np.where(lines["is_return"].astype(bool), RETURN, PURCHASE),
             "event_time": lines["event_time"],
+            "weight": 1.0,
             "quantity": quantity,
             "net_quantity": quantity,
             "unit_price": lines["unit_price"].abs(),

@@ -76,7 +76,8 @@ def pair_features(
         customer, product: Positions.
         histories: Of the block's n customers.
         scores: What the sources think of them, by their whole histories.
-        newest: (n, P) their newest orders, weights summing to 1: `…_newest` says what the sources think of those alone.
+        newest: (n, P) their newest orders or sessions, weights summing to 1: `…_newest` says what the sources think of
+            those alone.
         state: What is known of the products.
 
     Returns:
@@ -101,7 +102,7 @@ def pair_features(
     text = state.text[product].astype(np.int64)
     content_newest[has_text] = _at(state.texts_of(newest) @ state.alike, customer[has_text], text[has_text])
     per_customer = np.bincount(histories.customer, weights=histories.orders, minlength=n)
-    distinct = np.maximum(np.bincount(histories.customer, minlength=n), 1)
+    distinct = np.maximum(np.bincount(histories.customer, weights=histories.is_bought, minlength=n), 1)
 
     values = {
         "own_score": own_score,
@@ -152,7 +153,7 @@ def _own_history(
     key = histories.customer * products + histories.product
     wanted = customer * products + product
     where = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
-    bought = key[where] == wanted if len(key) else np.zeros(len(wanted), bool)
+    bought = (key[where] == wanted) & histories.is_bought[where] if len(key) else np.zeros(len(wanted), bool)
 
     def take(values: Floats, otherwise: float) -> Floats:
         return np.where(bought, values[where], np.float32(otherwise)).astype(np.float32)
@@ -184,7 +185,7 @@ def _orders_since(
 ) -> Floats:
     """(pairs,) orders since the customer's last one from the product's group; NaN where none, or no group (-1)."""
     count = int(groups.max(initial=0)) + 1
-    grouped = groups[histories.product] >= 0
+    grouped = histories.is_bought & (groups[histories.product] >= 0)
     key = histories.customer[grouped] * count + groups[histories.product[grouped]]
     place = histories.last_place[grouped]
     order = np.lexsort((place, key))

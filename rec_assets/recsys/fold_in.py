@@ -17,8 +17,8 @@ def fold_in(histories: Histories, state: ProductState, recipe: AlsRecipe) -> Flo
     """(n, k) customer vectors: the least-squares solution that Spark's ALS would compute for these histories.
 
     Where the histories carry ratings the explicit problem min Σ (r − x·y)² + λ·m·|x|² is solved, otherwise the
-    implicit one min Σ c (p − x·y)² + λ·m·|x|² with confidence c = 1 + α·r of decayed orders r; m is the number of
-    the customer's products that have factors. Source: Hu, Koren, Volinsky 2008; Zhou et al. 2008 for λ·m.
+    implicit one min Σ c (p − x·y)² + λ·m·|x|² with confidence c = 1 + α·r of decayed orders and interest r; m is
+    the number of the customer's products that have factors. Source: Hu, Koren, Volinsky 2008; Zhou et al. 2008 for λ·m.
 
     Customers none of whose products has factors get zeros.
     """
@@ -26,7 +26,7 @@ def fold_in(histories: Histories, state: ProductState, recipe: AlsRecipe) -> Flo
     n, k = len(histories.customer_ids), factors.shape[1]
     vectors = np.zeros((n, k), np.float32)
     explicit = bool(np.isfinite(histories.rating).any())
-    strength = histories.rating if explicit else histories.decayed(recipe.half_life_days)
+    strength = histories.rating if explicit else histories.interest(recipe.half_life_days)
     usable = np.isfinite(strength) & state.has_factors[histories.product]
     customer, product, strength = histories.customer[usable], histories.product[usable], strength[usable]
     gram = np.zeros((k, k)) if explicit else state.gram

@@ -1,6 +1,7 @@
-"""Interactions: order lines over a window of days, with what was returned taken off what was bought.
+"""Interactions over a window of days: order lines, with what was returned taken off what was bought, and interest.
 
-Everything the models learn from passes through `net_purchases`. `cleaning` cleans one day's raw lines.
+Everything the models learn from passes through `net_purchases`, or `purchases_and_interest` where tastes are sought.
+`cleaning` cleans one day's raw lines.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 PURCHASE, RETURN = "purchase", "return"
+CLICK, CART = INTEREST = "click", "cart"
+"""Signs of interest: they tell what a customer likes, and are nothing bought."""
 
 _NETTING = ("event", "event_time", "line_id", "net_quantity")
 
@@ -73,23 +76,39 @@ def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
 
     Returns:
         One row per purchase line of which something was kept: customer_id, product_id, order_id, date,
-        age_days (int), quantity (what was kept), unit_price, rating.
+        age_days (int), weight (1), quantity (what was kept), unit_price, rating.
     """
     from pyspark.sql import functions as F
 
     pairs = ["customer_id", "product_id"]
-    columns = [*pairs, "order_id", "date", *_NETTING, "unit_price", "rating"]
-    lines = interactions.select(*columns)
+    columns = [*pairs, "order_id", "date", *_NETTING, "weight", "unit_price", "rating"]
+    lines = interactions.where(F.col("event").isin(PURCHASE, RETURN)).select(*columns)
     returned = lines.where(F.col("event") == RETURN).select(*pairs).distinct()
     untouched = lines.join(returned, pairs, "left_anti")
     touched = lines.join(returned, pairs, "left_semi")
     netted = touched.groupBy("customer_id").applyInPandas(net_returns, schema=touched.schema)
     kept = untouched.unionByName(netted).where((F.col("event") == PURCHASE) & (F.col("net_quantity") > 0))
-    return kept.select(
-        *pairs,
+    return _aged(kept, as_of)
+
+
+def purchases_and_interest(interactions: DataFrame, as_of: dt.date) -> DataFrame:
+    """`net_purchases` and, beside them, clicks and carts with their weights (below 1), in the same columns."""
+    from pyspark.sql import functions as F
+
+    interest = interactions.where(F.col("event").isin(*INTEREST))
+    return net_purchases(interactions, as_of).unionByName(_aged(interest, as_of))
+
+
+def _aged(lines: DataFrame, as_of: dt.date) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    return lines.select(
+        "customer_id",
+        "product_id",
         "order_id",
         "date",
         F.datediff(F.lit(as_of), F.col("date")).alias("age_days"),
+        "weight",
         F.col("net_quantity").alias("quantity"),
         "unit_price",
         "rating",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rec_assets.recsys.candidates import BLOCK, CANDIDATE_COLUMNS, find_candidates
+from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import make_lists
 from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.ranker import Ranker
@@ -22,12 +23,12 @@ _KEYS = ("customer_id", "product_id", "together_with", "similar_to")
 
 
 def candidates_in_spark(
-    purchases: DataFrame, state: ProductState, recipe: Recipe, versions: Mapping[str, dt.date]
+    interactions: DataFrame, state: ProductState, recipe: Recipe, versions: Mapping[str, dt.date]
 ) -> DataFrame:
-    """`find_candidates` for every customer in `purchases`.
+    """`find_candidates` for every customer in `interactions`.
 
     Args:
-        purchases: Net purchases of the lookback (`interactions.net_purchases`).
+        interactions: Of the lookback (`interactions.purchases_and_interest`).
         state: What is known of the products that day; sent to every task.
         recipe: How many candidates, which decay.
         versions: Columns that say which models were used, added to each row.
@@ -38,8 +39,8 @@ def candidates_in_spark(
         return find_candidates(lines, state, recipe)
 
     types = ", ".join(f"{name} {'string' if name in _KEYS else 'float'}" for name in CANDIDATE_COLUMNS)
-    lines = purchases.select("customer_id", "product_id", "order_id", "age_days", "rating")
-    found = lines.groupBy(task_of(purchases).alias("task")).applyInPandas(block, schema=types)
+    lines = interactions.select(*HISTORY_COLUMNS)
+    found = lines.groupBy(task_of(interactions).alias("task")).applyInPandas(block, schema=types)
     return found.select("*", *(F.lit(day).alias(name) for name, day in versions.items()))
 
 
@@ -65,10 +66,10 @@ def lists_in_spark(candidates: DataFrame, ranker: Ranker, products: pd.DataFrame
 
 
 def lists_as_of(
-    purchases: DataFrame, state: ProductState, ranker: Ranker, products: pd.DataFrame, recipe: Recipe, size: int
+    interactions: DataFrame, state: ProductState, ranker: Ranker, products: pd.DataFrame, recipe: Recipe, size: int
 ) -> DataFrame:
     """Everybody's lists in one go, as a model would have made them on the state's day; see the two functions above."""
-    found = candidates_in_spark(purchases, state, recipe, {})
+    found = candidates_in_spark(interactions, state, recipe, {})
     return lists_in_spark(found, ranker, products, size)
 
 

@@ -20,7 +20,7 @@ from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.evaluation.judge import ALL, HEADLINE_K, NEW_CUSTOMERS, NOVEL, make_slices
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.hybrid import LIST_COLUMNS
-from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.ranker import Ranker, fit_ranker
 from rec_assets.recsys.recipe import Recipe
@@ -166,7 +166,7 @@ class Past:
             day,
             (recipe.als, recipe.co_purchase, recipe.candidates, recipe.seed),
             lambda name: self._stored(
-                name, candidates_in_spark(self.purchases(day), self.state(day, recipe), recipe, versions={})
+                name, candidates_in_spark(self.known(day), self.state(day, recipe), recipe, versions={})
             ),
         )
 
@@ -177,7 +177,7 @@ class Past:
         statistics = self._once(
             "statistics", day, recent, lambda _: product_statistics(purchases, recent_days=recent).toPandas()
         )
-        factors = self._once("factors", day, (recipe.als, recipe.seed), lambda _: self._factors(purchases, recipe))
+        factors = self._once("factors", day, (recipe.als, recipe.seed), lambda _: self._factors(day, recipe))
         graph = self._once(
             "graph", day, recipe.co_purchase, lambda _: _collected(co_purchase_graph(purchases, recipe.co_purchase))
         )
@@ -190,30 +190,40 @@ class Past:
             embeddings=self.embeddings,
         )
 
-    def purchases(self, day: dt.date) -> DataFrame:
-        """The net purchases of the lookback."""
+    def known(self, day: dt.date) -> DataFrame:
+        """Net purchases and interest of the lookback."""
         return self._once(
-            "purchases", day, None, lambda name: self._stored(name, self._net(day, days=self.lookback_days))
+            "known",
+            day,
+            None,
+            lambda name: self._stored(name, purchases_and_interest(self._days(day, self.lookback_days), day)),
         )
 
-    def _factors(self, purchases: DataFrame, recipe: Recipe) -> pd.DataFrame:
-        model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=self.explicit)
+    def purchases(self, day: dt.date) -> DataFrame:
+        """The net purchases of the lookback."""
+        return self.known(day).where("weight >= 1")
+
+    def _factors(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
+        model = fit_als(self.known(day), recipe.als, seed=recipe.seed, explicit=self.explicit)
         return _collected(model.where("kind = 'product'").withColumnRenamed("id", "product_id"))
 
     def _bought_after(self, day: dt.date) -> DataFrame:
         """Distinct pairs bought in the horizon after a day."""
         end = day + dt.timedelta(days=self.horizon_days)
         return self._once(
-            "bought", end, None,
-            lambda name: self._stored(name, self._net(end, days=self.horizon_days).select(*_PAIR).distinct()),
-        )  # fmt: skip
+            "bought",
+            end,
+            None,
+            lambda name: self._stored(
+                name, net_purchases(self._days(end, self.horizon_days), end).select(*_PAIR).distinct()
+            ),
+        )
 
-    def _net(self, as_of: dt.date, *, days: int) -> DataFrame:
-        """Net purchases of the days up to and including `as_of`, and of no later one."""
+    def _days(self, as_of: dt.date, days: int) -> DataFrame:
+        """The interactions of so many days up to and including `as_of`, and of no later one."""
         from pyspark.sql import functions as F
 
-        oldest = as_of - dt.timedelta(days=days - 1)
-        return net_purchases(self.interactions.where(F.col("date").between(oldest, as_of)), as_of)
+        return self.interactions.where(F.col("date").between(as_of - dt.timedelta(days=days - 1), as_of))
 
     def _once(self, step: str, day: dt.date, depends_on: Any, make: Callable[[str], T]) -> T:
         """The result kept of a step and day, if it was made with the same; else the one made now, under a name."""

@@ -40,7 +40,7 @@ def save_index(
         state: What is known of the products.
         ranker: The blend.
         recipe: Its candidates' sizes and decays.
-        histories: customer_id, product_id, order_id, age_days, rating; net purchases up to the state's day.
+        histories: HISTORY_COLUMNS; purchases and interest up to the state's day.
         popular: product_id, rank, score, reason: for customers without history.
         about: What the release must tell: versions, fingerprint, run.
     """

@@ -70,7 +70,7 @@ def a_state(**changes: pd.DataFrame) -> ProductState:
 
 def lines(*rows: tuple[str, str, int]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["customer_id", "product_id", "age_days"])
-    return frame.assign(order_id=frame["customer_id"] + "@" + frame["age_days"].astype(str), rating=np.nan)
+    return frame.assign(order_id=frame["customer_id"] + "@" + frame["age_days"].astype(str), weight=1.0, rating=np.nan)
 
 
 def pair(candidates: pd.DataFrame, customer: str, product: str) -> pd.Series:
@@ -103,12 +103,33 @@ def test_the_own_history_is_counted_decayed_and_timed() -> None:
 def test_orders_of_one_day_are_told_apart_by_their_ids() -> None:
     one_day = pd.DataFrame(
         {"customer_id": "ann", "product_id": [TEA, MUG, POT, TEA], "order_id": ["o1", "o2", "o3", "o0"],
-         "age_days": [0, 0, 0, 9], "rating": np.nan}
+         "age_days": [0, 0, 0, 9], "weight": 1.0, "rating": np.nan}
     )  # fmt: skip
     histories = build_histories(one_day, a_state())
     last = dict(zip([TEA, MUG, POT], histories.last_place, strict=True))
     assert last == {TEA: 2, MUG: 1, POT: 0}
-    assert histories.decayed(1e9, 0.5).tolist() == pytest.approx([0.25 + 0.125, 0.5, 1.0])
+    assert histories.interest(1e9, 0.5).tolist() == pytest.approx([0.25 + 0.125, 0.5, 1.0])
+
+
+def test_interest_tells_tastes_and_is_nothing_bought() -> None:
+    bought = lines(("ann", TEA, 30), ("ann", TEA, 9))
+    clicked = lines(("ann", MUG, 2)).assign(order_id="session", weight=0.1)
+    found = find_candidates(pd.concat([bought, clicked]), a_state(), Recipe())
+    without = find_candidates(bought, a_state(), Recipe())
+    mug, pot, tea = (pair(found, "ann", product) for product in (MUG, POT, TEA))
+    assert (mug["own_orders"], mug["own_score"]) == (0, 0) and np.isnan(mug["own_last_age"])
+    assert pot["same_basket_newest"] == pytest.approx(0.4)  # the session is newer than any order
+    assert pot["same_basket"] > pair(without, "ann", POT)["same_basket"] == 0
+    assert mug["als_score"] > pair(without, "ann", MUG)["als_score"]
+    owned = [name for name in FEATURES if name.startswith(("own_", "customer_"))]
+    assert tea[owned].to_list() == pytest.approx(pair(without, "ann", TEA)[owned].to_list(), nan_ok=True)
+
+
+def test_a_visitor_who_only_looked_gets_candidates_and_nothing_is_bought() -> None:
+    found = find_candidates(lines(("guest", TEA, 0)).assign(weight=0.1), a_state(), Recipe())
+    assert not (found["own_orders"] > 0).any()
+    assert {MUG, NEW_TEA, TEA} <= set(found["product_id"])
+    assert (pair(found, "guest", MUG)["customer_orders"], pair(found, "guest", MUG)["same_basket"]) == (0, 0.5)
 
 
 def test_the_newest_order_speaks_for_itself() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from rec_assets.recsys.interactions import PURCHASE, RETURN, net_purchases, net_returns
+from rec_assets.recsys.interactions import CLICK, PURCHASE, RETURN, net_purchases, net_returns, purchases_and_interest
 
 
 def lines(*events: tuple[str, str, int, float]) -> pd.DataFrame:
@@ -125,15 +125,23 @@ def test_net_purchases_are_the_purchase_lines_that_were_kept(spark):
     window = window.assign(
         order_id="r" + window.index.astype(str),
         date=window["event_time"].dt.date,
+        weight=1.0,
         unit_price=2.0,
         rating=np.nan,
     )
+    clicked = window.iloc[[5]].assign(event=CLICK, order_id="s1", weight=0.1, net_quantity=0.0)
+    window = pd.concat([window, clicked])
+    kept = [
+        ("ann", "A", "r0", dt.date(2017, 1, 2), 9, 1.0, 3.0),
+        ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0, 1.0),
+    ]
     found = net_purchases(spark.createDataFrame(window), dt.date(2017, 1, 11))
     assert found.columns == [
-        "customer_id", "product_id", "order_id", "date", "age_days", "quantity", "unit_price", "rating",
+        "customer_id", "product_id", "order_id", "date", "age_days", "weight", "quantity", "unit_price", "rating",
     ]  # fmt: skip
-    rows = sorted(tuple(row)[:6] for row in found.collect())
-    assert rows == [
-        ("ann", "A", "r0", dt.date(2017, 1, 2), 9, 3.0),
-        ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0),
+    assert sorted(tuple(row)[:7] for row in found.collect()) == kept
+    found = purchases_and_interest(spark.createDataFrame(window), dt.date(2017, 1, 11))
+    assert sorted(tuple(row)[:7] for row in found.collect()) == [
+        *kept,
+        ("bob", "C", "s1", dt.date(2017, 1, 6), 5, 0.1, 0.0),
     ]

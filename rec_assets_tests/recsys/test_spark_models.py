@@ -19,8 +19,8 @@ from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
 from rec_assets.recsys.statistics import product_statistics
 
 TYPES = (
-    "customer_id string, product_id string, order_id string, age_days int, quantity double, unit_price double, "
-    "rating double"
+    "customer_id string, product_id string, order_id string, age_days int, weight double, quantity double, "
+    "unit_price double, rating double"
 )
 
 
@@ -37,7 +37,7 @@ def spark() -> Iterator[SparkSession]:
 
 def purchases(spark: SparkSession, *rows: tuple[str, str, str, int], rating: float | None = None) -> DataFrame:
     """Rows of (customer, product, order, age in days); one piece each, at 2.00."""
-    return spark.createDataFrame([(*row, 1.0, 2.0, rating) for row in rows], schema=TYPES)
+    return spark.createDataFrame([(*row, 1.0, 1.0, 2.0, rating) for row in rows], schema=TYPES)
 
 
 def checkerboard(size: int = 20) -> list[tuple[str, str, str, int]]:

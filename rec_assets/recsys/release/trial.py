@@ -32,9 +32,9 @@ class Contestant:
     recipe: Recipe
 
 
-def lists_of(contestant: Contestant, purchases: DataFrame, products: pd.DataFrame) -> pd.DataFrame:
+def lists_of(contestant: Contestant, interactions: DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     """Both lists of every customer, as deep as the gate looks: customer_id, list, product_id, rank."""
-    lists = lists_as_of(purchases, contestant.state, contestant.ranker, products, contestant.recipe, DEPTH)
+    lists = lists_as_of(interactions, contestant.state, contestant.ranker, products, contestant.recipe, DEPTH)
     return lists.select("customer_id", "list", "product_id", "rank").toPandas()
 
 
