@@ -17,13 +17,13 @@ from pyspark.sql import DataFrame as SparkFrame
 import rec_assets
 from rec_assets.assets.state import Models, state_of
 from rec_assets.recsys.histories import HISTORY_COLUMNS
-from rec_assets.recsys.hybrid import popular_lists
 from rec_assets.recsys.interactions import purchases_and_interest
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.recommender import Recommender, save_index
+from rec_assets.serving.index import Index, StoredHistories
+from rec_assets.serving.recommender import Recommender
 
 MODELS = ("als_model", "co_purchase_graph", "ranker")
 TIMED_CUSTOMERS = 60
@@ -95,18 +95,10 @@ def index_writer(
         co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
     )  # fmt: skip
     interactions = purchases_and_interest(cleaned_interactions, as_of)
-    categories = products.set_index("product_id")["category"]
 
     def write(folder: Path) -> None:
-        save_index(
-            folder,
-            state=state,
-            ranker=models.ranker,
-            recipe=recipe,
-            histories=interactions.select(*HISTORY_COLUMNS).toPandas(),
-            popular=popular_lists(product_statistics, categories, recipe.list_size),
-            about=dict(about),
-        )
+        histories = StoredHistories.of_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
+        Index(state, models.ranker, recipe, histories, lists={}, about=dict(about)).save(folder)
 
     return write
 
@@ -140,11 +132,12 @@ def register(tracking: TrackingResource, releases: Releases, proposal: Proposal,
 def _latency_ms(index: Path) -> float:
     """95th percentile of the time that one customer's recommendations take, over customers from the whole range."""
     recommender = Recommender.load(index)
-    count = len(recommender.customer_ids)
+    customers = recommender.index.histories.customers
+    count = len(customers)
     times = []
     for position in np.linspace(0, count - 1, min(TIMED_CUSTOMERS, count)).astype(int):
         started = time.perf_counter()
-        recommender.recommend(recommender.customer_ids[position], 1)
+        recommender.recommend(customers[position].decode(), 1)
         times.append(1000 * (time.perf_counter() - started))
     return float(np.percentile(times, 95)) if times else 0.0
 

@@ -1,101 +1,151 @@
-"""The released recommender: arrays in a folder, and the same candidates, features and ranker as the batch.
+"""The released recommender: one shopper's products in order, by the candidates, features and ranker of the batch.
 
-index/  state/*.npy  ranker.ubj  histories.parquet  popular.parquet  about.json
+Which of them are shown (filters, modes, what to fall back on) is decided in `answers.py`.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.candidates import find_candidates
-from rec_assets.recsys.hybrid import ALL, LISTS, make_lists
-from rec_assets.recsys.product_state import ProductState
-from rec_assets.recsys.ranker import Ranker
-from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.candidates import Candidates, candidates_of
+from rec_assets.recsys.features import FEATURES
+from rec_assets.recsys.histories import Histories, histories_of
+from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS, explain
+from rec_assets.recsys.product_state import Floats, ProductState
+from rec_assets.serving.index import Index
 
 SEGMENT = "segment"
-"""`source` of entries for customers without history: what is popular with everybody."""
+"""`source` of entries that are popular with everybody, for customers without history."""
+
+_OWN_ORDERS = FEATURES.index("own_orders")
+
+Longs = npt.NDArray[np.int64]
 
 
-def save_index(
-    folder: Path,
-    *,
-    state: ProductState,
-    ranker: Ranker,
-    recipe: Recipe,
-    histories: pd.DataFrame,
-    popular: pd.DataFrame,
-    about: dict[str, Any],
-) -> None:
-    """Write everything that recommending needs.
-
-    Args:
-        folder: Made if missing.
-        state: What is known of the products.
-        ranker: The blend.
-        recipe: Its candidates' sizes and decays.
-        histories: HISTORY_COLUMNS; purchases and interest up to the state's day.
-        popular: product_id, rank, score, reason: for customers without history.
-        about: What the release must tell: versions, fingerprint, run.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    state.save(folder / "state")
-    (folder / "ranker.ubj").write_bytes(ranker.dump())
-    histories.sort_values(["customer_id", "product_id", "age_days"]).to_parquet(folder / "histories.parquet")
-    popular.to_parquet(folder / "popular.parquet")
-    described = {**about, "features": list(ranker.features), "recipe": recipe.model_dump()}
-    (folder / "about.json").write_text(json.dumps(described, default=str, indent=1))
-
-
-@dataclass(frozen=True)
-class Recommender:
-    """A released model in memory.
+class Signal(NamedTuple):
+    """What a shopper did since the index was made.
 
     Attributes:
-        lines: Histories, sorted by customer.
-        starts: (customers + 1,) first line of each of `customer_ids`.
+        product_id: May be unknown: then it says nothing.
+        weight: 1 for a purchase, less for a sign of interest.
+        visit: The order or session it belongs to.
     """
 
-    state: ProductState
-    ranker: Ranker
-    recipe: Recipe
-    popular: pd.DataFrame
-    lines: pd.DataFrame
-    customer_ids: pd.Index
-    starts: np.ndarray
-    titles: dict[str, str]
-    categories: dict[str, str]
-    about: dict[str, Any]
+    product_id: str
+    weight: float
+    visit: str
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """One shopper's candidates, best first.
+
+    Attributes:
+        found: The candidates.
+        score: (c,) of each, in their own order.
+        order: (c,) positions among the candidates by falling score, ties to the lower product id.
+    """
+
+    found: Candidates
+    score: Floats
+    order: Longs
+
+    @property
+    def product(self) -> Longs:
+        """(c,) positions of the products, best first."""
+        return self.found.product[self.order]
+
+    @property
+    def is_bought(self) -> npt.NDArray[np.bool_]:
+        """(c,) whether the shopper bought it before, best first."""
+        return np.asarray(self.found.features[self.order, _OWN_ORDERS] > 0)
+
+
+class Recommender:
+    """A released model in memory."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
 
     @classmethod
     def load(cls, folder: Path) -> Recommender:
-        """Read what `save_index` wrote; arrays are memory-mapped."""
-        about = json.loads((folder / "about.json").read_text())
-        ranker = Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"]))  # refuses older versions
-        state = ProductState.load(folder / "state")
-        lines = pd.read_parquet(folder / "histories.parquet")
-        ids, starts = np.unique(lines["customer_id"].to_numpy(str), return_index=True)
-        return cls(
-            state=state,
-            ranker=ranker,
-            recipe=Recipe(**about["recipe"]),
-            popular=pd.read_parquet(folder / "popular.parquet"),
-            lines=lines,
-            customer_ids=pd.Index(ids),
-            starts=np.append(starts, len(lines)),
-            titles=dict(zip(state.product_ids, state.titles, strict=True)),
-            categories=dict(zip(state.product_ids, state.categories[state.category], strict=True)),
-            about=about,
+        """Of the index in a folder; see `Index.load`."""
+        return cls(Index.load(folder))
+
+    @property
+    def state(self) -> ProductState:
+        """What is known of the products."""
+        return self.index.state
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """product_id → name."""
+        return dict(zip(self.state.product_ids, self.state.titles, strict=True))
+
+    @cached_property
+    def categories(self) -> dict[str, str]:
+        """product_id → category."""
+        return dict(zip(self.state.product_ids, self.state.categories[self.state.category], strict=True))
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """product_id → position."""
+        return {product: position for position, product in enumerate(self.state.product_ids)}
+
+    def rank(self, customer_id: str, signals: Sequence[Signal] = ()) -> Ranked | None:
+        """Candidates of a shopper by what is known of them and by what they did since, oldest signal first.
+
+        None where neither tells anything.
+        """
+        histories = self._histories(customer_id, signals)
+        if not len(histories.product):
+            return None
+        found = candidates_of(histories, self.state, self.index.recipe)
+        score = self.index.ranker.score(found.features)
+        return Ranked(found, score, np.lexsort((found.product, -score)))
+
+    def explain(self, ranked: Ranked, places: Longs) -> tuple[list[str], list[str]]:
+        """Sources and reasons of some entries of a ranking; see `recsys.hybrid.explain`."""
+        rows = np.sort(ranked.order[places])  # the candidates' own order
+        found, names = ranked.found, np.append(self.state.product_ids, "")
+        sources, reasons = explain(
+            self.state.product_ids[found.product[rows]],
+            found.features[rows],
+            self.index.ranker,
+            together_with=names[found.together_with(rows)],
+            similar_to=names[found.similar_to(rows)],
+            titles=self.titles,
+            categories=self.categories,
         )
+        back = np.searchsorted(rows, ranked.order[places])
+        return [sources[i] for i in back], [reasons[i] for i in back]
+
+    def popular(self, category: str | None = None) -> tuple[Longs, Floats]:
+        """What to show someone unknown: positions of recent best sellers, of all or of a category, best first.
+
+        The score is the share of all recent orders (of the category).
+        """
+        best = self.state.best_sellers[0]
+        if category is not None:
+            best = best[self.state.categories[self.state.category[best]] == category]
+        sold = self.state.recent_orders[best]
+        return best, np.asarray(sold / max(float(sold.sum()), 1.0), np.float32)
+
+    def why_popular(self, product: int) -> str:
+        """The reason shown with a best seller."""
+        category = self.state.categories[self.state.category[product]]
+        return f"popular in {category}" if category else "popular right now"
 
     def recommend(self, customer_id: str, k: int = 10, list_name: str = ALL) -> pd.DataFrame:
-        """The best k products for a customer.
+        """The best k products for a customer, by what is known up to the index's day.
 
         Args:
             customer_id: As the shop writes it; an unknown one gets what is popular, with `source` "segment".
@@ -110,15 +160,44 @@ class Recommender:
         """
         if list_name not in LISTS:
             raise ValueError(f"list must be one of {', '.join(LISTS)}, not {list_name!r}")
-        if not 1 <= k <= self.recipe.list_size:
-            raise ValueError(f"k must be from 1 to {self.recipe.list_size}, not {k}")
-        position = self.customer_ids.get_indexer(pd.Index([customer_id]))[0]
-        if position < 0:
-            rows = self.popular.head(k).assign(source=SEGMENT)
+        size = self.index.recipe.list_size
+        if not 1 <= k <= size:
+            raise ValueError(f"k must be from 1 to {size}, not {k}")
+        ranked = self.rank(customer_id)
+        if ranked is None:
+            product, score = (values[:k] for values in self.popular())
+            sources, reasons = [SEGMENT] * len(product), [self.why_popular(each) for each in product]
         else:
-            lines = self.lines.iloc[self.starts[position] : self.starts[position + 1]]
-            found = find_candidates(lines, self.state, self.recipe)
-            lists = make_lists(found, self.ranker, self.titles, self.categories, k)
-            rows = lists[lists["list"] == list_name]
-        names = [self.titles.get(product, "") for product in rows["product_id"]]
-        return rows[["product_id", "rank", "score", "source", "reason"]].assign(product=names).reset_index(drop=True)
+            shown = ~ranked.is_bought if list_name == DISCOVER else np.full(len(ranked.order), True)
+            places = np.flatnonzero(shown)[:k]
+            product, score = ranked.product[places], ranked.score[ranked.order[places]]
+            sources, reasons = self.explain(ranked, places)
+        return pd.DataFrame(
+            {
+                "product_id": self.state.product_ids[product],
+                "rank": np.arange(1, len(product) + 1),
+                "score": score,
+                "source": sources,
+                "reason": reasons,
+                "product": self.state.titles[product],
+            }
+        )
+
+    def _histories(self, customer_id: str, signals: Sequence[Signal]) -> Histories:
+        stored = self.index.histories
+        lines = stored.lines_of(customer_id) or slice(0, 0)
+        known = [(self.place[each.product_id], each) for each in signals if each.product_id in self.place]
+        visits: dict[str, int] = {}
+        later = int(stored.order[lines].max(initial=-1)) + 1
+        order = [later + visits.setdefault(each.visit, len(visits)) for _, each in known]
+        count = lines.stop - lines.start + len(known)
+        return histories_of(
+            np.array([customer_id] if count else [], dtype=object),
+            np.zeros(count, np.int64),
+            np.append(stored.product[lines].astype(np.int64), np.array([place for place, _ in known], np.int64)),
+            order=np.append(stored.order[lines].astype(np.int64), np.array(order, np.int64)),
+            age=np.append(stored.age[lines], np.zeros(len(known), np.float32)),
+            weight=np.append(stored.weight[lines], np.array([each.weight for _, each in known], np.float32)),
+            rating=np.append(stored.rating[lines], np.full(len(known), np.nan, np.float32)),
+            products=len(self.state),
+        )

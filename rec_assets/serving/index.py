@@ -1,0 +1,214 @@
+"""The serving index: all that answering needs, as arrays in a folder, which workers map into memory and share.
+
+    about.json   ranker.ubj
+    state/       what is known of the products (`ProductState`)
+    histories/   what each customer bought and looked at, up to the state's day
+    lists/       everybody's lists as the batch made them (optional: without them each answer is worked out)
+
+Here belongs how it is written and read; what is done with it stands in `recommender.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rec_assets.recsys.features import FEATURE_GROUPS
+from rec_assets.recsys.hybrid import LISTS
+from rec_assets.recsys.product_state import ProductState
+from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.recipe import Recipe
+
+Ids = npt.NDArray[np.bytes_]
+
+_LINES = {"product": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32, "rating": np.float32}
+_ENTRIES = {"product": np.int32, "score": np.float32, "source": np.int8, "reason": np.int32}
+_SOURCES = tuple(FEATURE_GROUPS)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredHistories:
+    """Histories of n customers, L lines, those of a customer side by side.
+
+    Attributes:
+        customers: (n,) ids in UTF-8, sorted.
+        starts: (n + 1,) first line of each.
+        product, order, age, weight, rating: (L,) see `recsys.histories.histories_of`.
+    """
+
+    customers: Ids
+    starts: npt.NDArray[np.int64]
+    product: npt.NDArray[np.int32]
+    order: npt.NDArray[np.int32]
+    age: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+    rating: npt.NDArray[np.float32]
+
+    @classmethod
+    def of_lines(cls, lines: pd.DataFrame, state: ProductState) -> StoredHistories:
+        """From a frame with HISTORY_COLUMNS; lines of products that the state doesn't know are left out."""
+        product = state.positions(lines["product_id"])
+        lines = lines.assign(product=product)[product >= 0]
+        lines = lines.sort_values(["customer_id", "product_id", "age_days", "order_id"], ignore_index=True)
+        customers, starts = _runs(lines["customer_id"])
+        _, order = np.unique(lines["order_id"].to_numpy(str), return_inverse=True)
+        columns = lines.assign(age=lines["age_days"], order=order)
+        return cls(customers, starts, **{name: columns[name].to_numpy(kind) for name, kind in _LINES.items()})
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into `folder`."""
+        _save(folder, {name: getattr(self, name) for name in ("customers", "starts", *_LINES)})
+
+    @classmethod
+    def load(cls, folder: Path) -> StoredHistories:
+        """Read what `save` wrote."""
+        return cls(**{name: _load(folder, name) for name in ("customers", "starts", *_LINES)})
+
+    def lines_of(self, customer_id: str) -> slice | None:
+        """The lines of a customer; None where nothing is known of them."""
+        return _run_of(self.customers, self.starts, customer_id)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredList:
+    """One of the lists ("all" or "discover") of n customers, E entries, those of a customer side by side by rank.
+
+    Attributes:
+        customers: (n,) ids in UTF-8, sorted.
+        starts: (n + 1,) first entry of each.
+        product: (E,) position in the state.
+        score: (E,)
+        source: (E,) index into the feature groups.
+        reason: (E,) index into `reasons`.
+        reasons: Texts.
+    """
+
+    customers: Ids
+    starts: npt.NDArray[np.int64]
+    product: npt.NDArray[np.int32]
+    score: npt.NDArray[np.float32]
+    source: npt.NDArray[np.int8]
+    reason: npt.NDArray[np.int32]
+    reasons: pa.Array
+
+    @classmethod
+    def of_entries(cls, entries: pa.Table, state: ProductState) -> StoredList:
+        """From customer_id, rank, product_id, score, source, reason."""
+        entries = entries.sort_by([("customer_id", "ascending"), ("rank", "ascending")])
+        product = state.positions(entries["product_id"].to_pandas())
+        entries, product = entries.filter(pa.array(product >= 0)), product[product >= 0]
+        customers, starts = _runs(entries["customer_id"].to_pandas())
+        reasons = pc.dictionary_encode(entries["reason"]).combine_chunks()
+        source = pc.index_in(entries["source"], pa.array(_SOURCES))
+        columns = {
+            "product": product,
+            "score": entries["score"].to_numpy(),
+            "source": source.to_numpy(),
+            "reason": reasons.indices.to_numpy(),
+        }
+        arrays = {name: columns[name].astype(kind) for name, kind in _ENTRIES.items()}
+        return cls(customers, starts, **arrays, reasons=reasons.dictionary)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into `folder`."""
+        _save(folder, {name: getattr(self, name) for name in ("customers", "starts", *_ENTRIES)})
+        table = pa.table({"reason": self.reasons})
+        with pa.OSFile(str(folder / "reasons.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+
+    @classmethod
+    def load(cls, folder: Path) -> StoredList:
+        """Read what `save` wrote."""
+        reasons = pa.ipc.open_file(pa.memory_map(str(folder / "reasons.arrow"))).read_all()["reason"]
+        arrays = {name: _load(folder, name) for name in ("customers", "starts", *_ENTRIES)}
+        return cls(**arrays, reasons=reasons)
+
+    def entries_of(self, customer_id: str) -> slice | None:
+        """The entries of a customer; None where there are none."""
+        return _run_of(self.customers, self.starts, customer_id)
+
+    def why(self, entry: int) -> tuple[str, str]:
+        """Source and reason of an entry."""
+        return _SOURCES[self.source[entry]], self.reasons[int(self.reason[entry])].as_py()
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What is in the folder.
+
+    Attributes:
+        state: What is known of the products.
+        ranker: The blend.
+        recipe: Its candidates' sizes and decays.
+        histories: Of all customers.
+        lists: By name, as the batch made them; empty where they are worked out at each answer.
+        about: What the release tells: versions, days, fingerprints.
+    """
+
+    state: ProductState
+    ranker: Ranker
+    recipe: Recipe
+    histories: StoredHistories
+    lists: dict[str, StoredList]
+    about: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write everything into `folder` (made if missing)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state.save(folder / "state")
+        (folder / "ranker.ubj").write_bytes(self.ranker.dump())
+        self.histories.save(folder / "histories")
+        for name, entries in self.lists.items():
+            entries.save(folder / "lists" / name)
+        described = {**self.about, "features": list(self.ranker.features), "recipe": self.recipe.model_dump()}
+        (folder / "about.json").write_text(json.dumps(described, default=str, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Index:
+        """Map what `save` wrote into memory.
+
+        Raises:
+            ValueError: the ranker was trained on other features than this version computes.
+        """
+        about = json.loads((folder / "about.json").read_text())
+        return cls(
+            state=ProductState.load(folder / "state"),
+            ranker=Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"])),
+            recipe=Recipe(**about["recipe"]),
+            histories=StoredHistories.load(folder / "histories"),
+            lists={name: StoredList.load(path) for name in LISTS if (path := folder / "lists" / name).is_dir()},
+            about=about,
+        )
+
+
+def _runs(sorted_ids: pd.Series) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """Distinct ids in UTF-8, and where each begins, of a sorted column."""
+    ids, starts = np.unique(sorted_ids.to_numpy(str), return_index=True)
+    return np.char.encode(ids, "utf-8"), np.append(starts, len(sorted_ids)).astype(np.int64)
+
+
+def _run_of(ids: Ids, starts: npt.NDArray[np.int64], wanted: str) -> slice | None:
+    key = wanted.encode()
+    place = int(np.searchsorted(ids, key))
+    if place == len(ids) or ids[place] != key:
+        return None
+    return slice(int(starts[place]), int(starts[place + 1]))
+
+
+def _save(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values)
+
+
+def _load(folder: Path, name: str) -> npt.NDArray[Any]:
+    # A plain array over the map: numpy's memmap class costs at every slice.
+    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
