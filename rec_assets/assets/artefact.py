@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame as SparkFrame
 
 import rec_assets
 from rec_assets.assets.state import Models, state_of
 from rec_assets.recsys.histories import HISTORY_COLUMNS
+from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.interactions import purchases_and_interest
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.index import Index, StoredHistories
+from rec_assets.serving.index import Index, StoredHistories, StoredList
 from rec_assets.serving.recommender import Recommender
 
 MODELS = ("als_model", "co_purchase_graph", "ranker")
@@ -88,8 +91,12 @@ def index_writer(
     product_statistics: pd.DataFrame,
     products: pd.DataFrame,
     product_embeddings: pd.DataFrame,
+    scores: pa.Table | None = None,
 ) -> WriteIndex:
-    """A function that writes the index of these models, with all that is known on a day, into a folder."""
+    """A function that writes the index of these models, with all that is known on a day, into a folder.
+
+    Given the day's `hybrid_scores`, the index holds these lists, too: whoever did nothing since is answered with them.
+    """
     state = state_of(
         as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
         co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
@@ -98,7 +105,10 @@ def index_writer(
 
     def write(folder: Path) -> None:
         histories = StoredHistories.of_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
-        Index(state, models.ranker, recipe, histories, lists={}, about=dict(about)).save(folder)
+        lists = {} if scores is None else {
+            name: StoredList.of_entries(scores.filter(pc.equal(scores["list"], name)), state) for name in LISTS
+        }  # fmt: skip
+        Index(state, models.ranker, recipe, histories, lists, dict(about)).save(folder)
 
     return write
 

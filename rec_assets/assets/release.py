@@ -182,7 +182,9 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         context.add_output_metadata({"version": version, "mlflow_run": tracking.link})
         return pd.DataFrame([{"version": version}])
 
-    @asset(**daily, kinds={"numpy"}, deps=["champion", *models], ins={"cleaned_interactions": lookback})
+    @asset(
+        **daily, kinds={"numpy"}, deps=["champion", "hybrid_scores", *models], ins={"cleaned_interactions": lookback}
+    )
     def serving_index(
         context: AssetExecutionContext,
         lake: ResourceParam[Lake],
@@ -198,10 +200,16 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         release = releases.in_force(day)
         if release is None:
             raise Failure(f"no release is in force on {day}: run the job `release` first")
+        scores = lake.read("hybrid_scores", [day])
+        if any(
+            set(scores[name].unique().to_pylist()) - {getattr(release, name)}
+            for name in ("als_version", "ranker_version")
+        ):
+            raise Failure(f"the lists of {day} are not by the release in force: run the job `score` for {day} first")
         write = index_writer(
             day, Models.of(lake, release), release.recipe, {"version": str(release.version), "as_of": str(day)},
             cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-            product_embeddings=product_embeddings,
+            product_embeddings=product_embeddings, scores=scores,
         )  # fmt: skip
         published = serving.add(release.version, day, write)
         still, current = releases.in_force(day), serving.current()

@@ -1,0 +1,323 @@
+"""The online state: what visitors did, what is out of stock, who may ask, and whom to forget; shared by all workers.
+
+SQLite in WAL mode, or PostgreSQL by URL. What is written is durable before the call returns. Counters tell readers when
+what they keep in memory is out of date, so that each answer costs one small look and none is stale.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+READ, EVENTS, ADMIN = SCOPES = ("read", "events", "admin")
+IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click", "cart", "purchase", "return")
+
+AVAILABILITY, KEYS, FORGOTTEN = COUNTERS = ("availability", "keys", "forgotten")
+"""What has a counter that goes up with each change of it."""
+
+NEWEST_EVENTS = 200
+"""So many of a shopper's events count at most in an answer."""
+
+_BATCH = 5000
+
+_metadata = sa.MetaData()
+
+_events = sa.Table(
+    "events",
+    _metadata,
+    sa.Column("event_id", sa.String, primary_key=True),
+    sa.Column("type", sa.String, nullable=False),
+    sa.Column("customer_id", sa.String),
+    sa.Column("session_id", sa.String),
+    sa.Column("product_id", sa.String, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),  # seconds since 1970
+    sa.Column("received", sa.Float, nullable=False),
+    sa.Column("order_id", sa.String),
+    sa.Column("quantity", sa.Float),
+    sa.Column("unit_price", sa.Float),
+    sa.Column("recommendation_id", sa.String),
+    sa.Column("position", sa.Integer),
+    sa.Index("events_of_customer", "customer_id", "time"),
+    sa.Index("events_of_session", "session_id", "time"),
+    sa.Index("events_in_time", "time"),
+)
+_unavailable = sa.Table("unavailable", _metadata, sa.Column("product_id", sa.String, primary_key=True))
+_forgotten = sa.Table(
+    "forgotten",
+    _metadata,
+    sa.Column("customer", sa.String, primary_key=True),  # SHA-256 of the id: the list itself must not name anybody
+    sa.Column("at", sa.Float, nullable=False),
+)
+_keys = sa.Table(
+    "keys",
+    _metadata,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("scopes", sa.String, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("expires", sa.Float),
+)
+_counters = sa.Table(
+    "counters",
+    _metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.Integer, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a visitor did.
+
+    Attributes:
+        event_id: Made by the client; the same event sent twice counts once.
+        type: One of EVENT_TYPES.
+        product_id: With what.
+        time: When, in UTC.
+        customer_id, session_id: By whom; one of them at least.
+        order_id, quantity, unit_price: Of a purchase or return.
+        recommendation_id, position: The answer of ours that showed the product, and its rank there.
+    """
+
+    event_id: str
+    type: str
+    product_id: str
+    time: dt.datetime
+    customer_id: str | None = None
+    session_id: str | None = None
+    order_id: str | None = None
+    quantity: float | None = None
+    unit_price: float | None = None
+    recommendation_id: str | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """An API key, without its secret.
+
+    Attributes:
+        name: What it is called.
+        scopes: What it may do.
+        expires: When it ends; None: never.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    expires: dt.datetime | None = None
+
+    def has_expired(self, now: dt.datetime) -> bool:
+        """Whether it has ended."""
+        return self.expires is not None and self.expires <= now
+
+
+class OnlineState:
+    """The tables behind a URL such as `sqlite:////data/online.db` or `postgresql+psycopg://user@host/shop`."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self._is_sqlite = self.engine.dialect.name == "sqlite"
+        if self._is_sqlite:
+            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+        self._reader = self.engine.execution_options(writes=False)
+
+    def create(self) -> None:
+        """Make the tables that are missing. Several processes may do so at once."""
+        with self.engine.begin() as connection:
+            if not self._is_sqlite:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(20171231)"))
+            _metadata.create_all(connection)
+            for name in COUNTERS:
+                connection.execute(self._insert(_counters).values(name=name, value=0).on_conflict_do_nothing())
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    # ---- events ----
+
+    def record(self, events: Sequence[Event], now: dt.datetime) -> int:
+        """Write events, all or none; returns how many were new. What is there already, by event_id, stays as it is."""
+        if not events:
+            return 0
+        rows = [
+            {**vars(event), "time": event.time.timestamp(), "received": now.timestamp()}
+            for event in {event.event_id: event for event in reversed(events)}.values()
+        ]
+        # In one order of ids, so that two batches that share some can't wait for one another.
+        rows.sort(key=lambda row: str(row["event_id"]))
+        with self.engine.begin() as connection:
+            written = connection.execute(
+                self._insert(_events).values(rows).on_conflict_do_nothing().returning(_events.c.event_id)
+            )
+            return len(written.all())
+
+    def events_of(
+        self, customer_id: str | None, session_id: str | None, since: dt.datetime
+    ) -> list[tuple[str, str, str]]:
+        """The newest events of a shopper but impressions, oldest first: type, product_id, order or session."""
+        whose = [
+            column == value
+            for column, value in ((_events.c.customer_id, customer_id), (_events.c.session_id, session_id))
+            if value is not None
+        ]
+        if not whose:
+            return []
+        columns = (_events.c.type, _events.c.product_id, _events.c.order_id, _events.c.session_id)
+        query = (
+            sa.select(*columns)
+            .where(sa.or_(*whose), _events.c.time >= since.timestamp(), _events.c.type != IMPRESSION)
+            .order_by(_events.c.time.desc(), _events.c.event_id)
+            .limit(NEWEST_EVENTS)
+        )
+        with self._reader.connect() as connection:
+            rows = connection.execute(query).all()
+        return [(row.type, row.product_id, row.order_id or row.session_id or "") for row in reversed(rows)]
+
+    def events_between(self, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
+        """Events of a time span (`end` is not in it) by event_id, as rows of the table."""
+        query = sa.select(_events).where(_events.c.time >= first.timestamp(), _events.c.time < end.timestamp())
+        with self._reader.connect().execution_options(yield_per=_BATCH) as connection:
+            for row in connection.execute(query.order_by(_events.c.event_id)):
+                yield row._mapping
+
+    def oldest_event(self) -> dt.datetime | None:
+        """When the first event that is still there happened."""
+        with self._reader.connect() as connection:
+            oldest = connection.execute(sa.select(sa.func.min(_events.c.time))).scalar()
+        return None if oldest is None else dt.datetime.fromtimestamp(oldest, dt.timezone.utc)
+
+    def delete_before(self, time: dt.datetime) -> int:
+        """Let go of events before a time; returns how many."""
+        with self.engine.begin() as connection:
+            return connection.execute(sa.delete(_events).where(_events.c.time < time.timestamp())).rowcount
+
+    # ---- what readers keep in memory ----
+
+    def counters(self) -> dict[str, int]:
+        """A number for each of COUNTERS, which goes up with each change of it."""
+        with self._reader.connect() as connection:
+            return {row.name: row.value for row in connection.execute(sa.select(_counters))}
+
+    def set_available(self, product_id: str, available: bool) -> None:
+        """Say whether a product may be shown."""
+        with self._counted(AVAILABILITY) as connection:
+            if available:
+                connection.execute(sa.delete(_unavailable).where(_unavailable.c.product_id == product_id))
+            else:
+                connection.execute(self._insert(_unavailable).values(product_id=product_id).on_conflict_do_nothing())
+
+    def unavailable(self) -> frozenset[str]:
+        """Products that may not be shown."""
+        with self._reader.connect() as connection:
+            return frozenset(connection.execute(sa.select(_unavailable.c.product_id)).scalars())
+
+    def forget(self, customer_id: str, now: dt.datetime) -> int:
+        """Delete a customer's events for good, and note that the lake shall; returns how many events there were."""
+        noted = {"customer": customer_digest(customer_id), "at": now.timestamp()}
+        with self._counted(FORGOTTEN) as connection:
+            # Their sessions too: what was done before signing in is theirs as well.
+            is_theirs = _events.c.customer_id == customer_id
+            sessions = connection.execute(sa.select(_events.c.session_id).where(is_theirs).distinct()).scalars().all()
+            nobody_s = sa.and_(
+                _events.c.session_id.in_([each for each in sessions if each]), _events.c.customer_id.is_(None)
+            )
+            theirs = sa.or_(is_theirs, nobody_s)
+            deleted = connection.execute(sa.delete(_events).where(theirs)).rowcount
+            connection.execute(
+                self._insert(_forgotten)
+                .values(**noted)
+                .on_conflict_do_update(index_elements=["customer"], set_={"at": noted["at"]})
+            )
+        return deleted
+
+    def forgotten(self) -> dict[str, dt.datetime]:
+        """Whom to forget: `customer_digest` → until when what they did is to go."""
+        with self._reader.connect() as connection:
+            rows = connection.execute(sa.select(_forgotten)).all()
+        return {row.customer: dt.datetime.fromtimestamp(row.at, dt.timezone.utc) for row in rows}
+
+    # ---- keys ----
+
+    def add_key(self, name: str, scopes: Sequence[str], now: dt.datetime, expires: dt.datetime | None = None) -> str:
+        """Make a key and return it: it is kept as a digest only, and can't be shown again.
+
+        Raises:
+            ValueError: a scope is unknown, or none is given.
+        """
+        unknown = set(scopes) - set(SCOPES)
+        if unknown or not scopes:
+            raise ValueError(f"scopes are {', '.join(SCOPES)}, not {', '.join(sorted(unknown)) or 'none'}")
+        key = f"rec_{secrets.token_urlsafe(24)}"
+        row = {
+            "digest": key_digest(key),
+            "name": name,
+            "scopes": ",".join(sorted(set(scopes))),
+            "created": now.timestamp(),
+            "expires": expires.timestamp() if expires else None,
+        }
+        with self._counted(KEYS) as connection:
+            connection.execute(sa.insert(_keys).values(**row))
+        return key
+
+    def revoke_key(self, name: str) -> int:
+        """Delete all keys of that name; returns how many."""
+        with self._counted(KEYS) as connection:
+            return connection.execute(sa.delete(_keys).where(_keys.c.name == name)).rowcount
+
+    def keys(self) -> dict[str, Key]:
+        """`key_digest` → key."""
+        with self._reader.connect() as connection:
+            rows = connection.execute(sa.select(_keys)).all()
+        return {
+            row.digest: Key(
+                row.name,
+                frozenset(row.scopes.split(",")),
+                None if row.expires is None else dt.datetime.fromtimestamp(row.expires, dt.timezone.utc),
+            )
+            for row in rows
+        }
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[sa.Connection]:
+        """A transaction that changes what a counter stands for."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(_counters).where(_counters.c.name == name).values(value=_counters.c.value + 1))
+            yield connection
+
+    def _insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
+
+
+def customer_digest(customer_id: str) -> str:
+    """SHA-256 of a customer's id, in hexadecimal."""
+    return hashlib.sha256(customer_id.encode()).hexdigest()
+
+
+def key_digest(key: str) -> str:
+    """SHA-256 of a key: it is random and long, so a slow hash would add nothing."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say, see below
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # on disk before a commit returns
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later fails if another wrote in between; ours say at once what they are.
+    writes = connection.get_execution_options().get("writes", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
