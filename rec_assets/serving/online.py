@@ -165,17 +165,20 @@ class OnlineState:
         self, customer_id: str | None, session_id: str | None, since: dt.datetime
     ) -> list[tuple[str, str, str]]:
         """The newest events of a shopper but impressions, oldest first: type, product_id, order or session."""
-        whose = [
-            column == value
-            for column, value in ((_events.c.customer_id, customer_id), (_events.c.session_id, session_id))
-            if value is not None
-        ]
-        if not whose:
+        if customer_id is None and session_id is None:
             return []
+        is_theirs = _events.c.customer_id == customer_id
+        in_session = _events.c.session_id == session_id
+        if customer_id is None:
+            whose = in_session
+        elif session_id is None:
+            whose = is_theirs
+        else:  # what others did in it, on a shared device, isn't this customer's
+            whose = sa.or_(is_theirs, sa.and_(in_session, _events.c.customer_id.is_(None)))
         columns = (_events.c.type, _events.c.product_id, _events.c.order_id, _events.c.session_id)
         query = (
             sa.select(*columns)
-            .where(sa.or_(*whose), _events.c.time >= since.timestamp(), _events.c.type != IMPRESSION)
+            .where(whose, _events.c.time >= since.timestamp(), _events.c.type != IMPRESSION)
             .order_by(_events.c.time.desc(), _events.c.event_id)
             .limit(NEWEST_EVENTS)
         )
