@@ -60,6 +60,37 @@ class Retention(BaseModel):
         return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "") else value
 
 
+class Feedback(BaseModel):
+    """What visitors' clicks and carts count where tastes are sought, beside a purchase's 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    click: float = Field(0.1, ge=0, lt=1, description="Weight of a click.")
+    cart: float = Field(0.3, ge=0, lt=1, description="Weight of putting something into the basket.")
+
+
+class Api(BaseModel):
+    """The real-time API."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address that it listens on; `0.0.0.0` for all.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that it listens on.")
+    workers: int = Field(1, ge=1, description="Processes; all share the index's memory and the online state.")
+    database_url: SecretStr | None = Field(
+        None, description="Online state, as `postgresql+psycopg://user@host/shop`; default: SQLite under REC_HOME."
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (), description='Sites whose pages may call it, as `["https://shop.example"]`.'
+    )
+    requests_per_second: float = Field(
+        100, gt=0, description="Requests of one key from one address that a worker takes in the long run."
+    )
+    burst: int = Field(200, ge=1, description="Requests of one key from one address that a worker takes at once.")
+    max_body_kb: int = Field(512, ge=1, description="Longest body of a request.")
+    keep_event_days: int = Field(35, ge=2, description="Days that events stay in the online state.")
+
+
 class Settings(BaseSettings):
     """Settings of one deployment."""
 
@@ -103,6 +134,9 @@ class Settings(BaseSettings):
     registered_model: str = Field("product-recommender", description="Name in the MLflow model registry.")
     ui_port: int = Field(3000, description="Port of the Dagster web UI.")
     mlflow_port: int = Field(5000, description="Port of the MLflow UI that `rec-assets ui` starts.")
+
+    api: Api = Field(Api(), description="The real-time API.")
+    feedback: Feedback = Field(Feedback(), description="What clicks and carts count.")
 
     ui_url: str | None = Field(None, description="Where alerts say the UI is; default: http://localhost:REC_UI_PORT.")
     alerts_webhook: SecretStr | None = Field(None, description="URL that alerts are posted to; default: log only.")
@@ -186,6 +220,12 @@ class Settings(BaseSettings):
     def serving(self) -> Path:
         """Folder of what the API serves."""
         return self.root / "serving"
+
+    @property
+    def online_url(self) -> str:
+        """Where the API keeps its online state."""
+        url = self.api.database_url
+        return url.get_secret_value() if url else f"sqlite:///{self.serving / 'online.db'}"
 
     @property
     def tuning(self) -> Path:

@@ -28,14 +28,9 @@ def substitutes(state: ProductState, category: int, size: int) -> pd.DataFrame:
         SIMILAR_COLUMNS for the products of the category, those without text and factors left out.
     """
     members = np.flatnonzero(state.category == category)
-    text = _text_vectors(state, members)
-    taste = _unit(state.factors[members])
-    has_text, has_taste = (np.asarray(vectors.any(axis=1), np.float32) for vectors in (text, taste))
     frames = []
     for first in range(0, len(members), _BLOCK):
-        rows = slice(first, first + _BLOCK)
-        voices = has_text[rows, None] * has_text[None] + has_taste[rows, None] * has_taste[None]
-        score = (text[rows] @ text.T + taste[rows] @ taste.T) / np.maximum(voices, 1)
+        score = likeness(state, members[first : first + _BLOCK], members)
         score[np.arange(score.shape[0]), np.arange(first, first + score.shape[0])] = -np.inf
         # Equal scores (the same text) go to the better seller.
         order = np.lexsort((np.broadcast_to(-state.orders[members], score.shape), -score), axis=1)[:, :size]
@@ -54,6 +49,18 @@ def substitutes(state: ProductState, category: int, size: int) -> pd.DataFrame:
             )
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def likeness(state: ProductState, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
+    """(rows, columns) mean of the cosines of texts and of ALS factors, over those of the two that both have."""
+    score, voices = np.zeros((len(rows), len(columns)), np.float32), np.zeros((len(rows), len(columns)), np.float32)
+    for ours, theirs in (
+        (_text_vectors(state, rows), _text_vectors(state, columns)),
+        (_unit(state.factors[rows]), _unit(state.factors[columns])),
+    ):
+        score += ours @ theirs.T
+        voices += ours.any(axis=1)[:, None] & theirs.any(axis=1)[None, :]
+    return score / np.maximum(voices, 1)
 
 
 def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) -> DataFrame:

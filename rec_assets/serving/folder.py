@@ -36,6 +36,11 @@ class Published:
     as_of: dt.date
     path: Path
 
+    @property
+    def made(self) -> dt.datetime:
+        """When it was written."""
+        return dt.datetime.fromtimestamp(int(self.path.name.split("-")[-1]) / 1e9, dt.timezone.utc)
+
 
 @dataclass(frozen=True)
 class ServingFolder:

@@ -191,7 +191,7 @@ class OnlineState:
         query = sa.select(_events).where(_events.c.time >= first.timestamp(), _events.c.time < end.timestamp())
         with self._reader.connect().execution_options(yield_per=_BATCH) as connection:
             for row in connection.execute(query.order_by(_events.c.event_id)):
-                yield row._mapping
+                yield row._asdict()
 
     def oldest_event(self) -> dt.datetime | None:
         """When the first event that is still there happened."""

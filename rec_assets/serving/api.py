@@ -1,0 +1,390 @@
+"""The API: routes from typed questions to typed answers. No Spark, no Java, no Dagster.
+
+What is answered is decided in `answers.py`, from what `live.py` holds; what may be asked stands in `schemas.py`.
+"""
+
+import datetime as dt
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, Path, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from rec_assets.serving import schemas
+from rec_assets.serving.answers import Entry, Wish
+from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.live import Engine, Kept, Live
+from rec_assets.serving.metrics import Metrics, Observe
+from rec_assets.serving.online import (
+    ADMIN,
+    EVENTS,
+    PURCHASE,
+    READ,
+    RETURN,
+    Event,
+    Key,
+    OnlineState,
+    key_digest,
+)
+from rec_assets.serving.recommender import Signal
+from rec_assets.serving.security import BodyLimit, Message, RateLimit, Receive, Refused, Send
+from rec_assets.settings import Settings, get_settings
+
+OLDEST_EVENT, CLOCK_SKEW = dt.timedelta(days=30), dt.timedelta(minutes=5)
+"""An event may lie so far back, and, by a client's wrong clock, so far ahead."""
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Problem, "description": what}
+    for status, what in {
+        401: "The key is missing, wrong or has expired.",
+        403: "The key may not do this.",
+        422: "Something in the request is not as described here.",
+        429: "Too many requests; `Retry-After` says when to try again.",
+        503: "Not ready, or the database doesn't answer.",
+    }.items()
+}
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="From `rec-assets keys add`.")
+
+CustomerId = Annotated[schemas.Id, Path(description="As in the purchase logs.")]
+ProductId = Annotated[schemas.Id, Path(description="As in the catalogue.")]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; one a worker."""
+    settings = settings or get_settings()
+    live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url))
+    metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
+    weights = {**settings.feedback.model_dump(), PURCHASE: 1.0}
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        live.start()
+        yield
+        live.stop()
+
+    app = FastAPI(
+        title="rec_assets",
+        summary="Product recommendations in real time.",
+        description=_DESCRIPTION,
+        version="1",
+        lifespan=lifespan,
+        openapi_tags=_TAGS,
+    )
+    app.state.live = live
+
+    def allowed(scope: str) -> Callable[..., Kept]:
+        """A dependency: the caller has a key with the scope, and hasn't asked too often."""
+
+        def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Kept:
+            kept = live.kept()
+            _authorise(kept.keys.get(key_digest(key)) if key else None, scope, has_key=bool(key))
+            caller = f"{key_digest(key or '')}@{request.client.host if request.client else ''}"
+            if wait := limit.take(caller):
+                raise Refused(
+                    429, "too_many_requests", f"slow down: try again in {wait:.1f} s", {"Retry-After": f"{wait:.0f}"}
+                )
+            return kept
+
+        return check
+
+    may_read, may_send, may_administer = Depends(allowed(READ)), Depends(allowed(EVENTS)), Depends(allowed(ADMIN))
+
+    def engine() -> Engine:
+        """The index that this request is answered from, wholly."""
+        if live.engine is None:
+            raise Refused(503, "no_index", live.ready().get("index", "no index is loaded"), {"Retry-After": "5"})
+        return live.engine
+
+    def recommend(question: schemas.Question, now: Engine, kept: Kept) -> schemas.Recommendations:
+        customer = question.customer_id
+        is_forgotten = customer is not None and live.is_forgotten(now, customer, kept)
+        done = _done_since(live.online, question, now)
+        asked = [(event.type, event.product_id, question.session_id or "now") for event in question.events]
+        answer = now.answerer.answer(
+            Wish(
+                k=question.k,
+                customer_id="" if customer is None or is_forgotten else customer,
+                signals=signals_of([*done, *asked], weights),
+                mode=question.mode,
+                categories=None if question.filters.categories is None else frozenset(question.filters.categories),
+                price_min=question.filters.price_min,
+                price_max=question.filters.price_max,
+                exclude=frozenset(question.exclude),
+                segment=question.segment,
+                diversity=question.diversity,
+                exploration=question.exploration,
+            ),
+            now.available(kept.unavailable),
+            np.random.default_rng(),
+        )
+        metrics.answered(answer.answered_by)
+        return schemas.Recommendations(**_shown(answer.entries, now), answered_by=answer.answered_by)
+
+    def related(name: str, product_id: str, k: int, now: Engine, kept: Kept) -> schemas.Shown:
+        place = now.recommender.place.get(product_id)
+        if place is None:
+            raise Refused(404, "unknown_product", "the catalogue of the current index has no product of this id")
+        found, score = now.related[name](place)
+        return _shelf(now, kept, found, score, k, source=name, reason=_REASONS[name])
+
+    @app.get("/v1/customers/{customer_id:path}/recommendations", tags=["recommend"], responses=_PROBLEMS)
+    def recommendations_of_a_customer(
+        customer_id: CustomerId,
+        wish: Annotated[schemas.CustomerQuestion, Query()],
+        kept: Annotated[Kept, may_read],
+        now: Annotated[Engine, Depends(engine)],
+    ) -> schemas.Recommendations:
+        """The best products for a customer, by their history and all they did up to now."""
+        return recommend(wish.question(customer_id), now, kept)
+
+    @app.post("/v1/recommendations", tags=["recommend"], responses=_PROBLEMS)
+    def recommendations(
+        question: schemas.Question, kept: Annotated[Kept, may_read], now: Annotated[Engine, Depends(engine)]
+    ) -> schemas.Recommendations:
+        """The best products for a customer or a visitor, with what they have just done."""
+        return recommend(question, now, kept)
+
+    def product_route(name: str, about: str) -> None:
+        def route(
+            product_id: ProductId,
+            wish: Annotated[schemas.ProductQuestion, Query()],
+            kept: Annotated[Kept, may_read],
+            now: Annotated[Engine, Depends(engine)],
+        ) -> schemas.Shown:
+            return related(name, product_id, wish.k, now, kept)
+
+        responses = {**_PROBLEMS, 404: {"model": schemas.Problem, "description": "No such product."}}
+        app.get(
+            f"/v1/products/{{product_id:path}}/{name}", tags=["products"], responses=responses, summary=about,
+            operation_id=name,
+        )(route)  # fmt: skip
+
+    product_route("similar", "What could stand in for a product")
+    product_route("complements", "What is bought along with a product and serves another need")
+    product_route("upsell", "What could stand in for a product and is dearer")
+
+    @app.get("/v1/trending", tags=["products"], responses=_PROBLEMS)
+    def trending(
+        wish: Annotated[schemas.TrendingQuestion, Query()],
+        kept: Annotated[Kept, may_read],
+        now: Annotated[Engine, Depends(engine)],
+    ) -> schemas.Shown:
+        """What sells more of late than it used to."""
+        found, score = now.trending
+        if wish.category is not None:
+            state = now.recommender.state
+            keep = state.categories[state.category[found]] == wish.category
+            found, score = found[keep], score[keep]
+        return _shelf(now, kept, found, score, wish.k, source="trending", reason="on the rise")
+
+    @app.post("/v1/events", tags=["events"], responses=_PROBLEMS)
+    def record_events(batch: schemas.EventBatch, kept: Annotated[Kept, may_send]) -> schemas.Recorded:
+        """Say what visitors did. Answered once it is on disk; safe to send again."""
+        now = dt.datetime.now(dt.timezone.utc)
+        new = live.online.record([_as_event(event, number, now) for number, event in enumerate(batch.events)], now)
+        metrics.recorded(new)
+        return schemas.Recorded(new=new, known=len(batch.events) - new)
+
+    @app.put("/v1/products/{product_id:path}/availability", tags=["administration"], responses=_PROBLEMS)
+    def set_availability(
+        product_id: ProductId, wish: schemas.Availability, kept: Annotated[Kept, may_administer]
+    ) -> schemas.ProductAvailability:
+        """Take a product out of all answers at once, or put it back."""
+        live.online.set_available(product_id, wish.available)
+        known = live.engine is not None and product_id in live.engine.recommender.place
+        return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalogue=known)
+
+    @app.delete("/v1/customers/{customer_id:path}", tags=["administration"], responses=_PROBLEMS)
+    def forget_customer(customer_id: CustomerId, kept: Annotated[Kept, may_administer]) -> schemas.Forgotten:
+        """Forget a customer: events and answers at once, lake and models at the next run."""
+        deleted = live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc))
+        return schemas.Forgotten(
+            events_deleted=deleted, then="the next run takes the customer out of the lake, the models and the index"
+        )
+
+    @app.get("/health/live", tags=["health"])
+    def is_alive() -> schemas.Health:
+        """The process answers."""
+        return schemas.Health(status="ok")
+
+    @app.get("/health/ready", tags=["health"], responses={503: {"model": schemas.Health}})
+    def is_ready(response: Response) -> schemas.Health:
+        """Requests can be answered: an index is loaded and the database answers."""
+        missing, loaded = live.ready(), live.engine
+        response.status_code = 503 if missing else 200
+        return schemas.Health(
+            status="not ready" if missing else "ok",
+            missing=missing,
+            model_version=loaded.published.version if loaded else None,
+            as_of=loaded.published.as_of if loaded else None,
+        )
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    def show_metrics() -> Response:
+        """Counters and latencies for Prometheus; nothing in them names a customer."""
+        return Response(metrics.text(live.engine.published if live.engine else None), media_type=metrics.media_type)
+
+    _handle_errors(app)
+
+    app.add_middleware(
+        BodyLimit, limit=settings.api.max_body_kb * 1024, refuse=_body_too_long(settings.api.max_body_kb)
+    )
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.api.allowed_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["X-API-Key", "Content-Type"],
+        max_age=600,
+    )
+    app.add_middleware(Observe, metrics=metrics)
+    return app
+
+
+def signals_of(done: list[tuple[str, str, str]], weights: dict[str, float]) -> tuple[Signal, ...]:
+    """What a shopper did (type, product, visit; oldest first) as signals: what was given back was not bought."""
+    signals: list[Signal] = []
+    for kind, product, visit in done:
+        if kind == RETURN:
+            bought = [place for place, each in enumerate(signals) if each.product_id == product and each.weight >= 1]
+            if bought:
+                del signals[bought[-1]]
+        elif weights.get(kind, 0) > 0:
+            signals.append(Signal(product, weights[kind], visit))
+    return tuple(signals)
+
+
+def _done_since(online: OnlineState, question: schemas.Question, now: Engine) -> list[tuple[str, str, str]]:
+    if question.customer_id is None and question.session_id is None:
+        return []
+    try:
+        return online.events_of(question.customer_id, question.session_id, now.since)
+    except SQLAlchemyError:
+        logging.getLogger(__name__).exception(
+            "the online state doesn't answer; the answer is without what was done since"
+        )
+        return []
+
+
+def _authorise(key: Key | None, scope: str, *, has_key: bool) -> None:
+    asks = {"WWW-Authenticate": "X-API-Key"}
+    if not has_key:
+        raise Refused(401, "no_key", "send a key in the header X-API-Key; `rec-assets keys add` makes one", asks)
+    if key is None:
+        raise Refused(401, "wrong_key", "this key is not known, or was taken back", asks)
+    if key.has_expired(dt.datetime.now(dt.timezone.utc)):
+        raise Refused(401, "expired_key", "this key has expired; `rec-assets keys add` makes another", asks)
+    if scope not in key.scopes:
+        raise Refused(403, "wrong_scope", f"this takes a key with the scope {scope!r}")
+
+
+def _as_event(event: schemas.NewEvent, number: int, now: dt.datetime) -> Event:
+    happened = event.time or now
+    if not now - OLDEST_EVENT <= happened <= now + CLOCK_SKEW:
+        raise Refused(
+            422, "wrong_time",
+            f"events.{number}.time must lie within the last {OLDEST_EVENT.days} days, or be left out",
+        )  # fmt: skip
+    return Event(**{**event.model_dump(), "time": min(happened, now)})
+
+
+def _shown(entries: list[Entry], now: Engine) -> dict[str, Any]:
+    return {
+        "recommendation_id": uuid.uuid4().hex,
+        "model_version": now.published.version,
+        "as_of": now.published.as_of,
+        "items": [schemas.Item(rank=rank, **vars(entry)) for rank, entry in enumerate(entries, start=1)],
+    }
+
+
+def _shelf(
+    now: Engine, kept: Kept, found: np.ndarray, score: np.ndarray, k: int, *, source: str, reason: str
+) -> schemas.Shown:
+    keep = np.flatnonzero(now.available(kept.unavailable)[found])[:k]
+    entries = [now.answerer.entry(int(found[i]), float(score[i]), source, reason) for i in keep]
+    return schemas.Shown(**_shown(entries, now))
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Every error as a `Problem`. What was sent is not sent back: it may be long, secret or no valid JSON."""
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        return _problem(error.status, error.error, error.message, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return _invalid(error.errors())
+
+    @app.exception_handler(ValidationError)
+    async def inconsistent(_: Request, error: ValidationError) -> JSONResponse:
+        return _invalid(error.errors(include_input=False, include_url=False, include_context=False))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        message = {404: "there is nothing at this address; see /docs"}.get(error.status_code, str(error.detail))
+        return _problem(error.status_code, name, message, headers=dict(error.headers or {}))
+
+    @app.exception_handler(SQLAlchemyError)
+    async def database(_: Request, error: SQLAlchemyError) -> JSONResponse:
+        logging.getLogger(__name__).error("the online state doesn't answer: %s", type(error).__name__)
+        message = "the database doesn't answer; nothing was written, send it again"
+        return _problem(503, "database", message, headers={"Retry-After": "2"})
+
+
+def _invalid(errors: Any) -> JSONResponse:
+    fields = [
+        {"field": ".".join(str(part) for part in each["loc"]) or "body", "message": str(each["msg"])} for each in errors
+    ]
+    named = "; ".join(f"{each['field']}: {each['message']}" for each in fields[:3])
+    return _problem(422, "invalid", f"not as described in /docs: {named}", fields=fields[:20])
+
+
+def _problem(
+    status: int,
+    error: str,
+    message: str,
+    *,
+    fields: list[dict[str, str]] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    problem = schemas.Problem(error=error, message=message, fields=fields or [])
+    return JSONResponse(problem.model_dump(), status_code=status, headers=headers)
+
+
+def _body_too_long(kilobytes: int) -> Callable[[Message, Receive, Send], Awaitable[None]]:
+    async def refuse(scope: Message, receive: Receive, send: Send) -> None:
+        answer = _problem(413, "body_too_long", f"a body may have {kilobytes} kB: send fewer events at once")
+        answer.headers["Connection"] = "close"  # the rest of it is not read
+        await answer(scope, receive, send)
+
+    return refuse
+
+
+_REASONS = {"similar": "alike", "complements": "bought together", "upsell": "alike, and finer"}
+_TAGS = [
+    {"name": "recommend", "description": "What a shopper should see. Scope: `read`."},
+    {"name": "products", "description": "What goes with a product, and what is on the rise. Scope: `read`."},
+    {"name": "events", "description": "What visitors did: it changes the next answer. Scope: `events`."},
+    {"name": "administration", "description": "Stock, and customers' right to be forgotten. Scope: `admin`."},
+    {"name": "health", "description": "For load balancers and Prometheus. No key."},
+]
+_DESCRIPTION = """
+Recommendations from a shop's purchase logs, with the visitor's last click taken into account.
+
+Every request but those of *health* takes a key in the header `X-API-Key`; `rec-assets keys add NAME --scope read` makes
+one. Press **Authorize**, paste it, and try the calls on this page.
+
+Typical use: ask `GET /v1/customers/{id}/recommendations`, show the items with their `reason`, send `impression` and
+`click` events with the answer's `recommendation_id` to `POST /v1/events`, and ask again: the answer has changed.
+"""

@@ -1,0 +1,170 @@
+"""What a worker holds at a moment: the published index, and what it keeps of the online state.
+
+A request takes one `Engine` and answers from it alone, so that no answer mixes two versions. A new index is loaded
+beside the old one and takes its place in one step.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import zoneinfo
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from rec_assets.serving import related
+from rec_assets.serving.answers import Answerer, Mask
+from rec_assets.serving.folder import Published, ServingFolder
+from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState, customer_digest
+from rec_assets.serving.recommender import Ranked, Recommender, Signal
+
+LOOK_SECONDS = 0.5
+"""Between two looks for a new index."""
+
+_RANKINGS = 512
+"""Rankings kept: a shopper who did nothing new is answered from the last one."""
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Engine:
+    """One published index, ready to answer."""
+
+    def __init__(self, published: Published) -> None:
+        self.published = published
+        recommender = Recommender.load(published.path)
+        self.recommender = recommender
+        self.rankings: OrderedDict[tuple[str, tuple[Signal, ...]], Ranked | None] = OrderedDict()
+        self._lock = threading.Lock()
+        self.answerer = Answerer(recommender, self._rank)
+        self._masks: tuple[frozenset[str], Mask] | None = None
+        about = recommender.index.about
+        zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
+        self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=zone)
+        """Events from then on are not in the index."""
+        self.related = {
+            name: lru_cache(maxsize=1024)(lambda product, find=find: find(recommender.state, product))
+            for name, find in
+            (("similar", related.similar), ("complements", related.complements), ("upsell", related.upsell))
+        }  # fmt: skip
+        self.trending = related.trending(recommender.state)
+        # So that nobody waits for what is worked out once.
+        recommender.place, recommender.titles, recommender.categories  # noqa: B018
+        if len(recommender.state):
+            recommender.rank("", [Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up")])
+
+    def available(self, unavailable: frozenset[str]) -> Mask:
+        """Which products may be shown; worked out anew where that has changed."""
+        if self._masks is None or self._masks[0] is not unavailable:
+            self._masks = (unavailable, self.answerer.available(unavailable))
+        return self._masks[1]
+
+    def _rank(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked | None:
+        key = (customer_id, signals)
+        with self._lock:
+            if key in self.rankings:
+                self.rankings.move_to_end(key)
+                return self.rankings[key]
+        ranked = self.recommender.rank(customer_id, signals)
+        with self._lock:
+            self.rankings[key] = ranked
+            while len(self.rankings) > _RANKINGS:
+                self.rankings.popitem(last=False)
+        return ranked
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a worker keeps of the online state, as of its counters."""
+
+    counters: dict[str, int]
+    unavailable: frozenset[str]
+    keys: dict[str, Key]
+    forgotten: dict[str, dt.datetime]
+
+
+class Live:
+    """The engine and the online state of one worker."""
+
+    def __init__(self, folder: ServingFolder, online: OnlineState) -> None:
+        self.folder, self.online = folder, online
+        self.engine: Engine | None = None
+        self._kept = Kept({}, frozenset(), {}, {})
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Load what is published, and watch for what comes."""
+        self.online.create()
+        self.look()
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        if self._watcher.is_alive():
+            self._watcher.join(timeout=5)
+        self.online.close()
+
+    def look(self) -> None:
+        """Take the published index, if it is another than the one held. What can't be read leaves the old one."""
+        published = self.folder.current()
+        if published is None or (self.engine is not None and self.engine.published == published):
+            return
+        try:
+            self.engine = Engine(published)
+        except (OSError, ValueError, KeyError):
+            _log.exception("the index %s can't be read; answers go on from the one before", published.path.name)
+            return
+        _log.info("answering from %s", published.path.name)
+
+    def kept(self) -> Kept:
+        """What is kept of the online state, up to date; as it last was where the database doesn't answer."""
+        try:
+            now = self.online.counters()
+            last = self._kept
+            if now != last.counters:
+
+                def fresh(name: str, read: Callable[[], T], old: T) -> T:
+                    return read() if now.get(name) != last.counters.get(name) else old
+
+                self._kept = Kept(
+                    now,
+                    fresh(AVAILABILITY, self.online.unavailable, last.unavailable),
+                    fresh(KEYS, self.online.keys, last.keys),
+                    fresh(FORGOTTEN, self.online.forgotten, last.forgotten),
+                )
+        except SQLAlchemyError:
+            _log.exception("the online state doesn't answer; what was last known of it goes on to count")
+        return self._kept
+
+    def is_forgotten(self, engine: Engine, customer_id: str, kept: Kept) -> bool:
+        """Whether the index still knows a customer that asked to be forgotten since it was made."""
+        at = kept.forgotten.get(customer_digest(customer_id)) if kept.forgotten else None
+        return at is not None and at >= engine.published.made
+
+    def ready(self) -> dict[str, Any]:
+        """What is missing to answer, in words by name; empty where nothing is."""
+        missing = {}
+        if self.engine is None:
+            missing["index"] = "no index is published yet: materialise the graph up to `serving_index`"
+        try:
+            self.online.counters()
+        except SQLAlchemyError as error:
+            missing["online_state"] = f"the database doesn't answer ({type(error).__name__})"
+        return missing
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except Exception:
+                _log.exception("looking for a new index failed; it is tried again")

@@ -1,0 +1,203 @@
+"""What the API takes and gives, typed: the source of its OpenAPI pages. Unknown fields are refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MOST_K, MOST_EXCLUDED, MOST_SESSION_EVENTS, MOST_EVENTS = 100, 500, 100, 1000
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""An id, as the shop writes it: up to 128 characters, none of them a control character."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=MOST_K, description="How many products.")]
+Mode = Literal["all", "discover", "buy_again"]
+_MODE = Field(description="`discover` leaves out what was bought before, `buy_again` everything else.")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Filters(_Strict):
+    """Which products may be in the answer."""
+
+    categories: list[Text] | None = Field(None, min_length=1, max_length=50, description="Only these categories.")
+    price_min: Amount | None = Field(None, description="Only products that cost at least this much.")
+    price_max: Amount | None = Field(None, description="Only products that cost at most this much.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Filters:
+        if self.price_min is not None and self.price_max is not None and self.price_min > self.price_max:
+            raise ValueError("price_min must not be above price_max")
+        return self
+
+
+class SessionEvent(_Strict):
+    """What the visitor has just done, said with the question; it is not kept."""
+
+    type: Literal["click", "cart", "purchase"]
+    product_id: Id
+
+
+class Question(_Strict):
+    """Whom to recommend to, and what."""
+
+    customer_id: Id | None = Field(None, description="As in the purchase logs; none for someone not signed in.")
+    session_id: Id | None = Field(None, description="The visit; its events count even before anybody signs in.")
+    events: list[SessionEvent] = Field([], max_length=MOST_SESSION_EVENTS, description="Oldest first.")
+    k: Count = 10
+    mode: Annotated[Mode, _MODE] = "all"
+    segment: Text | None = Field(None, description="Category whose best sellers someone unknown is shown.")
+    filters: Filters = Filters()
+    exclude: list[Id] = Field([], max_length=MOST_EXCLUDED, description="Products to leave out.")
+    diversity: Share = Field(0.0, description="How much a product loses by being like one before it.")
+    exploration: Share = Field(0.0, description="How much chance has a say in the order.")
+
+
+class CustomerQuestion(_Strict):
+    """The same as a URL's parameters."""
+
+    k: Count = 10
+    mode: Annotated[Mode, _MODE] = "all"
+    session_id: Id | None = None
+    segment: Text | None = None
+    category: list[Text] = Field([], max_length=50, description="Only this category; may be repeated.")
+    price_min: Amount | None = None
+    price_max: Amount | None = None
+    exclude: list[Id] = Field([], max_length=MOST_EXCLUDED, description="A product to leave out; may be repeated.")
+    diversity: Share = 0.0
+    exploration: Share = 0.0
+
+    def question(self, customer_id: str) -> Question:
+        """As a question about a customer. Raises ValidationError where its fields don't go together."""
+        return Question(
+            customer_id=customer_id,
+            session_id=self.session_id,
+            k=self.k,
+            mode=self.mode,
+            segment=self.segment,
+            filters=Filters(categories=self.category or None, price_min=self.price_min, price_max=self.price_max),
+            exclude=self.exclude,
+            diversity=self.diversity,
+            exploration=self.exploration,
+        )
+
+
+class ProductQuestion(_Strict):
+    """How many products that go with one."""
+
+    k: Count = 10
+
+
+class TrendingQuestion(ProductQuestion):
+    """Which products that are on the rise."""
+
+    category: Text | None = None
+
+
+class Item(BaseModel):
+    """One product of an answer."""
+
+    product_id: str
+    rank: int = Field(description="From 1.")
+    score: float = Field(description="Comparable within one answer and `source`.")
+    source: str = Field(description="What speaks for it most: own, als, co_purchase, content, segment …")
+    reason: str = Field(description="The same in words for the shopper.")
+    title: str
+    category: str
+    price: float | None
+
+
+class Shown(BaseModel):
+    """Products, best first, and where they come from."""
+
+    recommendation_id: str = Field(description="Send it back with the events that follow from this answer.")
+    model_version: int = Field(description="Version in the model registry.")
+    as_of: dt.date = Field(description="Last day of purchases that the models know.")
+    items: list[Item]
+
+
+class Recommendations(Shown):
+    """An answer to a question about a shopper."""
+
+    answered_by: Literal["customer", "session", "segment", "popular"] = Field(
+        description="What it rests on: the customer's history, this session, a category's or everybody's best sellers."
+    )
+
+
+class NewEvent(_Strict):
+    """Something a visitor did. The same `event_id` sent again counts once."""
+
+    event_id: Id = Field(description="Made by the client, such as a random UUID.")
+    type: Literal["impression", "click", "cart", "purchase", "return"]
+    product_id: Id
+    customer_id: Id | None = None
+    session_id: Id | None = None
+    time: AwareDatetime | None = Field(None, description="With its zone; default: when it arrives.")
+    order_id: Id | None = None
+    quantity: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    unit_price: Amount | None = None
+    recommendation_id: Id | None = Field(None, description="Of the answer that showed the product.")
+    position: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its rank there.")
+
+    @model_validator(mode="after")
+    def _by_somebody(self) -> NewEvent:
+        if self.customer_id is None and self.session_id is None:
+            raise ValueError("customer_id or session_id must say whose event it is")
+        return self
+
+
+class EventBatch(_Strict):
+    """Events, in any order; taken all or none."""
+
+    events: list[NewEvent] = Field(min_length=1, max_length=MOST_EVENTS)
+
+
+class Recorded(BaseModel):
+    """What became of a batch: it is on disk."""
+
+    new: int
+    known: int = Field(description="Sent before, by their event_id.")
+
+
+class Availability(_Strict):
+    """Whether a product may be shown."""
+
+    available: bool
+
+
+class ProductAvailability(Availability):
+    """What is now so."""
+
+    product_id: str
+    in_catalogue: bool = Field(description="Whether the index knows the product.")
+
+
+class Forgotten(BaseModel):
+    """What was deleted, and what will be."""
+
+    events_deleted: int
+    then: str
+
+
+class Health(BaseModel):
+    """Whether requests can be answered."""
+
+    status: Literal["ok", "not ready"]
+    missing: dict[str, str] = {}
+    model_version: int | None = None
+    as_of: dt.date | None = None
+
+
+class Problem(BaseModel):
+    """What was wrong with a request, and what to do."""
+
+    error: str
+    message: str
+    fields: list[dict[str, str]] = Field([], description="`field` and `message`, where single fields are wrong.")
