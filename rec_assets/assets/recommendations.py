@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame as SparkFrame
 from rec_assets.assets.models import as_of
 from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
-from rec_assets.recsys.scoring import lists_in_spark
-from rec_assets.recsys.similar import complements, substitutes_in_spark
+from rec_assets.recsys.scoring import lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.similar import complements
 from rec_assets.resources.lake_io import IN_FORCE
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings

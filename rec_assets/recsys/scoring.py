@@ -1,4 +1,4 @@
-"""Candidates and lists for all customers: the block functions of `candidates` and `hybrid`, spread over Spark tasks."""
+"""Candidates, lists and substitutes for all: the functions of `candidates`, `hybrid` and `similar` in Spark tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.candidates import BLOCK, CANDIDATE_COLUMNS, find_candidates
@@ -14,9 +15,10 @@ from rec_assets.recsys.hybrid import make_lists
 from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.similar import substitutes
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 CUSTOMERS_PER_TASK = 4 * BLOCK
 _KEYS = ("customer_id", "product_id", "together_with", "similar_to")
@@ -71,6 +73,17 @@ def lists_as_of(
     """Everybody's lists in one go, as a model would have made them on the state's day; see the two functions above."""
     found = candidates_in_spark(interactions, state, recipe, {})
     return lists_in_spark(found, ranker, products, size)
+
+
+def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) -> DataFrame:
+    """`substitutes` of every category, one category a task."""
+    categories = session.createDataFrame(pd.DataFrame({"category": np.arange(len(state.categories))}))
+
+    def block(rows: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([substitutes(state, int(category), size) for category in rows["category"]])
+
+    types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
+    return categories.groupBy("category").applyInPandas(block, schema=types)
 
 
 def task_of(frame: DataFrame) -> Column:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from rec_assets.recsys.product_state import Floats, ProductState
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 SUBSTITUTE, COMPLEMENT = "substitute", "complement"
 SIMILAR_COLUMNS = ("product_id", "kind", "rank", "similar_product_id", "score", "reason")
@@ -59,19 +54,8 @@ def likeness(state: ProductState, rows: npt.NDArray[np.int64], columns: npt.NDAr
         (_unit(state.factors[rows]), _unit(state.factors[columns])),
     ):
         score += ours @ theirs.T
-        voices += ours.any(axis=1)[:, None] & theirs.any(axis=1)[None, :]
-    return score / np.maximum(voices, 1)
-
-
-def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) -> DataFrame:
-    """`substitutes` of every category, one category a task."""
-    categories = session.createDataFrame(pd.DataFrame({"category": np.arange(len(state.categories))}))
-
-    def block(rows: pd.DataFrame) -> pd.DataFrame:
-        return pd.concat([substitutes(state, int(category), size) for category in rows["category"]])
-
-    types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
-    return categories.groupBy("category").applyInPandas(block, schema=types)
+        voices += np.outer(ours.any(axis=1), theirs.any(axis=1))
+    return np.asarray(score / np.maximum(voices, 1), np.float32)
 
 
 def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.DataFrame:
