@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui test test-slow bench-quality bench-ablation bench-tune lint format lock java
+.PHONY: help demo ui serve test test-slow bench-quality bench-ablation bench-tune lint format lock java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ demo: java $(RUN) ## Materialise the whole graph over the demo data
 
 ui: java $(RUN) ## Open the Dagster web UI
 	@$(BIN)/rec-assets ui
+
+serve: $(RUN) ## Answer requests in real time with what is published (docs: http://localhost:8000/docs)
+	@$(BIN)/rec-assets serve
 
 test: java lint ## Run the linters, then all tests but the slow ones
 	$(BIN)/python -m pytest

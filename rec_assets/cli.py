@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rec_assets.resources.lake import Lake
+    from rec_assets.serving.online import OnlineState
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -126,6 +127,68 @@ def ui() -> None:
         sys.exit(0)
     finally:
         mlflow.terminate()
+
+
+@cli.command()
+def serve() -> None:
+    """Answer requests: the real-time API, on what is published; stop it with Ctrl-C."""
+    from rec_assets.serving.server import serve as run_server
+
+    settings = get_settings()
+    click.echo(
+        f"API: http://{settings.api.host}:{settings.api.port}/docs   (keys: rec-assets keys add NAME --scope read)"
+    )
+    run_server(settings)
+
+
+@cli.group()
+def keys() -> None:
+    """Keys of the API: who may ask what."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(["read", "events", "admin"]))
+@click.option("--days", type=click.IntRange(1), help="Days until it expires; default: never.")
+def add_key(name: str, scopes: tuple[str, ...], days: int | None) -> None:
+    """Make a key called NAME and print it: it is kept as a digest only and can't be shown again."""
+    import datetime as dt
+
+    now = dt.datetime.now(dt.timezone.utc)
+    expires = None if days is None else now + dt.timedelta(days=days)
+    click.echo(_online_state().add_key(name, scopes, now, expires))
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Names, scopes and ends of all keys."""
+    from tabulate import tabulate
+
+    rows = [
+        (key.name, ", ".join(sorted(key.scopes)), f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never")
+        for key in _online_state().keys().values()
+    ]
+    click.echo(tabulate(sorted(rows), headers=["name", "scopes", "expires (UTC)"]) if rows else "there are no keys")
+
+
+@keys.command("revoke")
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """Take all keys called NAME back, at once."""
+    count = _online_state().revoke_key(name)
+    if not count:
+        raise click.ClickException(f"there is no key called {name!r}; `rec-assets keys list` shows them")
+    click.echo(f"{count} key{'s' if count > 1 else ''} called {name!r} taken back")
+
+
+def _online_state() -> OnlineState:
+    from rec_assets.serving.online import OnlineState
+
+    settings = get_settings()
+    settings.serving.mkdir(parents=True, exist_ok=True)
+    online = OnlineState(settings.online_url)
+    online.create()
+    return online
 
 
 def _newest_scores(lake: Lake) -> dt.date:

@@ -1,0 +1,41 @@
+"""The API's processes: uvicorn with its workers, and how they log and count together."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from typing import Any
+
+import uvicorn
+from uvicorn.config import LOGGING_CONFIG
+
+from rec_assets.settings import Settings
+
+
+def serve(settings: Settings) -> None:
+    """Answer requests until stopped; requests under way are finished first."""
+    folder = settings.serving / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)  # counts of processes that are gone
+    folder.mkdir(parents=True)
+    # One thread for a request's sums: several requests share the cores better than the parts of one.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    os.environ["REC_HOME"] = str(settings.root)
+    uvicorn.run(
+        "rec_assets.serving.api:create_app",
+        factory=True,
+        host=settings.api.host,
+        port=settings.api.port,
+        workers=settings.api.workers,
+        access_log=False,  # paths hold customers' ids; `metrics.Observe` logs without them
+        log_config=_logging(),
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def _logging() -> dict[str, Any]:
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["formatters"]["default"]["fmt"] = "%(asctime)s %(levelprefix)s %(message)s"
+    config["loggers"]["rec_assets"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return config
