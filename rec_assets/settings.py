@@ -44,6 +44,7 @@ class Retention(BaseModel):
     raw_purchase_logs: int | None = Field(None, ge=1)
     cleaned_interactions: int | None = Field(None, ge=1)
     rejected_purchases: int | None = Field(None, ge=1)
+    raw_feedback_events: int | None = Field(None, ge=1)
     product_statistics: int | None = Field(None, ge=1)
     als_model: int | None = Field(180, ge=1)
     co_purchase_graph: int | None = Field(180, ge=1)
@@ -175,7 +176,7 @@ class Settings(BaseSettings):
         before that, and these from the purchases of a lookback; all that for a challenger that waits to be judged.
         """
         back = 2 * self.horizon_days + self.gate_days
-        purchases = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
+        purchases = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events")
         models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
         return {
             **dict.fromkeys(purchases, back + self.lookback_days),
@@ -222,10 +223,20 @@ class Settings(BaseSettings):
         return self.root / "serving"
 
     @property
+    def feedback_landing(self) -> Path:
+        """Folder in which the API's events land for the graph."""
+        return self.root / "landing" / "feedback_events"
+
+    @property
     def online_url(self) -> str:
         """Where the API keeps its online state."""
         url = self.api.database_url
-        return url.get_secret_value() if url else f"sqlite:///{self.serving / 'online.db'}"
+        return url.get_secret_value() if url else f"sqlite:///{self.online_file}"
+
+    @property
+    def online_file(self) -> Path:
+        """The online state where no other database is named."""
+        return self.serving / "online.db"
 
     @property
     def tuning(self) -> Path:

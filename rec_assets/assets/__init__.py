@@ -17,11 +17,11 @@ from rec_assets.sources.spec import Source
 def all_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
     """Every asset of the graph."""
     return [
-        *ingestion_assets(source, days),
-        *interaction_assets(source, days),
+        *ingestion_assets(settings, source, days),
+        *interaction_assets(settings, source, days),
         *model_assets(settings, source, days),
         *recommendation_assets(settings, days),
         *evaluation_assets(settings, source, days),
-        *release_assets(settings, days),
+        *release_assets(settings, source, days),
         *tuning_assets(settings, source),
     ]

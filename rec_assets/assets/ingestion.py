@@ -24,7 +24,9 @@ from rec_assets.partitions import Days
 from rec_assets.resources.lake import Lake, Manifest
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.tracking import TrackingResource
+from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
+from rec_assets.sources.feedback import feedback_fingerprints, read_feedback
 from rec_assets.sources.landing import catalogue_fingerprint, file_fingerprints
 from rec_assets.sources.reader import RAW_SCHEMA, read_catalogue, read_day, read_export
 from rec_assets.sources.spec import Source
@@ -33,7 +35,7 @@ GROUP = "ingestion"
 OWNERS = ["team:data"]
 
 
-def ingestion_assets(source: Source, days: Days) -> list[AssetsDefinition]:
+def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
 
     @asset(
@@ -92,7 +94,22 @@ def ingestion_assets(source: Source, days: Days) -> list[AssetsDefinition]:
         manifest = lake.write("raw_product_catalogue", read_catalogue(source), sources=sources)
         return MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalogue", None, manifest))
 
-    return [raw_purchase_logs, raw_product_catalogue]
+    @asset(
+        group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
+        backfill_policy=BackfillPolicy.single_run(), code_version="1",
+    )  # fmt: skip
+    def raw_feedback_events(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
+        """Impressions, clicks, carts, purchases and returns that visitors' browsers reported to the API on the day."""
+        wanted, rows = run_days(context), 0
+        for day in wanted:
+            files = feedback_fingerprints(settings.feedback_landing, day)
+            manifest = lake.write("raw_feedback_events", read_feedback(settings.feedback_landing, day), day, files)
+            context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
+            rows += manifest.rows
+        metadata = partition_metadata(lake, "raw_feedback_events", wanted[-1], manifest)
+        return MaterializeResult(metadata={**metadata, "events": rows})
+
+    return [raw_purchase_logs, raw_product_catalogue, raw_feedback_events]
 
 
 def run_days(context: AssetExecutionContext) -> list[dt.date]:

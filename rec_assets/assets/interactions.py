@@ -21,11 +21,12 @@ from pyspark.sql import DataFrame as SparkFrame
 from rec_assets.assets.ingestion import run_days
 from rec_assets.assets.plots import as_markdown, bars
 from rec_assets.partitions import Days
-from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleaningRules, clean_day
+from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleaningRules, clean_day, interest_of
 from rec_assets.recsys.products import build_products
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import ALL, partition_metadata
 from rec_assets.resources.tracking import TrackingResource
+from rec_assets.settings import Settings
 from rec_assets.sources.reader import RAW_SCHEMA
 from rec_assets.sources.spec import Source
 
@@ -35,18 +36,23 @@ OWNERS = ["team:data"]
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reasons", pa.string()))
 
 
-def interaction_assets(source: Source, days: Days) -> list[AssetsDefinition]:
+def interaction_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
 
-    def spec(name: str, description: str) -> AssetSpec:
+    def spec(name: str, description: str, *more: str) -> AssetSpec:
         return AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "parquet"},
-            deps=["raw_purchase_logs", "raw_product_catalogue"], partitions_def=days.partitions, code_version="1",
+            deps=["raw_purchase_logs", "raw_product_catalogue", *more], partitions_def=days.partitions,
+            code_version="1",
         )  # fmt: skip
 
     @multi_asset(
         specs=[
-            spec("cleaned_interactions", "Valid purchase and return lines, one row per order line."),
+            spec(
+                "cleaned_interactions",
+                "Valid purchase and return lines, one row per order line; clicks and carts with their weights.",
+                "raw_feedback_events",
+            ),
             spec(
                 "rejected_purchases",
                 "Every line that cleaning refused, whole, with the names of the rules it broke.",
@@ -65,8 +71,10 @@ def interaction_assets(source: Source, days: Days) -> list[AssetsDefinition]:
         for number, day in enumerate(wanted, start=1):
             raw = lake.manifest("raw_purchase_logs", day)
             result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
+            interest = interest_of(lake.pandas("raw_feedback_events", [day]), settings.feedback.model_dump())
+            cleaned = pd.concat([result.cleaned, interest], ignore_index=True) if len(interest) else result.cleaned
             for name, frame, schema in (
-                ("cleaned_interactions", result.cleaned, CLEANED_SCHEMA),
+                ("cleaned_interactions", cleaned, CLEANED_SCHEMA),
                 ("rejected_purchases", result.rejected, REJECTED_SCHEMA),
             ):
                 table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)

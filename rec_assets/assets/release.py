@@ -35,6 +35,7 @@ from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.settings import Settings
+from rec_assets.sources.spec import Source
 
 GROUP = "release"
 OWNERS = ["team:recommendations"]
@@ -65,7 +66,7 @@ def challenger_day(lake: Lake, releases: Releases, day: dt.date, gate_days: int)
     return trained[-1]
 
 
-def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
+def release_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
     lookback = AssetIn(partition_mapping=days.lookback)
     models = [AssetDep(name, partition_mapping=days.proposed) for name in ("als_model", "co_purchase_graph", "ranker")]
@@ -206,8 +207,9 @@ def release_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
             for name in ("als_version", "ranker_version")
         ):
             raise Failure(f"the lists of {day} are not by the release in force: run the job `score` for {day} first")
+        about = {"version": str(release.version), "as_of": str(day), "time_zone": source.time_zone}
         write = index_writer(
-            day, Models.of(lake, release), release.recipe, {"version": str(release.version), "as_of": str(day)},
+            day, Models.of(lake, release), release.recipe, about,
             cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
             product_embeddings=product_embeddings, scores=scores,
         )  # fmt: skip

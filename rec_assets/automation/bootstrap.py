@@ -14,6 +14,7 @@ from importlib import import_module
 from dagster import Definitions
 
 from rec_assets.automation.execution import only_one, open_instance, run_plan
+from rec_assets.automation.feedback import land_feedback
 from rec_assets.automation.plan import (
     NothingToTrain,
     PlanError,
@@ -50,6 +51,7 @@ def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> l
                 raise PlanError(
                     f"a file has landed for {newest}, which lies in the future: mend its name, or take it away"
                 )
+        land_feedback(settings, source.time_zone, _say)
         plan, started = _plan(first, newest, settings), time.monotonic()
         instance = open_instance(settings)
         done = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", say=_say)

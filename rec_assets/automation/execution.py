@@ -109,7 +109,7 @@ def run_plan(
     sweep_staging(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
-    freshness = Freshness(definitions, instance, Lake(settings.lake), releases, source)
+    freshness = Freshness(definitions, instance, Lake(settings.lake), releases, source, settings.feedback_landing)
     done = []
     for number, run in enumerate(plan, start=1):
         stale = freshness.stale(run)

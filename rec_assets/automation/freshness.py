@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -12,6 +13,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
+from rec_assets.sources.feedback import feedback_file
 from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import Source
 
@@ -41,10 +43,17 @@ class Freshness:
     """
 
     def __init__(
-        self, definitions: Definitions, instance: DagsterInstance, lake: Lake, releases: Releases, source: Source
+        self,
+        definitions: Definitions,
+        instance: DagsterInstance,
+        lake: Lake,
+        releases: Releases,
+        source: Source,
+        feedback: Path,
     ) -> None:
         self.definitions, self.graph = definitions, definitions.resolve_asset_graph()
         self.instance, self.lake, self.releases, self.source = instance, lake, releases, source
+        self.feedback = feedback
         self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
         self._unproven_by_key: dict[AssetKey, set[str]] = {}
         self._in_force: dict[dt.date, Release | None] = {}
@@ -144,6 +153,10 @@ class Freshness:
             yield from (modified_at(file) or 0.0 for file in files)
             if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
                 yield float("inf")  # another file lies there, however old it says it is
+        if name == "raw_feedback_events" and day is not None:
+            file = feedback_file(self.feedback, day)
+            if file.exists():
+                yield file.stat().st_mtime
         if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
             yield modified_at(catalogue) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions

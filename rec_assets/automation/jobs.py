@@ -9,7 +9,7 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "catalogue": ("Read the newest catalogue feed.", ("raw_product_catalogue",)),
     "ingest": (
         "Read and clean what landed, for a day or a range of days.",
-        ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases"),
+        ("raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"),
     ),
     "refresh_products": (
         "Refresh products and embed texts never seen before.",

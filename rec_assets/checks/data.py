@@ -4,6 +4,7 @@ import datetime as dt
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
@@ -14,6 +15,7 @@ from dagster import (
 )
 
 from rec_assets.checks.days import as_of, checked_days
+from rec_assets.recsys.interactions import INTEREST
 from rec_assets.resources.lake import Lake
 from rec_assets.sources.spec import Source
 
@@ -50,13 +52,16 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
 
     @asset_check(
         asset="cleaned_interactions", blocking=True, additional_deps=["rejected_purchases"],
-        description="Every day: raw lines = cleaned lines + refused lines.",
+        description="Every day: raw lines = cleaned order lines + refused lines.",
     )  # fmt: skip
     def no_line_is_lost(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
-        counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in checked_days(context, lake)])
+        days = checked_days(context, lake)
+        counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in days])
+        interest = lake.read("cleaned_interactions", days, columns=["date"], where=ds.field("event").isin(INTEREST))
+        counts[1] -= interest.to_pandas()["date"].value_counts().reindex(days, fill_value=0).to_numpy()
         lost = counts[0] - counts[1] - counts[2]
-        wrong = [str(day) for day, missing in zip(checked_days(context, lake), lost, strict=True) if missing]
+        wrong = [str(day) for day, missing in zip(days, lost, strict=True) if missing]
         return AssetCheckResult(
             passed=not wrong,
             description=f"raw {counts[0].sum()} = cleaned {counts[1].sum()} + refused {counts[2].sum()}"

@@ -117,6 +117,45 @@ def clean_day(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> CleanedD
     return CleanedDay(_as_interactions(raw[~refused].reset_index(drop=True), day), rejected)
 
 
+def interest_of(events: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
+    """Clicks and carts as interactions, each with its weight; purchases and returns come from the logs alone.
+
+    A visit counts once for a product, with its strongest sign. What was done before signing in counts for the customer
+    who signed in during the session, if that was one customer only.
+
+    Args:
+        events: event_id, type, customer_id, session_id, product_id, time; of one day.
+        weights: Of each type that counts; those of 0 don't.
+
+    Returns:
+        CLEANED_SCHEMA, sorted by event_id.
+    """
+    signed_in = events.dropna(subset=["customer_id", "session_id"]).groupby("session_id")["customer_id"]
+    only_one = signed_in.first()[signed_in.nunique() == 1]
+    events = events.assign(
+        customer_id=events["customer_id"].where(events["customer_id"].notna(), events["session_id"].map(only_one)),
+        weight=events["type"].map(weights).fillna(0.0),
+    )
+    events = events[(events["weight"] > 0) & events["customer_id"].notna()]
+    visit = events["session_id"].where(events["session_id"].notna(), events["customer_id"] + "@visit")
+    events = events.assign(order_id=visit).sort_values(["weight", "event_id"], ascending=[False, True])
+    events = events.drop_duplicates(["customer_id", "product_id", "order_id"]).sort_values("event_id")
+    return pd.DataFrame(
+        {
+            "line_id": "event:" + events["event_id"],
+            **{name: events[name] for name in ("order_id", "customer_id", "product_id")},
+            "event": events["type"],
+            "event_time": events["time"],
+            "weight": events["weight"],
+            "quantity": 0.0,
+            "net_quantity": 0.0,
+            "unit_price": np.nan,
+            "rating": np.nan,
+            **dict.fromkeys(("title", "category", "brand", "text")),
+        }
+    ).reset_index(drop=True)
+
+
 def _broken_rules(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> pd.DataFrame:
     """(lines, RULES) whether a line breaks a rule."""
     returned = raw["is_return"].astype(bool)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rec_assets.recsys.interactions import PURCHASE, RETURN
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -27,7 +29,8 @@ def build_products(interactions: DataFrame, catalogue: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
     from pyspark.sql.types import DateType
 
-    counted = interactions.groupBy("product_id", *_DESCRIBED).agg(
+    lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # a click tells nothing of a product
+    counted = lines.groupBy("product_id", *_DESCRIBED).agg(
         F.count("*").alias("lines"),
         F.min("date").alias("first"),
         F.max("date").alias("last"),

@@ -6,7 +6,7 @@ What is answered is decided in `answers.py`, from what `live.py` holds; what may
 import datetime as dt
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -37,7 +37,7 @@ from rec_assets.serving.online import (
     key_digest,
 )
 from rec_assets.serving.recommender import Signal
-from rec_assets.serving.security import BodyLimit, Message, RateLimit, Receive, Refused, Send
+from rec_assets.serving.security import RateLimit, Refused
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT, CLOCK_SKEW = dt.timedelta(days=30), dt.timedelta(minutes=5)
@@ -48,6 +48,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, what in {
         401: "The key is missing, wrong or has expired.",
         403: "The key may not do this.",
+        413: "The body is longer than REC_API__MAX_BODY_KB allows: send fewer events at once.",
         422: "Something in the request is not as described here.",
         429: "Too many requests; `Retry-After` says when to try again.",
         503: "Not ready, or the database doesn't answer.",
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="1",
         lifespan=lifespan,
         openapi_tags=_TAGS,
+        max_body_size=settings.api.max_body_kb * 1024,
     )
     app.state.live = live
 
@@ -237,9 +239,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _handle_errors(app)
 
     app.add_middleware(
-        BodyLimit, limit=settings.api.max_body_kb * 1024, refuse=_body_too_long(settings.api.max_body_kb)
-    )
-    app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.api.allowed_origins),
         allow_methods=["GET", "POST"],
@@ -331,8 +330,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
-        name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
-        message = {404: "there is nothing at this address; see /docs"}.get(error.status_code, str(error.detail))
+        name, message = _HTTP.get(error.status_code, ("refused", str(error.detail)))
         return _problem(error.status_code, name, message, headers=dict(error.headers or {}))
 
     @app.exception_handler(SQLAlchemyError)
@@ -362,15 +360,11 @@ def _problem(
     return JSONResponse(problem.model_dump(), status_code=status, headers=headers)
 
 
-def _body_too_long(kilobytes: int) -> Callable[[Message, Receive, Send], Awaitable[None]]:
-    async def refuse(scope: Message, receive: Receive, send: Send) -> None:
-        answer = _problem(413, "body_too_long", f"a body may have {kilobytes} kB: send fewer events at once")
-        answer.headers["Connection"] = "close"  # the rest of it is not read
-        await answer(scope, receive, send)
-
-    return refuse
-
-
+_HTTP = {
+    400: ("no_json", "the body is no JSON in UTF-8"),
+    404: ("not_found", "there is nothing at this address; see /docs"),
+    405: ("method_not_allowed", "this address takes other methods; see /docs"),
+}
 _REASONS = {"similar": "alike", "complements": "bought together", "upsell": "alike, and finer"}
 _TAGS = [
     {"name": "recommend", "description": "What a shopper should see. Scope: `read`."},

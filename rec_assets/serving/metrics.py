@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rec_assets.serving.folder import Published
-from rec_assets.serving.security import App, Message, Receive, Send
 
 _access = logging.getLogger("rec_assets.access")
 
@@ -74,10 +74,10 @@ class Metrics:
 class Observe:
     """Middleware: counts and times every request, and logs it by its route's template: paths hold customers' ids."""
 
-    def __init__(self, app: App, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)

@@ -1,18 +1,11 @@
-"""Who may ask what, how often, and how much: keys with scopes, rate limits, the largest body."""
+"""Who may ask, and how often: what a refusal says, and rate limits. Keys and their scopes are in `online.py`."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _REMEMBERED = 20_000
 
@@ -52,40 +45,3 @@ class RateLimit:
             while len(self._buckets) > _REMEMBERED:
                 self._buckets.popitem(last=False)
         return wait
-
-
-class BodyLimit:
-    """Middleware: bodies longer than so many bytes are refused, at the first byte too many."""
-
-    def __init__(self, app: App, limit: int, refuse: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
-        self.app, self.limit, self.refuse = app, limit, refuse
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, or not."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.limit:
-            await self.refuse(scope, receive, send)
-            return
-        body, more = b"", True
-        while more:  # at most `limit` bytes are held, whatever the client announced
-            message = await receive()
-            if message["type"] != "http.request":
-                break
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.limit:
-                await self.refuse(scope, receive, send)
-                return
-        read = False
-
-        async def replay() -> Message:
-            nonlocal read
-            if read:
-                return await receive()
-            read = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self.app(scope, replay, send)

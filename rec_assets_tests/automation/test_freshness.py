@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from dagster import (
     AssetCheckResult,
+    AssetKey,
     DagsterInstance,
     DailyPartitionsDefinition,
     Definitions,
@@ -24,6 +25,7 @@ from rec_assets.automation.plan import PlannedRun
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
+from rec_assets.sources.feedback import feedback_file
 from rec_assets.sources.landing import file_fingerprints
 from rec_assets.sources.spec import Source, load_source
 
@@ -36,6 +38,7 @@ class Bench:
 
     def __init__(self, folder: Path, instance: DagsterInstance) -> None:
         self.folder, self.instance, self.lake = folder, instance, Lake(folder / "lake")
+        self.feedback = folder / "feedback"
         self.releases = Releases(f"sqlite:///{folder}/mlflow/mlflow.db", "model")
         (folder / "shop.yaml").write_text(
             'purchases: {path: "{date:%Y-%m-%d}.csv", columns: {customer_id: a, product_id: b, time: c}}'
@@ -83,7 +86,7 @@ class Bench:
         return {key.path[-1] for key, _ in self._freshness().stale(RUN)}
 
     def _freshness(self) -> Freshness:
-        return Freshness(self.definitions, self.instance, self.lake, self.releases, self.source)
+        return Freshness(self.definitions, self.instance, self.lake, self.releases, self.source, self.feedback)
 
 
 BOTH = {"raw_purchase_logs", "candidates"}
@@ -111,6 +114,16 @@ def test_what_is_gone_from_the_lake_is_stale_with_what_is_made_from_it(made: Ben
     assert made.stale() == {"candidates"}
     made.lake.delete("raw_purchase_logs", DAY)
     assert made.stale() == BOTH
+
+
+def test_events_that_landed_since_are_read(bench: Bench) -> None:
+    freshness = bench._freshness()
+    key = AssetKey("raw_feedback_events")
+    file = feedback_file(bench.feedback, DAY)
+    assert list(freshness._inputs_changed(key, DAY)) == []
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    assert list(freshness._inputs_changed(key, DAY)) == [file.stat().st_mtime]
 
 
 def test_a_file_that_changed_since_is_read_again(made: Bench) -> None:

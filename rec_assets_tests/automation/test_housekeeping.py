@@ -206,7 +206,7 @@ def test_bootstrap_does_not_miss_what_went(
         instance.report_runless_asset_event(AssetMaterialization("candidates", partition=str(ago(age))))
     keep_house(settings, source, instance)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    freshness = Freshness(Definitions(assets=[candidates]), instance, lake, releases, source)
+    freshness = Freshness(Definitions(assets=[candidates]), instance, lake, releases, source, settings.feedback_landing)
     planned = {
         day for run in plan_bootstrap(ago(59), NEWEST, settings) if run.job in ("learn", "train") for day in run.days
     }

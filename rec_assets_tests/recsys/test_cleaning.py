@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleanedDay, CleaningRules, clean_day
+from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleanedDay, CleaningRules, clean_day, interest_of
 from rec_assets.sources.reader import RAW_SCHEMA
 
 DAY = dt.date(2017, 1, 1)
@@ -187,3 +187,35 @@ def test_without_an_order_id_a_customers_day_is_one_order(order):
 
 def test_a_return_of_another_day_waits_for_its_purchase():
     assert clean(raw({"is_return": True})).cleaned["net_quantity"].to_list() == [1]
+
+
+def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() -> None:
+    columns = ["event_id", "type", "customer_id", "session_id", "product_id"]
+    events = pd.DataFrame(
+        [
+            ("e1", "click", "ann", "s1", "A"),
+            ("e2", "cart", "ann", "s1", "A"),
+            ("e3", "click", "ann", "s1", "A"),
+            ("e4", "impression", "ann", "s1", "B"),
+            ("e5", "purchase", "ann", "s1", "A"),
+            ("e6", "click", None, "s1", "C"),  # before signing in
+            ("e7", "click", None, "s2", "C"),  # nobody ever did
+            ("e8", "click", "bob", "s3", "C"),
+            ("e9", "click", "cid", "s3", "C"),
+            ("f1", "click", None, "s3", "D"),  # of a device that two use
+            ("f2", "click", "ann", None, "C"),
+        ],
+        columns=columns,
+    ).assign(time=pd.Timestamp("2017-01-01 10:00", tz="UTC"))
+    found = interest_of(events, {"click": 0.1, "cart": 0.3})
+    kept = found[["line_id", "customer_id", "product_id", "order_id", "event", "weight"]]
+    assert kept.to_numpy().tolist() == [
+        ["event:e2", "ann", "A", "s1", "cart", 0.3],
+        ["event:e6", "ann", "C", "s1", "click", 0.1],
+        ["event:e8", "bob", "C", "s3", "click", 0.1],
+        ["event:e9", "cid", "C", "s3", "click", 0.1],
+        ["event:f2", "ann", "C", "ann@visit", "click", 0.1],
+    ]
+    pa.Table.from_pandas(found, schema=CLEANED_SCHEMA, preserve_index=False)
+    assert interest_of(events, {"click": 0.0, "cart": 0.0}).empty
+    assert interest_of(events.iloc[:0], {"click": 0.1}).empty

@@ -1,0 +1,122 @@
+"""A small shop's published index, made by the batch's own functions without Spark."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from rec_assets.recsys.candidates import find_candidates
+from rec_assets.recsys.hybrid import LISTS, make_lists
+from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.serving.folder import Published, ServingFolder
+from rec_assets.serving.index import Index, StoredHistories, StoredList
+
+AS_OF = dt.date(2026, 2, 28)
+PRODUCTS, CUSTOMERS = 60, 30
+CATEGORIES = ("tea", "china", "bath")
+RECIPE = Recipe(list_size=12)
+
+
+def product(number: int) -> str:
+    return f"p{number:02}"
+
+
+def state() -> ProductState:
+    """Products of three categories in turn; those of one are alike and bought together, the first ones most."""
+    ids = [product(number) for number in range(PRODUCTS)]
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(PRODUCTS, 6)) * 0.3
+    vectors[np.arange(PRODUCTS), np.arange(PRODUCTS) % 3] += 1
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    orders = np.arange(PRODUCTS, 0, -1) * 3
+    pairs = [(a, b) for a in range(PRODUCTS) for b in range(PRODUCTS) if a != b and (a - b) % 5 == 0]
+    return build_product_state(
+        AS_OF,
+        products=pd.DataFrame(
+            {
+                "product_id": ids,
+                "title": [f"Product {each}" for each in ids],
+                "category": [CATEGORIES[number % 3] for number in range(PRODUCTS)],
+                "brand": "Own",
+                "price": [1.0 + number / 10 for number in range(PRODUCTS)],
+                "content_hash": ids,
+                "first_seen": dt.date(2025, 1, 1),
+                "excluded": False,
+            }
+        ),
+        statistics=pd.DataFrame(
+            {
+                "product_id": ids, "orders": orders, "recent_orders": orders // 5, "new_buyers": 1, "buyers": orders,
+                "repeat_share": 0.2, "interval_days": 14.0, "price": [1.0 + number / 10 for number in range(PRODUCTS)],
+            }
+        ),
+        factors=pd.DataFrame({"product_id": ids, "factors": list(vectors[:, :4])}),
+        graph=pd.DataFrame(
+            {
+                "kind": "same_basket",
+                "product_id": [product(a) for a, _ in pairs],
+                "neighbour_id": [product(b) for _, b in pairs],
+                "weight": [1 / (1 + abs(a - b)) for a, b in pairs],
+            }
+        ),
+        embeddings=pd.DataFrame({"content_hash": ids, "vector": list(vectors)}),
+    )  # fmt: skip
+
+
+def histories() -> pd.DataFrame:
+    """Each customer bought a dozen products of one category, some of them again and again."""
+    rng = np.random.default_rng(6)
+    rows = [
+        (f"c{customer:02}", product(3 * int(rng.integers(PRODUCTS // 3)) + customer % 3), int(rng.integers(1, 90)))
+        for customer in range(CUSTOMERS)
+        for _ in range(16)
+    ]
+    frame = pd.DataFrame(rows, columns=["customer_id", "product_id", "age_days"])
+    order = frame["customer_id"] + "@" + frame["age_days"].astype(str)
+    return frame.assign(order_id=order, weight=1.0, rating=np.nan)
+
+
+def ranker(known: ProductState) -> Ranker:
+    # A week before: thresholds that are the very values to be scored would make every last bit tell.
+    found = find_candidates(histories().assign(age_days=histories()["age_days"] + 7), known, RECIPE)
+    likely = 2 * found["own_share"] + found["als_relative"] + 0.02 * found["popularity"]
+    recipe = RECIPE.ranker.model_copy(update={"rounds": 60, "min_child_weight": 1.0, "learning_rate": 0.1})
+    chance = np.random.default_rng(7).random(len(found))
+    return fit_ranker(found.assign(bought=likely.rank(pct=True) ** 2 > chance), recipe, seed=1)
+
+
+def lists(known: ProductState, blend: Ranker) -> pd.DataFrame:
+    """`hybrid_scores`, as the batch makes them."""
+    titles = dict(zip(known.product_ids, known.titles, strict=True))
+    categories = dict(zip(known.product_ids, known.categories[known.category], strict=True))
+    return make_lists(find_candidates(histories(), known, RECIPE), blend, titles, categories, RECIPE.list_size)
+
+
+def index(version: int = 1) -> Index:
+    known = state()
+    blend = ranker(known)
+    made = lists(known, blend)
+    stored = {
+        name: StoredList.of_entries(pa.Table.from_pandas(made[made["list"] == name], preserve_index=False), known)
+        for name in LISTS
+    }
+    about = {"version": str(version), "as_of": str(AS_OF), "time_zone": "Europe/Berlin"}
+    return Index(known, blend, RECIPE, StoredHistories.of_lines(histories(), known), stored, about)
+
+
+def publish(folder: Path, made: Index, version: int = 1) -> Published:
+    serving = ServingFolder(folder)
+    published = serving.add(version, AS_OF, made.save)
+    serving.point(published)
+    return published
+
+
+def without_lists(made: Index) -> Index:
+    return replace(made, lists={})

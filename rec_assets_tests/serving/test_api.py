@@ -1,0 +1,393 @@
+"""The API as a client sees it: real requests to the real application, on a small index and SQLite."""
+
+import datetime as dt
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+
+from rec_assets.serving.api import create_app, signals_of
+from rec_assets.serving.index import Index
+from rec_assets.serving.live import Live
+from rec_assets.serving.recommender import Signal
+from rec_assets.settings import Api, Settings
+from rec_assets_tests.serving import shop
+
+ANN = "c00"
+
+
+@dataclass
+class Client:
+    """A caller with a key of every scope."""
+
+    http: TestClient
+    live: Live
+    home: Path
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        return self.http.get(path, params=parameters)
+
+    def recommend(self, **question: Any) -> list[str]:
+        answer = self.http.post("/v1/recommendations", json=question)
+        assert answer.status_code == 200, answer.text
+        return [item["product_id"] for item in answer.json()["items"]]
+
+    def send(self, *events: dict[str, Any]) -> Any:
+        return self.http.post("/v1/events", json={"events": list(events)})
+
+
+def event(number: int, kind: str = "click", product: str = "p31", **more: Any) -> dict[str, Any]:
+    return {"event_id": f"e{number}", "type": kind, "product_id": product, "customer_id": ANN, **more}
+
+
+@pytest.fixture
+def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
+    """Starts the application on a fresh home."""
+    running = []
+
+    def run(*, published: bool = True, **api: Any) -> Client:
+        settings = Settings(home=tmp_path, api=Api(**{"requests_per_second": 1e6, "burst": 1_000_000, **api}))
+        settings.serving.mkdir(parents=True, exist_ok=True)
+        if published:
+            shop.publish(settings.serving, index)
+        app = create_app(settings)
+        http = TestClient(app, raise_server_exceptions=False)
+        http.__enter__()
+        running.append(http)
+        live: Live = app.state.live
+        http.headers["X-API-Key"] = live.online.add_key("test", ["read", "events", "admin"], _now())
+        return Client(http, live, tmp_path)
+
+    yield run
+    for http in running:
+        http.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(start: Callable[..., Client]) -> Client:
+    return start()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
+def test_a_customer_gets_the_batch_s_list_with_reasons(client: Client, index: Index) -> None:
+    made = shop.lists(index.state, index.ranker)
+    batch = made[(made["customer_id"] == ANN) & (made["list"] == "all")].head(5)
+    answer = client.get(f"/v1/customers/{ANN}/recommendations", k=5).json()
+    assert [item["product_id"] for item in answer["items"]] == batch["product_id"].to_list()
+    assert [item["reason"] for item in answer["items"]] == batch["reason"].to_list()
+    assert [item["rank"] for item in answer["items"]] == [1, 2, 3, 4, 5]
+    assert (answer["answered_by"], answer["model_version"], answer["as_of"]) == ("customer", 1, str(shop.AS_OF))
+    assert len(answer["recommendation_id"]) == 32
+    assert [item["product_id"] for item in answer["items"]] == client.recommend(customer_id=ANN, k=5)
+
+
+def test_an_event_changes_the_next_answer(client: Client) -> None:
+    before = client.recommend(customer_id=ANN, k=20)
+    assert client.send(event(1), event(2, "purchase", order_id="o1")).json() == {"new": 2, "known": 0}
+    assert client.send(event(1), event(3)).json() == {"new": 1, "known": 1}
+    assert client.recommend(customer_id=ANN, k=20) != before
+    assert "p31" not in client.recommend(customer_id=ANN, k=60, mode="discover")
+    assert "p31" in client.recommend(customer_id=ANN, k=60, mode="buy_again")
+    client.send(event(4, "return", order_id="o1"))
+    assert "p31" in client.recommend(customer_id=ANN, k=60, mode="discover")
+
+
+def test_events_of_a_session_and_those_said_with_the_question_count(client: Client) -> None:
+    unknown = client.recommend(session_id="s1")
+    client.send({**event(1), "customer_id": None, "session_id": "s1"})
+    seen = client.recommend(session_id="s1")
+    assert seen != unknown
+    assert client.recommend(events=[{"type": "click", "product_id": "p31"}]) == seen
+    assert client.recommend(session_id="s2") == unknown
+
+
+def test_events_before_the_index_s_last_day_are_in_it_already(client: Client) -> None:
+    since = client.live.engine.since  # type: ignore[union-attr]
+    assert since == dt.datetime(2026, 3, 1, tzinfo=since.tzinfo) and str(since.tzinfo) == "Europe/Berlin"
+
+
+def test_a_product_out_of_stock_is_gone_at_once_and_comes_back(client: Client) -> None:
+    first = client.recommend(customer_id=ANN)[0]
+    path = f"/v1/products/{first}/availability"
+    assert client.http.put(path, json={"available": False}).json() == {
+        "available": False, "product_id": first, "in_catalogue": True,
+    }  # fmt: skip
+    assert first not in client.recommend(customer_id=ANN, k=60)
+    for question in ("/v1/trending", "/v1/products/p03/similar", "/v1/products/p05/complements"):
+        assert first not in [item["product_id"] for item in client.get(question, k=60).json()["items"]]
+    assert client.http.put(path, json={"available": True}).status_code == 200
+    assert client.recommend(customer_id=ANN)[0] == first
+    elsewhere = client.http.put("/v1/products/next season/availability", json={"available": False})
+    assert elsewhere.json()["in_catalogue"] is False
+
+
+def test_what_goes_with_a_product(client: Client) -> None:
+    similar = client.get("/v1/products/p03/similar", k=5).json()["items"]
+    assert {item["category"] for item in similar} == {"tea"} and "p03" not in [item["product_id"] for item in similar]
+    dearer = client.get("/v1/products/p03/upsell", k=5).json()["items"]
+    assert all(1.3 * 1.05 <= item["price"] <= 1.3 * 2 for item in dearer) and dearer
+    along = client.get("/v1/products/p03/complements", k=5).json()["items"]
+    assert along[0]["product_id"] == "p08" and all(item["category"] != "tea" for item in along)
+    assert client.get("/v1/products/no such/similar").json()["error"] == "unknown_product"
+    rising = client.get("/v1/trending", category="bath").json()["items"]
+    assert {item["category"] for item in rising} <= {"bath"}
+
+
+def test_a_forgotten_customer_is_unknown_at_once(client: Client) -> None:
+    client.send(event(1))
+    forgotten = client.http.delete(f"/v1/customers/{ANN}").json()
+    assert forgotten["events_deleted"] == 1
+    answer = client.get(f"/v1/customers/{ANN}/recommendations").json()
+    assert answer["answered_by"] == "popular"
+    assert client.get("/v1/customers/c01/recommendations").json()["answered_by"] == "customer"
+    client.send(event(2))
+    assert client.get(f"/v1/customers/{ANN}/recommendations").json()["answered_by"] == "session", "a new beginning"
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "error"),
+    [
+        (None, 401, "no_key"),
+        ("rec_wrong", 401, "wrong_key"),
+        ("expired", 401, "expired_key"),
+        ("events", 403, "wrong_scope"),
+    ],
+)
+def test_only_a_key_with_the_scope_may_ask(client: Client, key: str | None, status: int, error: str) -> None:
+    online = client.live.online
+    keys = {
+        "expired": lambda: online.add_key("old", ["read"], _now(), expires=_now() - dt.timedelta(seconds=1)),
+        "events": lambda: online.add_key("shop", ["events"], _now()),
+    }
+    del client.http.headers["X-API-Key"]
+    headers = {} if key is None else {"X-API-Key": keys.get(key, lambda: key)()}
+    answer = client.http.get(f"/v1/customers/{ANN}/recommendations", headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert answer.json()["message"]
+
+
+def test_a_key_that_is_taken_back_is_refused_at_once(client: Client) -> None:
+    assert client.get("/v1/trending").status_code == 200
+    client.live.online.revoke_key("test")
+    assert client.get("/v1/trending").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"{not json", 422, "JSON"),
+        (b'{"k": -1}', 422, "greater than or equal to 1"),
+        (b'{"k": 1000000000}', 422, "less than or equal to 100"),
+        (b'{"k": NaN}', 422, "k"),
+        (b'{"diversity": NaN}', 422, "diversity"),
+        (b'{"surprise": 1}', 422, "Extra inputs are not permitted"),
+        (b'{"customer_id": ""}', 422, "at least 1 character"),
+        (b'{"customer_id": "\\u0000"}', 422, "pattern"),
+        (b'{"customer_id": "\\ud800"}', 422, "customer_id"),
+        (b'{"mode": "everything"}', 422, "'all', 'discover' or 'buy_again'"),
+        (b'{"filters": {"price_min": 3, "price_max": 2}}', 422, "price_min must not be above price_max"),
+        (b'{"filters": {"price_min": 1e999}}', 422, "price_min"),
+        (b'{"exclude": "p01"}', 422, "valid list"),
+        (b"[]", 422, "object"),
+        (b"", 422, "required"),
+        (b'{"customer_id": "\xff"}', 400, "UTF-8"),
+    ],
+)  # fmt: skip
+def test_bad_bodies_are_refused_with_a_helpful_answer(client: Client, body: bytes, status: int, says: str) -> None:
+    answer = client.http.post("/v1/recommendations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    problem = answer.json()
+    assert says in problem["message"] and len(answer.text) < 2000, answer.text
+
+
+def test_a_body_that_is_too_long_is_not_read_to_its_end(client: Client) -> None:
+    body = b'{"exclude": ["' + b"x" * 10_000_000 + b'"]}'
+    answer = client.http.post("/v1/recommendations", content=body)
+    assert (answer.status_code, answer.text) == (413, "Content Too Large")
+    assert client.http.post("/v1/events", content=iter([body])).status_code == 413, "its length not announced"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/customers/c00/recommendations?k=-1", 422),
+        ("/v1/customers/c00/recommendations?k=1e9", 422),
+        ("/v1/customers/c00/recommendations?k=1000000000", 422),
+        ("/v1/customers/c00/recommendations?color=red", 422),
+        ("/v1/customers/c00/recommendations?price_min=nan", 422),
+        ("/v1/customers/c00/recommendations?price_min=5&price_max=1", 422),
+        (f"/v1/customers/{'x' * 129}/recommendations", 422),
+        ("/v1/customers/%00/recommendations", 422),
+        ("/v1/customers/..%2F..%2Fetc%2Fpasswd/recommendations", 200),
+        ("/v1/customers/%E6%97%A5%E6%9C%AC%20%F0%9F%92%84/recommendations", 200),
+        ("/v1/products/..%2F..%2Fetc%2Fpasswd/similar", 404),
+        ("/no/such/page", 404),
+        ("/v1/recommendations", 405),
+    ],
+)
+def test_bad_addresses_are_refused_and_odd_ids_are_just_unknown(client: Client, path: str, status: int) -> None:
+    answer = client.http.get(path)
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        assert answer.json()["message"]
+    else:
+        assert answer.json()["answered_by"] == "popular"
+
+
+def test_events_are_checked_and_taken_all_or_none(client: Client) -> None:
+    bad = [
+        event(1, "purchase", quantity=-1),
+        {**event(1), "customer_id": None},
+        event(1, "bought"),
+        event(1, time="2026-01-01"),
+        event(1, time="2000-01-01T00:00:00Z"),
+        event(1, time=(_now() + dt.timedelta(days=1)).isoformat()),
+    ]
+    for each in bad:
+        answer = client.send(event(9), each)
+        assert answer.status_code == 422 and "events.1" in answer.json()["message"], answer.text
+    assert client.send().status_code == 422
+    assert client.send(*[event(number) for number in range(1001)]).status_code == 422
+    assert client.live.online.oldest_event() is None
+    assert client.send(event(1, time=(_now() + dt.timedelta(seconds=60)).isoformat())).json()["new"] == 1
+    assert client.live.online.oldest_event() <= _now(), "a clock that is a little fast"  # type: ignore[operator]
+
+
+def test_who_asks_too_often_is_told_to_wait(start: Callable[..., Client]) -> None:
+    client = start(requests_per_second=0.5, burst=3)
+    statuses = [client.get("/v1/trending").status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    assert int(client.get("/v1/trending").headers["Retry-After"]) in (1, 2)
+    assert client.get("/health/live").status_code == 200
+
+
+def test_only_allowed_sites_may_call_from_their_pages(start: Callable[..., Client]) -> None:
+    client = start(allowed_origins=("https://shop.example",))
+    for origin, allowed in (("https://shop.example", "https://shop.example"), ("https://evil.example", None)):
+        answer = client.http.get("/v1/trending", headers={"Origin": origin})
+        assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+def test_before_anything_is_published_it_says_so_and_takes_events(start: Callable[..., Client], index: Index) -> None:
+    client = start(published=False)
+    ready = client.get("/health/ready")
+    assert ready.status_code == 503 and "serving_index" in ready.json()["missing"]["index"]
+    assert client.get("/v1/trending").json()["error"] == "no_index"
+    assert client.send(event(1)).json()["new"] == 1
+    shop.publish(client.live.folder.root, index)
+    deadline = time.monotonic() + 10
+    while client.get("/health/ready").status_code != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert client.get("/health/ready").json()["model_version"] == 1
+    assert client.get("/health/live").json()["status"] == "ok"
+
+
+def test_a_new_index_is_taken_up_while_requests_go_on_and_no_answer_mixes_two(client: Client, index: Index) -> None:
+    answers, stop = [], threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(client.get(f"/v1/customers/{ANN}/recommendations", k=3))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for version in (2, 3, 2):
+        shop.publish(client.live.folder.root, index, version)
+        deadline = time.monotonic() + 10
+        while client.get("/health/ready").json()["model_version"] != version and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert client.get("/health/ready").json()["model_version"] == version
+    stop.set()
+    asking.join()
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["model_version"] for answer in answers} >= {2, 3}
+
+
+def test_an_index_that_can_t_be_read_leaves_the_one_before(client: Client) -> None:
+    broken = client.live.folder.add(9, shop.AS_OF, lambda folder: folder.mkdir())
+    client.live.folder.point(broken)
+    client.live.look()
+    assert client.get("/v1/trending").json()["model_version"] == 1
+
+
+def test_a_database_that_does_not_answer_stops_events_and_nothing_else(client: Client) -> None:
+    assert client.get("/v1/trending").status_code == 200
+    for table in ("events", "counters"):
+        with client.live.online.engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO gone_{table}")
+    assert client.recommend(customer_id=ANN)
+    answer = client.send(event(1))
+    assert (answer.status_code, answer.json()["error"]) == (503, "database")
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_neither_logs_nor_metrics_name_a_customer(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        client.get("/v1/customers/very-secret-id/recommendations")
+        client.get("/v1/customers/very-secret-id/nothing")
+        client.send(event(1, customer_id="very-secret-id"))
+        client.http.delete("/v1/customers/very-secret-id")
+    metrics = client.get("/metrics").text
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
+    assert any("/v1/events 200" in line for line in ours)
+    assert "very-secret-id" not in metrics + " ".join(ours)
+    assert 'rec_assets_answers_total{answered_by="popular"} 1.0' in metrics
+    assert "rec_assets_model_version 1.0" in metrics
+
+
+def test_what_was_given_back_was_not_bought() -> None:
+    weights = {"click": 0.1, "cart": 0.0, "purchase": 1.0}
+    done = [("purchase", "a", "1"), ("click", "a", "2"), ("return", "a", "3"), ("cart", "b", "3"), ("return", "b", "3")]
+    assert signals_of(done, weights) == (Signal("a", 0.1, "2"),)
+
+
+def test_nothing_that_the_schema_allows_breaks_the_server(client: Client) -> None:
+    schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    headers = {"X-API-Key": client.http.headers["X-API-Key"]}
+    broken = []
+    for operation in schema.get_all_operations():
+        cases = operation.ok().as_strategy()
+        for case in _examples(cases, 60):
+            answer = client.http.request(**_request(case, headers))
+            if answer.status_code >= 500 and answer.status_code != 503:
+                broken.append((case.method, case.formatted_path, answer.text))
+    assert not broken
+
+
+def _examples(strategy: Any, count: int) -> list[Any]:
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+
+    found: list[Any] = []
+
+    @seed(1)
+    @settings(
+        max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(strategy)
+    def collect(case: Any) -> None:
+        found.append(case)
+
+    collect()
+    return found
+
+
+def _request(case: Any, headers: dict[str, str]) -> dict[str, Any]:
+    body = case.body if isinstance(case.body, dict | list | str | int | float | bool) else None
+    return {
+        "method": case.method,
+        "url": case.formatted_path,
+        "params": case.query or None,
+        "headers": headers,
+        "content": None if body is None else json.dumps(body).encode("utf-8", "surrogatepass"),
+    }

@@ -1,0 +1,74 @@
+"""Events on their way from the online state into the graph's landing zone, and back out of its files."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rec_assets.serving.landing import land_events
+from rec_assets.serving.online import Event, OnlineState
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.feedback import FEEDBACK_SCHEMA, feedback_file, feedback_fingerprints, read_feedback
+
+NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.timezone.utc)
+DAY = dt.date(2026, 3, 10)
+
+
+@pytest.fixture
+def online(tmp_path: Path) -> Iterator[OnlineState]:
+    state = OnlineState(f"sqlite:///{tmp_path / 'online.db'}")
+    state.create()
+    yield state
+    state.close()
+
+
+def click(name: str, time: dt.datetime) -> Event:
+    return Event(name, "click", "tea", time, customer_id="ann", position=3, recommendation_id="r1")
+
+
+def land(online: OnlineState, folder: Path, now: dt.datetime = NOW) -> dict[dt.date, int]:
+    return land_events(online, folder, time_zone="America/New_York", now=now, keep_days=5)
+
+
+def test_events_land_on_the_shop_s_day_and_read_back(online: OnlineState, tmp_path: Path) -> None:
+    late = dt.datetime(2026, 3, 10, 3, 59, tzinfo=dt.timezone.utc)  # still the 9th in New York
+    online.record([click("b", NOW), click("a", NOW), click("c", late)], NOW)
+    assert land(online, tmp_path) == {DAY: 2, DAY - dt.timedelta(days=1): 1}
+    table = read_feedback(tmp_path, DAY)
+    assert table.schema == FEEDBACK_SCHEMA
+    first = table.to_pylist()[0]
+    assert first["time"] == NOW and (first["event_id"], first["position"], first["source_row"]) == ("a", 3, 1)
+    assert read_feedback(tmp_path, DAY - dt.timedelta(days=1))["event_id"].to_pylist() == ["c"]
+    assert read_feedback(tmp_path, DAY - dt.timedelta(days=9)).num_rows == 0
+
+
+def test_a_day_is_written_again_only_if_its_events_changed(online: OnlineState, tmp_path: Path) -> None:
+    online.record([click("a", NOW)], NOW)
+    land(online, tmp_path)
+    before = feedback_fingerprints(tmp_path, DAY)
+    assert land(online, tmp_path) == {}
+    online.record([click("b", NOW)], NOW)
+    assert land(online, tmp_path) == {DAY: 2}
+    assert feedback_fingerprints(tmp_path, DAY) != before
+    online.forget("ann", NOW)
+    online.record([click("z", NOW - dt.timedelta(days=1))], NOW)
+    assert land(online, tmp_path) == {DAY: 0, DAY - dt.timedelta(days=1): 1}
+
+
+def test_old_events_are_let_go_and_their_files_stay(online: OnlineState, tmp_path: Path) -> None:
+    online.record([click("a", NOW)], NOW)
+    land(online, tmp_path)
+    later = NOW + dt.timedelta(days=6)
+    online.record([click("b", later)], later)
+    assert land(online, tmp_path, later) == {DAY + dt.timedelta(days=6): 1}
+    assert online.oldest_event() == later
+    assert read_feedback(tmp_path, DAY).num_rows == 1
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    file = feedback_file(tmp_path, DAY)
+    file.parent.mkdir(parents=True)
+    file.write_text('{"event_id": "a", "time": "2026-03-10T00:00:00+00:00"}\n{"event_id": ')
+    with pytest.raises(SourceError, match=r"events\.jsonl, line 2: no event"):
+        read_feedback(tmp_path, DAY)
