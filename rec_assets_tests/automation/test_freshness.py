@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from dagster import (
     AssetCheckResult,
-    AssetKey,
     DagsterInstance,
     DailyPartitionsDefinition,
     Definitions,
@@ -25,7 +24,7 @@ from rec_assets.automation.plan import PlannedRun
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
-from rec_assets.sources.feedback import feedback_file
+from rec_assets.sources.feedback import feedback_file, read_feedback
 from rec_assets.sources.landing import file_fingerprints
 from rec_assets.sources.spec import Source, load_source
 
@@ -72,7 +71,14 @@ class Bench:
         def sound() -> AssetCheckResult:
             return AssetCheckResult(passed=self.check_passes)
 
-        return Definitions([raw_purchase_logs, candidates], asset_checks=[sound], jobs=[define_asset_job("job")])
+        @asset(partitions_def=days)
+        def raw_feedback_events() -> None:
+            self.lake.write("raw_feedback_events", read_feedback(self.feedback, DAY), DAY)
+
+        job = define_asset_job("job", [raw_purchase_logs, candidates])
+        events = define_asset_job("events", [raw_feedback_events])
+        assets = [raw_purchase_logs, candidates, raw_feedback_events]
+        return Definitions(assets, asset_checks=[sound], jobs=[job, events])
 
     def make(self) -> None:
         """Make what is stale, as a plan does."""
@@ -117,13 +123,16 @@ def test_what_is_gone_from_the_lake_is_stale_with_what_is_made_from_it(made: Ben
 
 
 def test_events_that_landed_since_are_read(bench: Bench) -> None:
-    freshness = bench._freshness()
-    key = AssetKey("raw_feedback_events")
+    def stale() -> bool:
+        return bool(bench._freshness().stale(PlannedRun("events", DAY, DAY)))
+
+    assert stale(), "never read"
+    bench.definitions.resolve_job_def("events").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+    assert not stale(), "nothing landed"
     file = feedback_file(bench.feedback, DAY)
-    assert list(freshness._inputs_changed(key, DAY)) == []
     file.parent.mkdir(parents=True)
     file.write_text("")
-    assert list(freshness._inputs_changed(key, DAY)) == [file.stat().st_mtime]
+    assert stale()
 
 
 def test_a_file_that_changed_since_is_read_again(made: Bench) -> None:
