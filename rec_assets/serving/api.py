@@ -208,11 +208,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @app.delete("/v1/customers/{customer_id:path}", tags=["administration"], responses=_PROBLEMS)
     def forget_customer(customer_id: CustomerId, kept: Annotated[Kept, may_administer]) -> schemas.Forgotten:
-        """Forget a customer: events and answers at once, lake and models at the next run."""
+        """Forget a customer: their events and all answers that rest on what is known of them, at once."""
         deleted = live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc))
-        return schemas.Forgotten(
-            events_deleted=deleted, then="the next run takes the customer out of the lake, the models and the index"
-        )
+        return schemas.Forgotten(events_deleted=deleted)
 
     @app.get("/health/live", tags=["health"])
     def is_alive() -> schemas.Health:

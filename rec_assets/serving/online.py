@@ -225,7 +225,7 @@ class OnlineState:
             return frozenset(connection.execute(sa.select(_unavailable.c.product_id)).scalars())
 
     def forget(self, customer_id: str, now: dt.datetime) -> int:
-        """Delete a customer's events for good, and note that the lake shall; returns how many events there were."""
+        """Delete a customer's events for good, and note whom to forget; returns how many events there were."""
         noted = {"customer": customer_digest(customer_id), "at": now.timestamp()}
         with self._counted(FORGOTTEN) as connection:
             # Their sessions too: what was done before signing in is theirs as well.

@@ -180,10 +180,9 @@ class ProductAvailability(Availability):
 
 
 class Forgotten(BaseModel):
-    """What was deleted, and what will be."""
+    """What was deleted."""
 
     events_deleted: int
-    then: str
 
 
 class Health(BaseModel):
