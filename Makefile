@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve test test-slow bench-quality bench-ablation bench-tune lint format lock java
+.PHONY: help demo ui serve test test-slow bench-quality bench-ablation bench-serving bench-tune lint format lock java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ bench-quality: java $(BENCH) ## Measure the hybrid against its peers (an hour; b
 
 bench-ablation: java $(BENCH) ## Measure what each source and group of features adds
 	$(BIN)/python -m benchmarks.ablation
+
+bench-serving: $(BENCH) ## Measure the API under load, beside MLflow's server (needs `make demo`)
+	$(BIN)/python -m benchmarks.serving
 
 bench-tune: $(BENCH) ## Choose the peers' hyper-parameters again
 	$(BIN)/python -m benchmarks.tune

@@ -1,9 +1,8 @@
-"""The online state, on SQLite and, where there is a server, on PostgreSQL."""
+"""The online state, on SQLite and, where it is installed, on PostgreSQL."""
 
 import datetime as dt
 import multiprocessing
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +15,6 @@ LONG_AGO = NOW - dt.timedelta(days=90)
 def click(number: int, product: str = "tea", customer: str | None = "ann", **more: object) -> Event:
     time = NOW + dt.timedelta(seconds=number)
     return Event(f"e{number}", "click", product, time, customer_id=customer, **more)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'online.db'}"
 
 
 @pytest.fixture
