@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve test test-slow bench-quality bench-ablation bench-serving bench-tune lint format lock java
+.PHONY: help demo ui serve storefront test test-slow bench-quality bench-ablation bench-serving bench-tune lint format lock java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ ui: java $(RUN) ## Open the Dagster web UI
 
 serve: $(RUN) ## Answer requests in real time with what is published (docs: http://localhost:8000/docs)
 	@$(BIN)/rec-assets serve
+
+storefront: $(RUN) ## Open a small demo shop on what is published
+	@$(BIN)/rec-assets storefront
 
 test: java lint ## Run the linters, then all tests but the slow ones
 	$(BIN)/python -m pytest

@@ -141,6 +141,23 @@ def serve() -> None:
     run_server(settings)
 
 
+@cli.command()
+def storefront() -> None:
+    """Open a small demo shop on what is published, with the API behind it; stop it with Ctrl-C."""
+    import datetime as dt
+
+    from pydantic import SecretStr
+
+    from rec_assets.serving.server import serve as run_server
+
+    settings, online, now = get_settings(), _online_state(), dt.datetime.now(dt.timezone.utc)
+    online.revoke_key("storefront")
+    key = online.add_key("storefront", ["read", "events"], now, expires=now + dt.timedelta(days=1))
+    api = settings.api.model_copy(update={"storefront_key": SecretStr(key)})
+    click.echo(f"Demo shop: http://{api.host}:{api.port}/storefront/storefront.html")
+    run_server(settings.model_copy(update={"api": api}))
+
+
 @cli.group()
 def keys() -> None:
     """Keys of the API: who may ask what."""

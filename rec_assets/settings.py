@@ -89,6 +89,9 @@ class Api(BaseModel):
     )
     burst: int = Field(200, ge=1, description="Requests of one key from one address that a worker takes at once.")
     max_body_kb: int = Field(512, ge=1, description="Longest body of a request.")
+    storefront_key: SecretStr | None = Field(
+        None, description="Key of the demo shop, which everybody then sees; default: no demo shop."
+    )
     keep_event_days: int = Field(35, ge=2, description="Days that events stay in the online state.")
 
 

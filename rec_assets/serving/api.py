@@ -38,6 +38,7 @@ from rec_assets.serving.online import (
 )
 from rec_assets.serving.recommender import Signal
 from rec_assets.serving.security import RateLimit, Refused
+from rec_assets.serving.storefront import add_pages
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT, CLOCK_SKEW = dt.timedelta(days=30), dt.timedelta(minutes=5)
@@ -234,6 +235,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """Counters and latencies for Prometheus; nothing in them names a customer."""
         return Response(metrics.text(live.engine.published if live.engine else None), media_type=metrics.media_type)
 
+    key = settings.api.storefront_key
+    add_pages(app, live, key.get_secret_value() if key else None)
     _handle_errors(app)
 
     app.add_middleware(

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
-from rec_assets.settings import Settings
+from rec_assets.settings import Settings, get_settings
 
 
 def serve(settings: Settings) -> None:
@@ -21,6 +21,9 @@ def serve(settings: Settings) -> None:
     # One thread for a request's sums: several requests share the cores better than the parts of one.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     os.environ["REC_HOME"] = str(settings.root)
+    if settings.api.storefront_key:
+        os.environ["REC_API__STOREFRONT_KEY"] = settings.api.storefront_key.get_secret_value()
+    get_settings.cache_clear()  # a single worker is this process
     uvicorn.run(
         "rec_assets.serving.api:create_app",
         factory=True,

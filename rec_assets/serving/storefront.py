@@ -1,0 +1,44 @@
+"""What the API gives to browsers: the widget for a shop's pages, and a small demo shop that uses it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from rec_assets.serving.live import Live
+
+PAGES = Path(__file__).with_name("pages")
+
+SHOWN_CUSTOMERS = 12
+
+
+def add_pages(app: FastAPI, live: Live, storefront_key: str | None) -> None:
+    """Serve the widget and, given a key for it, the demo shop."""
+
+    @app.get("/widget.js", include_in_schema=False)
+    def widget() -> FileResponse:
+        return FileResponse(PAGES / "widget.js", media_type="text/javascript", headers=_CACHED)
+
+    if storefront_key is None:
+        return
+
+    @app.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        return RedirectResponse("/storefront/storefront.html")
+
+    @app.get("/storefront/setup.json", include_in_schema=False)
+    def setup() -> dict[str, Any]:
+        customers: list[str] = []
+        if live.engine is not None:
+            ids = live.engine.recommender.index.histories.customers
+            places = np.linspace(0, len(ids) - 1, min(SHOWN_CUSTOMERS, len(ids))).astype(int)
+            customers = [ids[place].decode() for place in places]
+        return {"api": "", "key": storefront_key, "customers": customers}
+
+    app.mount("/storefront", StaticFiles(directory=PAGES))
+
+
+_CACHED = {"Cache-Control": "public, max-age=3600"}

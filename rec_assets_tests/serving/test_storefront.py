@@ -1,0 +1,222 @@
+"""The widget and the demo shop in a real browser, against the real server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from rec_assets.serving.index import Index
+from rec_assets.serving.online import OnlineState
+from rec_assets.serving.storefront import PAGES
+from rec_assets_tests.serving import shop
+
+
+@dataclass
+class Shop:
+    """The demo shop as a process."""
+
+    address: str
+    home: Path
+    process: subprocess.Popen[bytes]
+
+    def events(self) -> list[dict[str, Any]]:
+        online = OnlineState(f"sqlite:///{self.home}/serving/online.db")
+        epoch = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+        found = [dict(row) for row in online.events_between(epoch, epoch + dt.timedelta(days=36500))]
+        online.close()
+        return sorted(found, key=lambda row: row["time"])
+
+    def wait_for(self, kind: str, seconds: float = 10) -> list[dict[str, Any]]:
+        """Events of a kind, as soon as there are some."""
+        deadline = time.monotonic() + seconds
+        while not (found := [row for row in self.events() if row["type"] == kind]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(20)
+
+
+@dataclass
+class Visit:
+    """A page of the shop, and what its console had to say."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def shelf(self, name: str) -> list[str]:
+        return [text.strip() for text in self.page.locator(f"#{name} .name").all_inner_texts()]
+
+    def focused(self) -> str:
+        return str(self.page.evaluate(FOCUSED))
+
+    def wait_until_shelf(self, name: str, condition: str, text: str) -> None:
+        """Wait until a shelf's text, `shown`, meets a condition on `text`."""
+        shown = f"document.querySelector('#{name}').shadowRoot.querySelector('section').textContent"
+        self.page.wait_for_function(f"text => {{ const shown = {shown}; return {condition}; }}", arg=text)
+
+
+FOCUSED = """() => {
+  let element = document.activeElement;
+  while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+  return element.id || element.innerText;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        named = os.environ.get("CHROMIUM")
+        own = playwright.chromium.executable_path
+        found = [named, own, *(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))]
+        path = next((path for path in found if path and Path(path).exists()), None)
+        if path is None:
+            pytest.skip("no browser on this machine: install the package `chromium`, or name one as CHROMIUM")
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def storefront(tmp_path: Path, index: Index) -> Iterator[Shop]:
+    shop.publish(tmp_path / "serving", index)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "REC_HOME": str(tmp_path), "REC_API__PORT": str(port)}
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rec_assets.cli", "storefront"],
+        env=environment, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+    running = Shop(f"http://127.0.0.1:{port}", tmp_path, process)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{running.address}/health/ready", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def visit(browser: Browser, storefront: Shop) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    visit = Visit(page)
+    page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    page.goto(f"{storefront.address}/")
+    page.locator("#for-you .name").first.wait_for()
+    yield visit
+    page.close()
+
+
+def test_a_click_and_a_basket_change_the_shelves_and_are_recorded(storefront: Shop, visit: Visit) -> None:
+    page = visit.page
+    assert len(visit.shelf("for-you")) == len(visit.shelf("buy-again")) == 8
+    assert not page.locator("#goes-with").is_visible()
+    before = visit.shelf("for-you")
+    page.locator("#for-you a").nth(5).click()
+    assert page.locator("#product-name").inner_text() == before[5]
+    page.locator("#goes-with .name").first.wait_for()
+    page.locator("#similar .name").first.wait_for()
+    page.get_by_role("button", name="Put into the basket").click()
+    page.get_by_text("Basket: 1 item").wait_for()
+    page.get_by_role("button", name="Buy").click()
+    page.get_by_text("Your basket is empty").wait_for()
+    bought = storefront.wait_for("purchase")
+    assert [row["quantity"] for row in bought] == [1] and bought[0]["order_id"].startswith("demo-")
+    click, cart = storefront.wait_for("click")[0], storefront.wait_for("cart")[0]
+    assert (click["customer_id"], click["position"]) == ("c00", 6) and len(click["recommendation_id"]) == 32
+    assert click["product_id"] == cart["product_id"] == bought[0]["product_id"]
+    visit.wait_until_shelf("for-you", "!shown.includes(text)", before[5])
+    assert before[5] in page.locator("#events").inner_text() and "purchase" in page.locator("#events").inner_text()
+    assert "for-you" not in page.locator("#sources").inner_text()
+    assert visit.errors == []
+
+
+def test_impressions_are_of_what_was_seen(storefront: Shop, visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 700, "height": 300})
+    visit.page.reload()
+    visit.page.locator("#for-you .name").first.wait_for()
+    seen = storefront.wait_for("impression")
+    visit.page.wait_for_timeout(1500)
+    shown = {name.removeprefix("Product ") for name in visit.shelf("buy-again")} - {
+        name.removeprefix("Product ") for name in visit.shelf("for-you")
+    }
+    last = [row for row in storefront.events() if row["time"] >= seen[-1]["time"]]
+    assert not shown & {row["product_id"] for row in last}
+    visit.page.locator("#buy-again").scroll_into_view_if_needed()
+    visit.page.wait_for_timeout(1500)
+    assert shown & {row["product_id"] for row in storefront.events()}
+
+
+def test_the_keyboard_is_enough(storefront: Shop, visit: Visit) -> None:
+    page, first = visit.page, visit.shelf("for-you")[0]
+    page.locator("#customer").focus()
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        if first in visit.focused():
+            break
+    assert first in visit.focused()
+    page.keyboard.press("Enter")
+    page.locator("#product").wait_for()
+    assert visit.focused() == "product-name"
+    page.keyboard.press("Tab")
+    assert visit.focused() == "add"
+    page.keyboard.press("Enter")
+    page.get_by_text("Basket: 1 item").wait_for()
+    assert storefront.wait_for("cart")
+
+
+def test_axe_finds_nothing_serious(visit: Visit) -> None:
+    visit.page.locator("#for-you a").first.click()
+    visit.page.locator("#similar .name").first.wait_for()
+    found = Axe().run(visit.page).response["violations"]
+    assert [(each["id"], each["help"]) for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+def test_an_outage_hides_the_shelves_and_breaks_nothing(storefront: Shop, visit: Visit) -> None:
+    storefront.stop()
+    page = visit.page
+    page.locator("#for-you a").first.click()
+    page.wait_for_function("() => document.querySelector('#for-you').shadowRoot.querySelector('section').hidden")
+    assert not page.locator("#for-you h2").is_visible()
+    page.locator("#outage").wait_for(timeout=10_000)
+    assert page.locator("#product-name").is_visible() and visit.errors == []
+
+
+def test_someone_new_is_shown_what_their_session_says(storefront: Shop, visit: Visit) -> None:
+    page = visit.page
+    page.locator("#customer").select_option("")
+    visit.wait_until_shelf("for-you", "shown.includes(text)", "popular in")
+    popular = visit.shelf("for-you")
+    assert not page.locator("#buy-again").is_visible()
+    page.locator("#for-you a").nth(2).click()
+    clicked = storefront.wait_for("click")[0]
+    assert clicked["customer_id"] is None and clicked["session_id"].startswith("s-")
+    page.wait_for_timeout(1000)
+    assert visit.shelf("for-you") != popular
+
+
+def test_the_widget_is_small_and_depends_on_nothing() -> None:
+    code = (PAGES / "widget.js").read_bytes()
+    assert len(code) < 10_000 and b"import " not in code
