@@ -98,7 +98,8 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
             releases.mark_challenger(release)
         else:
             write = index_writer(
-                day, Models.read(lake, trained, trained, trained), recipe, proposal.tags,
+                day, Models.read(lake, trained, trained, trained), recipe,
+                {**proposal.tags, "time_zone": source.time_zone},
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
                 product_embeddings=product_embeddings,
             )  # fmt: skip
