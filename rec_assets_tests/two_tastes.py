@@ -32,6 +32,7 @@ def cleaned_lines(days: int, seed: int = 1) -> pd.DataFrame:
         line_id=lines["order_id"] + "-" + lines["line_id"].astype(str),
         event="purchase",
         event_time=pd.to_datetime(lines["date"], utc=True),
+        weight=1.0,
         quantity=1.0,
         net_quantity=1.0,
         unit_price=2.0,
