@@ -25,7 +25,7 @@ JUDGED = FIRST + dt.timedelta(days=32)
 LEARNED = JUDGED - dt.timedelta(days=HORIZON)
 TYPES = (
     "date date, customer_id string, product_id string, order_id string, line_id string, event string, "
-    "event_time timestamp, net_quantity double, unit_price double, rating double"
+    "event_time timestamp, weight double, net_quantity double, unit_price double, rating double"
 )
 
 
