@@ -231,6 +231,11 @@ class Settings(BaseSettings):
         return self.root / "landing" / "feedback_events"
 
     @property
+    def forgotten_file(self) -> Path:
+        """Whom to forget, for the graph."""
+        return self.root / "landing" / "forgotten.json"
+
+    @property
     def online_url(self) -> str:
         """Where the API keeps its online state."""
         url = self.api.database_url

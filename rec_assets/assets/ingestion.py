@@ -21,6 +21,7 @@ from dagster import (
 
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.partitions import Days
+from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake, Manifest
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.tracking import TrackingResource
@@ -48,13 +49,14 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
         """The day's purchase lines as landed: typed, with source file and row, and the whole line beside it."""
         wanted = run_days(context)
         table_of, files_of = _day_tables(source), _day_files(source)
+        forgotten = ForgottenFile.read(settings.forgotten_file)
         done: dict[dt.date, Manifest] = {}
         broken: dict[dt.date, str] = {}
         for number, day in enumerate(wanted, start=1):
             try:
                 # Fingerprints first: of a file that changes while it is read, the lake then has the older one.
                 files = files_of(day)
-                manifest = lake.write("raw_purchase_logs", table_of(day), day, files)
+                manifest = lake.write("raw_purchase_logs", forgotten.without(table_of(day), day), day, files)
                 done[day] = manifest
                 context.add_asset_metadata(
                     {"dagster/row_count": manifest.rows, "fingerprint": manifest.fingerprint,
@@ -101,9 +103,11 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
     def raw_feedback_events(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
         """Impressions, clicks, carts, purchases and returns that visitors' browsers reported to the API on the day."""
         wanted, rows = run_days(context), 0
+        forgotten = ForgottenFile.read(settings.forgotten_file)
         for day in wanted:
             files = feedback_fingerprints(settings.feedback_landing, day)
-            manifest = lake.write("raw_feedback_events", read_feedback(settings.feedback_landing, day), day, files)
+            events = forgotten.without(read_feedback(settings.feedback_landing, day), day)
+            manifest = lake.write("raw_feedback_events", events, day, files)
             context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
             rows += manifest.rows
         metadata = partition_metadata(lake, "raw_feedback_events", wanted[-1], manifest)

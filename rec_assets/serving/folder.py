@@ -106,6 +106,15 @@ class ServingFolder:
             if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
                 shutil.rmtree(left, ignore_errors=True)
 
+    def replace(self, old: Published, write: Callable[[Path], None]) -> Published:
+        """Put an index in another's place, current if that one was; the old one goes."""
+        current = self.current()
+        new = self.add(old.version, old.as_of, write)
+        if current is not None and current.path == old.path:
+            self.point(new)
+        shutil.rmtree(old.path, ignore_errors=True)
+        return new
+
     def newest_of(self, version: int) -> Published | None:
         """The newest index of a version that is still there."""
         return next((each for each in reversed(self.indexes()) if each.version == version), None)

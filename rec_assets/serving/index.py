@@ -10,8 +10,9 @@ Here belongs how it is written and read; what is done with it stands in `recomme
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rec_assets.recsys.features import FEATURE_GROUPS
+from rec_assets.recsys.forgetting import Forgotten, is_forgotten
 from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.ranker import Ranker
@@ -71,6 +73,13 @@ class StoredHistories:
     def load(cls, folder: Path) -> StoredHistories:
         """Read what `save` wrote."""
         return cls(**{name: _load(folder, name) for name in ("customers", "starts", *_LINES)})
+
+    def without(self, goes: npt.NDArray[np.bool_]) -> StoredHistories:
+        """The same without some customers, told by (n,) whether each goes."""
+        lines = ~np.repeat(goes, np.diff(self.starts))
+        starts = np.append(0, np.cumsum(np.diff(self.starts)[~goes]))
+        kept = {name: getattr(self, name)[lines] for name in _LINES}
+        return replace(self, customers=self.customers[~goes], starts=starts, **kept)
 
     def lines_of(self, customer_id: str) -> slice | None:
         """The lines of a customer; None where nothing is known of them."""
@@ -131,6 +140,13 @@ class StoredList:
         arrays = {name: _load(folder, name) for name in ("customers", "starts", *_ENTRIES)}
         return cls(**arrays, reasons=reasons)
 
+    def without(self, goes: npt.NDArray[np.bool_]) -> StoredList:
+        """The same without some customers, told by (n,) whether each goes."""
+        entries = ~np.repeat(goes, np.diff(self.starts))
+        starts = np.append(0, np.cumsum(np.diff(self.starts)[~goes]))
+        kept = {name: getattr(self, name)[entries] for name in _ENTRIES}
+        return replace(self, customers=self.customers[~goes], starts=starts, **kept)
+
     def entries_of(self, customer_id: str) -> slice | None:
         """The entries of a customer; None where there are none."""
         return _run_of(self.customers, self.starts, customer_id)
@@ -160,6 +176,16 @@ class Index:
     lists: dict[str, StoredList]
     about: dict[str, Any]
 
+    def without(self, forgotten: Forgotten) -> Index:
+        """The index without customers who asked to be forgotten; itself, if it knows none of them."""
+        day, known = self.state.as_of, self.histories
+        theirs = _are_forgotten(known.customers, day, forgotten)
+        lists = {name: (each, _are_forgotten(each.customers, day, forgotten)) for name, each in self.lists.items()}
+        if not theirs.any() and not any(listed.any() for _, listed in lists.values()):
+            return self
+        kept = {name: each.without(listed) for name, (each, listed) in lists.items()}
+        return replace(self, histories=known.without(theirs), lists=kept)
+
     def save(self, folder: Path) -> None:
         """Write everything into `folder` (made if missing)."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,6 +213,10 @@ class Index:
             lists={name: StoredList.load(path) for name in LISTS if (path := folder / "lists" / name).is_dir()},
             about=about,
         )
+
+
+def _are_forgotten(customers: Ids, day: dt.date, forgotten: Forgotten) -> npt.NDArray[np.bool_]:
+    return is_forgotten(pd.Series([each.decode() for each in customers], dtype=object), day, forgotten)
 
 
 def _runs(sorted_ids: pd.Series) -> tuple[Ids, npt.NDArray[np.int64]]:

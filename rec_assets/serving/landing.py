@@ -11,6 +11,7 @@ import os
 import zoneinfo
 from pathlib import Path
 
+from rec_assets.recsys.forgetting import Forgotten, customer_digest
 from rec_assets.serving.online import OnlineState
 
 
@@ -48,11 +49,37 @@ def land_events(
         file = folder / f"date={day}" / "events.jsonl"
         text = "".join(f"{row}\n" for row in rows)
         if (rows or file.exists()) and (not file.exists() or file.read_text(encoding="utf-8") != text):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            staged = file.with_name(".events.jsonl.part")
-            staged.write_text(text, encoding="utf-8")
-            os.replace(staged, file)
+            _write(file, text)
             written[day] = len(rows)
         day += dt.timedelta(days=1)
     online.delete_before(begin(horizon))
     return written
+
+
+def forget_landed(folder: Path, forgotten: Forgotten) -> int:
+    """Take customers, and their sessions before they signed in, out of what landed; returns how many files changed."""
+    changed = 0
+    for file in sorted(folder.glob("date=*/events.jsonl")):
+        day = dt.date.fromisoformat(file.parent.name.removeprefix("date="))
+        digests = {digest for digest, until in forgotten.items() if day <= until}
+        rows = [(line, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        ids = {row["customer_id"] for _, row in rows if row["customer_id"] is not None}
+        theirs = {each for each in ids if customer_digest(each) in digests}
+        sessions = {row["session_id"] for _, row in rows if row["customer_id"] in theirs} - {None}
+        kept = [
+            line
+            for line, row in rows
+            if row["customer_id"] not in theirs and not (row["customer_id"] is None and row["session_id"] in sessions)
+        ]
+        if len(kept) < len(rows):
+            _write(file, "".join(f"{line}\n" for line in kept))
+            changed += 1
+    return changed
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_name(f".{file.name}.part")
+    staged.write_text(text, encoding="utf-8")
+    os.replace(staged, file)

@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving import related
 from rec_assets.serving.answers import Answerer, Mask
 from rec_assets.serving.folder import Published, ServingFolder
-from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState, customer_digest
+from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState
 from rec_assets.serving.recommender import Ranked, Recommender, Signal
 
 LOOK_SECONDS = 0.5

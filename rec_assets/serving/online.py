@@ -17,6 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from rec_assets.recsys.forgetting import customer_digest
+
 READ, EVENTS, ADMIN = SCOPES = ("read", "events", "admin")
 IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click", "cart", "purchase", "return")
 
@@ -299,11 +301,6 @@ class OnlineState:
 
     def _insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
-
-
-def customer_digest(customer_id: str) -> str:
-    """SHA-256 of a customer's id, in hexadecimal."""
-    return hashlib.sha256(customer_id.encode()).hexdigest()
 
 
 def key_digest(key: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rec_assets.serving.online import ADMIN, READ, Event, OnlineState, customer_digest, key_digest
+from rec_assets.recsys.forgetting import customer_digest
+from rec_assets.serving.online import ADMIN, READ, Event, OnlineState, key_digest
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.timezone.utc)
 LONG_AGO = NOW - dt.timedelta(days=90)

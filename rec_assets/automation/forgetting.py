@@ -1,0 +1,92 @@
+"""Customers who asked to be forgotten, on their way out of all that is kept; done before each plan.
+
+The API notes whom to forget (`serving/online.py`). From then on reading leaves their lines out, whatever a shop's files
+still hold; and what is there already is rewritten without them: the lake, the serving indexes, the released models.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+import zoneinfo
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rec_assets.recsys.forgetting import Forgotten, is_forgotten
+from rec_assets.resources.forgotten import ForgottenFile
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Releases
+from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.index import Index
+from rec_assets.serving.landing import forget_landed
+from rec_assets.serving.online import OnlineState
+from rec_assets.settings import Settings
+
+TABLES = {
+    "raw_purchase_logs": "customer_id",
+    "raw_feedback_events": "customer_id",
+    "cleaned_interactions": "customer_id",
+    "rejected_purchases": "customer_id",
+    "als_model": "id",
+    "candidates": "customer_id",
+    "hybrid_scores": "customer_id",
+}
+"""Tables that hold something of single customers → the column with their ids."""
+
+
+def forget_customers(online: OnlineState, settings: Settings, time_zone: str, say: Callable[[str], None]) -> None:
+    """Take out of everything who asked for it since the last time, and whom a killed process left to do."""
+    zone = zoneinfo.ZoneInfo(time_zone)
+    asked = {digest: time.astimezone(zone).date() for digest, time in online.forgotten().items()}
+    noted = ForgottenFile.read(settings.forgotten_file)
+    new = {digest: until for digest, until in asked.items() if noted.forgotten.get(digest, dt.date.min) < until}
+    pending = {**noted.pending, **new}
+    if not pending:
+        return
+    # Noted first: what is read while the rest is rewritten is read without them.
+    everyone = {**noted.forgotten, **new}
+    ForgottenFile(everyone, pending).write(settings.forgotten_file)
+    _settle(settings, pending, say)
+    ForgottenFile(everyone, {}).write(settings.forgotten_file)
+
+
+def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]) -> None:
+    say(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''}, who asked for it")
+    lake, rewritten = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten)
+    for table, column in TABLES.items():
+        for day in lake.days(table):
+            rewritten += _without(lake, table, column, day, forgotten)
+    serving = ServingFolder(settings.serving)
+    for published in serving.indexes():
+        index = Index.load(published.path)
+        kept = index.without(forgotten)
+        if kept is not index:
+            serving.replace(published, kept.save)
+            rewritten += 1
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
+    for release in releases.all():
+        with tempfile.TemporaryDirectory() as folder:
+            fetched, new = Path(folder) / "index", Path(folder) / "new"
+            releases.fetch_index(release, fetched)
+            index = Index.load(fetched)
+            kept = index.without(forgotten)
+            if kept is not index:
+                kept.save(new)
+                releases.replace_index(release, new)
+                rewritten += 1
+    say(f"{rewritten} partitions, indexes and models rewritten")
+
+
+def _without(lake: Lake, table: str, column: str, day: dt.date, forgotten: Forgotten) -> bool:
+    """Rewrite a partition, if there is something of them in it."""
+    ids: pd.Series = lake.read(table, [day], columns=[column])[column].to_pandas()
+    theirs = is_forgotten(ids, day, forgotten)
+    if not theirs.any():
+        return False
+    rows, manifest = lake.read(table, [day]).drop_columns(["date"]), lake.manifest(table, day)
+    lake.write(table, rows.filter(pc.invert(pa.array(theirs))), day, manifest.sources if manifest else {})
+    return True

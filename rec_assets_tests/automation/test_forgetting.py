@@ -1,0 +1,118 @@
+"""Customers who asked to be forgotten: gone from the lake, the landing zone, the indexes and the released models."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rec_assets.automation.feedback import land_feedback
+from rec_assets.recsys.forgetting import customer_digest, is_forgotten
+from rec_assets.resources.forgotten import ForgottenFile
+from rec_assets.resources.lake import Lake
+from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.index import Index
+from rec_assets.serving.online import Event, OnlineState
+from rec_assets.settings import Settings
+from rec_assets_tests.serving import shop
+
+NOW = dt.datetime.now(dt.timezone.utc)
+TODAY = NOW.date()
+ANN, BOB = "c00", "c01"
+
+
+def days_ago(days: int) -> dt.date:
+    return TODAY - dt.timedelta(days=days)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A lake, an index and landed events that know two customers."""
+    found = Settings(home=tmp_path)
+    lake = Lake(found.lake)
+    for days in (0, 1, 2):
+        of_day = pd.DataFrame({"customer_id": [ANN, BOB, None], "line": ["a", "b", "c"]})
+        lake.write("raw_purchase_logs", of_day, days_ago(days), {"file": "digest"})
+    lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(3))
+    lake.write("als_model", pd.DataFrame({"kind": ["customer", "product"], "id": [ANN, "p00"]}), days_ago(1))
+    shop.publish(found.serving, shop.index())
+    online = OnlineState(found.online_url)
+    online.create()
+    events = [("e1", ANN, "s1"), ("e2", None, "s1"), ("e3", BOB, "s2"), ("e4", None, "s2")]
+    online.record([Event(name, "click", "p01", NOW, customer, session) for name, customer, session in events], NOW)
+    online.close()
+    return found
+
+
+def forget(settings: Settings, customer: str) -> list[str]:
+    online = OnlineState(settings.online_url)
+    online.forget(customer, dt.datetime.now(dt.timezone.utc))
+    online.close()
+    said: list[str] = []
+    land_feedback(settings, "UTC", said.append)
+    return said
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_customer_is_gone_from_everything_that_is_kept(settings: Settings) -> None:
+    land_feedback(settings, "UTC", lambda _: None)
+    landed = settings.feedback_landing / f"date={TODAY}" / "events.jsonl"
+    assert len(landed.read_text().splitlines()) == 4
+    assert any("forgetting 1 customer" in line for line in forget(settings, ANN))
+    lake = Lake(settings.lake)
+    for days in (0, 1, 2):
+        assert lake.pandas("raw_purchase_logs", [days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
+        assert lake.manifest("raw_purchase_logs", days_ago(days)).sources == {"file": "digest"}  # type: ignore[union-attr]
+    assert lake.pandas("als_model", [days_ago(1)])["id"].to_list() == ["p00"]
+    assert [json.loads(line)["event_id"] for line in landed.read_text().splitlines()] == ["e3", "e4"]
+    published = ServingFolder(settings.serving).current()
+    assert published is not None and ServingFolder(settings.serving).indexes() == [published]
+    index = Index.load(published.path)
+    assert ANN.encode() not in index.histories.customers and BOB.encode() in index.histories.customers
+    before = shop.index()
+    for customer in (BOB, "c29"):
+        kept, was = index.lists["all"].entries_of(customer), before.lists["all"].entries_of(customer)
+        assert kept is not None and was is not None
+        assert np.array_equal(index.lists["all"].product[kept], before.lists["all"].product[was])
+        theirs, then = index.histories.lines_of(customer), before.histories.lines_of(customer)
+        assert theirs is not None and then is not None
+        assert np.array_equal(index.histories.product[theirs], before.histories.product[then])
+
+
+def test_it_is_done_once_and_again_after_a_kill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("rec_assets.automation.forgetting.Index.load", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            forget(settings, ANN)
+    assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
+    said: list[str] = []
+    land_feedback(settings, "UTC", said.append)
+    assert any("forgetting" in line for line in said)
+    assert ForgottenFile.read(settings.forgotten_file).pending == {}
+    said.clear()
+    land_feedback(settings, "UTC", said.append)
+    assert said == []
+
+
+def test_what_a_file_still_holds_is_left_out_when_it_is_read_again(settings: Settings) -> None:
+    forget(settings, ANN)
+    rows = Lake(settings.lake).read("raw_purchase_logs", [days_ago(3)]).drop_columns(["date"])
+    again = pd.DataFrame({"customer_id": [ANN, BOB]})
+    forgotten = ForgottenFile.read(settings.forgotten_file)
+    import pyarrow as pa
+
+    assert forgotten.without(pa.Table.from_pandas(again), TODAY)["customer_id"].to_pylist() == [BOB]
+    later = TODAY + dt.timedelta(days=1)
+    assert forgotten.without(pa.Table.from_pandas(again), later).num_rows == 2, "a new beginning"
+    assert forgotten.without(rows, days_ago(3)) is rows
+
+
+def test_nobody_is_named(settings: Settings) -> None:
+    forget(settings, ANN)
+    assert ANN.encode() not in settings.forgotten_file.read_bytes()
+    assert is_forgotten(pd.Series([ANN, None]), TODAY, {customer_digest(ANN): TODAY}).tolist() == [True, False]
