@@ -139,7 +139,8 @@ class Releases:
     def replace_index(self, release: Release, folder: Path) -> None:
         """Put the index in a folder in the place of the one that a release was registered with."""
         version = self.client.get_model_version(self.model, str(release.version))
-        self.client.log_model_artifacts(version.model_id, str(folder), "artifacts/index")
+        model = version.source.removeprefix("models:/")  # a version says by its source which logged model it is
+        self.client.log_model_artifacts(model, str(folder), "artifacts/index")
 
     def before(self, day: dt.date) -> Release | None:
         """The champion that a release of this day is held against; its own, if there was none before.

@@ -116,3 +116,35 @@ def test_nobody_is_named(settings: Settings) -> None:
     forget(settings, ANN)
     assert ANN.encode() not in settings.forgotten_file.read_bytes()
     assert is_forgotten(pd.Series([ANN, None]), TODAY, {customer_digest(ANN): TODAY}).tolist() == [True, False]
+
+
+def test_a_released_model_forgets_too(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    from rec_assets.resources.releases import Releases
+    from rec_assets.serving import pyfunc
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow").mkdir()
+    mlflow.set_tracking_uri(settings.mlflow_uri)
+    shop.index().save(tmp_path / "index")
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name=settings.registered_model,
+            python_model=pyfunc.__file__,
+            artifacts={"index": str(tmp_path / "index")},
+            registered_model_name=settings.registered_model,
+            pip_requirements=[],
+        )
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
+    days = dict.fromkeys(("as_of", "als_version", "graph_version", "ranker_version"), str(shop.AS_OF))
+    version = int(logged.registered_model_version)
+    release = releases.propose(version, {**days, "recipe": shop.RECIPE.model_dump_json(), "content": "x"})
+    forget(settings, ANN)
+    releases.fetch_index(release, tmp_path / "fetched")
+    index = Index.load(tmp_path / "fetched")
+    assert ANN.encode() not in index.histories.customers and BOB.encode() in index.histories.customers
+    model = mlflow.pyfunc.load_model(f"models:/{settings.registered_model}/{version}")
+    answer = model.predict(pd.DataFrame({"customer_id": [ANN, BOB], "k": [3, 3], "list": ["all", "all"]}))
+    by_customer = answer.groupby("customer_id")["source"].first()
+    assert by_customer[ANN] == "segment" and by_customer[BOB] != "segment"
