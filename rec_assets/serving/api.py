@@ -5,6 +5,7 @@ What is answered is decided in `answers.py`, from what `live.py` holds; what may
 
 import datetime as dt
 import logging
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -41,8 +42,8 @@ from rec_assets.serving.security import RateLimit, Refused
 from rec_assets.serving.storefront import add_pages
 from rec_assets.settings import Settings, get_settings
 
-OLDEST_EVENT, CLOCK_SKEW = dt.timedelta(days=30), dt.timedelta(minutes=5)
-"""An event may lie so far back, and, by a client's wrong clock, so far ahead."""
+OLDEST_EVENT_DAYS = 30
+"""An event may lie so far back, as far as events are kept; one ahead, by a client's wrong clock, happens now."""
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "description": what}
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="1",
         lifespan=lifespan,
         openapi_tags=_TAGS,
+        redirect_slashes=False,
         max_body_size=settings.api.max_body_kb * 1024,
     )
     app.state.live = live
@@ -90,12 +92,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Kept:
             kept = live.kept()
-            _authorise(kept.keys.get(key_digest(key)) if key else None, scope, has_key=bool(key))
-            caller = f"{key_digest(key or '')}@{request.client.host if request.client else ''}"
+            known = kept.keys.get(key_digest(key)) if key else None
+            caller = f"{known.name if known else ''}@{request.client.host if request.client else ''}"
             if wait := limit.take(caller):
                 raise Refused(
-                    429, "too_many_requests", f"slow down: try again in {wait:.1f} s", {"Retry-After": f"{wait:.0f}"}
+                    429,
+                    "too_many_requests",
+                    f"slow down: try again in {wait:.1f} s",
+                    {"Retry-After": str(math.ceil(wait))},
                 )
+            _authorise(known, scope, has_key=bool(key))
             return kept
 
         return check
@@ -194,7 +200,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def record_events(batch: schemas.EventBatch, kept: Annotated[Kept, may_send]) -> schemas.Recorded:
         """Say what visitors did. Answered once it is on disk; safe to send again."""
         now = dt.datetime.now(dt.timezone.utc)
-        new = live.online.record([_as_event(event, number, now) for number, event in enumerate(batch.events)], now)
+        oldest = min(OLDEST_EVENT_DAYS, settings.api.keep_event_days - 1)
+        events = [_as_event(event, number, len(batch.events), now, oldest) for number, event in enumerate(batch.events)]
+        new = live.online.record(events, now)
         metrics.recorded(new)
         return schemas.Recorded(new=new, known=len(batch.events) - new)
 
@@ -211,7 +219,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def forget_customer(customer_id: CustomerId, kept: Annotated[Kept, may_administer]) -> schemas.Forgotten:
         """Forget a customer: their events and all answers that rest on what is known of them, at once."""
         deleted = live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc))
-        return schemas.Forgotten(events_deleted=deleted)
+        is_known = live.engine is not None and live.engine.answerer.is_known(customer_id)
+        return schemas.Forgotten(customer_id=customer_id, events_deleted=deleted, in_index=is_known)
 
     @app.get("/health/live", tags=["health"])
     def is_alive() -> schemas.Health:
@@ -287,14 +296,13 @@ def _authorise(key: Key | None, scope: str, *, has_key: bool) -> None:
         raise Refused(403, "wrong_scope", f"this takes a key with the scope {scope!r}")
 
 
-def _as_event(event: schemas.NewEvent, number: int, now: dt.datetime) -> Event:
-    happened = event.time or now
-    if not now - OLDEST_EVENT <= happened <= now + CLOCK_SKEW:
-        raise Refused(
-            422, "wrong_time",
-            f"events.{number}.time must lie within the last {OLDEST_EVENT.days} days, or be left out",
-        )  # fmt: skip
-    return Event(**{**event.model_dump(), "time": min(happened, now)})
+def _as_event(event: schemas.NewEvent, number: int, count: int, now: dt.datetime, oldest: int) -> Event:
+    # Without times, the events of a batch happened in its order.
+    happened = min(event.time or now - dt.timedelta(microseconds=count - number), now)
+    if happened < now - dt.timedelta(days=oldest):
+        message = f"events.{number}.time must lie within the last {oldest} days, or be left out"
+        raise Refused(422, "wrong_time", message)
+    return Event(**{**event.model_dump(), "time": happened})
 
 
 def _shown(entries: list[Entry], now: Engine) -> dict[str, Any]:

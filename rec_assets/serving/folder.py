@@ -36,11 +36,6 @@ class Published:
     as_of: dt.date
     path: Path
 
-    @property
-    def made(self) -> dt.datetime:
-        """When it was written."""
-        return dt.datetime.fromtimestamp(int(self.path.name.split("-")[-1]) / 1e9, dt.timezone.utc)
-
 
 @dataclass(frozen=True)
 class ServingFolder:
@@ -90,10 +85,7 @@ class ServingFolder:
         The two newest of each of the last three versions stay: a rollback finds its index, and a reader that has just
         been told of one has time to open it.
         """
-        staged = self.root / f".{CURRENT}.part"
-        about = {"version": to.version, "as_of": to.as_of.isoformat(), "path": f"indexes/{to.path.name}"}
-        staged.write_text(json.dumps(about, indent=1))
-        os.replace(staged, self.root / CURRENT)
+        self._swap(to)
         found = self.indexes()
         versions = sorted({each.version for each in found} | {to.version})[-3:]
         kept = {
@@ -111,10 +103,16 @@ class ServingFolder:
         current = self.current()
         new = self.add(old.version, old.as_of, write)
         if current is not None and current.path == old.path:
-            self.point(new)
+            self._swap(new)
         shutil.rmtree(old.path, ignore_errors=True)
         return new
 
     def newest_of(self, version: int) -> Published | None:
         """The newest index of a version that is still there."""
         return next((each for each in reversed(self.indexes()) if each.version == version), None)
+
+    def _swap(self, to: Published) -> None:
+        staged = self.root / f".{CURRENT}.part"
+        about = {"version": to.version, "as_of": to.as_of.isoformat(), "path": f"indexes/{to.path.name}"}
+        staged.write_text(json.dumps(about, indent=1))
+        os.replace(staged, self.root / CURRENT)

@@ -227,6 +227,8 @@ def _runs(sorted_ids: pd.Series) -> tuple[Ids, npt.NDArray[np.int64]]:
 
 def _run_of(ids: Ids, starts: npt.NDArray[np.int64], wanted: str) -> slice | None:
     key = wanted.encode()
+    if len(key) > ids.dtype.itemsize:  # longer than any: numpy would copy them all to look for it
+        return None
     place = int(np.searchsorted(ids, key))
     if place == len(ids) or ids[place] != key:
         return None

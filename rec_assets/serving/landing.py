@@ -9,7 +9,9 @@ import datetime as dt
 import json
 import os
 import zoneinfo
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rec_assets.recsys.forgetting import Forgotten, customer_digest
 from rec_assets.serving.online import OnlineState
@@ -38,16 +40,17 @@ def land_events(
     oldest, written = online.oldest_event(), {}
     if oldest is None:
         return {}
-    # Days of which events were let go already are whole in their files, and not here any more.
     horizon = now.astimezone(zone).date() - dt.timedelta(days=keep_days)
-    day, last = max(oldest.astimezone(zone).date(), horizon), now.astimezone(zone).date()
+    day, last = oldest.astimezone(zone).date(), now.astimezone(zone).date()
     while day <= last:
-        rows = [
-            json.dumps({**row, "time": dt.datetime.fromtimestamp(row["time"], dt.timezone.utc).isoformat()})
-            for row in online.events_between(begin(day), begin(day + dt.timedelta(days=1)))
-        ]
         file = folder / f"date={day}" / "events.jsonl"
-        text = "".join(f"{row}\n" for row in rows)
+        # Of days before the horizon the first events are in the file only, and what is here came late.
+        before = file.read_text(encoding="utf-8").splitlines() if day < horizon and file.exists() else []
+        rows = {json.loads(line)["event_id"]: line for line in before}
+        for row in online.events_between(begin(day), begin(day + dt.timedelta(days=1))):
+            time = dt.datetime.fromtimestamp(row["time"], dt.timezone.utc).isoformat()
+            rows[row["event_id"]] = json.dumps({**row, "time": time})
+        text = "".join(f"{rows[event]}\n" for event in sorted(rows))
         if (rows or file.exists()) and (not file.exists() or file.read_text(encoding="utf-8") != text):
             _write(file, text)
             written[day] = len(rows)
@@ -58,19 +61,28 @@ def land_events(
 
 def forget_landed(folder: Path, forgotten: Forgotten) -> int:
     """Take customers, and their sessions before they signed in, out of what landed; returns how many files changed."""
+    landed = {
+        file: [(line, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        for file in sorted(folder.glob("date=*/events.jsonl"))
+    }
+    days = {file: dt.date.fromisoformat(file.parent.name.removeprefix("date=")) for file in landed}
+    ids = {row["customer_id"] for rows in landed.values() for _, row in rows if row["customer_id"] is not None}
+    until = {each: forgotten[digest] for each in ids if (digest := customer_digest(each)) in forgotten}
+    sessions: dict[str, dt.date] = {}
+    for rows in landed.values():
+        for _, row in rows:
+            if row["customer_id"] in until and row["session_id"] is not None:
+                sessions[row["session_id"]] = max(
+                    until[row["customer_id"]], sessions.get(row["session_id"], dt.date.min)
+                )
+
+    def goes(row: Mapping[str, Any], day: dt.date) -> bool:
+        customer, session = row["customer_id"], row["session_id"]
+        return day <= (sessions.get(session, dt.date.min) if customer is None else until.get(customer, dt.date.min))
+
     changed = 0
-    for file in sorted(folder.glob("date=*/events.jsonl")):
-        day = dt.date.fromisoformat(file.parent.name.removeprefix("date="))
-        digests = {digest for digest, until in forgotten.items() if day <= until}
-        rows = [(line, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-        ids = {row["customer_id"] for _, row in rows if row["customer_id"] is not None}
-        theirs = {each for each in ids if customer_digest(each) in digests}
-        sessions = {row["session_id"] for _, row in rows if row["customer_id"] in theirs} - {None}
-        kept = [
-            line
-            for line, row in rows
-            if row["customer_id"] not in theirs and not (row["customer_id"] is None and row["session_id"] in sessions)
-        ]
+    for file, rows in landed.items():
+        kept = [line for line, row in rows if not goes(row, days[file])]
         if len(kept) < len(rows):
             _write(file, "".join(f"{line}\n" for line in kept))
             changed += 1

@@ -7,6 +7,7 @@ beside the old one and takes its place in one step.
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import logging
 import threading
 import zoneinfo
@@ -48,8 +49,8 @@ class Engine:
         self.answerer = Answerer(recommender, self._rank)
         self._masks: tuple[frozenset[str], Mask] | None = None
         about = recommender.index.about
-        zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
-        self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=zone)
+        self.zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
+        self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=self.zone)
         """Events from then on are not in the index."""
         self.related = {
             name: lru_cache(maxsize=1024)(lambda product, find=find: find(recommender.state, product))
@@ -99,12 +100,14 @@ class Live:
         self.folder, self.online = folder, online
         self.engine: Engine | None = None
         self._kept = Kept({}, frozenset(), {}, {})
+        self._created = False
+        self._unreadable: Published | None = None
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
 
     def start(self) -> None:
         """Load what is published, and watch for what comes."""
-        self.online.create()
+        self._create()
         self.look()
         self._watcher.start()
 
@@ -118,18 +121,23 @@ class Live:
     def look(self) -> None:
         """Take the published index, if it is another than the one held. What can't be read leaves the old one."""
         published = self.folder.current()
-        if published is None or (self.engine is not None and self.engine.published == published):
+        if published is None or published == self._unreadable:
+            return
+        if self.engine is not None and self.engine.published == published:
             return
         try:
             self.engine = Engine(published)
         except (OSError, ValueError, KeyError):
             _log.exception("the index %s can't be read; answers go on from the one before", published.path.name)
+            self._unreadable = published
             return
+        gc.collect()  # the old engine refers to itself; what it maps should go now
         _log.info("answering from %s", published.path.name)
 
     def kept(self) -> Kept:
         """What is kept of the online state, up to date; as it last was where the database doesn't answer."""
         try:
+            self._create()
             now = self.online.counters()
             last = self._kept
             if now != last.counters:
@@ -148,13 +156,15 @@ class Live:
         return self._kept
 
     def is_forgotten(self, engine: Engine, customer_id: str, kept: Kept) -> bool:
-        """Whether the index still knows a customer that asked to be forgotten since it was made."""
+        """Whether what the index knows of a customer is what they asked to be forgotten."""
         at = kept.forgotten.get(customer_digest(customer_id)) if kept.forgotten else None
-        return at is not None and at >= engine.published.made
+        return at is not None and at.astimezone(engine.zone).date() >= engine.published.as_of
 
     def ready(self) -> dict[str, Any]:
         """What is missing to answer, in words by name; empty where nothing is."""
         missing = {}
+        if self._unreadable is not None:
+            missing["index"] = f"{self._unreadable.path.name} can't be read: the log says why"
         if self.engine is None:
             missing["index"] = "no index is published yet: materialise the graph up to `serving_index`"
         try:
@@ -162,6 +172,16 @@ class Live:
         except SQLAlchemyError as error:
             missing["online_state"] = f"the database doesn't answer ({type(error).__name__})"
         return missing
+
+    def _create(self) -> None:
+        """Make the tables that are missing; a database that doesn't answer is asked again later."""
+        if self._created:
+            return
+        try:
+            self.online.create()
+            self._created = True
+        except SQLAlchemyError:
+            _log.exception("the online state doesn't answer; it is tried again")
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):

@@ -29,6 +29,8 @@ NEWEST_EVENTS = 200
 """So many of a shopper's events count at most in an answer."""
 
 _BATCH = 5000
+_THREADS = 40
+_POSTGRES = {"connect_timeout": 2, "options": "-c statement_timeout=5000", "tcp_user_timeout": 5000}
 
 _metadata = sa.MetaData()
 
@@ -125,12 +127,19 @@ class OnlineState:
     """The tables behind a URL such as `sqlite:////data/online.db` or `postgresql+psycopg://user@host/shop`."""
 
     def __init__(self, url: str) -> None:
-        self.engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-        self._is_sqlite = self.engine.dialect.name == "sqlite"
+        self._is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+        # A database that hangs is one that doesn't answer: nobody waits for it longer than this.
+        more: dict[str, Any] = {"pool_size": _THREADS, "pool_timeout": 2}
+        if not self._is_sqlite:
+            more |= {"pool_pre_ping": True, "connect_args": _POSTGRES}
+        # Writers wait for one another; who reads takes no connection of theirs.
+        self.engine, self._reader = sa.create_engine(url, **more), sa.create_engine(url, **more)
         if self._is_sqlite:
-            sa.event.listen(self.engine, "connect", _prepare_sqlite)
-            sa.event.listen(self.engine, "begin", _begin_sqlite)
-        self._reader = self.engine.execution_options(writes=False)
+            for engine in (self.engine, self._reader):
+                sa.event.listen(engine, "connect", _prepare_sqlite)
+            # A transaction that reads first and writes later fails if another wrote in between; ours say what they are.
+            sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            sa.event.listen(self._reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
 
     def create(self) -> None:
         """Make the tables that are missing. Several processes may do so at once."""
@@ -144,11 +153,16 @@ class OnlineState:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+        self._reader.dispose()
 
     # ---- events ----
 
     def record(self, events: Sequence[Event], now: dt.datetime) -> int:
-        """Write events, all or none; returns how many were new. What is there already, by event_id, stays as it is."""
+        """Write events, all or none; returns how many were new.
+
+        What is there already, by event_id, stays as it is; what a customer did before asking to be forgotten is not
+        written again, however often it is sent.
+        """
         if not events:
             return 0
         rows = [
@@ -158,10 +172,19 @@ class OnlineState:
         # In one order of ids, so that two batches that share some can't wait for one another.
         rows.sort(key=lambda row: str(row["event_id"]))
         with self.engine.begin() as connection:
+            rows = self._not_forgotten(connection, rows)
+            if not rows:
+                return 0
             written = connection.execute(
                 self._insert(_events).values(rows).on_conflict_do_nothing().returning(_events.c.event_id)
             )
             return len(written.all())
+
+    def _not_forgotten(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        digests = {row["customer_id"]: customer_digest(row["customer_id"]) for row in rows if row["customer_id"]}
+        found = sa.select(_forgotten).where(_forgotten.c.customer.in_(list(digests.values())))
+        until = {row.customer: row.at for row in connection.execute(found)} if digests else {}
+        return [row for row in rows if row["time"] > until.get(digests.get(row["customer_id"], ""), 0)]
 
     def events_of(
         self, customer_id: str | None, session_id: str | None, since: dt.datetime
@@ -233,11 +256,11 @@ class OnlineState:
             # Their sessions too: what was done before signing in is theirs as well.
             is_theirs = _events.c.customer_id == customer_id
             sessions = connection.execute(sa.select(_events.c.session_id).where(is_theirs).distinct()).scalars().all()
-            nobody_s = sa.and_(
-                _events.c.session_id.in_([each for each in sessions if each]), _events.c.customer_id.is_(None)
-            )
-            theirs = sa.or_(is_theirs, nobody_s)
-            deleted = connection.execute(sa.delete(_events).where(theirs)).rowcount
+            deleted = connection.execute(sa.delete(_events).where(is_theirs)).rowcount
+            for first in range(0, len(sessions), _BATCH):  # a statement takes so many parameters only
+                some = [each for each in sessions[first : first + _BATCH] if each is not None]
+                nobody_s = sa.and_(_events.c.session_id.in_(some), _events.c.customer_id.is_(None))
+                deleted += connection.execute(sa.delete(_events).where(nobody_s)).rowcount
             connection.execute(
                 self._insert(_forgotten)
                 .values(**noted)
@@ -314,10 +337,5 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # on disk before a commit returns
     cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
     cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later fails if another wrote in between; ours say at once what they are.
-    writes = connection.get_execution_options().get("writes", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 MOST_K, MOST_EXCLUDED, MOST_SESSION_EVENTS, MOST_EVENTS = 100, 500, 100, 1000
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""An id, as the shop writes it: up to 128 characters, none of them a control character."""
+Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$")]
+"""An id, as the shop writes it: up to 128 characters, no control characters and nothing that was no UTF-8."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -180,9 +180,11 @@ class ProductAvailability(Availability):
 
 
 class Forgotten(BaseModel):
-    """What was deleted."""
+    """Whom, and what was deleted."""
 
+    customer_id: str
     events_deleted: int
+    in_index: bool = Field(description="Whether the current index knows the customer.")
 
 
 class Health(BaseModel):

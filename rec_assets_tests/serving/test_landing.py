@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.serving.landing import land_events
+from rec_assets.recsys.forgetting import customer_digest
+from rec_assets.serving.landing import forget_landed, land_events
 from rec_assets.serving.online import Event, OnlineState
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.feedback import FEEDBACK_SCHEMA, feedback_file, feedback_fingerprints, read_feedback
@@ -52,7 +53,7 @@ def test_a_day_is_written_again_only_if_its_events_changed(online: OnlineState, 
     assert land(online, tmp_path) == {DAY: 2}
     assert feedback_fingerprints(tmp_path, DAY) != before
     online.forget("ann", NOW)
-    online.record([click("z", NOW - dt.timedelta(days=1))], NOW)
+    online.record([Event("z", "click", "tea", NOW - dt.timedelta(days=1), customer_id="bob")], NOW)
     assert land(online, tmp_path) == {DAY: 0, DAY - dt.timedelta(days=1): 1}
 
 
@@ -64,6 +65,28 @@ def test_old_events_are_let_go_and_their_files_stay(online: OnlineState, tmp_pat
     assert land(online, tmp_path, later) == {DAY + dt.timedelta(days=6): 1}
     assert online.oldest_event() == later
     assert read_feedback(tmp_path, DAY).num_rows == 1
+
+
+def test_nothing_is_let_go_before_it_has_landed(online: OnlineState, tmp_path: Path) -> None:
+    long_ago = NOW - dt.timedelta(days=30)
+    online.record([click("a", long_ago), click("b", NOW)], NOW)
+    assert land(online, tmp_path) == {DAY - dt.timedelta(days=30): 1, DAY: 1}, "no plan ran for a month"
+    online.record([click("c", long_ago)], NOW)
+    assert land(online, tmp_path) == {DAY - dt.timedelta(days=30): 2}, "a late one joins what was let go"
+    assert online.oldest_event() == NOW
+
+
+def test_forgetting_takes_a_session_s_days_before_signing_in(online: OnlineState, tmp_path: Path) -> None:
+    yesterday = NOW - dt.timedelta(days=1)
+    online.record(
+        [Event("a", "click", "tea", yesterday, session_id="s"), Event("b", "click", "tea", NOW, "ann", "s"),
+         Event("c", "click", "tea", yesterday, session_id="t")], NOW,
+    )  # fmt: skip
+    land(online, tmp_path)
+    assert forget_landed(tmp_path, {customer_digest("ann"): DAY}) == 2
+    assert read_feedback(tmp_path, DAY).num_rows == 0
+    assert read_feedback(tmp_path, DAY - dt.timedelta(days=1))["event_id"].to_pylist() == ["c"]
+    assert forget_landed(tmp_path, {customer_digest("ann"): DAY}) == 0
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:

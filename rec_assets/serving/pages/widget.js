@@ -21,6 +21,7 @@ const STYLE = `
   @media (prefers-reduced-motion: reduce) { a { transition: none; } a:hover { transform: none; } }
 `;
 const SEEN_MS = 500;
+const VISIT = `s-${Date.now()}-${Math.random().toString(36).slice(2)}`;
 
 class ProductRecommendations extends HTMLElement {
   static observedAttributes = ["api", "key", "customer", "session", "mode", "k", "segment", "product", "kind", "heading"];
@@ -89,11 +90,11 @@ class ProductRecommendations extends HTMLElement {
   #session() {
     if (this.getAttribute("session")) return this.getAttribute("session");
     try {
-      const known = sessionStorage.getItem("rec_session") ?? `s-${Date.now()}-${Math.random().toString(36).slice(2)}`;
+      const known = sessionStorage.getItem("rec_session") ?? VISIT;
       sessionStorage.setItem("rec_session", known);
       return known;
     } catch {
-      return "s-private"; // storage is switched off
+      return VISIT; // storage is switched off
     }
   }
 
