@@ -13,7 +13,7 @@ from rec_assets.settings import Settings
 from rec_assets_tests.shops import write_giftware_shop
 
 GROUPS = {
-    "ingestion": {"raw_purchase_logs", "raw_product_catalogue"},
+    "ingestion": {"raw_purchase_logs", "raw_product_catalogue", "raw_feedback_events"},
     "interactions": {"cleaned_interactions", "rejected_purchases", "products"},
     "models": {
         "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "candidates", "ranker",
@@ -27,7 +27,8 @@ GROUPS = {
 PARENTS = {
     "raw_purchase_logs": set(),
     "raw_product_catalogue": set(),
-    "cleaned_interactions": {"raw_purchase_logs", "raw_product_catalogue"},
+    "raw_feedback_events": set(),
+    "cleaned_interactions": {"raw_purchase_logs", "raw_product_catalogue", "raw_feedback_events"},
     "rejected_purchases": {"raw_purchase_logs", "raw_product_catalogue"},
     "products": {"cleaned_interactions", "raw_product_catalogue"},
     "product_statistics": {"cleaned_interactions"},
@@ -59,7 +60,7 @@ PARENTS = {
     "champion": {"release_gate"},
     "serving_index": {
         "champion", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker", "product_statistics",
-        "products", "product_embeddings",
+        "hybrid_scores", "products", "product_embeddings",
     },
     "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
@@ -68,7 +69,7 @@ WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings", "tune
 
 JOBS = {
     "catalogue": {"raw_product_catalogue"},
-    "ingest": {"raw_purchase_logs", "cleaned_interactions", "rejected_purchases"},
+    "ingest": {"raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"},
     "refresh_products": {"products", "product_embeddings"},
     "learn": {"product_statistics", "als_model", "co_purchase_graph", "candidates"},
     "find": {"product_statistics", "candidates"},
