@@ -215,8 +215,9 @@ def mlflow_server(folder: Path, index: Path) -> Iterator[tuple[str, psutil.Proce
     mlflow.pyfunc.save_model(model, python_model=pyfunc.__file__, artifacts={"index": str(index)})
     port = _free_port()
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", str(model), "--port", str(port)]
-    # One worker, as ours; its sums with one thread, as ours.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    # One worker, as ours; its sums with one thread, as ours. It looks for uvicorn on the PATH.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with _running(
         [*command, "--env-manager", "local", "--workers", "1"], environment, f"http://127.0.0.1:{port}", "/ping"
     ) as process:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rec_assets.resources.releases import Release
 
 CLOCK = "raw_purchase_logs"
-PURCHASES = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
+INTERACTIONS = ("raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases")
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ def _lineage(release: Release, horizon_days: int, lookback_days: int) -> Iterato
         yield "candidates", day
     oldest = min(made | {learned}) - dt.timedelta(days=lookback_days)
     for age in range((release.as_of - oldest).days):
-        for table in PURCHASES:
+        for table in INTERACTIONS:
             yield table, release.as_of - dt.timedelta(days=age)

@@ -235,11 +235,12 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
         ("mug", "Mug red", None, 6.0, days[3]), ("mug", None, None, 4.0, days[1]),
         ("pot", "Pot", "china", 9.0, days[0]),
     ]  # fmt: skip
+    clicked = ("ghost", "Ghost", "", "", "", 1.0, 0.0, days[0], "click")
     interactions = spark.createDataFrame(
-        [(product, title, category, None, title and title.lower(), price, 1.0, day)
-         for product, title, category, price, day in lines],
+        [*((product, title, category, None, title and title.lower(), price, 1.0, day, "purchase")
+           for product, title, category, price, day in lines), clicked],
         schema="product_id string, title string, category string, brand string, text string, unit_price double, "
-        "quantity double, date date",
+        "quantity double, date date, event string",
     )  # fmt: skip
     catalogue = spark.createDataFrame(
         [
@@ -253,3 +254,4 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
     assert found.loc["mug", ["title", "text", "price", "first_seen"]].tolist() == ["Mug red", "mug red", 4.0, days[1]]
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
     assert found.loc["new", ["title", "first_seen", "in_catalogue"]].tolist() == ["x", days[3], True]
+    assert "ghost" not in found.index, "a click makes no product"

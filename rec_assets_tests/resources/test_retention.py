@@ -132,6 +132,7 @@ LEAST = {
     "raw_purchase_logs": 365 + 2 * 28 + 7,
     "cleaned_interactions": 365 + 2 * 28 + 7,
     "rejected_purchases": 365 + 2 * 28 + 7,
+    "raw_feedback_events": 365 + 2 * 28 + 7,
     "product_statistics": 2 * 28 + 7 + 7,
     "als_model": 2 * 28 + 7 + 7,
     "co_purchase_graph": 2 * 28 + 7 + 7,
