@@ -6,13 +6,15 @@ What is answered is decided in `answers.py`, from what `live.py` holds; what may
 import datetime as dt
 import logging
 import math
+import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, Path, Query, Request, Response, Security
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -22,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from rec_assets.serving import schemas
-from rec_assets.serving.answers import Entry, Wish
+from rec_assets.serving.answers import Answer, Entry, Wish
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.live import Engine, Kept, Live
 from rec_assets.serving.metrics import Metrics, Observe
@@ -71,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sys.setswitchinterval(0.0005)  # a ranking's thread gives way to the loop after half a millisecond, not five
         live.start()
         yield
         live.stop()
@@ -87,10 +90,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.live = live
 
-    def allowed(scope: str) -> Callable[..., Kept]:
+    def allowed(scope: str) -> Callable[..., Awaitable[Kept]]:
         """A dependency: the caller has a key with the scope, and hasn't asked too often."""
 
-        def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Kept:
+        async def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Kept:
             kept = live.kept()
             known = kept.keys.get(key_digest(key)) if key else None
             caller = f"{known.name if known else ''}@{request.client.host if request.client else ''}"
@@ -108,34 +111,36 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     may_read, may_send, may_administer = Depends(allowed(READ)), Depends(allowed(EVENTS)), Depends(allowed(ADMIN))
 
-    def engine() -> Engine:
+    async def engine() -> Engine:
         """The index that this request is answered from, wholly."""
         if live.engine is None:
             raise Refused(503, "no_index", live.ready().get("index", "no index is loaded"), {"Retry-After": "5"})
         return live.engine
 
-    def recommend(question: schemas.Question, now: Engine, kept: Kept) -> schemas.Recommendations:
+    async def recommend(question: schemas.Question, now: Engine, kept: Kept) -> schemas.Recommendations:
         customer = question.customer_id
         is_forgotten = customer is not None and live.is_forgotten(now, customer, kept)
         done = _done_since(live.online, question, now)
         asked = [(event.type, event.product_id, question.session_id or "now") for event in question.events]
-        answer = now.answerer.answer(
-            Wish(
-                k=question.k,
-                customer_id="" if customer is None or is_forgotten else customer,
-                signals=signals_of([*done, *asked], weights),
-                mode=question.mode,
-                categories=None if question.filters.categories is None else frozenset(question.filters.categories),
-                price_min=question.filters.price_min,
-                price_max=question.filters.price_max,
-                exclude=frozenset(question.exclude),
-                segment=question.segment,
-                diversity=question.diversity,
-                exploration=question.exploration,
-            ),
-            now.available(kept.unavailable),
-            np.random.default_rng(),
+        wish = Wish(
+            k=question.k,
+            customer_id="" if customer is None or is_forgotten else customer,
+            signals=signals_of([*done, *asked], weights),
+            mode=question.mode,
+            categories=None if question.filters.categories is None else frozenset(question.filters.categories),
+            price_min=question.filters.price_min,
+            price_max=question.filters.price_max,
+            exclude=frozenset(question.exclude),
+            segment=question.segment,
+            diversity=question.diversity,
+            exploration=question.exploration,
         )
+
+        def find() -> Answer:
+            return now.answerer.answer(wish, now.available(kept.unavailable), np.random.default_rng())
+
+        # A list from the index is found sooner than a thread; a ranking would hold up everybody else.
+        answer = await run_in_threadpool(find) if now.answerer.needs_ranking(wish) else find()
         metrics.answered(answer.answered_by)
         return schemas.Recommendations(**_shown(answer.entries, now), answered_by=answer.answered_by)
 
@@ -147,21 +152,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return _shelf(now, kept, found, score, k, source=name, reason=_REASONS[name])
 
     @app.get("/v1/customers/{customer_id:path}/recommendations", tags=["recommend"], responses=_PROBLEMS)
-    def recommendations_of_a_customer(
+    async def recommendations_of_a_customer(
         customer_id: CustomerId,
         wish: Annotated[schemas.CustomerQuestion, Query()],
         kept: Annotated[Kept, may_read],
         now: Annotated[Engine, Depends(engine)],
     ) -> schemas.Recommendations:
         """The best products for a customer, by their history and all they did up to now."""
-        return recommend(wish.question(customer_id), now, kept)
+        return await recommend(wish.question(customer_id), now, kept)
 
     @app.post("/v1/recommendations", tags=["recommend"], responses=_PROBLEMS)
-    def recommendations(
+    async def recommendations(
         question: schemas.Question, kept: Annotated[Kept, may_read], now: Annotated[Engine, Depends(engine)]
     ) -> schemas.Recommendations:
         """The best products for a customer or a visitor, with what they have just done."""
-        return recommend(question, now, kept)
+        return await recommend(question, now, kept)
 
     def product_route(name: str, about: str) -> None:
         def route(
@@ -183,7 +188,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     product_route("upsell", "What could stand in for a product and is dearer")
 
     @app.get("/v1/trending", tags=["products"], responses=_PROBLEMS)
-    def trending(
+    async def trending(
         wish: Annotated[schemas.TrendingQuestion, Query()],
         kept: Annotated[Kept, may_read],
         now: Annotated[Engine, Depends(engine)],
@@ -223,7 +228,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return schemas.Forgotten(customer_id=customer_id, events_deleted=deleted, in_index=is_known)
 
     @app.get("/health/live", tags=["health"])
-    def is_alive() -> schemas.Health:
+    async def is_alive() -> schemas.Health:
         """The process answers."""
         return schemas.Health(status="ok")
 
