@@ -178,13 +178,15 @@ def _places(
     newest_first = np.lexsort((-order, age, customer))
     ordered = np.stack([customer[newest_first], order[newest_first]])
     begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(order)]
-    is_order = is_bought[newest_first]
-    visits, orders = np.cumsum(begins), np.cumsum(begins & is_order)
+    visit = np.cumsum(begins) - 1
+    # A visit in which anything was bought is an order, whatever else was looked at in it.
+    holds_purchase = np.bincount(visit, weights=is_bought[newest_first]) > 0
+    is_order, orders = holds_purchase[visit], np.cumsum(holds_purchase)[visit]
     first = np.searchsorted(ordered[0], ordered[0])  # each line's customer's newest
     before = orders[first] - is_order[first]
     place, is_newest = np.empty(len(order), np.float32), np.empty(len(order), bool)
     place[newest_first] = orders - before - is_order
-    is_newest[newest_first] = visits == visits[first]
+    is_newest[newest_first] = visit == visit[first]
     return place, is_newest
 
 

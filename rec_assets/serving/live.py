@@ -59,7 +59,8 @@ class Engine:
         }  # fmt: skip
         self.trending = related.trending(recommender.state)
         # So that nobody waits for what is worked out once.
-        recommender.place, recommender.titles, recommender.categories  # noqa: B018
+        for name in ("place", "titles", "categories"):
+            getattr(recommender, name)
         if len(recommender.state):
             recommender.rank("", [Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up")])
 
@@ -136,16 +137,16 @@ class Live:
 
     def kept(self) -> Kept:
         """What is kept of the online state, up to date; as it last was where the database doesn't answer."""
+        last = self._kept
         try:
             self._create()
             now = self.online.counters()
-            last = self._kept
             if now != last.counters:
 
                 def fresh(name: str, read: Callable[[], T], old: T) -> T:
                     return read() if now.get(name) != last.counters.get(name) else old
 
-                self._kept = Kept(
+                last = self._kept = Kept(
                     now,
                     fresh(AVAILABILITY, self.online.unavailable, last.unavailable),
                     fresh(KEYS, self.online.keys, last.keys),
@@ -153,7 +154,7 @@ class Live:
                 )
         except SQLAlchemyError:
             _log.exception("the online state doesn't answer; what was last known of it goes on to count")
-        return self._kept
+        return last
 
     def is_forgotten(self, engine: Engine, customer_id: str, kept: Kept) -> bool:
         """Whether what the index knows of a customer is what they asked to be forgotten."""

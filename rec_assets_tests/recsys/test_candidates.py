@@ -125,6 +125,19 @@ def test_interest_tells_tastes_and_is_nothing_bought() -> None:
     assert tea[owned].to_list() == pytest.approx(pair(without, "ann", TEA)[owned].to_list(), nan_ok=True)
 
 
+def test_a_visit_with_a_purchase_in_it_is_one_order() -> None:
+    visits = pd.DataFrame(
+        {"customer_id": "ann", "product_id": [SOAP, MUG, TEA, POT], "order_id": ["a", "b", "b", "c"],
+         "age_days": [9, 0, 0, 0], "weight": [1.0, 0.1, 1.0, 0.1], "rating": np.nan}
+    )  # fmt: skip
+    for lines_of_visit in (visits, visits.iloc[::-1]):
+        histories = build_histories(lines_of_visit, a_state())
+        place = dict(zip([TEA, MUG, POT, SOAP], histories.last_place, strict=True))
+        assert (place[SOAP], place[TEA]) == (1, 0) and np.isnan(place[MUG]) and np.isnan(place[POT])
+        assert histories.customer_orders.tolist() == [2] and histories.line_place.min() == 0
+        assert histories.is_newest.tolist() == [False, False, True, False]
+
+
 def test_a_visitor_who_only_looked_gets_candidates_and_nothing_is_bought() -> None:
     found = find_candidates(lines(("guest", TEA, 0)).assign(weight=0.1), a_state(), Recipe())
     assert not (found["own_orders"] > 0).any()
