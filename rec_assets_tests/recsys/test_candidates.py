@@ -127,13 +127,13 @@ def test_interest_tells_tastes_and_is_nothing_bought() -> None:
 
 def test_a_visit_with_a_purchase_in_it_is_one_order() -> None:
     visits = pd.DataFrame(
-        {"customer_id": "ann", "product_id": [SOAP, MUG, TEA, POT], "order_id": ["a", "b", "b", "c"],
+        {"customer_id": "ann", "product_id": [SOAP, TEA, MUG, POT], "order_id": ["a", "b", "b", "c"],
          "age_days": [9, 0, 0, 0], "weight": [1.0, 0.1, 1.0, 0.1], "rating": np.nan}
     )  # fmt: skip
     for lines_of_visit in (visits, visits.iloc[::-1]):
         histories = build_histories(lines_of_visit, a_state())
         place = dict(zip([TEA, MUG, POT, SOAP], histories.last_place, strict=True))
-        assert (place[SOAP], place[TEA]) == (1, 0) and np.isnan(place[MUG]) and np.isnan(place[POT])
+        assert (place[SOAP], place[MUG]) == (1, 0) and np.isnan(place[TEA]) and np.isnan(place[POT])
         assert histories.customer_orders.tolist() == [2] and histories.line_place.min() == 0
         assert histories.is_newest.tolist() == [False, False, True, False]
 
