@@ -127,6 +127,7 @@ def test_a_released_model_forgets_too(settings: Settings, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mlflow").mkdir()
     mlflow.set_tracking_uri(settings.mlflow_uri)
+    mlflow.set_experiment("forgetting")  # an earlier test's experiment is still the process's active one
     shop.index().save(tmp_path / "index")
     with mlflow.start_run():
         logged = mlflow.pyfunc.log_model(
