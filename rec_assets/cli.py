@@ -167,13 +167,33 @@ def keys() -> None:
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(["read", "events", "admin"]))
 @click.option("--days", type=click.IntRange(1), help="Days until it expires; default: never.")
-def add_key(name: str, scopes: tuple[str, ...], days: int | None) -> None:
+@click.option("--public", is_flag=True, help="For a shop's pages: speaks of a customer only with their token.")
+def add_key(name: str, scopes: tuple[str, ...], days: int | None, public: bool) -> None:
     """Make a key called NAME and print it: it is kept as a digest only and can't be shown again."""
     import datetime as dt
 
     now = dt.datetime.now(dt.timezone.utc)
     expires = None if days is None else now + dt.timedelta(days=days)
-    click.echo(_online_state().add_key(name, scopes, now, expires))
+    try:
+        click.echo(_online_state().add_key(name, scopes, now, expires, is_public=public))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@keys.command("token")
+@click.argument("customer_id")
+@click.option("--days", type=click.IntRange(1), default=1, show_default=True, help="Days that it holds.")
+def make_token(customer_id: str, days: int) -> None:
+    """Print a token with which a public key may speak of a customer, as the shop's server would make it."""
+    import datetime as dt
+
+    from rec_assets.serving.security import customer_token
+
+    secret = get_settings().api.customer_secret
+    if secret is None:
+        raise click.ClickException("set REC_API__CUSTOMER_SECRET to a secret of 32 characters or more")
+    until = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=days)
+    click.echo(customer_token(secret.get_secret_value(), customer_id, until))
 
 
 @keys.command("list")
@@ -182,10 +202,17 @@ def list_keys() -> None:
     from tabulate import tabulate
 
     rows = [
-        (key.name, ", ".join(sorted(key.scopes)), f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never")
+        (
+            key.name,
+            ", ".join(sorted(key.scopes)),
+            key.is_public,
+            f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never",
+        )
         for key in _online_state().keys().values()
     ]
-    click.echo(tabulate(sorted(rows), headers=["name", "scopes", "expires (UTC)"]) if rows else "there are no keys")
+    click.echo(
+        tabulate(sorted(rows), headers=["name", "scopes", "public", "expires (UTC)"]) if rows else "there are no keys"
+    )
 
 
 @keys.command("revoke")

@@ -68,6 +68,16 @@ class Feedback(BaseModel):
 
     click: float = Field(0.1, ge=0, lt=1, description="Weight of a click.")
     cart: float = Field(0.3, ge=0, lt=1, description="Weight of putting something into the basket.")
+    most_products: int = Field(
+        300,
+        ge=1,
+        description="Who looks at more products in a day is taken for a robot, and that day's looks don't count.",
+    )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """By the type of the event."""
+        return {"click": self.click, "cart": self.cart}
 
 
 class Api(BaseModel):
@@ -89,6 +99,9 @@ class Api(BaseModel):
     )
     burst: int = Field(200, ge=1, description="Requests of one key from one address that a worker takes at once.")
     max_body_kb: int = Field(512, ge=1, description="Longest body of a request.")
+    customer_secret: SecretStr | None = Field(
+        None, min_length=32, description="Signs the tokens with which a public key may speak of a customer."
+    )
     storefront_key: SecretStr | None = Field(
         None, description="Key of the demo shop, which everybody then sees; default: no demo shop."
     )

@@ -71,7 +71,8 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
         for number, day in enumerate(wanted, start=1):
             raw = lake.manifest("raw_purchase_logs", day)
             result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
-            interest = interest_of(lake.pandas("raw_feedback_events", [day]), settings.feedback.model_dump())
+            events = lake.pandas("raw_feedback_events", [day])
+            interest = interest_of(events, settings.feedback.weights, settings.feedback.most_products)
             cleaned = pd.concat([result.cleaned, interest], ignore_index=True) if len(interest) else result.cleaned
             for name, frame, schema in (
                 ("cleaned_interactions", cleaned, CLEANED_SCHEMA),

@@ -117,7 +117,7 @@ def clean_day(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> CleanedD
     return CleanedDay(_as_interactions(raw[~refused].reset_index(drop=True), day), rejected)
 
 
-def interest_of(events: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
+def interest_of(events: pd.DataFrame, weights: Mapping[str, float], most_products: int) -> pd.DataFrame:
     """Clicks and carts as interactions, each with its weight; purchases and returns come from the logs alone.
 
     A visit counts once for a product, with its strongest sign. What was done before signing in counts for the customer
@@ -126,6 +126,7 @@ def interest_of(events: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFr
     Args:
         events: event_id, type, customer_id, session_id, product_id, time; of one day.
         weights: Of each type that counts; those of 0 don't.
+        most_products: Who looks at more in the day is taken for a robot: nothing of theirs counts.
 
     Returns:
         CLEANED_SCHEMA, sorted by event_id.
@@ -137,6 +138,7 @@ def interest_of(events: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFr
         weight=events["type"].map(weights).fillna(0.0),
     )
     events = events[(events["weight"] > 0) & events["customer_id"].notna()]
+    events = events[events.groupby("customer_id")["product_id"].transform("nunique") <= most_products]
     visit = events["session_id"].where(events["session_id"].notna(), events["customer_id"] + "@visit")
     events = events.assign(order_id=visit).sort_values(["weight", "event_id"], ascending=[False, True])
     events = events.drop_duplicates(["customer_id", "product_id", "order_id"]).sort_values("event_id")

@@ -10,10 +10,11 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, Path, Query, Request, Response, Security
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -40,7 +41,7 @@ from rec_assets.serving.online import (
     key_digest,
 )
 from rec_assets.serving.recommender import Signal
-from rec_assets.serving.security import RateLimit, Refused
+from rec_assets.serving.security import RateLimit, Refused, check_customer_token
 from rec_assets.serving.storefront import add_pages
 from rec_assets.settings import Settings, get_settings
 
@@ -51,7 +52,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Problem, "description": what}
     for status, what in {
         401: "The key is missing, wrong or has expired.",
-        403: "The key may not do this.",
+        403: "The key may not do this, or not for this customer.",
         413: "The body is longer than REC_API__MAX_BODY_KB allows: send fewer events at once.",
         422: "Something in the request is not as described here.",
         429: "Too many requests; `Retry-After` says when to try again.",
@@ -61,7 +62,33 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="From `rec-assets keys add`.")
 
 CustomerId = Annotated[schemas.Id, Path(description="As in the purchase logs.")]
+CustomerToken = Annotated[
+    str | None,
+    Header(
+        alias="X-Customer-Token",
+        max_length=200,
+        description="A public key may speak of a customer only with a token that the shop's server signed for them.",
+    ),
+]
 ProductId = Annotated[schemas.Id, Path(description="As in the catalogue.")]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and what is known as of the request."""
+
+    key: Key
+    kept: Kept
+    secret: str | None
+
+    def may_speak_of(self, customer_id: str | None, token: str | None) -> None:
+        """Raises `Refused` where the key is public and no token says that this customer is meant."""
+        if customer_id is None or not self.key.is_public:
+            return
+        if self.secret is None or token is None:
+            message = "a public key may speak of a customer only with their X-Customer-Token; leave customer_id out"
+            raise Refused(403, "no_token", message)
+        check_customer_token(self.secret, customer_id, token, dt.datetime.now(dt.timezone.utc))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -69,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url))
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
-    weights = {**settings.feedback.model_dump(), PURCHASE: 1.0}
+    weights = {**settings.feedback.weights, PURCHASE: 1.0}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,10 +117,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.live = live
 
-    def allowed(scope: str) -> Callable[..., Awaitable[Kept]]:
+    secret = settings.api.customer_secret.get_secret_value() if settings.api.customer_secret else None
+
+    def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
         """A dependency: the caller has a key with the scope, and hasn't asked too often."""
 
-        async def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Kept:
+        async def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Caller:
             kept = live.kept()
             known = kept.keys.get(key_digest(key)) if key else None
             caller = f"{known.name if known else ''}@{request.client.host if request.client else ''}"
@@ -104,8 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     f"slow down: try again in {wait:.1f} s",
                     {"Retry-After": str(math.ceil(wait))},
                 )
-            _authorise(known, scope, has_key=bool(key))
-            return kept
+            return Caller(_authorise(known, scope, has_key=bool(key)), kept, secret)
 
         return check
 
@@ -120,7 +148,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def recommend(question: schemas.Question, now: Engine, kept: Kept) -> schemas.Recommendations:
         customer = question.customer_id
         is_forgotten = customer is not None and live.is_forgotten(now, customer, kept)
-        done = _done_since(live.online, question, now)
+        done = _done_since(live, question, now)
         asked = [(event.type, event.product_id, question.session_id or "now") for event in question.events]
         wish = Wish(
             k=question.k,
@@ -155,27 +183,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def recommendations_of_a_customer(
         customer_id: CustomerId,
         wish: Annotated[schemas.CustomerQuestion, Query()],
-        kept: Annotated[Kept, may_read],
+        caller: Annotated[Caller, may_read],
         now: Annotated[Engine, Depends(engine)],
+        token: CustomerToken = None,
     ) -> schemas.Recommendations:
         """The best products for a customer, by their history and all they did up to now."""
-        return await recommend(wish.question(customer_id), now, kept)
+        caller.may_speak_of(customer_id, token)
+        return await recommend(wish.question(customer_id), now, caller.kept)
 
     @app.post("/v1/recommendations", tags=["recommend"], responses=_PROBLEMS)
     async def recommendations(
-        question: schemas.Question, kept: Annotated[Kept, may_read], now: Annotated[Engine, Depends(engine)]
+        question: schemas.Question,
+        caller: Annotated[Caller, may_read],
+        now: Annotated[Engine, Depends(engine)],
+        token: CustomerToken = None,
     ) -> schemas.Recommendations:
         """The best products for a customer or a visitor, with what they have just done."""
-        return await recommend(question, now, kept)
+        caller.may_speak_of(question.customer_id, token)
+        return await recommend(question, now, caller.kept)
 
     def product_route(name: str, about: str) -> None:
         def route(
             product_id: ProductId,
             wish: Annotated[schemas.ProductQuestion, Query()],
-            kept: Annotated[Kept, may_read],
+            caller: Annotated[Caller, may_read],
             now: Annotated[Engine, Depends(engine)],
         ) -> schemas.Shown:
-            return related(name, product_id, wish.k, now, kept)
+            return related(name, product_id, wish.k, now, caller.kept)
 
         responses = {**_PROBLEMS, 404: {"model": schemas.Problem, "description": "No such product."}}
         app.get(
@@ -190,7 +224,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.get("/v1/trending", tags=["products"], responses=_PROBLEMS)
     async def trending(
         wish: Annotated[schemas.TrendingQuestion, Query()],
-        kept: Annotated[Kept, may_read],
+        caller: Annotated[Caller, may_read],
         now: Annotated[Engine, Depends(engine)],
     ) -> schemas.Shown:
         """What sells more of late than it used to."""
@@ -199,31 +233,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             state = now.recommender.state
             keep = state.categories[state.category[found]] == wish.category
             found, score = found[keep], score[keep]
-        return _shelf(now, kept, found, score, wish.k, source="trending", reason="on the rise")
+        return _shelf(now, caller.kept, found, score, wish.k, source="trending", reason="on the rise")
 
     @app.post("/v1/events", tags=["events"], responses=_PROBLEMS)
-    def record_events(batch: schemas.EventBatch, kept: Annotated[Kept, may_send]) -> schemas.Recorded:
+    def record_events(
+        batch: schemas.EventBatch, caller: Annotated[Caller, may_send], token: CustomerToken = None
+    ) -> schemas.Recorded:
         """Say what visitors did. Answered once it is on disk; safe to send again."""
+        for customer in {event.customer_id for event in batch.events}:
+            caller.may_speak_of(customer, token)
         now = dt.datetime.now(dt.timezone.utc)
         oldest = min(OLDEST_EVENT_DAYS, settings.api.keep_event_days - 1)
         events = [_as_event(event, number, len(batch.events), now, oldest) for number, event in enumerate(batch.events)]
-        new = live.online.record(events, now)
+        new = live.ask(lambda: live.online.record(events, now))
         metrics.recorded(new)
         return schemas.Recorded(new=new, known=len(batch.events) - new)
 
     @app.put("/v1/products/{product_id:path}/availability", tags=["administration"], responses=_PROBLEMS)
     def set_availability(
-        product_id: ProductId, wish: schemas.Availability, kept: Annotated[Kept, may_administer]
+        product_id: ProductId, wish: schemas.Availability, caller: Annotated[Caller, may_administer]
     ) -> schemas.ProductAvailability:
         """Take a product out of all answers at once, or put it back."""
-        live.online.set_available(product_id, wish.available)
+        live.ask(lambda: live.online.set_available(product_id, wish.available))
         known = live.engine is not None and product_id in live.engine.recommender.place
         return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalogue=known)
 
     @app.delete("/v1/customers/{customer_id:path}", tags=["administration"], responses=_PROBLEMS)
-    def forget_customer(customer_id: CustomerId, kept: Annotated[Kept, may_administer]) -> schemas.Forgotten:
+    def forget_customer(customer_id: CustomerId, caller: Annotated[Caller, may_administer]) -> schemas.Forgotten:
         """Forget a customer: their events and all answers that rest on what is known of them, at once."""
-        deleted = live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc))
+        deleted = live.ask(lambda: live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
         is_known = live.engine is not None and live.engine.answerer.is_known(customer_id)
         return schemas.Forgotten(customer_id=customer_id, events_deleted=deleted, in_index=is_known)
 
@@ -245,7 +283,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
 
     @app.get("/metrics", tags=["health"], response_class=Response)
-    def show_metrics() -> Response:
+    async def show_metrics() -> Response:
         """Counters and latencies for Prometheus; nothing in them names a customer."""
         return Response(metrics.text(live.engine.published if live.engine else None), media_type=metrics.media_type)
 
@@ -257,7 +295,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CORSMiddleware,
         allow_origins=list(settings.api.allowed_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["X-API-Key", "Content-Type"],
+        allow_headers=["X-API-Key", "X-Customer-Token", "Content-Type"],
         max_age=600,
     )
     app.add_middleware(Observe, metrics=metrics)
@@ -265,31 +303,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def signals_of(done: list[tuple[str, str, str]], weights: dict[str, float]) -> tuple[Signal, ...]:
-    """What a shopper did (type, product, visit; oldest first) as signals: what was given back was not bought."""
-    signals: list[Signal] = []
-    for kind, product, visit in done:
+    """What a shopper did (type, product, visit; oldest first) as signals.
+
+    What was given back was not bought. A visit's interest in a product counts once, with its strongest sign, as in
+    `cleaning.interest_of`.
+    """
+    signals: dict[tuple[str, str, int], Signal] = {}
+    for number, (kind, product, visit) in enumerate(done, start=1):
+        weight = weights.get(kind, 0.0)
         if kind == RETURN:
-            bought = [place for place, each in enumerate(signals) if each.product_id == product and each.weight >= 1]
+            bought = [key for key, signal in signals.items() if key[0] == product and signal.weight >= 1]
             if bought:
                 del signals[bought[-1]]
-        elif weights.get(kind, 0) > 0:
-            signals.append(Signal(product, weights[kind], visit))
-    return tuple(signals)
+        elif weight > 0:
+            key = (product, visit, number if weight >= 1 else 0)
+            before = signals.pop(key, None)
+            signals[key] = Signal(product, max(weight, before.weight if before else 0.0), visit)
+    return tuple(signals.values())
 
 
-def _done_since(online: OnlineState, question: schemas.Question, now: Engine) -> list[tuple[str, str, str]]:
+def _done_since(live: Live, question: schemas.Question, now: Engine) -> list[tuple[str, str, str]]:
     if question.customer_id is None and question.session_id is None:
         return []
     try:
-        return online.events_of(question.customer_id, question.session_id, now.since)
+        return live.ask(lambda: live.online.events_of(question.customer_id, question.session_id, now.since))
     except SQLAlchemyError:
-        logging.getLogger(__name__).exception(
-            "the online state doesn't answer; the answer is without what was done since"
-        )
         return []
 
 
-def _authorise(key: Key | None, scope: str, *, has_key: bool) -> None:
+def _authorise(key: Key | None, scope: str, *, has_key: bool) -> Key:
     asks = {"WWW-Authenticate": "X-API-Key"}
     if not has_key:
         raise Refused(401, "no_key", "send a key in the header X-API-Key; `rec-assets keys add` makes one", asks)
@@ -299,6 +341,7 @@ def _authorise(key: Key | None, scope: str, *, has_key: bool) -> None:
         raise Refused(401, "expired_key", "this key has expired; `rec-assets keys add` makes another", asks)
     if scope not in key.scopes:
         raise Refused(403, "wrong_scope", f"this takes a key with the scope {scope!r}")
+    return key
 
 
 def _as_event(event: schemas.NewEvent, number: int, count: int, now: dt.datetime, oldest: int) -> Event:

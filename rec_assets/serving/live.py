@@ -13,11 +13,13 @@ import threading
 import zoneinfo
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving import related
@@ -35,6 +37,10 @@ _RANKINGS = 512
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class DatabaseSilent(SQLAlchemyError):
+    """The database didn't answer a moment ago, so it isn't asked."""
 
 
 class Engine:
@@ -101,14 +107,15 @@ class Live:
         self.folder, self.online = folder, online
         self.engine: Engine | None = None
         self._kept = Kept({}, frozenset(), {}, {})
-        self._created = False
+        self._silent = False
         self._unreadable: Published | None = None
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
 
     def start(self) -> None:
         """Load what is published, and watch for what comes."""
-        self._create()
+        with suppress(SQLAlchemyError):
+            self.ask(self.online.create)
         self.look()
         self._watcher.start()
 
@@ -137,23 +144,42 @@ class Live:
 
     def kept(self) -> Kept:
         """What is kept of the online state, up to date; as it last was where the database doesn't answer."""
-        last = self._kept
         try:
-            self._create()
-            now = self.online.counters()
-            if now != last.counters:
-
-                def fresh(name: str, read: Callable[[], T], old: T) -> T:
-                    return read() if now.get(name) != last.counters.get(name) else old
-
-                last = self._kept = Kept(
-                    now,
-                    fresh(AVAILABILITY, self.online.unavailable, last.unavailable),
-                    fresh(KEYS, self.online.keys, last.keys),
-                    fresh(FORGOTTEN, self.online.forgotten, last.forgotten),
-                )
+            return self.ask(self._look_at_online)
         except SQLAlchemyError:
+            return self._kept
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """What the online state says.
+
+        Once it hasn't answered, nobody else waits for it before the watcher has found it answering again: a database
+        that hangs must not hold up what is answered without it.
+
+        Raises:
+            SQLAlchemyError: it doesn't answer.
+        """
+        if self._silent:
+            raise DatabaseSilent
+        try:
+            return question()
+        except (OperationalError, InterfaceError, NoConnection):
             _log.exception("the online state doesn't answer; what was last known of it goes on to count")
+            self._silent = True
+            raise
+
+    def _look_at_online(self) -> Kept:
+        last, now = self._kept, self.online.counters()
+        if now != last.counters:
+
+            def fresh(name: str, read: Callable[[], T], old: T) -> T:
+                return read() if now.get(name) != last.counters.get(name) else old
+
+            last = self._kept = Kept(
+                now,
+                fresh(AVAILABILITY, self.online.unavailable, last.unavailable),
+                fresh(KEYS, self.online.keys, last.keys),
+                fresh(FORGOTTEN, self.online.forgotten, last.forgotten),
+            )
         return last
 
     def is_forgotten(self, engine: Engine, customer_id: str, kept: Kept) -> bool:
@@ -169,20 +195,10 @@ class Live:
         if self.engine is None:
             missing["index"] = "no index is published yet: materialise the graph up to `serving_index`"
         try:
-            self.online.counters()
+            self.ask(self.online.counters)
         except SQLAlchemyError as error:
             missing["online_state"] = f"the database doesn't answer ({type(error).__name__})"
         return missing
-
-    def _create(self) -> None:
-        """Make the tables that are missing; a database that doesn't answer is asked again later."""
-        if self._created:
-            return
-        try:
-            self.online.create()
-            self._created = True
-        except SQLAlchemyError:
-            _log.exception("the online state doesn't answer; it is tried again")
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
@@ -190,3 +206,8 @@ class Live:
                 self.look()
             except Exception:
                 _log.exception("looking for a new index failed; it is tried again")
+            if self._silent:
+                with suppress(SQLAlchemyError):
+                    self.online.create()  # it may have come back empty
+                    self._silent = False
+                    _log.info("the online state answers again")

@@ -30,7 +30,7 @@ NEWEST_EVENTS = 200
 
 _BATCH = 5000
 _THREADS = 40
-_POSTGRES = {"connect_timeout": 2, "options": "-c statement_timeout=5000", "tcp_user_timeout": 5000}
+_POSTGRES = {"connect_timeout": 2, "options": "-c statement_timeout=5000", "tcp_user_timeout": 2000}
 
 _metadata = sa.MetaData()
 
@@ -66,6 +66,7 @@ _keys = sa.Table(
     sa.Column("digest", sa.String, primary_key=True),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("scopes", sa.String, nullable=False),
+    sa.Column("is_public", sa.Boolean, nullable=False),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("expires", sa.Float),
 )
@@ -75,6 +76,28 @@ _counters = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.Integer, nullable=False),
 )
+
+
+def _newest_of(whose: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    columns = (_events.c.type, _events.c.product_id, _events.c.order_id, _events.c.session_id)
+    return (
+        sa.select(*columns)
+        .where(whose, _events.c.time >= sa.bindparam("since"), _events.c.type != IMPRESSION)
+        .order_by(_events.c.time.desc(), _events.c.event_id)
+        .limit(NEWEST_EVENTS)
+    )
+
+
+_is_theirs = _events.c.customer_id == sa.bindparam("customer")
+_in_session = _events.c.session_id == sa.bindparam("session")
+# By whether a customer and whether a session is asked for; built once, as each answer asks. What others did in a
+# session, on a shared device, isn't this customer's.
+_NEWEST = {
+    (True, False): _newest_of(_is_theirs),
+    (False, True): _newest_of(_in_session),
+    (True, True): _newest_of(sa.or_(_is_theirs, sa.and_(_in_session, _events.c.customer_id.is_(None)))),
+}
+_COUNTS = sa.select(_counters)
 
 
 @dataclass(frozen=True)
@@ -112,11 +135,13 @@ class Key:
         name: What it is called.
         scopes: What it may do.
         expires: When it ends; None: never.
+        is_public: It stands in pages that everybody can read: it may speak of a customer only with their token.
     """
 
     name: str
     scopes: frozenset[str]
     expires: dt.datetime | None = None
+    is_public: bool = False
 
     def has_expired(self, now: dt.datetime) -> bool:
         """Whether it has ended."""
@@ -192,23 +217,10 @@ class OnlineState:
         """The newest events of a shopper but impressions, oldest first: type, product_id, order or session."""
         if customer_id is None and session_id is None:
             return []
-        is_theirs = _events.c.customer_id == customer_id
-        in_session = _events.c.session_id == session_id
-        if customer_id is None:
-            whose = in_session
-        elif session_id is None:
-            whose = is_theirs
-        else:  # what others did in it, on a shared device, isn't this customer's
-            whose = sa.or_(is_theirs, sa.and_(in_session, _events.c.customer_id.is_(None)))
-        columns = (_events.c.type, _events.c.product_id, _events.c.order_id, _events.c.session_id)
-        query = (
-            sa.select(*columns)
-            .where(whose, _events.c.time >= since.timestamp(), _events.c.type != IMPRESSION)
-            .order_by(_events.c.time.desc(), _events.c.event_id)
-            .limit(NEWEST_EVENTS)
-        )
+        query = _NEWEST[customer_id is not None, session_id is not None]
+        asked = {"customer": customer_id, "session": session_id, "since": since.timestamp()}
         with self._reader.connect() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query, asked).all()
         return [(row.type, row.product_id, row.order_id or row.session_id or "") for row in reversed(rows)]
 
     def events_between(self, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
@@ -234,7 +246,7 @@ class OnlineState:
     def counters(self) -> dict[str, int]:
         """A number for each of COUNTERS, which goes up with each change of it."""
         with self._reader.connect() as connection:
-            return {row.name: row.value for row in connection.execute(sa.select(_counters))}
+            return {row.name: row.value for row in connection.execute(_COUNTS)}
 
     def set_available(self, product_id: str, available: bool) -> None:
         """Say whether a product may be shown."""
@@ -276,20 +288,31 @@ class OnlineState:
 
     # ---- keys ----
 
-    def add_key(self, name: str, scopes: Sequence[str], now: dt.datetime, expires: dt.datetime | None = None) -> str:
+    def add_key(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        now: dt.datetime,
+        expires: dt.datetime | None = None,
+        *,
+        is_public: bool = False,
+    ) -> str:
         """Make a key and return it: it is kept as a digest only, and can't be shown again.
 
         Raises:
-            ValueError: a scope is unknown, or none is given.
+            ValueError: a scope is unknown, none is given, or one that can't be public.
         """
         unknown = set(scopes) - set(SCOPES)
         if unknown or not scopes:
             raise ValueError(f"scopes are {', '.join(SCOPES)}, not {', '.join(sorted(unknown)) or 'none'}")
+        if is_public and ADMIN in scopes:
+            raise ValueError(f"a public key can't have the scope {ADMIN!r}")
         key = f"rec_{secrets.token_urlsafe(24)}"
         row = {
             "digest": key_digest(key),
             "name": name,
             "scopes": ",".join(sorted(set(scopes))),
+            "is_public": is_public,
             "created": now.timestamp(),
             "expires": expires.timestamp() if expires else None,
         }
@@ -311,6 +334,7 @@ class OnlineState:
                 row.name,
                 frozenset(row.scopes.split(",")),
                 None if row.expires is None else dt.datetime.fromtimestamp(row.expires, dt.timezone.utc),
+                row.is_public,
             )
             for row in rows
         }

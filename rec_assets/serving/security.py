@@ -1,7 +1,10 @@
-"""Who may ask, and how often: what a refusal says, and rate limits. Keys and their scopes are in `online.py`."""
+"""Who may ask about whom, and how often. Keys and their scopes are kept in `online.py`."""
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
+import hmac
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,6 +19,30 @@ class Refused(Exception):
     def __init__(self, status: int, error: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.error, self.message, self.headers = status, error, message, headers or {}
+
+
+def customer_token(secret: str, customer_id: str, until: dt.datetime) -> str:
+    """A token with which a public key may speak of one customer, for a time.
+
+    `<until>.<HMAC-SHA256 of "<until>:<customer_id>" by the secret, in hex>`, until in whole seconds since 1970.
+    """
+    seconds = int(until.timestamp())
+    return f"{seconds}.{_signature(secret, seconds, customer_id)}"
+
+
+def check_customer_token(secret: str, customer_id: str, token: str, now: dt.datetime) -> None:
+    """Raises `Refused` unless the token was made for the customer and holds now."""
+    until, _, signature = token.partition(".")
+    seconds = int(until) if until.isascii() and until.isdigit() and len(until) <= 12 else 0
+    expected = _signature(secret, seconds, customer_id)
+    if not hmac.compare_digest(expected.encode(), signature.encode()):
+        raise Refused(403, "wrong_token", "X-Customer-Token was not made for this customer by the shop's secret")
+    if seconds <= now.timestamp():
+        raise Refused(403, "expired_token", "X-Customer-Token has expired; the shop's server makes another")
+
+
+def _signature(secret: str, seconds: int, customer_id: str) -> str:
+    return hmac.new(secret.encode(), f"{seconds}:{customer_id}".encode(), hashlib.sha256).hexdigest()
 
 
 @dataclass

@@ -207,7 +207,7 @@ def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() ->
         ],
         columns=columns,
     ).assign(time=pd.Timestamp("2017-01-01 10:00", tz="UTC"))
-    found = interest_of(events, {"click": 0.1, "cart": 0.3})
+    found = interest_of(events, {"click": 0.1, "cart": 0.3}, 300)
     kept = found[["line_id", "customer_id", "product_id", "order_id", "event", "weight"]]
     assert kept.to_numpy().tolist() == [
         ["event:e2", "ann", "A", "s1", "cart", 0.3],
@@ -217,5 +217,20 @@ def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() ->
         ["event:f2", "ann", "C", "ann@visit", "click", 0.1],
     ]
     pa.Table.from_pandas(found, schema=CLEANED_SCHEMA, preserve_index=False)
-    assert interest_of(events, {"click": 0.0, "cart": 0.0}).empty
-    assert interest_of(events.iloc[:0], {"click": 0.1}).empty
+    assert interest_of(events, {"click": 0.0, "cart": 0.0}, 300).empty
+    assert interest_of(events.iloc[:0], {"click": 0.1}, 300).empty
+
+
+def test_who_looks_at_everything_is_a_robot() -> None:
+    looks = [("robot", f"p{number}") for number in range(4)] + [
+        ("ann", "p1"),
+        ("ann", "p1"),
+        ("ann", "p2"),
+        ("ann", "p3"),
+    ]
+    events = pd.DataFrame(looks, columns=["customer_id", "product_id"]).assign(
+        event_id=[f"e{number}" for number in range(8)], type="click", session_id="s-" + pd.Series(range(8)).astype(str),
+        time=pd.Timestamp("2017-01-01", tz="UTC"),
+    )  # fmt: skip
+    found = interest_of(events, {"click": 0.1}, most_products=3)
+    assert found["customer_id"].to_list() == ["ann"] * 4

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 from rec_assets.serving.api import create_app, signals_of
 from rec_assets.serving.index import Index
 from rec_assets.serving.live import Live
 from rec_assets.serving.recommender import Signal
+from rec_assets.serving.security import Refused, check_customer_token, customer_token
 from rec_assets.settings import Api, Settings
 from rec_assets_tests.serving import shop
 
@@ -73,6 +75,13 @@ def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
 @pytest.fixture
 def client(start: Callable[..., Client]) -> Client:
     return start()
+
+
+def wait_until(holds: Callable[[], bool], patience: float = 20) -> None:
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _now() -> dt.datetime:
@@ -184,6 +193,52 @@ def test_only_a_key_with_the_scope_may_ask(client: Client, key: str | None, stat
     answer = client.http.get(f"/v1/customers/{ANN}/recommendations", headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert answer.json()["message"]
+
+
+def test_a_public_key_speaks_of_a_customer_with_their_token_only(start: Callable[..., Client]) -> None:
+    secret = "a secret of the shop's own servers"
+    client = start(customer_secret=secret)
+    headers = client.http.headers
+    headers["X-API-Key"] = client.live.online.add_key("pages", ["read", "events"], _now(), is_public=True)
+    hour = dt.timedelta(hours=1)
+    tokens = {
+        "": "no_token",
+        "nonsense": "wrong_token",
+        customer_token(secret, "c01", _now() + hour): "wrong_token",
+        customer_token("another secret, as long as the shop's", ANN, _now() + hour): "wrong_token",
+        customer_token(secret, ANN, _now() - hour): "expired_token",
+    }
+    calls = (
+        lambda: client.get(f"/v1/customers/{ANN}/recommendations"),
+        lambda: client.http.post("/v1/recommendations", json={"customer_id": ANN}),
+        lambda: client.send(event(1, customer_id=None, session_id="s"), event(2)),
+    )
+    for token, error in tokens.items():
+        headers.pop("X-Customer-Token", None)
+        if token:
+            headers["X-Customer-Token"] = token
+        for call in calls:
+            answer = call()
+            assert (answer.status_code, answer.json()["error"]) == (403, error), token
+    headers["X-Customer-Token"] = customer_token(secret, ANN, _now() + hour)
+    for call in calls:
+        assert call().status_code == 200
+    del headers["X-Customer-Token"]
+    assert client.recommend(session_id="s"), "a visitor needs no token"
+    assert client.http.post("/v1/recommendations", json={"customer_id": "c01"}).status_code == 403
+
+
+@pytest.mark.parametrize("token", ["²." + 64 * "0", "1.é", "9" * 40 + ".", ".", "-1.a"])
+def test_a_token_of_nonsense_is_refused(token: str) -> None:
+    with pytest.raises(Refused, match="not made for this customer"):
+        check_customer_token("a secret of the shop's own servers", ANN, token, _now())
+
+
+def test_without_a_secret_a_public_key_speaks_of_nobody(client: Client) -> None:
+    key = client.live.online.add_key("pages", ["read"], _now(), is_public=True)
+    client.http.headers.update({"X-API-Key": key, "X-Customer-Token": customer_token("", ANN, _now())})
+    assert client.get(f"/v1/customers/{ANN}/recommendations").json()["error"] == "no_token"
+    assert client.recommend()
 
 
 def test_a_key_that_is_taken_back_is_refused_at_once(client: Client) -> None:
@@ -332,15 +387,34 @@ def test_an_index_that_can_t_be_read_leaves_the_one_before(client: Client) -> No
     assert "can't be read" in client.get("/health/ready").json()["missing"]["index"]
 
 
-def test_a_database_that_does_not_answer_stops_events_and_nothing_else(client: Client) -> None:
+def test_a_database_that_does_not_answer_stops_events_and_nothing_else(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert client.get("/v1/trending").status_code == 200
-    for table in ("events", "counters"):
-        with client.live.online.engine.begin() as connection:
-            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO gone_{table}")
-    assert client.recommend(customer_id=ANN)
-    answer = client.send(event(1))
-    assert (answer.status_code, answer.json()["error"]) == (503, "database")
-    assert client.get("/health/ready").status_code == 503
+    online, asked = client.live.online, []
+
+    def silent(*_: Any) -> None:
+        asked.append(1)
+        raise OperationalError("", {}, Exception("no answer"))
+
+    with monkeypatch.context() as patched:
+        for name in ("create", "counters", "events_of", "record"):
+            patched.setattr(online, name, silent)
+        for _ in range(5):
+            assert client.recommend(customer_id=ANN)
+            answer = client.send(event(1))
+            assert (answer.status_code, answer.json()["error"]) == (503, "database")
+        assert client.get("/health/ready").status_code == 503
+        assert len(asked) <= 3, "nobody waits for a database that was silent a moment ago"
+    wait_until(lambda: client.get("/health/ready").status_code == 200)
+    assert client.send(event(1)).json() == {"new": 1, "known": 0}
+
+
+def test_a_database_that_comes_back_empty_is_made_again(client: Client) -> None:
+    with client.live.online.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE events")
+    assert client.send(event(1)).status_code == 503
+    wait_until(lambda: client.send(event(1)).status_code == 200)
 
 
 def test_neither_logs_nor_metrics_name_a_customer(client: Client, caplog: pytest.LogCaptureFixture) -> None:
@@ -361,6 +435,14 @@ def test_what_was_given_back_was_not_bought() -> None:
     weights = {"click": 0.1, "cart": 0.0, "purchase": 1.0}
     done = [("purchase", "a", "1"), ("click", "a", "2"), ("return", "a", "3"), ("cart", "b", "3"), ("return", "b", "3")]
     assert signals_of(done, weights) == (Signal("a", 0.1, "2"),)
+
+
+def test_a_visit_s_interest_in_a_product_counts_once_with_its_strongest_sign() -> None:
+    weights = {"click": 0.1, "cart": 0.3, "purchase": 1.0}
+    done = [("click", "a", "1"), ("cart", "a", "1"), ("click", "b", "1"), ("click", "a", "1"), ("click", "a", "2")]
+    assert signals_of(done, weights) == (Signal("b", 0.1, "1"), Signal("a", 0.3, "1"), Signal("a", 0.1, "2"))
+    twice = [("purchase", "a", "1"), ("purchase", "a", "1")]
+    assert len(signals_of(twice, weights)) == 2, "two pieces are two purchases"
 
 
 def test_nothing_that_the_schema_allows_breaks_the_server(client: Client) -> None:

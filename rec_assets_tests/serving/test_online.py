@@ -78,6 +78,10 @@ def test_keys_are_kept_as_digests_and_can_be_taken_back(online: OnlineState) -> 
         online.add_key("shop", ["write"], NOW)
     with pytest.raises(ValueError, match="not none"):
         online.add_key("shop", [], NOW)
+    with pytest.raises(ValueError, match="a public key can't have the scope 'admin'"):
+        online.add_key("pages", [READ, ADMIN], NOW, is_public=True)
+    pages = online.add_key("pages", [READ], NOW, is_public=True)
+    assert online.keys()[key_digest(pages)].is_public
 
 
 def test_a_customer_s_events_and_sessions_are_forgotten(online: OnlineState) -> None:

@@ -1,6 +1,6 @@
 // <product-recommendations>: a shelf of recommendations for a shop's page. No dependencies.
 //
-// Attributes: api (address of the API), key (scopes read and events), customer, session, mode, k, segment, heading,
+// Attributes: api (address of the API), key (public; scopes read and events), customer and token (signed in), session, mode, k, segment, heading,
 // product and kind (similar, complements or upsell: what goes with a product), link ("/product/{id}"), currency.
 // It sends impressions when an item has been seen and clicks when one is chosen. If the API doesn't answer, it hides.
 // Events that bubble: `recommendations-shown` and `recommendation-click` (cancel it to keep the browser where it is).
@@ -24,7 +24,7 @@ const SEEN_MS = 500;
 const VISIT = `s-${Date.now()}-${Math.random().toString(36).slice(2)}`;
 
 class ProductRecommendations extends HTMLElement {
-  static observedAttributes = ["api", "key", "customer", "session", "mode", "k", "segment", "product", "kind", "heading"];
+  static observedAttributes = ["api", "key", "customer", "token", "session", "mode", "k", "segment", "product", "kind", "heading"];
 
   #queue = [];
   #seen = new Set();
@@ -59,7 +59,7 @@ class ProductRecommendations extends HTMLElement {
     const asked = ++this.#asked;
     let answer = null;
     try {
-      const response = await fetch(this.#address(), { headers: { "X-API-Key": this.getAttribute("key") ?? "" } });
+      const response = await this.#ask();
       if (response.ok) answer = await response.json();
     } catch {
       // The shop's page goes on without us.
@@ -98,14 +98,22 @@ class ProductRecommendations extends HTMLElement {
     }
   }
 
-  #address() {
+  #ask() {
     const of = (name) => this.getAttribute(name) || "";
-    const asks = new URLSearchParams({ k: of("k") || "10" });
-    if (of("product")) return `${of("api")}/v1/products/${encodeURIComponent(of("product"))}/${of("kind") || "similar"}?${asks}`;
-    asks.set("session_id", this.#session());
-    for (const name of ["mode", "segment"]) if (of(name)) asks.set(name, of(name));
-    // Someone unknown is asked about by a name that no customer has: their session.
-    return `${of("api")}/v1/customers/${encodeURIComponent(of("customer") || this.#session())}/recommendations?${asks}`;
+    const k = Number(of("k") || 10);
+    if (of("product")) return this.#fetch(`products/${encodeURIComponent(of("product"))}/${of("kind") || "similar"}?k=${k}`);
+    const question = { k, session_id: this.#session() };
+    for (const name of ["mode", "segment"]) if (of(name)) question[name] = of(name);
+    if (of("customer")) question.customer_id = of("customer");
+    return this.#fetch("recommendations", question);
+  }
+
+  #fetch(path, body) {
+    const headers = { "X-API-Key": this.getAttribute("key") ?? "" };
+    if (this.getAttribute("token")) headers["X-Customer-Token"] = this.getAttribute("token");
+    if (body) headers["Content-Type"] = "application/json";
+    const sent = body && { method: "POST", body: JSON.stringify(body), keepalive: true };
+    return fetch(`${this.getAttribute("api") || ""}/v1/${path}`, { headers, ...sent });
   }
 
   #show(answer) {
@@ -165,10 +173,8 @@ class ProductRecommendations extends HTMLElement {
     await null; // what happens in one moment goes in one request
     const events = this.#queue.splice(0, 100);
     if (!events.length) return;
-    const headers = { "X-API-Key": this.getAttribute("key") ?? "", "Content-Type": "application/json" };
     try {
-      const body = JSON.stringify({ events });
-      const response = await fetch(`${this.getAttribute("api") || ""}/v1/events`, { method: "POST", headers, body, keepalive: true });
+      const response = await this.#fetch("events", { events });
       if (response.status >= 500 || response.status === 429) throw new Error("later");
     } catch {
       // Sent again with the next events: each has an id, so none counts twice. Only so many wait.
