@@ -39,9 +39,12 @@ RATE, SECONDS = 200, 60
 
 CALLERS, THROUGHPUT_SECONDS = 8, 15
 
-MIX = {"list": 0.70, "session": 0.10, "event and list": 0.10, "similar": 0.10}
-"""Shares of the open load: a known customer's list; a visitor with three clicks in the request; a click by a known
-customer, followed by their list, which has to be made anew; products like one."""
+MIXES = {
+    "before anybody clicks": {"list": 0.90, "similar": 0.10},
+    "everybody clicks": {"list": 0.70, "session": 0.10, "event and list": 0.10, "similar": 0.10},
+}
+"""Shares of the open loads: a known customer's list; products like one; a visitor with three clicks in the request; a
+click by a known customer, followed by their list. After a click a list is made anew, by whoever asks first."""
 
 Ask = Callable[[], Awaitable[None]]
 
@@ -96,20 +99,25 @@ def main() -> None:
     customers = [each.decode() for each in index.histories.customers]
     about = f"{len(customers):,} customers, {len(index.state):,} products"
     click.echo(about, err=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         with api(Path(folder), published.path) as (address, key, process):
             products = index.state.product_ids.tolist()
-            found = asyncio.run(_load(address, {"X-API-Key": key}, customers, products))
-            rows += [{"system": "rec_assets", **row} for row in found]
-            ours = asyncio.run(_throughput(address, {"X-API-Key": key}, customers, products, "list"))
-            memory = _memory_mb(process)
-            rows.append({"system": "rec_assets", "work": "throughput, list", **ours, "memory_mb": memory})
+            headers = {"X-API-Key": key}
+            ours = asyncio.run(_throughput(address, headers, customers, products, "list"))
+            anew = asyncio.run(_throughput(address, headers, customers, products, "session"))
+            for name, mix in MIXES.items():
+                click.echo(f"{RATE} requests a second for {SECONDS} s: {name}", err=True)
+                rows += asyncio.run(_load(address, headers, customers, products, name, mix))
+            rows.append({"work": "throughput, list", **ours})
+            rows.append({"work": "throughput, ranking made anew", **anew})
+            rows = [{"system": "rec_assets", **row, "memory_mb": _memory_mb(process)} for row in rows]
         with mlflow_server(Path(folder), published.path) as (address, process):
             theirs = asyncio.run(_throughput(address, {}, customers, products, "invoke"))
             memory = _memory_mb(process)
             rows.append({"system": "mlflow models serve", "work": "throughput, list", **theirs, "memory_mb": memory})
-    rows[-2]["times_mlflow"] = round(ours["per_second"] / theirs["per_second"], 1)
+    for row in rows[-3:]:
+        row["times_mlflow"] = round(row["per_second"] / theirs["per_second"], 1)
     columns = ("system", "work", "requests", "per_second", "p50_ms", "p95_ms", "p99_ms", "errors", "memory_mb",
                "times_mlflow")  # fmt: skip
     with RESULTS.open("w", newline="") as file:
@@ -120,10 +128,10 @@ def main() -> None:
 
 
 async def _load(
-    address: str, headers: dict[str, str], customers: list[str], products: list[str]
+    address: str, headers: dict[str, str], customers: list[str], products: list[str], load: str, mix: dict[str, float]
 ) -> list[dict[str, Any]]:
-    chance, errors = random.Random(1), dict.fromkeys(MIX, 0)
-    times: dict[str, list[float]] = {name: [] for name in MIX}
+    chance, errors = random.Random(load), dict.fromkeys(mix, 0)
+    times: dict[str, list[float]] = {name: [] for name in mix}
 
     async def timed(name: str, due: float, asks: Sequence[Ask]) -> None:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -142,10 +150,10 @@ async def _load(
             "event and list": [caller.event, caller.list],
             "similar": [caller.similar],
         }
-        for name in MIX:  # connections and caches of a server that has been up for a while
+        for name in mix:  # connections and caches of a server that has been up for a while
             await asks[name][0]()
         start = time.perf_counter() + 1
-        names = chance.choices(list(MIX), list(MIX.values()), k=RATE * SECONDS)
+        names = chance.choices(list(mix), list(mix.values()), k=RATE * SECONDS)
         # A pair takes two places in the queue, so that the rate is one of requests.
         due, waiting = start, []
         for name in names:
@@ -155,9 +163,9 @@ async def _load(
                 break
         await asyncio.gather(*waiting)
     every = [time for each in times.values() for time in each]
-    rows = [("open load", every, sum(errors.values())), *((f"open load: {n}", times[n], errors[n]) for n in MIX)]
-    return [{"work": work, "per_second": RATE if work == "open load" else "", **_summary(values, wrong)}
-            for work, values, wrong in rows]  # fmt: skip
+    parts = [(name, times[name], errors[name]) for name in mix]
+    return [{"work": f"{load}: {part}", "per_second": RATE if part == "all" else "", **_summary(values, wrong)}
+            for part, values, wrong in [("all", every, sum(errors.values())), *parts]]  # fmt: skip
 
 
 async def _throughput(
@@ -165,7 +173,7 @@ async def _throughput(
 ) -> dict[str, Any]:
     times: list[float] = []
     async with aiohttp.ClientSession(headers=headers) as http:
-        caller = Caller(http, address, customers, products, random.Random(2))
+        caller = Caller(http, address, customers, products, random.Random(what))
         ask: Ask = getattr(caller, what)
         await ask()
         end = time.perf_counter() + THROUGHPUT_SECONDS

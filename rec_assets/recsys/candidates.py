@@ -160,9 +160,13 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
     own = histories.matrix(histories.decayed(half_life), products)
     vectors = fold_in(histories, state, recipe.als)
 
-    has_text = state.text >= 0
-    content = np.zeros((n, products), np.float32)
-    content[:, has_text] = (state.texts_of(seeds) @ state.alike).toarray()[:, state.text[has_text]]
+    known, factors = state.factors_of_known
+    als = np.zeros((n, products), np.float32)
+    als[:, known] = vectors @ factors.T
+
+    # A last column of nothing, for products without a text: their text is number -1.
+    of_texts = np.zeros((n, state.alike.shape[1] + 1), np.float32)
+    of_texts[:, :-1] = (state.texts_of(seeds) @ state.alike).toarray()
 
     # Category taste × the product's share of its category's recent sales.
     category_of_pair = state.category[histories.product]
@@ -172,12 +176,12 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
 
     return SourceScores(
         own=own.toarray(),
-        als=vectors @ state.factors.T,
+        als=als,
         same_basket=(seeds @ state.same_basket).toarray(),
         next_basket=(seeds @ state.next_basket).toarray(),
         same_customer=(seeds @ state.same_customer).toarray(),
-        content=content,
-        category=np.asarray(taste[:, state.category] * state.share_in_category, np.float32),
+        content=np.take(of_texts, state.text, axis=1),
+        category=np.take(taste, state.category, axis=1) * state.share_in_category,
     )
 
 
@@ -196,7 +200,7 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
         (scores.content, sizes.content),
         (scores.category, sizes.category_popular),
     ):
-        _mark_top(chosen, np.where(bought, 0, source), size)
+        _mark_top(chosen, source, size, bought)
     # Best sellers are the same for all: walk down the list until each customer has enough not bought. Ties go to the
     # lower id.
     longest = sizes.popular + int(bought.sum(axis=1).max(initial=0))
@@ -205,16 +209,16 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
         unbought = ~bought[:, best]
         chosen[:, best] |= unbought & (np.cumsum(unbought, axis=1) <= sizes.popular)
     if sizes.new:
-        is_new = state.age_days < sizes.new_days
-        _mark_top(chosen, np.where(is_new[None, :] & ~bought, scores.content, 0), sizes.new)
+        _mark_top(chosen, scores.content, sizes.new, bought | (state.age_days >= sizes.new_days))
     customer, product = np.nonzero(chosen)
     return customer, product
 
 
-def _mark_top(chosen: npt.NDArray[np.bool_], scores: Floats, size: int) -> None:
-    """Mark in `chosen` the `size` best positive scores of each row; ties go to the lower position."""
-    for marks, row in zip(chosen, scores, strict=True):
+def _mark_top(chosen: npt.NDArray[np.bool_], scores: Floats, size: int, without: npt.NDArray[np.bool_]) -> None:
+    """Mark in `chosen` the `size` best positive scores of each row not in `without`; ties go to the lower position."""
+    for marks, row, leave in zip(chosen, scores, without, strict=True):
         positive = np.flatnonzero(row > 0)  # most scores are 0, and partitioning ties is slow
+        positive = positive[~leave[positive]]
         if len(positive) > size:
             values = row[positive]
             threshold = np.partition(values, len(values) - size)[len(values) - size]

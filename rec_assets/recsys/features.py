@@ -200,15 +200,13 @@ def _price_relative(
     histories: Histories, state: ProductState, customer: npt.NDArray[np.int64], product: npt.NDArray[np.int64]
 ) -> Floats:
     """(pairs,) log of the product's price over the geometric mean of what the customer buys; NaN where unknown."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        price = np.log(np.where(state.price > 0, state.price, np.nan))
-    of_pair = price[histories.product]
+    of_pair = state.log_price[histories.product]
     priced = np.isfinite(of_pair)
     n = len(histories.customer_ids)
     weight = np.bincount(histories.customer[priced], weights=histories.orders[priced], minlength=n)
     total = np.bincount(histories.customer[priced], weights=(histories.orders * of_pair)[priced], minlength=n)
     usual = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
-    return np.asarray(price[product] - usual[customer], np.float32)
+    return np.asarray(state.log_price[product] - usual[customer], np.float32)
 
 
 def _at(matrix: sp.csr_matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:

@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,12 @@ class ProductState:
         return np.asarray(self.factors.any(axis=1))
 
     @cached_property
+    def factors_of_known(self) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Positions of the products that have ALS factors, and (those, k) their factors."""
+        known = np.flatnonzero(self.has_factors)
+        return known, self.factors[known]
+
+    @cached_property
     def gram(self) -> npt.NDArray[np.float64]:
         """(k, k) the product factors' products with one another, summed over products."""
         return (self.factors.T @ self.factors).astype(np.float64)
@@ -116,6 +123,12 @@ class ProductState:
         """(P,) a product's share of its category's recent orders."""
         sold = np.bincount(self.category, weights=self.recent_orders, minlength=len(self.categories))
         return np.asarray(self.recent_orders / np.maximum(sold[self.category], 1), np.float32)
+
+    @cached_property
+    def log_price(self) -> Floats:
+        """(P,) NaN where there is no price."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.log(np.where(self.price > 0, self.price, np.nan)), np.float32)
 
     @cached_property
     def trend(self) -> Floats:
@@ -168,7 +181,7 @@ class ProductState:
         texts = json.loads((folder / "products.json").read_text())
         graphs = {
             name: sp.csr_matrix(
-                tuple(np.load(folder / f"{name}.{part}.npy", mmap_mode="r") for part in ("data", "indices", "indptr")),
+                tuple(mapped(folder / f"{name}.{part}.npy") for part in ("data", "indices", "indptr")),
                 shape=(texts["sizes"][name],) * 2,
             )
             for name in _GRAPHS
@@ -176,9 +189,14 @@ class ProductState:
         return cls(
             as_of=dt.date.fromisoformat(texts["as_of"]),
             **{name: np.array(texts[name], dtype=object) for name in _TEXTS},
-            **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _DENSE},
+            **{name: mapped(folder / f"{name}.npy") for name in _DENSE},
             **graphs,
         )
+
+
+def mapped(path: Path) -> npt.NDArray[Any]:
+    """An array of a file, mapped into memory; a plain one, as looks into a `numpy.memmap` are dear."""
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 _TEXTS = ("product_ids", "titles", "categories", "brands")

@@ -35,7 +35,7 @@ class Ranker:
         Contributions along the decision paths (Saabas 2014), which XGBoost computes a hundred times faster than
         exact SHAP values; lists of all customers need them every day.
         """
-        added = self.booster.predict(xgb.DMatrix(features), pred_contribs=True, approx_contribs=True)[:, :-1]
+        added = self.booster.predict(xgb.DMatrix(features, nthread=1), pred_contribs=True, approx_contribs=True)[:, :-1]
         return np.asarray(added @ _GROUP_OF, np.float32)
 
     def importance(self) -> pd.Series:
@@ -59,6 +59,7 @@ class Ranker:
             raise ValueError("the ranker was trained on other features than this version computes: train it again")
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
+        booster.set_param({"nthread": 1})
         return cls(booster, tuple(features))
 
 

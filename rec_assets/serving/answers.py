@@ -143,13 +143,6 @@ class Answerer:
                     shown.add(entry.product_id)
         return Answer(chosen, rests_on)
 
-    def needs_ranking(self, wish: Wish) -> bool:
-        """Whether an answer takes a ranking made now, as far as can be told beforehand: filters may use up a list."""
-        if not wish.customer_id or not self.is_known(wish.customer_id):
-            return bool(wish.signals)
-        filters = (wish.categories, wish.price_min, wish.price_max)
-        return bool(wish.signals) or not self.recommender.index.lists or any(each is not None for each in filters)
-
     def is_known(self, customer_id: str) -> bool:
         """Whether the index knows what the customer did."""
         return self.recommender.index.histories.lines_of(customer_id) is not None

@@ -6,7 +6,6 @@ What is answered is decided in `answers.py`, from what `live.py` holds; what may
 import datetime as dt
 import logging
 import math
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +14,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -23,9 +21,10 @@ from fastapi.security import APIKeyHeader
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from threadpoolctl import threadpool_limits
 
 from rec_assets.serving import schemas
-from rec_assets.serving.answers import Answer, Entry, Wish
+from rec_assets.serving.answers import Entry, Wish
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.live import Engine, Kept, Live
 from rec_assets.serving.metrics import Metrics, Observe
@@ -100,7 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        sys.setswitchinterval(0.0005)  # a ranking's thread gives way to the loop after half a millisecond, not five
+        threadpool_limits(1)  # a worker is a core's: sums that wait for other cores are slower under load
         live.start()
         yield
         live.stop()
@@ -163,12 +162,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             diversity=question.diversity,
             exploration=question.exploration,
         )
-
-        def find() -> Answer:
-            return now.answerer.answer(wish, now.available(kept.unavailable), np.random.default_rng())
-
-        # A list from the index is found sooner than a thread; a ranking would hold up everybody else.
-        answer = await run_in_threadpool(find) if now.answerer.needs_ranking(wish) else find()
+        # Not in a thread: the two would take Python's lock from each other all the time, and both be slower for it.
+        answer = now.answer(wish, kept.unavailable)
         metrics.answered(answer.answered_by)
         return schemas.Recommendations(**_shown(answer.entries, now), answered_by=answer.answered_by)
 
@@ -203,7 +198,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return await recommend(question, now, caller.kept)
 
     def product_route(name: str, about: str) -> None:
-        def route(
+        async def route(
             product_id: ProductId,
             wish: Annotated[schemas.ProductQuestion, Query()],
             caller: Annotated[Caller, may_read],

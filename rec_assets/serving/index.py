@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from rec_assets.recsys.features import FEATURE_GROUPS
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
 from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.product_state import ProductState
+from rec_assets.recsys.product_state import ProductState, mapped
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 
@@ -72,7 +72,7 @@ class StoredHistories:
     @classmethod
     def load(cls, folder: Path) -> StoredHistories:
         """Read what `save` wrote."""
-        return cls(**{name: _load(folder, name) for name in ("customers", "starts", *_LINES)})
+        return cls(**{name: mapped(folder / f"{name}.npy") for name in ("customers", "starts", *_LINES)})
 
     def without(self, goes: npt.NDArray[np.bool_]) -> StoredHistories:
         """The same without some customers, told by (n,) whether each goes."""
@@ -137,7 +137,7 @@ class StoredList:
     def load(cls, folder: Path) -> StoredList:
         """Read what `save` wrote."""
         reasons = pa.ipc.open_file(pa.memory_map(str(folder / "reasons.arrow"))).read_all()["reason"]
-        arrays = {name: _load(folder, name) for name in ("customers", "starts", *_ENTRIES)}
+        arrays = {name: mapped(folder / f"{name}.npy") for name in ("customers", "starts", *_ENTRIES)}
         return cls(**arrays, reasons=reasons)
 
     def without(self, goes: npt.NDArray[np.bool_]) -> StoredList:
@@ -239,8 +239,3 @@ def _save(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values)
-
-
-def _load(folder: Path, name: str) -> npt.NDArray[Any]:
-    # A plain array over the map: numpy's memmap class costs at every slice.
-    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))

@@ -11,28 +11,31 @@ import gc
 import logging
 import threading
 import zoneinfo
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import numpy as np
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving import related
-from rec_assets.serving.answers import Answerer, Mask
+from rec_assets.serving.answers import Answer, Answerer, Mask, Wish
 from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState
-from rec_assets.serving.recommender import Ranked, Recommender, Signal
+from rec_assets.serving.recommender import Recommender, Signal
 
 LOOK_SECONDS = 0.5
 """Between two looks for a new index."""
 
-_RANKINGS = 512
-"""Rankings kept: a shopper who did nothing new is answered from the last one."""
+_RANKINGS, _ANSWERS, _RELATED = 128, 4096, 4096
+"""Rankings kept, for the shelves of one page; answers, for whoever does nothing new; products' neighbours of a kind."""
+
+_MOST_RELATED = 500
+"""Neighbours kept of a product: some for those out of stock."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,16 +53,15 @@ class Engine:
         self.published = published
         recommender = Recommender.load(published.path)
         self.recommender = recommender
-        self.rankings: OrderedDict[tuple[str, tuple[Signal, ...]], Ranked | None] = OrderedDict()
-        self._lock = threading.Lock()
-        self.answerer = Answerer(recommender, self._rank)
+        self.answerer = Answerer(recommender, lru_cache(_RANKINGS)(recommender.rank))
+        self._answers = lru_cache(_ANSWERS)(self._answer)
         self._masks: tuple[frozenset[str], Mask] | None = None
         about = recommender.index.about
         self.zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
         self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=self.zone)
         """Events from then on are not in the index."""
         self.related = {
-            name: lru_cache(maxsize=1024)(lambda product, find=find: find(recommender.state, product))
+            name: lru_cache(_RELATED)(lambda product, find=find: _best(find(recommender.state, product)))
             for name, find in
             (("similar", related.similar), ("complements", related.complements), ("upsell", related.upsell))
         }  # fmt: skip
@@ -68,7 +70,8 @@ class Engine:
         for name in ("place", "titles", "categories"):
             getattr(recommender, name)
         if len(recommender.state):
-            recommender.rank("", [Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up")])
+            warm_up = Wish(signals=(Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up"),))
+            self.answer(warm_up, frozenset())
 
     def available(self, unavailable: frozenset[str]) -> Mask:
         """Which products may be shown; worked out anew where that has changed."""
@@ -76,18 +79,18 @@ class Engine:
             self._masks = (unavailable, self.answerer.available(unavailable))
         return self._masks[1]
 
-    def _rank(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked | None:
-        key = (customer_id, signals)
-        with self._lock:
-            if key in self.rankings:
-                self.rankings.move_to_end(key)
-                return self.rankings[key]
-        ranked = self.recommender.rank(customer_id, signals)
-        with self._lock:
-            self.rankings[key] = ranked
-            while len(self.rankings) > _RANKINGS:
-                self.rankings.popitem(last=False)
-        return ranked
+    def answer(self, wish: Wish, unavailable: frozenset[str]) -> Answer:
+        """What a shopper is shown; the same again while nothing changes, unless chance has a say."""
+        return (self._answer if wish.exploration else self._answers)(wish, unavailable)
+
+    def _answer(self, wish: Wish, unavailable: frozenset[str]) -> Answer:
+        return self.answerer.answer(wish, self.available(unavailable), np.random.default_rng())
+
+
+def _best(found: related.Found) -> related.Found:
+    """More are never shown; copies, as a view would keep the whole."""
+    product, score = found
+    return product[:_MOST_RELATED].copy(), score[:_MOST_RELATED].copy()
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,9 @@ class Live:
             _log.exception("the index %s can't be read; answers go on from the one before", published.path.name)
             self._unreadable = published
             return
+        gc.unfreeze()
         gc.collect()  # the old engine refers to itself; what it maps should go now
+        gc.freeze()  # an index stays: looking through its names again and again would hold up answers
         _log.info("answering from %s", published.path.name)
 
     def kept(self) -> Kept:

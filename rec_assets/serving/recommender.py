@@ -96,6 +96,11 @@ class Recommender:
         return dict(zip(self.state.product_ids, self.state.categories[self.state.category], strict=True))
 
     @cached_property
+    def _names(self) -> npt.NDArray[np.object_]:
+        """product_ids, and "" for number -1."""
+        return np.append(self.state.product_ids, "")
+
+    @cached_property
     def place(self) -> dict[str, int]:
         """product_id → position."""
         return {product: position for position, product in enumerate(self.state.product_ids)}
@@ -115,7 +120,7 @@ class Recommender:
     def explain(self, ranked: Ranked, places: Longs) -> tuple[list[str], list[str]]:
         """Sources and reasons of some entries of a ranking; see `recsys.hybrid.explain`."""
         rows = np.sort(ranked.order[places])  # the candidates' own order
-        found, names = ranked.found, np.append(self.state.product_ids, "")
+        found, names = ranked.found, self._names
         sources, reasons = explain(
             self.state.product_ids[found.product[rows]],
             found.features[rows],

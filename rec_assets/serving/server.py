@@ -18,9 +18,7 @@ def serve(settings: Settings) -> None:
     folder = settings.serving / "metrics"
     shutil.rmtree(folder, ignore_errors=True)  # counts of processes that are gone
     folder.mkdir(parents=True)
-    # One thread for a request's sums: several requests share the cores better than the parts of one.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
-    os.environ["REC_HOME"] = str(settings.root)
+    os.environ |= {"PROMETHEUS_MULTIPROC_DIR": str(folder), "REC_HOME": str(settings.root)}
     if settings.api.storefront_key:
         os.environ["REC_API__STOREFRONT_KEY"] = settings.api.storefront_key.get_secret_value()
     get_settings.cache_clear()  # a single worker is this process
