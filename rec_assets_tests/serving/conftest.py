@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from rec_assets.serving.index import Index
 from rec_assets_tests.serving import shop
@@ -63,3 +64,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         for table in sa.inspect(connection).get_table_names():
             connection.exec_driver_sql(f'DROP TABLE "{table}"')
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        named = os.environ.get("CHROMIUM")
+        own = playwright.chromium.executable_path
+        found = [named, own, *(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))]
+        path = next((path for path in found if path and Path(path).exists()), None)
+        if path is None:
+            pytest.skip("no browser on this machine: install the package `chromium`, or name one as CHROMIUM")
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()

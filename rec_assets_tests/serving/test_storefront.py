@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from rec_assets.serving.index import Index
-from rec_assets.serving.online import OnlineState
 from rec_assets.serving.storefront import PAGES
 from rec_assets_tests.serving import shop
-
-
-@dataclass
-class Shop:
-    """The demo shop as a process."""
-
-    address: str
-    home: Path
-    process: subprocess.Popen[bytes]
-
-    def events(self) -> list[dict[str, Any]]:
-        online = OnlineState(f"sqlite:///{self.home}/serving/online.db")
-        epoch = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
-        found = [dict(row) for row in online.events_between(epoch, epoch + dt.timedelta(days=36500))]
-        online.close()
-        return sorted(found, key=lambda row: row["time"])
-
-    def wait_for(self, kind: str, seconds: float = 10) -> list[dict[str, Any]]:
-        """Events of a kind, as soon as there are some."""
-        deadline = time.monotonic() + seconds
-        while not (found := [row for row in self.events() if row["type"] == kind]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return found
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(20)
+from rec_assets_tests.serving.demo_shop import DemoShop
 
 
 @dataclass
@@ -80,46 +42,15 @@ FOCUSED = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        named = os.environ.get("CHROMIUM")
-        own = playwright.chromium.executable_path
-        found = [named, own, *(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))]
-        path = next((path for path in found if path and Path(path).exists()), None)
-        if path is None:
-            pytest.skip("no browser on this machine: install the package `chromium`, or name one as CHROMIUM")
-        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def storefront(tmp_path: Path, index: Index) -> Iterator[Shop]:
+def storefront(tmp_path: Path, index: Index) -> Iterator[DemoShop]:
     shop.publish(tmp_path / "serving", index)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "REC_HOME": str(tmp_path), "REC_API__PORT": str(port)}
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rec_assets.cli", "storefront"],
-        env=environment, stdout=log, stderr=log, start_new_session=True,
-    )  # fmt: skip
-    running = Shop(f"http://127.0.0.1:{port}", tmp_path, process)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"{running.address}/health/ready", timeout=1)
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield running
-    running.stop()
+    with DemoShop.run(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
-def visit(browser: Browser, storefront: Shop) -> Iterator[Visit]:
+def visit(browser: Browser, storefront: DemoShop) -> Iterator[Visit]:
     page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     visit = Visit(page)
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
@@ -129,7 +60,7 @@ def visit(browser: Browser, storefront: Shop) -> Iterator[Visit]:
     page.close()
 
 
-def test_a_click_and_a_basket_change_the_shelves_and_are_recorded(storefront: Shop, visit: Visit) -> None:
+def test_a_click_and_a_basket_change_the_shelves_and_are_recorded(storefront: DemoShop, visit: Visit) -> None:
     page = visit.page
     assert len(visit.shelf("for-you")) == len(visit.shelf("buy-again")) == 8
     assert not page.locator("#goes-with").is_visible()
@@ -153,7 +84,7 @@ def test_a_click_and_a_basket_change_the_shelves_and_are_recorded(storefront: Sh
     assert visit.errors == []
 
 
-def test_impressions_are_of_what_was_seen(storefront: Shop, visit: Visit) -> None:
+def test_impressions_are_of_what_was_seen(storefront: DemoShop, visit: Visit) -> None:
     visit.page.set_viewport_size({"width": 700, "height": 300})
     visit.page.reload()
     visit.page.locator("#for-you .name").first.wait_for()
@@ -169,7 +100,7 @@ def test_impressions_are_of_what_was_seen(storefront: Shop, visit: Visit) -> Non
     assert shown & {row["product_id"] for row in storefront.events()}
 
 
-def test_the_keyboard_is_enough(storefront: Shop, visit: Visit) -> None:
+def test_the_keyboard_is_enough(storefront: DemoShop, visit: Visit) -> None:
     page, first = visit.page, visit.shelf("for-you")[0]
     page.locator("#customer").focus()
     for _ in range(3):
@@ -194,7 +125,7 @@ def test_axe_finds_nothing_serious(visit: Visit) -> None:
     assert [(each["id"], each["help"]) for each in found if each["impact"] in ("serious", "critical")] == []
 
 
-def test_an_outage_hides_the_shelves_and_breaks_nothing(storefront: Shop, visit: Visit) -> None:
+def test_an_outage_hides_the_shelves_and_breaks_nothing(storefront: DemoShop, visit: Visit) -> None:
     storefront.stop()
     page = visit.page
     page.locator("#for-you a").first.click()
@@ -204,7 +135,7 @@ def test_an_outage_hides_the_shelves_and_breaks_nothing(storefront: Shop, visit:
     assert page.locator("#product-name").is_visible() and visit.errors == []
 
 
-def test_someone_new_is_shown_what_their_session_says(storefront: Shop, visit: Visit) -> None:
+def test_someone_new_is_shown_what_their_session_says(storefront: DemoShop, visit: Visit) -> None:
     page = visit.page
     page.locator("#customer").select_option("")
     visit.wait_until_shelf("for-you", "shown.includes(text)", "popular in")
