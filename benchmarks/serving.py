@@ -111,7 +111,10 @@ def main() -> None:
                 rows += asyncio.run(_load(address, headers, customers, products, name, mix))
             rows.append({"work": "throughput, list", **ours})
             rows.append({"work": "throughput, ranking made anew", **anew})
-            rows = [{"system": "rec_assets", **row, "memory_mb": _memory_mb(process)} for row in rows]
+            memory = _memory_mb(process)
+        with api(Path(folder) / "two", published.path, workers=2) as (address, key, process):
+            found = asyncio.run(_load(address, {"X-API-Key": key}, customers, products, f"{name}, 2 workers", mix))
+        rows = [{"system": "rec_assets", **row, "memory_mb": memory} for row in [*found, *rows]]
         with mlflow_server(Path(folder), published.path) as (address, process):
             theirs = asyncio.run(_throughput(address, {}, customers, products, "invoke"))
             memory = _memory_mb(process)
@@ -193,7 +196,7 @@ def _summary(times: list[float], errors: int) -> dict[str, Any]:
 
 
 @contextmanager
-def api(folder: Path, index: Path) -> Iterator[tuple[str, str, psutil.Process]]:
+def api(folder: Path, index: Path, workers: int = 1) -> Iterator[tuple[str, str, psutil.Process]]:
     """Our server on an index, with a state of its own: address, key, process."""
     (folder / "serving" / "indexes").mkdir(parents=True)
     (folder / "serving" / "indexes" / index.name).symlink_to(index)
@@ -202,7 +205,7 @@ def api(folder: Path, index: Path) -> Iterator[tuple[str, str, psutil.Process]]:
     (folder / "serving" / "current.json").write_text(current)
     port = _free_port()
     environment = {**os.environ, "REC_HOME": str(folder), "REC_API__PORT": str(port), "REC_API__BURST": "1000000",
-                   "REC_API__REQUESTS_PER_SECOND": "1000000"}  # fmt: skip
+                   "REC_API__REQUESTS_PER_SECOND": "1000000", "REC_API__WORKERS": str(workers)}  # fmt: skip
     command = [sys.executable, "-m", "rec_assets.cli"]
     key = subprocess.run(
         [*command, "keys", "add", "bench", "--scope", "read", "--scope", "events"],

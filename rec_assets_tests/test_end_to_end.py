@@ -2,9 +2,15 @@
 
 import datetime as dt
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pandas as pd
@@ -193,6 +199,43 @@ print(json.dumps(out[["customer_id", "list", "rank", "product_id", "reason"]].to
     expected = expected.sort_values(["customer_id", "list", "rank"])
     columns = ["customer_id", "list", "rank", "product_id", "reason"]
     assert released[columns].to_numpy().tolist() == expected[columns].to_numpy().tolist()
+
+
+def test_mlflow_s_own_server_answers_the_documented_request(shop: BootstrappedShop) -> None:
+    day = max(shop.lake.days("hybrid_scores"))
+    lists = shop.lake.pandas("hybrid_scores", [day])
+    batch = lists[(lists["list"] == "discover") & (lists["rank"] <= 5)].sort_values(["customer_id", "rank"])
+    customer = batch["customer_id"].iloc[0]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    programs = Path(sys.executable).parent
+    server = subprocess.Popen(
+        [programs / "mlflow", "models", "serve", "-m", "models:/product-recommender@champion",
+         "--env-manager", "local", "-p", str(port)],
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}",
+             "MLFLOW_TRACKING_URI": f"sqlite:///{shop.home}/mlflow/mlflow.db"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        asked = {"columns": ["customer_id", "k", "list"], "data": [[customer, 5, "discover"]]}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", json.dumps({"dataframe_split": asked}).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    found = pd.DataFrame(json.load(answer)["predictions"])
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline and server.poll() is None
+                time.sleep(0.5)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+    assert found["product_id"].to_list() == batch[batch["customer_id"] == customer]["product_id"].to_list()
 
 
 def test_every_mlflow_run_is_finished_and_the_release_leads_back(shop: BootstrappedShop) -> None:

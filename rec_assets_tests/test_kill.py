@@ -50,6 +50,7 @@ def assert_whole(lake: Lake) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_killed_at_several_points_it_ends_where_an_undisturbed_run_does(shop: BootstrappedShop, tmp_path: Path) -> None:
     disturbed = Shop(tmp_path / "home", shop.source)
     for number, (line, delay) in enumerate(MOMENTS):

@@ -145,7 +145,7 @@ class Answerer:
 
     def is_known(self, customer_id: str) -> bool:
         """Whether the index knows what the customer did."""
-        return self.recommender.index.histories.lines_of(customer_id) is not None
+        return self.recommender.index.histories.rows_of(customer_id) is not None
 
     def _allowed(self, wish: Wish, available: Mask) -> Mask:
         state, allowed = self.recommender.state, available
@@ -185,13 +185,13 @@ class Answerer:
         """The batch's list; None where it isn't there, or may hold too little of what is asked for."""
         index = self.recommender.index
         stored = index.lists.get(DISCOVER if wish.mode == DISCOVER else ALL)
-        entries = stored.entries_of(wish.customer_id) if stored else None
+        entries = stored.rows_of(wish.customer_id) if stored else None
         if stored is None or entries is None:
             return None
         product = stored.product[entries].astype(np.int64)
         keep = allowed[product]
         if wish.mode == BUY_AGAIN:
-            lines = index.histories.lines_of(wish.customer_id) or slice(0, 0)
+            lines = index.histories.rows_of(wish.customer_id) or slice(0, 0)
             bought = index.histories.product[lines][index.histories.weight[lines] >= 1]
             keep = keep & np.isin(product, bought)
         if keep.sum() < wish.k and len(product) >= index.recipe.list_size:
@@ -263,7 +263,7 @@ class Answerer:
         """Of the segment, then of everything; nothing bought before where that is asked for."""
         if wish.mode == DISCOVER:
             index, allowed = self.recommender.index, allowed.copy()
-            lines = index.histories.lines_of(wish.customer_id) or slice(0, 0)
+            lines = index.histories.rows_of(wish.customer_id) or slice(0, 0)
             allowed[index.histories.product[lines][index.histories.weight[lines] >= 1]] = False
             places = self.recommender.place
             bought = [each.product_id for each in wish.signals if each.weight >= 1]

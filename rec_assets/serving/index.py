@@ -14,7 +14,7 @@ import datetime as dt
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from rec_assets.recsys.product_state import ProductState, mapped
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Ids = npt.NDArray[np.bytes_]
 
 _LINES = {"product": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32, "rating": np.float32}
@@ -37,17 +40,58 @@ _SOURCES = tuple(FEATURE_GROUPS)
 
 
 @dataclass(frozen=True, eq=False)
-class StoredHistories:
-    """Histories of n customers, L lines, those of a customer side by side.
+class _ByCustomer:
+    """Rows in columns, those of a customer side by side.
 
     Attributes:
         customers: (n,) ids in UTF-8, sorted.
-        starts: (n + 1,) first line of each.
-        product, order, age, weight, rating: (L,) see `recsys.histories.histories_of`.
+        starts: (n + 1,) first row of each.
     """
+
+    columns: ClassVar[tuple[str, ...]]
 
     customers: Ids
     starts: npt.NDArray[np.int64]
+
+    def rows_of(self, customer_id: str) -> slice | None:
+        """The rows of a customer; None where nothing is known of them."""
+        key = customer_id.encode()
+        if len(key) > self.customers.dtype.itemsize:  # longer than any: numpy would copy them all to look for it
+            return None
+        place = int(np.searchsorted(self.customers, key))
+        if place == len(self.customers) or self.customers[place] != key:
+            return None
+        return slice(int(self.starts[place]), int(self.starts[place + 1]))
+
+    def without(self, goes: npt.NDArray[np.bool_]) -> Self:
+        """The same without some customers, told by (n,) whether each goes."""
+        rows = ~np.repeat(goes, np.diff(self.starts))
+        starts = np.append(0, np.cumsum(np.diff(self.starts)[~goes]))
+        kept = {name: getattr(self, name)[rows] for name in self.columns}
+        return replace(self, customers=self.customers[~goes], starts=starts, **kept)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("customers", "starts", *self.columns):
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path, **more: Any) -> Self:
+        """Read what `save` wrote."""
+        return cls(**{name: mapped(folder / f"{name}.npy") for name in ("customers", "starts", *cls.columns)}, **more)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredHistories(_ByCustomer):
+    """Histories of n customers, L lines.
+
+    Attributes:
+        product, order, age, weight, rating: (L,) see `recsys.histories.histories_of`.
+    """
+
+    columns = tuple(_LINES)
+
     product: npt.NDArray[np.int32]
     order: npt.NDArray[np.int32]
     age: npt.NDArray[np.float32]
@@ -65,34 +109,12 @@ class StoredHistories:
         columns = lines.assign(age=lines["age_days"], order=order)
         return cls(customers, starts, **{name: columns[name].to_numpy(kind) for name, kind in _LINES.items()})
 
-    def save(self, folder: Path) -> None:
-        """Write the arrays into `folder`."""
-        _save(folder, {name: getattr(self, name) for name in ("customers", "starts", *_LINES)})
-
-    @classmethod
-    def load(cls, folder: Path) -> StoredHistories:
-        """Read what `save` wrote."""
-        return cls(**{name: mapped(folder / f"{name}.npy") for name in ("customers", "starts", *_LINES)})
-
-    def without(self, goes: npt.NDArray[np.bool_]) -> StoredHistories:
-        """The same without some customers, told by (n,) whether each goes."""
-        lines = ~np.repeat(goes, np.diff(self.starts))
-        starts = np.append(0, np.cumsum(np.diff(self.starts)[~goes]))
-        kept = {name: getattr(self, name)[lines] for name in _LINES}
-        return replace(self, customers=self.customers[~goes], starts=starts, **kept)
-
-    def lines_of(self, customer_id: str) -> slice | None:
-        """The lines of a customer; None where nothing is known of them."""
-        return _run_of(self.customers, self.starts, customer_id)
-
 
 @dataclass(frozen=True, eq=False)
-class StoredList:
-    """One of the lists ("all" or "discover") of n customers, E entries, those of a customer side by side by rank.
+class StoredList(_ByCustomer):
+    """One of the lists ("all" or "discover") of n customers, E entries, those of a customer by rank.
 
     Attributes:
-        customers: (n,) ids in UTF-8, sorted.
-        starts: (n + 1,) first entry of each.
         product: (E,) position in the state.
         score: (E,)
         source: (E,) index into the feature groups.
@@ -100,8 +122,8 @@ class StoredList:
         reasons: Texts.
     """
 
-    customers: Ids
-    starts: npt.NDArray[np.int64]
+    columns = tuple(_ENTRIES)
+
     product: npt.NDArray[np.int32]
     score: npt.NDArray[np.float32]
     source: npt.NDArray[np.int8]
@@ -127,29 +149,17 @@ class StoredList:
         return cls(customers, starts, **arrays, reasons=reasons.dictionary)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays into `folder`."""
-        _save(folder, {name: getattr(self, name) for name in ("customers", "starts", *_ENTRIES)})
+        """Write the arrays and the reasons into `folder`."""
+        super().save(folder)
         table = pa.table({"reason": self.reasons})
         with pa.OSFile(str(folder / "reasons.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
 
     @classmethod
-    def load(cls, folder: Path) -> StoredList:
+    def load(cls, folder: Path, **more: Any) -> Self:
         """Read what `save` wrote."""
         reasons = pa.ipc.open_file(pa.memory_map(str(folder / "reasons.arrow"))).read_all()["reason"]
-        arrays = {name: mapped(folder / f"{name}.npy") for name in ("customers", "starts", *_ENTRIES)}
-        return cls(**arrays, reasons=reasons)
-
-    def without(self, goes: npt.NDArray[np.bool_]) -> StoredList:
-        """The same without some customers, told by (n,) whether each goes."""
-        entries = ~np.repeat(goes, np.diff(self.starts))
-        starts = np.append(0, np.cumsum(np.diff(self.starts)[~goes]))
-        kept = {name: getattr(self, name)[entries] for name in _ENTRIES}
-        return replace(self, customers=self.customers[~goes], starts=starts, **kept)
-
-    def entries_of(self, customer_id: str) -> slice | None:
-        """The entries of a customer; None where there are none."""
-        return _run_of(self.customers, self.starts, customer_id)
+        return super().load(folder, reasons=reasons, **more)
 
     def why(self, entry: int) -> tuple[str, str]:
         """Source and reason of an entry."""
@@ -223,19 +233,3 @@ def _runs(sorted_ids: pd.Series) -> tuple[Ids, npt.NDArray[np.int64]]:
     """Distinct ids in UTF-8, and where each begins, of a sorted column."""
     ids, starts = np.unique(sorted_ids.to_numpy(str), return_index=True)
     return np.char.encode(ids, "utf-8"), np.append(starts, len(sorted_ids)).astype(np.int64)
-
-
-def _run_of(ids: Ids, starts: npt.NDArray[np.int64], wanted: str) -> slice | None:
-    key = wanted.encode()
-    if len(key) > ids.dtype.itemsize:  # longer than any: numpy would copy them all to look for it
-        return None
-    place = int(np.searchsorted(ids, key))
-    if place == len(ids) or ids[place] != key:
-        return None
-    return slice(int(starts[place]), int(starts[place + 1]))
-
-
-def _save(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values)

@@ -10,6 +10,7 @@ import datetime as dt
 import gc
 import logging
 import threading
+import time
 import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,9 @@ from rec_assets.serving.recommender import Recommender, Signal
 
 LOOK_SECONDS = 0.5
 """Between two looks for a new index."""
+
+_AGAIN_SECONDS = 30.0
+"""Between two tries to read an index that couldn't be read: a disk may have failed for a moment only."""
 
 _RANKINGS, _ANSWERS, _RELATED = 128, 4096, 4096
 """Rankings kept, for the shelves of one page; answers, for whoever does nothing new; products' neighbours of a kind."""
@@ -112,6 +116,7 @@ class Live:
         self._kept = Kept({}, frozenset(), {}, {})
         self._silent = False
         self._unreadable: Published | None = None
+        self._again = 0.0
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
 
@@ -132,16 +137,18 @@ class Live:
     def look(self) -> None:
         """Take the published index, if it is another than the one held. What can't be read leaves the old one."""
         published = self.folder.current()
-        if published is None or published == self._unreadable:
+        if published is None or (published == self._unreadable and time.monotonic() < self._again):
             return
         if self.engine is not None and self.engine.published == published:
+            self._unreadable = None  # somebody went back to it
             return
         try:
             self.engine = Engine(published)
         except (OSError, ValueError, KeyError):
             _log.exception("the index %s can't be read; answers go on from the one before", published.path.name)
-            self._unreadable = published
+            self._unreadable, self._again = published, time.monotonic() + _AGAIN_SECONDS
             return
+        self._unreadable = None
         gc.unfreeze()
         gc.collect()  # the old engine refers to itself; what it maps should go now
         gc.freeze()  # an index stays: looking through its names again and again would hold up answers

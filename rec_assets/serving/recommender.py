@@ -190,7 +190,7 @@ class Recommender:
 
     def _histories(self, customer_id: str, signals: Sequence[Signal]) -> Histories:
         stored = self.index.histories
-        lines = stored.lines_of(customer_id) or slice(0, 0)
+        lines = stored.rows_of(customer_id) or slice(0, 0)
         known = [(self.place[each.product_id], each) for each in signals if each.product_id in self.place]
         visits: dict[str, int] = {}
         later = int(stored.order[lines].max(initial=-1)) + 1

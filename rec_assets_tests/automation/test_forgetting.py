@@ -76,10 +76,10 @@ def test_a_customer_is_gone_from_everything_that_is_kept(settings: Settings) -> 
     assert ANN.encode() not in index.histories.customers and BOB.encode() in index.histories.customers
     before = shop.index()
     for customer in (BOB, "c29"):
-        kept, was = index.lists["all"].entries_of(customer), before.lists["all"].entries_of(customer)
+        kept, was = index.lists["all"].rows_of(customer), before.lists["all"].rows_of(customer)
         assert kept is not None and was is not None
         assert np.array_equal(index.lists["all"].product[kept], before.lists["all"].product[was])
-        theirs, then = index.histories.lines_of(customer), before.histories.lines_of(customer)
+        theirs, then = index.histories.rows_of(customer), before.histories.rows_of(customer)
         assert theirs is not None and then is not None
         assert np.array_equal(index.histories.product[theirs], before.histories.product[then])
 

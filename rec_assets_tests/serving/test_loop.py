@@ -20,6 +20,8 @@ from rec_assets_tests.conftest import SMALL, Shop
 from rec_assets_tests.serving.demo_shop import DemoShop
 from rec_assets_tests.shops import write_journey_slice
 
+pytestmark = pytest.mark.slow
+
 LAST = dt.date(2017, 10, 15)
 HOUSEHOLDS = 300
 
