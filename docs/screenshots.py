@@ -45,6 +45,10 @@ def lineage(browser: Browser, ui: str) -> None:
     page.keyboard.press("Alt+KeyE")
     page.wait_for_timeout(SETTLE)
     page.mouse.dblclick(120, 2400)  # off the graph: nothing is selected
+    page.mouse.move(380, 2300)  # the graph stands too far to the right: drag it to the left
+    page.mouse.down()
+    page.mouse.move(150, 2300, steps=10)
+    page.mouse.up()
     page.mouse.move(75, 400)
     page.wait_for_timeout(SETTLE)
     page.screenshot(path=IMAGES / "lineage.png", clip={"x": 110, "y": 170, "width": 2260, "height": 2180})
