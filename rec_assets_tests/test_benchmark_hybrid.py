@@ -86,6 +86,7 @@ def test_what_nobody_bought_is_learned_from_products_that_were_hidden(monkeypatc
     assert of_the_own_taste(unseen.groupby("customer_id").head(3)).mean() > 0.9, "the shop has 11 of both tastes"
 
 
+@pytest.mark.slow
 def test_without_a_part_it_is_measured_against_itself_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = journey()
     chosen = {splits[0].dataset: {"all": {"hybrid": {"recipe": {**QUICK, "candidates.popular": 1}}}}}

@@ -128,6 +128,7 @@ def test_an_empty_lake_is_one_clear_line(tmp_path: Path, shop: BootstrappedShop)
     assert "rec-assets bootstrap" in found.stderr
 
 
+@pytest.mark.slow
 def test_a_deleted_partition_comes_back_the_same(copy: Shop) -> None:
     before, day = fingerprints(copy.lake), max(copy.lake.days("hybrid_scores"))
     shutil.rmtree(copy.lake.root / "hybrid_scores" / f"date={day}")
