@@ -25,7 +25,7 @@ from rec_assets_tests.shops import write_journey_slice
 from rec_assets_tests.test_end_to_end import fingerprints
 from rec_assets_tests.test_kill import assert_whole
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FIRST, BOOTSTRAPPED, LAST = dt.date(2017, 9, 10), dt.date(2017, 12, 10), dt.date(2017, 12, 31)
 AUTOMATED = {
@@ -136,7 +136,6 @@ def test_files_that_land_end_in_a_new_champion_with_no_hand_on_it(street: Street
     assert f"purchases/{on(2)}.csv" in told and "promoted" in told
 
 
-@pytest.mark.slow
 def test_a_file_that_lands_in_two_halves_is_read_once_and_whole(street: Street) -> None:
     whole = (street.later / f"{on(6)}.csv").read_bytes()
     path = street.landing / f"{on(6)}.csv"
@@ -149,7 +148,6 @@ def test_a_file_that_lands_in_two_halves_is_read_once_and_whole(street: Street) 
     assert street.deployment.shop.lake.rows("raw_purchase_logs", [on(6)]) == whole.count(b"\n") - 1
 
 
-@pytest.mark.slow
 def test_the_same_file_landing_twice_is_read_once(street: Street) -> None:
     before = len(street.deployment.runs("ingest"))
     street.land(on(6))
@@ -157,7 +155,6 @@ def test_the_same_file_landing_twice_is_read_once(street: Street) -> None:
     assert len(street.deployment.runs("ingest")) == before
 
 
-@pytest.mark.slow
 def test_a_day_corrected_after_its_release_is_read_again_and_reaches_the_next_lists(street: Street) -> None:
     deployment, lake, day = street.deployment, street.deployment.shop.lake, on(2)
     path = street.landing / f"{day}.csv"
@@ -173,7 +170,6 @@ def test_a_day_corrected_after_its_release_is_read_again_and_reaches_the_next_li
     assert f"not as they were: {day}" in deployment.shop.run("lineage", str(champion)).stdout
 
 
-@pytest.mark.slow
 def test_a_day_that_is_missing_counts_as_closed_until_its_file_comes_late(street: Street) -> None:
     lake = street.deployment.shop.lake
     street.land(on(8))
@@ -184,7 +180,6 @@ def test_a_day_that_is_missing_counts_as_closed_until_its_file_comes_late(street
     assert lake.rows("raw_purchase_logs", [on(7)]) > 0
 
 
-@pytest.mark.slow
 def test_a_corrupt_file_fails_its_day_alone_and_is_read_once_mended(street: Street) -> None:
     deployment, day = street.deployment, on(9)
     before, champion = fingerprints(deployment.shop.lake), deployment.champion()
@@ -199,7 +194,6 @@ def test_a_corrupt_file_fails_its_day_alone_and_is_read_once_mended(street: Stre
     street.wait_ingested(day)
 
 
-@pytest.mark.slow
 def test_three_days_of_downtime_are_made_up_for_in_one_run(street: Street) -> None:
     street.deployment.stop()
     street.land(on(10), on(11), on(12))
@@ -208,7 +202,6 @@ def test_three_days_of_downtime_are_made_up_for_in_one_run(street: Street) -> No
     assert len(street.ingested(on(10), on(12))) == 1
 
 
-@pytest.mark.slow
 def test_two_runs_for_one_day_at_once_leave_it_as_one_would(street: Street) -> None:
     deployment, lake = street.deployment, street.deployment.shop.lake
     before = fingerprints(lake)
@@ -221,7 +214,6 @@ def test_two_runs_for_one_day_at_once_leave_it_as_one_would(street: Street) -> N
     assert_whole(lake)
 
 
-@pytest.mark.slow
 def test_a_daemon_killed_in_mid_run_ends_where_an_undisturbed_one_does(street: Street) -> None:
     deployment, lake = street.deployment, street.deployment.shop.lake
     killed = deployment.launch("refresh")
@@ -245,7 +237,6 @@ def test_a_daemon_killed_in_mid_run_ends_where_an_undisturbed_one_does(street: S
     assert fingerprints(lake) == after
 
 
-@pytest.mark.slow
 def test_a_retraining_killed_after_its_promotion_still_reaches_the_shop(street: Street) -> None:
     # Its retry used to find "nothing to train yet", as the champion was already its own; nothing was published.
     deployment = street.deployment
