@@ -37,8 +37,8 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         recipe: Decays, floor of support, neighbours kept, damping.
 
     Returns:
-        kind, product_id, neighbour_id, weight (> 0), support (baskets, or customers), sorted by kind, product, falling
-        weight.
+        kind, product_id, neighbour_id, weight (> 0), support (baskets, or customers); a product's side by side, by
+        kind and falling weight.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
@@ -88,7 +88,9 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     if recipe.ease_products:
         shared = ease_weights(bought, recipe).assign(kind=SAME_CUSTOMER)
         found = found.unionByName(spark.createDataFrame(shared[[*columns]], schema=_NAMED_EDGES))
-    return found.orderBy("kind", "product_id", F.col("weight").desc(), "neighbour_id")
+    # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time.
+    parts = found.repartition("kind", "product_id")
+    return parts.sortWithinPartitions("kind", "product_id", F.col("weight").desc(), "neighbour_id")
 
 
 def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.DataFrame], pd.DataFrame]:
