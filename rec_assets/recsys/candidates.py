@@ -15,13 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from rec_assets.recsys.features import FEATURES, SourceScores, pair_features
-from rec_assets.recsys.fold_in import fold_in
+from rec_assets.recsys.features import FEATURES, pair_features
 from rec_assets.recsys.histories import Histories, build_histories
 from rec_assets.recsys.product_state import Floats, ProductState
 from rec_assets.recsys.recipe import Recipe
-
-Longs = npt.NDArray[np.int64]
+from rec_assets.recsys.source_scores import Longs, SourceScores, score_sources, shares
 
 _OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "is_newest", "rating")
 
@@ -65,9 +63,7 @@ def candidates_of(histories: Histories, state: ProductState, recipe: Recipe) -> 
     seeds = _seeds(histories, len(state), recipe)
     scores = score_sources(histories, seeds, state, recipe)
     customer, product = _propose(histories, scores, state, recipe)
-    features = pair_features(
-        customer, product, histories=histories, scores=scores, newest=_newest(histories, len(state)), state=state
-    )
+    features = pair_features(customer, product, histories=histories, scores=scores, state=state)
     return Candidates(histories, seeds, state, customer, product, features)
 
 
@@ -136,53 +132,7 @@ def _seeds(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix
     order = np.lexsort((histories.product, -weights, histories.customer))
     starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
     rank = np.arange(len(order)) - starts[histories.customer[order]]
-    return _normalised(histories, order[rank < sizes.history_products], weights, products)
-
-
-def _newest(histories: Histories, products: int) -> sp.csr_matrix:
-    """(n, P) the products of each customer's newest order or session, their weights summing to 1."""
-    return _normalised(histories, np.flatnonzero(histories.is_newest), np.ones_like(histories.orders), products)
-
-
-def _normalised(histories: Histories, pairs: Longs, weights: Floats, products: int) -> sp.csr_matrix:
-    """(n, products) those pairs' weights, each customer's summing to 1."""
-    customer = histories.customer[pairs]
-    total = np.bincount(customer, weights=weights[pairs], minlength=len(histories.customer_ids))
-    share = weights[pairs] / np.maximum(total, 1e-12)[customer]
-    shape = (len(histories.customer_ids), products)
-    return sp.csr_matrix((share.astype(np.float32), (customer, histories.product[pairs])), shape=shape)
-
-
-def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductState, recipe: Recipe) -> SourceScores:
-    """Score every product for a block of customers, with each source on its own."""
-    n, products = len(histories.customer_ids), len(state)
-    half_life = recipe.candidates.own_half_life_days
-    own = histories.matrix(histories.decayed(half_life), products)
-    vectors = fold_in(histories, state, recipe.als)
-
-    known, factors = state.factors_of_known
-    als = np.zeros((n, products), np.float32)
-    als[:, known] = vectors @ factors.T
-
-    # A last column of nothing, for products without a text: their text is number -1.
-    of_texts = np.zeros((n, state.alike.shape[1] + 1), np.float32)
-    of_texts[:, :-1] = (state.texts_of(seeds) @ state.alike).toarray()
-
-    # Category taste × the product's share of its category's recent sales.
-    category_of_pair = state.category[histories.product]
-    taste = np.zeros((n, len(state.categories)), np.float32)
-    np.add.at(taste, (histories.customer, category_of_pair), histories.interest(half_life))
-    taste /= np.maximum(taste.sum(axis=1, keepdims=True), 1e-12)
-
-    return SourceScores(
-        own=own.toarray(),
-        als=als,
-        same_basket=(seeds @ state.same_basket).toarray(),
-        next_basket=(seeds @ state.next_basket).toarray(),
-        same_customer=(seeds @ state.same_customer).toarray(),
-        content=np.take(of_texts, state.text, axis=1),
-        category=np.take(taste, state.category, axis=1) * state.share_in_category,
-    )
+    return shares(histories, np.sort(order[rank < sizes.history_products]), weights, products)
 
 
 def _propose(histories: Histories, scores: SourceScores, state: ProductState, recipe: Recipe) -> tuple[Longs, Longs]:
@@ -193,14 +143,22 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
     bought[histories.customer[histories.is_bought], histories.product[histories.is_bought]] = True
     chosen = bought.copy()
     chosen[histories.customer, histories.product] = True
-    for source, size in (
-        (scores.als, sizes.als),
-        (scores.co_purchase, sizes.co_purchase),
-        (scores.same_customer, sizes.same_customer),
-        (scores.content, sizes.content),
-        (scores.category, sizes.category_popular),
-    ):
-        _mark_top(chosen, source, size, bought)
+    lately = state.sold_lately.products
+    new = np.flatnonzero(state.age_days < sizes.new_days) if sizes.new else np.zeros(0, np.int64)
+    text_of_new, co_purchase = state.text[new], scores.whole.co_purchase.values
+    for row, (marks, leave) in enumerate(zip(chosen, bought, strict=True)):
+        taste, content = scores.category_taste[row], scores.whole.content.values[row]
+        of_category = taste[state.category[lately]] * state.share_in_category[lately]
+        alike = _products_of_best_texts(content, sizes.content, leave, state)
+        for among, score, size in (
+            (state.with_factors.products, scores.als.values[row, :-1], sizes.als),
+            (state.in_graph.products, co_purchase[row, :-1], sizes.co_purchase),
+            (state.of_customers.products, scores.whole.same_customer.values[row, :-1], sizes.same_customer),
+            (alike, content[state.text[alike]], sizes.content),
+            (lately, of_category, sizes.category_popular),
+            (new, content[text_of_new], sizes.new),
+        ):
+            marks[_best(among, score, size, leave)] = True
     # Best sellers are the same for all: walk down the list until each customer has enough not bought. Ties go to the
     # lower id.
     longest = sizes.popular + int(bought.sum(axis=1).max(initial=0))
@@ -208,23 +166,45 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
         best = ranked[:longest]
         unbought = ~bought[:, best]
         chosen[:, best] |= unbought & (np.cumsum(unbought, axis=1) <= sizes.popular)
-    if sizes.new:
-        _mark_top(chosen, scores.content, sizes.new, bought | (state.age_days >= sizes.new_days))
     customer, product = np.nonzero(chosen)
     return customer, product
 
 
-def _mark_top(chosen: npt.NDArray[np.bool_], scores: Floats, size: int, without: npt.NDArray[np.bool_]) -> None:
-    """Mark in `chosen` the `size` best positive scores of each row not in `without`; ties go to the lower position."""
-    for marks, row, leave in zip(chosen, scores, without, strict=True):
-        positive = np.flatnonzero(row > 0)  # most scores are 0, and partitioning ties is slow
-        positive = positive[~leave[positive]]
-        if len(positive) > size:
-            values = row[positive]
-            threshold = np.partition(values, len(values) - size)[len(values) - size]
-            above, tied = positive[values > threshold], positive[values == threshold]
-            positive = np.concatenate([above, tied[: size - len(above)]])
-        marks[positive] = True
+def _best(products: Longs, score: Floats, size: int, leave: npt.NDArray[np.bool_]) -> Longs:
+    """The `size` products with the highest positive scores that aren't to leave; ties go to the lower position.
+
+    Args:
+        products: Positions, rising.
+        score: Of each.
+        size: How many.
+        leave: (P,) which are left out.
+    """
+    positive = np.flatnonzero(score > 0)  # most scores are 0, and partitioning ties is slow
+    positive = positive[~leave[products[positive]]]
+    if len(positive) > size:
+        values = score[positive]
+        least = np.partition(values, len(values) - size)[len(values) - size]
+        above, tied = positive[values > least], positive[values == least]
+        positive = np.concatenate([above, tied[: size - len(above)]])
+    return products[positive]
+
+
+def _products_of_best_texts(content: Floats, size: int, leave: npt.NDArray[np.bool_], state: ProductState) -> Longs:
+    """Products (rising) with the `size` best among them, by (T + 1,) scores of texts; ties included.
+
+    A text may stand for a hundred products, so that the texts are narrowed down first.
+    """
+    starts, products = state.of_text
+    lengths = np.diff(starts)
+    texts = state.text[leave]
+    used_up = np.bincount(texts[texts >= 0], minlength=len(lengths)) >= lengths
+    positive = np.flatnonzero((content[:-1] > 0) & ~used_up)
+    if len(positive) > size:
+        values = content[positive]
+        positive = (
+            positive[values >= np.partition(values, len(values) - size)[len(values) - size]] if size else positive[:0]
+        )
+    return np.sort(products[_ranges(starts[positive], lengths[positive])])
 
 
 def _loudest_seed(customer: Longs, product: Longs, seeds: sp.csr_matrix, state: ProductState) -> Longs:

@@ -6,15 +6,12 @@ source whose voice they are, so that a score can be explained by the group that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
 
 from rec_assets.recsys.histories import Histories
 from rec_assets.recsys.product_state import UNKNOWN, Floats, Ints, ProductState
+from rec_assets.recsys.source_scores import Longs, Scores, SourceScores, sums
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "own": (
@@ -43,31 +40,12 @@ def feature_matrix(candidates: pd.DataFrame) -> Floats:
     return candidates[list(FEATURES)].to_numpy(np.float32)
 
 
-@dataclass(frozen=True)
-class SourceScores:
-    """What each source thinks of every product, for a block of n customers; all (n, P), 0 = nothing to say."""
-
-    own: Floats
-    als: Floats
-    same_basket: Floats
-    next_basket: Floats
-    same_customer: Floats
-    content: Floats
-    category: Floats
-
-    @property
-    def co_purchase(self) -> Floats:
-        """Same basket and next basket together."""
-        return self.same_basket + self.next_basket
-
-
 def pair_features(
-    customer: npt.NDArray[np.int64],
-    product: npt.NDArray[np.int64],
+    customer: Longs,
+    product: Longs,
     *,
     histories: Histories,
     scores: SourceScores,
-    newest: sp.csr_matrix,
     state: ProductState,
 ) -> Floats:
     """Features of the pairs (customer[i], product[i]).
@@ -75,55 +53,45 @@ def pair_features(
     Args:
         customer, product: Positions.
         histories: Of the block's n customers.
-        scores: What the sources think of them, by their whole histories.
-        newest: (n, P) their newest orders or sessions, weights summing to 1: `…_newest` says what the sources think of
-            those alone.
+        scores: What the sources think of them.
         state: What is known of the products.
 
     Returns:
         (pairs, len(FEATURES)), columns in the order of FEATURES. `…_orders_since`: orders since the customer last
         bought the product, or one of its text, category or brand; NaN where never.
     """
-    n, products = len(histories.customer_ids), len(state)
-    own = _own_history(customer, product, histories, products)
-    own_score = scores.own[customer, product]
-    als = scores.als[customer, product]
-    same, following = scores.same_basket[customer, product], scores.next_basket[customer, product]
-    shared = scores.same_customer[customer, product]
-    content = scores.content[customer, product]
-    category_score = scores.category[customer, product]
+    n, whole, newest = len(histories.customer_ids), scores.whole, scores.newest
+    own = _own_history(customer, product, histories, scores.own, len(state))
+    own_total = np.bincount(histories.customer, weights=scores.own, minlength=n)
+    als, shared, content = (each.of(customer, product) for each in (scores.als, whole.same_customer, whole.content))
+    same, following = whole.same_basket.of(customer, product), whole.next_basket.of(customer, product)
     share_in_category = state.share_in_category[product]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        taste = np.where(share_in_category > 0, category_score / share_in_category, 0)
-    brand_taste = _taste(histories, state.brand, len(state.brands))
+    taste = np.where(share_in_category > 0, scores.category_taste[customer, state.category[product]], 0)
+    brand_taste = sums(histories.customer, state.brand[histories.product], histories.orders, (n, len(state.brands)))
+    brand_taste /= np.maximum(brand_taste.sum(axis=1, keepdims=True), 1)
     brand_taste[:, state.brands == UNKNOWN] = 0
-    content_newest = np.zeros(len(product), np.float32)
-    has_text = state.text[product] >= 0
-    text = state.text[product].astype(np.int64)
-    content_newest[has_text] = _at(state.texts_of(newest) @ state.alike, customer[has_text], text[has_text])
     per_customer = np.bincount(histories.customer, weights=histories.orders, minlength=n)
     distinct = np.maximum(np.bincount(histories.customer, weights=histories.is_bought, minlength=n), 1)
 
     values = {
-        "own_score": own_score,
-        "own_share": own_score / np.maximum(scores.own.sum(axis=1), 1e-12)[customer],
         **own,
+        "own_share": own["own_score"] / np.maximum(own_total, 1e-12)[customer],
         "als_score": als,
-        "als_relative": als / _row_max(scores.als)[customer],
+        "als_relative": als / _highest(scores.als)[customer],
         "same_basket": same,
         "next_basket": following,
-        "co_purchase_relative": (same + following) / _row_max(scores.co_purchase)[customer],
-        "same_basket_newest": _at(newest @ state.same_basket, customer, product),
-        "next_basket_newest": _at(newest @ state.next_basket, customer, product),
+        "co_purchase_relative": (same + following) / _highest(whole.co_purchase)[customer],
+        "same_basket_newest": newest.same_basket.of(customer, product),
+        "next_basket_newest": newest.next_basket.of(customer, product),
         "same_customer": shared,
-        "same_customer_relative": shared / _row_max(scores.same_customer)[customer],
-        "same_customer_newest": _at(newest @ state.same_customer, customer, product),
+        "same_customer_relative": shared / _highest(whole.same_customer)[customer],
+        "same_customer_newest": newest.same_customer.of(customer, product),
         "content": content,
-        "content_relative": content / _row_max(scores.content)[customer],
-        "content_newest": content_newest,
+        "content_relative": content / _highest(whole.content)[customer],
+        "content_newest": newest.content.of(customer, product),
         "text_orders_since": _orders_since(histories, state.text, customer, product),
         "category_taste": taste,
-        "category_score": category_score,
+        "category_score": taste * share_in_category,
         "category_orders_since": _orders_since(histories, state.known_category, customer, product),
         "brand_taste": brand_taste[customer, state.brand[product]],
         "brand_orders_since": _orders_since(histories, state.known_brand, customer, product),
@@ -147,7 +115,7 @@ def pair_features(
 
 
 def _own_history(
-    customer: npt.NDArray[np.int64], product: npt.NDArray[np.int64], histories: Histories, products: int
+    customer: Longs, product: Longs, histories: Histories, score: Floats, products: int
 ) -> dict[str, Floats]:
     """What the customer did with the product before; counts are 0 and ages NaN where nothing."""
     key = histories.customer * products + histories.product
@@ -161,6 +129,7 @@ def _own_history(
     span = histories.first_age - histories.last_age
     interval = np.where(histories.days > 1, span / np.maximum(histories.days - 1, 1), np.nan).astype(np.float32)
     return {
+        "own_score": take(score, 0),
         "own_decayed_30": take(histories.decayed(30), 0),
         "own_decayed_240": take(histories.decayed(240), 0),
         "own_orders": take(histories.orders, 0),
@@ -173,16 +142,7 @@ def _own_history(
     }
 
 
-def _taste(histories: Histories, groups: Ints, count: int) -> Floats:
-    """(n, count) the share of each customer's order lines that fall to each group of products."""
-    taste = np.zeros((len(histories.customer_ids), count), np.float32)
-    np.add.at(taste, (histories.customer, groups[histories.product]), histories.orders)
-    return taste / np.maximum(taste.sum(axis=1, keepdims=True), 1)
-
-
-def _orders_since(
-    histories: Histories, groups: Ints, customer: npt.NDArray[np.int64], product: npt.NDArray[np.int64]
-) -> Floats:
+def _orders_since(histories: Histories, groups: Ints, customer: Longs, product: Longs) -> Floats:
     """(pairs,) orders since the customer's last one from the product's group; NaN where none, or no group (-1)."""
     count = int(groups.max(initial=0)) + 1
     grouped = histories.is_bought & (groups[histories.product] >= 0)
@@ -196,9 +156,7 @@ def _orders_since(
     return np.where(found, place[order][first][where] if len(known) else 0, np.nan).astype(np.float32)
 
 
-def _price_relative(
-    histories: Histories, state: ProductState, customer: npt.NDArray[np.int64], product: npt.NDArray[np.int64]
-) -> Floats:
+def _price_relative(histories: Histories, state: ProductState, customer: Longs, product: Longs) -> Floats:
     """(pairs,) log of the product's price over the geometric mean of what the customer buys; NaN where unknown."""
     of_pair = state.log_price[histories.product]
     priced = np.isfinite(of_pair)
@@ -209,12 +167,5 @@ def _price_relative(
     return np.asarray(state.log_price[product] - usual[customer], np.float32)
 
 
-def _at(matrix: sp.csr_matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
-    """(pairs,) single entries of a sparse matrix."""
-    if not len(rows):  # scipy would give a matrix
-        return np.zeros(0, np.float32)
-    return np.asarray(sp.csr_matrix(matrix)[rows, columns], np.float32).ravel()
-
-
-def _row_max(scores: Floats) -> Floats:
-    return np.maximum(scores.max(axis=1, initial=0), 1e-9)
+def _highest(scores: Scores) -> Floats:
+    return np.maximum(scores.highest, 1e-9)

@@ -32,6 +32,30 @@ ALIKE = 200
 """Texts kept as most alike to each one."""
 
 
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """The products that a source can speak of: U of P. Scores are worked out for those alone.
+
+    Attributes:
+        products: (U,) positions, rising.
+        column: (P,) place of each product there; U, a column of zeros, of one that the source can't speak of.
+    """
+
+    products: npt.NDArray[np.int64]
+    column: Ints
+
+    @classmethod
+    def where(cls, can: npt.NDArray[np.bool_]) -> Scope:
+        """The products for which (P,) holds."""
+        products = np.flatnonzero(can)
+        return cls(products, np.where(can, np.cumsum(can) - 1, len(products)).astype(np.int32))
+
+    @property
+    def width(self) -> int:
+        """U + 1: columns of its scores, the last 0."""
+        return len(self.products) + 1
+
+
 @dataclass(frozen=True)
 class ProductState:
     """Products known on `as_of`. P products, C categories, k factors, T distinct texts of d dimensions.
@@ -91,10 +115,6 @@ class ProductState:
         """Positions of ids in `product_ids`; -1 where the state doesn't know the product."""
         return np.asarray(self._index.get_indexer(pd.Index(product_ids)), dtype=np.int64)
 
-    def texts_of(self, histories: sp.csr_matrix) -> sp.csr_matrix:
-        """(n, T) the weights of products (n, P) summed over those with the same text."""
-        return sp.csr_matrix(histories @ self._has_text_of)
-
     # What follows is worked out once, at its first use: one customer's answer must not wait for it.
 
     @cached_property
@@ -103,10 +123,60 @@ class ProductState:
         return np.asarray(self.factors.any(axis=1))
 
     @cached_property
-    def factors_of_known(self) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Positions of the products that have ALS factors, and (those, k) their factors."""
-        known = np.flatnonzero(self.has_factors)
-        return known, self.factors[known]
+    def with_factors(self) -> Scope:
+        """The products that have ALS factors."""
+        return Scope.where(self.has_factors)
+
+    @cached_property
+    def factors_of_known(self) -> Floats:
+        """(U + 1, k) factors of the products `with_factors`, and a row of zeros."""
+        known = self.factors[self.with_factors.products]
+        return np.concatenate([known, np.zeros((1, self.factors.shape[1]), np.float32)])
+
+    @cached_property
+    def sold_lately(self) -> Scope:
+        """The products with recent orders."""
+        return Scope.where(self.recent_orders > 0)
+
+    @cached_property
+    def in_graph(self) -> Scope:
+        """The products that go with, or follow, any other."""
+        return Scope.where(_is_neighbour(self.same_basket) | _is_neighbour(self.next_basket))
+
+    @cached_property
+    def of_customers(self) -> Scope:
+        """The products that customers of any other buy too."""
+        return Scope.where(_is_neighbour(self.same_customer))
+
+    @cached_property
+    def neighbours(self) -> sp.csr_matrix:
+        """(P, …) same basket and next basket, to the products `in_graph`, and same customer, to those `of_customers`.
+
+        Side by side, so that one product of matrices does for all; each with a last column of zeros.
+        """
+        parts = ((self.same_basket, self.in_graph), (self.next_basket, self.in_graph),
+                 (self.same_customer, self.of_customers))  # fmt: skip
+        return sp.csr_matrix(
+            sp.hstack([
+                sp.csr_matrix((graph.data, scope.column[graph.indices], graph.indptr), (len(self), scope.width))
+                for graph, scope in parts
+            ])
+        )  # fmt: skip
+
+    @cached_property
+    def alike_or_none(self) -> sp.csr_matrix:
+        """(T, T + 1) `alike` with a last column of zeros."""
+        alike, texts = self.alike, self.alike.shape[0]
+        return sp.csr_matrix((alike.data, alike.indices, alike.indptr), (texts, texts + 1))
+
+    @cached_property
+    def of_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(T + 1,) where each text's products begin in the second array, which has their positions, rising."""
+        texts = self.embeddings.shape[0]
+        has_text = np.flatnonzero(self.text >= 0)
+        order = np.argsort(self.text[has_text], kind="stable")
+        starts = np.append(0, np.cumsum(np.bincount(self.text[has_text], minlength=texts)))
+        return starts, has_text[order]
 
     @cached_property
     def gram(self) -> npt.NDArray[np.float64]:
@@ -154,13 +224,6 @@ class ProductState:
     @cached_property
     def _index(self) -> pd.Index:
         return pd.Index(self.product_ids)
-
-    @cached_property
-    def _has_text_of(self) -> sp.csr_matrix:
-        """(P, T) 1 where the product has the text."""
-        has_text = np.flatnonzero(self.text >= 0)
-        shape = (len(self), self.embeddings.shape[0])
-        return sp.csr_matrix((np.ones(len(has_text), np.float32), (has_text, self.text[has_text])), shape=shape)
 
     def save(self, folder: Path) -> None:
         """Write the arrays into `folder` (made if missing); `load` reads them back, memory-mapped."""
@@ -283,6 +346,11 @@ def similar_texts(vectors: Floats, keep: int = ALIKE) -> sp.csr_matrix:
             cosine[cosine < least] = 0
         blocks.append(sp.csr_matrix(np.square(cosine)))
     return sp.csr_matrix(sp.vstack(blocks)) if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
+
+
+def _is_neighbour(graph: sp.csr_matrix) -> npt.NDArray[np.bool_]:
+    """(P,) whether any other product points to it."""
+    return np.bincount(graph.indices, minlength=graph.shape[1]) > 0
 
 
 def _stack(vectors: pd.Series) -> Floats:

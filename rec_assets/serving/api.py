@@ -4,7 +4,6 @@ What is answered is decided in `answers.py`, from what `live.py` holds; what may
 """
 
 import datetime as dt
-import logging
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,13 +13,9 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
-from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.exceptions import HTTPException
 from threadpoolctl import threadpool_limits
 
 from rec_assets.serving import schemas
@@ -39,6 +34,7 @@ from rec_assets.serving.online import (
     OnlineState,
     key_digest,
 )
+from rec_assets.serving.problems import PROBLEMS, handle_errors
 from rec_assets.serving.recommender import Signal
 from rec_assets.serving.security import RateLimit, Refused, check_customer_token
 from rec_assets.serving.storefront import add_pages
@@ -47,17 +43,6 @@ from rec_assets.settings import Settings, get_settings
 OLDEST_EVENT_DAYS = 30
 """An event may lie so far back, as far as events are kept; one ahead, by a client's wrong clock, happens now."""
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Problem, "description": what}
-    for status, what in {
-        401: "The key is missing, wrong or has expired.",
-        403: "The key may not do this, or not for this customer.",
-        413: "The body is longer than REC_API__MAX_BODY_KB allows: send fewer events at once.",
-        422: "Something in the request is not as described here.",
-        429: "Too many requests; `Retry-After` says when to try again.",
-        503: "Not ready, or the database doesn't answer.",
-    }.items()
-}
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="From `rec-assets keys add`.")
 
 CustomerId = Annotated[schemas.Id, Path(description="As in the purchase logs.")]
@@ -174,7 +159,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         found, score = now.related[name](place)
         return _shelf(now, kept, found, score, k, source=name, reason=_REASONS[name])
 
-    @app.get("/v1/customers/{customer_id:path}/recommendations", tags=["recommend"], responses=_PROBLEMS)
+    @app.get("/v1/customers/{customer_id:path}/recommendations", tags=["recommend"], responses=PROBLEMS)
     async def recommendations_of_a_customer(
         customer_id: CustomerId,
         wish: Annotated[schemas.CustomerQuestion, Query()],
@@ -186,7 +171,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         caller.may_speak_of(customer_id, token)
         return await recommend(wish.question(customer_id), now, caller.kept)
 
-    @app.post("/v1/recommendations", tags=["recommend"], responses=_PROBLEMS)
+    @app.post("/v1/recommendations", tags=["recommend"], responses=PROBLEMS)
     async def recommendations(
         question: schemas.Question,
         caller: Annotated[Caller, may_read],
@@ -206,7 +191,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ) -> schemas.Shown:
             return related(name, product_id, wish.k, now, caller.kept)
 
-        responses = {**_PROBLEMS, 404: {"model": schemas.Problem, "description": "No such product."}}
+        responses = {**PROBLEMS, 404: {"model": schemas.Problem, "description": "No such product."}}
         app.get(
             f"/v1/products/{{product_id:path}}/{name}", tags=["products"], responses=responses, summary=about,
             operation_id=name,
@@ -216,7 +201,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     product_route("complements", "What is bought along with a product and serves another need")
     product_route("upsell", "What could stand in for a product and is dearer")
 
-    @app.get("/v1/trending", tags=["products"], responses=_PROBLEMS)
+    @app.get("/v1/trending", tags=["products"], responses=PROBLEMS)
     async def trending(
         wish: Annotated[schemas.TrendingQuestion, Query()],
         caller: Annotated[Caller, may_read],
@@ -230,7 +215,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             found, score = found[keep], score[keep]
         return _shelf(now, caller.kept, found, score, wish.k, source="trending", reason="on the rise")
 
-    @app.post("/v1/events", tags=["events"], responses=_PROBLEMS)
+    @app.post("/v1/events", tags=["events"], responses=PROBLEMS)
     def record_events(
         batch: schemas.EventBatch, caller: Annotated[Caller, may_send], token: CustomerToken = None
     ) -> schemas.Recorded:
@@ -244,7 +229,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics.recorded(new)
         return schemas.Recorded(new=new, known=len(batch.events) - new)
 
-    @app.put("/v1/products/{product_id:path}/availability", tags=["administration"], responses=_PROBLEMS)
+    @app.put("/v1/products/{product_id:path}/availability", tags=["administration"], responses=PROBLEMS)
     def set_availability(
         product_id: ProductId, wish: schemas.Availability, caller: Annotated[Caller, may_administer]
     ) -> schemas.ProductAvailability:
@@ -253,7 +238,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         known = live.engine is not None and product_id in live.engine.recommender.place
         return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalogue=known)
 
-    @app.delete("/v1/customers/{customer_id:path}", tags=["administration"], responses=_PROBLEMS)
+    @app.delete("/v1/customers/{customer_id:path}", tags=["administration"], responses=PROBLEMS)
     def forget_customer(customer_id: CustomerId, caller: Annotated[Caller, may_administer]) -> schemas.Forgotten:
         """Forget a customer: their events and all answers that rest on what is known of them, at once."""
         deleted = live.ask(lambda: live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
@@ -284,7 +269,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     key = settings.api.storefront_key
     add_pages(app, live, key.get_secret_value() if key else None)
-    _handle_errors(app)
+    handle_errors(app)
 
     app.add_middleware(
         CORSMiddleware,
@@ -365,58 +350,6 @@ def _shelf(
     return schemas.Shown(**_shown(entries, now))
 
 
-def _handle_errors(app: FastAPI) -> None:
-    """Every error as a `Problem`. What was sent is not sent back: it may be long, secret or no valid JSON."""
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> JSONResponse:
-        return _problem(error.status, error.error, error.message, headers=error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error.errors())
-
-    @app.exception_handler(ValidationError)
-    async def inconsistent(_: Request, error: ValidationError) -> JSONResponse:
-        return _invalid(error.errors(include_input=False, include_url=False, include_context=False))
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        name, message = _HTTP.get(error.status_code, ("refused", str(error.detail)))
-        return _problem(error.status_code, name, message, headers=dict(error.headers or {}))
-
-    @app.exception_handler(SQLAlchemyError)
-    async def database(_: Request, error: SQLAlchemyError) -> JSONResponse:
-        logging.getLogger(__name__).error("the online state doesn't answer: %s", type(error).__name__)
-        message = "the database doesn't answer; nothing was written, send it again"
-        return _problem(503, "database", message, headers={"Retry-After": "2"})
-
-
-def _invalid(errors: Any) -> JSONResponse:
-    fields = [
-        {"field": ".".join(str(part) for part in each["loc"]) or "body", "message": str(each["msg"])} for each in errors
-    ]
-    named = "; ".join(f"{each['field']}: {each['message']}" for each in fields[:3])
-    return _problem(422, "invalid", f"not as described in /docs: {named}", fields=fields[:20])
-
-
-def _problem(
-    status: int,
-    error: str,
-    message: str,
-    *,
-    fields: list[dict[str, str]] | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    problem = schemas.Problem(error=error, message=message, fields=fields or [])
-    return JSONResponse(problem.model_dump(), status_code=status, headers=headers)
-
-
-_HTTP = {
-    400: ("no_json", "the body is no JSON in UTF-8"),
-    404: ("not_found", "there is nothing at this address; see /docs"),
-    405: ("method_not_allowed", "this address takes other methods; see /docs"),
-}
 _REASONS = {"similar": "alike", "complements": "bought together", "upsell": "alike, and finer"}
 _TAGS = [
     {"name": "recommend", "description": "What a shopper should see. Scope: `read`."},
