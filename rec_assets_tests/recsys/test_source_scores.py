@@ -12,7 +12,7 @@ from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.product_state import KINDS, ProductState, build_product_state
 from rec_assets.recsys.recipe import CandidateRecipe, Recipe
 
-PRODUCTS, TEXTS, CUSTOMERS = 120, 30, 90
+PRODUCTS, TEXTS, CUSTOMERS = 120, 90, 90
 SIZES = {"als": 7, "co_purchase": 6, "same_customer": 5, "content": 4, "category_popular": 3, "popular": 2, "new": 2}
 RECIPE = Recipe(candidates=CandidateRecipe(**SIZES, history_products=6))
 
