@@ -201,9 +201,7 @@ def _products_of_best_texts(content: Floats, size: int, leave: npt.NDArray[np.bo
     positive = np.flatnonzero((content[:-1] > 0) & ~used_up)
     if len(positive) > size:
         values = content[positive]
-        positive = (
-            positive[values >= np.partition(values, len(values) - size)[len(values) - size]] if size else positive[:0]
-        )
+        positive = positive[values >= np.partition(values, len(values) - size)[len(values) - size]]
     return np.sort(products[_ranges(starts[positive], lengths[positive])])
 
 

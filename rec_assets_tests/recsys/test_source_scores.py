@@ -13,7 +13,7 @@ from rec_assets.recsys.product_state import KINDS, ProductState, build_product_s
 from rec_assets.recsys.recipe import CandidateRecipe, Recipe
 
 PRODUCTS, TEXTS, CUSTOMERS = 120, 90, 90
-SIZES = {"als": 7, "co_purchase": 6, "same_customer": 5, "content": 4, "category_popular": 3, "popular": 2, "new": 2}
+SIZES = {"als": 7, "co_purchase": 6, "same_customer": 5, "content": 12, "category_popular": 3, "popular": 2, "new": 2}
 RECIPE = Recipe(candidates=CandidateRecipe(**SIZES, history_products=6))
 
 
@@ -69,7 +69,7 @@ def plain_scores(state: ProductState, lines: pd.DataFrame) -> dict[str, np.ndarr
     seeds = np.zeros(len(state))
     seeds[strongest] = weight[strongest] / weight[strongest].sum()
     newest = np.bincount(history.product, history.is_newest, len(state)) / history.is_newest.sum()
-    alike = np.zeros((TEXTS + 1, TEXTS + 1))
+    alike = np.zeros(tuple(size + 1 for size in state.alike.shape))
     alike[:-1, :-1] = state.alike.toarray()
     taste = np.bincount(
         state.category[history.product],
