@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -116,11 +116,18 @@ class Lake:
         Raises:
             MissingPartition: the table or one of the days isn't there.
         """  # fmt: skip
+        return self._look(table, days, lambda: self._read(table, days, columns, where))
+
+    def head(self, table: str, day: dt.date | None = None, *, rows: int) -> pa.Table:
+        """The first rows of a partition, without a `date` column, and without reading all of it. Raises as `read`."""
+        return self._look(table, [day] if day else None, lambda: self._head(table, day, rows))
+
+    def _look(self, table: str, days: Sequence[dt.date] | None, look: Callable[[], pa.Table]) -> pa.Table:
         seen = None
         while True:
             now = self.fingerprint(table, days or [None])
             try:
-                return self._read(table, days, columns, where)
+                return look()
             except FileNotFoundError:
                 if now == seen:  # else a partition was replaced between looking and reading: look again
                     raise
@@ -142,6 +149,12 @@ class Lake:
             partition_base_dir=(self.root / table).as_posix(),
         )
         return dataset.to_table(columns=list(columns) if columns else None, filter=where)
+
+    def _head(self, table: str, day: dt.date | None, rows: int) -> pa.Table:
+        files, _ = self._files(table, [day] if day else None)
+        batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches(rows))
+        first = next((batch for batch in batches if len(batch)), None)
+        return pa.Table.from_batches([first]) if first is not None else pq.read_table(files[0])
 
     def pandas(self, table: str, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
         """`read` as a pandas frame."""

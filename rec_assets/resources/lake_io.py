@@ -109,17 +109,15 @@ class LakeIOManager(ConfigurableIOManager):
 
 def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Manifest) -> dict[str, Any]:
     """What the UI shows of a partition: rows, size, schema, a preview, its fingerprint."""
-    head = lake.read(table, [day] if day else None).slice(0, 5) if manifest.rows < 5_000_000 else None
-    metadata: dict[str, Any] = {
+    head = lake.head(table, day, rows=5)
+    columns = [TableColumn(field.name, str(field.type)) for field in head.schema]
+    return {
         "dagster/row_count": manifest.rows,
         "size_mb": round(manifest.bytes / 1e6, 3),
         "fingerprint": manifest.fingerprint,
+        "dagster/column_schema": TableSchema(columns=columns),
+        "preview": MetadataValue.md(preview(head.to_pandas())),
     }
-    if head is not None:
-        columns = [TableColumn(field.name, str(field.type)) for field in head.schema]
-        metadata["dagster/column_schema"] = TableSchema(columns=columns)
-        metadata["preview"] = MetadataValue.md(preview(head.to_pandas()))
-    return metadata
 
 
 def preview(frame: pd.DataFrame, rows: int = 5) -> str:

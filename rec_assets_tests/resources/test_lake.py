@@ -106,3 +106,13 @@ def test_a_reader_never_sees_half_a_partition_while_writers_are_killed(lake: Lak
         manifest = json.loads((lake.root / "sales" / f"date={DAY}" / MANIFEST).read_text())
         assert manifest["rows"] == 1000
     assert reads > 10
+
+
+def test_the_head_is_the_first_rows(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.write("sales", pd.DataFrame({"n": range(10)}), dt.date(2024, 1, 1))
+    lake.write("nothing", pd.DataFrame({"n": pd.Series(dtype=int)}))
+    assert lake.head("sales", dt.date(2024, 1, 1), rows=3).to_pydict() == {"n": [0, 1, 2]}
+    assert lake.head("nothing", rows=3).to_pydict() == {"n": []}
+    with pytest.raises(MissingPartition):
+        lake.head("sales", dt.date(2024, 1, 2), rows=3)
