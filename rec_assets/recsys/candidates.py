@@ -207,21 +207,25 @@ def _products_of_best_texts(content: Floats, size: int, leave: npt.NDArray[np.bo
 
 def _loudest_seed(customer: Longs, product: Longs, seeds: sp.csr_matrix, state: ProductState) -> Longs:
     """Per pair the history product with the largest seed weight × graph weight; -1 where none points to it."""
-    graph = state.co_purchase
-    n_products = len(state)
-    wanted = customer * n_products + product
-    seed_customer = np.repeat(np.arange(seeds.shape[0]), np.diff(seeds.indptr))
-    fan_out = np.diff(graph.indptr)[seeds.indices]
-    edge = _ranges(graph.indptr[seeds.indices], fan_out)
-    key = np.repeat(seed_customer, fan_out) * n_products + graph.indices[edge]
-    where = np.searchsorted(wanted, key)
-    hit = (where < len(wanted)) & (wanted[np.minimum(where, len(wanted) - 1)] == key) if len(wanted) else key < 0
-    loudness = (np.repeat(seeds.data, fan_out) * graph.data[edge])[hit]
-    source = np.repeat(seeds.indices, fan_out)[hit]
-    where = where[hit]
-    order = np.lexsort((-source, loudness, where))
-    out = np.full(len(product), -1, np.int64)
-    out[where[order]] = source[order]  # the last write of a pair is its loudest
+    graph, out = state.co_purchase, np.full(len(product), -1, np.int64)
+    bounds = np.searchsorted(customer, np.arange(seeds.shape[0] + 1))
+    place = np.full(len(state), -1, np.int64)
+    for row in range(seeds.shape[0]):
+        pairs, own = slice(*bounds[row : row + 2]), slice(*seeds.indptr[row : row + 2])
+        place[product[pairs]] = np.arange(pairs.stop - pairs.start)
+        source = seeds.indices[own]
+        fan_out = graph.indptr[source + 1] - graph.indptr[source]
+        edge = _ranges(graph.indptr[source], fan_out)
+        where = place[graph.indices[edge]]
+        hit = where >= 0
+        where, source = where[hit], np.repeat(source, fan_out)[hit]
+        loudness = np.repeat(seeds.data[own], fan_out)[hit] * graph.data[edge][hit]
+        loudest = np.zeros(pairs.stop - pairs.start, np.float32)
+        np.maximum.at(loudest, where, loudness)
+        is_loudest = loudness == loudest[where]
+        # Of equal ones the last written stays: the lowest.
+        out[pairs][where[is_loudest][::-1]] = source[is_loudest][::-1]
+        place[product[pairs]] = -1
     return out
 
 
@@ -249,7 +253,8 @@ def _nearest_seed(
         own = own[state.text[own] >= 0]
         if not len(pairs) or not len(own):
             continue
-        similarity = state.embeddings[state.text[product[pairs]]] @ state.embeddings[state.text[own]].T
+        texts, each = np.unique(state.text[product[pairs]], return_inverse=True)
+        similarity = (state.embeddings[texts] @ state.embeddings[state.text[own]].T)[each]
         similarity[product[pairs][:, None] == own[None, :]] = -np.inf
         best = similarity.argmax(axis=1)
         out[pairs] = np.where(np.isfinite(similarity[np.arange(len(pairs)), best]), own[best], -1)
