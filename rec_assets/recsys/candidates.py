@@ -143,12 +143,12 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
     bought[histories.customer[histories.is_bought], histories.product[histories.is_bought]] = True
     chosen = bought.copy()
     chosen[histories.customer, histories.product] = True
-    lately = state.sold_lately.products
+    lately, categories, share_in_category = state.sold_lately
     new = np.flatnonzero(state.age_days < sizes.new_days) if sizes.new else np.zeros(0, np.int64)
     text_of_new, co_purchase = state.text[new], scores.whole.co_purchase.values
     for row, (marks, leave) in enumerate(zip(chosen, bought, strict=True)):
         taste, content = scores.category_taste[row], scores.whole.content.values[row]
-        of_category = taste[state.category[lately]] * state.share_in_category[lately]
+        of_category = taste[categories] * share_in_category
         alike = _products_of_best_texts(content, sizes.content, leave, state)
         for among, score, size in (
             (state.with_factors.products, scores.als.values[row, :-1], sizes.als),
@@ -196,7 +196,7 @@ def _products_of_best_texts(content: Floats, size: int, leave: npt.NDArray[np.bo
     """
     starts, products = state.of_text
     lengths = np.diff(starts)
-    texts = state.text[leave]
+    texts = state.text[np.flatnonzero(leave)]
     used_up = np.bincount(texts[texts >= 0], minlength=len(lengths)) >= lengths
     positive = np.flatnonzero((content[:-1] > 0) & ~used_up)
     if len(positive) > size:

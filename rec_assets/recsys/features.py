@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.histories import Histories
-from rec_assets.recsys.product_state import UNKNOWN, Floats, Ints, ProductState
+from rec_assets.recsys.product_state import Floats, Ints, ProductState
 from rec_assets.recsys.source_scores import Longs, Scores, SourceScores, sums
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
@@ -69,7 +69,6 @@ def pair_features(
     taste = np.where(share_in_category > 0, scores.category_taste[customer, state.category[product]], 0)
     brand_taste = sums(histories.customer, state.brand[histories.product], histories.orders, (n, len(state.brands)))
     brand_taste /= np.maximum(brand_taste.sum(axis=1, keepdims=True), 1)
-    brand_taste[:, state.brands == UNKNOWN] = 0
     per_customer = np.bincount(histories.customer, weights=histories.orders, minlength=n)
     distinct = np.maximum(np.bincount(histories.customer, weights=histories.is_bought, minlength=n), 1)
 
@@ -93,7 +92,7 @@ def pair_features(
         "category_taste": taste,
         "category_score": taste * share_in_category,
         "category_orders_since": _orders_since(histories, state.known_category, customer, product),
-        "brand_taste": brand_taste[customer, state.brand[product]],
+        "brand_taste": np.where(state.known_brand[product] >= 0, brand_taste[customer, state.brand[product]], 0),
         "brand_orders_since": _orders_since(histories, state.known_brand, customer, product),
         "popularity": np.log1p(state.orders[product]),
         "recent_popularity": np.log1p(state.recent_orders[product]),
@@ -144,7 +143,7 @@ def _own_history(
 
 def _orders_since(histories: Histories, groups: Ints, customer: Longs, product: Longs) -> Floats:
     """(pairs,) orders since the customer's last one from the product's group; NaN where none, or no group (-1)."""
-    count = int(groups.max(initial=0)) + 1
+    count = len(groups)  # there are no more groups than products
     grouped = histories.is_bought & (groups[histories.product] >= 0)
     key = histories.customer[grouped] * count + groups[histories.product[grouped]]
     place = histories.last_place[grouped]

@@ -134,9 +134,10 @@ class ProductState:
         return np.concatenate([known, np.zeros((1, self.factors.shape[1]), np.float32)])
 
     @cached_property
-    def sold_lately(self) -> Scope:
-        """The products with recent orders."""
-        return Scope.where(self.recent_orders > 0)
+    def sold_lately(self) -> tuple[npt.NDArray[np.int64], Ints, Floats]:
+        """Positions (rising) of the products with recent orders, their categories and their shares in these."""
+        products = np.flatnonzero(self.recent_orders > 0)
+        return products, self.category[products], self.share_in_category[products]
 
     @cached_property
     def in_graph(self) -> Scope:

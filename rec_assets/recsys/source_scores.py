@@ -6,6 +6,7 @@ Which of them become candidates is decided in `candidates.py`; what the ranker s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ class Scores:
         """(pairs,) scores of pairs."""
         return np.asarray(self.values[customer, self.column[product]])
 
-    @property
+    @cached_property
     def highest(self) -> Floats:
         """(n,) of all products."""
         return np.asarray(self.values.max(axis=1))
@@ -50,7 +51,7 @@ class NeighbourScores:
     same_customer: Scores
     content: Scores
 
-    @property
+    @cached_property
     def co_purchase(self) -> Scores:
         """Same basket and next basket together."""
         return Scores(self.same_basket.values + self.next_basket.values, self.same_basket.column)
@@ -107,9 +108,8 @@ def shares(histories: Histories, pairs: Longs, weights: Floats, products: int) -
     n, customer = len(histories.customer_ids), histories.customer[pairs]
     total = np.bincount(customer, weights=weights[pairs], minlength=n)
     share = (weights[pairs] / np.maximum(total, 1e-12)[customer]).astype(np.float32)
-    return sp.csr_matrix(
-        (share, histories.product[pairs], np.searchsorted(customer, np.arange(n + 1))), shape=(n, products)
-    )
+    product, starts = histories.product[pairs], np.searchsorted(customer, np.arange(n + 1))
+    return sp.csr_matrix((share, product.astype(np.int32), starts.astype(np.int32)), shape=(n, products))
 
 
 def sums(row: Longs, column: Ints, values: Floats, shape: tuple[int, int]) -> Floats:
