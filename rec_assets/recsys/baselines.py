@@ -64,12 +64,10 @@ def baseline_lists(candidates: pd.DataFrame, depth: int) -> pd.DataFrame:
 
 def baseline_lists_in_spark(candidates: DataFrame, depth: int) -> DataFrame:
     """`baseline_lists` for every customer."""
-    from rec_assets.recsys.scoring import task_of
+    from rec_assets.recsys.scoring import by_customers
 
     types = "model string, list string, customer_id string, product_id string, rank int"
-    return candidates.groupBy(task_of(candidates).alias("task")).applyInPandas(
-        lambda block: baseline_lists(block, depth), schema=types
-    )
+    return by_customers(candidates, lambda rows: baseline_lists(rows, depth), types)
 
 
 def fallback_lists(statistics: pd.DataFrame, categories: pd.Series, size: int, reference: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import scipy.sparse as sp
 
 from rec_assets.recsys.ease import ease_weights
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _ANCHOR_BLOCKS = 8
-_NAMED_EDGES = "kind string, product_id string, neighbour_id string, weight float, support int"
 _EDGES = "kind string, product int, neighbour int, weight float, support int"
 
 
@@ -79,28 +79,43 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
     pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
     pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
-    edges = pairs.groupBy("kind", "block").applyInPandas(
+    edges = pairs.groupBy("kind", "block").applyInArrow(
         _count_pairs(products["degree"].to_numpy(), recipe), schema=_EDGES
     )
-    neighbours = index.select(F.col("product").alias("neighbour"), F.col("product_id").alias("neighbour_id"))
-    columns = ("kind", "product_id", "neighbour_id", "weight", "support")
-    found = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour").select(*columns)
     if recipe.ease_products:
-        shared = ease_weights(bought, recipe).assign(kind=SAME_CUSTOMER)
-        found = found.unionByName(spark.createDataFrame(shared[[*columns]], schema=_NAMED_EDGES))
+        edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
+    neighbours = index.select(F.col("product").alias("neighbour"), F.col("product_id").alias("neighbour_id"))
     # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time.
-    parts = found.repartition("kind", "product_id")
-    return parts.sortWithinPartitions("kind", "product_id", F.col("weight").desc(), "neighbour_id")
+    parts = edges.repartition("kind", "product").sortWithinPartitions(
+        "kind", "product", F.col("weight").desc(), "neighbour"
+    )
+    found = parts.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour")
+    return found.select("kind", "product_id", "neighbour_id", "weight", "support")
 
 
-def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
+    """`ease_weights` with the numbers of the products; who shares `min_support` customers with any is one of them."""
+    shared, number = ease_weights(bought, recipe), pd.Index(products["product_id"])
+    return pd.DataFrame(
+        {
+            "kind": SAME_CUSTOMER,
+            "product": number.get_indexer(shared["product_id"]).astype(np.int32),
+            "neighbour": number.get_indexer(shared["neighbour_id"]).astype(np.int32),
+            "weight": shared["weight"],
+            "support": shared["support"],
+        }
+    )
+
+
+def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
     """A function from one block's rows (kind, block, basket[], other[], weight …) to its strongest edges."""
 
-    def count(rows: pd.DataFrame) -> pd.DataFrame:
+    def count(rows: pa.Table) -> pa.Table:
+        kind, block = rows["kind"][0], rows["block"][0].as_py()
         held = incidence(rows["basket"], len(degree))
-        others = held if rows["other"].isna().all() else incidence(rows["other"], len(degree))
+        others = held if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(degree))
         anchors = np.flatnonzero(np.asarray(held.sum(axis=0)).ravel())
-        anchors = anchors[anchors % _ANCHOR_BLOCKS == rows["block"].iloc[0]]
+        anchors = anchors[anchors % _ANCHOR_BLOCKS == block]
         baskets = held[:, anchors].T.tocsr()
         weights = (baskets @ sp.diags(rows["weight"].to_numpy()) @ others).tocsr()
         support = (baskets @ others).tocsr()
@@ -117,9 +132,9 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pd.D
         order = np.lexsort((column, -final, row))
         starts = np.searchsorted(row[order], np.arange(len(anchors)))
         best = order[np.arange(len(order)) - starts[row[order]] < recipe.neighbours]
-        return pd.DataFrame(
+        return pa.table(
             {
-                "kind": rows["kind"].iloc[0],
+                "kind": pa.repeat(kind, len(best)),
                 "product": anchors[row[best]].astype(np.int32),
                 "neighbour": column[best].astype(np.int32),
                 "weight": final[best],

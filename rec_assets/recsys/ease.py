@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.linalg import lapack
 
 from rec_assets.recsys.recipe import CoPurchaseRecipe
@@ -58,11 +60,11 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     rows = (
         histories.select("held", F.explode(blocks).alias("block"))
         .repartition(_ROW_BLOCKS, "block")
-        .mapInPandas(_count_shared(len(ids)), schema="product int, others binary, shared binary")
+        .mapInArrow(_count_shared(len(ids)), schema="product int, others array<int>, shared array<float>")
     )
     shared = np.zeros((len(ids), len(ids)), np.float32)
     for product, others, counts in rows.toPandas().itertuples(index=False):
-        shared[product, np.frombuffer(others, np.int32)] = np.frombuffer(counts, np.float32)
+        shared[product, others] = counts
     pairs.unpersist()
     weights = solve(shared, recipe.ease_regularization)
     weights[shared < recipe.min_support] = 0
@@ -77,27 +79,28 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     )
 
 
-def _count_shared(products: int) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """A function from batches (held[], block) to rows: product, others it shares customers with, how many; as bytes.
+def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function from batches (held[], block) to rows: product, others it shares customers with, how many.
 
     It adds up batch by batch, so its memory grows with the products alone.
     """
 
-    def count(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         shared: dict[int, npt.NDArray[np.float32]] = {}
-        for batch in batches:
-            for block in batch["block"].unique().tolist():
-                held = incidence(batch.loc[batch["block"] == block, "held"], products)
+        for batch in map(pa.Table.from_batches, ([batch] for batch in batches)):
+            for block in pc.unique(batch["block"]).to_pylist():
+                held = incidence(batch.filter(pc.field("block") == block)["held"], products)
                 found = (held[:, block::_ROW_BLOCKS].T @ held).tocoo()
                 total = shared.setdefault(block, np.zeros(found.shape, np.float32))
                 total[found.row, found.col] += found.data
         for block, total in shared.items():
-            others = [np.flatnonzero(row).astype(np.int32) for row in total]
-            yield pd.DataFrame(
+            row, column = np.nonzero(total)
+            starts = np.searchsorted(row, np.arange(len(total) + 1)).astype(np.int32)
+            yield pa.record_batch(
                 {
                     "product": np.arange(block, products, _ROW_BLOCKS, dtype=np.int32),
-                    "others": [columns.tobytes() for columns in others],
-                    "shared": [row[columns].tobytes() for row, columns in zip(total, others, strict=True)],
+                    "others": pa.ListArray.from_arrays(starts, column.astype(np.int32)),
+                    "shared": pa.ListArray.from_arrays(starts, total[row, column]),
                 }
             )
 

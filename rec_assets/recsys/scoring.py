@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +18,11 @@ from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.similar import substitutes
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
-CUSTOMERS_PER_TASK = 4 * BLOCK
+_AT_ONCE = 4 * BLOCK
+"""Customers that a task works on at a time: its memory doesn't grow with their number."""
+
 _KEYS = ("customer_id", "product_id", "together_with", "similar_to")
 
 
@@ -42,7 +44,7 @@ def candidates_in_spark(
 
     types = ", ".join(f"{name} {'string' if name in _KEYS else 'float'}" for name in CANDIDATE_COLUMNS)
     lines = interactions.select(*HISTORY_COLUMNS)
-    found = lines.groupBy(task_of(interactions).alias("task")).applyInPandas(block, schema=types)
+    found = by_customers(lines, block, types)
     return found.select("*", *(F.lit(day).alias(name) for name, day in versions.items()))
 
 
@@ -64,7 +66,7 @@ def lists_in_spark(candidates: DataFrame, ranker: Ranker, products: pd.DataFrame
 
     types = ("customer_id string, list string, rank int, product_id string, score float, source string, "
              "reason string")  # fmt: skip
-    return candidates.groupBy(task_of(candidates).alias("task")).applyInPandas(block, schema=types)
+    return by_customers(candidates, block, types)
 
 
 def lists_as_of(
@@ -86,9 +88,29 @@ def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) 
     return categories.groupBy("category").applyInPandas(block, schema=types)
 
 
-def task_of(frame: DataFrame) -> Column:
-    """Which task a customer belongs to: by hash, so that it stays the same whoever else is there."""
-    from pyspark.sql import functions as F
+def by_customers(frame: DataFrame, work: Callable[[pd.DataFrame], pd.DataFrame], schema: str) -> DataFrame:
+    """Do work on rows of whole customers, some hundred at a time, in tasks that their ids are spread over."""
 
-    customers = frame.select("customer_id").distinct().count()
-    return F.pmod(F.xxhash64("customer_id"), F.lit(customers // CUSTOMERS_PER_TASK + 1))
+    def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        return map(work, whole_customers(frames, _AT_ONCE))
+
+    tasks = int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions")))
+    spread = frame.repartition(tasks, "customer_id").sortWithinPartitions("customer_id")
+    return spread.mapInPandas(task, schema)
+
+
+def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[pd.DataFrame]:
+    """Frames sorted by `customer_id` cut anew: no customer is in two of them, and each has about so many."""
+    held: list[pd.DataFrame] = []
+    count = 0
+    for frame in frames:
+        held.append(frame)
+        count += frame["customer_id"].nunique()
+        if count > customers:
+            rows = pd.concat(held, ignore_index=True)
+            whole = rows["customer_id"] != rows["customer_id"].iloc[-1]  # of the last one more may follow
+            if whole.any():
+                yield rows[whole]
+            held, count = [rows[~whole]], 1
+    if held:
+        yield pd.concat(held, ignore_index=True)

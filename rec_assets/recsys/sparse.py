@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 
 
-def incidence(sets: pd.Series, products: int) -> sp.csr_matrix:
-    """(sets, products) 1 where a set, an array of positions, holds a product."""
-    lengths = sets.str.len().to_numpy(np.int64)
-    columns = np.concatenate(sets.to_list())
-    bounds = np.concatenate(([0], np.cumsum(lengths)))
-    return sp.csr_matrix((np.ones(len(columns), np.float32), columns, bounds), shape=(len(sets), products))
+def incidence(sets: pa.ChunkedArray, products: int) -> sp.csr_matrix:
+    """(sets, products) 1 where a set, a list of positions, holds a product.
+
+    Lists in Arrow are the arrays of such a matrix already; as objects of pandas they would cost more than the sums.
+    """
+    lengths = np.concatenate([[0], *(pc.list_value_length(chunk).to_numpy() for chunk in sets.chunks)])
+    columns = np.concatenate([np.zeros(0, np.int32), *(chunk.flatten().to_numpy() for chunk in sets.chunks)])
+    return sp.csr_matrix((np.ones(len(columns), np.float32), columns, np.cumsum(lengths)), (len(sets), products))
