@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from optuna.trial import Trial, TrialState
 
-from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.recipe import RankerRecipe, Recipe
 from rec_assets.recsys.search_space import space_around
 from rec_assets.recsys.study import RecipeStudy, open_study
 
-BASE = Recipe()
+BASE = Recipe(ranker=RankerRecipe(learning_rate=0.04, rounds=300))
 SPACE = space_around(BASE, parts=["ranker"])
 
 
