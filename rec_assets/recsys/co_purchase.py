@@ -117,15 +117,12 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.T
         anchors = np.flatnonzero(np.asarray(held.sum(axis=0)).ravel())
         anchors = anchors[anchors % _ANCHOR_BLOCKS == block]
         baskets = held[:, anchors].T.tocsr()
-        weights = (baskets @ sp.diags(rows["weight"].to_numpy()) @ others).tocsr()
-        support = (baskets @ others).tocsr()
-        for matrix in (weights, support):
-            matrix.sort_indices()
-        weights, support = weights.tocoo(), support.tocoo()
-        itself = anchors[weights.row] == weights.col
-        enough = (support.data >= recipe.min_support) & ~itself  # both matrices hold the same entries, in one order
-        row, column = weights.row[enough], weights.col[enough]
-        final = weights.data[enough] / (
+        # One product of matrices for both sums: weights are the real part, the baskets' number the imaginary one.
+        found = (baskets @ sp.diags(rows["weight"].to_numpy() + 1j) @ others).tocoo()
+        support = np.rint(found.data.imag)
+        enough = (support >= recipe.min_support) & (anchors[found.row] != found.col)
+        row, column, support = found.row[enough], found.col[enough], support[enough]
+        final = found.data.real[enough] / (
             degree[anchors[row]] ** recipe.anchor_damping * degree[column] ** recipe.popularity_damping
         )
         final = final.astype(np.float32)  # the last bits would tell in which order Spark brought the baskets
@@ -138,7 +135,7 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.T
                 "product": anchors[row[best]].astype(np.int32),
                 "neighbour": column[best].astype(np.int32),
                 "weight": final[best],
-                "support": support.data[enough][best].astype(np.int32),
+                "support": support[best].astype(np.int32),
             }
         )
 

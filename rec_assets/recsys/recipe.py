@@ -53,13 +53,13 @@ class CandidateRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    als: int = Field(60, ge=1)
-    co_purchase: int = Field(60, ge=1)
-    same_customer: int = Field(50, ge=1)
-    content: int = Field(25, ge=1)
-    popular: int = Field(100, ge=1, description="Recent best sellers; also what fills a list no other source can.")
-    category_popular: int = Field(30, ge=1)
-    new: int = Field(10, ge=0, description="Products first seen in the last `new_days`, by text similarity.")
+    als: int = Field(120, ge=1)
+    co_purchase: int = Field(120, ge=1)
+    same_customer: int = Field(100, ge=1)
+    content: int = Field(50, ge=1)
+    popular: int = Field(120, ge=1, description="Recent best sellers; also what fills a list no other source can.")
+    category_popular: int = Field(60, ge=1)
+    new: int = Field(20, ge=0, description="Products first seen in the last `new_days`, by text similarity.")
     new_days: int = Field(28, ge=1)
     recent_days: int = Field(14, ge=1, description="What counts as recent for recent popularity.")
     own_half_life_days: float = Field(120.0, gt=0, description="Decay of what was bought, and of its categories.")
@@ -75,8 +75,8 @@ class RankerRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rounds: int = Field(150, ge=1)
-    learning_rate: float = Field(0.08, gt=0)
+    rounds: int = Field(300, ge=1)
+    learning_rate: float = Field(0.04, gt=0)
     max_depth: int = Field(5, ge=1)
     min_child_weight: float = Field(60.0, ge=0)
     subsample: float = Field(0.8, gt=0, le=1)
