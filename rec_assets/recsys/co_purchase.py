@@ -12,6 +12,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from rec_assets.recsys.ease import ease_weights
+from rec_assets.recsys.interactions import spread
 from rec_assets.recsys.product_state import NEXT_BASKET, SAME_BASKET, SAME_CUSTOMER
 from rec_assets.recsys.recipe import CoPurchaseRecipe
 from rec_assets.recsys.sparse import incidence
@@ -43,7 +44,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    bought = purchases.select("customer_id", "order_id", "product_id", "age_days").distinct().persist()
+    bought = spread(purchases.select("customer_id", "order_id", "product_id", "age_days")).distinct().persist()
     # Products too rare to reach the support can't have a neighbour.
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)

@@ -12,6 +12,7 @@ import pandas as pd
 from rec_assets.recsys.candidates import BLOCK, CANDIDATE_COLUMNS, find_candidates
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import make_lists
+from rec_assets.recsys.interactions import spread
 from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
@@ -94,9 +95,7 @@ def by_customers(frame: DataFrame, work: Callable[[pd.DataFrame], pd.DataFrame],
     def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         return map(work, whole_customers(frames, _AT_ONCE))
 
-    tasks = int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions")))
-    spread = frame.repartition(tasks, "customer_id").sortWithinPartitions("customer_id")
-    return spread.mapInPandas(task, schema)
+    return spread(frame).sortWithinPartitions("customer_id").mapInPandas(task, schema)
 
 
 def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[pd.DataFrame]:
