@@ -17,9 +17,9 @@ import scipy.sparse as sp
 
 from rec_assets.recsys.features import FEATURES, pair_features
 from rec_assets.recsys.histories import Histories, build_histories
-from rec_assets.recsys.product_state import Floats, ProductState
+from rec_assets.recsys.product_state import Floats, Longs, ProductState
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.source_scores import Longs, SourceScores, score_sources, shares
+from rec_assets.recsys.source_scores import SourceScores, score_sources, shares
 
 _OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "is_newest", "rating")
 

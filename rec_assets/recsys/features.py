@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.histories import Histories
-from rec_assets.recsys.product_state import Floats, Ints, ProductState
-from rec_assets.recsys.source_scores import Longs, Scores, SourceScores, sums
+from rec_assets.recsys.product_state import Floats, Ints, Longs, ProductState
+from rec_assets.recsys.source_scores import Scores, SourceScores, sums
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "own": (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
 
 from rec_assets.recsys.product_state import ProductState
 
@@ -80,10 +79,6 @@ class Histories:
         if order_decay < 1:
             weight = weight * np.float32(order_decay) ** self.line_place
         return np.bincount(self.line_pair, weights=weight, minlength=len(self.product)).astype(np.float32)
-
-    def matrix(self, values: npt.NDArray[np.float32], products: int) -> sp.csr_matrix:
-        """(n, products) sparse matrix holding one value per pair."""
-        return sp.csr_matrix((values, (self.customer, self.product)), shape=(len(self.customer_ids), products))
 
 
 def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:

@@ -21,6 +21,7 @@ import scipy.sparse as sp
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 
 UNKNOWN = ""
 """The category or brand of a product that has none."""
@@ -41,7 +42,7 @@ class Scope:
         column: (P,) place of each product there; U, a column of zeros, of one that the source can't speak of.
     """
 
-    products: npt.NDArray[np.int64]
+    products: Longs
     column: Ints
 
     @classmethod
@@ -111,7 +112,7 @@ class ProductState:
     def __len__(self) -> int:
         return len(self.product_ids)
 
-    def positions(self, product_ids: pd.Series) -> npt.NDArray[np.int64]:
+    def positions(self, product_ids: pd.Series) -> Longs:
         """Positions of ids in `product_ids`; -1 where the state doesn't know the product."""
         return np.asarray(self._index.get_indexer(pd.Index(product_ids)), dtype=np.int64)
 
@@ -134,7 +135,7 @@ class ProductState:
         return np.concatenate([known, np.zeros((1, self.factors.shape[1]), np.float32)])
 
     @cached_property
-    def sold_lately(self) -> tuple[npt.NDArray[np.int64], Ints, Floats]:
+    def sold_lately(self) -> tuple[Longs, Ints, Floats]:
         """Positions (rising) of the products with recent orders, their categories and their shares in these."""
         products = np.flatnonzero(self.recent_orders > 0)
         return products, self.category[products], self.share_in_category[products]
@@ -171,7 +172,7 @@ class ProductState:
         return sp.csr_matrix((alike.data, alike.indices, alike.indptr), (texts, texts + 1))
 
     @cached_property
-    def of_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def of_text(self) -> tuple[Longs, Longs]:
         """(T + 1,) where each text's products begin in the second array, which has their positions, rising."""
         texts = self.embeddings.shape[0]
         has_text = np.flatnonzero(self.text >= 0)
@@ -208,7 +209,7 @@ class ProductState:
         return np.asarray(np.log((self.recent_orders / recent + 1e-6) / (self.orders / total + 1e-6)), np.float32)
 
     @cached_property
-    def best_sellers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def best_sellers(self) -> tuple[Longs, Longs]:
         """(P,) and (P,) positions by falling recent orders, and by falling orders; ties go to the lower id."""
         return np.argsort(-self.recent_orders, kind="stable"), np.argsort(-self.orders, kind="stable")
 

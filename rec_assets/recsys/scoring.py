@@ -99,7 +99,7 @@ def by_customers(frame: DataFrame, work: Callable[[pd.DataFrame], pd.DataFrame],
 
 
 def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[pd.DataFrame]:
-    """Frames sorted by `customer_id` cut anew: no customer is in two of them, and each has about so many."""
+    """Frames sorted by `customer_id` cut anew, as soon as so many customers are together: none is in two of them."""
     held: list[pd.DataFrame] = []
     count = 0
     for frame in frames:

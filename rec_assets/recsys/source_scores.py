@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import Histories
-from rec_assets.recsys.product_state import Floats, Ints, ProductState
+from rec_assets.recsys.product_state import Floats, Ints, Longs, ProductState
 from rec_assets.recsys.recipe import Recipe
-
-Longs = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +83,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
         recipe: Decays.
     """
     n, half_life = len(histories.customer_ids), recipe.candidates.own_half_life_days
-    whole, newest = _of_neighbours(sp.vstack([seeds, newest_products(histories, len(state))], format="csr"), state, n)
+    whole, newest = _of_neighbours(sp.vstack([seeds, _newest_products(histories, len(state))], format="csr"), state, n)
     taste = sums(histories.customer, state.category[histories.product], histories.interest(half_life),
                  (n, len(state.categories)))  # fmt: skip
     return SourceScores(
@@ -98,7 +95,7 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
     )
 
 
-def newest_products(histories: Histories, products: int) -> sp.csr_matrix:
+def _newest_products(histories: Histories, products: int) -> sp.csr_matrix:
     """(n, P) the products of each customer's newest order or session, their weights summing to 1."""
     return shares(histories, np.flatnonzero(histories.is_newest), np.ones_like(histories.orders), products)
 

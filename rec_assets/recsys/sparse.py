@@ -9,10 +9,7 @@ import scipy.sparse as sp
 
 
 def incidence(sets: pa.ChunkedArray, products: int) -> sp.csr_matrix:
-    """(sets, products) 1 where a set, a list of positions, holds a product.
-
-    Lists in Arrow are the arrays of such a matrix already; as objects of pandas they would cost more than the sums.
-    """
+    """(sets, products) 1 where a set, a list of positions, holds a product."""
     lengths = np.concatenate([[0], *(pc.list_value_length(chunk).to_numpy() for chunk in sets.chunks)])
     columns = np.concatenate([np.zeros(0, np.int32), *(chunk.flatten().to_numpy() for chunk in sets.chunks)])
     return sp.csr_matrix((np.ones(len(columns), np.float32), columns, np.cumsum(lengths)), (len(sets), products))

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rec_assets.recsys.hybrid import ALL, DISCOVER
-from rec_assets.recsys.product_state import Floats
-from rec_assets.serving.recommender import SEGMENT, Longs, Ranked, Recommender, Signal
+from rec_assets.recsys.product_state import Floats, Longs
+from rec_assets.serving.recommender import SEGMENT, Ranked, Recommender, Signal
 
 BUY_AGAIN = "buy_again"
 MODES = (ALL, DISCOVER, BUY_AGAIN)

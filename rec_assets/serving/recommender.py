@@ -19,15 +19,13 @@ from rec_assets.recsys.candidates import Candidates, candidates_of
 from rec_assets.recsys.features import FEATURES
 from rec_assets.recsys.histories import Histories, histories_of
 from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS, explain
-from rec_assets.recsys.product_state import Floats, ProductState
+from rec_assets.recsys.product_state import Floats, Longs, ProductState
 from rec_assets.serving.index import Index
 
 SEGMENT = "segment"
 """`source` of entries that are popular with everybody, for customers without history."""
 
 _OWN_ORDERS = FEATURES.index("own_orders")
-
-Longs = npt.NDArray[np.int64]
 
 
 class Signal(NamedTuple):

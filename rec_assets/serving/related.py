@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rec_assets.recsys.product_state import UNKNOWN, Floats, ProductState
+from rec_assets.recsys.product_state import UNKNOWN, Floats, Longs, ProductState
 from rec_assets.recsys.similar import likeness
-from rec_assets.serving.recommender import Longs
 
 DEARER = 1.05, 2.0
 """An upsell costs at least and at most so many times the product."""
