@@ -1,4 +1,4 @@
-"""ALS on Spark ML: product and customer factors from a window of interactions.
+"""ALS: product and customer factors from a window of interactions, by Spark ML or, on one machine, by `implicit`.
 
 Folding a history into given product factors without Spark is in `fold_in.py`.
 """
@@ -6,6 +6,11 @@ Folding a history into given product factors without Spark is in `fold_in.py`.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
 
 from rec_assets.recsys.recipe import AlsRecipe
 
@@ -18,7 +23,7 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
 
     Args:
         interactions: Purchases and interest (`interactions.purchases_and_interest`).
-        recipe: Rank, iterations, λ, α, half-life, floor of buyers.
+        recipe: Solver, rank, iterations, λ, α, half-life, floor of buyers.
         seed: Initial factors.
         explicit: Learn the `rating` column (mean per pair) instead of implicit confidence.
 
@@ -26,16 +31,89 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
         kind ("customer" or "product"), id, factors (array<float>, rank long), sorted by kind and id. Products with
         fewer than `min_buyers` customers are absent, so are customers who have nothing else.
 
+    Raises:
+        ValueError: ratings were to be learned by a solver that can't, or the solver's library is missing.
+
     Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008, with
     r = Σ weight · 0.5^(age / half-life) over a pair's lines and confidence 1 + α·r.
     """
-    from pyspark.ml.recommendation import ALS
     from pyspark.sql import functions as F
 
     decayed = F.sum(F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days))
     strength = F.avg("rating") if explicit else decayed
     pairs = interactions.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
     pairs = pairs.where(F.col("strength").isNotNull() & ~F.isnan("strength"))
+    if recipe.solver == "spark":
+        return _fit_in_spark(pairs, recipe, seed=seed, explicit=explicit)
+    if explicit:
+        raise ValueError("REC_RECIPE__ALS__SOLVER=implicit can't learn ratings: set it to spark")
+    factors = fit_on_one_machine(pairs.toArrow(), recipe, seed=seed)
+    return interactions.sparkSession.createDataFrame(factors)
+
+
+def fit_on_one_machine(pairs: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.Table:
+    """Factorise by `implicit` (Frederickson), whose rows are solved by conjugate gradients (Takács et al. 2011).
+
+    Args:
+        pairs: customer_id, product_id, strength (r); each pair once.
+        recipe, seed: As of `fit_als`.
+
+    Returns:
+        As `fit_als`.
+
+    Raises:
+        ValueError: the library is missing.
+    """
+    from threadpoolctl import threadpool_limits
+
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError:
+        raise ValueError("REC_RECIPE__ALS__SOLVER=implicit needs: pip install 'rec_assets[implicit]'") from None
+
+    products, product = _numbered_ids(pairs["product_id"])
+    enough = np.bincount(product, minlength=len(products)) >= recipe.min_buyers
+    kept = enough[product]
+    product, products = (np.cumsum(enough) - 1)[product[kept]], products.filter(pa.array(enough))
+    customers, customer = _numbered_ids(pairs["customer_id"].filter(pa.array(kept)))
+    confidence = 1 + recipe.alpha * pairs["strength"].to_numpy()[kept]
+    matrix = sp.csr_matrix((confidence.astype(np.float32), (customer, product)), shape=(len(customers), len(products)))
+    with threadpool_limits(limits=1, user_api="blas"):  # it has threads of its own
+        model = AlternatingLeastSquares(
+            factors=recipe.rank,
+            iterations=recipe.iterations,
+            regularization=recipe.implicit_regularization,
+            random_state=seed,
+        )
+        model.fit(matrix, show_progress=False)
+    sides = [("customer", customers, model.user_factors), ("product", products, model.item_factors)]
+    return pa.concat_tables(
+        pa.table(
+            {
+                "kind": pa.repeat(kind, len(ids)),
+                "id": ids,
+                "factors": pa.ListArray.from_arrays(
+                    np.arange(len(ids) + 1, dtype=np.int32) * recipe.rank, np.ascontiguousarray(factors).ravel()
+                ),
+            }
+        )
+        for kind, ids, factors in sides
+    )
+
+
+def _numbered_ids(ids: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Distinct ids, sorted, and the position of each row's among them."""
+    encoded = pc.dictionary_encode(ids).combine_chunks()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return encoded.dictionary.take(order), place[encoded.indices.to_numpy()]
+
+
+def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
+    from pyspark.ml.recommendation import ALS
+    from pyspark.sql import functions as F
+
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()
     customers, products = _numbered(pairs, "customer_id"), _numbered(pairs, "product_id")

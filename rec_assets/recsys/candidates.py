@@ -20,6 +20,7 @@ from rec_assets.recsys.histories import Histories, build_histories
 from rec_assets.recsys.product_state import Floats, Longs, ProductState
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.source_scores import SourceScores, score_sources, shares
+from rec_assets.recsys.top_n import top_columns
 
 _OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "is_newest", "rating")
 
@@ -151,7 +152,6 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
         of_category = taste[categories] * share_in_category
         alike = _products_of_best_texts(content, sizes.content, leave, state)
         for among, score, size in (
-            (state.with_factors.products, scores.als.values[row, :-1], sizes.als),
             (state.in_graph.products, co_purchase[row, :-1], sizes.co_purchase),
             (state.of_customers.products, scores.whole.same_customer.values[row, :-1], sizes.same_customer),
             (alike, content[state.text[alike]], sizes.content),
@@ -159,6 +159,11 @@ def _propose(histories: Histories, scores: SourceScores, state: ProductState, re
             (new, content[text_of_new], sizes.new),
         ):
             marks[_best(among, score, size, leave)] = True
+    with_factors = state.with_factors.products
+    als = np.where(bought[:, with_factors], -np.inf, scores.als.values[:, :-1])  # every score counts: none is sparse
+    best = top_columns(als, sizes.als)
+    who, place = np.nonzero(np.take_along_axis(als, best, axis=1) > 0)
+    chosen[who, with_factors[best[who, place]]] = True
     # Best sellers are the same for all: walk down the list until each customer has enough not bought. Ties go to the
     # lower id.
     longest = sizes.popular + int(bought.sum(axis=1).max(initial=0))

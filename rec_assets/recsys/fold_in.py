@@ -14,11 +14,12 @@ from rec_assets.recsys.recipe import AlsRecipe
 
 
 def fold_in(histories: Histories, state: ProductState, recipe: AlsRecipe) -> Floats:
-    """(n, k) customer vectors: the least-squares solution that Spark's ALS would compute for these histories.
+    """(n, k) customer vectors: the least-squares solution that the ALS of the recipe would compute for these histories.
 
-    Where the histories carry ratings the explicit problem min Σ (r − x·y)² + λ·m·|x|² is solved, otherwise the
-    implicit one min Σ c (p − x·y)² + λ·m·|x|² with confidence c = 1 + α·r of decayed orders and interest r; m is
-    the number of the customer's products that have factors. Source: Hu, Koren, Volinsky 2008; Zhou et al. 2008 for λ·m.
+    Where the histories carry ratings the explicit problem min Σ (r − x·y)² + ρ·|x|² is solved, otherwise the
+    implicit one min Σ c (p − x·y)² + ρ·|x|² with confidence c = 1 + α·r of decayed orders and interest r; ρ is
+    `AlsRecipe.ridge` of the number of the customer's products that have factors. Source: Hu, Koren, Volinsky 2008;
+    Zhou et al. 2008 for λ times that number.
 
     Customers none of whose products has factors get zeros.
     """
@@ -36,6 +37,6 @@ def fold_in(histories: Histories, state: ProductState, recipe: AlsRecipe) -> Flo
         own = slice(bounds[row], bounds[row + 1])
         y, r = factors[product[own]].astype(np.float64), strength[own].astype(np.float64)
         extra, target = (np.ones_like(r), r) if explicit else (recipe.alpha * r, 1 + recipe.alpha * r)
-        system = gram + (y * extra[:, None]).T @ y + recipe.regularization * len(r) * identity
+        system = gram + (y * extra[:, None]).T @ y + recipe.ridge(len(r)) * identity
         vectors[row] = np.linalg.solve(system, y.T @ target)
     return vectors

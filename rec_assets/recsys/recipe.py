@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,10 +15,18 @@ class AlsRecipe(BaseModel):
 
     rank: int = Field(48, ge=1, description="Length of a factor vector.")
     iterations: int = Field(6, ge=1, description="Alternations; each solves all products, then all customers.")
-    regularization: float = Field(0.02, gt=0, description="λ, scaled by the number of entries as Spark does.")
+    solver: Literal["spark", "implicit"] = Field(
+        "spark", description="Spark ML, on any cluster; or the library implicit, on one machine and far sooner."
+    )
+    regularization: float = Field(0.02, gt=0, description="λ of Spark's solver, scaled by the number of entries.")
+    implicit_regularization: float = Field(20.0, gt=0, description="λ of the solver implicit, not scaled.")
     alpha: float = Field(4.0, gt=0, description="Confidence gained per decayed order: c = 1 + α·r.")
     half_life_days: float = Field(20.0, gt=0, description="Age at which an order counts half.")
     min_buyers: int = Field(5, ge=1, description="Products with fewer buyers get no factors (too little to learn).")
+
+    def ridge(self, entries: int) -> float:
+        """What is added to the diagonal of the system of a customer, or product, with so many entries."""
+        return self.implicit_regularization if self.solver == "implicit" else self.regularization * entries
 
 
 class CoPurchaseRecipe(BaseModel):

@@ -45,6 +45,8 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.sql.execution.arrow.pyspark.enabled": "true",
             # Small tables are joined by broadcast only where the code says so: sizes are guesses.
             "spark.sql.autoBroadcastJoinThreshold": "10m",
+            # A window of days is hundreds of files, each known by name: asking for them in tasks takes longer.
+            "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.log.level": "ERROR",

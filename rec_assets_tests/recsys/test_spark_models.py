@@ -1,7 +1,9 @@
 """What Spark learns, on shops whose right answer is known by eye or by a second way of computing it."""
 
 import datetime as dt
+import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -72,8 +74,11 @@ def side(model: pd.DataFrame, kind: str, key: str) -> pd.DataFrame:
     return model[model["kind"] == kind].rename(columns={"id": key}).reset_index(drop=True)
 
 
-def test_als_finds_the_missing_square_of_the_checkerboard(spark: SparkSession) -> None:
-    recipe = AlsRecipe(rank=4, iterations=10, alpha=10, min_buyers=1)
+@pytest.mark.parametrize("solver", ["spark", "implicit"])
+def test_als_finds_the_missing_square_of_the_checkerboard(
+    spark: SparkSession, solver: Literal["spark", "implicit"]
+) -> None:
+    recipe = AlsRecipe(solver=solver, rank=4, iterations=10, alpha=10, implicit_regularization=0.1, min_buyers=1)
     model = fit_als(purchases(spark, *checkerboard()), recipe, seed=1, explicit=False).toPandas()
     customers, products = side(model, "customer", "customer_id"), side(model, "product", "product_id")
     scores = np.stack(customers["factors"]) @ np.stack(products["factors"]).T
@@ -85,8 +90,10 @@ def test_als_finds_the_missing_square_of_the_checkerboard(spark: SparkSession) -
         assert products["product_id"][best] == customer
 
 
-@pytest.mark.parametrize("explicit", [False, True])
-def test_folding_in_gives_the_customer_vectors_that_spark_computes(spark: SparkSession, explicit: bool) -> None:
+@pytest.mark.parametrize(("solver", "explicit"), [("spark", False), ("spark", True), ("implicit", False)])
+def test_folding_in_gives_the_customer_vectors_that_als_computes(
+    spark: SparkSession, solver: Literal["spark", "implicit"], explicit: bool
+) -> None:
     rng = np.random.default_rng(3)
     rows = [
         (f"c{u}", f"p{i}", f"o{u}{i}", int(rng.integers(0, 300)))
@@ -96,7 +103,9 @@ def test_folding_in_gives_the_customer_vectors_that_spark_computes(spark: SparkS
     frame = purchases(spark, *rows).toPandas()
     if explicit:
         frame["rating"] = rng.integers(1, 6, len(frame)).astype(float)
-    recipe = AlsRecipe(rank=3, iterations=5, min_buyers=1)
+    # The library ends with the products' turn: as many iterations as it takes for that to change nothing any more.
+    iterations = 5 if solver == "spark" else 300
+    recipe = AlsRecipe(solver=solver, rank=3, iterations=iterations, implicit_regularization=2.0, min_buyers=1)
     model = fit_als(spark.createDataFrame(frame, schema=TYPES), recipe, seed=1, explicit=explicit).toPandas()
     state = state_with(side(model, "product", "product_id"))
     histories = build_histories(frame.assign(rating=frame["rating"].astype(float)), state)
@@ -105,10 +114,39 @@ def test_folding_in_gives_the_customer_vectors_that_spark_computes(spark: SparkS
     assert fold_in(histories, state, recipe) == pytest.approx(expected, abs=2e-3)
 
 
-def test_products_with_too_few_buyers_get_no_factors(spark: SparkSession) -> None:
-    rows = [(f"c{u}", "common", f"o{u}", 0) for u in range(5)] + [("c0", "rare", "o0", 0)]
-    model = fit_als(purchases(spark, *rows), AlsRecipe(rank=2, min_buyers=5), seed=1, explicit=False).toPandas()
+@pytest.mark.parametrize("solver", ["spark", "implicit"])
+def test_products_with_too_few_buyers_get_no_factors(spark: SparkSession, solver: Literal["spark", "implicit"]) -> None:
+    rows = [(f"c{u}", "common", f"o{u}", 0) for u in range(5)] + [("c0", "rare", "o0", 0), ("c9", "rare", "o9", 0)]
+    recipe = AlsRecipe(solver=solver, rank=2, min_buyers=5)
+    model = fit_als(purchases(spark, *rows), recipe, seed=1, explicit=False).toPandas()
     assert side(model, "product", "product_id")["product_id"].tolist() == ["common"]
+    assert side(model, "customer", "customer_id")["customer_id"].tolist() == [f"c{u}" for u in range(5)]
+
+
+def test_both_solvers_give_the_same_columns_in_the_same_order(spark: SparkSession) -> None:
+    one, other = (
+        fit_als(
+            purchases(spark, *checkerboard(8)), AlsRecipe(solver=name, rank=3, min_buyers=1), seed=1, explicit=False
+        )
+        for name in ("spark", "implicit")
+    )
+    assert one.dtypes == other.dtypes
+    keys = ["kind", "id"]
+    assert one.select(*keys).collect() == other.select(*keys).collect()
+
+
+def test_a_solver_that_can_t_learn_ratings_says_so(spark: SparkSession) -> None:
+    rated = purchases(spark, *checkerboard(4), rating=3.0)
+    with pytest.raises(ValueError, match="REC_RECIPE__ALS__SOLVER"):
+        fit_als(rated, AlsRecipe(solver="implicit"), seed=1, explicit=True)
+
+
+def test_a_solver_that_is_not_installed_says_what_to_install(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    with pytest.raises(ValueError, match=r"rec_assets\[implicit\]"):
+        fit_als(purchases(spark, *checkerboard(4)), AlsRecipe(solver="implicit"), seed=1, explicit=False)
 
 
 def test_the_same_purchases_in_another_order_give_the_same_factors(spark: SparkSession) -> None:
