@@ -20,6 +20,7 @@ from rec_assets.recsys.release.limits import GateLimits
 _SPARK_KEYS = {
     "spark.master": "set REC_SPARK_MASTER",
     "spark.remote": "set REC_SPARK_REMOTE",
+    "spark.checkpoint.dir": "it lies in the lake",
     "spark.driver.memory": "set REC_SPARK_DRIVER_MEMORY",
     "spark.sql.shuffle.partitions": "set REC_SPARK_SHUFFLE_PARTITIONS",
     "spark.sql.session.timeZone": "days and windows rest on UTC",

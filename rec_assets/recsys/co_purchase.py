@@ -87,7 +87,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
     neighbours = index.select(F.col("product").alias("neighbour"), F.col("product_id").alias("neighbour_id"))
     # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time.
-    parts = edges.repartition("kind", "product").sortWithinPartitions(
+    parts = spread(edges, "kind", "product").sortWithinPartitions(
         "kind", "product", F.col("weight").desc(), "neighbour"
     )
     found = parts.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour")

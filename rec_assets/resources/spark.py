@@ -4,6 +4,7 @@ Here alone it is decided whether Spark runs in this process, on a cluster (`REC_
 server (`REC_SPARK_REMOTE`), and found out early whether its executors can do our work.
 """
 
+import atexit
 import logging
 import os
 import re
@@ -63,7 +64,7 @@ class SparkResource(LazyPySparkResource):
         super()._init_session()
         if not master.startswith("local"):
             try:
-                _check_executors(self._spark_session, self.folder)
+                _first_use(self._spark_session, self.folder)
             except SparkUnusable:
                 self._spark_session = None
                 raise
@@ -89,6 +90,8 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.master": settings.spark_master,
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
+            # ALS writes its factors down every tenth iteration: the history of many more overflows the stack.
+            "spark.checkpoint.dir": f"{settings.lake}/.staging",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.log.level": "ERROR",
@@ -134,8 +137,15 @@ def _require_listener(setting: str, url: str) -> None:
 
 
 @lru_cache(maxsize=1)
+def _first_use(session: "SparkSession", folder: str) -> None:
+    """Once a session that isn't local: its executors are looked at, and its end is seen to."""
+    # Else models that are dropped while Python shuts down ask a Connect server to forget them, and wait for ever.
+    atexit.register(session.stop)
+    _check_executors(session, folder)
+
+
 def _check_executors(session: "SparkSession", folder: str) -> None:
-    """Have tasks import what ours import, and look for a file of the lake; once a session."""
+    """Have tasks import what ours import, and look for a file of the lake."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
