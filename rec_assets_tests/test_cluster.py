@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -67,16 +68,35 @@ def behind(url: str) -> dict[str, str]:
 
 
 def assert_same(lake: Lake, wanted: Lake) -> None:
-    """Every table is the same to the last bit; where one is not, first say what differs in the lists."""
+    """The same rows in the three tables, and numbers that differ in a float's last bits at most."""
     for table, keys in TOP_N.items():
         assert lake.days(table) == wanted.days(table)
         for day in wanted.days(table):
             found, expected = (
                 each.pandas(table, [day]).sort_values(keys, ignore_index=True) for each in (lake, wanted)
             )
-            pd.testing.assert_frame_equal(found, expected, check_exact=True)
-    found, expected = fingerprints(lake), fingerprints(wanted)
-    assert {name for name in expected if found.get(name) != expected[name]} == set()
+            pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-6)
+    graphs = [
+        {name: content for name, content in fingerprints(each).items() if name.startswith(("co_purchase", "products"))}
+        for each in (lake, wanted)
+    ]
+    assert graphs[0] == graphs[1]  # these to the last bit, and in the same order
+
+
+def assert_same_lists(lake: Lake, wanted: Lake) -> None:
+    """At each rank of each list the same product, or one that the other Spark scored the same."""
+    for table, owner, item in (
+        ("hybrid_scores", ["customer_id", "list"], "product_id"),
+        ("similar_products", ["product_id", "kind"], "similar_product_id"),
+    ):
+        day = max(wanted.days(table))
+        found, expected = (
+            each.pandas(table, [day]).sort_values([*owner, "rank"], ignore_index=True) for each in (lake, wanted)
+        )
+        pd.testing.assert_frame_equal(found[[*owner, "rank"]], expected[[*owner, "rank"]])
+        last = expected.groupby(owner)["score"].transform("last")  # of what is just beyond the list's end
+        scored = found[[*owner, item]].merge(expected[[*owner, item, "score"]], how="left")["score"].fillna(last)
+        np.testing.assert_allclose(scored, expected["score"], rtol=1e-4, atol=1e-6, err_msg=table)
 
 
 def test_the_graph_on_a_cluster_gives_what_it_gives_locally(
@@ -140,11 +160,12 @@ def test_a_worker_killed_in_mid_training_changes_nothing(local: BootstrappedShop
     stages = als_stages(events)
     assert any(stages) and not all(stages)  # lost while ALS was at work: stages of it came before and after
     assert shop.lake.days("als_model") == local.lake.days("als_model")
-    assert_same(shop.lake, local.lake)
+    # What was lost is fetched and added up anew, maybe in another order: the factors' last bits may tell.
+    assert_same_lists(shop.lake, local.lake)
 
 
 @pytest.mark.parametrize("variable", ["REC_SPARK_MASTER=spark", "REC_SPARK_REMOTE=sc"])
-def test_where_no_spark_answers_one_line_says_so(local: BootstrappedShop, tmp_path: Path, variable: str) -> None:
+def test_where_no_spark_answers_one_line_says_so(tmp_path: Path, variable: str) -> None:
     name, scheme = variable.split("=")
     with socket.socket() as taken:  # bound and not listening: nobody else can answer there
         taken.bind(("127.0.0.1", 0))
