@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve storefront test test-slow bench-quality bench-ablation bench-serving bench-tune lint format lock java
+.PHONY: help demo ui serve storefront test test-slow cluster-test bench-quality bench-ablation bench-serving bench-tune lint format lock java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ test: java lint ## Run the linters, then all tests but the slow ones
 
 test-slow: java $(DEV) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+cluster-test: java $(DEV) ## Run the graph on a Spark cluster and behind Spark Connect, started here, and compare
+	$(BIN)/python -m pytest -m cluster
 
 bench-quality: java $(BENCH) ## Measure the hybrid against its peers (an hour; benchmarks/README.md)
 	$(BIN)/python -m benchmarks.quality

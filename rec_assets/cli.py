@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rec_assets.settings import Settings, get_settings
+from rec_assets.settings import InvalidSettings, Settings, get_settings
 from rec_assets.sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -48,13 +48,14 @@ def bootstrap() -> None:
     """Work out what the newest day needs and materialise it, oldest first."""
     from rec_assets.resources.java import require_java
 
-    require_java()
+    settings = get_settings()
+    if not settings.spark_remote:
+        require_java()
     warnings.filterwarnings("ignore", module="dagster.*")  # notices to developers, about interfaces in beta
     from rec_assets.automation.bootstrap import bootstrap as run_bootstrap
     from rec_assets.definitions import defs
     from rec_assets.sources.spec import load_source
 
-    settings = get_settings()
     run_bootstrap(defs, settings, load_source(settings.source, settings.root))
     _show_results(settings)
 
@@ -300,13 +301,13 @@ def main() -> None:
     from rec_assets.resources.java import JavaMissing
     from rec_assets.resources.lake import MissingPartition
 
-    expected: tuple[type[Exception], ...] = (SourceError, JavaMissing, MissingPartition)
+    expected: tuple[type[Exception], ...] = (SourceError, JavaMissing, MissingPartition, InvalidSettings)
     try:
         cli(standalone_mode=True)
     except expected as error:
         sys.exit(f"rec-assets: {error}")
     except RuntimeError as error:
-        if type(error).__name__ not in ("ExecutionError", "PlanError", "ReleaseError"):
+        if type(error).__name__ not in ("ExecutionError", "PlanError", "ReleaseError", "SparkUnusable"):
             raise
         sys.exit(f"rec-assets: {error}")
 

@@ -6,15 +6,30 @@ look is not a setting: it stands in the source's YAML file (`sources/spec.py`).
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
+
+_SPARK_KEYS = {
+    "spark.master": "set REC_SPARK_MASTER",
+    "spark.remote": "set REC_SPARK_REMOTE",
+    "spark.checkpoint.dir": "it lies in the lake",
+    "spark.driver.memory": "set REC_SPARK_DRIVER_MEMORY",
+    "spark.sql.shuffle.partitions": "set REC_SPARK_SHUFFLE_PARTITIONS",
+    "spark.sql.session.timeZone": "days and windows rest on UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "it is always on",
+}
+"""What `spark_conf` can't set, and what to do instead."""
+
+_SECRET = re.compile("(?i)secret|password|token|access[.]?key")
+"""Names that Spark itself hides in its logs (its default of `spark.redaction.regex`)."""
 
 
 class Retraining(BaseModel):
@@ -140,8 +155,14 @@ class Settings(BaseSettings):
     recipe: Recipe = Field(Recipe(), description="Hyper-parameters of the models.")
 
     spark_master: str = Field("local[*]", description="Spark master URL.")
+    spark_remote: str | None = Field(
+        None, description="Spark Connect server, as `sc://host:port/;use_ssl=true`, instead of a master."
+    )
     spark_driver_memory: str = Field("4g", description="Heap of the Spark driver (locally, of all of Spark).")
     spark_shuffle_partitions: int = Field(4, ge=1, description="Tasks after a shuffle; two per core serve well.")
+    spark_conf: dict[str, str] = Field(
+        {}, description='Further settings of Spark, as `{"spark.executor.memory": "8g"}`.'
+    )
     encoder: str = Field(
         "packaged-minilm",
         description="Text encoder: the packaged all-MiniLM-L6-v2, or a sentence-transformers path or model name.",
@@ -172,6 +193,48 @@ class Settings(BaseSettings):
         if not webhook.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("must be a URL that begins with http:// or https://")
         return webhook
+
+    @field_validator("spark_remote")
+    @classmethod
+    def _is_connect(cls, remote: str | None) -> str | None:
+        if not remote:
+            return None
+        if not remote.startswith("sc://"):
+            raise ValueError("must be the URL of a Spark Connect server, sc://host:port")
+        if _SECRET.search(remote):
+            raise ValueError(
+                "must not hold a token, which the UI would show: set SPARK_CONNECT_AUTHENTICATE_TOKEN instead"
+            )
+        return remote
+
+    @field_validator("spark_conf")
+    @classmethod
+    def _leaves_the_rest(cls, conf: dict[str, str]) -> dict[str, str]:
+        for key in conf:
+            if not key.startswith("spark."):
+                raise ValueError(f"{key} is no setting of Spark: its name must begin with `spark.`")
+            if key in _SPARK_KEYS:
+                raise ValueError(f"{key} can't be set here: {_SPARK_KEYS[key]}")
+            if _SECRET.search(key):
+                raise ValueError(
+                    f"{key} would be shown in the UI: set it in spark-defaults.conf (SPARK_CONF_DIR) instead"
+                )
+        return conf
+
+    @model_validator(mode="after")
+    def _has_one_spark(self) -> Settings:
+        if self.spark_remote:
+            if "spark_master" in self.model_fields_set:
+                raise ValueError(
+                    "REC_SPARK_MASTER and REC_SPARK_REMOTE are both set: keep the one that Spark should run on"
+                )
+            for key in self.spark_conf:
+                if not key.startswith("spark.sql."):
+                    raise ValueError(
+                        f"REC_SPARK_CONF: {key} is the Connect server's to set; with REC_SPARK_REMOTE only spark.sql.* "
+                        "can be set here"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _keeps_what_is_needed(self) -> Settings:
@@ -275,7 +338,24 @@ class Settings(BaseSettings):
         return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
 
 
+class InvalidSettings(ValueError):
+    """Settings that can't be; the message is one line that names the variables and what is wrong with them."""
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once.
+
+    Raises:
+        InvalidSettings: some of them can't be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        said = []
+        for wrong in error.errors(include_url=False, include_input=False):
+            variable = "__".join(["REC_" + str(wrong["loc"][0]), *map(str, wrong["loc"][1:])]) if wrong["loc"] else ""
+            said.append(f"{variable.upper()}: ".removeprefix(": ") + wrong["msg"].removeprefix("Value error, "))
+        raise InvalidSettings("; ".join(said)) from None
+    except SettingsError as error:
+        raise InvalidSettings(f"{error}: it must be JSON") from None

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
+from rec_assets.recsys.interactions import spread
 from rec_assets.recsys.recipe import AlsRecipe
 
 if TYPE_CHECKING:
@@ -117,14 +118,11 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()
     customers, products = _numbered(pairs, "customer_id"), _numbered(pairs, "product_id")
-    indexed = (
-        pairs.join(customers, "customer_id")
-        .join(F.broadcast(products), "product_id")
-        .select("customer_id_index", "product_id_index", "strength")
-        # Sorted, so that sums of floats inside ALS have one order whatever the join did.
-        .repartition("customer_id_index")
-        .sortWithinPartitions("customer_id_index", "product_id_index")
-    )
+    joined = pairs.join(customers, "customer_id").join(F.broadcast(products), "product_id")
+    # Sorted, so that sums of floats inside ALS have one order whatever the join did.
+    indexed = spread(
+        joined.select("customer_id_index", "product_id_index", "strength"), "customer_id_index"
+    ).sortWithinPartitions("customer_id_index", "product_id_index")
     model = ALS(
         rank=recipe.rank,
         maxIter=recipe.iterations,

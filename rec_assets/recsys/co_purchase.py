@@ -86,12 +86,13 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     if recipe.ease_products:
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
     neighbours = index.select(F.col("product").alias("neighbour"), F.col("product_id").alias("neighbour_id"))
-    # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time.
-    parts = edges.repartition("kind", "product").sortWithinPartitions(
+    named = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour")
+    # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time. And not before the
+    # joins: Spark drops a sort that a join follows.
+    parts = spread(named, "kind", "product").sortWithinPartitions(
         "kind", "product", F.col("weight").desc(), "neighbour"
     )
-    found = parts.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour")
-    return found.select("kind", "product_id", "neighbour_id", "weight", "support")
+    return parts.select("kind", "product_id", "neighbour_id", "weight", "support")
 
 
 def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:

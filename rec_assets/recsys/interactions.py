@@ -99,9 +99,14 @@ def purchases_and_interest(interactions: DataFrame, as_of: dt.date) -> DataFrame
     return net_purchases(interactions, as_of).unionByName(_aged(interest, as_of))
 
 
-def spread(frame: DataFrame) -> DataFrame:
-    """The same rows, each customer's in one partition: what is then grouped by customer needn't move once more."""
-    return frame.repartition(int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions"))), "customer_id")
+def spread(frame: DataFrame, *by: str) -> DataFrame:
+    """The same rows, each customer's (or those of one value of `by`) in one partition.
+
+    What is then grouped by customer needn't move once more. And the number of partitions is said: without it Spark may
+    read them as they were written, which is in another order on each cluster.
+    """
+    partitions = int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions")))
+    return frame.repartition(partitions, *(by or ("customer_id",)))
 
 
 def _aged(lines: DataFrame, as_of: dt.date) -> DataFrame:

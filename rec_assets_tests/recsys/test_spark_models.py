@@ -293,3 +293,10 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
     assert found.loc["new", ["title", "first_seen", "in_catalogue"]].tolist() == ["x", days[3], True]
     assert "ghost" not in found.index, "a click makes no product"
+
+
+def test_the_graphs_rows_come_in_one_order(spark: SparkSession) -> None:
+    graph = co_purchase_graph(purchases(spark, *checkerboard()), CoPurchaseRecipe(min_support=1)).toPandas()
+    assert graph["kind"].nunique() > 1
+    wanted = graph.sort_values(["kind", "product_id", "weight", "neighbour_id"], ascending=[True, True, False, True])
+    pd.testing.assert_frame_equal(graph, wanted.reset_index(drop=True))
