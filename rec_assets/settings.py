@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from upath import UPath
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
@@ -108,6 +109,24 @@ class Api(BaseModel):
     keep_event_days: int = Field(35, ge=2, description="Days that events stay in the online state.")
 
 
+def parse_lake(place: object) -> Path | UPath:
+    """Where a lake lies: an `s3://bucket/prefix`, or else a folder.
+
+    Raises:
+        ValueError: another kind of place, no bucket, or no s3fs to speak with the store.
+    """
+    scheme, separator, rest = str(place).partition("://")
+    if not separator:
+        return Path(str(place)).expanduser().resolve()
+    if scheme != "s3" or not rest.strip("/"):
+        raise ValueError("must be a folder, or s3://bucket/prefix")
+    try:
+        # What others write is seen at once.
+        return UPath(f"s3://{rest.rstrip('/')}", use_listings_cache=False)
+    except ImportError:
+        raise ValueError("a lake on S3 needs s3fs: pip install 'rec_assets[s3]'") from None
+
+
 class Settings(BaseSettings):
     """Settings of one deployment."""
 
@@ -121,6 +140,10 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path("data"), description="Folder of all state; deleting it is a clean start.")
+    lake: Annotated[Path | UPath, BeforeValidator(parse_lake)] = Field(
+        default_factory=lambda found: _folder_in(found, "lake"),
+        description="Tables of the graph: a folder, or s3://bucket/prefix; default: REC_HOME/lake.",
+    )
     source: str = Field(
         "complete_journey", description="Path of the source's YAML file, or the name of a built-in source."
     )
@@ -224,11 +247,6 @@ class Settings(BaseSettings):
         return self.home.expanduser().resolve()
 
     @property
-    def lake(self) -> Path:
-        """Folder of the lake's tables."""
-        return self.root / "lake"
-
-    @property
     def reports(self) -> Path:
         """Folder of the HTML reports."""
         return self.root / "reports"
@@ -273,6 +291,11 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Where MLflow keeps runs and the registry."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+
+
+def _folder_in(found: dict[str, Any], name: str) -> Path:
+    """A folder of REC_HOME, where that could be made out."""
+    return Path(found.get("home", "data")).expanduser().resolve() / name
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from dagster._core.storage.tags import (
 
 from rec_assets.automation.freshness import Freshness, Partition
 from rec_assets.automation.plan import PlannedRun
-from rec_assets.resources.lake import Lake, sweep_staging
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.settings import Settings
@@ -106,10 +106,11 @@ def run_plan(
         ExecutionError: one of them failed; those after it are left out.
     """
     end_orphans(instance, settings)
-    sweep_staging(settings.lake)
+    lake = Lake(settings.lake)
+    lake.storage.sweep_unfinished()
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
-    freshness = Freshness(definitions, instance, Lake(settings.lake), releases, source, settings.feedback_landing)
+    freshness = Freshness(definitions, instance, lake, releases, source, settings.feedback_landing)
     done = []
     for number, run in enumerate(plan, start=1):
         stale = freshness.stale(run)
