@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # the webhook's URL is a secret
+        hide_input_in_errors=True,  # URLs hold secrets
     )
 
     home: Path = Field(Path("data"), description="Folder of all state; deleting it is a clean start.")
@@ -169,6 +169,11 @@ class Settings(BaseSettings):
         "packaged-minilm",
         description="Text encoder: the packaged all-MiniLM-L6-v2, or a sentence-transformers path or model name.",
     )
+    dagster_database_url: SecretStr | None = Field(
+        None,
+        description="Dagster's records, as `postgresql+psycopg2://user@host/dagster`; default: SQLite files "
+        "under REC_HOME.",
+    )
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server; default: SQLite under REC_HOME.")
     mlflow_experiment: str = Field("rec_assets", description="MLflow experiment of all runs.")
     registered_model: str = Field("product-recommender", description="Name in the MLflow model registry.")
@@ -195,6 +200,14 @@ class Settings(BaseSettings):
         if not webhook.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("must be a URL that begins with http:// or https://")
         return webhook
+
+    @field_validator("dagster_database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith("postgresql+psycopg2://"):
+            # Dagster's own statements are not understood through psycopg 3, which SQLAlchemy 2.1 takes without a name.
+            raise ValueError("must be a URL that begins with postgresql+psycopg2://")
+        return url
 
     @model_validator(mode="after")
     def _keeps_what_is_needed(self) -> Settings:

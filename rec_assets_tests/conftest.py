@@ -1,10 +1,14 @@
 """A small shop with its whole graph materialised, once per session, by the command a user would type; and servers."""
 
+import getpass
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +93,47 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 90) -
                 return
         time.sleep(0.1)
     raise AssertionError(f"{process.args} does not listen after {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of the database of a PostgreSQL server of our own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(path) for path in (shutil.which("initdb"),) if path
+    ]
+    if not found:
+        pytest.skip("no PostgreSQL on this machine: install the package `postgresql`")
+    programs, user = found[-1].parent, getpass.getuser()
+    as_server: list[str] = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        user, as_server = "postgres", ["runuser", "-u", "postgres", "--"]
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # a short path: sockets' names are limited
+        if as_server:
+            shutil.chown(folder, "postgres")
+        data, options = f"{folder}/data", f"-c listen_addresses='' -k {folder}"
+
+        def run(*command: str) -> None:
+            subprocess.run([*as_server, *command], check=True, capture_output=True, cwd=folder)
+
+        run(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", user)
+        run(str(programs / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
+        finally:
+            run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """URL of an empty database of that server, as Dagster wants it: by the driver psycopg2."""
+    import sqlalchemy as sa
+
+    name = f"d{uuid.uuid4().hex}"
+    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return postgres.replace("+psycopg:", "+psycopg2:").replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(scope="session")
