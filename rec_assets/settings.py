@@ -175,6 +175,9 @@ class Settings(BaseSettings):
         "under REC_HOME.",
     )
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server; default: SQLite under REC_HOME.")
+    mlflow_ui_url: str | None = Field(
+        None, description="Where links to MLflow lead; default: its server, else http://localhost:REC_MLFLOW_PORT."
+    )
     mlflow_experiment: str = Field("rec_assets", description="MLflow experiment of all runs.")
     registered_model: str = Field("product-recommender", description="Name in the MLflow model registry.")
     ui_port: int = Field(3000, description="Port of the Dagster web UI.")
@@ -253,6 +256,17 @@ class Settings(BaseSettings):
     def ui_base_url(self) -> str:
         """Where the Dagster UI is."""
         return (self.ui_url or f"http://localhost:{self.ui_port}").rstrip("/")
+
+    @property
+    def mlflow_is_server(self) -> bool:
+        """Whether MLflow is a server that somebody else runs."""
+        return (self.mlflow_tracking_uri or "").startswith(("http://", "https://"))
+
+    @property
+    def mlflow_ui_base_url(self) -> str:
+        """Where the MLflow UI is."""
+        server = self.mlflow_tracking_uri if self.mlflow_is_server else None
+        return (self.mlflow_ui_url or server or f"http://localhost:{self.mlflow_port}").rstrip("/")
 
     @property
     def root(self) -> Path:
