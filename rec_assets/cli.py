@@ -111,12 +111,12 @@ def ui() -> None:
     settings = get_settings()
     open_instance(settings)
     (settings.root / "mlflow").mkdir(parents=True, exist_ok=True)
-    click.echo(f"Dagster: http://localhost:{settings.ui_port}   MLflow: http://localhost:{settings.mlflow_port}")
+    click.echo(f"Dagster: http://localhost:{settings.ui_port}   MLflow: {settings.mlflow_ui_base_url}")
     environment = {**os.environ, "DAGSTER_HOME": str(settings.dagster_home), "REC_HOME": str(settings.root)}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # half a dozen processes that nothing here uses
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a stop reaches both servers
     here = os.path.dirname(sys.executable)
-    mlflow = subprocess.Popen(
+    mlflow = None if settings.mlflow_is_server else subprocess.Popen(
         [f"{here}/mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1",
          "--backend-store-uri", settings.mlflow_uri],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -127,7 +127,8 @@ def ui() -> None:
     except KeyboardInterrupt:
         sys.exit(0)
     finally:
-        mlflow.terminate()
+        if mlflow is not None:
+            mlflow.terminate()
 
 
 @cli.command()

@@ -64,7 +64,7 @@ def build_definitions(settings: Settings) -> Definitions:
                 uri=settings.mlflow_uri,
                 artifacts=str(settings.root / "mlflow" / "artifacts"),
                 experiment=settings.mlflow_experiment,
-                ui_url=f"http://localhost:{settings.mlflow_port}",
+                ui_url=settings.mlflow_ui_base_url,
             ),
         },
     )

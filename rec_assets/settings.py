@@ -9,10 +9,20 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from upath import UPath
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
@@ -20,7 +30,7 @@ from rec_assets.recsys.release.limits import GateLimits
 _SPARK_KEYS = {
     "spark.master": "set REC_SPARK_MASTER",
     "spark.remote": "set REC_SPARK_REMOTE",
-    "spark.checkpoint.dir": "it lies in the lake",
+    "spark.checkpoint.dir": "it lies beside the lake's tables",
     "spark.driver.memory": "set REC_SPARK_DRIVER_MEMORY",
     "spark.sql.shuffle.partitions": "set REC_SPARK_SHUFFLE_PARTITIONS",
     "spark.sql.session.timeZone": "days and windows rest on UTC",
@@ -123,6 +133,24 @@ class Api(BaseModel):
     keep_event_days: int = Field(35, ge=2, description="Days that events stay in the online state.")
 
 
+def parse_lake(place: object) -> Path | UPath:
+    """Where a lake lies: an `s3://bucket/prefix`, or else a folder.
+
+    Raises:
+        ValueError: another kind of place, no bucket, or no s3fs to speak with the store.
+    """
+    scheme, separator, rest = str(place).partition("://")
+    if not separator:
+        return Path(str(place)).expanduser().resolve()
+    if scheme != "s3" or not rest.strip("/"):
+        raise ValueError("must be a folder, or s3://bucket/prefix")
+    try:
+        # What others write is seen at once.
+        return UPath(f"s3://{rest.rstrip('/')}", use_listings_cache=False)
+    except ImportError:
+        raise ValueError("a lake on S3 needs s3fs: pip install 'rec_assets[s3]'") from None
+
+
 class Settings(BaseSettings):
     """Settings of one deployment."""
 
@@ -132,10 +160,14 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # the webhook's URL is a secret
+        hide_input_in_errors=True,  # URLs hold secrets
     )
 
     home: Path = Field(Path("data"), description="Folder of all state; deleting it is a clean start.")
+    lake: Annotated[Path | UPath, BeforeValidator(parse_lake)] = Field(
+        default_factory=lambda found: _folder_in(found, "lake"),
+        description="Tables of the graph: a folder, or s3://bucket/prefix; default: REC_HOME/lake.",
+    )
     source: str = Field(
         "complete_journey", description="Path of the source's YAML file, or the name of a built-in source."
     )
@@ -167,7 +199,15 @@ class Settings(BaseSettings):
         "packaged-minilm",
         description="Text encoder: the packaged all-MiniLM-L6-v2, or a sentence-transformers path or model name.",
     )
+    dagster_database_url: SecretStr | None = Field(
+        None,
+        description="Dagster's records, as `postgresql+psycopg2://user@host/dagster`; default: SQLite files "
+        "under REC_HOME.",
+    )
     mlflow_tracking_uri: str | None = Field(None, description="MLflow server; default: SQLite under REC_HOME.")
+    mlflow_ui_url: str | None = Field(
+        None, description="Where links to MLflow lead; default: its server, else http://localhost:REC_MLFLOW_PORT."
+    )
     mlflow_experiment: str = Field("rec_assets", description="MLflow experiment of all runs.")
     registered_model: str = Field("product-recommender", description="Name in the MLflow model registry.")
     ui_port: int = Field(3000, description="Port of the Dagster web UI.")
@@ -236,6 +276,14 @@ class Settings(BaseSettings):
                     )
         return self
 
+    @field_validator("dagster_database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith("postgresql+psycopg2://"):
+            # Dagster's own statements are not understood through psycopg 3, which SQLAlchemy 2.1 takes without a name.
+            raise ValueError("must be a URL that begins with postgresql+psycopg2://")
+        return url
+
     @model_validator(mode="after")
     def _keeps_what_is_needed(self) -> Settings:
         for table, least in self.least_retention.items():
@@ -282,14 +330,20 @@ class Settings(BaseSettings):
         return (self.ui_url or f"http://localhost:{self.ui_port}").rstrip("/")
 
     @property
+    def mlflow_is_server(self) -> bool:
+        """Whether MLflow is a server that somebody else runs."""
+        return (self.mlflow_tracking_uri or "").startswith(("http://", "https://"))
+
+    @property
+    def mlflow_ui_base_url(self) -> str:
+        """Where the MLflow UI is."""
+        server = self.mlflow_tracking_uri if self.mlflow_is_server else None
+        return (self.mlflow_ui_url or server or f"http://localhost:{self.mlflow_port}").rstrip("/")
+
+    @property
     def root(self) -> Path:
         """Absolute `home`."""
         return self.home.expanduser().resolve()
-
-    @property
-    def lake(self) -> Path:
-        """Folder of the lake's tables."""
-        return self.root / "lake"
 
     @property
     def reports(self) -> Path:
@@ -336,6 +390,11 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Where MLflow keeps runs and the registry."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+
+
+def _folder_in(found: dict[str, Any], name: str) -> Path:
+    """A folder of REC_HOME, where that could be made out."""
+    return Path(found.get("home", "data")).expanduser().resolve() / name
 
 
 class InvalidSettings(ValueError):

@@ -1,13 +1,20 @@
-"""A small shop with its whole graph materialised, once per session, by the command a user would type."""
+"""A small shop with its whole graph materialised, once per session, by the command a user would type; and servers."""
 
+import getpass
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from rec_assets.resources.lake import Lake
 from rec_assets_tests.shops import write_giftware_shop
@@ -66,3 +73,95 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> BootstrappedShop:
     folder = tmp_path_factory.mktemp("giftware")
     bare = Shop(folder / "home", write_giftware_shop(folder / "shop"))
     return BootstrappedShop(bare.home, bare.source, bare.run("bootstrap"))
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    """Wait until a server listens."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, f"{process.args} ended with {process.returncode}"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"{process.args} does not listen after {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of the database of a PostgreSQL server of our own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(path) for path in (shutil.which("initdb"),) if path
+    ]
+    if not found:
+        pytest.skip("no PostgreSQL on this machine: install the package `postgresql`")
+    programs, user = found[-1].parent, getpass.getuser()
+    as_server: list[str] = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        user, as_server = "postgres", ["runuser", "-u", "postgres", "--"]
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # a short path: sockets' names are limited
+        if as_server:
+            shutil.chown(folder, "postgres")
+        data, options = f"{folder}/data", f"-c listen_addresses='' -k {folder}"
+
+        def run(*command: str) -> None:
+            subprocess.run([*as_server, *command], check=True, capture_output=True, cwd=folder)
+
+        run(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", user)
+        run(str(programs / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
+        finally:
+            run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """URL of an empty database of that server, as Dagster wants it: by the driver psycopg2."""
+    import sqlalchemy as sa
+
+    name = f"d{uuid.uuid4().hex}"
+    engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return postgres.replace("+psycopg:", "+psycopg2:").replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UPath]:
+    """An empty bucket of moto, which answers as S3 does, over HTTP. It keeps everything in memory."""
+    port, log = free_port(), tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as output:
+        command = [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        try:
+            wait_for(port, server)
+            found = UPath("s3://shop", use_listings_cache=False)
+            found.fs.mkdir("shop")
+            yield found
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture(params=["disk", "s3"])
+def lake_root(request: pytest.FixtureRequest, tmp_path: Path) -> Path | UPath:
+    """Where an empty lake may lie: a folder, and a prefix of a bucket."""
+    if request.param == "disk":
+        return tmp_path / "lake"
+    root: UPath = request.getfixturevalue("bucket") / tmp_path.name
+    return root

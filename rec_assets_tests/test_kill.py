@@ -13,7 +13,8 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from mlflow import MlflowClient
 
-from rec_assets.resources.lake import Lake, Manifest
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.storage import Manifest
 from rec_assets_tests.conftest import BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import fingerprints
 

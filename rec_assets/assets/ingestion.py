@@ -22,8 +22,9 @@ from dagster import (
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.partitions import Days
 from rec_assets.resources.forgotten import ForgottenFile
-from rec_assets.resources.lake import Lake, Manifest
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
+from rec_assets.resources.storage import Manifest
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError

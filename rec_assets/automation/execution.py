@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import fcntl
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions, RunsFilter
@@ -19,8 +19,9 @@ from dagster._core.storage.tags import (
 )
 
 from rec_assets.automation.freshness import Freshness, Partition
+from rec_assets.automation.lock import database_lock, file_lock
 from rec_assets.automation.plan import PlannedRun
-from rec_assets.resources.lake import Lake, sweep_staging
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.settings import Settings
@@ -31,6 +32,16 @@ PARENT_TAG = "rec_assets/parent_run"
 
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
 
+DATABASE_VARIABLE = "REC_DAGSTER_DATABASE_URL"
+
+POSTGRES_YAML = f"""
+# Runs, events and schedules in PostgreSQL. The URL holds a password, so it stays in the environment.
+storage:
+  postgres:
+    postgres_url:
+      env: {DATABASE_VARIABLE}
+"""
+
 Say = Callable[[str], None]
 
 
@@ -39,43 +50,50 @@ class ExecutionError(RuntimeError):
 
 
 def open_instance(settings: Settings) -> DagsterInstance:
-    """The Dagster instance under REC_HOME; made if it isn't there, and configured as this version wants it."""
-    home = settings.dagster_home
+    """The Dagster instance under REC_HOME; made if it isn't there, and configured as this version wants it.
+
+    Raises:
+        ExecutionError: its dagster.yaml and REC_DAGSTER_DATABASE_URL contradict each other, or no driver is there.
+    """
+    home, url = settings.dagster_home, settings.dagster_database_url
     home.mkdir(parents=True, exist_ok=True)
     configuration = home / "dagster.yaml"
     if not configuration.exists():
-        configuration.write_text(DAGSTER_YAML.read_text())
+        configuration.write_text(DAGSTER_YAML.read_text() + (POSTGRES_YAML if url else ""))
+    if (DATABASE_VARIABLE in configuration.read_text()) != (url is not None):
+        raise ExecutionError(
+            f"{DATABASE_VARIABLE} is {'set' if url else 'not set'}, but {configuration} keeps runs "
+            f"{'elsewhere' if url else 'there'}: set it as it was, or delete that file to begin new records"
+        )
+    if url:
+        if find_spec("dagster_postgres") is None:
+            raise ExecutionError(f"{DATABASE_VARIABLE} needs dagster-postgres: pip install 'rec_assets[postgres]'")
+        os.environ[DATABASE_VARIABLE] = url.get_secret_value()  # the file names it, also for the runs' processes
     os.environ["DAGSTER_HOME"] = str(home)
     return DagsterInstance.get()
 
 
 @contextlib.contextmanager
 def only_one(settings: Settings, *, say: Say | None = None) -> Iterator[None]:
-    """Hold the lock of REC_HOME; it goes with the process, however that ends.
+    """Hold the lock of the deployment; it goes with the process, however that ends.
 
     Args:
-        settings: Where REC_HOME is.
+        settings: Where REC_HOME is, or Dagster's database.
         say: If given, wait for the lock and say so; else it must be free.
 
     Raises:
         ExecutionError: another process holds it.
     """
-    settings.root.mkdir(parents=True, exist_ok=True)
-    with (settings.root / ".bootstrap.lock").open("w") as lock:
+    url = settings.dagster_database_url
+    with database_lock(url.get_secret_value()) if url else file_lock(settings.root / ".bootstrap.lock") as take:
         waiting = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if say is None:
-                    raise ExecutionError(
-                        f"another bootstrap is at work in {settings.root}: wait for it, or stop it"
-                    ) from None
-                if not waiting:
-                    say(f"waiting: another plan is at work in {settings.root}")
-                waiting = True
-                time.sleep(2)
+        while holder := take():
+            if say is None:
+                raise ExecutionError(f"another bootstrap is at work {holder}: wait for it, or stop it")
+            if not waiting:
+                say(f"waiting: another plan is at work {holder}")
+            waiting = True
+            time.sleep(2)
         yield
 
 
@@ -106,10 +124,11 @@ def run_plan(
         ExecutionError: one of them failed; those after it are left out.
     """
     end_orphans(instance, settings)
-    sweep_staging(settings.lake)
+    lake = Lake(settings.lake)
+    lake.storage.sweep_unfinished()
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
-    freshness = Freshness(definitions, instance, Lake(settings.lake), releases, source, settings.feedback_landing)
+    freshness = Freshness(definitions, instance, lake, releases, source, settings.feedback_landing)
     done = []
     for number, run in enumerate(plan, start=1):
         stale = freshness.stale(run)

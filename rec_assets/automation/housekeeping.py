@@ -23,7 +23,7 @@ from dagster import (
 )
 
 from rec_assets.resources import retention
-from rec_assets.resources.lake import Lake, sweep_deleted
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -46,7 +46,7 @@ def build_housekeeping(settings: Settings, source: Source) -> tuple[JobDefinitio
             _releases(settings, lake), horizon_days=settings.horizon_days, lookback_days=settings.lookback_days,
         )  # fmt: skip
         if not config.dry_run:
-            sweep_deleted(lake.root)
+            lake.storage.sweep_deleted()
         total, done = sum(len(days) for days in plan.delete.values()), 0
         verb = "would delete" if config.dry_run else "deleting"
         context.log.info(f"newest day {plan.newest}: {verb} {total} days; {len(plan.kept)} old ones are needed")

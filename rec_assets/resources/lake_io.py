@@ -22,9 +22,11 @@ from dagster import (
 from dagster._check import CheckError
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.resources.lake import Lake, Manifest, MissingPartition
+from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
+from rec_assets.resources.storage import Manifest
+from rec_assets.settings import parse_lake
 
 IN_FORCE = {"lake/days": "in force"}
 """Metadata of an AssetIn of a model: the one in force is wanted, and before any release the newest that is there."""
@@ -47,9 +49,7 @@ class LakeIOManager(ConfigurableIOManager):
     @property
     def lake(self) -> Lake:
         """The lake itself."""
-        from pathlib import Path
-
-        return Lake(Path(self.root))
+        return Lake(parse_lake(self.root))
 
     def handle_output(self, context: OutputContext, obj: SparkFrame | pd.DataFrame) -> None:
         """Write one partition, or an unpartitioned table, and show it in the UI."""

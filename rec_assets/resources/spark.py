@@ -41,7 +41,7 @@ class SparkResource(LazyPySparkResource):
     """`LazyPySparkResource` that first looks whether Spark can be reached, and then whether its executors are fit.
 
     Attributes:
-        folder: The lake's folder, which all executors must see.
+        folder: Of the lake, or else REC_HOME; all executors must see it.
     """
 
     folder: str
@@ -83,6 +83,8 @@ class SparkResource(LazyPySparkResource):
 
 def spark_resource(settings: "Settings") -> SparkResource:
     """The resource for these settings."""
+    # What this process and all executors must see: the lake, or beside a lake in an object store what else is on disk.
+    shared = settings.lake if isinstance(settings.lake, Path) else settings.root
     if settings.spark_remote:
         place = {"spark.remote": settings.spark_remote}
     else:
@@ -91,7 +93,7 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
             # ALS writes its factors down every tenth iteration: the history of many more overflows the stack.
-            "spark.checkpoint.dir": f"{settings.lake}/.staging",
+            "spark.checkpoint.dir": f"{shared}/.staging",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.log.level": "ERROR",
@@ -108,7 +110,7 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
             **settings.spark_conf,
         },
-        folder=str(settings.lake),
+        folder=str(shared),
     )
 
 
@@ -147,7 +149,7 @@ def _first_use(session: "SparkSession", folder: str) -> None:
 
 
 def _check_executors(session: "SparkSession", folder: str) -> None:
-    """Have tasks import what ours import, and look for a file of the lake."""
+    """Have tasks import what ours import, and look for a file in the folder."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
@@ -178,7 +180,7 @@ def _check_executors(session: "SparkSession", folder: str) -> None:
     blind = sorted({row["host"] for row in rows if not row["sees"]})
     if blind:
         raise SparkUnusable(
-            f"the executors on {', '.join(blind)} don't see the lake, {folder}: put REC_HOME on a disk that this "
+            f"the executors on {', '.join(blind)} don't see {folder}: put REC_HOME on a disk that this "
             "machine and all executors share under one path"
         )
 

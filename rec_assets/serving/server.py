@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
+import tempfile
 from typing import Any
 
 import uvicorn
@@ -15,24 +15,23 @@ from rec_assets.settings import Settings, get_settings
 
 def serve(settings: Settings) -> None:
     """Answer requests until stopped; requests under way are finished first."""
-    folder = settings.serving / "metrics"
-    shutil.rmtree(folder, ignore_errors=True)  # counts of processes that are gone
-    folder.mkdir(parents=True)
-    os.environ |= {"PROMETHEUS_MULTIPROC_DIR": str(folder), "REC_HOME": str(settings.root)}
-    if settings.api.storefront_key:
-        os.environ["REC_API__STOREFRONT_KEY"] = settings.api.storefront_key.get_secret_value()
-    get_settings.cache_clear()  # a single worker is this process
-    uvicorn.run(
-        "rec_assets.serving.api:create_app",
-        factory=True,
-        host=settings.api.host,
-        port=settings.api.port,
-        workers=settings.api.workers,
-        access_log=False,  # paths hold customers' ids; `metrics.Observe` logs without them
-        log_config=_logging(),
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    # Of this server alone: others may serve the same folder, which needn't be ours to write to.
+    with tempfile.TemporaryDirectory(prefix="rec_assets-metrics-") as folder:
+        os.environ |= {"PROMETHEUS_MULTIPROC_DIR": folder, "REC_HOME": str(settings.root)}
+        if settings.api.storefront_key:
+            os.environ["REC_API__STOREFRONT_KEY"] = settings.api.storefront_key.get_secret_value()
+        get_settings.cache_clear()  # a single worker is this process
+        uvicorn.run(
+            "rec_assets.serving.api:create_app",
+            factory=True,
+            host=settings.api.host,
+            port=settings.api.port,
+            workers=settings.api.workers,
+            access_log=False,  # paths hold customers' ids; `metrics.Observe` logs without them
+            log_config=_logging(),
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
 
 
 def _logging() -> dict[str, Any]:

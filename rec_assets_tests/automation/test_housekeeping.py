@@ -25,8 +25,9 @@ from rec_assets.automation.freshness import Freshness
 from rec_assets.automation.housekeeping import build_housekeeping
 from rec_assets.automation.plan import plan_bootstrap
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import DELETED, Lake
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
+from rec_assets.resources.storage import DELETED
 from rec_assets.settings import Retention, Settings
 from rec_assets.sources.spec import Source, load_source
 from rec_assets_tests.shops import write_giftware_shop

@@ -11,15 +11,17 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from upath import UPath
 
-from rec_assets.resources.lake import MANIFEST, Lake, MissingPartition
+from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.storage import MANIFEST
 
 DAY = dt.date(2017, 12, 3)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake")
+def lake(lake_root: Path | UPath) -> Lake:
+    return Lake(lake_root)
 
 
 def test_reads_back_what_was_written_with_its_day(lake: Lake) -> None:
@@ -78,7 +80,7 @@ def test_files_outside_the_manifest_are_not_read(lake: Lake) -> None:
     assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
 
 
-def _write_forever(root: Path) -> None:
+def _write_forever(root: Path | UPath) -> None:
     lake, n = Lake(root), 0
     while True:
         n += 1
@@ -108,8 +110,7 @@ def test_a_reader_never_sees_half_a_partition_while_writers_are_killed(lake: Lak
     assert reads > 10
 
 
-def test_the_head_is_the_first_rows(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
+def test_the_head_is_the_first_rows(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": range(10)}), dt.date(2024, 1, 1))
     lake.write("nothing", pd.DataFrame({"n": pd.Series(dtype=int)}))
     assert lake.head("sales", dt.date(2024, 1, 1), rows=3).to_pydict() == {"n": [0, 1, 2]}

@@ -10,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from upath import UPath
 
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import DELETED, Lake, MissingPartition, sweep_deleted
+from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import Release
 from rec_assets.resources.retention import Kept, plan
+from rec_assets.resources.storage import DELETED, MANIFEST, ObjectStore
 from rec_assets.settings import Retention, Settings
 
 NEWEST = dt.date(2017, 12, 31)
@@ -195,8 +197,8 @@ def test_nothing_that_bootstrap_plans_or_reads_may_go(horizon: int, lookback: in
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    lake = Lake(tmp_path / "lake")
+def lake(lake_root: Path | UPath) -> Lake:
+    lake = Lake(lake_root)
     for age in range(3):
         lake.write("sales", pd.DataFrame({"n": [age] * 10}), ago(age))
     return lake
@@ -207,7 +209,7 @@ def test_a_deleted_day_is_gone_whole_and_the_others_stay(lake: Lake) -> None:
     assert lake.delete("sales", ago(1)) == was
     assert lake.days("sales") == [ago(2), ago(0)]
     assert not (lake.root / "sales" / f"date={ago(1)}").exists()
-    assert list((lake.root / DELETED).iterdir()) == []
+    assert not list((lake.root / DELETED).glob("*"))
     assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
     with pytest.raises(MissingPartition, match="materialise sales first"):
         lake.read("sales", [ago(1)])
@@ -226,14 +228,26 @@ def test_a_deleted_day_can_be_written_again(lake: Lake) -> None:
 
 
 def test_a_killed_delete_leaves_nothing_in_sight_and_is_swept_up(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rec_assets.resources.lake.shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+    def die(self: object, *names: object, **_: object) -> None:
+        if names[-1:] != ([MANIFEST],):
+            raise SystemExit
+        remove(self, *names)  # type: ignore[arg-type]
+
+    remove = ObjectStore._remove
+    monkeypatch.setattr("rec_assets.resources.storage.shutil.rmtree", die)
+    monkeypatch.setattr(ObjectStore, "_remove", die)
     with pytest.raises(SystemExit):
         lake.delete("sales", ago(1))
     monkeypatch.undo()
     assert lake.days("sales") == [ago(2), ago(0)]
-    assert not (lake.root / "sales" / f"date={ago(1)}").exists()
-    sweep_deleted(lake.root)
+    assert lake.manifest("sales", ago(1)) is None
+    monkeypatch.setattr(
+        "rec_assets.resources.storage.STAGING_HOURS", -1
+    )  # a store keeps for that long what no manifest names
+    lake.storage.sweep_deleted()
     assert not (lake.root / DELETED).exists()
+    assert not (lake.root / "sales" / f"date={ago(1)}").exists()
+    assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
 
 
 def test_readers_beside_a_deleter_see_the_whole_day_or_that_it_is_missing(lake: Lake) -> None:
@@ -249,7 +263,7 @@ def test_readers_beside_a_deleter_see_the_whole_day_or_that_it_is_missing(lake: 
     assert outcomes == {"whole", "missing"}
 
 
-def _write_and_delete(root: Path, stop) -> None:  # type: ignore[no-untyped-def]
+def _write_and_delete(root: Path | UPath, stop) -> None:  # type: ignore[no-untyped-def]
     lake, number = Lake(root), 0
     while not stop.is_set():
         number += 1

@@ -1,8 +1,5 @@
-import getpass
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,34 +16,6 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     folder: Path = tmp_path_factory.mktemp("index")
     shop.index().save(folder)
     return Index.load(folder)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of the database of a PostgreSQL server of our own."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
-        Path(path) for path in (shutil.which("initdb"),) if path
-    ]
-    if not found:
-        pytest.skip("no PostgreSQL on this machine: install the package `postgresql`")
-    programs, user = found[-1].parent, getpass.getuser()
-    as_server: list[str] = []
-    if os.geteuid() == 0:  # it refuses to run as root
-        user, as_server = "postgres", ["runuser", "-u", "postgres", "--"]
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:  # a short path: sockets' names are limited
-        if as_server:
-            shutil.chown(folder, "postgres")
-        data, options = f"{folder}/data", f"-c listen_addresses='' -k {folder}"
-
-        def run(*command: str) -> None:
-            subprocess.run([*as_server, *command], check=True, capture_output=True, cwd=folder)
-
-        run(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", user)
-        run(str(programs / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
-        finally:
-            run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -1,0 +1,388 @@
+"""How a partition is kept: on a disk, or in an S3-compatible object store. What differs between the two stands here.
+
+Both follow one protocol. Files come first, under names of their own; then the manifest that names them is replaced in
+one step; then the old files go. Which step is safe by what, if others write the same partition:
+
+- On a disk, files are written into a staging folder and moved; a lock lets one writer at a time swap.
+- In an object store nothing can be moved or locked. Files are uploaded under names that no other write uses, and the
+  manifest is put on the condition that it is still the one that was looked at (If-Match, If-None-Match). Only who
+  replaced a manifest deletes the files that it named, so nobody deletes what another one's manifest names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from upath import UPath
+
+MANIFEST = "_manifest.json"
+STAGING_HOURS = 6
+DELETED = ".deleted"
+CHANGED_AT = "changed-at"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a partition is.
+
+    Attributes:
+        files: File names, in order.
+        rows: Rows in all of them.
+        bytes: Their size.
+        fingerprint: SHA-256 over the files' pages and schemas; equal for equal content.
+        sources: Of what landed: each file it was read from, and the SHA-256 of that.
+    """
+
+    files: list[str]
+    rows: int
+    bytes: int
+    fingerprint: str
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Manifest:
+        """A manifest from its file."""
+        return cls(**json.loads(text))
+
+    @property
+    def text(self) -> str:
+        """What stands in its file."""
+        return json.dumps(asdict(self), indent=1)
+
+
+class Part(NamedTuple):
+    """A Parquet file that was written and is not part of anything yet.
+
+    Attributes:
+        name: Its name in the partition.
+        digest: `content_hash` of it.
+        rows, bytes: Its size.
+    """
+
+    name: str
+    digest: str
+    rows: int
+    bytes: int
+
+
+Describe = Callable[[Sequence[Part]], Manifest]
+"""Makes the manifest of a partition that has these parts."""
+
+
+class Disk:
+    """Partitions as folders under `root`."""
+
+    filesystem = None  # what Arrow takes for the local one
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, *names: str) -> str:
+        """Where something lies, as Arrow wants it."""
+        return self.root.joinpath(*names).as_posix()
+
+    def partitions(self, table: str) -> list[str]:
+        """Names of a table's folders that are partitions."""
+        folder = self.root / table
+        return [path.parent.name for path in folder.glob("*/" + MANIFEST)] if folder.is_dir() else []
+
+    def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
+        """The manifest of each folder; None where it is no partition."""
+        for folder in folders:
+            try:
+                yield Manifest.parse((self.root / folder / MANIFEST).read_text())
+            except FileNotFoundError:
+                yield None
+
+    def changed_at(self, folder: str) -> float | None:
+        """When a partition's content last changed (seconds since the epoch); None where it isn't there."""
+        try:
+            return (self.root / folder / MANIFEST).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def spark(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> DataFrame:
+        """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
+        return session.read.option("basePath", base).schema(schema).parquet(*files)
+
+    def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
+        """Replace a partition by a table."""
+        with _staging(self.root) as staging:
+            _write_parquet(data, staging / "0.parquet")
+            return self._replace(folder, [staging / "0.parquet"], describe)
+
+    def write_spark(self, folder: str, frame: DataFrame, describe: Describe) -> Manifest:
+        """Replace a partition by what Spark computes; its tasks write the files."""
+        with _staging(self.root) as staging:
+            frame.write.option("compression", "zstd").parquet((staging / "out").as_posix())
+            return self._replace(folder, sorted((staging / "out").glob("part-*.parquet")), describe)
+
+    def _replace(self, folder: str, staged: Sequence[Path], describe: Describe) -> Manifest:
+        hashes = [content_hash(path) for path in staged]
+        manifest = describe(
+            [
+                Part(f"{digest[:12]}-{i}.parquet", digest, pq.read_metadata(path).num_rows, path.stat().st_size)
+                for i, (path, digest) in enumerate(zip(staged, hashes, strict=True))
+            ]
+        )
+        place = self.root / folder
+        place.mkdir(parents=True, exist_ok=True)
+        with _locked(self.root):
+            whole = all((place / name).is_file() for name in manifest.files)
+            if next(self.manifests([folder])) != manifest or not whole:
+                for path, name in zip(staged, manifest.files, strict=True):
+                    os.replace(path, place / name)
+                staged_manifest = staged[0].with_name("manifest")
+                staged_manifest.write_text(manifest.text)
+                os.replace(staged_manifest, place / MANIFEST)
+            for stray in place.glob("*.parquet"):
+                if stray.name not in manifest.files:
+                    stray.unlink(missing_ok=True)
+        return manifest
+
+    def delete(self, folder: str) -> Manifest | None:
+        """Take a partition away; returns what it was, None where it wasn't there.
+
+        The whole folder moves out of the table in one step, and only then go the files: a reader sees the partition or
+        none, a writer of the same one fails rather than leave half of it, and what a kill leaves behind is out of
+        everybody's sight until `sweep_deleted`.
+        """
+        manifest = next(self.manifests([folder]))
+        if manifest is None:
+            return None
+        bin_ = self.root / DELETED / uuid.uuid4().hex
+        bin_.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self.root / folder, bin_)
+        except FileNotFoundError:  # another one was quicker
+            return None
+        shutil.rmtree(bin_, ignore_errors=True)
+        return manifest
+
+    def sweep_unfinished(self) -> None:
+        """Remove what killed writers left in the staging folder: what nobody has touched for hours."""
+        for left in (self.root / ".staging").glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
+                    shutil.rmtree(left, ignore_errors=True)
+
+    def sweep_deleted(self) -> None:
+        """Remove what killed deleters left; safe at any time."""
+        shutil.rmtree(self.root / DELETED, ignore_errors=True)
+
+
+class ObjectStore:
+    """Partitions as objects whose keys begin with `root`, an `s3://` path."""
+
+    def __init__(self, root: UPath) -> None:
+        self.root, self.filesystem = root, root.fs
+
+    def path(self, *names: str) -> str:
+        """Where something lies, as Arrow and fsspec want it: without the scheme."""
+        return self.root.joinpath(*names).path
+
+    def partitions(self, table: str) -> list[str]:
+        """Names of a table's folders that are partitions."""
+        base = self.path(table) + "/"
+        found = (path.removeprefix(base).split("/") for path in self.filesystem.find(base))
+        return [parts[0] for parts in found if parts[1:] == [MANIFEST]]
+
+    def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
+        """The manifest of each folder, asked for at once; None where it is no partition."""
+        paths = [self.path(folder, MANIFEST) for folder in folders]
+        # Not `cat`, which leaves a missing path out of its answer when it is the only one.
+        answers = self.filesystem.cat_ranges(paths, [None] * len(paths), [None] * len(paths), on_error="return")
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                raise answer
+            yield None if isinstance(answer, Exception) else Manifest.parse(answer.decode())
+
+    def changed_at(self, folder: str) -> float | None:
+        """When a partition's content last changed (seconds since the epoch); None where it isn't there.
+
+        By its writer's clock: the store's own times are whole seconds, too coarse to tell what was made from what.
+        """
+        head = self._head(folder)
+        if head is None:
+            return None
+        return float(head["Metadata"].get(CHANGED_AT, head["LastModified"].timestamp()))
+
+    def spark(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> DataFrame:
+        """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
+        from rec_assets.resources.spark_files import hadoop_opens, read_parquet
+
+        if hadoop_opens(session, "s3a"):
+            return session.read.option("basePath", f"s3a://{base}").schema(schema).parquet(
+                *(f"s3a://{file}" for file in files)
+            )  # fmt: skip
+        sizes = {path: about["size"] for path, about in self.filesystem.find(base, detail=True).items()}
+        return read_parquet(session, {file: sizes.get(file, 0) for file in files}, base, schema)
+
+    def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
+        """Replace a partition by a table."""
+        return self._replace(folder, [upload(data, self.path(folder), _token(), 0)], describe)
+
+    def write_spark(self, folder: str, frame: DataFrame, describe: Describe) -> Manifest:
+        """Replace a partition by what Spark computes; its tasks upload the files."""
+        from rec_assets.resources.spark_files import write_parquet
+
+        return self._replace(folder, write_parquet(frame, self.path(folder), _token()), describe)
+
+    def _replace(self, folder: str, parts: Sequence[Part], describe: Describe) -> Manifest:
+        manifest = describe(parts)
+        while True:
+            head, old = self._head(folder), next(self.manifests([folder]))
+            if old is not None and replace(old, files=manifest.files) == manifest and self._is_whole(folder, old):
+                if old.files != manifest.files:  # else we put it, and the answer to that was lost
+                    self._remove(folder, manifest.files)
+                return old
+            condition = {"IfMatch": head["ETag"]} if head and old else {"IfNoneMatch": "*"}
+            metadata = {CHANGED_AT: repr(time.time())}
+            try:
+                self.filesystem.pipe_file(
+                    self.path(folder, MANIFEST), manifest.text.encode(), Metadata=metadata, **condition
+                )
+            except OSError:
+                if self._etag(folder) == (head["ETag"] if head else None):
+                    raise
+                continue  # another one replaced it, or took it away: look again
+            if old is not None:
+                self._remove(folder, set(old.files) - set(manifest.files))
+            return manifest
+
+    def _is_whole(self, folder: str, manifest: Manifest) -> bool:
+        return all(self.filesystem.exists(self.path(folder, name)) for name in manifest.files)
+
+    def delete(self, folder: str) -> Manifest | None:
+        """Take a partition away; returns what it was, None where it wasn't there.
+
+        The manifest goes first, in one step, and only then the files: a reader sees the partition or none, and what a
+        kill leaves behind is named by nothing until `sweep_deleted`.
+        """
+        manifest = next(self.manifests([folder]))
+        if manifest is None:
+            return None
+        self._remove(folder, [MANIFEST])
+        self._remove(folder, manifest.files)
+        return manifest
+
+    def sweep_unfinished(self) -> None:
+        """Nothing: to find what killed writers left, all has to be looked through. `sweep_deleted` does that."""
+
+    def sweep_deleted(self) -> None:
+        """Remove what killed writers and deleters left: files that no manifest has named for hours."""
+        found = self.filesystem.find(self.path(), detail=True)
+        folders = {path.rpartition("/")[0] for path in found}
+        named = set()
+        for folder, manifest in zip(folders, self.manifests([self._name(each) for each in folders]), strict=True):
+            named |= {f"{folder}/{name}" for name in manifest.files} if manifest else set()
+        before = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=STAGING_HOURS)
+        strays = [
+            path for path, about in found.items()
+            if path.endswith(".parquet") and path not in named and about["LastModified"] < before
+        ]  # fmt: skip
+        if strays:
+            self.filesystem.rm(strays)
+
+    def _name(self, folder: str) -> str:
+        return folder.removeprefix(self.path()).strip("/")
+
+    def _head(self, folder: str) -> dict[str, Any] | None:
+        bucket, _, key = self.path(folder, MANIFEST).partition("/")
+        try:
+            found: dict[str, Any] = self.filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return None
+        return found
+
+    def _etag(self, folder: str) -> str | None:
+        head = self._head(folder)
+        return None if head is None else str(head["ETag"])
+
+    def _remove(self, folder: str, names: Sequence[str] | set[str]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                self.filesystem.rm_file(self.path(folder, name))
+
+
+Storage = Disk | ObjectStore
+
+
+def open_storage(root: Path | UPath) -> Storage:
+    """The storage of a lake: a path's, or an `s3://` one's."""
+    return Disk(root) if isinstance(root, Path) else ObjectStore(root)
+
+
+def upload(data: pa.Table, folder: str, token: str, number: int, **options: Any) -> Part:
+    """Upload a table as one file, named by its content, the write it belongs to (`token`) and its number in that.
+
+    `options` are those of pyarrow's `write_table`.
+    """
+    from upath import UPath
+
+    with tempfile.TemporaryDirectory() as local:
+        path = Path(local) / "part.parquet"
+        _write_parquet(data, path, **options)
+        digest = content_hash(path)
+        name = f"{digest[:12]}-{token}-{number}.parquet"
+        (UPath(f"s3://{folder}") / name).fs.put_file(str(path), f"{folder}/{name}")
+        return Part(name, digest, data.num_rows, path.stat().st_size)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a Parquet file's pages and schema.
+
+    Not of its footer: there Java lists each column's encodings in an order that is another one in every process, so
+    that a partition remade from the same inputs would look changed, and all that depends on it stale.
+    """
+    data, metadata = path.read_bytes(), pq.read_metadata(path)
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    digest = hashlib.sha256(memoryview(data)[:-footer])
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    digest.update(f"{metadata.schema.to_arrow_schema().remove_metadata()} {groups}".encode())
+    return digest.hexdigest()
+
+
+def _write_parquet(data: pa.Table, path: Path, **options: Any) -> None:
+    pq.write_table(data.replace_schema_metadata(None), path, compression="zstd", **options)
+
+
+def _token() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+@contextlib.contextmanager
+def _staging(root: Path) -> Iterator[Path]:
+    """A folder on the lake's own disk for what isn't visible yet; gone afterwards."""
+    path = root / ".staging" / uuid.uuid4().hex
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """One writer at a time swaps files: of two that write one partition, the files of the later manifest must stay."""
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

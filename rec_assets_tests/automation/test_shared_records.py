@@ -1,0 +1,125 @@
+"""Dagster's records and the plan's lock in a real PostgreSQL, as several machines share them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from dagster import DagsterRun, asset, materialize
+from pydantic import SecretStr, ValidationError
+
+from rec_assets.automation.execution import DATABASE_VARIABLE, ExecutionError, only_one, open_instance
+from rec_assets.settings import Settings
+
+HOLD = """
+import sys, time
+from rec_assets.automation.execution import only_one
+from rec_assets.settings import Settings
+with only_one(Settings(home=sys.argv[1])):
+    print("holding", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `open_instance` sets goes again."""
+    monkeypatch.setenv(DATABASE_VARIABLE, "")
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.delenv(DATABASE_VARIABLE)
+
+
+def settings(home: Path, url: str) -> Settings:
+    return Settings(home=home, dagster_database_url=SecretStr(url))
+
+
+def hold(home: Path, url: str) -> subprocess.Popen[str]:
+    """Another process, with a home of its own, that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home)], env={**os.environ, DATABASE_VARIABLE: url},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holding\n"
+    return process
+
+
+def test_runs_and_events_land_in_postgres_and_the_url_in_no_file(tmp_path: Path, database: str) -> None:
+    with open_instance(settings(tmp_path, database)) as instance:
+
+        @asset
+        def something() -> None: ...
+
+        assert materialize([something], instance=instance).success
+    engine = sa.create_engine(database)
+    with engine.connect() as connection:
+        runs, events = (connection.scalar(sa.text(f"select count(*) from {table}")) for table in ("runs", "event_logs"))
+    engine.dispose()
+    assert (runs, events > 5) == (1, True)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix == ".db" and "schedules" not in path.name]
+    assert not [path for path in files if database.encode() in path.read_bytes()]
+
+
+def test_two_homes_with_one_database_see_the_same_runs(tmp_path: Path, database: str) -> None:
+    with open_instance(settings(tmp_path / "one", database)) as one:
+        one.add_run(DagsterRun(job_name="score"))
+    with open_instance(settings(tmp_path / "two", database)) as two:
+        assert [run.job_name for run in two.get_runs()] == ["score"]
+
+
+def test_a_database_that_comes_or_goes_is_said(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_instance(Settings(home=tmp_path)):
+        pass
+    with pytest.raises(ExecutionError, match=r"DATABASE_URL is set, but .* keeps runs elsewhere"):
+        open_instance(settings(tmp_path, database))
+    with open_instance(settings(tmp_path / "shared", database)):
+        monkeypatch.delenv(DATABASE_VARIABLE)
+    with pytest.raises(ExecutionError, match=r"DATABASE_URL is not set, but .* keeps runs there"):
+        open_instance(Settings(home=tmp_path / "shared"))
+
+
+def test_another_kind_of_url_is_refused_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"must be a URL that begins with postgresql\+psycopg2://") as refused:
+        settings(tmp_path, "mysql://user:geheim@host/dagster")
+    assert "geheim" not in str(refused.value)
+
+
+def test_processes_with_one_database_exclude_each_other_and_say_who_waits(tmp_path: Path, database: str) -> None:
+    ours, other = settings(tmp_path / "ours", database), hold(tmp_path / "other", database)
+    try:
+        held = rf"another bootstrap is at work \(rec_assets on .*, process {other.pid}, since"
+        with pytest.raises(ExecutionError, match=held), only_one(ours):
+            pass
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            other.send_signal(signal.SIGKILL)  # what a kill leaves behind is free at once
+
+        with only_one(ours, say=say):
+            assert len(said) == 1
+            assert "waiting: another plan is at work (rec_assets on" in said[0] and str(other.pid) in said[0]
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_the_lock_goes_with_a_holder_that_fails(tmp_path: Path, database: str) -> None:
+    ours = settings(tmp_path, database)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="failed"), only_one(ours):
+            raise ValueError("failed")
+
+
+def test_databases_do_not_wait_for_each_other(tmp_path: Path, database: str, postgres: str) -> None:
+    other = hold(tmp_path / "other", database)
+    try:
+        with only_one(settings(tmp_path, postgres.replace("+psycopg:", "+psycopg2:"))):
+            pass
+    finally:
+        other.kill()
+        other.wait()
