@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve storefront test test-slow cluster-test bench-quality bench-ablation bench-serving bench-tune lint format lock java
+.PHONY: help demo ui serve storefront test test-slow cluster-test bench-quality bench-ablation bench-serving bench-speed bench-tune lint format lock java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ bench-ablation: java $(BENCH) ## Measure what each source and group of features 
 
 bench-serving: $(BENCH) ## Measure the API under load, beside MLflow's server (needs `make demo`)
 	$(BIN)/python -m benchmarks.serving
+
+bench-speed: java $(BENCH) ## Measure how long everything takes, beside a reference in the same run
+	$(BIN)/python -m benchmarks.speed
 
 bench-tune: $(BENCH) ## Choose the peers' hyper-parameters again
 	$(BIN)/python -m benchmarks.tune
