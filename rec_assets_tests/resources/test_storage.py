@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import multiprocessing
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,9 +110,11 @@ def test_a_partition_changes_at_its_writers_time_and_not_at_whole_seconds(lake: 
 
 
 @pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
+def spark(bucket: UPath) -> Iterator[SparkSession]:
     settings = Settings(spark_master="local[2]", spark_driver_memory="1g", spark_shuffle_partitions=2)
     session = spark_resource(settings).spark_session
+    # Java may have been started by an earlier test, which knew of no bucket.
+    session.sparkContext.environment.update({name: os.environ[name] for name in os.environ if name.startswith("AWS_")})
     yield session
     session.stop()
 
