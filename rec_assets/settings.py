@@ -175,6 +175,9 @@ class Settings(BaseSettings):
     horizon_days: int = Field(28, ge=1, description="Days after an as-of day that label and judge its lists.")
     reuse_days: int = Field(7, ge=1, description="Age in days up to which a model scores without being retrained.")
     gate_days: int = Field(7, ge=1, description="Days after training by which a challenger is judged.")
+    judged_customers: int = Field(
+        20_000, ge=1, description="Customers that a report judges at most, a fixed sample of those who bought."
+    )
     gate: GateLimits = Field(GateLimits(), description="What a challenger must keep to be promoted.")
     retraining: Retraining = Field(Retraining(), description="When the sensor asks for new models.")
     nightly_cron: str = Field("30 3 * * *", description="When `refresh` runs each night, as a cron line.")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, MetadataValue, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import functions as F
 
 from rec_assets.assets.models import as_of
 from rec_assets.assets.plots import as_markdown, line
@@ -27,9 +28,10 @@ from rec_assets.recsys.evaluation.report import (
 )
 from rec_assets.recsys.hybrid import ALL
 from rec_assets.recsys.interactions import PURCHASE, net_purchases
+from rec_assets.recsys.training import hash_below
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE, NEWEST
+from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -74,14 +76,21 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         judged_day = as_of(context) - dt.timedelta(days=settings.horizon_days)
         outcome = net_purchases(cleaned_interactions, as_of(context))
         ratings = outcome.where("rating is not null and not isnan(rating)")
-        truth = outcome.select("customer_id", "product_id").distinct().toPandas()
+        known_customers = candidates.where("own_orders > 0").select("customer_id").distinct().count()
+        buyers = outcome.select("customer_id").distinct().count()
+        sampled = hash_below(min(1.0, settings.judged_customers / max(buyers, 1)), "customer_id")
+        bought = outcome.where(sampled).select("customer_id", "product_id").distinct().persist()
+        truth, judged = bought.toPandas(), F.broadcast(bought.select("customer_id").distinct())
+        candidates, hybrid_scores = (
+            frame.join(judged, "customer_id", "left_semi") for frame in (candidates, hybrid_scores)
+        )
         history = candidates.where("own_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
         orders = history.groupby("customer_id")["customer_orders"].first()
         shown = hybrid_scores.where(f"rank <= {DEPTH}").drop("date").toPandas()
         lists = pd.concat(
             [
                 shown.assign(model=HYBRID)[["model", "list", "customer_id", "product_id", "rank"]],
-                _judged_only(baseline_lists_in_spark(candidates, DEPTH).toPandas(), truth),
+                baseline_lists_in_spark(candidates, DEPTH).toPandas(),
             ]
         )
         slices = make_slices(truth, history, orders)
@@ -89,7 +98,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
             lists,
             slices,
             fallback=fallback_lists(product_statistics, products.set_index("product_id")["category"], DEPTH, HYBRID),
-            catalogue=_catalogue(products, product_statistics, product_embeddings, len(orders), judged_day),
+            catalogue=_catalogue(products, product_statistics, product_embeddings, known_customers, judged_day),
             reference=HYBRID,
             seed=settings.recipe.seed,
         )
@@ -106,6 +115,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
                 source=source.description or source.name,
                 as_of=judged_day,
                 truth_days=settings.horizon_days,
+                buyers=buyers,
                 customers=truth["customer_id"].nunique(),
                 purchases=len(truth),
                 catalogue_size=int(_known(products, judged_day).sum()),
@@ -145,7 +155,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"pandas"},
         ins={
             "hybrid_scores": AssetIn(partition_mapping=days.shown, metadata=NEWEST),
-            "als_model": AssetIn(partition_mapping=days.newest, metadata=IN_FORCE),
+            "als_model": AssetIn(partition_mapping=days.newest, metadata=IN_FORCE | OF_PRODUCTS),
         },
     )  # fmt: skip
     def live_accuracy(
@@ -160,7 +170,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         top = hybrid_scores.where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}")
         shown = top.select("customer_id", "product_id", "date").toPandas()
         bought = cleaned_interactions[cleaned_interactions["event"] == PURCHASE]
-        measured = measure_live(shown, bought, pd.Index(als_model.loc[als_model["kind"] == "product", "id"]))
+        measured = measure_live(shown, bought, pd.Index(als_model["id"]))
         earlier = [past for past in lake.days("live_accuracy") if past < day][-BAND_DAYS:]
         plot: dict[str, Any] = {}
         if earlier:
@@ -171,10 +181,6 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         return measured
 
     return [evaluation_report, live_accuracy]
-
-
-def _judged_only(lists: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    return lists[lists["customer_id"].isin(truth["customer_id"])]
 
 
 def _known(products: pd.DataFrame, day: dt.date) -> pd.Series:

@@ -21,7 +21,7 @@ from rec_assets.recsys.text import embed_new
 from rec_assets.recsys.training import training_sample
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE
+from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import TrackingResource
@@ -36,6 +36,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     """The assets of the group."""
     lookback = AssetIn(partition_mapping=days.lookback)
     in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
+    factors = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE | OF_PRODUCTS)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -90,7 +91,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     @asset(
         **daily,
         kinds={"spark", "numpy"},
-        ins={"cleaned_interactions": lookback, "als_model": in_force, "co_purchase_graph": in_force},
+        ins={"cleaned_interactions": lookback, "als_model": factors, "co_purchase_graph": in_force},
     )
     def candidates(
         context: AssetExecutionContext,

@@ -11,7 +11,7 @@ from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.scoring import lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.similar import complements
-from rec_assets.resources.lake_io import IN_FORCE
+from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -23,6 +23,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
     """The assets of the group."""
     recipe = settings.recipe
     in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
+    factors = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE | OF_PRODUCTS)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -43,7 +44,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         als_version = candidates.agg(F.first("als_version")).collect()[0][0]
         return lists.select("*", F.lit(als_version).alias("als_version"), F.lit(version).alias("ranker_version"))
 
-    @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": in_force, "co_purchase_graph": in_force})
+    @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": factors, "co_purchase_graph": in_force})
     def similar_products(
         context: AssetExecutionContext,
         spark: SparkResource,

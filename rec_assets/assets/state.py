@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow.dataset as ds
 
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.ranker import Ranker
@@ -24,12 +25,12 @@ def state_of(
     co_purchase_graph: pd.DataFrame,
     product_embeddings: pd.DataFrame,
 ) -> ProductState:
-    """Join the assets' frames; parameters are named as the assets are."""
+    """Join the assets' frames; parameters are named as the assets are, and `als_model` has the products alone."""
     return build_product_state(
         as_of,
         products=products,
         statistics=product_statistics,
-        factors=als_model[als_model["kind"] == "product"].rename(columns={"id": "product_id"}),
+        factors=als_model.rename(columns={"id": "product_id"}),
         graph=co_purchase_graph,
         embeddings=product_embeddings,
     )
@@ -40,7 +41,8 @@ class Models:
     """What is released together.
 
     Attributes:
-        als_model, co_purchase_graph: As the assets of these names give them.
+        als_model: Factors of the products, as the asset of this name gives them.
+        co_purchase_graph: As the asset of this name gives it.
         ranker: The blend.
     """
 
@@ -56,7 +58,7 @@ class Models:
             MissingPartition: one of them isn't in the lake any more.
         """
         return cls(
-            lake.pandas("als_model", [als_version]),
+            lake.pandas("als_model", [als_version], where=ds.field("kind") == "product"),
             lake.pandas("co_purchase_graph", [graph_version]),
             ranker_from(lake.pandas("ranker", [ranker_version])),
         )

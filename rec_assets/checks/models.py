@@ -9,9 +9,11 @@ from dagster import (
     ResourceParam,
     asset_check,
 )
+from pyspark.sql import functions as F
 
 from rec_assets.checks.days import as_of
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.spark import SparkResource
 
 
 def model_checks() -> list[AssetChecksDefinition]:
@@ -50,12 +52,16 @@ def model_checks() -> list[AssetChecksDefinition]:
         )
 
     @asset_check(asset="candidates", blocking=True, description="Each pair stands there once.")
-    def pairs_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        pairs = lake.read("candidates", [as_of(context, lake)], columns=["customer_id", "product_id"])
-        once = pairs.group_by(["customer_id", "product_id"]).aggregate([]).num_rows
+    def pairs_are_unique(
+        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
+    ) -> AssetCheckResult:
+        pairs = lake.spark(spark.spark_session, "candidates", [as_of(context, lake)])
+        per_customer = pairs.groupBy("customer_id").agg(
+            F.count("*").alias("rows"), F.countDistinct("product_id").alias("once")
+        )
+        rows, once = per_customer.agg(F.sum("rows"), F.sum("once")).collect()[0]
         return AssetCheckResult(
-            passed=0 < once == pairs.num_rows,
-            description=f"{pairs.num_rows} pairs, {pairs.num_rows - once} repeated",
+            passed=0 < (once or 0) == rows, description=f"{rows or 0} pairs, {(rows or 0) - (once or 0)} repeated"
         )
 
     return [

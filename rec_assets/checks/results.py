@@ -8,12 +8,15 @@ from dagster import (
     ResourceParam,
     asset_check,
 )
+from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.evaluation import HYBRID
 from rec_assets.checks.days import as_of
 from rec_assets.recsys.evaluation.judge import ALL, HEADLINE_K, HEADLINE_METRIC
 from rec_assets.recsys.evaluation.live import control_band
+from rec_assets.recsys.hybrid import LISTS
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
 
@@ -25,35 +28,16 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         description="Every customer with candidates has two full lists: no product twice, none excluded, nothing "
         "bought before in `discover`.",
     )  # fmt: skip
-    def lists_are_complete(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        day = as_of(context, lake)
-        lists = lake.pandas("hybrid_scores", [day], columns=["customer_id", "list", "rank", "product_id"])
-        pairs = lake.pandas("candidates", [day], columns=["customer_id", "product_id", "own_orders"])
-        products = lake.pandas("products", columns=["product_id", "excluded"])
-        bought = pairs[pairs["own_orders"] > 0]
-        # A list is full when it is as long as asked for, or as the customer's candidates allow.
-        possible = {
-            "all": pairs.groupby("customer_id").size(),
-            "discover": pairs[~(pairs["own_orders"] > 0)].groupby("customer_id").size(),
-        }
-        short = {}
-        for name, count in possible.items():
-            length = lists[lists["list"] == name].groupby("customer_id").size().reindex(count.index).fillna(0)
-            short[name] = int((length < count.clip(upper=settings.recipe.list_size)).sum())
-        discover = lists[lists["list"] == "discover"].merge(bought, on=["customer_id", "product_id"])
-        problems = {
-            **{f"{name} lists too short": count for name, count in short.items()},
-            "products twice in a list": int(lists.duplicated(["customer_id", "list", "product_id"]).sum()),
-            "ranks twice in a list": int(lists.duplicated(["customer_id", "list", "rank"]).sum()),
-            "excluded products shown": int(
-                lists["product_id"].isin(products.loc[products["excluded"], "product_id"]).sum()
-            ),
-            "bought products in discover": len(discover),
-        }
+    def lists_are_complete(
+        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
+    ) -> AssetCheckResult:
+        day, session = as_of(context, lake), spark.spark_session
+        lists, pairs = (lake.spark(session, table, [day]) for table in ("hybrid_scores", "candidates"))
+        customers, problems = list_problems(lists, pairs, lake.spark(session, "products"), settings.recipe.list_size)
         found = [f"{count} {problem}" for problem, count in problems.items() if count]
         return AssetCheckResult(
-            passed=not found and len(lists) > 0,
-            description="; ".join(found) or f"{lists['customer_id'].nunique()} customers with two full lists",
+            passed=not found and customers > 0,
+            description="; ".join(found) or f"{customers} customers with two full lists",
             metadata=problems,
         )
 
@@ -115,3 +99,45 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         hit_rate_is_usual,
         challenger_passes,
     ]
+
+
+def list_problems(lists: SparkFrame, pairs: SparkFrame, products: SparkFrame, size: int) -> tuple[int, dict[str, int]]:
+    """Customers with candidates, and how often lists have which fault; all counted in Spark.
+
+    Args:
+        lists: hybrid_scores of a day.
+        pairs: candidates of that day.
+        products: product_id, excluded.
+        size: Length of a list. One is full when it is that long, or as long as the customer's candidates allow.
+    """
+    from pyspark.sql import functions as F
+
+    bought = F.col("own_orders") > 0
+    possible = pairs.groupBy("customer_id").agg(
+        F.count("*").alias("possible_all"), F.count(F.when(~bought, 1)).alias("possible_discover")
+    )
+    made = lists.groupBy("customer_id").agg(
+        *(F.count(F.when(F.col("list") == name, 1)).alias(f"made_{name}") for name in LISTS),
+        *(
+            (F.count("*") - F.countDistinct("list", column)).alias(f"{column}_again")
+            for column in ("product_id", "rank")
+        ),
+    )
+    both = possible.join(made, "customer_id", "full_outer").fillna(0)
+    counts = both.agg(
+        F.count("*").alias("customers"),
+        *(
+            F.sum((F.col(f"made_{name}") < F.least(F.col(f"possible_{name}"), F.lit(size))).cast("long")).alias(name)
+            for name in LISTS
+        ),
+        *(F.sum(f"{column}_again").alias(column) for column in ("product_id", "rank")),
+    ).collect()[0]
+    banned = products.where("excluded").select("product_id")
+    discover = lists.where(F.col("list") == "discover").join(pairs.where(bought), ["customer_id", "product_id"])
+    return counts["customers"], {
+        **{f"{name} lists too short": counts[name] or 0 for name in LISTS},
+        "products twice in a list": counts["product_id"] or 0,
+        "ranks twice in a list": counts["rank"] or 0,
+        "excluded products shown": lists.join(F.broadcast(banned), "product_id").count(),
+        "bought products in discover": discover.count(),
+    }

@@ -41,21 +41,26 @@ def make_lists(
         `reason` says it in words (`explain`).
     """
     scored = candidates.assign(score=ranker.score(feature_matrix(candidates)))
-    scored = scored.sort_values(["customer_id", "score", "product_id"], ascending=[True, False, True])
+    scored = scored.sort_values(
+        ["customer_id", "score", "product_id"], ascending=[True, False, True], ignore_index=True
+    )
     lists = []
     for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["own_orders"] > 0)])):
         rank = rows.groupby("customer_id", sort=False).cumcount() + 1
         lists.append(rows[rank <= size].assign(list=name, rank=rank[rank <= size].astype(np.int32)))
-    chosen = pd.concat(lists, ignore_index=True)
-    chosen["source"], chosen["reason"] = explain(
-        chosen["product_id"].to_numpy(),
-        feature_matrix(chosen),
+    chosen = pd.concat(lists)
+    once = scored.loc[np.unique(chosen.index)]  # what both lists show has one reason
+    sources, reasons = explain(
+        once["product_id"].to_numpy(),
+        feature_matrix(once),
         ranker,
-        together_with=chosen["together_with"].to_numpy(),
-        similar_to=chosen["similar_to"].to_numpy(),
+        together_with=once["together_with"].to_numpy(),
+        similar_to=once["similar_to"].to_numpy(),
         titles=titles,
         categories=categories,
     )
+    said = pd.DataFrame({"source": sources, "reason": reasons}, index=once.index)
+    chosen = chosen.join(said)
     return chosen.sort_values(["customer_id", "list", "rank"], ignore_index=True)[[*LIST_COLUMNS]]
 
 

@@ -26,18 +26,18 @@ def training_sample(candidates: DataFrame, outcome: DataFrame, recipe: RankerRec
 
     customers = candidates.select("customer_id").distinct().count()
     share = min(1.0, recipe.customers / max(customers, 1))
-    chosen = _hash_below(share, "customer_id")
+    chosen = hash_below(share, "customer_id")
     labelled = candidates.where(chosen).join(
         outcome.withColumn("bought", F.lit(True)), ["customer_id", "product_id"], "left"
     )
-    kept = labelled.where(F.col("bought") | _hash_below(recipe.negatives, "product_id", "customer_id"))
+    kept = labelled.where(F.col("bought") | hash_below(recipe.negatives, "product_id", "customer_id"))
     return kept.orderBy("customer_id", "product_id").select(
         *FEATURES, F.coalesce("bought", F.lit(False)).alias("bought")
     )
 
 
-def _hash_below(share: float, *columns: str) -> Column:
-    """True for a fixed share of the values."""
+def hash_below(share: float, *columns: str) -> Column:
+    """True for a fixed share of the values: the same in every run, and for every frame that has the columns."""
     from pyspark.sql import functions as F
 
     return F.pmod(F.xxhash64(*columns), F.lit(1_000_000)) < int(share * 1_000_000)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow.dataset as ds
 from dagster import (
     ConfigurableIOManager,
     InputContext,
@@ -33,6 +34,9 @@ IN_FORCE = {"lake/days": "in force"}
 
 NEWEST = {"lake/days": "newest"}
 """Metadata of an AssetIn of which only the newest day that is there is wanted."""
+
+OF_PRODUCTS = {"lake/kind": "product"}
+"""Metadata of an AssetIn, as a pandas frame, of `als_model`: the factors of products alone, as customers are many."""
 
 ALL = {"lake/days": "all"}
 """Metadata of an AssetIn of which whatever days are there are wanted, however many there will be."""
@@ -72,7 +76,8 @@ class LakeIOManager(ConfigurableIOManager):
         days = self._days(context, table) if context.has_asset_partitions else None
         if context.dagster_type.typing_type is SparkFrame:
             return self.lake.spark(self.spark.spark_session, table, days)
-        return self.lake.pandas(table, days)
+        kind = (context.definition_metadata or {}).get("lake/kind")
+        return self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)
 
     def _days(self, context: InputContext, table: str) -> Sequence[dt.date]:
         try:

@@ -106,8 +106,10 @@ class ReportContext:
     """The last day the models knew."""
     truth_days: int
     """Purchases of this many days after `as_of` are the truth."""
-    customers: int
+    buyers: int
     """Customers who bought anything in those days."""
+    customers: int
+    """Of these, the customers who are judged: all, or a fixed sample."""
     purchases: int
     """Distinct (customer, product) pairs they bought."""
     catalogue_size: int

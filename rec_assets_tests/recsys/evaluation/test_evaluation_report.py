@@ -62,6 +62,7 @@ def context() -> ReportContext:
         source="The Corner Shop",
         as_of=date(2017, 12, 3),
         truth_days=28,
+        buyers=1234,
         customers=1234,
         purchases=56789,
         catalogue_size=65425,
