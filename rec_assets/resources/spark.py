@@ -24,10 +24,14 @@ class SparkResource(LazyPySparkResource):
         Raises:
             JavaMissing: no Java, or too old a one; says how to get it.
         """
-        require_java()
-        if self.spark_config["spark.master"].startswith("local"):
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else talks to it
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # tasks see the packages that we see
+        from pyspark.sql import SparkSession
+
+        # On Databricks there is one already, with its own master, Java and Python; that one is used.
+        if SparkSession.getActiveSession() is None:
+            require_java()
+            if self.spark_config["spark.master"].startswith("local"):
+                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else talks to it
+                os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # tasks see the packages that we see
         session: SparkSession = super().spark_session
         session.sparkContext.setLogLevel("ERROR")
         return session
