@@ -22,6 +22,9 @@ from dagster_pipes import (
     open_dagster_pipes,
 )
 
+WRITING_SECONDS = 2
+"""Seconds between two files of messages; the last waits as long before the task can end."""
+
 
 class MakingFailed(RuntimeError):
     """Assets could not be made; the message says which step failed, and why."""
@@ -38,7 +41,7 @@ def main() -> None:
         with open_dagster_pipes(
             params_loader=parameters,
             context_loader=PipesUnityCatalogVolumesContextLoader(),
-            message_writer=PipesUnityCatalogVolumesMessageWriter(),
+            message_writer=PipesUnityCatalogVolumesMessageWriter(interval=WRITING_SECONDS),
         ) as asked:
             make(asked)
     else:
@@ -63,6 +66,7 @@ def make(asked: PipesContext) -> None:
         run_id=asked.run_id,
         partition_key=days[0].isoformat() if len(days) == 1 else None,
         tags=day_range_tags(days[0], days[-1]) if len(days) > 1 else None,
+        run_config={"loggers": {"console": {}}},
         raise_on_error=False,
     )
     # A check that fails is a result; what follows from that is for the asking Dagster to say.

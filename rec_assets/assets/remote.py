@@ -1,10 +1,8 @@
 """Assets made on Databricks: the same to the graph, and made by a task there (`on_databricks.py`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
@@ -66,14 +64,15 @@ def _remote(settings: Settings, definition: AssetsDefinition, checks: list[Asset
         days = list(context.partition_keys) if definition.partitions_def else []
         name = " ".join(["rec_assets", definition.op.name, *days[:1], *(["to", days[-1]] if days[1:] else [])])
         extras = {"environment": settings.databricks_environment(), "days": days, "with_checks": bool(checks)}
-        for message in run_task(context, place, name, extras):
-            yield from _reported(context, cast("Mapping[str, Any]", message))
+        done = run_task(context, place, name, extras)
+        for message in done.messages:
+            yield from _reported(context, message, done.metadata)
 
     return ask
 
 
 def _reported(
-    context: AssetExecutionContext, message: Mapping[str, Any]
+    context: AssetExecutionContext, message: Mapping[str, Any], about_run: Mapping[str, Any]
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     if "check" in message:
         check = deserialize_value(message["check"], AssetCheckEvaluation)
@@ -85,4 +84,4 @@ def _reported(
     key = AssetKey.from_user_string(message["asset"])
     for day, metadata in message["by_day"].items():
         context.add_asset_metadata(deserialize_value(metadata, dict), asset_key=key, partition_key=day)
-    yield MaterializeResult(asset_key=key, metadata=deserialize_value(message["metadata"], dict))
+    yield MaterializeResult(asset_key=key, metadata={**deserialize_value(message["metadata"], dict), **about_run})

@@ -5,10 +5,11 @@ What a task is given and what it reports back lie in files of a Unity Catalog vo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from dagster import AssetExecutionContext, DagsterExecutionInterruptedError, Failure
+from dagster import AssetExecutionContext, DagsterExecutionInterruptedError, Failure, MetadataValue
 from dagster._core.errors import DagsterPipesExecutionError
 from dagster_databricks import PipesDatabricksClient
 from dagster_databricks.pipes import (
@@ -26,8 +27,21 @@ PACKAGE, ENTRY_POINT = "rec_assets", "rec-assets-on-databricks"
 """What a task runs: the function of that name in the wheel (pyproject.toml)."""
 
 
-def run_task(context: AssetExecutionContext, place: Databricks, name: str, extras: Mapping[str, Any]) -> list[Any]:
-    """Run a task for this step and wait for it; returns what it reported, in order.
+@dataclass(frozen=True)
+class Done:
+    """A task that ended well.
+
+    Attributes:
+        messages: What it reported, in order.
+        metadata: Which run it was, with a link.
+    """
+
+    messages: Sequence[Any]
+    metadata: Mapping[str, MetadataValue[Any]]
+
+
+def run_task(context: AssetExecutionContext, place: Databricks, name: str, extras: Mapping[str, Any]) -> Done:
+    """Run a task for this step and wait for it.
 
     Args:
         context: Of the step; if that is interrupted, so is the task.
@@ -67,7 +81,7 @@ def run_task(context: AssetExecutionContext, place: Databricks, name: str, extra
     state = client.jobs.get_run(run).state
     if state is None or state.result_state != RunResultState.SUCCESS:
         raise DagsterExecutionInterruptedError  # the client returns after a cancellation as it does after a success
-    return list(done.get_custom_messages())
+    return Done(done.get_custom_messages(), done.metadata)
 
 
 class _Tasks(PipesDatabricksClient):
