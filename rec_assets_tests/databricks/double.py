@@ -65,7 +65,7 @@ class Run:
     name: str
     cluster: str
     process: subprocess.Popen[str] | None = None
-    output: str = ""
+    output: str | None = None
     cancelled: bool = False
 
     @property
@@ -77,7 +77,7 @@ class Run:
             return {"life_cycle_state": "INTERNAL_ERROR", "result_state": "FAILED", "state_message": message}
         if self.process is None:
             return {"life_cycle_state": "PENDING", "state_message": "Waiting for cluster"}
-        if self.process.poll() is None:
+        if self.output is None:
             return {"life_cycle_state": "RUNNING", "state_message": "In run"}
         if self.process.returncode == 0:
             return {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS", "state_message": ""}
@@ -202,7 +202,7 @@ class Workspace:
         if number <= 1000:
             raise Refused(400, "INVALID_PARAMETER_VALUE", "Retrieving the output of runs with tasks is not supported")
         run = self._run(number - 1000)
-        lines = run.output.strip().splitlines()
+        lines = (run.output or "").strip().splitlines()
         failed = run.state.get("result_state") == "FAILED" and lines
         return {"metadata": {"run_id": number}, **({"error": "\n".join(lines[-3:])} if failed else {})}
 
