@@ -252,13 +252,14 @@ class Settings(BaseSettings):
         assert self.databricks is not None
         own = {"home", "source", "databricks", "api", "ui_url", "spark_master", "spark_driver_memory"}
         secrets = {name for name in type(self).model_fields if isinstance(getattr(self, name), SecretStr)}
-        chosen = self.model_dump(mode="json", exclude_unset=True, exclude_none=True, exclude=own | secrets)
+        chosen = self.model_dump(mode="json", exclude_unset=True, exclude=own | secrets)
         return {
             "REC_HOME": self.databricks.volume,
             "REC_SOURCE": self.databricks.source or self.source,
             **{
                 f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
                 for name, value in chosen.items()
+                if value is not None
             },
         }
 
