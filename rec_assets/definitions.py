@@ -5,6 +5,7 @@ from __future__ import annotations
 from dagster import Definitions, in_process_executor
 
 from rec_assets.assets import all_assets
+from rec_assets.assets.remote import made_on_databricks
 from rec_assets.automation.alerts import build_alert_sensors
 from rec_assets.automation.flows import build_flows
 from rec_assets.automation.housekeeping import build_housekeeping
@@ -32,6 +33,7 @@ def build_definitions(settings: Settings) -> Definitions:
 
     Raises:
         SourceError: the source's YAML file, or its first day, can't be made out.
+        DatabricksUnusable: assets are to be made on Databricks, and dagster-databricks is missing.
     """
     source = load_source(settings.source, settings.root)
     first, _ = source.bounds()
@@ -39,9 +41,12 @@ def build_definitions(settings: Settings) -> Definitions:
     spark = spark_resource(settings)
     flows = build_flows(settings, source, lambda: definitions)
     housekeeping, housekeeping_schedule = build_housekeeping(settings, source)
+    assets, checks = all_assets(settings, source, days), all_checks(settings, source)
+    if settings.databricks:
+        assets, checks = made_on_databricks(settings, assets, checks)
     definitions = Definitions(
-        assets=all_assets(settings, source, days),
-        asset_checks=all_checks(settings, source),
+        assets=assets,
+        asset_checks=checks,
         jobs=[*build_jobs(), *flows, build_rollback(settings), housekeeping],
         schedules=[*build_schedules(settings, source, flows), housekeeping_schedule],
         sensors=[*build_sensors(settings, source, days), *build_alert_sensors(settings)],

@@ -6,6 +6,7 @@ look is not a setting: it stands in the source's YAML file (`sources/spec.py`).
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -151,6 +152,26 @@ def parse_lake(place: object) -> Path | UPath:
         raise ValueError("a lake on S3 needs s3fs: pip install 'rec_assets[s3]'") from None
 
 
+class Databricks(BaseModel):
+    """Where a Databricks workspace makes assets. Its address and credentials are databricks-sdk's own variables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cluster_id: str = Field(min_length=1, description="Cluster that the tasks run on; it is started when needed.")
+    volume: str = Field(
+        pattern=r"^/Volumes/[^/]+/[^/]+/[^/]+$",
+        description="Unity Catalog volume that is REC_HOME there, as /Volumes/CATALOG/SCHEMA/VOLUME.",
+    )
+    wheel: str = Field(pattern=r"\.whl$", description="Where the workspace finds the wheel of rec_assets.")
+    source: str | None = Field(None, description="REC_SOURCE there; default: the same as here.")
+    assets: Literal["spark", "all"] = Field(
+        "spark",
+        description="`spark`: the assets that use Spark are made there, and this machine sees the volume as REC_HOME; "
+        "`all`: every asset and check, and this machine sees nothing of the lake.",
+    )
+    poll_seconds: float = Field(5, gt=0, description="Seconds between two looks at a task.")
+
+
 class Settings(BaseSettings):
     """Settings of one deployment."""
 
@@ -198,6 +219,7 @@ class Settings(BaseSettings):
     spark_conf: dict[str, str] = Field(
         {}, description='Further settings of Spark, as `{"spark.executor.memory": "8g"}`.'
     )
+    databricks: Databricks | None = Field(None, description="A Databricks workspace that makes assets; default: none.")
     encoder: str = Field(
         "packaged-minilm",
         description="Text encoder: the packaged all-MiniLM-L6-v2, or a sentence-transformers path or model name.",
@@ -288,6 +310,15 @@ class Settings(BaseSettings):
         return url
 
     @model_validator(mode="after")
+    def _shares_releases(self) -> Settings:
+        if self.databricks and not self.mlflow_tracking_uri:
+            raise ValueError(
+                "REC_DATABRICKS__… needs REC_MLFLOW_TRACKING_URI, a server that Databricks sees too: `databricks` for "
+                "the workspace's own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _keeps_what_is_needed(self) -> Settings:
         for table, least in self.least_retention.items():
             days = getattr(self.retention, table)
@@ -326,6 +357,25 @@ class Settings(BaseSettings):
         for table, days in self.retention.model_dump().items():
             kept[table] = None if days is None else max(days, least[table])
         return kept
+
+    def databricks_environment(self) -> dict[str, str]:
+        """Variables with which a process on Databricks has these settings, but for what is this machine's own.
+
+        Secrets are left out: what is sent lies in the volume while the task runs.
+        """
+        assert self.databricks is not None
+        own = {"home", "source", "databricks", "api", "ui_url", "spark_master", "spark_driver_memory"}
+        secrets = {name for name in type(self).model_fields if isinstance(getattr(self, name), SecretStr)}
+        chosen = self.model_dump(mode="json", exclude_unset=True, exclude=own | secrets)
+        return {
+            "REC_HOME": self.databricks.volume,
+            "REC_SOURCE": self.databricks.source or self.source,
+            **{
+                f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+                for name, value in chosen.items()
+                if value is not None
+            },
+        }
 
     @property
     def ui_base_url(self) -> str:

@@ -127,12 +127,12 @@ def register(tracking: TrackingResource, releases: Releases, proposal: Proposal,
         measured = {"artefact_mb": f"{size:.1f}", "latency_ms": f"{_latency_ms(index):.0f}"}
         mlflow.log_dict(dict(proposal.inputs), "inputs.json")
         logged = mlflow.pyfunc.log_model(
-            name=releases.model,
+            name=releases.model.rpartition(".")[2],  # without the catalogue and schema that Unity Catalog wants
             python_model=pyfunc.__file__,
             artifacts={"index": index.as_posix()},
             code_paths=[str(Path(rec_assets.__file__).parent)],
             pip_requirements=_serving_requirements(),
-            signature=infer_signature(pyfunc.INPUT_EXAMPLE),
+            signature=infer_signature(pyfunc.INPUT_EXAMPLE, pyfunc.OUTPUT_EXAMPLE),
             registered_model_name=releases.model,
             metadata=dict(proposal.tags),
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions, RunsFilter
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions, ExecuteInProcessResult, RunsFilter
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -121,8 +121,13 @@ def run_plan(
         The runs that were needed.
 
     Raises:
-        ExecutionError: one of them failed; those after it are left out.
+        ExecutionError: one of them failed, and those after it are left out; or the lake can't be seen from here.
     """
+    if settings.databricks and settings.databricks.assets == "all":
+        raise ExecutionError(
+            "with REC_DATABRICKS__ASSETS=all this machine doesn't see the lake and can't tell what is stale: run the "
+            "bundle's job on Databricks instead (deploy/databricks/README.md)"
+        )
     end_orphans(instance, settings)
     lake = Lake(settings.lake)
     lake.storage.sweep_unfinished()
@@ -192,7 +197,7 @@ def _execute(
             raise_on_error=False,
         )
     if not result.success:
-        raise ExecutionError(f"{run} failed: {_why(result)}\nMend that and run it again: it goes on from here.")
+        raise ExecutionError(f"{run} failed: {why_failed(result)}\nMend that and run it again: it goes on from here.")
 
 
 def day_range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
@@ -200,7 +205,8 @@ def day_range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: str(first), ASSET_PARTITION_RANGE_END_TAG: str(last)}
 
 
-def _why(result) -> str:  # type: ignore[no-untyped-def] # ExecuteInProcessResult
+def why_failed(result: ExecuteInProcessResult) -> str:
+    """Each step that failed, with the first cause of that; a line each."""
     reasons = []
     for event in result.all_events:
         if event.is_step_failure:

@@ -79,6 +79,9 @@ class Releases:
 
     def __init__(self, uri: str, model: str) -> None:
         self.uri, self.model = uri, model
+        # A Databricks workspace keeps models in Unity Catalog; elsewhere the tracking server is the registry, too.
+        self.in_unity_catalog = uri.partition("://")[0] == "databricks"
+        self.registry_uri = uri.replace("databricks", "databricks-uc", 1) if self.in_unity_catalog else uri
 
     @property
     def client(self) -> Any:
@@ -87,11 +90,14 @@ class Releases:
 
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(self.uri, self.uri)
+        return MlflowClient(self.uri, self.registry_uri)
 
     def all(self) -> list[Release]:
         """Every version that rec_assets proposed, oldest first; none where the model was never registered."""
-        versions = self.client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
+        client = self.client
+        versions = client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
+        if self.in_unity_catalog:  # whose listings leave tags out
+            versions = [client.get_model_version(self.model, each.version) for each in versions]
         return sorted((_release(each) for each in versions if "as_of" in each.tags), key=lambda each: each.version)
 
     def get(self, version: int) -> Release:

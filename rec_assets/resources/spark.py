@@ -47,27 +47,36 @@ class SparkResource(LazyPySparkResource):
     folder: str
 
     def _init_session(self) -> None:
+        from pyspark.sql import SparkSession
+
         if self._spark_session is not None:
             return
-        remote, master = self.spark_config.get("spark.remote"), self.spark_config.get("spark.master", "")
-        if remote:
-            _require_connect()
-            _require_listener("REC_SPARK_REMOTE", remote)
-        else:
-            require_java()
-            # Tasks see the packages that we see; on a cluster this path must be there too, or PYSPARK_PYTHON be set.
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-            if master.startswith("local"):
-                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else talks to it
-            elif master.startswith("spark://"):
-                _require_listener("REC_SPARK_MASTER", master)
+        # On Databricks the process has one already, with a master, Java and Python of its own; that one is used.
+        is_ours = SparkSession.getActiveSession() is None
+        master = self.spark_config.get("spark.master", "")
+        if is_ours:
+            self._prepare(master)
         super()._init_session()
-        if not master.startswith("local"):
+        if is_ours and not master.startswith("local"):
             try:
                 _first_use(self._spark_session, self.folder)
             except SparkUnusable:
                 self._spark_session = None
                 raise
+
+    def _prepare(self, master: str) -> None:
+        remote = self.spark_config.get("spark.remote")
+        if remote:
+            _require_connect()
+            _require_listener("REC_SPARK_REMOTE", remote)
+            return
+        require_java()
+        # Tasks see the packages that we see; on a cluster this path must be there too, or PYSPARK_PYTHON be set.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        if master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else talks to it
+        elif master.startswith("spark://"):
+            _require_listener("REC_SPARK_MASTER", master)
 
     @property
     def spark_session(self) -> "SparkSession":

@@ -17,6 +17,17 @@ from mlflow.pyfunc.model import PythonModel
 from rec_assets.serving.recommender import Recommender
 
 INPUT_EXAMPLE = pd.DataFrame({"customer_id": ["1228"], "k": [10], "list": ["all"]})
+OUTPUT_EXAMPLE = pd.DataFrame(
+    {
+        "customer_id": ["1228"],
+        "product_id": ["1022254"],
+        "rank": [1],
+        "score": [0.978757],
+        "source": ["repurchase"],
+        "reason": ["you buy this every 2 weeks"],
+        "product": ["POTATOES SWEET&YAMS 40 LB"],
+    }
+)
 
 
 class ProductRecommender(PythonModel):
@@ -33,7 +44,7 @@ class ProductRecommender(PythonModel):
             customer = str(row["customer_id"])
             found = self.recommender.recommend(customer, int(row.get("k", 10)), str(row.get("list", "all")))
             frames.append(found.assign(customer_id=customer))
-        columns = ["customer_id", "product_id", "rank", "score", "source", "reason", "product"]
+        columns = list(OUTPUT_EXAMPLE.columns)
         return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.releases import PROMOTED, REJECTED, ReleaseError, Releases
@@ -158,3 +159,19 @@ def test_old_indexes_go_but_those_of_the_last_versions_stay(tmp_path: Path) -> N
     assert [(each.version, each.as_of) for each in serving.indexes()] == [
         (version, day(10 * version + number)) for version in (3, 4, 5) for number in (1, 2)
     ]
+
+
+def test_releases_are_known_where_listings_leave_tags_out(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Unity Catalog isn't here; its registry does this one thing otherwise.
+    version = propose(releases, 10)
+    in_catalogue = Releases("databricks", MODEL)
+    assert in_catalogue.client._registry_uri == "databricks-uc"
+    whole = MlflowClient.search_model_versions
+
+    def without_tags(client: MlflowClient, *arguments: object, **options: object) -> list[ModelVersion]:
+        found = whole(client, *arguments, **options)
+        return [ModelVersion(each.name, each.version, each.creation_timestamp) for each in found]
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", without_tags)
+    in_catalogue.uri = in_catalogue.registry_uri = releases.uri
+    assert [release.version for release in in_catalogue.all()] == [version]

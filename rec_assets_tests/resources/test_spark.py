@@ -1,7 +1,9 @@
 """Where Spark runs, as the settings say it, and what is said where they contradict each other."""
 
 import pytest
+from pyspark.sql import SparkSession
 
+from rec_assets.resources import spark
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import InvalidSettings, Settings, get_settings
 
@@ -56,3 +58,16 @@ def test_a_connect_server_is_asked_for_what_it_lets_a_client_set_alone() -> None
 def test_what_a_cluster_needs_is_passed_on() -> None:
     config = spark_resource(Settings(spark_master="yarn", spark_conf={"spark.executor.memory": "8g"})).spark_config
     assert (config["spark.master"], config["spark.executor.memory"]) == ("yarn", "8g")
+
+
+def test_a_session_that_is_there_is_used_and_no_java_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    theirs = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+
+    def not_looked_for() -> None:
+        raise AssertionError("on Databricks the Java is none of our business")
+
+    monkeypatch.setattr(spark, "require_java", not_looked_for)
+    ours = spark.spark_resource(Settings(spark_master="spark://elsewhere:7077")).spark_session
+    assert ours.sparkContext is theirs.sparkContext
+    assert ours.conf.get("spark.sql.session.timeZone") == "UTC"

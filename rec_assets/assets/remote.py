@@ -1,0 +1,87 @@
+"""Assets made on Databricks: the same to the graph, and made by a task there (`on_databricks.py`)."""
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    MaterializeResult,
+    deserialize_value,
+    multi_asset,
+)
+
+from rec_assets.settings import Settings
+
+
+class DatabricksUnusable(RuntimeError):
+    """Assets are to be made on Databricks, and what that takes is missing; the message says how to get it."""
+
+
+def made_on_databricks(
+    settings: Settings, assets: list[AssetsDefinition], checks: list[AssetChecksDefinition]
+) -> tuple[list[AssetsDefinition], list[AssetChecksDefinition]]:
+    """The graph with the assets that `settings.databricks` names made there.
+
+    Keys, dependencies, partitions, groups and checks stay as they are. Where all assets are made there, each task runs
+    its assets' checks too: nobody else sees the lake.
+
+    Raises:
+        DatabricksUnusable: dagster-databricks is missing.
+    """
+    assert settings.databricks is not None
+    if find_spec("dagster_databricks") is None:
+        raise DatabricksUnusable("REC_DATABRICKS__… needs dagster-databricks: pip install 'rec_assets[databricks]'")
+    if settings.databricks.assets == "spark":
+        return [_remote(settings, each, []) if _uses_spark(each) else each for each in assets], checks
+    specs = [spec for check in checks for spec in check.check_specs]
+    return [_remote(settings, each, [spec for spec in specs if spec.asset_key in each.keys]) for each in assets], []
+
+
+def _uses_spark(definition: AssetsDefinition) -> bool:
+    return any("spark" in spec.kinds for spec in definition.specs)
+
+
+def _remote(settings: Settings, definition: AssetsDefinition, checks: list[AssetCheckSpec]) -> AssetsDefinition:
+    place = settings.databricks
+    assert place is not None
+
+    @multi_asset(
+        name=definition.op.name,
+        specs=list(definition.specs),
+        check_specs=checks,
+        backfill_policy=definition.backfill_policy,
+    )
+    def ask(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+        from rec_assets.resources.databricks import run_task
+
+        days = list(context.partition_keys) if definition.partitions_def else []
+        name = " ".join(["rec_assets", definition.op.name, *days[:1], *(["to", days[-1]] if days[1:] else [])])
+        extras = {"environment": settings.databricks_environment(), "days": days, "with_checks": bool(checks)}
+        done = run_task(context, place, name, extras)
+        for message in done.messages:
+            yield from _reported(context, message, done.metadata)
+
+    return ask
+
+
+def _reported(
+    context: AssetExecutionContext, message: Mapping[str, Any], about_run: Mapping[str, Any]
+) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    if "check" in message:
+        check = deserialize_value(message["check"], AssetCheckEvaluation)
+        yield AssetCheckResult(
+            asset_key=check.asset_key, check_name=check.check_name, passed=check.passed, severity=check.severity,
+            description=check.description, metadata=check.metadata,
+        )  # fmt: skip
+        return
+    key = AssetKey.from_user_string(message["asset"])
+    for day, metadata in message["by_day"].items():
+        context.add_asset_metadata(deserialize_value(metadata, dict), asset_key=key, partition_key=day)
+    yield MaterializeResult(asset_key=key, metadata={**deserialize_value(message["metadata"], dict), **about_run})

@@ -1,0 +1,46 @@
+"""What a task on Databricks is told of the settings here."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from rec_assets.settings import Settings
+
+PLACE = {"cluster_id": "0101-120000-works", "volume": "/Volumes/main/shop/state", "wheel": "rec_assets.whl"}
+
+
+def test_settings_arrive_as_they_are_but_for_what_is_this_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Settings(
+        home="elsewhere", source="shop.yaml", lookback_days=60, recipe={"als": {"rank": 8}},
+        retention={"als_model": None}, mlflow_tracking_uri="databricks", alerts_webhook="https://example.com/secret",
+        spark_master="local[2]",
+        databricks={**PLACE, "source": "/Volumes/main/shop/state/shop.yaml"},
+    )  # fmt: skip
+    sent = here.databricks_environment()
+    assert "secret" not in str(sent)
+    for name, value in sent.items():
+        monkeypatch.setenv(name, value)
+    there = Settings()
+    assert str(there.home) == PLACE["volume"] and there.source == "/Volumes/main/shop/state/shop.yaml"
+    assert (there.lookback_days, there.recipe, there.mlflow_uri) == (60, here.recipe, "databricks")
+    assert there.retention.als_model is None
+    assert there.databricks is None and there.spark_master == "local[*]"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"volume": "/mnt/state"}, "volume"),
+        ({"wheel": "rec_assets.zip"}, "wheel"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_place_is_named(wrong: dict[str, str], reason: str) -> None:
+    with pytest.raises(ValidationError, match=rf"databricks\.{reason}"):
+        Settings(mlflow_tracking_uri="databricks", databricks={**PLACE, **wrong})
+
+
+def test_releases_must_be_where_both_see_them() -> None:
+    with pytest.raises(ValidationError, match="needs REC_MLFLOW_TRACKING_URI"):
+        Settings(databricks=PLACE)
