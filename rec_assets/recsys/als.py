@@ -40,23 +40,24 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
     """
     from pyspark.sql import functions as F
 
-    decayed = F.sum(F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days))
-    strength = F.avg("rating") if explicit else decayed
+    decayed = F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
+    if recipe.solver == "implicit":
+        if explicit:
+            raise ValueError("REC_RECIPE__ALS__SOLVER=implicit can't learn ratings: set it to spark")
+        # Lines, as adding them up takes Spark longer than sending them.
+        lines = interactions.select("customer_id", "product_id", decayed.alias("strength")).toArrow()
+        return interactions.sparkSession.createDataFrame(fit_on_one_machine(lines, recipe, seed=seed))
+    strength = F.avg("rating") if explicit else F.sum(decayed)
     pairs = interactions.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
     pairs = pairs.where(F.col("strength").isNotNull() & ~F.isnan("strength"))
-    if recipe.solver == "spark":
-        return _fit_in_spark(pairs, recipe, seed=seed, explicit=explicit)
-    if explicit:
-        raise ValueError("REC_RECIPE__ALS__SOLVER=implicit can't learn ratings: set it to spark")
-    factors = fit_on_one_machine(pairs.toArrow(), recipe, seed=seed)
-    return interactions.sparkSession.createDataFrame(factors)
+    return _fit_in_spark(pairs, recipe, seed=seed, explicit=explicit)
 
 
-def fit_on_one_machine(pairs: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.Table:
+def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.Table:
     """Factorise by `implicit` (Frederickson), whose rows are solved by conjugate gradients (Takács et al. 2011).
 
     Args:
-        pairs: customer_id, product_id, strength (r); each pair once.
+        lines: customer_id, product_id, strength; what the lines of a pair have is added up to its r.
         recipe, seed: As of `fit_als`.
 
     Returns:
@@ -72,13 +73,18 @@ def fit_on_one_machine(pairs: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.T
     except ImportError:
         raise ValueError("REC_RECIPE__ALS__SOLVER=implicit needs: pip install 'rec_assets[implicit]'") from None
 
-    products, product = _numbered_ids(pairs["product_id"])
-    enough = np.bincount(product, minlength=len(products)) >= recipe.min_buyers
-    kept = enough[product]
-    product, products = (np.cumsum(enough) - 1)[product[kept]], products.filter(pa.array(enough))
-    customers, customer = _numbered_ids(pairs["customer_id"].filter(pa.array(kept)))
-    confidence = 1 + recipe.alpha * pairs["strength"].to_numpy()[kept]
-    matrix = sp.csr_matrix((confidence.astype(np.float32), (customer, product)), shape=(len(customers), len(products)))
+    products, product = _numbered_ids(lines["product_id"])
+    customers, customer = _numbered_ids(lines["customer_id"])
+    strength = sp.coo_matrix(
+        (lines["strength"].to_numpy(), (customer, product)), (len(customers), len(products))
+    ).tocsr()
+    enough = np.bincount(strength.indices, minlength=len(products)) >= recipe.min_buyers
+    strength, products = strength[:, enough], products.filter(pa.array(enough))
+    known = np.diff(strength.indptr) > 0
+    strength, customers = strength[known], customers.filter(pa.array(known))
+    matrix = sp.csr_matrix(
+        ((1 + recipe.alpha * strength.data).astype(np.float32), strength.indices, strength.indptr), strength.shape
+    )
     with threadpool_limits(limits=1, user_api="blas"):  # it has threads of its own
         model = AlternatingLeastSquares(
             factors=recipe.rank,
