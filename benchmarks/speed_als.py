@@ -216,6 +216,6 @@ def agreement(factors: Factors) -> float:
     theirs = ALSModel.load(str(factors.folder)).recommendForUserSubset(users.selectExpr("id as user"), SIZE).toPandas()
     same = 0
     for user, recommendations in zip(theirs["user"], theirs["recommendations"], strict=True):
-        their_scores = np.array([rating for _, rating in recommendations])
+        their_scores = np.array([each["rating"] for each in recommendations])
         same += int(np.isclose(their_scores, np.array(ours.at[user, "scores"]), rtol=1e-4, atol=1e-6).sum())
     return same / (len(theirs) * SIZE)
