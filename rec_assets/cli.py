@@ -306,7 +306,7 @@ def main() -> None:
     except expected as error:
         sys.exit(f"rec-assets: {error}")
     except RuntimeError as error:
-        if type(error).__name__ not in ("ExecutionError", "PlanError", "ReleaseError"):
+        if type(error).__name__ not in ("DatabricksUnusable", "ExecutionError", "PlanError", "ReleaseError"):
             raise
         sys.exit(f"rec-assets: {error}")
 
