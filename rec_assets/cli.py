@@ -308,7 +308,8 @@ def main() -> None:
     except expected as error:
         sys.exit(f"rec-assets: {error}")
     except RuntimeError as error:
-        if type(error).__name__ not in ("ExecutionError", "PlanError", "ReleaseError", "SparkUnusable"):
+        expected_names = ("DatabricksUnusable", "ExecutionError", "PlanError", "ReleaseError", "SparkUnusable")
+        if type(error).__name__ not in expected_names:
             raise
         sys.exit(f"rec-assets: {error}")
 

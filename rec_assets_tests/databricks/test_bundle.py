@@ -55,7 +55,7 @@ def test_resources_are_what_databricks_knows(bundle: Path) -> None:
 def test_every_reference_is_to_something_that_is_there(bundle: Path) -> None:
     found, text = read(bundle), bundle.read_text()
     assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(found["variables"])
-    for kind, name in re.findall(r"\$\{resources\.(\w+)\.(\w+)\.", text):
+    for kind, name in re.findall(r"\$\{resources\.(\w+)\.(\w+)\.name\}", text):
         assert name in found["resources"][kind]
 
 

@@ -13,8 +13,8 @@ PLACE = {"cluster_id": "0101-120000-works", "volume": "/Volumes/main/shop/state"
 def test_settings_arrive_as_they_are_but_for_what_is_this_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Settings(
         home="elsewhere", source="shop.yaml", lookback_days=60, recipe={"als": {"rank": 8}},
-        retention={"als_model": None}, mlflow_tracking_uri="databricks", alerts_webhook="https://example.com/secret",
-        spark_master="local[2]",
+        retention={"als_model": None}, mlflow_tracking_uri="databricks",
+        alerts_webhook="https://example.com/secret", spark_master="local[2]",
         databricks={**PLACE, "source": "/Volumes/main/shop/state/shop.yaml"},
     )  # fmt: skip
     sent = here.databricks_environment()

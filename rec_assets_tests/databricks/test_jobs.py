@@ -1,0 +1,36 @@
+"""A job of the bundle: the entry point with the job's name, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rec_assets_tests.conftest import Shop
+from rec_assets_tests.shops import write_giftware_shop
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Shop:
+    return Shop(tmp_path / "home", write_giftware_shop(tmp_path / "shop"))
+
+
+def run(shop: Shop, job: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from rec_assets.on_databricks import main; main()", job]
+    return subprocess.run(command, env=shop.environment, capture_output=True, text=True, check=False)
+
+
+def test_a_job_is_run_with_dagsters_records(bare: Shop) -> None:
+    done = run(bare, "catalogue")
+    assert done.returncode == 0, done.stderr
+    assert bare.lake.manifest("raw_product_catalogue") is not None
+    assert (bare.home / "dagster" / "dagster.yaml").is_file()
+
+
+def test_a_job_that_fails_says_why_in_the_last_line(bare: Shop) -> None:
+    failed = run(bare, "retrain")
+    assert failed.returncode != 0
+    last = failed.stderr.strip().splitlines()[-1]
+    assert "retrain failed: train_and_release: there is no release to improve on yet" in last
