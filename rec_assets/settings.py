@@ -364,12 +364,14 @@ class Settings(BaseSettings):
         Secrets are left out: what is sent lies in the volume while the task runs.
         """
         assert self.databricks is not None
-        own = {"home", "source", "databricks", "api", "ui_url", "spark_master", "spark_driver_memory"}
+        own = {"home", "source", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master", "spark_remote",
+               "spark_conf", "spark_driver_memory"}  # fmt: skip
         secrets = {name for name in type(self).model_fields if isinstance(getattr(self, name), SecretStr)}
         chosen = self.model_dump(mode="json", exclude_unset=True, exclude=own | secrets)
         return {
             "REC_HOME": self.databricks.volume,
             "REC_SOURCE": self.databricks.source or self.source,
+            **({} if isinstance(self.lake, Path) else {"REC_LAKE": str(self.lake)}),
             **{
                 f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
                 for name, value in chosen.items()

@@ -15,6 +15,7 @@ def test_settings_arrive_as_they_are_but_for_what_is_this_machines_own(monkeypat
         home="elsewhere", source="shop.yaml", lookback_days=60, recipe={"als": {"rank": 8}},
         retention={"als_model": None}, mlflow_tracking_uri="databricks",
         alerts_webhook="https://example.com/secret", spark_master="local[2]",
+        spark_conf={"spark.local.dir": "/here"}, lake="/here/lake", spark_shuffle_partitions=3,
         databricks={**PLACE, "source": "/Volumes/main/shop/state/shop.yaml"},
     )  # fmt: skip
     sent = here.databricks_environment()
@@ -25,7 +26,13 @@ def test_settings_arrive_as_they_are_but_for_what_is_this_machines_own(monkeypat
     assert str(there.home) == PLACE["volume"] and there.source == "/Volumes/main/shop/state/shop.yaml"
     assert (there.lookback_days, there.recipe, there.mlflow_uri) == (60, here.recipe, "databricks")
     assert there.retention.als_model is None
-    assert there.databricks is None and there.spark_master == "local[*]"
+    assert there.databricks is None and there.spark_master == "local[*]" and not there.spark_conf
+    assert there.lake == there.home / "lake" and there.spark_shuffle_partitions == 3
+
+
+def test_a_lake_in_a_store_is_the_same_for_both() -> None:
+    here = Settings(lake="s3://shop/lake", mlflow_tracking_uri="databricks", databricks=PLACE)
+    assert here.databricks_environment()["REC_LAKE"] == "s3://shop/lake"
 
 
 @pytest.mark.parametrize(
