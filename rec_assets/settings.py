@@ -6,7 +6,6 @@ look is not a setting: it stands in the source's YAML file (`sources/spec.py`).
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -357,27 +356,6 @@ class Settings(BaseSettings):
         for table, days in self.retention.model_dump().items():
             kept[table] = None if days is None else max(days, least[table])
         return kept
-
-    def databricks_environment(self) -> dict[str, str]:
-        """Variables with which a process on Databricks has these settings, but for what is this machine's own.
-
-        Secrets are left out: what is sent lies in the volume while the task runs.
-        """
-        assert self.databricks is not None
-        own = {"home", "source", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master", "spark_remote",
-               "spark_conf", "spark_driver_memory"}  # fmt: skip
-        secrets = {name for name in type(self).model_fields if isinstance(getattr(self, name), SecretStr)}
-        chosen = self.model_dump(mode="json", exclude_unset=True, exclude=own | secrets)
-        return {
-            "REC_HOME": self.databricks.volume,
-            "REC_SOURCE": self.databricks.source or self.source,
-            **({} if isinstance(self.lake, Path) else {"REC_LAKE": str(self.lake)}),
-            **{
-                f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-                for name, value in chosen.items()
-                if value is not None
-            },
-        }
 
     @property
     def ui_base_url(self) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, MetadataValue, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
-from pyspark.sql import functions as F
 
 from rec_assets.assets.models import as_of
 from rec_assets.assets.plots import as_markdown, line
@@ -26,9 +25,9 @@ from rec_assets.recsys.evaluation.report import (
     render_report,
     summary_table,
 )
+from rec_assets.recsys.evaluation.sample import sample_customers
 from rec_assets.recsys.hybrid import ALL
 from rec_assets.recsys.interactions import PURCHASE, net_purchases
-from rec_assets.recsys.training import hash_below
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS
@@ -77,13 +76,9 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         outcome = net_purchases(cleaned_interactions, as_of(context))
         ratings = outcome.where("rating is not null and not isnan(rating)")
         known_customers = candidates.where("own_orders > 0").select("customer_id").distinct().count()
-        buyers = outcome.select("customer_id").distinct().count()
-        sampled = hash_below(min(1.0, settings.judged_customers / max(buyers, 1)), "customer_id")
-        bought = outcome.where(sampled).select("customer_id", "product_id").distinct().persist()
-        truth, judged = bought.toPandas(), F.broadcast(bought.select("customer_id").distinct())
-        candidates, hybrid_scores = (
-            frame.join(judged, "customer_id", "left_semi") for frame in (candidates, hybrid_scores)
-        )
+        judged = sample_customers(outcome, settings.judged_customers)
+        truth = judged.bought.toPandas()
+        candidates, hybrid_scores = judged.of(candidates), judged.of(hybrid_scores)
         history = candidates.where("own_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
         orders = history.groupby("customer_id")["customer_orders"].first()
         shown = hybrid_scores.where(f"rank <= {DEPTH}").drop("date").toPandas()
@@ -115,7 +110,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
                 source=source.description or source.name,
                 as_of=judged_day,
                 truth_days=settings.horizon_days,
-                buyers=buyers,
+                buyers=judged.buyers,
                 customers=truth["customer_id"].nunique(),
                 purchases=len(truth),
                 catalogue_size=int(_known(products, judged_day).sum()),

@@ -1,7 +1,9 @@
 """Assets made on Databricks: the same to the graph, and made by a task there (`on_databricks.py`)."""
 
+import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from dagster import (
@@ -16,8 +18,13 @@ from dagster import (
     deserialize_value,
     multi_asset,
 )
+from pydantic import SecretStr
 
 from rec_assets.settings import Settings
+
+OWN = {"home", "source", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master", "spark_remote",
+       "spark_conf", "spark_driver_memory"}  # fmt: skip
+"""Settings that are of the asking machine alone."""
 
 
 class DatabricksUnusable(RuntimeError):
@@ -44,6 +51,26 @@ def made_on_databricks(
     return [_remote(settings, each, [spec for spec in specs if spec.asset_key in each.keys]) for each in assets], []
 
 
+def environment_there(settings: Settings) -> dict[str, str]:
+    """Variables with which a process on Databricks has these settings, but for `OWN`.
+
+    Secrets are left out: what is sent lies in the volume while the task runs.
+    """
+    assert settings.databricks is not None
+    secrets = {name for name in Settings.model_fields if isinstance(getattr(settings, name), SecretStr)}
+    chosen = settings.model_dump(mode="json", exclude_unset=True, exclude=OWN | secrets)
+    return {
+        "REC_HOME": settings.databricks.volume,
+        "REC_SOURCE": settings.databricks.source or settings.source,
+        **({} if isinstance(settings.lake, Path) else {"REC_LAKE": str(settings.lake)}),
+        **{
+            f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in chosen.items()
+            if value is not None
+        },
+    }
+
+
 def _uses_spark(definition: AssetsDefinition) -> bool:
     return any("spark" in spec.kinds for spec in definition.specs)
 
@@ -63,7 +90,7 @@ def _remote(settings: Settings, definition: AssetsDefinition, checks: list[Asset
 
         days = list(context.partition_keys) if definition.partitions_def else []
         name = " ".join(["rec_assets", definition.op.name, *days[:1], *(["to", days[-1]] if days[1:] else [])])
-        extras = {"environment": settings.databricks_environment(), "days": days, "with_checks": bool(checks)}
+        extras = {"environment": environment_there(settings), "days": days, "with_checks": bool(checks)}
         done = run_task(context, place, name, extras)
         for message in done.messages:
             yield from _reported(context, message, done.metadata)

@@ -14,7 +14,7 @@ def top_columns(scores: Floats, size: int) -> Longs:
 
     Columns are dealt out to groups. The `size` highest maxima of groups are `size` different scores, so that the
     least of them is a floor that the wanted ones reach and few others do; only these are then sorted. Finding maxima
-    is a tenth of the work of partitioning whole rows.
+    is far less work than partitioning whole rows.
 
     Args:
         scores: (n, columns), finite or -inf.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from rec_assets.assets.remote import environment_there
 from rec_assets.settings import Settings
 
 PLACE = {"cluster_id": "0101-120000-works", "volume": "/Volumes/main/shop/state", "wheel": "rec_assets.whl"}
@@ -18,7 +19,7 @@ def test_settings_arrive_as_they_are_but_for_what_is_this_machines_own(monkeypat
         spark_conf={"spark.local.dir": "/here"}, lake="/here/lake", spark_shuffle_partitions=3,
         databricks={**PLACE, "source": "/Volumes/main/shop/state/shop.yaml"},
     )  # fmt: skip
-    sent = here.databricks_environment()
+    sent = environment_there(here)
     assert "secret" not in str(sent)
     for name, value in sent.items():
         monkeypatch.setenv(name, value)
@@ -32,7 +33,7 @@ def test_settings_arrive_as_they_are_but_for_what_is_this_machines_own(monkeypat
 
 def test_a_lake_in_a_store_is_the_same_for_both() -> None:
     here = Settings(lake="s3://shop/lake", mlflow_tracking_uri="databricks", databricks=PLACE)
-    assert here.databricks_environment()["REC_LAKE"] == "s3://shop/lake"
+    assert environment_there(here)["REC_LAKE"] == "s3://shop/lake"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.ease import ease_weights
+from rec_assets.recsys.evaluation.sample import sample_customers
 from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.product_state import ProductState, build_product_state
@@ -300,3 +301,21 @@ def test_the_graphs_rows_come_in_one_order(spark: SparkSession) -> None:
     assert graph["kind"].nunique() > 1
     wanted = graph.sort_values(["kind", "product_id", "weight", "neighbour_id"], ascending=[True, True, False, True])
     pd.testing.assert_frame_equal(graph, wanted.reset_index(drop=True))
+
+
+def test_a_report_judges_a_fixed_sample_of_many_customers_whole(spark: SparkSession) -> None:
+    rows = [(f"c{u}", f"p{i}", f"o{u}", 0) for u in range(400) for i in range(2)]
+    judged = sample_customers(purchases(spark, *rows, *rows), 100)
+    assert judged.buyers == 400
+    bought = judged.bought.toPandas()
+    assert 60 < bought["customer_id"].nunique() < 140
+    assert (bought.groupby("customer_id")["product_id"].nunique() == 2).all() and not bought.duplicated().any()
+    others = judged.of(purchases(spark, *rows, ("stranger", "p0", "o", 0))).toPandas()
+    assert set(others["customer_id"]) == set(bought["customer_id"])
+    again = sample_customers(purchases(spark, *rows[::-1]), 100).bought.toPandas()
+    assert set(again["customer_id"]) == set(bought["customer_id"])
+
+
+def test_a_report_judges_all_of_few_customers(spark: SparkSession) -> None:
+    rows = [(f"c{u}", "p", f"o{u}", 0) for u in range(50)]
+    assert sample_customers(purchases(spark, *rows), 50).bought.count() == 50

@@ -1,0 +1,42 @@
+"""Whom a report judges: all who bought or, where they are many, a fixed sample that fits into one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rec_assets.recsys.training import hash_below
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Customers who are judged.
+
+    Attributes:
+        bought: customer_id, product_id; the distinct pairs that they bought.
+        buyers: Number of customers who bought anything, of whom these are the sample.
+    """
+
+    bought: DataFrame
+    buyers: int
+
+    def of(self, frame: DataFrame) -> DataFrame:
+        """The rows of a frame that are of these customers."""
+        from pyspark.sql import functions as F
+
+        return frame.join(F.broadcast(self.bought.select("customer_id").distinct()), "customer_id", "left_semi")
+
+
+def sample_customers(outcome: DataFrame, most: int) -> Judged:
+    """About `most` of the customers in `outcome`, or all where there are fewer; hashes of their ids decide.
+
+    Args:
+        outcome: Net purchases of the days that judge.
+        most: Customers that one process can hold.
+    """
+    buyers = outcome.select("customer_id").distinct().count()
+    sampled = outcome.where(hash_below(min(1.0, most / max(buyers, 1)), "customer_id"))
+    return Judged(sampled.select("customer_id", "product_id").distinct().persist(), buyers)
