@@ -99,14 +99,14 @@ class Hybrid:
             customers = customers[customers.isin(self._bought["customer_id"])]
         chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
         asked = _spark_lines(self._known[self._known["customer_id"].isin(chosen)])
-        earlier = candidates_in_spark(asked, self._earlier, recipe, versions={})
+        earlier = candidates_in_spark(asked, self._earlier, recipe, versions={}).to_spark()
         # Products hidden from all lines can't be bought in the example either, and would look like those that can.
         sold = _spark_lines(self._lines).select("product_id").distinct()
         earlier = earlier.join(F.broadcast(sold), "product_id", "left_semi")
         outcome = _SPARK.spark_session.createDataFrame(self._bought)
         self._sample = training_sample(earlier, outcome, recipe.ranker).toPandas()
         lines = self._lines if wanted is None else self._lines[self._lines["customer_id"].isin(wanted)]
-        found = candidates_in_spark(_spark_lines(lines), self._state, recipe, versions={})
+        found = candidates_in_spark(_spark_lines(lines), self._state, recipe, versions={}).to_spark()
         path = f"{self._folder.name}/candidates"
         found.write.mode("overwrite").parquet(path)
         self._found = found.sparkSession.read.schema(found.schema).parquet(path)
@@ -119,7 +119,8 @@ class Hybrid:
         # What makes a candidate "bought before" is no feature, though it has the name of one.
         unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "own_orders"}
         found = self._found.withColumns(unknown) if unknown else self._found
-        self._lists = lists_in_spark(found, ranker, self._catalogue, LONGEST).drop("reason").toPandas()
+        lists = lists_in_spark(found, ranker, self._catalogue, LONGEST, versions={}).to_spark()
+        self._lists = lists.drop("reason").toPandas()
         return self
 
     def top(self, customers: NDArray[np.object_], k: int, exclude_bought: bool) -> pd.DataFrame:

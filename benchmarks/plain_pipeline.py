@@ -89,7 +89,7 @@ class Script:
             day, products=self.products, statistics=statistics, graph=graph, embeddings=self.embeddings,
             factors=factors[factors["kind"] == "product"].rename(columns={"id": "product_id"}),
         )  # fmt: skip
-        found = candidates_in_spark(interactions, state, recipe, {})
+        found = candidates_in_spark(interactions, state, recipe, {}).to_spark()
         self.statistics = statistics
         return state, graph, self._stored(f"candidates {day}", found)
 
@@ -106,7 +106,7 @@ class Script:
     def recommend(self, state: ProductState, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker) -> DataFrame:
         """Everybody's lists, and what is similar to each product."""
         recipe, day = self.settings.recipe, state.as_of
-        lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size)
+        lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size, {}).to_spark()
         categories = self.products.set_index("product_id")["category"]
         similar = substitutes_in_spark(self.spark, state, recipe.neighbours).unionByName(
             self.spark.createDataFrame(complements(graph, categories, recipe.neighbours))

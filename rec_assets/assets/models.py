@@ -17,6 +17,7 @@ from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
+from rec_assets.recsys.task_rows import TaskRows
 from rec_assets.recsys.text import embed_new
 from rec_assets.recsys.training import training_sample
 from rec_assets.resources.encoder import EncoderResource
@@ -103,7 +104,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         product_statistics: pd.DataFrame,
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
-    ) -> SparkFrame:
+    ) -> TaskRows:
         """(customer, product) pairs from every source as they looked on the day, with the ranker's features."""
         state = state_of(
             as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,

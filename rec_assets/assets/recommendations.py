@@ -3,7 +3,7 @@
 from typing import Any
 
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, asset
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
@@ -11,6 +11,8 @@ from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.scoring import lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.similar import complements
+from rec_assets.recsys.task_rows import TaskRows
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
@@ -33,16 +35,20 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
 
     @asset(**daily, kinds={"spark", "xgboost"}, ins={"ranker": in_force})
     def hybrid_scores(
-        context: AssetExecutionContext, candidates: SparkFrame, ranker: pd.DataFrame, products: pd.DataFrame
-    ) -> SparkFrame:
+        context: AssetExecutionContext,
+        lake: ResourceParam[Lake],
+        candidates: TaskRows,
+        ranker: pd.DataFrame,
+        products: pd.DataFrame,
+    ) -> TaskRows:
         """Two top lists per customer, `all` and `discover` (nothing bought before), with scores and reasons."""
-        from pyspark.sql import functions as F
-
-        version = ranker["date"].iloc[0]
-        context.add_output_metadata({"ranker_version": str(version), "list_size": recipe.list_size})
-        lists = lists_in_spark(candidates, ranker_from(ranker), products, recipe.list_size)
-        als_version = candidates.agg(F.first("als_version")).collect()[0][0]
-        return lists.select("*", F.lit(als_version).alias("als_version"), F.lit(version).alias("ranker_version"))
+        first = lake.head("candidates", as_of(context), rows=1)
+        versions = {
+            "als_version": next(iter(first["als_version"].to_pylist()), None),  # of nobody's candidates there is none
+            "ranker_version": ranker["date"].iloc[0],
+        }
+        context.add_output_metadata({"ranker_version": str(ranker["date"].iloc[0]), "list_size": recipe.list_size})
+        return lists_in_spark(candidates, ranker_from(ranker), products, recipe.list_size, versions)
 
     @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": factors, "co_purchase_graph": in_force})
     def similar_products(

@@ -9,7 +9,6 @@ from dagster import (
     ResourceParam,
     asset_check,
 )
-from pyspark.sql import functions as F
 
 from rec_assets.checks.days import as_of
 from rec_assets.resources.lake import Lake
@@ -55,14 +54,10 @@ def model_checks() -> list[AssetChecksDefinition]:
     def pairs_are_unique(
         context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
     ) -> AssetCheckResult:
-        pairs = lake.spark(spark.spark_session, "candidates", [as_of(context, lake)])
-        per_customer = pairs.groupBy("customer_id").agg(
-            F.count("*").alias("rows"), F.countDistinct("product_id").alias("once")
-        )
-        rows, once = per_customer.agg(F.sum("rows"), F.sum("once")).collect()[0]
-        return AssetCheckResult(
-            passed=0 < (once or 0) == rows, description=f"{rows or 0} pairs, {(rows or 0) - (once or 0)} repeated"
-        )
+        day = [as_of(context, lake)]
+        rows = lake.rows("candidates", day)
+        once = lake.spark(spark.spark_session, "candidates", day).select("customer_id", "product_id").distinct().count()
+        return AssetCheckResult(passed=0 < once == rows, description=f"{rows} pairs, {rows - once} repeated")
 
     return [
         embeddings_are_unit_vectors,

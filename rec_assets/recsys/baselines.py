@@ -67,7 +67,7 @@ def baseline_lists_in_spark(candidates: DataFrame, depth: int) -> DataFrame:
     from rec_assets.recsys.scoring import by_customers
 
     types = "model string, list string, customer_id string, product_id string, rank int"
-    return by_customers(candidates, lambda rows: baseline_lists(rows, depth), types)
+    return by_customers(candidates, lambda rows: baseline_lists(rows, depth), types).to_spark()
 
 
 def fallback_lists(statistics: pd.DataFrame, categories: pd.Series, size: int, reference: str) -> pd.DataFrame:

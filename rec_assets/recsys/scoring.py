@@ -17,6 +17,7 @@ from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.similar import substitutes
+from rec_assets.recsys.task_rows import TaskRows, in_pandas
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -29,7 +30,7 @@ _KEYS = ("customer_id", "product_id", "together_with", "similar_to")
 
 def candidates_in_spark(
     interactions: DataFrame, state: ProductState, recipe: Recipe, versions: Mapping[str, dt.date]
-) -> DataFrame:
+) -> TaskRows:
     """`find_candidates` for every customer in `interactions`.
 
     Args:
@@ -38,18 +39,22 @@ def candidates_in_spark(
         recipe: How many candidates, which decay.
         versions: Columns that say which models were used, added to each row.
     """
-    from pyspark.sql import functions as F
 
     def block(lines: pd.DataFrame) -> pd.DataFrame:
-        return find_candidates(lines, state, recipe)
+        return find_candidates(lines, state, recipe).assign(**versions)
 
-    types = ", ".join(f"{name} {'string' if name in _KEYS else 'float'}" for name in CANDIDATE_COLUMNS)
-    lines = interactions.select(*HISTORY_COLUMNS)
-    found = by_customers(lines, block, types)
-    return found.select("*", *(F.lit(day).alias(name) for name, day in versions.items()))
+    types = [f"{name} {'string' if name in _KEYS else 'float'}" for name in CANDIDATE_COLUMNS]
+    types += [f"{name} date" for name in versions]
+    return by_customers(interactions.select(*HISTORY_COLUMNS), block, ", ".join(types))
 
 
-def lists_in_spark(candidates: DataFrame, ranker: Ranker, products: pd.DataFrame, size: int) -> DataFrame:
+def lists_in_spark(
+    candidates: DataFrame | TaskRows,
+    ranker: Ranker,
+    products: pd.DataFrame,
+    size: int,
+    versions: Mapping[str, dt.date | None],
+) -> TaskRows:
     """`make_lists` for every customer in `candidates`.
 
     Args:
@@ -57,45 +62,55 @@ def lists_in_spark(candidates: DataFrame, ranker: Ranker, products: pd.DataFrame
         ranker: The blend; sent to every task.
         products: product_id, title, category, for the reasons.
         size: Length of a list.
+        versions: Columns that say which models were used, added to each row.
     """
     model, features = ranker.dump(), ranker.features
     titles = dict(zip(products["product_id"], products["title"].fillna(""), strict=True))
     categories = dict(zip(products["product_id"], products["category"].fillna(""), strict=True))
 
     def block(rows: pd.DataFrame) -> pd.DataFrame:
-        return make_lists(rows, Ranker.load(model, features), titles, categories, size)
+        return make_lists(rows, Ranker.load(model, features), titles, categories, size).assign(**versions)
 
-    types = ("customer_id string, list string, rank int, product_id string, score float, source string, "
-             "reason string")  # fmt: skip
-    return by_customers(candidates, block, types)
+    types = ["customer_id string", "list string", "rank int", "product_id string", "score float", "source string",
+             "reason string", *(f"{name} date" for name in versions)]  # fmt: skip
+    return by_customers(candidates, block, ", ".join(types))
 
 
 def lists_as_of(
     interactions: DataFrame, state: ProductState, ranker: Ranker, products: pd.DataFrame, recipe: Recipe, size: int
-) -> DataFrame:
+) -> TaskRows:
     """Everybody's lists in one go, as a model would have made them on the state's day; see the two functions above."""
     found = candidates_in_spark(interactions, state, recipe, {})
-    return lists_in_spark(found, ranker, products, size)
+    return lists_in_spark(found, ranker, products, size, {})
 
 
 def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) -> DataFrame:
-    """`substitutes` of every category, one category a task."""
+    """`substitutes` of every category, spread over tasks."""
     categories = session.createDataFrame(pd.DataFrame({"category": np.arange(len(state.categories))}))
 
-    def block(rows: pd.DataFrame) -> pd.DataFrame:
-        return pd.concat([substitutes(state, int(category), size) for category in rows["category"]])
+    def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        return (substitutes(state, int(category), size) for frame in frames for category in frame["category"])
 
     types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
-    return categories.groupBy("category").applyInPandas(block, schema=types)
+    return spread(categories, "category").mapInPandas(task, types)
 
 
-def by_customers(frame: DataFrame, work: Callable[[pd.DataFrame], pd.DataFrame], schema: str) -> DataFrame:
-    """Do work on rows of whole customers, some hundred at a time, in tasks that their ids are spread over."""
+def by_customers(rows: DataFrame | TaskRows, work: Callable[[pd.DataFrame], pd.DataFrame], types: str) -> TaskRows:
+    """Do work on rows of whole customers, some hundred at a time, in tasks that their ids are spread over.
+
+    Args:
+        rows: A frame in any order; or what this function, or a table of a lake that it filled, gives: each of its
+            partitions has whole customers, one after another.
+        work: On the rows of these customers.
+        types: DDL of what comes out.
+    """
+    if not isinstance(rows, TaskRows):
+        rows = TaskRows.of(spread(rows).sortWithinPartitions("customer_id"))
 
     def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         return map(work, whole_customers(frames, _AT_ONCE))
 
-    return spread(frame).sortWithinPartitions("customer_id").mapInPandas(task, schema)
+    return rows.then(in_pandas(task, types), types)
 
 
 def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[pd.DataFrame]:

@@ -150,7 +150,7 @@ class Past:
     def lists(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
         """The tops of the lists of a day, LIST_COLUMNS."""
         found, blend = self.candidates(day, recipe), self.ranker(day, recipe)
-        rows = lists_in_spark(found, blend, self.products, self.list_size).toPandas()
+        rows = lists_in_spark(found, blend, self.products, self.list_size, versions={}).to_spark().toPandas()
         return rows[[*LIST_COLUMNS]].sort_values(["customer_id", "list", "rank"], ignore_index=True)
 
     def ranker(self, day: dt.date, recipe: Recipe) -> Ranker:
@@ -166,7 +166,7 @@ class Past:
             day,
             (recipe.als, recipe.co_purchase, recipe.candidates, recipe.seed),
             lambda name: self._stored(
-                name, candidates_in_spark(self.known(day), self.state(day, recipe), recipe, versions={})
+                name, candidates_in_spark(self.known(day), self.state(day, recipe), recipe, versions={}).to_spark()
             ),
         )
 

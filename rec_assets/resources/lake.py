@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
 
+    from rec_assets.recsys.task_rows import TaskRows
+
 
 class MissingPartition(LookupError):
     """A table, or a day of it, isn't in the lake; the message says which and what to materialise."""
@@ -135,9 +137,11 @@ class Lake:
         Raises:
             MissingPartition: the table or one of the days isn't there.
         """
-        files = self._files(table, days)
-        schema = self._schema(files, with_date=days is not None)
-        return self.storage.spark(session, self.storage.path(table), files, _spark_schema(schema))
+        return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days))
+
+    def task_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> TaskRows:
+        """The same, read by Python in Spark's tasks, file by file. Raises as `spark`."""
+        return self.storage.task_rows(session, self.storage.path(table), *self._what_to_read(table, days))
 
     # ---- writing ----
 
@@ -152,7 +156,7 @@ class Lake:
         data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
         return self.storage.write(_folder(table, day), data, _describe(sources or {}))
 
-    def write_spark(self, table: str, frame: DataFrame, day: dt.date | None = None) -> Manifest:
+    def write_spark(self, table: str, frame: DataFrame | TaskRows, day: dt.date | None = None) -> Manifest:
         """Replace a partition by what Spark computes; Spark's tasks write the files."""
         return self.storage.write_spark(_folder(table, day), frame, _describe({}))
 
@@ -182,6 +186,12 @@ class Lake:
             )
         return files
 
+    def _what_to_read(self, table: str, days: Sequence[dt.date] | None) -> tuple[list[str], str]:
+        """The files, and the DDL of their columns: Spark then needn't open files to infer it."""
+        files = self._files(table, days)
+        schema = self._schema(files, with_date=days is not None)
+        return files, ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in schema)
+
     def _schema(self, files: list[str], *, with_date: bool) -> pa.Schema:
         schema = pq.read_schema(files[0], filesystem=self.storage.filesystem)
         return schema.append(pa.field("date", pa.date32())) if with_date else schema
@@ -202,11 +212,6 @@ def _describe(sources: Mapping[str, str]) -> Describe:
         )
 
     return describe
-
-
-def _spark_schema(schema: pa.Schema) -> str:
-    """A file's schema as Spark DDL: Spark then needn't open files to infer it."""
-    return ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in schema)
 
 
 def _ddl(type_: pa.DataType) -> str:

@@ -1,28 +1,35 @@
-"""Parquet files of an object store in Spark, where Spark's own Hadoop has no connector for it.
+"""Parquet files that Spark's tasks read and write in Python, with Arrow.
 
-Spark's tasks read and write them in Python, with Arrow and fsspec. Every worker needs this package, and the store's
-credentials as the driver has them.
+Where Python makes the rows, or reads all columns of them, the way through Java's rows is a detour. And of an object
+store for which Spark's own Hadoop has no connector, tasks read and write the files by fsspec: every worker needs this
+package then, and the store's credentials as the driver has them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rec_assets.resources.storage import Part, upload
+from rec_assets.recsys.task_rows import TaskRows, arrow_schema
+from rec_assets.resources.storage import Part
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from fsspec import AbstractFileSystem
+    from pyspark.sql import SparkSession
 
 OPEN_COST = 4 * 2**20
 LARGEST_TASK = 128 * 2**20
+GROUP_ROWS = 2**18
+"""Rows of a row group, and so what a task holds while it writes."""
 
 AS_SPARK = {"use_deprecated_int96_timestamps": True}
-"""So Spark itself writes times; a table then has the same types on a disk and in a store."""
+"""So Spark itself writes times; a table then has the same types whoever wrote it."""
 
 
 def hadoop_opens(session: SparkSession, scheme: str) -> bool:
@@ -39,62 +46,78 @@ def hadoop_opens(session: SparkSession, scheme: str) -> bool:
     return True
 
 
-def read_parquet(session: SparkSession, files: Mapping[str, int], base: str, schema: str) -> DataFrame:
-    """The rows of files, with the day of a folder `date=…` below `base` as a column `date`.
+def read_parquet(
+    session: SparkSession, files: Mapping[str, int], base: str, types: str, filesystem: AbstractFileSystem | None
+) -> TaskRows:
+    """The rows of files, each file in one task and in order, with the day of a folder `date=…` below `base` as `date`.
 
     Args:
         session: Spark's.
-        files: Path in the store, without scheme → size in bytes.
+        files: Path as the storage has it → size in bytes.
         base: The table's path.
-        schema: DDL of the columns.
+        types: DDL of the columns.
+        filesystem: Where the paths lead; None for the local one.
     """
-    from pyspark.sql.pandas.types import to_arrow_schema
-    from pyspark.sql.types import StructType
-
     tasks = _tasks(files, int(session.conf.get("spark.sql.shuffle.partitions") or 1))
     dated = {file: _day(file, base) for file in files}
-    types = to_arrow_schema(cast(StructType, StructType.fromDDL(schema)), timezone="UTC")
+    schema = arrow_schema(types)
 
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from upath import UPath
-
-        filesystem = UPath(f"s3://{base}").fs
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                for file in tasks[number]:
-                    table = pq.read_table(file, filesystem=filesystem, partitioning=None)
+    def read(numbers: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for number in (number for table in numbers for number in table.column(0).to_pylist()):
+            for file in tasks[number]:
+                for batch in pq.ParquetFile(file, filesystem=filesystem).iter_batches():
+                    table = pa.Table.from_batches([batch])
                     if dated[file]:
                         table = table.append_column("date", pa.array([dated[file]] * len(table), pa.date32()))
-                    yield from table.select(types.names).cast(types).to_batches()
+                    yield table.select(schema.names).cast(schema)
 
     # One row and so one task for each number.
-    return session.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, schema)
+    return TaskRows.of(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
 
 
-def write_parquet(frame: DataFrame, folder: str, token: str) -> list[Part]:
-    """Compute a frame; each task uploads its rows as one file. Returns these in the order of the tasks.
+def write_parquet(rows: TaskRows, put: Callable[[Path, int], Part], within: Path | None = None) -> list[Part]:
+    """Make the rows; each task writes its own as one file. Returns these in the order of the tasks.
 
-    A task holds its rows in memory at once.
+    Args:
+        rows: What is written.
+        put: Takes a file and its task's number, and makes it a part; called in the task.
+        within: Where files lie before that; where temporary ones do, if None.
     """
-    from pyspark.sql.pandas.types import to_arrow_schema
+    schema = rows.schema
 
-    schema = to_arrow_schema(frame.schema, timezone="UTC")
-
-    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def write(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         from pyspark import TaskContext
 
-        table = pa.Table.from_batches([batch.cast(schema) for batch in batches], schema)
         context = TaskContext.get()
         assert context is not None
-        if len(table):
-            number = context.partitionId()
-            part = upload(table, folder, token, number, **AS_SPARK)
-            yield pa.RecordBatch.from_pylist([{"number": number, **part._asdict()}])
+        number = context.partitionId()
+        with tempfile.TemporaryDirectory(dir=within) as folder:
+            path = Path(folder) / "part.parquet"
+            if _write_groups(tables, schema, path):
+                yield pa.Table.from_pylist([{"number": number, **put(path, number)._asdict()}])
 
     columns = "number long, name string, digest string, rows long, bytes long"
-    written = sorted(frame.mapInArrow(write, columns).collect(), key=lambda row: row["number"])
-    parts = [Part(row["name"], row["digest"], row["rows"], row["bytes"]) for row in written]
-    return parts or [upload(schema.empty_table(), folder, token, 0, **AS_SPARK)]
+    written = sorted(rows.then(write, columns).to_spark().collect(), key=lambda row: row["number"])
+    if written:
+        return [Part(row["name"], row["digest"], row["rows"], row["bytes"]) for row in written]
+    with tempfile.TemporaryDirectory(dir=within) as folder:
+        path = Path(folder) / "part.parquet"
+        _write_groups([schema.empty_table()], schema, path)
+        return [put(path, 0)]
+
+
+def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
+    """Write tables into one file, whose row groups don't depend on how the rows were cut. Returns the rows."""
+    held, rows = schema.empty_table(), 0
+    with pq.ParquetWriter(path, schema, compression="zstd", **AS_SPARK) as writer:
+        for table in tables:
+            held, rows = pa.concat_tables([held, table.cast(schema)]), rows + len(table)
+            while len(held) >= GROUP_ROWS:
+                writer.write_table(held.slice(0, GROUP_ROWS))
+                held = held.slice(GROUP_ROWS)
+        if len(held):
+            writer.write_table(held)
+    return rows
 
 
 def _tasks(files: Mapping[str, int], parallelism: int) -> list[list[str]]:

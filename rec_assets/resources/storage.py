@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -30,8 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
+
+    from rec_assets.recsys.task_rows import TaskRows
 
 MANIFEST = "_manifest.json"
 STAGING_HOURS = 6
@@ -123,36 +127,44 @@ class Disk:
         """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
         return session.read.option("basePath", base).schema(schema).parquet(*files)
 
+    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> TaskRows:
+        """The same as rows that Python reads in Spark's tasks."""
+        from rec_assets.resources.spark_files import read_parquet
+
+        sizes = {file: os.path.getsize(file) for file in files}
+        return read_parquet(session, sizes, base, schema, self.filesystem)
+
     def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
         """Replace a partition by a table."""
         with _staging(self.root) as staging:
-            _write_parquet(data, staging / "0.parquet")
-            return self._replace(folder, [staging / "0.parquet"], describe)
+            _write_parquet(data, staging / "new.parquet")
+            return self._replace(folder, staging, [_stage(staging, staging / "new.parquet", 0)], describe)
 
-    def write_spark(self, folder: str, frame: DataFrame, describe: Describe) -> Manifest:
+    def write_spark(self, folder: str, frame: DataFrame | TaskRows, describe: Describe) -> Manifest:
         """Replace a partition by what Spark computes; its tasks write the files."""
-        with _staging(self.root) as staging:
-            frame.write.option("compression", "zstd").parquet((staging / "out").as_posix())
-            return self._replace(folder, sorted((staging / "out").glob("part-*.parquet")), describe)
+        from rec_assets.recsys.task_rows import TaskRows
+        from rec_assets.resources.spark_files import write_parquet
 
-    def _replace(self, folder: str, staged: Sequence[Path], describe: Describe) -> Manifest:
-        hashes = [content_hash(path) for path in staged]
-        manifest = describe(
-            [
-                Part(f"{digest[:12]}-{i}.parquet", digest, pq.read_metadata(path).num_rows, path.stat().st_size)
-                for i, (path, digest) in enumerate(zip(staged, hashes, strict=True))
-            ]
-        )
+        with _staging(self.root) as staging:
+            if isinstance(frame, TaskRows):
+                parts = write_parquet(frame, functools.partial(_stage, staging), within=staging)
+            else:
+                frame.write.option("compression", "zstd").parquet((staging / "out").as_posix())
+                written = sorted((staging / "out").glob("part-*.parquet"))
+                parts = [_stage(staging, path, number) for number, path in enumerate(written)]
+            return self._replace(folder, staging, parts, describe)
+
+    def _replace(self, folder: str, staging: Path, parts: Sequence[Part], describe: Describe) -> Manifest:
+        manifest = describe(parts)
         place = self.root / folder
         place.mkdir(parents=True, exist_ok=True)
         with _locked(self.root):
             whole = all((place / name).is_file() for name in manifest.files)
             if next(self.manifests([folder])) != manifest or not whole:
-                for path, name in zip(staged, manifest.files, strict=True):
-                    os.replace(path, place / name)
-                staged_manifest = staged[0].with_name("manifest")
-                staged_manifest.write_text(manifest.text)
-                os.replace(staged_manifest, place / MANIFEST)
+                for name in manifest.files:
+                    os.replace(staging / name, place / name)
+                (staging / MANIFEST).write_text(manifest.text)
+                os.replace(staging / MANIFEST, place / MANIFEST)
             for stray in place.glob("*.parquet"):
                 if stray.name not in manifest.files:
                     stray.unlink(missing_ok=True)
@@ -227,24 +239,36 @@ class ObjectStore:
 
     def spark(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> DataFrame:
         """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
-        from rec_assets.resources.spark_files import hadoop_opens, read_parquet
+        from rec_assets.resources.spark_files import hadoop_opens
 
         if hadoop_opens(session, "s3a"):
             return session.read.option("basePath", f"s3a://{base}").schema(schema).parquet(
                 *(f"s3a://{file}" for file in files)
             )  # fmt: skip
+        return self.task_rows(session, base, files, schema).to_spark()
+
+    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> TaskRows:
+        """The same as rows that Python reads in Spark's tasks."""
+        from rec_assets.resources.spark_files import read_parquet
+
         sizes = {path: about["size"] for path, about in self.filesystem.find(base, detail=True).items()}
-        return read_parquet(session, {file: sizes.get(file, 0) for file in files}, base, schema)
+        return read_parquet(session, {file: sizes.get(file, 0) for file in files}, base, schema, self.filesystem)
 
     def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
         """Replace a partition by a table."""
-        return self._replace(folder, [upload(data, self.path(folder), _token(), 0)], describe)
+        with tempfile.TemporaryDirectory() as local:
+            path = Path(local) / "new.parquet"
+            _write_parquet(data, path)
+            return self._replace(folder, [_upload(self.filesystem, self.path(folder), _token(), path, 0)], describe)
 
-    def write_spark(self, folder: str, frame: DataFrame, describe: Describe) -> Manifest:
+    def write_spark(self, folder: str, frame: DataFrame | TaskRows, describe: Describe) -> Manifest:
         """Replace a partition by what Spark computes; its tasks upload the files."""
+        from rec_assets.recsys.task_rows import TaskRows
         from rec_assets.resources.spark_files import write_parquet
 
-        return self._replace(folder, write_parquet(frame, self.path(folder), _token()), describe)
+        rows = frame if isinstance(frame, TaskRows) else TaskRows.of(frame)
+        put = functools.partial(_upload, self.filesystem, self.path(folder), _token())
+        return self._replace(folder, write_parquet(rows, put), describe)
 
     def _replace(self, folder: str, parts: Sequence[Part], describe: Describe) -> Manifest:
         manifest = describe(parts)
@@ -331,20 +355,23 @@ def open_storage(root: Path | UPath) -> Storage:
     return Disk(root) if isinstance(root, Path) else ObjectStore(root)
 
 
-def upload(data: pa.Table, folder: str, token: str, number: int, **options: Any) -> Part:
-    """Upload a table as one file, named by its content, the write it belongs to (`token`) and its number in that.
+def _stage(staging: Path, path: Path, number: int) -> Part:
+    """Give a file in the staging folder the name that it will have."""
+    part = _part(path, str(number))
+    os.replace(path, staging / part.name)
+    return part
 
-    `options` are those of pyarrow's `write_table`.
-    """
-    from upath import UPath
 
-    with tempfile.TemporaryDirectory() as local:
-        path = Path(local) / "part.parquet"
-        _write_parquet(data, path, **options)
-        digest = content_hash(path)
-        name = f"{digest[:12]}-{token}-{number}.parquet"
-        (UPath(f"s3://{folder}") / name).fs.put_file(str(path), f"{folder}/{name}")
-        return Part(name, digest, data.num_rows, path.stat().st_size)
+def _upload(filesystem: AbstractFileSystem, folder: str, token: str, path: Path, number: int) -> Part:
+    """Upload a file under a name that no other write uses: `token` is the write's, `number` the file's in that."""
+    part = _part(path, f"{token}-{number}")
+    filesystem.put_file(str(path), f"{folder}/{part.name}")
+    return part
+
+
+def _part(path: Path, suffix: str) -> Part:
+    digest = content_hash(path)
+    return Part(f"{digest[:12]}-{suffix}.parquet", digest, pq.read_metadata(path).num_rows, path.stat().st_size)
 
 
 def content_hash(path: Path) -> str:
@@ -361,8 +388,8 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _write_parquet(data: pa.Table, path: Path, **options: Any) -> None:
-    pq.write_table(data.replace_schema_metadata(None), path, compression="zstd", **options)
+def _write_parquet(data: pa.Table, path: Path) -> None:
+    pq.write_table(data.replace_schema_metadata(None), path, compression="zstd")
 
 
 def _token() -> str:

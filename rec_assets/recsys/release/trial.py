@@ -35,7 +35,7 @@ class Contestant:
 def lists_of(contestant: Contestant, interactions: DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     """Both lists of every customer, as deep as the gate looks: customer_id, list, product_id, rank."""
     lists = lists_as_of(interactions, contestant.state, contestant.ranker, products, contestant.recipe, DEPTH)
-    return lists.select("customer_id", "list", "product_id", "rank").toPandas()
+    return lists.to_spark().select("customer_id", "list", "product_id", "rank").toPandas()
 
 
 def truth_since(purchases: DataFrame, outcome: DataFrame) -> pd.DataFrame:

@@ -1,0 +1,81 @@
+"""Rows that Python makes in Spark's tasks. Work that follows work is done in the same task, on Arrow tables.
+
+Spark turns what Python gives back into rows of its own, and these into Arrow again for the next function. For millions
+of rows of dozens of columns that costs more than the work does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import pandas as pd
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
+
+Work = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
+"""What a task does with the tables of one partition."""
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """Rows that are made when they are asked for, once each time.
+
+    Attributes:
+        begin: What tasks begin with, a partition each.
+        work: What they make of it.
+        types: Of the rows: a schema of Spark's, or its DDL.
+    """
+
+    begin: DataFrame
+    work: Work
+    types: StructType | str
+
+    @classmethod
+    def of(cls, frame: DataFrame) -> TaskRows:
+        """The rows of a frame, as they are."""
+        return cls(frame, lambda tables: tables, frame.schema)
+
+    def then(self, work: Work, types: StructType | str) -> TaskRows:
+        """What some work makes of these rows, a partition at a time; `types` are those of what comes out."""
+        first = self.work
+        return TaskRows(self.begin, lambda tables: work(first(tables)), types)
+
+    def to_spark(self) -> DataFrame:
+        """The rows as a frame of Spark's."""
+        work = self.work
+
+        def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for table in work(pa.Table.from_batches([batch]) for batch in batches):
+                yield from table.to_batches()
+
+        return self.begin.mapInArrow(task, self.types)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the tables that the tasks make."""
+        return arrow_schema(self.types)
+
+
+def arrow_schema(types: StructType | str) -> pa.Schema:
+    """What Arrow calls Spark's types; times are in UTC."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+    from pyspark.sql.types import StructType
+
+    types = cast(StructType, StructType.fromDDL(types)) if isinstance(types, str) else types
+    return to_arrow_schema(types, timezone="UTC")
+
+
+def in_pandas(work: Callable[[Iterator[pd.DataFrame]], Iterable[pd.DataFrame]], types: str) -> Work:
+    """Work on pandas frames as work on tables; of what it gives back, the columns that `types` names are kept."""
+    schema = arrow_schema(types)
+
+    def on_tables(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for frame in work(table.to_pandas() for table in tables):
+            yield pa.Table.from_pandas(frame, schema, preserve_index=False)
+
+    return on_tables

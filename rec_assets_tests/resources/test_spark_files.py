@@ -1,0 +1,115 @@
+"""Files that Spark's tasks write and read in Python: the same tables as Spark's own, and customers that stay whole."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from rec_assets.recsys.scoring import by_customers
+from rec_assets.recsys.task_rows import TaskRows
+from rec_assets.resources import spark_files
+from rec_assets.resources.lake import Lake
+
+DAY = dt.date(2017, 12, 3)
+TYPES = "customer_id string, n int, share float, day date"
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    before = session.conf.get("spark.sql.shuffle.partitions")
+    session.conf.set("spark.sql.shuffle.partitions", "3")
+    yield session
+    session.conf.set("spark.sql.shuffle.partitions", before)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def sales(spark: SparkSession, customers: int = 500) -> TaskRows:
+    """Ten rows a customer, whose `share` is unknown for the first."""
+
+    def rows(lines: pd.DataFrame) -> pd.DataFrame:
+        found = lines.loc[lines.index.repeat(10)].assign(n=np.tile(range(10), len(lines)), day=DAY, extra="left out")
+        return found.assign(share=np.where(found["n"] == 0, np.nan, found["n"] / 7))
+
+    lines = spark.range(customers).selectExpr("concat('c', id) as customer_id")
+    return by_customers(lines, rows, TYPES)
+
+
+def sorted_rows(table: pa.Table) -> list[dict[str, object]]:
+    return sorted(table.to_pylist(), key=lambda row: (row["customer_id"], row["n"]))
+
+
+def test_a_table_is_the_same_whoever_writes_it(spark: SparkSession, lake: Lake) -> None:
+    by_python = lake.write_spark("by_python", sales(spark), DAY)
+    by_spark = lake.write_spark("by_spark", sales(spark).to_spark(), DAY)
+    assert by_python.rows == by_spark.rows == 5000
+    found, expected = lake.read("by_python", [DAY]), lake.read("by_spark", [DAY])
+    assert found.schema.remove_metadata() == expected.schema.remove_metadata()
+    assert sorted_rows(found) == sorted_rows(expected)
+    assert found["share"].null_count == 500  # what pandas knows as NaN is unknown, as Spark has it
+    again = lake.task_rows(spark, "by_python", [DAY]).to_spark()
+    assert sorted(again.collect()) == sorted(lake.spark(spark, "by_python", [DAY]).collect())
+
+
+def test_customers_of_a_table_are_worked_on_whole_and_unmoved(spark: SparkSession, lake: Lake) -> None:
+    lake.write_spark("sales", sales(spark), DAY)
+
+    def counted(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.groupby("customer_id", as_index=False).agg(n=("n", "count"))
+
+    counts = by_customers(lake.task_rows(spark, "sales", [DAY]), counted, "customer_id string, n int").to_spark()
+    assert "Exchange" not in counts._jdf.queryExecution().executedPlan().toString()
+    assert {row.n for row in counts.collect()} == {10}
+    assert counts.count() == 500
+
+
+def test_a_file_depends_on_its_rows_alone(
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However they were cut on the way: else what was made of it would look out of date."""
+    monkeypatch.setattr(spark_files, "GROUP_ROWS", 100)
+    rows = pa.table({"n": pa.array(range(1030))})
+    for cut in (1, 99, 250, 5000):
+        pieces = [rows.slice(first, cut) for first in range(0, len(rows), cut)]
+        path = tmp_path / f"{cut}.parquet"
+        assert spark_files._write_groups(pieces, rows.schema, path) == 1030
+        written = pq.ParquetFile(path)
+        groups = [written.metadata.row_group(i).num_rows for i in range(written.num_row_groups)]
+        assert groups == [100] * 10 + [30]
+        assert written.read() == rows
+
+
+def test_the_same_rows_again_leave_a_partition_alone(spark: SparkSession, lake: Lake) -> None:
+    first, changed = lake.write_spark("sales", sales(spark), DAY), lake.changed_at("sales", DAY)
+    assert lake.write_spark("sales", sales(spark), DAY) == first
+    assert lake.changed_at("sales", DAY) == changed
+    assert not list((lake.root / ".staging").iterdir())
+
+
+def test_nobodys_rows_make_a_table_of_none(spark: SparkSession, lake: Lake) -> None:
+    lake.write_spark("sales", sales(spark, customers=0), DAY)
+    assert lake.spark(spark, "sales", [DAY]).schema.fieldNames() == ["customer_id", "n", "share", "day", "date"]
+    assert lake.pandas("sales", [DAY]).empty
+
+
+def test_what_fails_in_a_task_leaves_the_partition_as_it_was(spark: SparkSession, lake: Lake) -> None:
+    kept = lake.write_spark("sales", sales(spark), DAY)
+
+    def broken(rows: pd.DataFrame) -> pd.DataFrame:
+        raise ValueError("no such product")
+
+    with pytest.raises(Exception, match="no such product"):
+        lake.write_spark("sales", by_customers(sales(spark), broken, TYPES), DAY)
+    assert lake.manifest("sales", DAY) == kept
+    assert lake.rows("sales", [DAY]) == len(lake.read("sales", [DAY])) == 5000
+    assert not list((lake.root / ".staging").iterdir())
