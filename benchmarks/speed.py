@@ -21,7 +21,7 @@ import click
 import psutil
 from tqdm import tqdm
 
-from benchmarks import speed_data
+from benchmarks import costs, speed_data
 
 RESULTS = Path(__file__).with_name("results") / "speed.csv"
 LOOK_SECONDS = 0.5
@@ -114,15 +114,15 @@ class Shop:
         self.log = done.stderr
         return done.stdout, meter
 
-    def step_seconds(self, *runs: str) -> float:
-        """Seconds of the steps of some runs of the last plan, as its log tells them."""
-        current, total = "", 0.0
+    def steps(self, *runs: str) -> dict[tuple[str, str], float]:
+        """Seconds by run and step of some runs of the last plan, as its log tells them."""
+        current, seconds = "", {}
         for line in self.log.splitlines():
             if found := re.match(r"\[\d+/\d+\] ([^:]*)", line):
                 current = found[1]
-            elif (found := re.search(r": done in ([\d.]+) s", line)) and any(current.startswith(run) for run in runs):
-                total += float(found[1])
-        return total
+            elif (found := re.match(r" +(\w+): done in ([\d.]+) s", line)) and current.startswith(runs):
+                seconds[current.split()[0], found[1]] = float(found[2])
+        return seconds
 
 
 def graph(folder: Path) -> Iterator[Row]:
@@ -139,8 +139,9 @@ def graph(folder: Path) -> Iterator[Row]:
     demo = Row("whole graph", "rec_assets", size, meter.seconds, meter.peak_mb, note=f"NDCG@10 {' / '.join(scores)}")
     yield demo.within(reference, 1.25)
     # Of three as-of days the bootstrap learns on the first; what it takes is that of any.
-    steps = shop.step_seconds("catalogue", "ingest", "refresh_products", "learn",
-                              f"train {speed_data.BEFORE_LAST}", f"score {speed_data.BEFORE_LAST}")  # fmt: skip
+    steps = shop.steps("catalogue", "ingest", "refresh_products", "learn",
+                       f"train {speed_data.BEFORE_LAST}", f"score {speed_data.BEFORE_LAST}")  # fmt: skip
+    units = speed_data.count_units(home)
 
     yield from _small(shop)
     speed_data.land_last_day(home)
@@ -150,15 +151,19 @@ def graph(folder: Path) -> Iterator[Row]:
     _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
     yield Row("one corrected day a month ago", "rec_assets", "1 line", meter.seconds, meter.peak_mb).within(demo, 0.15)
 
-    part = Row("graph of one as-of day", "rec_assets", size, round(steps, 1), note="from the whole graph's log")
+    seconds = round(sum(steps.values()), 1)
+    part = Row("graph of one as-of day", "rec_assets", size, seconds, note="from the whole graph's log")
     yield part
     home = folder / "ten_times"
     shop = Shop(home, speed_data.land_ten_times(home))
     size = f"{speed_data.count_lines(home):,} lines"
     _, meter = shop.run("-m", "benchmarks.one_day", str(speed_data.BEFORE_LAST))
-    steps = shop.step_seconds("")
-    row = Row("graph of one as-of day, ten times the purchases", "rec_assets", size, round(steps, 1), meter.peak_mb)
-    yield row.within(part, 11)
+    more = shop.steps("")
+    seconds = round(sum(more.values()), 1)
+    yield Row("graph of one as-of day, ten times the purchases", "rec_assets", size, seconds, meter.peak_mb).within(
+        part, 11
+    )
+    costs.write(steps, more, units, speed_data.count_units(home))
 
 
 def _small(shop: Shop) -> Iterator[Row]:

@@ -89,6 +89,17 @@ def count_lines(home: Path) -> int:
     return sum(path.read_bytes().count(b"\n") - 1 for path in (home / _PURCHASES).glob("*.csv"))
 
 
+def count_units(home: Path) -> dict[str, int]:
+    """Of a shop with one as-of day or more in its lake: how many lines, customers and products."""
+    lake = Lake(home / "lake")
+    customers = lake.pandas("hybrid_scores", lake.days("hybrid_scores")[-1:], columns=["customer_id"])
+    return {
+        "line": count_lines(home),
+        "customer": customers["customer_id"].nunique(),
+        "product": lake.rows("products"),
+    }
+
+
 def hybrid_ndcg(home: Path) -> tuple[float, float]:
     """NDCG@10 of all and of novel purchases, as the newest report has them."""
     lake = Lake(home / "lake")

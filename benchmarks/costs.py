@@ -1,0 +1,86 @@
+"""`python -m benchmarks.costs`: what a line, a customer and a product cost, and what a shop of another size would.
+
+`speed` measures the steps of one as-of day on the demo and on ten times its households. The difference of the two,
+over the lines or customers that came along, leaves out what a step takes anyway; products are as many in both, so that
+of theirs, that is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import pandas as pd
+
+RESULTS = Path(__file__).with_name("results") / "costs.csv"
+
+Steps = Mapping[tuple[str, str], float]
+"""Seconds by run and step."""
+
+OF_DAY, OF_WINDOW, CUSTOMER, PRODUCT = "line of the day", "line of the window", "customer", "product"
+
+GROWS_WITH = {
+    ("ingest", "raw_purchase_logs"): OF_DAY,
+    ("ingest", "clean_purchases"): OF_DAY,
+    ("refresh_products", "products"): OF_WINDOW,
+    ("score", "product_statistics"): OF_WINDOW,
+    ("train", "als_model"): OF_WINDOW,
+    ("train", "co_purchase_graph"): OF_WINDOW,
+    ("score", "candidates"): CUSTOMER,
+    ("score", "candidates_pairs_are_unique"): CUSTOMER,
+    ("score", "hybrid_scores"): CUSTOMER,
+    ("score", "hybrid_scores_lists_are_complete"): CUSTOMER,
+    ("score", "similar_products"): PRODUCT,
+}
+"""Steps of any day, and of a day of training, that grow; the ranker's and the report's samples don't."""
+
+
+def write(demo: Steps, ten_times: Steps, demo_units: Mapping[str, int], ten_times_units: Mapping[str, int]) -> None:
+    """Write results/costs.csv.
+
+    Args:
+        demo, ten_times: Of one as-of day of each shop.
+        demo_units, ten_times_units: Their lines, customers and products.
+    """
+    cores, rows = os.cpu_count() or 1, []
+    for (run, step), unit in GROWS_WITH.items():
+        kind = unit.split()[0]
+        least, most = demo_units[kind], ten_times_units[kind]
+        slow, slower = demo[run, step], ten_times[run, step]
+        seconds = slow / least if unit == PRODUCT else (slower - slow) / (most - least)
+        rows.append(
+            {
+                "run": run, "step": step, "grows_with": unit, "demo_units": least, "demo_seconds": slow,
+                "ten_times_units": most, "ten_times_seconds": slower,
+                "core_us_a_unit": round(cores * seconds * 1e6, 2),
+            }
+        )  # fmt: skip
+    pd.DataFrame(rows).to_csv(RESULTS, index=False)
+
+
+def estimate(costs: pd.DataFrame, units: Mapping[str, float]) -> pd.DataFrame:
+    """run, step, grows_with, units, core_hours: of a shop that has so many of each unit."""
+    found = costs[["run", "step", "grows_with"]].copy()
+    found["units"] = costs["grows_with"].map(units)
+    found["core_hours"] = found["units"] * costs["core_us_a_unit"] / 3.6e9
+    return found
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--lines", type=float, default=1e8, help="Purchase lines a day.")
+@click.option("--days", type=float, default=365, help="Days of the lookback.")
+@click.option("--customers", type=float, default=1e8, help="Customers with a purchase in the lookback.")
+@click.option("--products", type=float, default=1e7, help="Products.")
+def main(lines: float, days: float, customers: float, products: float) -> None:
+    """Core-hours of a day, by step, of a shop of any size, from results/costs.csv."""
+    units = {OF_DAY: lines, OF_WINDOW: lines * days, CUSTOMER: customers, PRODUCT: products}
+    table = estimate(pd.read_csv(RESULTS), units)
+    click.echo(table.to_markdown(index=False, floatfmt=",.1f", intfmt=","))
+    for name, runs in (("any day", {"ingest", "refresh_products", "score"}), ("and a day of training", {"train"})):
+        click.echo(f"\n{name}: {table.loc[table['run'].isin(runs), 'core_hours'].sum():,.0f} core-hours")
+
+
+if __name__ == "__main__":
+    main()
