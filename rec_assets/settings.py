@@ -379,6 +379,11 @@ class Settings(BaseSettings):
         return self.home.expanduser().resolve()
 
     @property
+    def shared_disk(self) -> Path:
+        """What this process and Spark's must see: the lake, or beside one in an object store what else is on disk."""
+        return self.lake if isinstance(self.lake, Path) else self.root
+
+    @property
     def reports(self) -> Path:
         """Folder of the HTML reports."""
         return self.root / "reports"

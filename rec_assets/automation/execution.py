@@ -23,6 +23,7 @@ from rec_assets.automation.lock import database_lock, file_lock
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
+from rec_assets.resources.storage import sweep_staging
 from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -129,8 +130,8 @@ def run_plan(
             "bundle's job on Databricks instead (deploy/databricks/README.md)"
         )
     end_orphans(instance, settings)
+    sweep_staging(settings.shared_disk)
     lake = Lake(settings.lake)
-    lake.storage.sweep_unfinished()
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
     freshness = Freshness(definitions, instance, lake, releases, source, settings.feedback_landing)

@@ -39,6 +39,7 @@ SPACE: Mapping[str, Range] = {
     "als.rank": Range(16, 96, log=True),
     "als.alpha": Range(0.5, 40.0, log=True),
     "als.regularization": Range(0.002, 0.5, log=True),
+    "als.implicit_regularization": Range(2.0, 50.0, log=True),
     "als.half_life_days": Range(5.0, 365.0, log=True),
     "co_purchase.half_life_days": Range(30.0, 365.0, log=True),
     "co_purchase.popularity_damping": Range(0.0, 1.0),
@@ -57,6 +58,9 @@ SPACE: Mapping[str, Range] = {
 }
 """By the dotted names of the recipe's fields."""
 
+IDLE = {"spark": "als.implicit_regularization", "implicit": "als.regularization"}
+"""By ALS solver, the λ that it doesn't look at."""
+
 PARTS = tuple(dict.fromkeys(name.split(".")[0] for name in SPACE))
 
 
@@ -64,6 +68,8 @@ def space_around(
     base: Recipe, *, parts: Iterable[str] = PARTS, fixed: Iterable[str] = (), space: Mapping[str, Range] = SPACE
 ) -> dict[str, Range]:
     """What of the space to search, in its order, widened where the base lies outside: it is judged like any other.
+
+    Of the two λ of ALS only that of the solver in use is searched.
 
     Args:
         base: The recipe in use.
@@ -74,7 +80,7 @@ def space_around(
     Raises:
         ValueError: a part is unknown, or nothing is left to search.
     """
-    wanted, kept = set(parts), set(fixed)
+    wanted, kept = set(parts), {*fixed, IDLE[base.als.solver]}
     if unknown := wanted - {name.split(".")[0] for name in space}:
         raise ValueError(f"nothing can be tuned in {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
     values = base.fields()

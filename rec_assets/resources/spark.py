@@ -22,6 +22,7 @@ import pandas as pd
 from dagster_pyspark import LazyPySparkResource
 
 from rec_assets.resources.java import require_java
+from rec_assets.resources.storage import STAGING
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -92,8 +93,7 @@ class SparkResource(LazyPySparkResource):
 
 def spark_resource(settings: "Settings") -> SparkResource:
     """The resource for these settings."""
-    # What this process and all executors must see: the lake, or beside a lake in an object store what else is on disk.
-    shared = settings.lake if isinstance(settings.lake, Path) else settings.root
+    shared = settings.shared_disk
     if settings.spark_remote:
         place = {"spark.remote": settings.spark_remote}
     else:
@@ -102,7 +102,7 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
             # ALS writes its factors down every tenth iteration: the history of many more overflows the stack.
-            "spark.checkpoint.dir": f"{shared}/.staging",
+            "spark.checkpoint.dir": str(shared / STAGING),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.log.level": "ERROR",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rec_assets.recsys.task_rows import TaskRows
 
 MANIFEST = "_manifest.json"
+STAGING = ".staging"
 STAGING_HOURS = 6
 DELETED = ".deleted"
 CHANGED_AT = "changed-at"
@@ -189,13 +190,6 @@ class Disk:
         shutil.rmtree(bin_, ignore_errors=True)
         return manifest
 
-    def sweep_unfinished(self) -> None:
-        """Remove what killed writers left in the staging folder: what nobody has touched for hours."""
-        for left in (self.root / ".staging").glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # its writer has just finished
-                if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
-                    shutil.rmtree(left, ignore_errors=True)
-
     def sweep_deleted(self) -> None:
         """Remove what killed deleters left; safe at any time."""
         shutil.rmtree(self.root / DELETED, ignore_errors=True)
@@ -308,9 +302,6 @@ class ObjectStore:
         self._remove(folder, manifest.files)
         return manifest
 
-    def sweep_unfinished(self) -> None:
-        """Nothing: to find what killed writers left, all has to be looked through. `sweep_deleted` does that."""
-
     def sweep_deleted(self) -> None:
         """Remove what killed writers and deleters left: files that no manifest has named for hours."""
         found = self.filesystem.find(self.path(), detail=True)
@@ -396,10 +387,18 @@ def _token() -> str:
     return uuid.uuid4().hex[:12]
 
 
+def sweep_staging(disk: Path) -> None:
+    """Remove what killed writers, and Spark, left in a disk's staging folder: what nobody has touched for hours."""
+    for left in (disk / STAGING).glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+            if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _staging(root: Path) -> Iterator[Path]:
     """A folder on the lake's own disk for what isn't visible yet; gone afterwards."""
-    path = root / ".staging" / uuid.uuid4().hex
+    path = root / STAGING / uuid.uuid4().hex
     path.mkdir(parents=True)
     try:
         yield path

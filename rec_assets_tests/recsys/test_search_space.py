@@ -56,6 +56,12 @@ def test_parts_can_be_chosen_and_fields_fixed() -> None:
         space_around(BASE, parts=["candidates"], fixed=[name for name in SPACE if name.startswith("candidates.")])
 
 
+def test_the_regularization_that_is_searched_is_that_of_the_solver_in_use() -> None:
+    ours = space_around(BASE.with_fields({"als.solver": "implicit"}))
+    assert set(SPACE) - set(ours) == {"als.regularization"}
+    assert set(SPACE) - set(space_around(BASE)) == {"als.implicit_regularization"}
+
+
 def test_recipes_refuse_names_and_values_that_they_do_not_know() -> None:
     with pytest.raises(ValueError, match=r"no hyper-parameter is named 'als\.ranks'"):
         BASE.with_fields({"als.ranks": 3})

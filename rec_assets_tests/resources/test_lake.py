@@ -14,7 +14,7 @@ import pytest
 from upath import UPath
 
 from rec_assets.resources.lake import Lake, MissingPartition
-from rec_assets.resources.storage import MANIFEST
+from rec_assets.resources.storage import MANIFEST, STAGING, STAGING_HOURS, sweep_staging
 
 DAY = dt.date(2017, 12, 3)
 
@@ -117,3 +117,15 @@ def test_the_head_is_the_first_rows(lake: Lake) -> None:
     assert lake.head("nothing", rows=3).to_pydict() == {"n": []}
     with pytest.raises(MissingPartition):
         lake.head("sales", dt.date(2024, 1, 2), rows=3)
+
+
+def test_what_killed_writers_left_is_swept_up_when_nobody_has_touched_it_for_hours(tmp_path: Path) -> None:
+    sweep_staging(tmp_path)  # nothing was ever written there
+    for name, hours in (("left", STAGING_HOURS + 1), ("at_work", STAGING_HOURS - 1)):
+        folder = tmp_path / STAGING / name
+        folder.mkdir(parents=True)
+        (folder / "part.parquet").write_bytes(b"half")
+        touched = time.time() - hours * 3600
+        os.utime(folder, (touched, touched))
+    sweep_staging(tmp_path)
+    assert [path.name for path in (tmp_path / STAGING).iterdir()] == ["at_work"]
