@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import report, running, tuning
+from benchmarks import costs, report, running, tuning
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.models import HYBRID, MODELS, Model
 from benchmarks.peers import text
 from benchmarks.peers.base import Floats, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, known_well, leave_one_out
+from benchmarks.speed import Shop
 
 AS_OF = pd.Timestamp("2017-03-01")
 PAIR = ["customer_id", "product_id"]
@@ -253,3 +255,34 @@ def two_tastes_lines() -> pd.DataFrame:
     pairs = [("a", "tea", 0), ("a", "pot", 5), ("b", "tea", 2), ("b", "pot", 9), ("c", "cake", 1), ("d", "cake", 4)]
     lines = pd.DataFrame([*pairs, ("c", "jam", 3), ("d", "jam", 8)], columns=["customer_id", "product_id", "age"])
     return lines.assign(quantity=1.0, unit_price=1.0, order_id="o", age_days=lines["age"])
+
+
+def test_steps_are_read_from_the_log_of_a_plan(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, tmp_path, log=(
+        "[1/3] learn 2017-11-04: candidates\n    candidates: done in 31.3 s\n"
+        "26/11/27 07:29:27 WARN NativeCodeLoader: Unable to load\n"
+        "[2/3] score 2017-12-02: candidates\n    candidates: done in 1.0 s\n"
+        "[3/3] score 2017-12-30: candidates, hybrid_scores\n"
+        "    candidates: done in 40.5 s\n    hybrid_scores: done in 2.0 s\n"
+    ))  # fmt: skip
+    assert shop.steps("learn", "score 2017-12-30") == {
+        ("learn", "candidates"): 31.3, ("score", "candidates"): 40.5, ("score", "hybrid_scores"): 2.0,
+    }  # fmt: skip
+
+
+def test_a_units_cost_leaves_out_what_a_step_takes_anyway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "RESULTS", tmp_path / "costs.csv")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    demo = dict.fromkeys(costs.GROWS_WITH, 5.0 + 10)  # five seconds anyway
+    more = dict.fromkeys(costs.GROWS_WITH, 5.0 + 100)
+    units = {"line": 1_000_000, "customer": 1_000, "product": 300}
+    costs.write(demo, more, units, {"line": 10_000_000, "customer": 10_000, "product": 300})
+    found = pd.read_csv(costs.RESULTS).set_index("grows_with")["core_us_a_unit"]
+    assert found[costs.OF_DAY].tolist() == [20.0, 20.0]
+    assert set(found[costs.CUSTOMER]) == {20_000.0}
+    assert found[costs.PRODUCT] == 100_000.0
+    table = costs.estimate(
+        pd.read_csv(costs.RESULTS),
+        {costs.OF_DAY: 1.8e8, costs.OF_WINDOW: 3.6e8, costs.CUSTOMER: 1.8e5, costs.PRODUCT: 36_000},
+    )
+    assert set(table["core_hours"]) == {1.0, 2.0}
