@@ -1,8 +1,11 @@
 """`python -m benchmarks.costs`: what a line, a customer and a product cost, and what a shop of another size would.
 
 `speed` measures the steps of one as-of day on the demo and on ten times its households. The difference of the two,
-over the lines or customers that came along, leaves out what a step takes anyway; products are as many in both, so that
-of theirs, that is in it.
+over the lines or customers that came along, leaves out what a step takes anyway. Products are as many in both: what
+they cost has that in it.
+
+Left out is what doesn't grow (the ranker's and the report's samples), and what `speed` doesn't run at both sizes: the
+release's trial, the day's accuracy and the serving index.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ RESULTS = Path(__file__).with_name("results") / "costs.csv"
 Steps = Mapping[tuple[str, str], float]
 """Seconds by run and step."""
 
-OF_DAY, OF_WINDOW, CUSTOMER, PRODUCT = "line of the day", "line of the window", "customer", "product"
+OF_DAY, OF_WINDOW, CUSTOMER, PAIR, PRODUCT = (
+    "line of the day", "line of the window", "customer", "customer × product", "product",
+)  # fmt: skip
 
 GROWS_WITH = {
     ("ingest", "raw_purchase_logs"): OF_DAY,
@@ -28,13 +33,17 @@ GROWS_WITH = {
     ("score", "product_statistics"): OF_WINDOW,
     ("train", "als_model"): OF_WINDOW,
     ("train", "co_purchase_graph"): OF_WINDOW,
-    ("score", "candidates"): CUSTOMER,
+    ("score", "candidates"): PAIR,
     ("score", "candidates_pairs_are_unique"): CUSTOMER,
     ("score", "hybrid_scores"): CUSTOMER,
     ("score", "hybrid_scores_lists_are_complete"): CUSTOMER,
     ("score", "similar_products"): PRODUCT,
 }
-"""Steps of any day, and of a day of training, that grow; the ranker's and the report's samples don't."""
+"""By run and step. Candidates count as if all their time went into looking at every product for every customer, which
+is the most that it can be; similar products as if there were more categories, and not greater ones."""
+
+ONE_PROCESS = {"ingest"}
+"""Runs that Spark has no part in."""
 
 
 def write(demo: Steps, ten_times: Steps, demo_units: Mapping[str, int], ten_times_units: Mapping[str, int]) -> None:
@@ -44,20 +53,24 @@ def write(demo: Steps, ten_times: Steps, demo_units: Mapping[str, int], ten_time
         demo, ten_times: Of one as-of day of each shop.
         demo_units, ten_times_units: Their lines, customers and products.
     """
-    cores, rows = os.cpu_count() or 1, []
+    rows = []
     for (run, step), unit in GROWS_WITH.items():
-        kind = unit.split()[0]
-        least, most = demo_units[kind], ten_times_units[kind]
+        cores = 1 if run in ONE_PROCESS else os.cpu_count() or 1
+        least, most = (_count(unit, units) for units in (demo_units, ten_times_units))
         slow, slower = demo[run, step], ten_times[run, step]
         seconds = slow / least if unit == PRODUCT else (slower - slow) / (most - least)
         rows.append(
             {
                 "run": run, "step": step, "grows_with": unit, "demo_units": least, "demo_seconds": slow,
                 "ten_times_units": most, "ten_times_seconds": slower,
-                "core_us_a_unit": round(cores * seconds * 1e6, 2),
+                "core_us_a_unit": round(cores * seconds * 1e6, 4),
             }
         )  # fmt: skip
     pd.DataFrame(rows).to_csv(RESULTS, index=False)
+
+
+def _count(unit: str, units: Mapping[str, int]) -> int:
+    return units["customer"] * units["product"] if unit == PAIR else units[unit.split()[0]]
 
 
 def estimate(costs: pd.DataFrame, units: Mapping[str, float]) -> pd.DataFrame:
@@ -74,8 +87,8 @@ def estimate(costs: pd.DataFrame, units: Mapping[str, float]) -> pd.DataFrame:
 @click.option("--customers", type=float, default=1e8, help="Customers with a purchase in the lookback.")
 @click.option("--products", type=float, default=1e7, help="Products.")
 def main(lines: float, days: float, customers: float, products: float) -> None:
-    """Core-hours of a day, by step, of a shop of any size, from results/costs.csv."""
-    units = {OF_DAY: lines, OF_WINDOW: lines * days, CUSTOMER: customers, PRODUCT: products}
+    """Core-hours of a day, by step, of a shop of any size, from results/costs.csv (`bench-speed` writes it)."""
+    units = {OF_DAY: lines, OF_WINDOW: lines * days, CUSTOMER: customers, PAIR: customers * products, PRODUCT: products}
     table = estimate(pd.read_csv(RESULTS), units)
     click.echo(table.to_markdown(index=False, floatfmt=",.1f", intfmt=","))
     for name, runs in (("any day", {"ingest", "refresh_products", "score"}), ("and a day of training", {"train"})):

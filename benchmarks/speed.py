@@ -5,6 +5,7 @@ Every work is a function that yields rows; `WORKS` lists them. A ratio is a row'
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
@@ -24,7 +25,8 @@ from tqdm import tqdm
 from benchmarks import costs, speed_data
 
 RESULTS = Path(__file__).with_name("results") / "speed.csv"
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 2.0
+"""To look at memory takes time itself."""
 
 
 @dataclass
@@ -66,8 +68,9 @@ class Row:
 
 @dataclass
 class Meter:
-    """Wall time and peak memory of this process and all it started, while it is entered."""
+    """Wall time and peak memory of a process (this one) and all it started, while it is entered."""
 
+    process: int = field(default_factory=os.getpid)
     seconds: float = 0.0
     peak_mb: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
@@ -86,11 +89,11 @@ class Meter:
     def _watch(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             used = 0
-            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-                try:
-                    used += process.memory_full_info().pss
-                except psutil.Error:  # it has just ended
-                    continue
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                first = psutil.Process(self.process)
+                for each in [first, *first.children(recursive=True)]:
+                    with contextlib.suppress(psutil.Error):
+                        used += each.memory_full_info().pss
             self.peak_mb = max(self.peak_mb, round(used / 1e6))
 
 
@@ -105,14 +108,17 @@ class Shop:
     def run(self, *arguments: str) -> tuple[str, Meter]:
         """A command of the project, as a process of its own: what it printed, and what it took."""
         environment = {**os.environ, "REC_HOME": str(self.home), "REC_SOURCE": str(self.source)}
-        with Meter() as meter:
-            done = subprocess.run(
-                [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
-            )
-        if done.returncode:
-            raise click.ClickException(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
-        self.log = done.stderr
-        return done.stdout, meter
+        command = [sys.executable, *arguments]
+        with (
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as process,
+            Meter(process.pid) as meter,
+        ):
+            printed, self.log = process.communicate()
+        if process.returncode:
+            raise click.ClickException(f"{' '.join(arguments)} failed:\n{self.log[-3000:]}")
+        return printed, meter
 
     def steps(self, *runs: str) -> dict[tuple[str, str], float]:
         """Seconds by run and step of some runs of the last plan, as its log tells them."""
@@ -252,19 +258,22 @@ WORKS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit,
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", type=click.Choice(list(WORKS)), help="One work; the rows of the others stay as they are.")
 def main(only: str | None) -> None:
-    """Measure all works, on two cores within an hour; writes benchmarks/results/speed.csv."""
-    names = list(Row.__dataclass_fields__)
-    kept: list[dict[str, str]] = []
-    if only and RESULTS.exists():
+    """Measure all works, on two cores within an hour; writes benchmarks/results/speed.csv and costs.csv."""
+    if only is None:  # each in a process of its own: what one leaves in memory is not another's
+        for name in WORKS:
+            subprocess.run([sys.executable, "-m", "benchmarks.speed", "--only", name], check=True)
+        return
+    names = ["group", *Row.__dataclass_fields__]
+    kept: list[dict[str, object]] = []
+    if RESULTS.exists():
         with RESULTS.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["group"] != only]
-    rows: list[dict[str, object]] = [dict(row) for row in kept]
-    for name in [only] if only else WORKS:
-        with tempfile.TemporaryDirectory(prefix="speed_") as folder:
-            for row in WORKS[name](Path(folder)):
-                tqdm.write(f"{row.work}, {row.system}: {row.seconds} s, {row.ratio or ''} {row.note}", file=sys.stderr)
-                rows.append({"group": name, **asdict(row)})
-                _write(rows, ["group", *names])
+            kept = [dict(row) for row in csv.DictReader(file) if row["group"] != only]
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(prefix="speed_") as folder:
+        for row in WORKS[only](Path(folder)):
+            tqdm.write(f"{row.work}, {row.system}: {row.seconds} s, {row.ratio or ''} {row.note}", file=sys.stderr)
+            rows.append({"group": only, **asdict(row)})
+            _write([*kept, *rows], names)
     click.echo(RESULTS.read_text())
 
 

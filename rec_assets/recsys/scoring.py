@@ -92,15 +92,15 @@ def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) 
         return (substitutes(state, int(category), size) for frame in frames for category in frame["category"])
 
     types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
-    return spread(categories, "category").mapInPandas(task, types)
+    return spread(categories, "category").sortWithinPartitions("category").mapInPandas(task, types)
 
 
 def by_customers(rows: DataFrame | TaskRows, work: Callable[[pd.DataFrame], pd.DataFrame], types: str) -> TaskRows:
     """Do work on rows of whole customers, some hundred at a time, in tasks that their ids are spread over.
 
     Args:
-        rows: A frame in any order; or what this function, or a table of a lake that it filled, gives: each of its
-            partitions has whole customers, one after another.
+        rows: A frame in any order; or what this function gave, at once or read back from the files it was written to:
+            partitions of whole customers, one after another. That is not looked at.
         work: On the rows of these customers.
         types: DDL of what comes out.
     """

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
 Work = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 """What a task does with the tables of one partition."""
@@ -61,13 +61,28 @@ class TaskRows:
         return arrow_schema(self.types)
 
 
+ARROW = {
+    "string": pa.string(), "binary": pa.binary(), "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(),
+    "int": pa.int32(), "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}  # fmt: skip
+"""What Arrow calls Spark's types."""
+
+
 def arrow_schema(types: StructType | str) -> pa.Schema:
-    """What Arrow calls Spark's types; times are in UTC."""
-    from pyspark.sql.pandas.types import to_arrow_schema
+    """Spark's types, or their DDL, as Arrow's. Spark's own function for this takes other arguments in each version."""
     from pyspark.sql.types import StructType
 
-    types = cast(StructType, StructType.fromDDL(types)) if isinstance(types, str) else types
-    return to_arrow_schema(types, timezone="UTC")
+    types = cast("StructType", StructType.fromDDL(types)) if isinstance(types, str) else types
+    return pa.schema([(field.name, _arrow_type(field.dataType)) for field in types.fields])
+
+
+def _arrow_type(type_: DataType) -> pa.DataType:
+    from pyspark.sql.types import ArrayType
+
+    if isinstance(type_, ArrayType):
+        return pa.list_(pa.field("element", _arrow_type(type_.elementType)))
+    return ARROW[type_.simpleString()]
 
 
 def in_pandas(work: Callable[[Iterator[pd.DataFrame]], Iterable[pd.DataFrame]], types: str) -> Work:

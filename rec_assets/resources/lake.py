@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from rec_assets.recsys.task_rows import ARROW
 from rec_assets.resources.storage import Describe, Manifest, Part, Storage, open_storage
 
 if TYPE_CHECKING:
@@ -219,7 +220,5 @@ def _ddl(type_: pa.DataType) -> str:
         return f"array<{_ddl(type_.value_type)}>"
     if pa.types.is_timestamp(type_):
         return "timestamp"
-    names = {"string": "string", "large_string": "string", "double": "double", "float": "float", "int64": "bigint",
-             "int32": "int", "int16": "smallint", "int8": "tinyint", "bool": "boolean", "date32[day]": "date",
-             "binary": "binary"}  # fmt: skip
-    return names[str(type_)]
+    of_arrow = {str(arrow): spark for spark, arrow in ARROW.items()} | {"large_string": "string"}
+    return of_arrow[str(type_)]

@@ -1,8 +1,7 @@
-"""Parquet files that Spark's tasks read and write in Python, with Arrow.
+"""Parquet files that Spark's tasks read and write in Python, with Arrow; in an object store by fsspec.
 
-Where Python makes the rows, or reads all columns of them, the way through Java's rows is a detour. And of an object
-store for which Spark's own Hadoop has no connector, tasks read and write the files by fsspec: every worker needs this
-package then, and the store's credentials as the driver has them.
+So go `TaskRows`, which would take a detour through Java's rows otherwise; and every table of an object store for which
+Spark's own Hadoop has no connector. Workers need this package, and a store's credentials as the driver has them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 OPEN_COST = 4 * 2**20
 LARGEST_TASK = 128 * 2**20
 GROUP_ROWS = 2**18
-"""Rows of a row group, and so what a task holds while it writes."""
+"""Rows of a row group: what a task holds while it writes."""
 
 AS_SPARK = {"use_deprecated_int96_timestamps": True}
 """So Spark itself writes times; a table then has the same types whoever wrote it."""
@@ -65,11 +64,12 @@ def read_parquet(
     def read(numbers: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for number in (number for table in numbers for number in table.column(0).to_pylist()):
             for file in tasks[number]:
-                for batch in pq.ParquetFile(file, filesystem=filesystem).iter_batches():
-                    table = pa.Table.from_batches([batch])
-                    if dated[file]:
-                        table = table.append_column("date", pa.array([dated[file]] * len(table), pa.date32()))
-                    yield table.select(schema.names).cast(schema)
+                with pq.ParquetFile(file, filesystem=filesystem, pre_buffer=True) as opened:
+                    for batch in opened.iter_batches():
+                        table = pa.Table.from_batches([batch])
+                        if dated[file]:
+                            table = table.append_column("date", pa.array([dated[file]] * len(table), pa.date32()))
+                        yield table.select(schema.names).cast(schema)
 
     # One row and so one task for each number.
     return TaskRows.of(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
@@ -107,16 +107,16 @@ def write_parquet(rows: TaskRows, put: Callable[[Path, int], Part], within: Path
 
 
 def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
-    """Write tables into one file, whose row groups don't depend on how the rows were cut. Returns the rows."""
+    """Write tables into one file, whose bytes don't depend on how the rows were cut. Returns the rows."""
     held, rows = schema.empty_table(), 0
     with pq.ParquetWriter(path, schema, compression="zstd", **AS_SPARK) as writer:
         for table in tables:
             held, rows = pa.concat_tables([held, table.cast(schema)]), rows + len(table)
             while len(held) >= GROUP_ROWS:
-                writer.write_table(held.slice(0, GROUP_ROWS))
+                writer.write_table(held.slice(0, GROUP_ROWS).combine_chunks())
                 held = held.slice(GROUP_ROWS)
         if len(held):
-            writer.write_table(held)
+            writer.write_table(held.combine_chunks())
     return rows
 
 

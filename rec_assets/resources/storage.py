@@ -43,6 +43,10 @@ STAGING_HOURS = 6
 DELETED = ".deleted"
 CHANGED_AT = "changed-at"
 
+_FOOTER_END = 8
+"""Bytes of a Parquet file after its footer: the footer's size, and `PAR1`."""
+_AT_ONCE = 2**20
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -371,9 +375,13 @@ def content_hash(path: Path) -> str:
     Not of its footer: there Java lists each column's encodings in an order that is another one in every process, so
     that a partition remade from the same inputs would look changed, and all that depends on it stale.
     """
-    data, metadata = path.read_bytes(), pq.read_metadata(path)
-    footer = int.from_bytes(data[-8:-4], "little") + 8
-    digest = hashlib.sha256(memoryview(data)[:-footer])
+    metadata, digest = pq.read_metadata(path), hashlib.sha256()
+    left = path.stat().st_size - metadata.serialized_size - _FOOTER_END
+    with path.open("rb") as file:
+        while left > 0:
+            piece = file.read(min(left, _AT_ONCE))
+            digest.update(piece)
+            left -= len(piece)
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     digest.update(f"{metadata.schema.to_arrow_schema().remove_metadata()} {groups}".encode())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from rec_assets.recsys.scoring import by_customers
 from rec_assets.recsys.task_rows import TaskRows
 from rec_assets.resources import spark_files
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.storage import content_hash
 
 DAY = dt.date(2017, 12, 3)
 TYPES = "customer_id string, n int, share float, day date"
@@ -73,20 +74,20 @@ def test_customers_of_a_table_are_worked_on_whole_and_unmoved(spark: SparkSessio
     assert counts.count() == 500
 
 
-def test_a_file_depends_on_its_rows_alone(
-    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_file_depends_on_its_rows_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """However they were cut on the way: else what was made of it would look out of date."""
-    monkeypatch.setattr(spark_files, "GROUP_ROWS", 100)
-    rows = pa.table({"n": pa.array(range(1030))})
-    for cut in (1, 99, 250, 5000):
+    monkeypatch.setattr(spark_files, "GROUP_ROWS", 50_000)
+    rows = pa.table({"n": pa.array(range(103_000)), "text": [f"{n % 70_000:0>20}" for n in range(103_000)]})
+    hashes = set()
+    for cut in (999, 10_000, 64_000, 103_000):
         pieces = [rows.slice(first, cut) for first in range(0, len(rows), cut)]
         path = tmp_path / f"{cut}.parquet"
-        assert spark_files._write_groups(pieces, rows.schema, path) == 1030
+        assert spark_files._write_groups(pieces, rows.schema, path) == 103_000
         written = pq.ParquetFile(path)
-        groups = [written.metadata.row_group(i).num_rows for i in range(written.num_row_groups)]
-        assert groups == [100] * 10 + [30]
+        assert [written.metadata.row_group(i).num_rows for i in range(3)] == [50_000, 50_000, 3_000]
         assert written.read() == rows
+        hashes.add(content_hash(path))
+    assert len(hashes) == 1
 
 
 def test_the_same_rows_again_leave_a_partition_alone(spark: SparkSession, lake: Lake) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
+from rec_assets.recsys.scoring import by_customers
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.spark_files import hadoop_opens
@@ -150,6 +151,19 @@ def test_spark_writes_a_partition_without_rows(spark: SparkSession, lake: Lake) 
     lake.write_spark("sales", spark.sql("select id, array('a') as names from range(10) where id > 10"), DAY)
     assert lake.spark(spark, "sales", [DAY]).schema.fieldNames() == ["id", "names", "date"]
     assert lake.pandas("sales", [DAY]).empty
+
+
+def test_rows_that_python_makes_go_to_the_store_and_back_customer_by_customer(spark: SparkSession, lake: Lake) -> None:
+    lines = spark.range(1000).selectExpr("concat('c', id % 90) as customer_id", "cast(id as int) as n")
+    lake.write_spark("sales", by_customers(lines, lambda rows: rows, "customer_id string, n int"), DAY)
+
+    def counted(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.groupby("customer_id", as_index=False).agg(n=("n", "sum"))
+
+    sums = by_customers(lake.task_rows(spark, "sales", [DAY]), counted, "customer_id string, n int").to_spark()
+    found = {row.customer_id: row.n for row in sums.collect()}
+    assert sums.count() == 90
+    assert found == {f"c{first}": sum(range(first, 1000, 90)) for first in range(90)}
 
 
 def test_spark_reads_many_days_and_an_unpartitioned_table(spark: SparkSession, lake: Lake) -> None:
