@@ -74,14 +74,14 @@ def arrow_schema(types: StructType | str) -> pa.Schema:
     from pyspark.sql.types import StructType
 
     types = cast("StructType", StructType.fromDDL(types)) if isinstance(types, str) else types
-    return pa.schema([(field.name, _arrow_type(field.dataType)) for field in types.fields])
+    return pa.schema([pa.field(each.name, _arrow_type(each.dataType), each.nullable) for each in types.fields])
 
 
 def _arrow_type(type_: DataType) -> pa.DataType:
     from pyspark.sql.types import ArrayType
 
     if isinstance(type_, ArrayType):
-        return pa.list_(pa.field("element", _arrow_type(type_.elementType)))
+        return pa.list_(pa.field("element", _arrow_type(type_.elementType), type_.containsNull))
     return ARROW[type_.simpleString()]
 
 
