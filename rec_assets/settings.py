@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     reuse_days: int = Field(7, ge=1, description="Age in days up to which a model scores without being retrained.")
     gate_days: int = Field(7, ge=1, description="Days after training by which a challenger is judged.")
     judged_customers: int = Field(
-        20_000, ge=1, description="Customers that a report judges at most, a fixed sample of those who bought."
+        20_000, ge=1, description="Customers by whom a report, and the release gate, judge at most: a fixed sample."
     )
     gate: GateLimits = Field(GateLimits(), description="What a challenger must keep to be promoted.")
     retraining: Retraining = Field(Retraining(), description="When the sensor asks for new models.")

@@ -162,9 +162,12 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
     ) -> pd.DataFrame:
         """Recommended yesterday, bought today: hit rate, precision, and how much was unknown to the model."""
         day = as_of(context)
-        top = hybrid_scores.where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}")
-        shown = top.select("customer_id", "product_id", "date").toPandas()
         bought = cleaned_interactions[cleaned_interactions["event"] == PURCHASE]
+        buyers = hybrid_scores.sparkSession.createDataFrame(
+            bought[["customer_id"]].drop_duplicates(), "customer_id string"
+        )
+        top = hybrid_scores.where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}").join(buyers, "customer_id", "left_semi")
+        shown = top.select("customer_id", "product_id").toPandas()
         measured = measure_live(shown, bought, pd.Index(als_model["id"]))
         earlier = [past for past in lake.days("live_accuracy") if past < day][-BAND_DAYS:]
         plot: dict[str, Any] = {}
@@ -172,7 +175,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
             rates = [*lake.pandas("live_accuracy", earlier)["hit_rate"], float(measured["hit_rate"].iloc[0])]
             plot["hit_rate_by_day"] = as_markdown(line([*earlier, day], rates, "Bought what was shown", "share"))
         values = {str(name): float(value) for name, value in measured.iloc[0].dropna().items()}
-        context.add_output_metadata({**values, "lists_of": str(shown["date"].iloc[0]), **plot})
+        context.add_output_metadata({**values, "lists_of": str(hybrid_scores.limit(1).collect()[0]["date"]), **plot})
         return measured
 
     return [evaluation_report, live_accuracy]

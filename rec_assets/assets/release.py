@@ -129,7 +129,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         proposed = releases.get(int(challenger["version"].iloc[0]))
         standing = releases.in_force(day - dt.timedelta(days=1))
         if standing is None:
-            lists = first_lists(lake, proposed)
+            lists = first_lists(lake, proposed, settings, cleaned_interactions.sparkSession)
         else:
             lists = trial_lists(
                 lake, proposed, standing, settings, as_of=day, cleaned_interactions=cleaned_interactions,

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import SparkSession
 
 from rec_assets.assets.state import Models, state_of
+from rec_assets.recsys.evaluation.sample import among
 from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.release.gate import DEPTH, Comparison, GateCheck, check_lists, check_quality, compare
 from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
@@ -21,7 +23,8 @@ class TrialLists:
     """What is judged.
 
     Attributes:
-        challenger, champion: customer_id, list, product_id, rank; no champion before the first release.
+        challenger, champion: customer_id, list, product_id, rank: the first DEPTH places; no champion before the
+            first release.
         truth: What was bought since; None without a champion.
         bought: Products bought in the lookback.
         catalogue_size: Products that could be shown.
@@ -44,12 +47,15 @@ class TrialLists:
         return [check_quality(comparisons, settings.gate), *rails], comparisons
 
 
-def first_lists(lake: Lake, proposed: Release) -> TrialLists:
+def first_lists(lake: Lake, proposed: Release, settings: Settings, session: SparkSession) -> TrialLists:
     """Before the first release, the day's lists are the challenger's own: there is nothing to make anew."""
     day = proposed.ranker_version
-    lists = lake.pandas("hybrid_scores", [day], columns=["customer_id", "list", "product_id", "rank"])
+    top = lake.spark(session, "hybrid_scores", [day]).where(f"rank <= {DEPTH}")
+    customers = top.select("customer_id").distinct().count()
+    sampled = top.where(among(customers, settings.judged_customers))
+    lists = sampled.select("customer_id", "list", "product_id", "rank").toPandas()
     bought = lake.pandas("product_statistics", [day], columns=["product_id"])["product_id"]
-    return TrialLists(lists[lists["rank"] <= DEPTH], None, None, pd.Index(bought), len(bought))
+    return TrialLists(lists, None, None, pd.Index(bought), len(bought))
 
 
 def trial_lists(
@@ -63,7 +69,10 @@ def trial_lists(
     products: pd.DataFrame,
     product_embeddings: pd.DataFrame,
 ) -> TrialLists:
-    """Both models' lists as of the day on which the challenger's were trained, and what was bought since."""
+    """Both models' lists as of the day on which the challenger's were trained, and what was bought since.
+
+    Of all customers, or a sample of `settings.judged_customers` of them.
+    """
     day = proposed.ranker_version
     known = purchases_and_interest(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
     purchases = known.where("weight >= 1")
@@ -79,10 +88,11 @@ def trial_lists(
 
     ours, theirs = contestant(proposed), contestant(standing)
     outcome = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
+    judged = among(known.select("customer_id").distinct().count(), settings.judged_customers)
     return TrialLists(
-        challenger=lists_of(ours, known, products),
-        champion=lists_of(theirs, known, products),
-        truth=truth_since(purchases, outcome),
+        challenger=lists_of(ours, known.where(judged), products),
+        champion=lists_of(theirs, known.where(judged), products),
+        truth=truth_since(purchases.where(judged), outcome.where(judged)),
         bought=pd.Index(statistics["product_id"]),
         catalogue_size=len(ours.state),
     )

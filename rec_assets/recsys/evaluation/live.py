@@ -38,7 +38,8 @@ def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.
     """One day, measured.
 
     Args:
-        shown: customer_id, product_id: the first DEPTH places of the lists "all" that customers saw.
+        shown: customer_id, product_id: the first DEPTH places of the lists "all" that customers saw; those who bought
+            nothing that day may be left out.
         bought: customer_id, product_id: the day's purchase lines.
         known_products: Products that the model has factors of.
 

@@ -1,4 +1,4 @@
-"""Whom a report judges: all who bought or, where they are many, a fixed sample that fits into one process."""
+"""Whom a report or a gate looks at: all or, where they are many, a fixed sample that fits into one process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rec_assets.recsys.training import hash_below
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,17 @@ class Judged:
 
 
 def sample_customers(outcome: DataFrame, most: int) -> Judged:
-    """About `most` of the customers in `outcome`, or all where there are fewer; hashes of their ids decide.
+    """About `most` of the customers in `outcome`, or all where there are fewer.
 
     Args:
         outcome: Net purchases of the days that judge.
         most: Customers that one process can hold.
     """
     buyers = outcome.select("customer_id").distinct().count()
-    sampled = outcome.where(hash_below(min(1.0, most / max(buyers, 1)), "customer_id"))
+    sampled = outcome.where(among(buyers, most))
     return Judged(sampled.select("customer_id", "product_id").distinct().persist(), buyers)
+
+
+def among(customers: int, most: int) -> Column:
+    """Whether a row's customer is one of about `most` of so many; hashes of ids decide, in all frames alike."""
+    return hash_below(min(1.0, most / max(customers, 1)), "customer_id")
