@@ -122,6 +122,8 @@ def connect_server(folder: Path, master: str) -> Iterator[str]:
         "spark.connect.grpc.binding.port": port,
         "spark.executor.memory": "1g",
         "spark.ui.enabled": "false",
+        "spark.driver.extraJavaOptions": "-Xss4m",
+        "spark.executor.extraJavaOptions": "-Xss4m",
     }
     options = [part for key, value in configuration.items() for part in ("--conf", f"{key}={value}")]
     with daemon(folder, "connect", "spark-submit", "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",

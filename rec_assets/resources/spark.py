@@ -91,6 +91,9 @@ class SparkResource(LazyPySparkResource):
         return session
 
 
+_STACK = "-Xss4m"
+
+
 def spark_resource(settings: "Settings") -> SparkResource:
     """The resource for these settings."""
     shared = settings.shared_disk
@@ -101,7 +104,10 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.master": settings.spark_master,
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
-            # ALS writes its factors down every tenth iteration: the history of many more overflows the stack.
+            # A task is sent with the history of its rows, and ALS's is long: it has overflowed Java's usual stack. ALS
+            # writes its factors down every tenth iteration, so that it ends there.
+            "spark.driver.extraJavaOptions": _STACK,
+            "spark.executor.extraJavaOptions": _STACK,
             "spark.checkpoint.dir": str(shared / STAGING),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
