@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shutil
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Bench:
     The challenger's models are of a horizon before the newest day, the champion's of some days before that.
     """
 
-    def __init__(self, shop: BootstrappedShop, home: Path) -> None:
+    def __init__(self, shop: BootstrappedShop, home: Path, **more: str) -> None:
         shutil.copytree(shop.home, home)
         shutil.rmtree(home / "mlflow")
         with pytest.MonkeyPatch.context() as patch:
@@ -54,6 +55,7 @@ class Bench:
                 "REC_GATE_DAYS": "14",
                 "REC_GATE__CHURN": "1",
                 "REC_GATE__COVERAGE": "0",
+                **more,
             }.items():
                 patch.setenv(name, value)
             patch.setenv("REC_GATE__LATENCY_MS", "60000")  # a busy machine is not what is tested
@@ -118,6 +120,15 @@ def test_a_worsened_challenger_is_rejected_and_the_champion_stays(bench: Bench) 
         )
     assert not alone.success
     assert bench.releases.in_force() == champion
+
+
+def test_of_many_customers_a_sample_judges(shop: BootstrappedShop, tmp_path: Path) -> None:
+    bench = Bench(shop, tmp_path / "home", REC_JUDGED_CUSTOMERS="20")
+    bench.put(champion=bench.good, challenger=worsened(bench.good))
+    assert not bench.release().success
+    quality, _ = decided(bench)
+    judged = re.match(r"NDCG@10 of (\d+) customers", quality["says"])
+    assert judged is not None and 3 < int(judged[1]) < 35  # of the shop's 60
 
 
 def test_a_better_challenger_is_promoted_and_published(bench: Bench) -> None:
