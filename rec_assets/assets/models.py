@@ -25,6 +25,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
+from rec_assets.resources.spark_files import collect
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -138,7 +139,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
         recipe = recipes.to_train()
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
-        sample = training_sample(candidates, outcome, recipe.ranker).toPandas()
+        sample = collect(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         importance, scores = model.importance(), pd.Series(model.score(feature_matrix(sample)))
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})

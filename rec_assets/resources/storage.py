@@ -141,7 +141,7 @@ class Disk:
 
     def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
         """Replace a partition by a table."""
-        with _staging(self.root) as staging:
+        with staging_folder(self.root) as staging:
             _write_parquet(data, staging / "new.parquet")
             return self._replace(folder, staging, [_stage(staging, staging / "new.parquet", 0)], describe)
 
@@ -150,7 +150,7 @@ class Disk:
         from rec_assets.recsys.task_rows import TaskRows
         from rec_assets.resources.spark_files import write_parquet
 
-        with _staging(self.root) as staging:
+        with staging_folder(self.root) as staging:
             if isinstance(frame, TaskRows):
                 parts = write_parquet(frame, functools.partial(_stage, staging), within=staging)
             else:
@@ -404,7 +404,7 @@ def sweep_staging(disk: Path) -> None:
 
 
 @contextlib.contextmanager
-def _staging(root: Path) -> Iterator[Path]:
+def staging_folder(root: Path) -> Iterator[Path]:
     """A folder on the lake's own disk for what isn't visible yet; gone afterwards."""
     path = root / STAGING / uuid.uuid4().hex
     path.mkdir(parents=True)

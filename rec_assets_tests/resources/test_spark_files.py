@@ -114,3 +114,11 @@ def test_what_fails_in_a_task_leaves_the_partition_as_it_was(spark: SparkSession
     assert lake.manifest("sales", DAY) == kept
     assert lake.rows("sales", [DAY]) == len(lake.read("sales", [DAY])) == 5000
     assert not list((lake.root / ".staging").iterdir())
+
+
+def test_rows_collected_by_files_are_those_collected_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+    rows = spark.sql("select id, cast(if(id % 7 = 0, null, id / 3) as float) as share, id % 2 = 0 as even"
+                     " from range(0, 20000, 1, 3)").orderBy("share", "id")  # fmt: skip
+    pd.testing.assert_frame_equal(spark_files.collect(rows, tmp_path), rows.toPandas())
+    assert spark_files.collect(rows.where("id < 0"), tmp_path).columns.tolist() == ["id", "share", "even"]
+    assert not list((tmp_path / ".staging").iterdir())
