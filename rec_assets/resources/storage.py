@@ -46,6 +46,7 @@ CHANGED_AT = "changed-at"
 _FOOTER_END = 8
 """Bytes of a Parquet file after its footer: the footer's size, and `PAR1`."""
 _AT_ONCE = 2**20
+"""Bytes of a file that are hashed at a time."""
 
 
 @dataclass(frozen=True)
