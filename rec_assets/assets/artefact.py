@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.interactions import purchases_and_interest
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.scoring import by_customers
+from rec_assets.recsys.task_rows import collect
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.index import Index, StoredHistories, StoredList
+from rec_assets.serving.index import NUMBERED, Index, StoredHistories, StoredList, numbered
 from rec_assets.serving.recommender import Recommender
 
 MODELS = ("als_model", "co_purchase_graph", "ranker")
@@ -92,19 +95,22 @@ def index_writer(
     products: pd.DataFrame,
     product_embeddings: pd.DataFrame,
     scores: pa.Table | None = None,
+    staging: Path,
 ) -> WriteIndex:
     """A function that writes the index of these models, with all that is known on a day, into a folder.
 
     Given the day's `hybrid_scores`, the index holds these lists, too: whoever did nothing since is answered with them.
+    Below `staging`, which Spark's tasks have to see, histories lie on their way.
     """
     state = state_of(
         as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
         co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
     )  # fmt: skip
-    interactions = purchases_and_interest(cleaned_interactions, as_of)
+    interactions = purchases_and_interest(cleaned_interactions, as_of).select(*HISTORY_COLUMNS)
+    lines = by_customers(interactions, partial(numbered, product_ids=pd.Index(state.product_ids)), NUMBERED)
 
     def write(folder: Path) -> None:
-        histories = StoredHistories.of_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
+        histories = StoredHistories.of_numbered(collect(lines.to_spark(), staging))
         lists = {} if scores is None else {
             name: StoredList.of_entries(scores.filter(pc.equal(scores["list"], name)), state) for name in LISTS
         }  # fmt: skip

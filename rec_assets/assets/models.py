@@ -17,7 +17,7 @@ from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
-from rec_assets.recsys.task_rows import TaskRows
+from rec_assets.recsys.task_rows import TaskRows, collect
 from rec_assets.recsys.text import embed_new
 from rec_assets.recsys.training import training_sample
 from rec_assets.resources.encoder import EncoderResource
@@ -25,7 +25,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.spark_files import collect
+from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -139,7 +139,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
         recipe = recipes.to_train()
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
-        sample = collect(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk)
+        sample = collect(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         importance, scores = model.importance(), pd.Series(model.score(feature_matrix(sample)))
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})

@@ -32,6 +32,7 @@ from rec_assets.recsys.release.page import Decision, decision_page, decision_tab
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
+from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.settings import Settings
@@ -101,7 +102,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
                 day, Models.read(lake, trained, trained, trained), recipe,
                 {**proposal.tags, "time_zone": source.time_zone},
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-                product_embeddings=product_embeddings,
+                product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING,
             )  # fmt: skip
             release = register(tracking, releases, proposal, write)
         about = {name: value for name, value in release.tags.items() if name != "recipe"}
@@ -212,7 +213,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         write = index_writer(
             day, Models.of(lake, release), release.recipe, about,
             cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-            product_embeddings=product_embeddings, scores=scores,
+            product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING, scores=scores,
         )  # fmt: skip
         published = serving.add(release.version, day, write)
         still, current = releases.in_force(day), serving.current()

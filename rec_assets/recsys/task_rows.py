@@ -6,12 +6,16 @@ of rows of dozens of columns that costs more than the work does.
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -59,6 +63,20 @@ class TaskRows:
     def schema(self) -> pa.Schema:
         """Of the tables that the tasks make."""
         return arrow_schema(self.types)
+
+
+def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
+    """All rows of a frame, in its order, by files below a folder that tasks see, too; these are gone afterwards.
+
+    Some million rows by the usual way, through the heap of Spark's driver, can fill that, and then nothing answers.
+    """
+    folder = disk / uuid.uuid4().hex
+    try:
+        frame.write.parquet(folder.as_posix())
+        files = sorted(folder.glob("part-*.parquet"))
+        return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pandas()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 ARROW = {

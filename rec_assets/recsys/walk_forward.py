@@ -26,6 +26,7 @@ from rec_assets.recsys.ranker import Ranker, fit_ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.statistics import product_statistics
+from rec_assets.recsys.task_rows import collect
 from rec_assets.recsys.training import training_sample
 
 if TYPE_CHECKING:
@@ -131,12 +132,12 @@ class Past:
 
     def walk_forward(self, judged: dt.date, recipe: Recipe) -> Judged:
         """See the function of that name."""
-        truth = self._bought_after(judged).toPandas()
+        truth = self._collect(self._bought_after(judged))
         if truth.empty:
             raise ValueError(f"nobody bought anything in the {self.horizon_days} days after {judged}")
         shown = self.lists(judged, recipe)
         found = self.candidates(judged, recipe)
-        history = found.where("own_orders > 0").select(*_PAIR, "customer_orders").toPandas()
+        history = self._collect(found.where("own_orders > 0").select(*_PAIR, "customer_orders"))
         orders = history.groupby("customer_id")["customer_orders"].first()
         slices = [part for part in make_slices(truth, history, orders) if part.name != NEW_CUSTOMERS]
         if slices[0].truth.empty:
@@ -150,14 +151,14 @@ class Past:
     def lists(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
         """The tops of the lists of a day, LIST_COLUMNS."""
         found, blend = self.candidates(day, recipe), self.ranker(day, recipe)
-        rows = lists_in_spark(found, blend, self.products, self.list_size, versions={}).to_spark().toPandas()
+        rows = self._collect(lists_in_spark(found, blend, self.products, self.list_size, versions={}).to_spark())
         return rows[[*LIST_COLUMNS]].sort_values(["customer_id", "list", "rank"], ignore_index=True)
 
     def ranker(self, day: dt.date, recipe: Recipe) -> Ranker:
         """The blend known on a day, learned from the candidates of a horizon ago and what was bought since."""
         before = day - dt.timedelta(days=self.horizon_days)
         sample = training_sample(self.candidates(before, recipe), self._bought_after(before), recipe.ranker)
-        return fit_ranker(sample.toPandas(), recipe.ranker, seed=recipe.seed)
+        return fit_ranker(self._collect(sample), recipe.ranker, seed=recipe.seed)
 
     def candidates(self, day: dt.date, recipe: Recipe) -> DataFrame:
         """The candidates of a day."""
@@ -231,6 +232,10 @@ class Past:
             self._kept[step, day] = (depends_on, make(f"{step}-{day}"))
         result: T = self._kept[step, day][1]
         return result
+
+    def _collect(self, frame: DataFrame) -> pd.DataFrame:
+        assert self.folder is not None  # since __post_init__
+        return collect(frame, self.folder)
 
     def _stored(self, name: str, frame: DataFrame) -> DataFrame:
         """The frame as read back from Parquet: Spark's own cache would hold every trial's."""

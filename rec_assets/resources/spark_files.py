@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rec_assets.recsys.task_rows import TaskRows, arrow_schema
-from rec_assets.resources.storage import Part, staging_folder
+from rec_assets.resources.storage import Part
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 OPEN_COST = 4 * 2**20
 LARGEST_TASK = 128 * 2**20
@@ -105,17 +104,6 @@ def write_parquet(rows: TaskRows, put: Callable[[Path, int], Part], within: Path
         path = Path(folder) / "part.parquet"
         _write_groups([schema.empty_table()], schema, path)
         return [put(path, 0)]
-
-
-def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
-    """All rows of a frame, in its order, by files on a disk that this process and the tasks see.
-
-    Some million rows by the usual way, through the heap of Spark's driver, can fill that, and then nothing answers.
-    """
-    with staging_folder(disk) as folder:
-        frame.write.parquet((folder / "rows").as_posix())
-        files = sorted((folder / "rows").glob("part-*.parquet"))
-        return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pandas()
 
 
 def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:

@@ -101,13 +101,33 @@ class StoredHistories(_ByCustomer):
     @classmethod
     def of_lines(cls, lines: pd.DataFrame, state: ProductState) -> StoredHistories:
         """From a frame with HISTORY_COLUMNS; lines of products that the state doesn't know are left out."""
-        product = state.positions(lines["product_id"])
-        lines = lines.assign(product=product)[product >= 0]
-        lines = lines.sort_values(["customer_id", "product_id", "age_days", "order_id"], ignore_index=True)
+        return cls.of_numbered(numbered(lines, pd.Index(state.product_ids)))
+
+    @classmethod
+    def of_numbered(cls, lines: pd.DataFrame) -> StoredHistories:
+        """From what `numbered` makes, of all customers in any order, each one's lines together."""
+        place, _ = pd.factorize(lines["customer_id"], sort=True)
+        lines = lines.iloc[np.argsort(place, kind="stable")]
         customers, starts = _runs(lines["customer_id"])
-        _, order = np.unique(lines["order_id"].to_numpy(str), return_inverse=True)
-        columns = lines.assign(age=lines["age_days"], order=order)
-        return cls(customers, starts, **{name: columns[name].to_numpy(kind) for name, kind in _LINES.items()})
+        return cls(customers, starts, **{name: lines[name].to_numpy(kind) for name, kind in _LINES.items()})
+
+
+NUMBERED = "customer_id string, product int, order int, age float, weight float, rating float"
+"""What `numbered` gives, as Spark has it."""
+
+
+def numbered(lines: pd.DataFrame, product_ids: pd.Index) -> pd.DataFrame:
+    """Lines of whole customers with their products' positions, and numbers that tell a customer's orders apart.
+
+    Args:
+        lines: HISTORY_COLUMNS.
+        product_ids: All that count; lines of others are left out.
+    """
+    product = product_ids.get_indexer(pd.Index(lines["product_id"]))
+    lines = lines.assign(product=product, age=lines["age_days"])[product >= 0]
+    lines["order"] = pd.factorize(lines["order_id"], sort=True)[0]
+    lines = lines.sort_values(["customer_id", "product", "age", "order"], ignore_index=True)
+    return lines[["customer_id", *_LINES]].astype(_LINES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,5 +251,6 @@ def _are_forgotten(customers: Ids, day: dt.date, forgotten: Forgotten) -> npt.ND
 
 def _runs(sorted_ids: pd.Series) -> tuple[Ids, npt.NDArray[np.int64]]:
     """Distinct ids in UTF-8, and where each begins, of a sorted column."""
-    ids, starts = np.unique(sorted_ids.to_numpy(str), return_index=True)
-    return np.char.encode(ids, "utf-8"), np.append(starts, len(sorted_ids)).astype(np.int64)
+    place, ids = pd.factorize(sorted_ids)
+    starts = np.append(0, np.cumsum(np.bincount(place, minlength=len(ids))))
+    return np.char.encode(np.asarray(ids, str), "utf-8"), starts.astype(np.int64)

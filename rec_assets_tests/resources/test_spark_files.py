@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from rec_assets.recsys.scoring import by_customers
-from rec_assets.recsys.task_rows import TaskRows
+from rec_assets.recsys.task_rows import TaskRows, collect
 from rec_assets.resources import spark_files
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.storage import content_hash
@@ -119,6 +119,6 @@ def test_what_fails_in_a_task_leaves_the_partition_as_it_was(spark: SparkSession
 def test_rows_collected_by_files_are_those_collected_by_spark(spark: SparkSession, tmp_path: Path) -> None:
     rows = spark.sql("select id, cast(if(id % 7 = 0, null, id / 3) as float) as share, id % 2 = 0 as even"
                      " from range(0, 20000, 1, 3)").orderBy("share", "id")  # fmt: skip
-    pd.testing.assert_frame_equal(spark_files.collect(rows, tmp_path), rows.toPandas())
-    assert spark_files.collect(rows.where("id < 0"), tmp_path).columns.tolist() == ["id", "share", "even"]
-    assert not list((tmp_path / ".staging").iterdir())
+    pd.testing.assert_frame_equal(collect(rows, tmp_path), rows.toPandas())
+    assert collect(rows.where("id < 0"), tmp_path).columns.tolist() == ["id", "share", "even"]
+    assert not list(tmp_path.iterdir())
