@@ -33,6 +33,9 @@ from rec_assets.sources.spec import Source
 GROUP = "models"
 OWNERS = ["team:recommendations"]
 
+DRAWN_ROWS = 200_000
+"""Rows of the ranker's sample that the histogram of its scores shows at most."""
+
 
 def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
     """The assets of the group."""
@@ -141,7 +144,8 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
         sample = collect(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        importance, scores = model.importance(), pd.Series(model.score(feature_matrix(sample)))
+        some = sample.iloc[:: -(-len(sample) // DRAWN_ROWS)]
+        importance, scores = model.importance(), pd.Series(model.score(feature_matrix(some)))
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
         tracking.mlflow.log_metrics({"ranker_rows": len(sample), "ranker_bought": int(sample["bought"].sum())})
         plot = bars(importance, "What the ranker looks at", "total gain")

@@ -74,7 +74,9 @@ def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
     try:
         frame.write.parquet(folder.as_posix())
         files = sorted(folder.glob("part-*.parquet"))
-        return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pandas()
+        rows = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+        # A column is let go of as soon as pandas has it: else all rows are held twice.
+        return rows.to_pandas(split_blocks=True, self_destruct=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
