@@ -76,7 +76,9 @@ def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
         files = sorted(folder.glob("part-*.parquet"))
         rows = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
         # A column is let go of as soon as pandas has it: else all rows are held twice.
-        return rows.to_pandas(split_blocks=True, self_destruct=True)
+        found = rows.to_pandas(split_blocks=True, self_destruct=True)
+        pa.default_memory_pool().release_unused()
+        return found
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
