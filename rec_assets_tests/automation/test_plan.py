@@ -125,7 +125,6 @@ def test_new_models_are_trained_as_of_days_ago_so_that_the_days_since_can_judge_
     assert in_words(plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
         "catalogue", "ingest 2017-01-01 to 2018-01-20", "refresh_products", "learn 2017-12-16", "train 2018-01-13",
         "release 2018-01-20", "score 2018-01-20", "publish 2018-01-20", "report 2018-01-20",
-        "report 2018-01-20",
     ]  # fmt: skip
 
 
