@@ -28,6 +28,7 @@ from rec_assets.recsys.features import feature_matrix
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
+from rec_assets.recsys.kpis import business_kpis
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.products import build_products
 from rec_assets.recsys.ranker import Ranker, fit_ranker
@@ -153,6 +154,13 @@ class Script:
         for name in ("registered", "served"):
             Index(state, ranker, recipe, histories, stored, {}).save(self.folder / name)
 
+    def report(self, day: dt.date) -> pd.DataFrame:
+        """The shop's key figures of a day."""
+        types = "type string, customer_id string, product_id string, recommendation_id string, date date"
+        known = self.spark.createDataFrame(self.products[["product_id", "first_seen", "excluded"]])
+        window = self._window(day, self.settings.lookback_days)
+        return business_kpis(window, self.spark.createDataFrame([], types), known, day)
+
     def _window(self, day: dt.date, days: int) -> DataFrame:
         return self.lines.where(f"date > '{day - dt.timedelta(days=days)}' and date <= '{day}'")
 
@@ -188,6 +196,7 @@ def main(source: str, newest: dt.datetime) -> None:
         state, graph, known = script.learn(last)
         ranker = script.learn_ranker(judged, last)
         script.publish(state, script.recommend(state, graph, known, ranker), ranker)
+        script.report(last)
         ours = metrics[(metrics["model"] == "hybrid") & (metrics["metric"] == "ndcg") & (metrics["k"] == 10)]
         for row in ours[ours["slice"].isin(["all", "novel"])].to_dict("records"):
             click.echo(f"{row['slice']} NDCG@10 {row['value']:.4f}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dagster import DailyPartitionsDefinition, TimeWindowPartitionMapping
 
+from rec_assets.recsys.kpis import ATTRIBUTION_DAYS, PERIOD_DAYS
 from rec_assets.settings import Settings
 
 
@@ -27,6 +28,8 @@ class Days:
         proposed: (D − gate_days − reuse_days, D]: the models that may become a challenger.
         trial: (D − gate_days − lookback, D]: what a challenger and the champion know, and what judges them.
         shown: (D − 1 − reuse_days, D − 1]: the lists that customers saw on D, of which the newest counts.
+        reported: (D − lookback, D], but at least a period of key figures: what these are counted in.
+        heard: A period of key figures and the days before it whose clicks count for it.
         first: First day of data.
         lookback_length: Days in `lookback`.
     """
@@ -39,6 +42,8 @@ class Days:
     proposed: TimeWindowPartitionMapping
     trial: TimeWindowPartitionMapping
     shown: TimeWindowPartitionMapping
+    reported: TimeWindowPartitionMapping
+    heard: TimeWindowPartitionMapping
     first: dt.date
     lookback_length: int
 
@@ -62,6 +67,8 @@ def build_days(settings: Settings, first: dt.date, last: dt.date | None) -> Days
         proposed=TimeWindowPartitionMapping(start_offset=1 - settings.gate_days - settings.reuse_days, end_offset=0),
         trial=TimeWindowPartitionMapping(start_offset=1 - settings.gate_days - settings.lookback_days, end_offset=0),
         shown=TimeWindowPartitionMapping(start_offset=-settings.reuse_days, end_offset=-1),
+        reported=TimeWindowPartitionMapping(start_offset=1 - max(settings.lookback_days, PERIOD_DAYS), end_offset=0),
+        heard=TimeWindowPartitionMapping(start_offset=1 - PERIOD_DAYS - ATTRIBUTION_DAYS, end_offset=0),
         first=first,
         lookback_length=settings.lookback_days,
     )

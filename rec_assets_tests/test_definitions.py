@@ -21,6 +21,7 @@ GROUPS = {
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report", "live_accuracy"},
     "release": {"challenger", "release_gate", "champion", "serving_index"},
+    "experiments": {"business_kpis"},
     "tuning": {"tuned_recipe"},
 }  # fmt: skip
 
@@ -62,6 +63,7 @@ PARENTS = {
         "champion", "cleaned_interactions", "als_model", "co_purchase_graph", "ranker", "product_statistics",
         "hybrid_scores", "products", "product_embeddings",
     },
+    "business_kpis": {"cleaned_interactions", "raw_feedback_events", "products"},
     "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
@@ -79,6 +81,7 @@ JOBS = {
     "evaluate": {"evaluation_report"},
     "release": {"product_statistics", "challenger", "release_gate", "champion"},
     "publish": {"product_statistics", "serving_index"},
+    "report": {"business_kpis"},
     "refresh": set(),
     "retrain": set(),
     "rollback": set(),

@@ -2,6 +2,7 @@
 
 from dagster import AssetsDefinition
 
+from rec_assets.assets.business import business_assets
 from rec_assets.assets.evaluation import evaluation_assets
 from rec_assets.assets.ingestion import ingestion_assets
 from rec_assets.assets.interactions import interaction_assets
@@ -23,5 +24,6 @@ def all_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDef
         *recommendation_assets(settings, days),
         *evaluation_assets(settings, source, days),
         *release_assets(settings, source, days),
+        *business_assets(settings, days),
         *tuning_assets(settings, source),
     ]

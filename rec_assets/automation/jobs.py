@@ -35,6 +35,7 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("product_statistics", "challenger", "release_gate", "champion"),
     ),
     "publish": ("Give the API the champion with all that is known on a day.", ("product_statistics", "serving_index")),
+    "report": ("Work out the shop's key figures of a day, or of a range of days.", ("business_kpis",)),
     "tune": ("Search past days for a better recipe to train with; a killed run's trials are kept.", ("tuned_recipe",)),
 }
 """Name → what it does, and which assets it makes."""

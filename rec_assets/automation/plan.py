@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from rec_assets.recsys.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
@@ -78,13 +79,14 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
         _on("evaluate", newest),
         _on("release", newest),
         _on("publish", newest),
+        *_plan_report(first, newest),
     ]
 
 
 def plan_refresh(
     first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
 ) -> list[PlannedRun]:
-    """What a new day needs: its lines, new products, everybody's lists by the models in force, and what the API serves.
+    """What a new day needs: its lines, products, lists by the models in force, what the API serves, and key figures.
 
     Args:
         first, newest: First and newest day of data.
@@ -96,6 +98,7 @@ def plan_refresh(
         *_plan_data(max(first, newest - dt.timedelta(days=settings.lookback_days - 1)), newest),
         *_plan_lists(newest, settings, lake),
         *([_on("publish", newest)] if champion else []),
+        *_plan_report(first, newest),
     ]
 
 
@@ -137,6 +140,7 @@ def plan_training(
         _on("release", newest),
         *_plan_lists(newest, settings, lake),
         _on("publish", newest),
+        *_plan_report(first, newest),
     ]
 
 
@@ -153,6 +157,10 @@ def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[Planned
     seen = [newest - dt.timedelta(days=age) for age in range(1, settings.reuse_days + 1)]
     were_shown = any(lake.manifest("hybrid_scores", day) for day in seen)
     return [_on("score", newest), *([_on("watch", newest)] if were_shown else [])]
+
+
+def _plan_report(first: dt.date, newest: dt.date) -> list[PlannedRun]:
+    return [_on("report", newest)] if (newest - first).days + 1 >= PERIOD_DAYS else []
 
 
 def _on(job: str, day: dt.date) -> PlannedRun:

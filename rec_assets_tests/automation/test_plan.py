@@ -28,7 +28,7 @@ def _settings(**changed: int) -> Settings:
     )
 
 
-def test_the_demo_s_year_takes_eleven_runs_oldest_first() -> None:
+def test_the_demo_s_year_takes_twelve_runs_oldest_first() -> None:
     runs = plan_bootstrap(dt.date(2017, 1, 1), dt.date(2017, 12, 31), _settings())
     assert [str(run) for run in runs] == [
         "catalogue",
@@ -42,6 +42,7 @@ def test_the_demo_s_year_takes_eleven_runs_oldest_first() -> None:
         "evaluate 2017-12-31",
         "release 2017-12-31",
         "publish 2017-12-31",
+        "report 2017-12-31",
     ]
 
 
@@ -55,6 +56,13 @@ def test_two_horizons_and_a_day_are_just_enough() -> None:
     newest = dt.date(2017, 12, 31)
     runs = plan_bootstrap(newest - dt.timedelta(days=56), newest, _settings())
     assert str(runs[1]) == "ingest 2017-11-05 to 2017-12-31"
+
+
+def test_key_figures_come_with_the_first_whole_period() -> None:
+    newest = dt.date(2017, 12, 31)
+    for days, reported in ((28, True), (27, False)):
+        runs = plan_bootstrap(newest - dt.timedelta(days=days - 1), newest, _settings(horizon_days=13))
+        assert ("report 2017-12-31" in in_words(runs)) == reported
 
 
 def test_too_few_days_say_how_many_there_are_and_what_to_do() -> None:
@@ -95,6 +103,7 @@ def in_words(runs: list[PlannedRun]) -> list[str]:
 def test_a_new_day_is_scored_and_published_by_the_models_in_force(tmp_path: Path) -> None:
     assert in_words(plan_refresh(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
         "catalogue", "ingest 2017-01-21 to 2018-01-20", "refresh_products", "score 2018-01-20", "publish 2018-01-20",
+        "report 2018-01-20",
     ]  # fmt: skip
 
 
@@ -115,7 +124,7 @@ def test_without_a_release_nothing_is_published(tmp_path: Path) -> None:
 def test_new_models_are_trained_as_of_days_ago_so_that_the_days_since_can_judge_them(tmp_path: Path) -> None:
     assert in_words(plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
         "catalogue", "ingest 2017-01-01 to 2018-01-20", "refresh_products", "learn 2017-12-16", "train 2018-01-13",
-        "release 2018-01-20", "score 2018-01-20", "publish 2018-01-20",
+        "release 2018-01-20", "score 2018-01-20", "publish 2018-01-20", "report 2018-01-20",
     ]  # fmt: skip
 
 
