@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import codecs
 import datetime as dt
-import difflib
 import glob
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, is_uri, on_day
+from rec_assets.yaml_file import read_yaml
 
 
 def _as_list(value: object) -> object:
@@ -307,23 +304,6 @@ def _absolute(pattern: str, folder: Path, home: Path) -> str:
     return pattern if is_uri(pattern) else (folder / pattern).as_posix()
 
 
-class _TextLoader(yaml.SafeLoader):
-    """YAML whose values stay the text that stands there: 0123 is no octal number and `no` not false."""
-
-
-_TextLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _without_nulls(value: object) -> object:
-    """A field without a value counts as not given."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    return value
-
-
 def load_source(name: str, home: Path) -> Source:
     """Read a source's YAML file.
 
@@ -342,38 +322,11 @@ def load_source(name: str, home: Path) -> Source:
         raise SourceError(
             f"no source {name!r}: REC_SOURCE takes the path of a YAML file or a built-in name ({', '.join(built_in)})"
         )
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else "a list" if isinstance(content, list) else "a text"
-        raise SourceError(f"{path}: a source is a mapping of fields such as `purchases:`, and here stands {found}")
-    fields = {"name": path.stem, **content, "folder": path.resolve().parent, "home": home.resolve()}
-    try:
-        return Source.model_validate(_without_nulls(fields))
-    except ValidationError as error:
-        raise SourceError(f"{path}: " + "; ".join(map(_in_words, error.errors()))) from None
-
-
-def _in_words(problem: ErrorDetails) -> str:
-    location = [str(name) for name in problem["loc"]]
-    field = ".".join(location)
-    if problem["type"] == "missing":
-        return f"{field} is missing"
-    if problem["type"] == "extra_forbidden":
-        known = [name for name, about in _part_at(location[:-1]).model_fields.items() if not about.exclude]
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        return f"there is no field {field}; " + (
-            f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        )
-    return f"{field}: " * bool(field) + problem["msg"].removeprefix("Value error, ")
-
-
-def _part_at(location: list[str]) -> type[BaseModel]:
-    part: type[BaseModel] = Source
-    for name in location:
-        annotation = part.model_fields[name].annotation
-        kinds = (annotation, *get_args(annotation))
-        part = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
-    return part
+    return read_yaml(
+        path,
+        Source,
+        "a source is a mapping of fields such as `purchases:`",
+        defaults={"name": path.stem},
+        given={"folder": path.resolve().parent, "home": home.resolve()},
+        error=SourceError,
+    )
