@@ -26,8 +26,9 @@ from rec_assets.recsys.evaluation.report import (
     summary_table,
 )
 from rec_assets.recsys.evaluation.sample import sample_customers
+from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.hybrid import ALL
-from rec_assets.recsys.interactions import PURCHASE, net_purchases
+from rec_assets.recsys.interactions import net_purchases
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS

@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from rec_assets.checks.days import as_of, checked_days
-from rec_assets.recsys.interactions import INTEREST
+from rec_assets.recsys.events import INTEREST
 from rec_assets.resources.lake import Lake
 from rec_assets.sources.spec import Source
 

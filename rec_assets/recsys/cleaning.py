@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rec_assets.recsys.interactions import PURCHASE, RETURN, net_returns
+from rec_assets.recsys.events import PURCHASE, RETURN
+from rec_assets.recsys.interactions import net_returns
 
 RULES: Mapping[str, str] = {
     "no_customer": "the line has no customer: nobody to recommend to",

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rec_assets.recsys.events import INTEREST, PURCHASE, RETURN
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-PURCHASE, RETURN = "purchase", "return"
-CLICK, CART = INTEREST = "click", "cart"
-"""Signs of interest: they tell what a customer likes, and are nothing bought."""
 
 _NETTING = ("event", "event_time", "line_id", "net_quantity")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rec_assets.recsys.interactions import PURCHASE, RETURN
+from rec_assets.recsys.events import PURCHASE, RETURN
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from rec_assets.recsys.interactions import CLICK, PURCHASE, RETURN, net_purchases, net_returns, purchases_and_interest
+from rec_assets.recsys.events import CLICK, PURCHASE, RETURN
+from rec_assets.recsys.interactions import net_purchases, net_returns, purchases_and_interest
 
 
 def lines(*events: tuple[str, str, int, float]) -> pd.DataFrame:

@@ -1,0 +1,6 @@
+"""What may happen with a product, by the names that logs and API use."""
+
+IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click", "cart", "purchase", "return")
+
+INTEREST = (CLICK, CART)
+"""Signs of interest: they tell what a customer likes, and are nothing bought."""
