@@ -1,0 +1,56 @@
+"""Orders in which chance has a say, and lists mixed of two rankings."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
+from rec_assets.recsys.experiments.interleaving import team_draft
+
+
+def test_propensities_are_the_chances_with_which_orders_are_drawn() -> None:
+    weight = plackett_luce_weights([0.5, 0.3, 0.2], 0.5)
+    assert weight.max() == 1.0
+    assert weight == pytest.approx(np.array([0.25, 0.09, 0.04]) / 0.25)
+    chances = {
+        order: float(conditional_propensities(weight[list(order)]).prod()) for order in itertools.permutations(range(3))
+    }
+    assert sum(chances.values()) == pytest.approx(1.0)
+    rng, draws = np.random.default_rng(1), 20_000
+    noisy = np.log(weight) + rng.gumbel(size=(draws, 3))
+    orders, counts = np.unique(np.argsort(-noisy, axis=1), axis=0, return_counts=True)
+    for order, count in zip(orders, counts, strict=True):
+        expected = chances[tuple(int(each) for each in order)]
+        assert count / draws == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / draws))
+
+
+def test_the_less_chance_the_nearer_to_the_scores() -> None:
+    firm, loose = (plackett_luce_weights([0.5, 0.4, 0.0], each) for each in (0.01, 1.0))
+    assert conditional_propensities(firm)[0] > 0.999
+    assert conditional_propensities(loose)[0] == pytest.approx(0.5 / 0.9)
+    assert (firm > 0).all()  # nothing is impossible, and nothing divides by 0
+
+
+def draft(one: str, other: str, k: int, coins: list[int]) -> tuple[str, str]:
+    tosses = iter(coins)
+    found = team_draft([one, other], k, str, lambda: next(tosses))
+    return "".join(entry for entry, _ in found), "".join("ab"[team] for _, team in found)
+
+
+def test_both_put_in_their_best_and_the_coin_says_who_begins() -> None:
+    assert draft("abcd", "badc", 4, [0, 0]) == ("abcd", "abab")
+    assert draft("abcd", "badc", 4, [1, 1]) == ("badc", "baba")
+    assert draft("abcd", "wxyz", 3, [0, 1]) == ("awx", "abb")
+
+
+def test_where_one_has_nothing_left_the_other_goes_on() -> None:
+    assert draft("ab", "abcde", 5, [0] * 5) == ("abcde", "abbbb")
+    assert draft("", "", 5, [0]) == ("", "")
+    assert draft("a", "", 5, [1, 1]) == ("a", "a")
+
+
+def test_equal_rankings_win_as_many_places() -> None:
+    rng = np.random.default_rng(2)
+    teams = [team for _ in range(2000) for _, team in team_draft(["abcde"] * 2, 5, str, lambda: int(rng.integers(2)))]
+    assert np.mean(teams) == pytest.approx(0.5, abs=0.02)

@@ -1,0 +1,192 @@
+"""What units did, counted by hand: nothing lost, nothing counted twice, nothing out of time."""
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from rec_assets.recsys.experiments.metrics import NUMBERS
+from rec_assets.recsys.experiments.outcomes import ledger_of, moments_of, units_of, versions_of
+from rec_assets.recsys.experiments.spec import Experiment
+from rec_assets.recsys.experiments.statistics import Moments
+
+EXPOSURES = (
+    "experiment string, variant string, recommendation_id string, time timestamp, customer_id string, "
+    "session_id string, products array<string>, teams array<string>, simulated boolean, model_version int"
+)
+EVENTS = (
+    "event_id string, type string, customer_id string, session_id string, product_id string, time timestamp, "
+    "order_id string, quantity double, unit_price double, recommendation_id string, date date"
+)
+BEFORE = "customer_id string, value double"
+
+
+def at(day: int, hour: int = 12) -> dt.datetime:
+    return dt.datetime(2026, 3, day, hour, tzinfo=dt.timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    session = (
+        SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    yield session
+
+
+def experiment(**more: Any) -> Experiment:
+    variants = {"a": {"share": 0.5}, "b": {"share": 0.5}}
+    fields = {"name": "test", "start": "2026-03-02", "end": "2026-03-20", "attribution_days": 7, "variants": variants}
+    return Experiment.model_validate({**fields, **more})
+
+
+def shown(
+    who: str, variant: str, answer: str, day: int, *, name: str = "test", teams: str = "", session: str | None = None
+) -> tuple[Any, ...]:
+    return (name, variant, answer, at(day), who, session, ["tea", "mug"], list(teams), False, day)
+
+
+class Log:
+    """Events, each with a new id."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+
+    def add(self, kind: str, who: str | None, product: str, day: int, hour: int = 13, **more: Any) -> None:
+        time = at(day, hour)
+        quantity = float(more["quantity"]) if "quantity" in more else None
+        about = [more.get("order"), quantity, more.get("price"), more.get("answer")]
+        self.rows.append((f"e{len(self.rows)}", kind, who, more.get("session"), product, time, *about, time.date()))
+
+
+def found(
+    spark: SparkSession,
+    exposures: list[tuple[Any, ...]],
+    log: Log,
+    before: list[tuple[str, float]] | None = None,
+    most_products: int = 300,
+    **more: Any,
+) -> DataFrame:
+    return units_of(
+        experiment(**more),
+        spark.createDataFrame(exposures, EXPOSURES),
+        spark.createDataFrame(log.rows, EVENTS),
+        spark.createDataFrame(before or [], BEFORE),
+        most_products,
+    )
+
+
+def by_unit(units: DataFrame) -> pd.DataFrame:
+    return units.toPandas().set_index("unit").sort_index()
+
+
+def test_events_count_for_the_answer_they_name_and_purchases_for_the_days_after_it(spark: SparkSession) -> None:
+    exposures = [shown("ann", "a", "r1", 2), shown("ann", "a", "r2", 10), shown("bob", "b", "r3", 5),
+                 shown("bob", "x", "r9", 5, name="other")]  # fmt: skip
+    log = Log()
+    for product in ("tea", "mug"):
+        log.add("impression", "ann", product, 2, answer="r1")
+    log.add("click", "ann", "tea", 2, answer="r1")
+    log.add("click", "ann", "tea", 2)  # not in an answer
+    log.add("click", "bob", "tea", 5, answer="r9")  # in another experiment's
+    log.add("cart", "ann", "tea", 2, answer="r1")
+    log.add("purchase", "ann", "tea", 2, 11, order="o0", quantity=1, price=5.0)  # before the first answer
+    log.add("purchase", "ann", "tea", 9, 12, order="o1", quantity=2, price=5.0)  # the last moment of seven days
+    log.add("purchase", "ann", "jam", 9, 12, order="o1", price=3.0)  # the same order
+    log.add("purchase", "ann", "tea", 9, 13, order="o2", quantity=1, price=5.0)  # too late for r1, too early for r2
+    log.add("purchase", "ann", "mug", 11, order="o3", quantity=1)  # without a price
+    log.add("purchase", "cleo", "mug", 11, order="o4", quantity=1, price=1.0)  # never exposed
+    log.add("return", "ann", "tea", 30, order="o1", quantity=1, price=5.0)  # of a purchase that counts, however late
+    log.add("return", "ann", "tea", 30, order="o2", quantity=1, price=5.0)  # of one that doesn't
+    log.add("return", "ann", "jam", 30)  # without order, quantity, price: as it was bought
+    units = found(spark, exposures, log, [("ann", 20.0), ("ann", 5.0), ("cleo", 9.0)])
+    rows = by_unit(units)
+    assert rows["variant"].to_dict() == {"ann": "a", "bob": "b"}
+    ann = {"impressions": 2, "clicks": 1, "carts": 1, "orders": 2, "revenue": 13, "returned": 8, "buyer": 1,
+           "repeater": 1, "before": 25}  # fmt: skip
+    assert rows.loc["ann", list(NUMBERS)].to_dict() == ann
+    assert (rows.loc["bob", list(NUMBERS)] == 0).all()
+    ledger = ledger_of(units)
+    assert (ledger.exposures, ledger.units, ledger.switched, ledger.robots) == (3, 2, 0, 0)
+    assert (ledger.impressions, ledger.clicks, ledger.carts, ledger.purchases, ledger.returns) == (2, 1, 1, 3, 2)
+    assert (ledger.revenue, ledger.returned, ledger.unpriced, ledger.simulated) == (13.0, 8.0, 1, False)
+
+
+def test_an_event_without_its_customer_is_the_unit_s_whose_answer_it_names(spark: SparkSession) -> None:
+    log = Log()
+    log.add("purchase", None, "tea", 3, session="s1", order="o1", price=5.0, answer="r1")
+    log.add("return", None, "tea", 4, session="s1", order="o1", answer="r1")
+    row = by_unit(found(spark, [shown("ann", "a", "r1", 2)], log)).loc["ann"]
+    assert (row["orders"], row["revenue"], row["returned"]) == (1, 5, 5)
+
+
+def test_sessions_are_units_where_the_experiment_says_so(spark: SparkSession) -> None:
+    exposures = [shown("ann", "a", "r1", 2, session="s1"), shown("ann", "b", "r2", 3, session="s2"),
+                 shown("ann", "b", "r3", 3)]  # fmt: skip
+    log = Log()
+    log.add("purchase", "ann", "tea", 3, session="s2", order="o1", price=5.0)
+    log.add("purchase", "ann", "tea", 3, order="o2", price=7.0)  # of no session
+    rows = by_unit(found(spark, exposures, log, [("ann", 9.0)], unit="session"))
+    assert rows["revenue"].to_dict() == {"s1": 0, "s2": 5}
+    assert (rows["before"] == 0).all()
+
+
+def test_robots_and_who_saw_two_variants_are_counted_and_not_compared(spark: SparkSession) -> None:
+    exposures = [shown(who, "a", f"r{who}", 2) for who in ("ann", "bob", "bot", "both")]
+    exposures += [shown("both", "b", "r9", 3), shown("cleo", "b", "r10", 2)]
+    log = Log()
+    for number in range(5):
+        log.add("click", "bot", f"p{number}", 2, answer="rbot")
+        log.add("click", "ann", f"p{number}", 2 + number, answer="rann")  # as many, on several days
+    units = found(spark, exposures, log, most_products=3)
+    assert by_unit(units)["robot"].to_dict() == {"ann": False, "bob": False, "bot": True, "both": False, "cleo": False}
+    ledger = ledger_of(units)
+    assert (ledger.units, ledger.robots, ledger.switched, ledger.clicks) == (5, 1, 1, 10)
+    moments = moments_of(units)
+    assert {name: each.units for name, each in moments.items()} == {"a": 2, "b": 1}
+    assert moments["a"].total("clicks") == 5
+
+
+def test_spark_s_sums_are_those_of_the_units(spark: SparkSession) -> None:
+    exposures, log = [shown(f"c{n}", "ab"[n % 2], f"r{n}", 2) for n in range(40)], Log()
+    rng = np.random.default_rng(1)
+    for n in range(40):
+        for _ in range(rng.integers(0, 4)):
+            log.add("click", f"c{n}", "tea", 2, answer=f"r{n}")
+            log.add("purchase", f"c{n}", "tea", 3, price=float(rng.integers(1, 9)))
+    units = found(spark, exposures, log, [(f"c{n}", float(n)) for n in range(40)])
+    rows = by_unit(units)
+    for name, moments in moments_of(units).items():
+        expected = Moments.of(rows.loc[rows["variant"] == name, list(moments.names)])
+        np.testing.assert_allclose(moments.gram, expected.gram)
+
+
+def test_of_mixed_answers_the_clicks_on_the_other_s_products_are_won(spark: SparkSession) -> None:
+    exposures = [shown("ann", "a", "r1", 2, teams="ab"), shown("bob", "b", "r2", 2, teams="ba")]
+    log = Log()
+    log.add("click", "ann", "tea", 2, answer="r1")
+    log.add("click", "ann", "mug", 2, answer="r1")
+    log.add("click", "bob", "tea", 2, answer="r2")
+    log.add("click", "bob", "jam", 2, answer="r2")  # wasn't there
+    rows = by_unit(found(spark, exposures, log, design="interleave"))
+    assert rows["won"].to_dict() == {"ann": 1, "bob": 1}
+    assert rows["judged"].to_dict() == {"ann": 2, "bob": 1}
+    assert rows["clicks"].to_dict() == {"ann": 2, "bob": 2}
+
+
+def test_versions_are_those_that_answered(spark: SparkSession) -> None:
+    exposures = [shown("ann", "a", "r1", 3), shown("bob", "a", "r2", 2), shown("cleo", "b", "r3", 2),
+                 shown("dan", "a", "r4", 9, name="other")]  # fmt: skip
+    assert versions_of(experiment(), spark.createDataFrame(exposures, EXPOSURES)) == {"a": [2, 3], "b": [2]}
+
+
+def test_an_experiment_that_nobody_saw_yet_has_an_empty_ledger(spark: SparkSession) -> None:
+    units = found(spark, [], Log())
+    assert ledger_of(units).units == 0 and moments_of(units) == {}
