@@ -134,9 +134,11 @@ def ui() -> None:
 @cli.command()
 def serve() -> None:
     """Answer requests: the real-time API, on what is published; stop it with Ctrl-C."""
+    from rec_assets.recsys.experiments.spec import read_experiments
     from rec_assets.serving.server import serve as run_server
 
     settings = get_settings()
+    read_experiments(settings.experiments)  # what is wrong with the file is said here, not by each worker
     click.echo(
         f"API: http://{settings.api.host}:{settings.api.port}/docs   (keys: rec-assets keys add NAME --scope read)"
     )
@@ -160,6 +162,105 @@ def storefront() -> None:
     run_server(settings.model_copy(update={"api": api}))
 
 
+@cli.command()
+def experiments() -> None:
+    """Read the experiments' file (REC_EXPERIMENTS) and say what runs when, or what is wrong."""
+    from tabulate import tabulate
+
+    from rec_assets.recsys.experiments.spec import read_experiments
+
+    settings = get_settings()
+    found = read_experiments(settings.experiments).experiments
+    rows = [
+        [each.name, f"{each.start} to {each.end}", each.unit, name, f"{variant.share:.0%}",
+         ", ".join(sorted(variant.levers)) or "as it is"]
+        for each in found
+        for name, variant in each.variants.items()
+    ]  # fmt: skip
+    where = settings.experiments or "REC_EXPERIMENTS names no file"
+    click.echo(
+        tabulate(rows, headers=["experiment", "days", "unit", "variant", "share", "changes"])
+        if rows
+        else f"no experiments: {where}"
+    )
+
+
+@cli.command("off-policy")
+@click.argument("model", default="challenger")
+@click.option("--days", type=click.IntRange(1, 90), default=28, show_default=True, help="Of logged answers.")
+@click.option(
+    "--places", type=click.IntRange(1, 20), default=3, show_default=True, help="Of an answer, from the first."
+)
+def off_policy_command(model: str, days: int, places: int) -> None:
+    """Estimate what MODEL (an alias or version) would get, from answers that were given with chance and logged."""
+    from tabulate import tabulate
+
+    from rec_assets.automation.off_policy import estimate
+    from rec_assets.recsys.experiments.off_policy import NotEnough
+
+    try:
+        release, found = estimate(get_settings(), model, last_days=days, places=places)
+    except NotEnough as error:
+        raise click.ClickException(str(error)) from None
+    rows = [
+        [name, f"{each.value:.4f}", f"{each.low:.4f} to {each.high:.4f}"]
+        for name, each in {"what was logged": found.champion, **found.estimates}.items()
+    ]
+    click.echo(tabulate(rows, headers=[f"version {release.version}", "clicks an answer", "95 %"]))
+    click.echo(
+        f"{found.answers:,} answers, worth {found.effective:,.0f} of this model's; {found.support:.0%} of what it "
+        f"would show could have been logged; first {places} places"
+    )
+
+
+@cli.command()
+@click.option("--days", type=click.IntRange(1, 60), default=14, show_default=True, help="After the index's day.")
+@click.option("--customers", type=click.IntRange(1), help="Those with the first ids only.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--url", help="Of the API; default: this machine's.")
+def simulate(days: int, customers: int | None, seed: int, url: str | None) -> None:
+    """Play customers' later purchases against a running API: SIMULATED traffic, to try out experiments.
+
+    The purchases are those that have landed for the days after the one that the index knows. What was sent is written
+    to REC_HOME/simulation/ledger.json.
+    """
+    import datetime as dt
+    import zoneinfo
+
+    import requests
+
+    from rec_assets.serving.folder import ServingFolder
+    from rec_assets.simulator import Simulator, World, later_purchases
+    from rec_assets.sources.spec import load_source
+
+    settings, now = get_settings(), dt.datetime.now(dt.timezone.utc)
+    source = load_source(settings.source, settings.root)
+    published = ServingFolder(settings.serving).current()
+    if published is None:
+        raise click.ClickException("no index is published yet: run `rec-assets bootstrap` first")
+    played = [published.as_of + dt.timedelta(days=number) for number in range(1, days + 1)]
+    truth = later_purchases(source, played, customers)
+    if truth.empty:
+        raise click.ClickException(
+            f"nothing has landed for {played[0]} to {played[-1]}, the days after the index's: bootstrap a source whose "
+            "last_day is some days before the newest landed file"
+        )
+    online = _online_state()
+    online.revoke_key("simulator")
+    key = online.add_key("simulator", ["read", "events", "simulate"], now, expires=now + dt.timedelta(days=1))
+    click.echo(f"SIMULATED traffic for {played[0]} to {played[-1]}: it is evidence of nothing")
+    simulator = Simulator(url or f"http://127.0.0.1:{settings.api.port}", key, truth, World(), seed)
+    ledger = settings.root / "simulation" / "ledger.json"
+    try:
+        simulator.run(played, zoneinfo.ZoneInfo(source.time_zone), click.echo)
+    except requests.RequestException as error:
+        raise click.ClickException(f"{error}\nIs the API running (`rec-assets serve`), on this REC_HOME?") from None
+    finally:
+        simulator.ledger.write(ledger)
+        online.revoke_key("simulator")
+        click.echo(f"ledger: {ledger}")
+
+
 @cli.group()
 def keys() -> None:
     """Keys of the API: who may ask what."""
@@ -167,7 +268,9 @@ def keys() -> None:
 
 @keys.command("add")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(["read", "events", "admin"]))
+@click.option(
+    "--scope", "scopes", multiple=True, required=True, type=click.Choice(["read", "events", "admin", "simulate"])
+)
 @click.option("--days", type=click.IntRange(1), help="Days until it expires; default: never.")
 @click.option("--public", is_flag=True, help="For a shop's pages: speaks of a customer only with their token.")
 def add_key(name: str, scopes: tuple[str, ...], days: int | None, public: bool) -> None:
@@ -299,10 +402,13 @@ def _as_table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Entry point: errors that a user can mend are one line, without a stack trace."""
+    from rec_assets.recsys.experiments.spec import ExperimentsError
     from rec_assets.resources.java import JavaMissing
     from rec_assets.resources.lake import MissingPartition
 
-    expected: tuple[type[Exception], ...] = (SourceError, JavaMissing, MissingPartition, InvalidSettings)
+    expected: tuple[type[Exception], ...] = (
+        SourceError, JavaMissing, MissingPartition, InvalidSettings, ExperimentsError,
+    )  # fmt: skip
     try:
         cli(standalone_mode=True)
     except expected as error:

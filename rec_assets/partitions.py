@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dagster import DailyPartitionsDefinition, TimeWindowPartitionMapping
 
+from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS
 from rec_assets.recsys.kpis import ATTRIBUTION_DAYS, PERIOD_DAYS
 from rec_assets.settings import Settings
 
@@ -30,6 +31,8 @@ class Days:
         shown: (D − 1 − reuse_days, D − 1]: the lists that customers saw on D, of which the newest counts.
         reported: (D − lookback, D], but at least a period of key figures: what these are counted in.
         heard: A period of key figures and the days before it whose clicks count for it.
+        observed: The days of traffic that an experiment may count on D, with those on which events come in late.
+        foretold: These and the days before, whose purchases foretell those of an experiment.
         first: First day of data.
         lookback_length: Days in `lookback`.
     """
@@ -44,6 +47,8 @@ class Days:
     shown: TimeWindowPartitionMapping
     reported: TimeWindowPartitionMapping
     heard: TimeWindowPartitionMapping
+    observed: TimeWindowPartitionMapping
+    foretold: TimeWindowPartitionMapping
     first: dt.date
     lookback_length: int
 
@@ -56,6 +61,7 @@ class Days:
 def build_days(settings: Settings, first: dt.date, last: dt.date | None) -> Days:
     """The days from `first` to `last`, both included; open-ended without `last`."""
     end = (last + dt.timedelta(days=1)).isoformat() if last else None
+    observed = LONGEST_DAYS + settings.api.keep_event_days
     return Days(
         # Up to tomorrow (Dagster's default ends with yesterday, by UTC): files may land in the evening, and east of
         # Greenwich tomorrow is today.
@@ -68,6 +74,8 @@ def build_days(settings: Settings, first: dt.date, last: dt.date | None) -> Days
         trial=TimeWindowPartitionMapping(start_offset=1 - settings.gate_days - settings.lookback_days, end_offset=0),
         shown=TimeWindowPartitionMapping(start_offset=-settings.reuse_days, end_offset=-1),
         reported=TimeWindowPartitionMapping(start_offset=1 - max(settings.lookback_days, PERIOD_DAYS), end_offset=0),
+        observed=TimeWindowPartitionMapping(start_offset=1 - observed, end_offset=0),
+        foretold=TimeWindowPartitionMapping(start_offset=1 - observed - BEFORE_DAYS, end_offset=0),
         heard=TimeWindowPartitionMapping(start_offset=1 - PERIOD_DAYS - ATTRIBUTION_DAYS, end_offset=0),
         first=first,
         lookback_length=settings.lookback_days,

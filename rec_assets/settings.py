@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from upath import UPath
 
+from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
 
@@ -70,6 +71,7 @@ class Retention(BaseModel):
     cleaned_interactions: int | None = Field(None, ge=1)
     rejected_purchases: int | None = Field(None, ge=1)
     raw_feedback_events: int | None = Field(None, ge=1)
+    experiment_exposures: int | None = Field(None, ge=1)
     product_statistics: int | None = Field(None, ge=1)
     als_model: int | None = Field(180, ge=1)
     co_purchase_graph: int | None = Field(180, ge=1)
@@ -237,6 +239,7 @@ class Settings(BaseSettings):
     ui_port: int = Field(3000, description="Port of the Dagster web UI.")
     mlflow_port: int = Field(5000, description="Port of the MLflow UI that `rec-assets ui` starts.")
 
+    experiments: Path | None = Field(None, description="YAML file of the experiments; default: none run.")
     api: Api = Field(Api(), description="The real-time API.")
     feedback: Feedback = Field(Feedback(), description="What clicks and carts count.")
 
@@ -248,6 +251,11 @@ class Settings(BaseSettings):
     )
     retention: Retention = Field(Retention(), description="Days of each table that housekeeping keeps.")
     housekeeping_cron: str = Field("0 5 * * *", description="When housekeeping runs, once its schedule is on.")
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _is_a_file(cls, path: object) -> Path | None:
+        return Path(str(path)).expanduser().resolve() if path is not None and str(path).strip() else None
 
     @field_validator("alerts_webhook")
     @classmethod
@@ -334,12 +342,15 @@ class Settings(BaseSettings):
 
         The newest report judges the lists of a horizon ago; their ranker learned from the candidates of a horizon
         before that, and these from the purchases of a lookback; all that for a challenger that waits to be judged.
+        Experiments look back on all their days, and on what was bought before.
         """
         back = 2 * self.horizon_days + self.gate_days
         purchases = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events")
         models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
+        observed = LONGEST_DAYS + self.api.keep_event_days if self.experiments else 0
         return {
-            **dict.fromkeys(purchases, back + self.lookback_days),
+            **dict.fromkeys(purchases, max(back + self.lookback_days, observed + BEFORE_DAYS if observed else 0)),
+            "experiment_exposures": max(observed, 1),
             **dict.fromkeys(models, back + self.reuse_days),
             "candidates": back + 1,
             "hybrid_scores": back + 1,

@@ -60,7 +60,7 @@ catalogue:
     price: price
 """
 
-_HEADER = [
+HEADER = [
     "Invoice",
     "StockCode",
     "Description",
@@ -160,7 +160,7 @@ def write_giftware_shop(folder: Path) -> Path:
         path = folder / "sales" / f"{day:%Y-%m}" / f"invoices_{day:%d%m%Y}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="latin-1", newline="") as file:
-            csv.writer(file).writerows([_HEADER, *lines])
+            csv.writer(file).writerows([HEADER, *lines])
     yaml = folder / "giftware.yaml"
     yaml.write_text(GIFTWARE_YAML, encoding="utf-8")
     return yaml

@@ -21,7 +21,7 @@ GROUPS = {
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report", "live_accuracy"},
     "release": {"challenger", "release_gate", "champion", "serving_index"},
-    "experiments": {"business_kpis"},
+    "experiments": {"business_kpis", "experiment_exposures", "experiment_report"},
     "tuning": {"tuned_recipe"},
 }  # fmt: skip
 
@@ -64,6 +64,8 @@ PARENTS = {
         "hybrid_scores", "products", "product_embeddings",
     },
     "business_kpis": {"cleaned_interactions", "raw_feedback_events", "products"},
+    "experiment_exposures": set(),
+    "experiment_report": {"experiment_exposures", "raw_feedback_events", "cleaned_interactions"},
     "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
@@ -71,7 +73,13 @@ WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings", "tune
 
 JOBS = {
     "catalogue": {"raw_product_catalogue"},
-    "ingest": {"raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"},
+    "ingest": {
+        "raw_purchase_logs",
+        "raw_feedback_events",
+        "experiment_exposures",
+        "cleaned_interactions",
+        "rejected_purchases",
+    },
     "refresh_products": {"products", "product_embeddings"},
     "learn": {"product_statistics", "als_model", "co_purchase_graph", "candidates"},
     "find": {"product_statistics", "candidates"},
@@ -81,7 +89,7 @@ JOBS = {
     "evaluate": {"evaluation_report"},
     "release": {"product_statistics", "challenger", "release_gate", "champion"},
     "publish": {"product_statistics", "serving_index"},
-    "report": {"business_kpis"},
+    "report": {"business_kpis", "experiment_report"},
     "refresh": set(),
     "retrain": set(),
     "rollback": set(),

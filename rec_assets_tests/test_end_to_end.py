@@ -99,7 +99,7 @@ def test_a_second_bootstrap_does_nothing(shop: BootstrappedShop) -> None:
     again = shop.run("bootstrap")
     assert again.returncode == 0, again.stderr[-2000:]
     steps = [line for line in again.stderr.splitlines() if line.startswith("[")]
-    assert len(steps) == 11
+    assert len(steps) == 12
     assert all(line.endswith("up to date") for line in steps), steps
     assert fingerprints(shop.lake) == before
 

@@ -4,6 +4,7 @@ from dagster import AssetsDefinition
 
 from rec_assets.assets.business import business_assets
 from rec_assets.assets.evaluation import evaluation_assets
+from rec_assets.assets.experiments import experiment_assets
 from rec_assets.assets.ingestion import ingestion_assets
 from rec_assets.assets.interactions import interaction_assets
 from rec_assets.assets.models import model_assets
@@ -25,5 +26,6 @@ def all_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDef
         *evaluation_assets(settings, source, days),
         *release_assets(settings, source, days),
         *business_assets(settings, days),
+        *experiment_assets(settings, days),
         *tuning_assets(settings, source),
     ]

@@ -16,7 +16,7 @@ from dagster import (
     asset,
 )
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from rec_assets.assets.ingestion import run_days
 from rec_assets.assets.plots import as_markdown
@@ -92,8 +92,9 @@ def kpi_table(figures: pd.DataFrame) -> str:
         return "–" if np.isnan(value) else f"{value:,.0f}"
 
     rows = [
-        f"| {KPIS[row.kpi].title} | {_shown(row.kpi, row.value)} | {count(row.numerator)} | {count(row.denominator)} |"
-        for row in figures.itertuples()
+        f"| {KPIS[row['kpi']].title} | {_shown(row['kpi'], row['value'])} | {count(row['numerator'])} "
+        f"| {count(row['denominator'])} |"
+        for row in figures.to_dict("records")
     ]
     return "\n".join([f"| of {PERIOD_DAYS} days | | of | over |", "| --- | ---: | ---: | ---: |", *rows])
 
@@ -105,11 +106,12 @@ def kpi_figure(figures: pd.DataFrame) -> Figure:
     plots = figure.subplots(-(-len(KPIS) // columns), columns, squeeze=False, sharex=True).ravel()
     for axes, (name, kpi) in zip(plots, KPIS.items(), strict=False):
         rows = figures[figures["kpi"] == name].sort_values("date")
-        axes.plot(pd.DatetimeIndex(rows["date"]), rows["value"], linewidth=1, marker="." if len(rows) < 40 else None)
+        days = pd.DatetimeIndex(rows["date"])
+        axes.plot(days, rows["value"], linewidth=1, marker="." if len(rows) < 40 else None)
         axes.set_title(f"{kpi.title}, {kpi.unit}" if kpi.unit != "number" else kpi.title, loc="left", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xticks(days[:: -(-len(days) // 4) or 1])
         if kpi.unit == "share":
             axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.autofmt_xdate(rotation=0, ha="center")

@@ -28,7 +28,7 @@ from rec_assets.resources.storage import Manifest
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.feedback import feedback_fingerprints, read_feedback
+from rec_assets.sources.feedback import landed_fingerprints, read_feedback
 from rec_assets.sources.landing import catalogue_fingerprint, file_fingerprints
 from rec_assets.sources.reader import RAW_SCHEMA, read_catalogue, read_day, read_export
 from rec_assets.sources.spec import Source
@@ -106,7 +106,7 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
         wanted, rows = run_days(context), 0
         forgotten = ForgottenFile.read(settings.forgotten_file)
         for day in wanted:
-            files = feedback_fingerprints(settings.feedback_landing, day)
+            files = landed_fingerprints(settings.feedback_landing, "raw_feedback_events", day)
             events = forgotten.without(read_feedback(settings.feedback_landing, day), day)
             manifest = lake.write("raw_feedback_events", events, day, files)
             context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from dagster import (
     AssetDep,
     AssetExecutionContext,
@@ -27,18 +28,23 @@ from rec_assets.assets.models import as_of
 from rec_assets.assets.state import Models, recipe_from
 from rec_assets.assets.trial import first_lists, trial_lists
 from rec_assets.partitions import Days
+from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
 from rec_assets.recsys.release.gate import check_artefact, check_not_taken_back
 from rec_assets.recsys.release.page import Decision, decision_page, decision_table
 from rec_assets.resources.files import write_whole
-from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
+from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
 
 GROUP = "release"
+
+SOON_DAYS = 7
+"""Days before an experiment's first from which its models have an index: a shop may be closed for some."""
+
 OWNERS = ["team:recommendations"]
 
 
@@ -209,18 +215,46 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
             for name in ("als_version", "ranker_version")
         ):
             raise Failure(f"the lists of {day} are not by the release in force: run the job `score` for {day} first")
-        about = {"version": str(release.version), "as_of": str(day), "time_zone": source.time_zone}
-        write = index_writer(
-            day, Models.of(lake, release), release.recipe, about,
-            cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-            product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING, scores=scores,
-        )  # fmt: skip
-        published = serving.add(release.version, day, write)
+
+        def index_of(this: Release, lists: pa.Table | None) -> Published:
+            about = {"version": str(this.version), "as_of": str(day), "time_zone": source.time_zone}
+            write = index_writer(
+                day, Models.of(lake, this), this.recipe, about,
+                cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
+                product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING, scores=lists,
+            )  # fmt: skip
+            return serving.add(this.version, day, write)
+
+        published, others = index_of(release, scores), {}
+        try:
+            compared = _compared(settings, releases, day)
+        except ExperimentsError as error:  # the API goes on with those it knows
+            context.log.warning(f"no index for experiments: {error}")
+            compared = {}
+        for name, other in compared.items():
+            try:
+                if other is None:
+                    raise MissingPartition("the registry doesn't have it")
+                others[name] = published if other.version == release.version else index_of(other, None)
+            except MissingPartition as error:
+                context.log.warning(f"no index for experiments with the model {name!r}: {error}")
         still, current = releases.in_force(day), serving.current()
         # Unless it was rolled back while the index was made, or a later day is being served.
         if still is not None and still.version == release.version and (current is None or current.as_of <= day):
-            serving.point(published)
-        context.add_output_metadata({**release.models, "version": release.version, "path": str(published.path)})
+            serving.point(published, others)
+        beside = {f"beside_{name}": each.version for name, each in others.items()}
+        context.add_output_metadata(
+            {**release.models, "version": release.version, "path": str(published.path), **beside}
+        )
         return pd.DataFrame([{"version": release.version, "path": published.path.name}])
 
     return [challenger, release_gate, champion, serving_index]
+
+
+def _compared(settings: Settings, releases: Releases, day: dt.date) -> dict[str, Release | None]:
+    """The models that experiments compare with the champion, now or soon, by the names they ask by."""
+    soon = day + dt.timedelta(days=SOON_DAYS)
+    running = [
+        each for each in read_experiments(settings.experiments).experiments if each.start <= soon and each.end >= day
+    ]
+    return {name: releases.named(name) for name in sorted(models_of(running))}

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from rec_assets.settings import Settings
 
-OWN = {"home", "source", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master", "spark_remote",
-       "spark_conf", "spark_driver_memory"}  # fmt: skip
+OWN = {"home", "source", "experiments", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master",
+       "spark_remote", "spark_conf", "spark_driver_memory"}  # fmt: skip
 """Settings that are of the asking machine alone."""
 
 
@@ -62,6 +62,7 @@ def environment_there(settings: Settings) -> dict[str, str]:
     return {
         "REC_HOME": settings.databricks.volume,
         "REC_SOURCE": settings.databricks.source or settings.source,
+        **({"REC_EXPERIMENTS": _in_volume(settings, settings.experiments)} if settings.experiments else {}),
         **({} if isinstance(settings.lake, Path) else {"REC_LAKE": str(settings.lake)}),
         **{
             f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
@@ -69,6 +70,20 @@ def environment_there(settings: Settings) -> dict[str, str]:
             if value is not None
         },
     }
+
+
+def _in_volume(settings: Settings, file: Path) -> str:
+    """A file below REC_HOME, which is the volume there, or one that names a volume itself, as a process there sees it.
+
+    Raises:
+        DatabricksUnusable: it lies elsewhere.
+    """
+    assert settings.databricks is not None
+    if file.is_relative_to("/Volumes"):
+        return file.as_posix()
+    if file.is_relative_to(settings.root):
+        return f"{settings.databricks.volume}/{file.relative_to(settings.root).as_posix()}"
+    raise DatabricksUnusable(f"REC_EXPERIMENTS ({file}) must lie in REC_HOME or in a volume: Databricks reads it, too")
 
 
 def _uses_spark(definition: AssetsDefinition) -> bool:

@@ -134,7 +134,9 @@ def run_plan(
     lake = Lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
-    freshness = Freshness(definitions, instance, lake, releases, source, settings.feedback_landing)
+    freshness = Freshness(
+        definitions, instance, lake, releases, source, settings.feedback_landing, settings.experiments
+    )
     done = []
     for number, run in enumerate(plan, start=1):
         stale = freshness.stale(run)

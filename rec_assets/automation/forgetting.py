@@ -7,6 +7,7 @@ still hold; and what is there already is rewritten without them: the lake, the s
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import tempfile
 import zoneinfo
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from rec_assets.settings import Settings
 TABLES = {
     "raw_purchase_logs": "customer_id",
     "raw_feedback_events": "customer_id",
+    "experiment_exposures": "customer_id",
     "cleaned_interactions": "customer_id",
     "rejected_purchases": "customer_id",
     "als_model": "id",
@@ -60,6 +62,7 @@ def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]
     for table, column in TABLES.items():
         for day in lake.days(table):
             rewritten += _without(lake, table, column, day, forgotten)
+    shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # it names customers, and is of no use any more
     serving = ServingFolder(settings.serving)
     for published in serving.indexes():
         index = Index.load(published.path)

@@ -13,12 +13,15 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
-from rec_assets.sources.feedback import feedback_file
+from rec_assets.sources.feedback import LANDED, landed_file
 from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import Source
 
 USERS_OF_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
 """Assets made with the models in force; their metadata tell which these were."""
+
+USERS_OF_EXPERIMENTS = {"experiment_report", "serving_index"}
+"""Assets made by what the experiments' file says."""
 
 CHECKS_LOOKED_AT = 100
 
@@ -50,10 +53,11 @@ class Freshness:
         releases: Releases,
         source: Source,
         feedback: Path,
+        experiments: Path | None = None,
     ) -> None:
         self.definitions, self.graph = definitions, definitions.resolve_asset_graph()
         self.instance, self.lake, self.releases, self.source = instance, lake, releases, source
-        self.feedback = feedback
+        self.feedback, self.experiments = feedback, experiments
         self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
         self._unproven_by_key: dict[AssetKey, set[str]] = {}
         self._in_force: dict[dt.date, Release | None] = {}
@@ -153,10 +157,12 @@ class Freshness:
             yield from (modified_at(file) or 0.0 for file in files)
             if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
                 yield float("inf")  # another file lies there, however old it says it is
-        if name == "raw_feedback_events" and day is not None:
-            file = feedback_file(self.feedback, day)
+        if name in LANDED and day is not None:
+            file = landed_file(self.feedback, name, day)
             if file.exists():
                 yield file.stat().st_mtime
+        if name in USERS_OF_EXPERIMENTS and self.experiments is not None and self.experiments.exists():
+            yield self.experiments.stat().st_mtime
         if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
             yield modified_at(catalogue) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions

@@ -9,7 +9,13 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "catalogue": ("Read the newest catalogue feed.", ("raw_product_catalogue",)),
     "ingest": (
         "Read and clean what landed, for a day or a range of days.",
-        ("raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"),
+        (
+            "raw_purchase_logs",
+            "raw_feedback_events",
+            "experiment_exposures",
+            "cleaned_interactions",
+            "rejected_purchases",
+        ),
     ),
     "refresh_products": (
         "Refresh products and embed texts never seen before.",
@@ -35,7 +41,10 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("product_statistics", "challenger", "release_gate", "champion"),
     ),
     "publish": ("Give the API the champion with all that is known on a day.", ("product_statistics", "serving_index")),
-    "report": ("Work out the shop's key figures of a day, or of a range of days.", ("business_kpis",)),
+    "report": (
+        "Work out the shop's key figures of a day, or of a range of days, and what the experiments say.",
+        ("business_kpis", "experiment_report"),
+    ),
     "tune": ("Search past days for a better recipe to train with; a killed run's trials are kept.", ("tuned_recipe",)),
 }
 """Name → what it does, and which assets it makes."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from rec_assets.recsys.interactions import CLICK, PURCHASE, RETURN, spread
+from rec_assets.recsys.events import CLICK, IMPRESSION, PURCHASE, RETURN
+from rec_assets.recsys.interactions import spread
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -27,8 +28,6 @@ LATE = 2.0
 
 HEAD = 0.2
 """Share of the catalogue that sells most; all the rest is the long tail."""
-
-IMPRESSION = "impression"
 
 Unit = Literal["money", "number", "share", "days"]
 
@@ -90,7 +89,7 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
     size = catalogue.count()
     head = _best_sellers(bought, catalogue, size)
     sums = [
-        _sold(bought.where(in_period), head),
+        _sold(bought.where(in_period), catalogue, head),
         _rhythm(bought, begin, day),
         returned.agg(
             F.count("*").alias("returned_lines"),
@@ -122,17 +121,19 @@ def _best_sellers(bought: DataFrame, catalogue: DataFrame, size: int) -> DataFra
     return sold.orderBy(F.col("sold").desc(), "product_id").limit(round(HEAD * size)).select("product_id").persist()
 
 
-def _sold(bought: DataFrame, head: DataFrame) -> DataFrame:
+def _sold(bought: DataFrame, catalogue: DataFrame, head: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     is_head = head.withColumn("is_head", F.lit(True))
-    return bought.join(F.broadcast(is_head), "product_id", "left").agg(
+    listed = catalogue.withColumn("listed", F.col("product_id"))
+    lines = bought.join(F.broadcast(is_head), "product_id", "left").join(listed, "product_id", "left")
+    return lines.agg(
         F.count("*").alias("lines"),
         F.coalesce(F.sum("quantity"), F.lit(0.0)).alias("items"),
         _money(F.col("value")).alias("revenue"),
         _money(F.col("value"), F.col("is_head").isNull()).alias("tail_revenue"),
         F.countDistinct("customer_id", "order_id").alias("orders"),
-        F.countDistinct("product_id").alias("products_sold"),
+        F.countDistinct("listed").alias("products_sold"),
     )
 
 

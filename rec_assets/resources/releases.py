@@ -111,6 +111,16 @@ class Releases:
                 return release
         raise ReleaseError(f"{self.model} has no version {version}; there are: {self._listing(self.all())}")
 
+    def named(self, name: str) -> Release | None:
+        """The version of that number or alias; None if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            number = name if name.isdigit() else self.client.get_model_version_by_alias(self.model, name).version
+        except MlflowException:
+            return None
+        return next((each for each in self.all() if each.version == int(number)), None)
+
     def find(self, *, content: str, as_of: dt.date) -> Release | None:
         """The version of these models and this day, if it was proposed already."""
         return next((each for each in self.all() if each.content == content and each.as_of == as_of), None)

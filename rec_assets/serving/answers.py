@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
 from rec_assets.recsys.hybrid import ALL, DISCOVER
 from rec_assets.recsys.product_state import Floats, Longs
 from rec_assets.serving.recommender import SEGMENT, Ranked, Recommender, Signal
@@ -20,11 +21,12 @@ from rec_assets.serving.recommender import SEGMENT, Ranked, Recommender, Signal
 BUY_AGAIN = "buy_again"
 MODES = (ALL, DISCOVER, BUY_AGAIN)
 
-CUSTOMER, SESSION, POPULAR = "customer", "session", "popular"
-ANSWERED_BY = (CUSTOMER, SESSION, SEGMENT, POPULAR)
-"""What an answer rests on, best first: history, this session, a category's best sellers, everybody's."""
+CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout"
+ANSWERED_BY = (CUSTOMER, SESSION, SEGMENT, POPULAR, HOLDOUT)
+"""What an answer rests on, best first: history, this session, a category's best sellers, everybody's; and the empty
+answer of an experiment that withholds recommendations."""
 
-_POOL = 5
+POOL = 5
 """So many times the entries asked for are looked at, where the order may be changed for variety."""
 
 Mask = npt.NDArray[np.bool_]
@@ -60,10 +62,24 @@ class Wish:
     diversity: float = 0.0
     exploration: float = 0.0
 
+    @property
+    def pool(self) -> int:
+        """How many products the entries are chosen from."""
+        return POOL * self.k if self.diversity or self.exploration else self.k
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some products are left out on purpose."""
+        return bool(self.exclude) or self.categories is not None or (self.price_min, self.price_max) != (None, None)
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One product of an answer."""
+    """One product of an answer.
+
+    `propensity` is the chance with which it was to stand there, given what stands above it: 1 where chance has no say,
+    None where nobody can tell.
+    """
 
     product_id: str
     score: float
@@ -72,6 +88,7 @@ class Entry:
     title: str
     category: str
     price: float | None
+    propensity: float | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,7 @@ class Answerer:
         """
         allowed = self._allowed(wish, available)
         shelf, rests_on = self._shelf(wish, allowed)
-        chosen = [] if shelf is None else self._entries(shelf, self._pick(shelf, wish, chance))
+        chosen = [] if shelf is None else self._entries(shelf, *self._pick(shelf, wish, chance))
         if rests_on is None:
             rests_on = SEGMENT if wish.segment is not None else POPULAR
         if len(chosen) < wish.k and wish.mode != BUY_AGAIN:
@@ -194,7 +211,7 @@ class Answerer:
             lines = index.histories.rows_of(wish.customer_id) or slice(0, 0)
             bought = index.histories.product[lines][index.histories.weight[lines] >= 1]
             keep = keep & np.isin(product, bought)
-        if keep.sum() < wish.k and len(product) >= index.recipe.list_size:
+        if keep.sum() < wish.pool and len(product) >= index.recipe.list_size:
             return None  # there is more than the list holds
 
         def explain(places: Longs) -> tuple[list[str], list[str]]:
@@ -203,17 +220,21 @@ class Answerer:
 
         return Shelf(product, stored.score[entries], explain).only(keep)
 
-    def _pick(self, shelf: Shelf, wish: Wish, chance: np.random.Generator) -> Longs:
-        """Places on the shelf, in the order in which they are shown."""
-        places = np.arange(min(len(shelf.product), _POOL * wish.k if wish.diversity or wish.exploration else wish.k))
+    def _pick(self, shelf: Shelf, wish: Wish, chance: np.random.Generator) -> tuple[Longs, list[float | None]]:
+        """Places on the shelf, in the order in which they are shown, and their propensities."""
+        places = np.arange(min(len(shelf.product), wish.pool))
+        propensity: list[float | None] = [1.0] * len(places)
         if wish.exploration and len(places):
-            # Sampling without replacement in proportion to score ** (1 / exploration) is sorting by Gumbel noise added
-            # to the logarithms (Kool et al. 2019).
-            likely = np.log(np.maximum(shelf.score[places], 1e-9)) + wish.exploration * chance.gumbel(size=len(places))
-            places = places[np.argsort(-likely, kind="stable")]
+            weight = plackett_luce_weights(shelf.score[places], wish.exploration)
+            # Sampling without replacement in proportion to weights is sorting by Gumbel noise added to their logarithms
+            # (Kool et al. 2019).
+            order = np.argsort(-(np.log(weight) + chance.gumbel(size=len(places))), kind="stable")
+            places = places[order]
+            propensity = [*conditional_propensities(weight[order])]
         if wish.diversity:
             places = self._varied(shelf.product[places], places, wish)
-        return places[: wish.k]
+            propensity = [None if wish.exploration else 1.0] * len(places)
+        return places[: wish.k], propensity[: wish.k]
 
     def _varied(self, product: Longs, places: Longs, wish: Wish) -> Longs:
         """Maximal marginal relevance (Carbonell & Goldstein 1998): of the next entry and the most like it before.
@@ -237,16 +258,16 @@ class Answerer:
             nearest = np.maximum(nearest, alike[best])
         return places[order]
 
-    def _entries(self, shelf: Shelf, places: Longs) -> list[Entry]:
+    def _entries(self, shelf: Shelf, places: Longs, propensity: list[float | None]) -> list[Entry]:
         if not len(places):
             return []
         sources, reasons = shelf.explain(places)
         return [
-            self.entry(int(shelf.product[place]), float(shelf.score[place]), source, reason)
-            for place, source, reason in zip(places, sources, reasons, strict=True)
+            self.entry(int(shelf.product[place]), float(shelf.score[place]), source, reason, chance)
+            for place, source, reason, chance in zip(places, sources, reasons, propensity, strict=True)
         ]
 
-    def entry(self, product: int, score: float, source: str, reason: str) -> Entry:
+    def entry(self, product: int, score: float, source: str, reason: str, propensity: float | None = 1.0) -> Entry:
         """An entry for the product at a position."""
         state, price = self.recommender.state, float(self.recommender.state.price[product])
         return Entry(
@@ -257,6 +278,7 @@ class Answerer:
             title=str(state.titles[product]),
             category=str(state.categories[state.category[product]]),
             price=price if np.isfinite(price) else None,
+            propensity=propensity,
         )
 
     def _best_sellers(self, wish: Wish, allowed: Mask) -> Iterator[Entry]:

@@ -15,33 +15,30 @@ import numpy as np
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response, Security
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader
+from pydantic import AwareDatetime
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 from threadpoolctl import threadpool_limits
 
+from rec_assets.recsys.events import PURCHASE
+from rec_assets.recsys.experiments.assignment import AS_EVER, treat
 from rec_assets.serving import schemas
 from rec_assets.serving.answers import Entry, Wish
+from rec_assets.serving.experiments import ExperimentsFile, runnable, show
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.live import Engine, Kept, Live
 from rec_assets.serving.metrics import Metrics, Observe
-from rec_assets.serving.online import (
-    ADMIN,
-    EVENTS,
-    PURCHASE,
-    READ,
-    RETURN,
-    Event,
-    Key,
-    OnlineState,
-    key_digest,
-)
+from rec_assets.serving.online import ADMIN, EVENTS, READ, SIMULATE, Event, Key, OnlineState, key_digest
 from rec_assets.serving.problems import PROBLEMS, handle_errors
-from rec_assets.serving.recommender import Signal
+from rec_assets.serving.recommender import signals_of
 from rec_assets.serving.security import RateLimit, Refused, check_customer_token
 from rec_assets.serving.storefront import add_pages
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT_DAYS = 30
 """An event may lie so far back, as far as events are kept; one ahead, by a client's wrong clock, happens now."""
+
+_FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="From `rec-assets keys add`.")
 
@@ -54,16 +51,22 @@ CustomerToken = Annotated[
         description="A public key may speak of a customer only with a token that the shop's server signed for them.",
     ),
 ]
+SimulatedTime = Annotated[
+    AwareDatetime | None,
+    Header(alias="X-Simulated-Time", description="Of the traffic simulator: what time it takes it to be."),
+]
 ProductId = Annotated[schemas.Id, Path(description="As in the catalogue.")]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and what is known as of the request."""
+    """Who asks, when, and what is known as of the request. A simulator says itself what time it is."""
 
     key: Key
     kept: Kept
     secret: str | None
+    now: dt.datetime
+    simulated: bool
 
     def may_speak_of(self, customer_id: str | None, token: str | None) -> None:
         """Raises `Refused` where the key is public and no token says that this customer is meant."""
@@ -79,6 +82,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; one a worker."""
     settings = settings or get_settings()
     live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url))
+    experiments = ExperimentsFile(settings.experiments)
+    live.watch(experiments.look)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
 
@@ -106,7 +111,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def allowed(scope: str) -> Callable[..., Awaitable[Caller]]:
         """A dependency: the caller has a key with the scope, and hasn't asked too often."""
 
-        async def check(request: Request, key: Annotated[str | None, Security(_header)] = None) -> Caller:
+        async def check(
+            request: Request, key: Annotated[str | None, Security(_header)] = None, time: SimulatedTime = None
+        ) -> Caller:
             kept = live.kept()
             known = kept.keys.get(key_digest(key)) if key else None
             caller = f"{known.name if known else ''}@{request.client.host if request.client else ''}"
@@ -117,7 +124,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     f"slow down: try again in {wait:.1f} s",
                     {"Retry-After": str(math.ceil(wait))},
                 )
-            return Caller(_authorise(known, scope, has_key=bool(key)), kept, secret)
+            found = _authorise(known, scope, has_key=bool(key))
+            if time is not None and SIMULATE not in found.scopes:
+                raise Refused(403, "wrong_scope", f"X-Simulated-Time takes a key with the scope {SIMULATE!r}")
+            if time is not None and not _FIRST_TIME <= time <= dt.datetime.now(dt.timezone.utc):
+                raise Refused(422, "wrong_time", f"X-Simulated-Time must lie between {_FIRST_TIME:%Y} and now")
+            return Caller(found, kept, secret, time or dt.datetime.now(dt.timezone.utc), time is not None)
 
         return check
 
@@ -129,8 +141,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             raise Refused(503, "no_index", live.ready().get("index", "no index is loaded"), {"Retry-After": "5"})
         return live.engine
 
-    async def recommend(question: schemas.Question, now: Engine, kept: Kept) -> schemas.Recommendations:
-        customer = question.customer_id
+    async def recommend(question: schemas.Question, now: Engine, caller: Caller) -> schemas.Recommendations:
+        customer, kept = question.customer_id, caller.kept
         is_forgotten = customer is not None and live.is_forgotten(now, customer, kept)
         done = _done_since(live, question, now)
         asked = [(event.type, event.product_id, question.session_id or "now") for event in question.events]
@@ -147,10 +159,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             diversity=question.diversity,
             exploration=question.exploration,
         )
+        recommendation_id, session = uuid.uuid4().hex, question.session_id
+        others, today = live.beside(now), caller.now.astimezone(now.zone).date()
+        planned = [] if is_forgotten else experiments.on(today)
+        running = runnable(planned, others)
+        treatment = treat(running, customer, session) if running else AS_EVER
         # Not in a thread: the two would take Python's lock from each other all the time, and both be slower for it.
-        answer = now.answer(wish, kept.unavailable)
-        metrics.answered(answer.answered_by)
-        return schemas.Recommendations(**_shown(answer.entries, now), answered_by=answer.answered_by)
+        shown = show(now, others, treatment, wish, kept.unavailable)
+        is_logged = len(running) == len(planned)
+        if treatment.variants:
+            exposure = shown.exposure(
+                treatment, recommendation_id, caller.now, customer=customer, session=session, simulated=caller.simulated
+            )
+            try:
+                await run_in_threadpool(live.ask, lambda: live.online.expose(exposure))
+            except SQLAlchemyError:  # what nobody can judge is answered as ever
+                is_logged, treatment = False, AS_EVER
+                shown = show(now, others, treatment, wish, kept.unavailable)
+        if not is_logged:
+            metrics.unexposed()
+        metrics.answered(shown.answer.answered_by)
+        return schemas.Recommendations(
+            **_shown(shown.answer.entries, shown.engine, recommendation_id),
+            answered_by=shown.answer.answered_by,
+            experiments=treatment.variants,
+        )
 
     def related(name: str, product_id: str, k: int, now: Engine, kept: Kept) -> schemas.Shown:
         place = now.recommender.place.get(product_id)
@@ -169,7 +202,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ) -> schemas.Recommendations:
         """The best products for a customer, by their history and all they did up to now."""
         caller.may_speak_of(customer_id, token)
-        return await recommend(wish.question(customer_id), now, caller.kept)
+        return await recommend(wish.question(customer_id), now, caller)
 
     @app.post("/v1/recommendations", tags=["recommend"], responses=PROBLEMS)
     async def recommendations(
@@ -180,7 +213,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ) -> schemas.Recommendations:
         """The best products for a customer or a visitor, with what they have just done."""
         caller.may_speak_of(question.customer_id, token)
-        return await recommend(question, now, caller.kept)
+        return await recommend(question, now, caller)
 
     def product_route(name: str, about: str) -> None:
         async def route(
@@ -222,7 +255,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """Say what visitors did. Answered once it is on disk; safe to send again."""
         for customer in {event.customer_id for event in batch.events}:
             caller.may_speak_of(customer, token)
-        now = dt.datetime.now(dt.timezone.utc)
+        now = caller.now
         oldest = min(OLDEST_EVENT_DAYS, settings.api.keep_event_days - 1)
         events = [_as_event(event, number, len(batch.events), now, oldest) for number, event in enumerate(batch.events)]
         new = live.ask(lambda: live.online.record(events, now))
@@ -282,26 +315,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def signals_of(done: list[tuple[str, str, str]], weights: dict[str, float]) -> tuple[Signal, ...]:
-    """What a shopper did (type, product, visit; oldest first) as signals.
-
-    What was given back was not bought. A visit's interest in a product counts once, with its strongest sign, as in
-    `cleaning.interest_of`.
-    """
-    signals: dict[tuple[str, str, int], Signal] = {}
-    for number, (kind, product, visit) in enumerate(done, start=1):
-        weight = weights.get(kind, 0.0)
-        if kind == RETURN:
-            bought = [key for key, signal in signals.items() if key[0] == product and signal.weight >= 1]
-            if bought:
-                del signals[bought[-1]]
-        elif weight > 0:
-            key = (product, visit, number if weight >= 1 else 0)
-            before = signals.pop(key, None)
-            signals[key] = Signal(product, max(weight, before.weight if before else 0.0), visit)
-    return tuple(signals.values())
-
-
 def _done_since(live: Live, question: schemas.Question, now: Engine) -> list[tuple[str, str, str]]:
     if question.customer_id is None and question.session_id is None:
         return []
@@ -333,13 +346,17 @@ def _as_event(event: schemas.NewEvent, number: int, count: int, now: dt.datetime
     return Event(**{**event.model_dump(), "time": happened})
 
 
-def _shown(entries: list[Entry], now: Engine) -> dict[str, Any]:
+def _shown(entries: list[Entry], now: Engine, recommendation_id: str) -> dict[str, Any]:
     return {
-        "recommendation_id": uuid.uuid4().hex,
+        "recommendation_id": recommendation_id,
         "model_version": now.published.version,
         "as_of": now.published.as_of,
-        "items": [schemas.Item(rank=rank, **vars(entry)) for rank, entry in enumerate(entries, start=1)],
+        "items": [_item(rank, entry) for rank, entry in enumerate(entries, start=1)],
     }
+
+
+def _item(rank: int, entry: Entry) -> schemas.Item:
+    return schemas.Item(rank=rank, **{name: value for name, value in vars(entry).items() if name != "propensity"})
 
 
 def _shelf(
@@ -347,7 +364,7 @@ def _shelf(
 ) -> schemas.Shown:
     keep = np.flatnonzero(now.available(kept.unavailable)[found])[:k]
     entries = [now.answerer.entry(int(found[i]), float(score[i]), source, reason) for i in keep]
-    return schemas.Shown(**_shown(entries, now))
+    return schemas.Shown(**_shown(entries, now, uuid.uuid4().hex))
 
 
 _REASONS = {"similar": "alike", "complements": "bought together", "upsell": "alike, and finer"}

@@ -1,7 +1,8 @@
 """The serving folder: the indexes that the API may load, and which of them is current.
 
     serving/indexes/<version>-<as-of day>-<number>/   one index, whole; it never changes
-    serving/current.json                              which one counts: swapped in one step
+    serving/current.json                              which one counts, and which others experiments compare with it:
+                                                      swapped in one step
 
 A reader follows `current.json`; the index it names stays until two newer ones have come.
 """
@@ -14,7 +15,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,17 @@ class ServingFolder:
             return None
         return Published(found["version"], dt.date.fromisoformat(found["as_of"]), self.root / found["path"])
 
+    def others(self) -> dict[str, Published]:
+        """The indexes that experiments ask for beside the current one, by the name or version they ask by."""
+        try:
+            found = json.loads((self.root / CURRENT).read_text()).get("others", {})
+        except FileNotFoundError:
+            return {}
+        return {
+            name: Published(each["version"], dt.date.fromisoformat(each["as_of"]), self.root / each["path"])
+            for name, each in found.items()
+        }
+
     def indexes(self) -> list[Published]:
         """All that are there, by as-of day, version and number."""
         found = []
@@ -79,18 +91,22 @@ class ServingFolder:
             shutil.rmtree(staged, ignore_errors=True)
         return Published(version, as_of, path)
 
-    def point(self, to: Published) -> None:
+    def point(self, to: Published, others: Mapping[str, Published] | None = None) -> None:
         """Make an index the current one, and let go of those that nobody will go back to.
+
+        Without `others`, those that stand beside it stay.
 
         The two newest of each of the last three versions stay: a rollback finds its index, and a reader that has just
         been told of one has time to open it.
         """
-        self._swap(to)
+        others = self.others() if others is None else others
+        self._swap(to, others)
         found = self.indexes()
-        versions = sorted({each.version for each in found} | {to.version})[-3:]
+        compared = {each.version for each in others.values()} - {to.version}  # nobody goes back to a challenger
+        versions = sorted({each.version for each in found if each.version not in compared} | {to.version})[-3:]
         kept = {
             each.path for version in versions for each in [one for one in found if one.version == version][-2:]
-        } | {to.path}  # fmt: skip
+        } | {to.path, *(each.path for each in others.values())}  # fmt: skip
         for each in found:
             if each.path not in kept:
                 shutil.rmtree(each.path, ignore_errors=True)
@@ -100,10 +116,11 @@ class ServingFolder:
 
     def replace(self, old: Published, write: Callable[[Path], None]) -> Published:
         """Put an index in another's place, current if that one was; the old one goes."""
-        current = self.current()
+        current, others = self.current(), self.others()
         new = self.add(old.version, old.as_of, write)
-        if current is not None and current.path == old.path:
-            self._swap(new)
+        if current is not None:
+            moved = {name: new if each.path == old.path else each for name, each in others.items()}
+            self._swap(new if current.path == old.path else current, moved)
         shutil.rmtree(old.path, ignore_errors=True)
         return new
 
@@ -111,8 +128,12 @@ class ServingFolder:
         """The newest index of a version that is still there."""
         return next((each for each in reversed(self.indexes()) if each.version == version), None)
 
-    def _swap(self, to: Published) -> None:
+    def _swap(self, to: Published, others: Mapping[str, Published]) -> None:
         staged = self.root / f".{CURRENT}.part"
-        about = {"version": to.version, "as_of": to.as_of.isoformat(), "path": f"indexes/{to.path.name}"}
+        about = {**_described(to), "others": {name: _described(each) for name, each in others.items()}}
         staged.write_text(json.dumps(about, indent=1))
         os.replace(staged, self.root / CURRENT)
+
+
+def _described(index: Published) -> dict[str, str | int]:
+    return {"version": index.version, "as_of": index.as_of.isoformat(), "path": f"indexes/{index.path.name}"}

@@ -1,6 +1,6 @@
-"""Events on their way into the graph: one file a day in the landing zone, from the online state.
+"""Events and exposures on their way into the graph: a file of each a day in the landing zone, from the online state.
 
-A day's file is written whole, and again when events of that day came or went; reading it is the graph's own business.
+A day's file is written whole, and again when rows of that day came or went; reading it is the graph's own business.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import datetime as dt
 import json
 import os
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rec_assets.recsys.forgetting import Forgotten, customer_digest
-from rec_assets.serving.online import OnlineState
+from rec_assets.serving.online import EVENT_ROWS, LANDED_TABLES, OnlineState
 
 
 def land_events(
@@ -24,7 +24,7 @@ def land_events(
 
     Args:
         online: Where the events are.
-        folder: Of the landing zone; a day's file is `date=<day>/events.jsonl`.
+        folder: Of the landing zone; a day's files are `date=<day>/events.jsonl` and, of experiments, `exposures.jsonl`.
         time_zone: Of the shop: it decides the day.
         now: The time.
         keep_days: Whole days that stay in the online state.
@@ -43,27 +43,38 @@ def land_events(
     horizon = now.astimezone(zone).date() - dt.timedelta(days=keep_days)
     day, last = oldest.astimezone(zone).date(), now.astimezone(zone).date()
     while day <= last:
-        file = folder / f"date={day}" / "events.jsonl"
-        # Of days before the horizon the first events are in the file only, and what is here came late.
-        before = file.read_text(encoding="utf-8").splitlines() if day < horizon and file.exists() else []
-        rows = {json.loads(line)["event_id"]: line for line in before}
-        for row in online.events_between(begin(day), begin(day + dt.timedelta(days=1))):
-            time = dt.datetime.fromtimestamp(row["time"], dt.timezone.utc).isoformat()
-            rows[row["event_id"]] = json.dumps({**row, "time": time})
-        text = "".join(f"{rows[event]}\n" for event in sorted(rows))
-        if (rows or file.exists()) and (not file.exists() or file.read_text(encoding="utf-8") != text):
-            _write(file, text)
-            written[day] = len(rows)
+        begins, ends = begin(day), begin(day + dt.timedelta(days=1))
+        for table, key in LANDED_TABLES.items():
+            rows = list(online.rows_between(table, begins, ends))
+            # Of days before the horizon the first rows are in the file only, and what is here came late.
+            count = _land(folder / f"date={day}" / f"{table}.jsonl", key, rows, keeps=day < horizon)
+            if count is not None and table == EVENT_ROWS:
+                written[day] = count
+            if day < horizon:
+                online.let_go(table, [row[key] for row in rows])
         day += dt.timedelta(days=1)
-    online.delete_before(begin(horizon))
     return written
+
+
+def _land(file: Path, key: str, rows: Iterable[Mapping[str, Any]], *, keeps: bool) -> int | None:
+    """Write a day's rows, sorted by key, if they aren't what is there; returns how many, or None."""
+    before = file.read_text(encoding="utf-8") if file.exists() else None
+    lines = {json.loads(line)[key]: line for line in (before or "").splitlines()} if keeps else {}
+    for row in rows:
+        time = dt.datetime.fromtimestamp(row["time"], dt.timezone.utc).isoformat()
+        lines[row[key]] = json.dumps({**row, "time": time})
+    text = "".join(f"{lines[each]}\n" for each in sorted(lines))
+    if text == (before or ""):
+        return None
+    _write(file, text)
+    return len(lines)
 
 
 def forget_landed(folder: Path, forgotten: Forgotten) -> int:
     """Take customers, and their sessions before they signed in, out of what landed; returns how many files changed."""
     landed = {
         file: [(line, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-        for file in sorted(folder.glob("date=*/events.jsonl"))
+        for file in sorted(folder.glob("date=*/*.jsonl"))
     }
     days = {file: dt.date.fromisoformat(file.parent.name.removeprefix("date=")) for file in landed}
     ids = {row["customer_id"] for rows in landed.values() for _, row in rows if row["customer_id"] is not None}

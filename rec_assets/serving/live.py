@@ -113,10 +113,15 @@ class Live:
     def __init__(self, folder: ServingFolder, online: OnlineState) -> None:
         self.folder, self.online = folder, online
         self.engine: Engine | None = None
+        self.others: dict[str, Engine] = {}
+        """The indexes that experiments ask for, by the name or version they ask by."""
+        self._wanted: dict[str, Published] = {}
+        self._others_again = 0.0
         self._kept = Kept({}, frozenset(), {}, {})
         self._silent = False
         self._unreadable: Published | None = None
         self._again = 0.0
+        self._watched: list[Callable[[], None]] = []
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
 
@@ -127,6 +132,10 @@ class Live:
         self.look()
         self._watcher.start()
 
+    def watch(self, look: Callable[[], None]) -> None:
+        """Have something else looked at, too, as often as for a new index."""
+        self._watched.append(look)
+
     def stop(self) -> None:
         """Stop watching."""
         self._stop.set()
@@ -135,10 +144,13 @@ class Live:
         self.online.close()
 
     def look(self) -> None:
-        """Take the published index, if it is another than the one held. What can't be read leaves the old one."""
+        """Take the published indexes, where they are others than those held. What can't be read leaves the old one."""
         published = self.folder.current()
-        if published is None or (published == self._unreadable and time.monotonic() < self._again):
-            return
+        if published is not None and (published != self._unreadable or time.monotonic() >= self._again):
+            self._look_at_current(published)
+        self._look_at_others()
+
+    def _look_at_current(self, published: Published) -> None:
         if self.engine is not None and self.engine.published == published:
             self._unreadable = None  # somebody went back to it
             return
@@ -153,6 +165,25 @@ class Live:
         gc.collect()  # the old engine refers to itself; what it maps should go now
         gc.freeze()  # an index stays: looking through its names again and again would hold up answers
         _log.info("answering from %s", published.path.name)
+
+    def _look_at_others(self) -> None:
+        wanted = self.folder.others()
+        if wanted == self._wanted and (len(self.others) == len(wanted) or time.monotonic() < self._others_again):
+            return
+        held = [each for each in (self.engine, *self.others.values()) if each is not None]
+        by_index, found = {each.published: each for each in held}, {}
+        for name, published in wanted.items():
+            try:
+                found[name] = by_index.get(published) or Engine(published)
+            except (OSError, ValueError, KeyError):
+                _log.exception("the index %s can't be read; experiments with %s stand still", published.path.name, name)
+                self._others_again = time.monotonic() + _AGAIN_SECONDS
+        self._wanted, self.others = wanted, found
+
+    def beside(self, engine: Engine) -> dict[str, Engine]:
+        """The indexes that may be compared with one: those of its day, which know as much of the shop."""
+        day = engine.published.as_of
+        return {name: each for name, each in self.others.items() if each.published.as_of == day}
 
     def kept(self) -> Kept:
         """What is kept of the online state, up to date; as it last was where the database doesn't answer."""
@@ -216,8 +247,10 @@ class Live:
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self.look()
+                for look in self._watched:
+                    look()
             except Exception:
-                _log.exception("looking for a new index failed; it is tried again")
+                _log.exception("looking for what is new failed; it is tried again")
             if self._silent:
                 with suppress(SQLAlchemyError):
                     self.online.create()  # it may have come back empty

@@ -37,6 +37,11 @@ class Metrics:
             "rec_assets_answers", "Answers by what they rest on.", ["answered_by"], registry=self._registry
         )
         self._events = Counter("rec_assets_events", "Events recorded, each once.", registry=self._registry)
+        self._unexposed = Counter(
+            "rec_assets_unexposed",
+            "Answers that an experiment was to be part of and could not.",
+            registry=self._registry,
+        )
         self._version = Gauge(
             "rec_assets_model_version", "Version of the model that answers.", registry=self._registry,
             multiprocess_mode="mostrecent",
@@ -54,6 +59,10 @@ class Metrics:
     def answered(self, rests_on: str) -> None:
         """A shopper was answered."""
         self._answers.labels(rests_on).inc()
+
+    def unexposed(self) -> None:
+        """An experiment's model isn't there, or the answer could not be written down: it was given as ever."""
+        self._unexposed.inc()
 
     def recorded(self, events: int) -> None:
         """Events were written."""

@@ -1,4 +1,4 @@
-"""The online state: what visitors did, what is out of stock, who may ask, and whom to forget; shared by all workers.
+"""The online state: what visitors did and saw, what is out of stock, who may ask, whom to forget. All workers share it.
 
 SQLite in WAL mode, or PostgreSQL by URL. What is written is durable before the call returns. Counters tell readers when
 what they keep in memory is out of date, so that each answer costs one small look and none is stale.
@@ -17,13 +17,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from rec_assets.recsys.events import IMPRESSION
 from rec_assets.recsys.forgetting import customer_digest
 
-READ, EVENTS, ADMIN = SCOPES = ("read", "events", "admin")
-IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click", "cart", "purchase", "return")
+READ, EVENTS, ADMIN, SIMULATE = SCOPES = ("read", "events", "admin", "simulate")
 
 AVAILABILITY, KEYS, FORGOTTEN = COUNTERS = ("availability", "keys", "forgotten")
 """What has a counter that goes up with each change of it."""
+
+EVENT_ROWS, EXPOSURE_ROWS = "events", "exposures"
+LANDED_TABLES = {EVENT_ROWS: "event_id", EXPOSURE_ROWS: "recommendation_id"}
+"""Tables whose rows land for the graph, each with its key."""
 
 NEWEST_EVENTS = 200
 """So many of a shopper's events count at most in an answer."""
@@ -52,6 +56,24 @@ _events = sa.Table(
     sa.Index("events_of_customer", "customer_id", "time"),
     sa.Index("events_of_session", "session_id", "time"),
     sa.Index("events_in_time", "time"),
+)
+_exposures = sa.Table(
+    "exposures",
+    _metadata,
+    sa.Column("recommendation_id", sa.String, primary_key=True),
+    sa.Column("time", sa.Float, nullable=False),  # seconds since 1970
+    sa.Column("customer_id", sa.String),
+    sa.Column("session_id", sa.String),
+    sa.Column("variants", sa.JSON, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("mode", sa.String, nullable=False),
+    sa.Column("exploration", sa.Float, nullable=False),
+    sa.Column("filtered", sa.Boolean, nullable=False),
+    sa.Column("answered_by", sa.String, nullable=False),
+    sa.Column("items", sa.JSON, nullable=False),
+    sa.Column("simulated", sa.Boolean, nullable=False),
+    sa.Index("exposures_in_time", "time"),
+    sa.Index("exposures_of_customer", "customer_id"),
 )
 _unavailable = sa.Table("unavailable", _metadata, sa.Column("product_id", sa.String, primary_key=True))
 _forgotten = sa.Table(
@@ -106,7 +128,7 @@ class Event:
 
     Attributes:
         event_id: Made by the client; the same event sent twice counts once.
-        type: One of EVENT_TYPES.
+        type: One of `recsys.events.EVENT_TYPES`.
         product_id: With what.
         time: When, in UTC.
         customer_id, session_id: By whom; one of them at least.
@@ -125,6 +147,38 @@ class Event:
     unit_price: float | None = None
     recommendation_id: str | None = None
     position: int | None = None
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """An answer that was part of an experiment.
+
+    Attributes:
+        recommendation_id: The answer's; events name it.
+        time: When, in UTC.
+        customer_id, session_id: Whom it was for.
+        variants: Experiment → variant.
+        model_version: By which it was made; with interleaving, the control's.
+        mode, exploration: What was asked for, or what the variant made of it.
+        filtered: Some products were left out because the question said so.
+        answered_by: What it rests on.
+        items: What was shown, best first: `product_id`, `propensity` (chance with which it was to stand there, given
+            what stands above; null where nobody can tell) and, with interleaving, `team`: the variant it comes from.
+        simulated: It was given to the traffic simulator.
+    """
+
+    recommendation_id: str
+    time: dt.datetime
+    customer_id: str | None
+    session_id: str | None
+    variants: dict[str, str]
+    model_version: int
+    mode: str
+    exploration: float
+    filtered: bool
+    answered_by: str
+    items: list[dict[str, Any]]
+    simulated: bool
 
 
 @dataclass(frozen=True)
@@ -223,23 +277,44 @@ class OnlineState:
             rows = connection.execute(query, asked).all()
         return [(row.type, row.product_id, row.order_id or row.session_id or "") for row in reversed(rows)]
 
+    def expose(self, exposure: Exposure) -> None:
+        """Write down an answer of an experiment; not of who asked to be forgotten meanwhile."""
+        row = {**vars(exposure), "time": exposure.time.timestamp()}
+        with self.engine.begin() as connection:
+            if self._not_forgotten(connection, [row]):
+                connection.execute(sa.insert(_exposures).values(**row))
+
     def events_between(self, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
         """Events of a time span (`end` is not in it) by event_id, as rows of the table."""
-        query = sa.select(_events).where(_events.c.time >= first.timestamp(), _events.c.time < end.timestamp())
+        return self.rows_between(EVENT_ROWS, first, end)
+
+    def exposures_between(self, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
+        """Exposures of a time span (`end` is not in it) by recommendation_id, as rows of the table."""
+        return self.rows_between(EXPOSURE_ROWS, first, end)
+
+    def rows_between(self, name: str, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
+        """Rows of one of LANDED_TABLES by its key, of a time span (`end` is not in it)."""
+        table = _metadata.tables[name]
+        query = sa.select(table).where(table.c.time >= first.timestamp(), table.c.time < end.timestamp())
         with self._reader.connect().execution_options(yield_per=_BATCH) as connection:
-            for row in connection.execute(query.order_by(_events.c.event_id)):
+            for row in connection.execute(query.order_by(table.c[LANDED_TABLES[name]])):
                 yield row._asdict()
 
     def oldest_event(self) -> dt.datetime | None:
-        """When the first event that is still there happened."""
+        """When the first event or exposure that is still there happened."""
         with self._reader.connect() as connection:
-            oldest = connection.execute(sa.select(sa.func.min(_events.c.time))).scalar()
+            found = [connection.execute(sa.select(sa.func.min(each.c.time))).scalar() for each in (_events, _exposures)]
+        oldest = min((each for each in found if each is not None), default=None)
         return None if oldest is None else dt.datetime.fromtimestamp(oldest, dt.timezone.utc)
 
-    def delete_before(self, time: dt.datetime) -> int:
-        """Let go of events before a time; returns how many."""
-        with self.engine.begin() as connection:
-            return connection.execute(sa.delete(_events).where(_events.c.time < time.timestamp())).rowcount
+    def let_go(self, name: str, keys: Sequence[str]) -> int:
+        """Delete rows of one of LANDED_TABLES, which have landed; returns how many."""
+        table, deleted = _metadata.tables[name], 0
+        for first in range(0, len(keys), _BATCH):  # a statement takes so many parameters only
+            of_these = table.c[LANDED_TABLES[name]].in_(keys[first : first + _BATCH])
+            with self.engine.begin() as connection:
+                deleted += connection.execute(sa.delete(table).where(of_these)).rowcount
+        return deleted
 
     # ---- what readers keep in memory ----
 
@@ -267,12 +342,19 @@ class OnlineState:
         with self._counted(FORGOTTEN) as connection:
             # Their sessions too: what was done before signing in is theirs as well.
             is_theirs = _events.c.customer_id == customer_id
-            sessions = connection.execute(sa.select(_events.c.session_id).where(is_theirs).distinct()).scalars().all()
+            was_shown = _exposures.c.customer_id == customer_id
+            theirs = sa.union(
+                sa.select(_events.c.session_id).where(is_theirs), sa.select(_exposures.c.session_id).where(was_shown)
+            )
+            sessions = connection.execute(theirs).scalars().all()
             deleted = connection.execute(sa.delete(_events).where(is_theirs)).rowcount
+            connection.execute(sa.delete(_exposures).where(was_shown))
             for first in range(0, len(sessions), _BATCH):  # a statement takes so many parameters only
                 some = [each for each in sessions[first : first + _BATCH] if each is not None]
                 nobody_s = sa.and_(_events.c.session_id.in_(some), _events.c.customer_id.is_(None))
                 deleted += connection.execute(sa.delete(_events).where(nobody_s)).rowcount
+                shown = sa.and_(_exposures.c.session_id.in_(some), _exposures.c.customer_id.is_(None))
+                connection.execute(sa.delete(_exposures).where(shown))
             connection.execute(
                 self._insert(_forgotten)
                 .values(**noted)
@@ -305,8 +387,9 @@ class OnlineState:
         unknown = set(scopes) - set(SCOPES)
         if unknown or not scopes:
             raise ValueError(f"scopes are {', '.join(SCOPES)}, not {', '.join(sorted(unknown)) or 'none'}")
-        if is_public and ADMIN in scopes:
-            raise ValueError(f"a public key can't have the scope {ADMIN!r}")
+        for scope in (ADMIN, SIMULATE):
+            if is_public and scope in scopes:
+                raise ValueError(f"a public key can't have the scope {scope!r}")
         key = f"rec_{secrets.token_urlsafe(24)}"
         row = {
             "digest": key_digest(key),

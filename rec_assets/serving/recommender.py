@@ -5,7 +5,7 @@ Which of them are shown (filters, modes, what to fall back on) is decided in `an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rec_assets.recsys.candidates import Candidates, candidates_of
+from rec_assets.recsys.events import RETURN
 from rec_assets.recsys.features import FEATURES
 from rec_assets.recsys.histories import Histories, histories_of
 from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS, explain
@@ -40,6 +41,26 @@ class Signal(NamedTuple):
     product_id: str
     weight: float
     visit: str
+
+
+def signals_of(done: Sequence[tuple[str, str, str]], weights: Mapping[str, float]) -> tuple[Signal, ...]:
+    """What a shopper did (type, product, visit; oldest first) as signals.
+
+    What was given back was not bought. A visit's interest in a product counts once, with its strongest sign, as in
+    `cleaning.interest_of`.
+    """
+    signals: dict[tuple[str, str, int], Signal] = {}
+    for number, (kind, product, visit) in enumerate(done, start=1):
+        weight = weights.get(kind, 0.0)
+        if kind == RETURN:
+            bought = [key for key, signal in signals.items() if key[0] == product and signal.weight >= 1]
+            if bought:
+                del signals[bought[-1]]
+        elif weight > 0:
+            key = (product, visit, number if weight >= 1 else 0)
+            before = signals.pop(key, None)
+            signals[key] = Signal(product, max(weight, before.weight if before else 0.0), visit)
+    return tuple(signals.values())
 
 
 @dataclass(frozen=True, eq=False)

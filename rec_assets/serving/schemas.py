@@ -126,8 +126,12 @@ class Shown(BaseModel):
 class Recommendations(Shown):
     """An answer to a question about a shopper."""
 
-    answered_by: Literal["customer", "session", "segment", "popular"] = Field(
-        description="What it rests on: the customer's history, this session, a category's or everybody's best sellers."
+    answered_by: Literal["customer", "session", "segment", "popular", "holdout"] = Field(
+        description="What it rests on: the customer's history, this session, a category's or everybody's best sellers; "
+        "`holdout`: an experiment shows this shopper nothing."
+    )
+    experiments: dict[str, str] = Field(
+        {}, description="Experiments that this answer is part of, each with the shopper's variant."
     )
 
 

@@ -1,10 +1,11 @@
-"""Feedback: the events that the API landed, one file a day, read as they lie there."""
+"""Feedback: the events that the API landed, and the answers it gave under experiments; a file of each a day."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -26,21 +27,54 @@ FEEDBACK_SCHEMA = pa.schema(
         ("unit_price", pa.float64()),
         ("recommendation_id", pa.string()),
         ("position", pa.int64()),
+        ("received", pa.float64()),
         ("source_file", pa.string()),
         ("source_row", pa.int64()),
     ]
 )
-"""`raw_feedback_events`: one row an event, each event_id once."""
+"""`raw_feedback_events`: one row an event, each event_id once; `received` by the API, in seconds since 1970."""
 
 
-def feedback_file(folder: Path, day: dt.date) -> Path:
-    """Where the API's events of a day land."""
-    return folder / f"date={day}" / "events.jsonl"
+EXPOSURE_SCHEMA = pa.schema(
+    [
+        ("recommendation_id", pa.string()),
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("customer_id", pa.string()),
+        ("session_id", pa.string()),
+        ("model_version", pa.int64()),
+        ("mode", pa.string()),
+        ("exploration", pa.float64()),
+        ("filtered", pa.bool_()),
+        ("answered_by", pa.string()),
+        ("products", pa.list_(pa.string())),
+        ("propensities", pa.list_(pa.float64())),
+        ("teams", pa.list_(pa.string())),
+        ("simulated", pa.bool_()),
+        ("source_file", pa.string()),
+        ("source_row", pa.int64()),
+    ]
+)
+"""`experiment_exposures`: one row an answer and experiment that it was part of; lists are of its places, best first.
+
+`propensities` are chances given what stands above, null where nobody can tell; `teams` are variants, of interleaved
+answers only.
+"""
 
 
-def feedback_fingerprints(folder: Path, day: dt.date) -> dict[str, str]:
+def landed_file(folder: Path, table: str, day: dt.date) -> Path:
+    """Where the API's rows of a table land on a day; of `raw_feedback_events` or `experiment_exposures`."""
+    return folder / f"date={day}" / LANDED[table]
+
+
+LANDED = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
+"""Table → name of a day's file."""
+
+
+def landed_fingerprints(folder: Path, table: str, day: dt.date) -> dict[str, str]:
     """SHA-256 of the day's file, by its name; empty where nothing landed."""
-    file = feedback_file(folder, day)
+    file = landed_file(folder, table, day)
     return {f"{file.parent.name}/{file.name}": file_fingerprint([UPath(file)])} if file.exists() else {}
 
 
@@ -50,14 +84,43 @@ def read_feedback(folder: Path, day: dt.date) -> pa.Table:
     Raises:
         SourceError: a line is no event.
     """
-    file, rows = feedback_file(folder, day), []
+    rows = _rows(landed_file(folder, "raw_feedback_events", day), "event_id", "event")
+    return pa.Table.from_pylist(rows, schema=FEEDBACK_SCHEMA)
+
+
+def read_exposures(folder: Path, day: dt.date) -> pa.Table:
+    """The answers of a day that were part of experiments, EXPOSURE_SCHEMA; none where nothing landed.
+
+    Raises:
+        SourceError: a line is no exposure.
+    """
+    file, found = landed_file(folder, "experiment_exposures", day), []
+    for row in _rows(file, "recommendation_id", "exposure"):
+        try:
+            lists = {
+                "products": [item["product_id"] for item in row["items"]],
+                "propensities": [item["propensity"] for item in row["items"]],
+                "teams": [item["team"] for item in row["items"] if "team" in item],
+            }
+            variants = sorted(row["variants"].items())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SourceError(
+                f"{file}, line {row['source_row']}: no exposure ({error}): mend the line, or take it away"
+            ) from None
+        found += [{**row, **lists, "experiment": name, "variant": variant} for name, variant in variants]
+    return pa.Table.from_pylist(found, schema=EXPOSURE_SCHEMA)
+
+
+def _rows(file: Path, key: str, what: str) -> list[dict[str, Any]]:
+    """The lines of a file, each key once, sorted by it."""
     if not file.exists():
-        return FEEDBACK_SCHEMA.empty_table()
+        return []
+    rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            rows.append({**row, "time": pd.Timestamp(row["time"]), "source_file": file.name, "source_row": number})
+            about = {"time": pd.Timestamp(row["time"]), "source_file": file.name, "source_row": number}
+            rows.setdefault(row[key], {**row, **about})
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"{file}, line {number}: no event ({error}): mend the line, or take it away") from None
-    seen = {row["event_id"]: row for row in reversed(rows)}
-    return pa.Table.from_pylist([seen[event] for event in sorted(seen)], schema=FEEDBACK_SCHEMA)
+            raise SourceError(f"{file}, line {number}: no {what} ({error}): mend the line, or take it away") from None
+    return [rows[each] for each in sorted(rows)]

@@ -24,7 +24,7 @@ from rec_assets.automation.plan import PlannedRun
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
-from rec_assets.sources.feedback import feedback_file, read_feedback
+from rec_assets.sources.feedback import landed_file, read_feedback
 from rec_assets.sources.landing import file_fingerprints
 from rec_assets.sources.spec import Source, load_source
 
@@ -129,7 +129,7 @@ def test_events_that_landed_since_are_read(bench: Bench) -> None:
     assert stale(), "never read"
     bench.definitions.resolve_job_def("events").execute_in_process(instance=bench.instance, partition_key=str(DAY))
     assert not stale(), "nothing landed"
-    file = feedback_file(bench.feedback, DAY)
+    file = landed_file(bench.feedback, "raw_feedback_events", DAY)
     file.parent.mkdir(parents=True)
     file.write_text("")
     assert stale()

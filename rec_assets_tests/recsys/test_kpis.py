@@ -45,7 +45,12 @@ def on(month: int, day: int) -> dt.date:
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[SparkSession]:
-    yield SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    yield (
+        SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
 
 
 def lines(spark: SparkSession, *, prices: bool = True) -> DataFrame:

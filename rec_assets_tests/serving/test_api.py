@@ -14,10 +14,10 @@ import schemathesis
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
-from rec_assets.serving.api import create_app, signals_of
+from rec_assets.serving.api import create_app
 from rec_assets.serving.index import Index
 from rec_assets.serving.live import Live
-from rec_assets.serving.recommender import Signal
+from rec_assets.serving.recommender import Signal, signals_of
 from rec_assets.serving.security import Refused, check_customer_token, customer_token
 from rec_assets.settings import Api, Settings
 from rec_assets_tests.serving import shop

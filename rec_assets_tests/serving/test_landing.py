@@ -10,7 +10,7 @@ from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving.landing import forget_landed, land_events
 from rec_assets.serving.online import Event, OnlineState
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.feedback import FEEDBACK_SCHEMA, feedback_file, feedback_fingerprints, read_feedback
+from rec_assets.sources.feedback import FEEDBACK_SCHEMA, landed_file, landed_fingerprints, read_feedback
 
 NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.timezone.utc)
 DAY = dt.date(2026, 3, 10)
@@ -47,11 +47,11 @@ def test_events_land_on_the_shop_s_day_and_read_back(online: OnlineState, tmp_pa
 def test_a_day_is_written_again_only_if_its_events_changed(online: OnlineState, tmp_path: Path) -> None:
     online.record([click("a", NOW)], NOW)
     land(online, tmp_path)
-    before = feedback_fingerprints(tmp_path, DAY)
+    before = landed_fingerprints(tmp_path, "raw_feedback_events", DAY)
     assert land(online, tmp_path) == {}
     online.record([click("b", NOW)], NOW)
     assert land(online, tmp_path) == {DAY: 2}
-    assert feedback_fingerprints(tmp_path, DAY) != before
+    assert landed_fingerprints(tmp_path, "raw_feedback_events", DAY) != before
     online.forget("ann", NOW)
     online.record([Event("z", "click", "tea", NOW - dt.timedelta(days=1), customer_id="bob")], NOW)
     assert land(online, tmp_path) == {DAY: 0, DAY - dt.timedelta(days=1): 1}
@@ -90,7 +90,7 @@ def test_forgetting_takes_a_session_s_days_before_signing_in(online: OnlineState
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
-    file = feedback_file(tmp_path, DAY)
+    file = landed_file(tmp_path, "raw_feedback_events", DAY)
     file.parent.mkdir(parents=True)
     file.write_text('{"event_id": "a", "time": "2026-03-10T00:00:00+00:00"}\n{"event_id": ')
     with pytest.raises(SourceError, match=r"events\.jsonl, line 2: no event"):
