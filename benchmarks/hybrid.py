@@ -24,7 +24,7 @@ from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.hybrid import ALL, DISCOVER
 from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.ranker import fit_ranker
+from rec_assets.recsys.ranker import Sample, fit_ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.statistics import product_statistics
@@ -115,7 +115,7 @@ class Hybrid:
     def rank(self, without: Sequence[str] = ()) -> Hybrid:
         """Train the ranker and make everybody's lists, some features being unknown of all products."""
         sample = self._sample.assign(**dict.fromkeys(without, np.float32(np.nan)))
-        ranker = fit_ranker(sample, self._recipe.ranker, seed=self._recipe.seed)
+        ranker = fit_ranker(Sample.of(sample), self._recipe.ranker, seed=self._recipe.seed)
         # What makes a candidate "bought before" is no feature, though it has the name of one.
         unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "own_orders"}
         found = self._found.withColumns(unknown) if unknown else self._found

@@ -24,14 +24,13 @@ from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fall
 from rec_assets.recsys.cleaning import CLEANED_SCHEMA, CleaningRules, clean_day
 from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices
-from rec_assets.recsys.features import feature_matrix
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.kpis import business_kpis
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.products import build_products
-from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.ranker import Ranker, Sample, fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.similar import complements
 from rec_assets.recsys.statistics import product_statistics
@@ -99,9 +98,9 @@ class Script:
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         recipe = self.settings.recipe
         pairs = outcome.select("customer_id", "product_id").distinct()
-        sample = training_sample(candidates, pairs, recipe.ranker).toPandas()
+        sample = Sample.of(training_sample(candidates, pairs, recipe.ranker).toPandas())
         ranker = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        ranker.score(feature_matrix(sample))  # the histogram in the UI
+        ranker.score(sample.features)  # the histogram in the UI
         return ranker
 
     def recommend(self, state: ProductState, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker) -> DataFrame:

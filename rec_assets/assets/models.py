@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
@@ -12,14 +13,13 @@ from rec_assets.assets.state import state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
-from rec_assets.recsys.features import feature_matrix
 from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
-from rec_assets.recsys.task_rows import TaskRows, collect
+from rec_assets.recsys.task_rows import TaskRows
 from rec_assets.recsys.text import embed_new
-from rec_assets.recsys.training import training_sample
+from rec_assets.recsys.training import collect_sample, training_sample
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
@@ -142,18 +142,19 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
         recipe = recipes.to_train()
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
-        sample = collect(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
+        sample = collect_sample(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        some = sample.iloc[:: -(-len(sample) // DRAWN_ROWS)]
-        importance, scores = model.importance(), pd.Series(model.score(feature_matrix(some)))
+        rows, bought = len(sample.bought), int(sample.bought.sum())
+        some = np.ascontiguousarray(sample.features[:: -(-rows // DRAWN_ROWS)])
+        importance, scores = model.importance(), pd.Series(model.score(some))
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
-        tracking.mlflow.log_metrics({"ranker_rows": len(sample), "ranker_bought": int(sample["bought"].sum())})
+        tracking.mlflow.log_metrics({"ranker_rows": rows, "ranker_bought": bought})
         plot = bars(importance, "What the ranker looks at", "total gain")
         tracking.mlflow.log_figure(plot, "ranker_importance.png")
         context.add_output_metadata(
             {
-                "trained_on": len(sample),
-                "bought": int(sample["bought"].sum()),
+                "trained_on": rows,
+                "bought": bought,
                 "importance": as_markdown(plot),
                 "scores": as_markdown(histogram(scores, "Scores on what it learned from", "")),
                 "mlflow_run": tracking.link,

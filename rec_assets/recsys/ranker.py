@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xgboost as xgb
 
@@ -67,25 +68,43 @@ _GROUP_OF = np.array([[name in names for names in FEATURE_GROUPS.values()] for n
 """(features, groups) 1 where a feature belongs to a group."""
 
 
-def fit_ranker(sample: pd.DataFrame, recipe: RankerRecipe, *, seed: int) -> Ranker:
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Candidates to learn from.
+
+    Attributes:
+        features: (n, len(FEATURES)).
+        bought: (n,) what became of them.
+    """
+
+    features: Floats
+    bought: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Sample:
+        """From FEATURES and `bought`."""
+        return cls(feature_matrix(rows), rows["bought"].to_numpy(bool))
+
+
+def fit_ranker(sample: Sample, recipe: RankerRecipe, *, seed: int) -> Ranker:
     """Train on candidates as they looked on a day, labelled with what was bought afterwards.
 
     Args:
-        sample: FEATURES and `bought`, as `training.training_sample` gives them.
+        sample: What became of them.
         recipe: Of the trees.
         seed: Of their random choices.
 
     Raises:
         ValueError: nothing was bought, or everything: there is nothing to tell apart.
     """
-    labels = sample["bought"].to_numpy(np.float32)
+    labels = sample.bought.astype(np.float32)
     if len(labels) == 0 or labels.min() == labels.max():
         raise ValueError(
             f"the ranker needs candidates both bought and not bought; it got {int(labels.sum())} bought of "
             f"{len(labels)}: is the horizon empty?"
         )
     # Of the features it keeps what trees of histograms look at, a byte or two each; the same trees come of it.
-    data = xgb.QuantileDMatrix(feature_matrix(sample), label=labels)
+    data = xgb.QuantileDMatrix(sample.features, label=labels)
     parameters = {
         "objective": "binary:logistic",
         "tree_method": "hist",

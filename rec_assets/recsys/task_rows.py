@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -65,22 +66,25 @@ class TaskRows:
         return arrow_schema(self.types)
 
 
-def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
-    """All rows of a frame, in its order, by files below a folder that tasks see, too; these are gone afterwards.
+@contextmanager
+def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
+    """The rows of a frame, in its order, as files below a folder that tasks see, too; these are gone afterwards.
 
-    Some million rows by the usual way, through the heap of Spark's driver, can fill that, and then nothing answers.
+    So come rows to this process. Some million by the usual way, through the heap of Spark's driver, can fill that, and
+    then nothing answers.
     """
     folder = disk / uuid.uuid4().hex
     try:
         frame.write.parquet(folder.as_posix())
-        files = sorted(folder.glob("part-*.parquet"))
-        rows = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
-        # A column is let go of as soon as pandas has it: else all rows are held twice.
-        found = rows.to_pandas(split_blocks=True, self_destruct=True)
-        pa.default_memory_pool().release_unused()
-        return found
+        yield [pq.ParquetFile(file) for file in sorted(folder.glob("part-*.parquet"))]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
+    """All rows of a frame, in its order; see `written`."""
+    with written(frame, disk) as files:
+        return pa.concat_tables([file.read() for file in files]).to_pandas()
 
 
 ARROW = {

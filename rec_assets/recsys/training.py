@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rec_assets.recsys.features import FEATURES
+from rec_assets.recsys.ranker import Sample
 from rec_assets.recsys.recipe import RankerRecipe
+from rec_assets.recsys.task_rows import written
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
+
+def collect_sample(rows: DataFrame, disk: Path) -> Sample:
+    """What `training_sample` gives, by files below a folder that tasks see, too: each number is held once."""
+    with written(rows, disk) as files:
+        count = sum(file.metadata.num_rows for file in files)
+        found, end = Sample(np.empty((count, len(FEATURES)), np.float32), np.empty(count, bool)), 0
+        for batch in (batch for file in files for batch in file.iter_batches()):
+            begin, end = end, end + len(batch)
+            for place, name in enumerate(FEATURES):
+                found.features[begin:end, place] = batch[name].to_numpy(zero_copy_only=False)
+            found.bought[begin:end] = batch["bought"].to_numpy(zero_copy_only=False)
+    return found
 
 
 def training_sample(candidates: DataFrame, outcome: DataFrame, recipe: RankerRecipe) -> DataFrame:

@@ -27,7 +27,7 @@ from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.statistics import product_statistics
 from rec_assets.recsys.task_rows import collect
-from rec_assets.recsys.training import training_sample
+from rec_assets.recsys.training import collect_sample, training_sample
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -158,7 +158,8 @@ class Past:
         """The blend known on a day, learned from the candidates of a horizon ago and what was bought since."""
         before = day - dt.timedelta(days=self.horizon_days)
         sample = training_sample(self.candidates(before, recipe), self._bought_after(before), recipe.ranker)
-        return fit_ranker(self._collect(sample), recipe.ranker, seed=recipe.seed)
+        assert self.folder is not None  # since __post_init__
+        return fit_ranker(collect_sample(sample, self.folder), recipe.ranker, seed=recipe.seed)
 
     def candidates(self, day: dt.date, recipe: Recipe) -> DataFrame:
         """The candidates of a day."""

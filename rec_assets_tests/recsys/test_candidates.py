@@ -13,7 +13,7 @@ from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.hybrid import make_lists, popular_lists, rhythm
 from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.ranker import Ranker, Sample, fit_ranker
 from rec_assets.recsys.recipe import AlsRecipe, Recipe
 
 AS_OF = dt.date(2024, 6, 30)
@@ -234,7 +234,7 @@ def trained() -> tuple[pd.DataFrame, Ranker]:
     found = find_candidates(lines(*rows), a_state(), Recipe())
     bought = (found["product_id"] == TEA).to_numpy()
     recipe = Recipe().ranker.model_copy(update={"rounds": 20, "min_child_weight": 1.0})
-    return found, fit_ranker(found.assign(bought=bought), recipe, seed=1)
+    return found, fit_ranker(Sample.of(found.assign(bought=bought)), recipe, seed=1)
 
 
 def test_the_ranker_learns_what_is_bought_again(trained: tuple[pd.DataFrame, Ranker]) -> None:
@@ -266,7 +266,7 @@ def test_the_ranker_survives_saving_and_refuses_other_features(trained: tuple[pd
 
 def test_a_horizon_without_purchases_is_refused(trained: tuple[pd.DataFrame, Ranker]) -> None:
     with pytest.raises(ValueError, match="is the horizon empty"):
-        fit_ranker(trained[0].assign(bought=False), Recipe().ranker, seed=1)
+        fit_ranker(Sample.of(trained[0].assign(bought=False)), Recipe().ranker, seed=1)
 
 
 def test_contributions_add_up_to_the_score(trained: tuple[pd.DataFrame, Ranker]) -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,12 +15,15 @@ from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.ease import ease_weights
 from rec_assets.recsys.evaluation.sample import sample_customers
+from rec_assets.recsys.features import FEATURES
 from rec_assets.recsys.fold_in import fold_in
 from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.products import build_products
+from rec_assets.recsys.ranker import Sample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
 from rec_assets.recsys.statistics import product_statistics
+from rec_assets.recsys.training import collect_sample
 
 TYPES = (
     "customer_id string, product_id string, order_id string, age_days int, weight double, quantity double, "
@@ -319,3 +323,16 @@ def test_a_report_judges_a_fixed_sample_of_many_customers_whole(spark: SparkSess
 def test_a_report_judges_all_of_few_customers(spark: SparkSession) -> None:
     rows = [(f"c{u}", "p", f"o{u}", 0) for u in range(50)]
     assert sample_customers(purchases(spark, *rows), 50).bought.count() == 50
+
+
+def test_a_sample_collected_by_files_is_the_one_that_spark_collects(spark: SparkSession, tmp_path: Path) -> None:
+    values = np.random.default_rng(1).random((500, len(FEATURES))).astype(np.float32)
+    values[::7, 3] = np.nan
+    types = ", ".join([*(f"{name} float" for name in FEATURES), "bought boolean"])
+    frame = pd.DataFrame(values, columns=list(FEATURES)).assign(bought=values[:, 0] < 0.1)
+    rows = spark.createDataFrame(frame, types).repartition(3, "bought").replace(float("nan"), None)
+    found, expected = collect_sample(rows, tmp_path), Sample.of(rows.toPandas())
+    assert np.isnan(found.features).sum() == len(values[::7])
+    np.testing.assert_array_equal(found.features, expected.features)
+    np.testing.assert_array_equal(found.bought, expected.bought)
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import pyarrow as pa
 from rec_assets.recsys.candidates import find_candidates
 from rec_assets.recsys.hybrid import LISTS, make_lists
 from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.ranker import Ranker, fit_ranker
+from rec_assets.recsys.ranker import Ranker, Sample, fit_ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.index import Index, StoredHistories, StoredList
@@ -89,7 +89,7 @@ def ranker(known: ProductState) -> Ranker:
     likely = 2 * found["own_share"] + found["als_relative"] + 0.02 * found["popularity"]
     recipe = RECIPE.ranker.model_copy(update={"rounds": 60, "min_child_weight": 1.0, "learning_rate": 0.1})
     chance = np.random.default_rng(7).random(len(found))
-    return fit_ranker(found.assign(bought=likely.rank(pct=True) ** 2 > chance), recipe, seed=1)
+    return fit_ranker(Sample.of(found.assign(bought=likely.rank(pct=True) ** 2 > chance)), recipe, seed=1)
 
 
 def lists(known: ProductState, blend: Ranker) -> pd.DataFrame:
