@@ -46,9 +46,11 @@ def check_source_command(source: str | None) -> None:
 @cli.command()
 def bootstrap() -> None:
     """Work out what the newest day needs and materialise it, oldest first."""
+    from rec_assets.recsys.experiments.spec import read_experiments
     from rec_assets.resources.java import require_java
 
     settings = get_settings()
+    read_experiments(settings.experiments)  # what is wrong with the file is better said now than in an hour
     if not settings.spark_remote:
         require_java()
     warnings.filterwarnings("ignore", module="dagster.*")  # notices to developers, about interfaces in beta
@@ -172,22 +174,30 @@ def experiments() -> None:
     settings = get_settings()
     found = read_experiments(settings.experiments).experiments
     rows = [
-        [each.name, f"{each.start} to {each.end}", each.unit, name, f"{variant.share:.0%}",
-         ", ".join(sorted(variant.levers)) or "as it is"]
+        [each.name, f"{each.start} to {each.end}", each.unit, f"{name} (control)" if name == each.control else name,
+         f"{variant.share:.0%}",
+         ", ".join(f"{lever}: {getattr(variant, lever)}" for lever in sorted(variant.levers)) or "nothing",
+         "clicks in mixed answers" if each.design == "interleave" else each.main_metric]
         for each in found
         for name, variant in each.variants.items()
     ]  # fmt: skip
-    where = settings.experiments or "REC_EXPERIMENTS names no file"
+    none = (
+        f"no experiments in {settings.experiments}"
+        if settings.experiments
+        else "no experiments: set REC_EXPERIMENTS to a YAML file (docs/experiments.md)"
+    )
     click.echo(
-        tabulate(rows, headers=["experiment", "days", "unit", "variant", "share", "changes"])
+        tabulate(rows, headers=["experiment", "days", "unit", "variant", "share", "changes", "decides"])
         if rows
-        else f"no experiments: {where}"
+        else none
     )
 
 
 @cli.command("off-policy")
 @click.argument("model", default="challenger")
-@click.option("--days", type=click.IntRange(1, 90), default=28, show_default=True, help="Of logged answers.")
+@click.option(
+    "--days", type=click.IntRange(1, 90), default=28, show_default=True, help="Newest days of logged answers."
+)
 @click.option(
     "--places", type=click.IntRange(1, 20), default=3, show_default=True, help="Of an answer, from the first."
 )
@@ -204,18 +214,26 @@ def off_policy_command(model: str, days: int, places: int) -> None:
         raise click.ClickException(str(error)) from None
     rows = [
         [name, f"{each.value:.4f}", f"{each.low:.4f} to {each.high:.4f}"]
-        for name, each in {"what was logged": found.champion, **found.estimates}.items()
+        for name, each in {"as logged": found.champion, **found.estimates}.items()
     ]
-    click.echo(tabulate(rows, headers=[f"version {release.version}", "clicks an answer", "95 %"]))
+    click.echo(
+        tabulate(rows, headers=[f"for version {release.version}", f"clicks an answer, first {places} places", "95 %"])
+    )
     click.echo(
         f"{found.answers:,} answers, worth {found.effective:,.0f} of this model's; {found.support:.0%} of what it "
-        f"would show could have been logged; first {places} places"
+        "would show could have been logged. Clicks only: use it to choose what to try in an experiment."
     )
 
 
 @cli.command()
-@click.option("--days", type=click.IntRange(1, 60), default=14, show_default=True, help="After the index's day.")
-@click.option("--customers", type=click.IntRange(1), help="Those with the first ids only.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 60),
+    default=14,
+    show_default=True,
+    help="Days to play, from the one after the index's.",
+)
+@click.option("--customers", type=click.IntRange(1), help="So many only, by their ids.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--url", help="Of the API; default: this machine's.")
 def simulate(days: int, customers: int | None, seed: int, url: str | None) -> None:
@@ -229,6 +247,7 @@ def simulate(days: int, customers: int | None, seed: int, url: str | None) -> No
 
     import requests
 
+    from rec_assets.recsys.experiments.spec import read_experiments
     from rec_assets.serving.folder import ServingFolder
     from rec_assets.simulator import Simulator, World, later_purchases
     from rec_assets.sources.spec import load_source
@@ -245,6 +264,9 @@ def simulate(days: int, customers: int | None, seed: int, url: str | None) -> No
             f"nothing has landed for {played[0]} to {played[-1]}, the days after the index's: bootstrap a source whose "
             "last_day is some days before the newest landed file"
         )
+    running = {each.name for day in played for each in read_experiments(settings.experiments).on(day)}
+    if not running:
+        click.echo(f"no experiment takes traffic from {played[0]} to {played[-1]}: nothing will be compared")
     online = _online_state()
     online.revoke_key("simulator")
     key = online.add_key("simulator", ["read", "events", "simulate"], now, expires=now + dt.timedelta(days=1))
@@ -377,6 +399,7 @@ def _popular(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
 def _show_results(settings: Settings) -> None:
     """What a bootstrap ends with: the report, its table, and a taste of the recommendations."""
     from rec_assets.assets.evaluation import report_path
+    from rec_assets.assets.experiments import report_path as experiments_path
     from rec_assets.recsys.evaluation.report import summary_table
     from rec_assets.resources.lake import Lake
 
@@ -388,6 +411,8 @@ def _show_results(settings: Settings) -> None:
     customer = min(lake.pandas("hybrid_scores", [day], columns=["customer_id"])["customer_id"])
     click.echo(f"\nFor customer {customer}, as of {day}:")
     click.echo(_as_table(_recommendations(lake, day, customer, 5, "all")))
+    if settings.experiments and (reported := lake.days("experiment_report")):
+        click.echo(f"\nExperiments: {experiments_path(settings, reported[-1])}")
     click.echo(f"\nReport: {report_path(settings, judged)}")
 
 

@@ -19,7 +19,7 @@ from rec_assets_tests.conftest import BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import fingerprints
 
 # The line of progress after which, and by how many seconds, the process is killed.
-MOMENTS = (("[2/12]", 2.0), ("[5/12]", 8.0), ("[7/12]", 4.0), ("[11/12]", 3.0))
+MOMENTS = (("[2/12]", 2.0), ("[4/12]", 8.0), ("[6/12]", 4.0), ("[11/12]", 3.0))
 
 
 def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:

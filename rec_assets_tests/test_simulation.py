@@ -206,7 +206,7 @@ def test_a_model_beside_itself_is_estimated_to_get_what_it_got(
     assert found.champion.value * found.answers == pytest.approx(len(clicked))
     for name, each in found.estimates.items():
         assert each.value == pytest.approx(found.champion.value, rel=0.1), name
-    with pytest.raises(off_policy.NotEnough, match="the challenger"):
+    with pytest.raises(off_policy.NotEnough, match="the other model"):
         monkeypatch.setattr(off_policy, "LEAST_EFFECTIVE", 1e6)
         estimate(settings, "champion", last_days=28, places=3)
 

@@ -96,7 +96,9 @@ def kpi_table(figures: pd.DataFrame) -> str:
         f"| {count(row['denominator'])} |"
         for row in figures.to_dict("records")
     ]
-    return "\n".join([f"| of {PERIOD_DAYS} days | | of | over |", "| --- | ---: | ---: | ---: |", *rows])
+    return "\n".join(
+        [f"| {PERIOD_DAYS} days | value | numerator | denominator |", "| --- | ---: | ---: | ---: |", *rows]
+    )
 
 
 def kpi_figure(figures: pd.DataFrame) -> Figure:

@@ -76,8 +76,9 @@ def estimate(settings: Settings, model: str, *, last_days: int, places: int) -> 
     logged = _logged(lake, days, places)
     if logged.empty:
         raise NotEnough(
-            f"after {release.as_of}, the model's day, no answer was given with chance in its order and without "
-            "filters: let a variant's `exploration` be above 0"
+            f"no usable answers after {release.as_of}, the day on which version {release.version} was registered: it "
+            "takes answers given later, in an experiment whose variant has `exploration` above 0, to known customers, "
+            f"without filters or diversity, of {places} products or more"
         )
     done = _done(lake, release.as_of)
     clicks = _clicks(lake, days)

@@ -71,13 +71,13 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
         )
     return [
         *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        *_plan_report(first, newest),
         _on("learn", learned),
         _on("train", judged),
         _on("score", judged),
         _on("train", newest),
         _on("score", newest),
         _on("evaluate", newest),
+        *_plan_report(first, newest),
         _on("release", newest),
         _on("publish", newest),
     ]
@@ -96,9 +96,9 @@ def plan_refresh(
     """
     return [
         *_plan_data(max(first, newest - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        *_plan_report(first, newest),
         *_plan_lists(newest, settings, lake),
         *([_on("publish", newest)] if champion else []),
+        *_plan_report(first, newest),
     ]
 
 
@@ -134,10 +134,10 @@ def plan_training(
         )
     return [
         *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        *_plan_report(first, newest),
         _on("find" if lake.manifest("candidates", learned) else "learn", learned),
         _on("train", trained),
         *([_on("evaluate", newest)] if _can_be_evaluated(newest, settings, lake) else []),
+        *_plan_report(first, newest),
         _on("release", newest),
         *_plan_lists(newest, settings, lake),
         _on("publish", newest),

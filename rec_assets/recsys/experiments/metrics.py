@@ -9,7 +9,7 @@ NUMBERS = ("impressions", "clicks", "carts", "orders", "revenue", "returned", "b
 of it came back; whether it bought once and on two days; what it had bought before the experiment."""
 
 BEFORE = "before"
-"""The covariate: value of purchases in the weeks before the unit's first exposure."""
+"""The covariate: value of purchases in the weeks before the experiment's first day."""
 
 JUDGED, WON = "judged", "won"
 """Clicks on products of mixed answers, and those of them on what the other ranking put in."""

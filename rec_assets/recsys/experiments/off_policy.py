@@ -41,7 +41,7 @@ class LoggedAnswer:
         unit: Whose.
         propensity: (K,) chance with which the champion put in what stands there, given what stands above.
         challenger: (K,) the same of the challenger.
-        reward: (K,) what came of each place: 1 for a click, or money.
+        reward: (K,) what came of each place: 1 for a click.
         expected: (K,) reward that the model of rewards expects of what stands there.
         hoped: (K,) the same of what the challenger would put there, given what stands above: a mean by its chances.
         support: Chance that the challenger's first place is one that the champion could have chosen.
@@ -110,12 +110,12 @@ def off_policy(answers: Sequence[LoggedAnswer]) -> OffPolicy:
     support = float(np.mean([each.support for each in answers]))
     if support < LEAST_SUPPORT:
         raise NotEnough(
-            f"{1 - support:.0%} of what the challenger would show, the champion could not have shown: its answers say "
-            "nothing of that. Compare them online, or explore more"
+            f"{1 - support:.0%} of what the other model would show could not have been logged: the answers say nothing "
+            "of that. Compare them online, or explore more"
         )
     if effective < LEAST_EFFECTIVE:
         raise NotEnough(
-            f"{len(answers):,} answers are worth {effective:,.0f} of the challenger's, and {LEAST_EFFECTIVE:,.0f} are "
+            f"{len(answers):,} answers are worth {effective:,.0f} of the other model's, and {LEAST_EFFECTIVE:,.0f} are "
             "the least: log more, look at fewer places, or explore more"
         )
     return OffPolicy(

@@ -50,7 +50,7 @@ class Ledger:
 def units_of(
     experiment: Experiment, exposures: DataFrame, events: DataFrame, purchases: DataFrame, most_products: int
 ) -> DataFrame:
-    """One row a unit: unit, variant, switched, robot, simulated, exposures, LEDGER numbers, NUMBERS.
+    """One row a unit: unit, variant, switched, robot, simulated, exposures, and the numbers of NUMBERS and _LEDGER.
 
     Args:
         experiment: Which.

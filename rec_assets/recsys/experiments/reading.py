@@ -187,13 +187,13 @@ def _invalid(experiment: Experiment, ledger: Ledger, ratio: SampleRatio, version
             f"{name} {count:,} ({ratio.expected[name]:,.0f} expected)" for name, count in ratio.found.items()
         )
         return (
-            f"the variants' units don't stand in their shares: {seen}. Something lets one variant lose or gain "
-            "shoppers (a page that fails, a redirect, a filter of robots): find it, and begin anew under another name"
+            f"the variants have other numbers of units than their shares give: {seen}. Something lets one variant lose "
+            "or gain shoppers (a page that fails, a redirect, a filter of robots): find it, and begin anew under another name"
         )
     if ledger.switched:
         return (
-            f"{ledger.switched:,} units saw more than one variant: the shares, the salt or the name's variants were "
-            "changed while it ran. Begin anew under another name"
+            f"{ledger.switched:,} units saw more than one variant: shares, salt or variants were changed while it ran, "
+            "or an earlier experiment had its name. Begin anew under another name"
         )
     for name, variant in experiment.variants.items():
         if variant.model != CHAMPION and len(found := versions.get(name, [])) > 1:
@@ -215,14 +215,14 @@ def _judged(
 ) -> Verdict:
     sign, title = 1 if metric_of(main).more_is_better else -1, metric_of(main).title
     broken = [
-        f"{metric_of(name).title} is worse than its guard rail allows by {harm.low:.1%} of the control's at least"
+        f"{metric_of(name).title} breaks its guard rail, by at least {harm.low:.1%} of the control's value"
         for name, harm in harms.items()
         if harm.low > 0
     ]
     if broken:
         return Verdict("worse", "; ".join(broken))
     if not math.isfinite(effect.relative(effect.always_low)):
-        return Verdict("undecided", f"no {title} to compare yet")
+        return Verdict("undecided", f"no {title} to compare yet: were its events sent?")
     change = "{:+.1%} [{:+.1%}, {:+.1%}]".format(
         *(effect.relative(each) for each in (effect.difference.value, effect.always_low, effect.always_high))
     )
@@ -247,5 +247,5 @@ def _wait(experiment: Experiment, day: dt.date, days_left: float) -> str:
         return f": one of {least} would most likely have shown by now"
     if not to_come:
         return f", and one of {least} would have taken {days_left:,.0f} more days of traffic"
-    late = f"; the experiment ends in {to_come}" if days_left > to_come else ""
+    late = f"; the experiment ends in {to_come} days" if days_left > to_come else ""
     return f", and one of {least} in {days_left:,.0f} more days{late}"

@@ -17,7 +17,7 @@ MetricName = Literal[
 ]
 
 CHAMPION = "champion"
-CUSTOMER, SESSION = "customer", "session"
+CUSTOMER = "customer"
 
 BEFORE_DAYS = 56
 """Days before an experiment whose purchases foretell those within it."""
@@ -38,7 +38,7 @@ class Variant(_Part):
     """What a share of the traffic is answered with. All that isn't said is as it is without the experiment."""
 
     share: float = Field(gt=0, le=1, description="Of all units.")
-    model: Literal["champion", "challenger"] | int = Field("champion", description="An alias, or a version.")
+    model: str = Field("champion", pattern=r"^(champion|challenger|[1-9]\d*)$", description="An alias, or a version.")
     mode: Literal["all", "discover", "buy_again"] | None = Field(None, description="Instead of what is asked for.")
     exploration: float | None = Field(None, ge=0, le=1, description="How much chance has a say in the order.")
     show: Literal["recommendations", "popular", "nothing"] = Field(
@@ -80,7 +80,9 @@ class Experiment(_Part):
     def _are_shares(cls, rails: dict[MetricName, float]) -> dict[MetricName, float]:
         for name, limit in rails.items():
             if not 0 < limit <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, the relative change that must not be, not {limit}")
+                raise ValueError(
+                    f"{name} must be above 0 and at most 1, the relative change that must not be, not {limit}"
+                )
         return rails
 
     @model_validator(mode="after")
@@ -157,6 +159,11 @@ class Experiments(_Part):
                     both = "the order"
                 if one.design == other.design == "interleave":
                     both = "the order"
+                if both == "show":
+                    raise ValueError(
+                        f"{one.name} and {other.name} run at the same time, and one holds shoppers out (`show`), which "
+                        "leaves the other nothing to compare: let one begin after the other"
+                    )
                 if both is not None:
                     raise ValueError(
                         f"{one.name} and {other.name} run at the same time and both have a say in {both}: let one "

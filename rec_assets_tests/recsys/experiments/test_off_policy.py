@@ -102,7 +102,7 @@ def test_too_little_to_go_by_is_refused() -> None:
         LoggedAnswer(each.unit, each.propensity, each.challenger, each.reward, each.expected, each.hoped, 0.7)
         for each in answers(rng, 2000)
     ]
-    with pytest.raises(NotEnough, match="30% of what the challenger would show"):
+    with pytest.raises(NotEnough, match="30% of what the other model would show"):
         off_policy(foreign)
 
 

@@ -77,9 +77,11 @@ def test_after_its_end_and_before_anything_was_bought_no_days_are_promised(rng: 
     assert "would have taken" in over.verdict.says
     soon = experiment(end=str(DAY + dt.timedelta(days=1)))
     (short,) = reading(soon, control=units(rng, 2000), new=units(rng, 2000)).comparisons
-    assert short.verdict.says.endswith("the experiment ends in 1")
+    assert short.verdict.says.endswith("the experiment ends in 1 days")
     (nothing,) = reading(control=units(rng, 200, spend=0), new=units(rng, 200, spend=0)).comparisons
-    assert nothing.verdict.kind == "undecided" and nothing.verdict.says == "no revenue per visitor to compare yet"
+    assert nothing.verdict.kind == "undecided" and nothing.verdict.says.startswith(
+        "no revenue per visitor to compare yet"
+    )
 
 
 def test_too_few_units_are_not_judged_by(rng: np.random.Generator) -> None:
@@ -116,7 +118,7 @@ def test_a_broken_guard_rail_is_worse_whatever_else(rng: np.random.Generator) ->
     about = experiment(guard_rails={"return_rate": 0.2})
     better = units(rng, 20_000, spend=1.5, returned=0.15)
     (found,) = reading(about, control=units(rng, 20_000), new=better).comparisons
-    assert found.verdict.kind == "worse" and "returned, by value is worse than its guard rail" in found.verdict.says
+    assert found.verdict.kind == "worse" and "returned, by value breaks its guard rail" in found.verdict.says
     (kept,) = reading(about, control=units(rng, 400), new=units(rng, 400, spend=2)).comparisons
     assert kept.verdict.kind == "better" and "can't be told yet" in kept.verdict.says
 
@@ -158,7 +160,7 @@ def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: n
     assert "Simulated traffic" in page and "Simulated traffic" in summary([found])
     assert f"{main['treatment']:,.4g}" in page and "9,000 answers to 8,000 customers" in page
     assert "2 looked at more" in page and "4 purchases came without a price" in page
-    assert "No experiment counts on this day" in experiments_page([], history.iloc[:0], DAY)
+    assert "No experiment of REC_EXPERIMENTS has traffic" in experiments_page([], history.iloc[:0], DAY)
     assert as_table([]).schema == REPORT_SCHEMA and summary([]) == "no experiment counts on this day"
     few = reading()
     assert "undecided" in experiments_page([few], history.iloc[:0], DAY)

@@ -50,7 +50,7 @@ def test_a_file_says_what_is_compared(tmp_path: Path) -> None:
         (("exploration: 0.2", "exploration: 2"), "less than or equal to 1"),
         (("exploration: 0.2", "model: best"), "experiments.0.variants.chance.model"),
         (("question:", "unit: shop\n    question:"), "experiments.0.unit.*customer"),
-        (("return_rate: 0.1", "return_rate: 10"), "return_rate must be from 0 to 1"),
+        (("return_rate: 0.1", "return_rate: 10"), "return_rate must be above 0 and at most 1"),
         (("return_rate: 0.1", "revenue_per_visitor: 0.1"), "is the main metric"),
         (("return_rate: 0.1", "profit: 0.1"), "guard_rails"),
         (("name: diversity", "name: a b"), "experiments.0.name"),
@@ -70,7 +70,7 @@ def test_what_can_t_be_run_is_refused_in_words(tmp_path: Path, change: tuple[str
     ("other", "says"),
     [
         ("chance: {share: 0.1, exploration: 0.1}", "both have a say in exploration"),
-        ("none: {share: 0.1, show: nothing}", "both have a say in show"),
+        ("none: {share: 0.1, show: nothing}", "one holds shoppers out"),
         ("fresh: {share: 0.1, model: challenger}", None),
         ("twin: {share: 0.5}", None),
     ],
@@ -143,11 +143,11 @@ def test_assignments_of_two_experiments_tell_nothing_of_each_other() -> None:
 def test_what_experiments_change_adds_up() -> None:
     found = experiments(
         {"control": {"share": 1e-9}, "chance": {"share": 1 - 1e-9, "exploration": 0.2}},
-        {"control": {"share": 1e-9}, "fresh": {"share": 1 - 1e-9, "model": 7}},
+        {"control": {"share": 1e-9}, "fresh": {"share": 1 - 1e-9, "model": "7"}},
     )
     treatment = treat(found.experiments, "ann", None)
     assert treatment.variants == {"e0": "chance", "e1": "fresh"}
-    assert (treatment.variant.exploration, treatment.variant.model) == (0.2, 7)
+    assert (treatment.variant.exploration, treatment.variant.model) == (0.2, "7")
     assert models_of(found.experiments) == {"7"}
     assert treat(found.experiments, None, "s1") is AS_EVER  # the unit is the customer, who isn't known
     sessions = experiments({"a": {"share": 0.5}, "b": {"share": 0.5}}, unit="session").experiments
