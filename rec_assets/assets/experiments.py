@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
 from rec_assets.assets.business import GROUP, OWNERS
-from rec_assets.assets.ingestion import run_days
+from rec_assets.assets.ingestion import read_landed, run_days
 from rec_assets.assets.plots import as_markdown
 from rec_assets.partitions import Days
 from rec_assets.recsys.events import PURCHASE
@@ -27,12 +27,11 @@ from rec_assets.recsys.experiments.page import as_table, effects_figure, experim
 from rec_assets.recsys.experiments.reading import Reading, read
 from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS, Experiment, read_experiments
 from rec_assets.resources.files import write_whole
-from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
-from rec_assets.sources.feedback import landed_fingerprints, read_exposures
+from rec_assets.sources.feedback import read_exposures
 
 
 def report_path(settings: Settings, day: dt.date) -> Path:
@@ -49,16 +48,7 @@ def experiment_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
     )  # fmt: skip
     def experiment_exposures(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
         """The answers of the day that were part of an experiment: the variant, what was shown, and how likely."""
-        wanted, rows = run_days(context), 0
-        forgotten = ForgottenFile.read(settings.forgotten_file)
-        for day in wanted:
-            files = landed_fingerprints(settings.feedback_landing, "experiment_exposures", day)
-            shown = forgotten.without(read_exposures(settings.feedback_landing, day), day)
-            manifest = lake.write("experiment_exposures", shown, day, files)
-            context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
-            rows += manifest.rows
-        metadata = partition_metadata(lake, "experiment_exposures", wanted[-1], manifest)
-        return MaterializeResult(metadata={**metadata, "exposures": rows})
+        return read_landed(context, lake, settings, "experiment_exposures", read_exposures)
 
     @asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark"}, partitions_def=days.partitions, code_version="1",

@@ -5,6 +5,7 @@ A day is written the moment it is read, so that a day whose file can't be read l
 
 import datetime as dt
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pyarrow as pa
 from dagster import (
@@ -103,18 +104,27 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
     )  # fmt: skip
     def raw_feedback_events(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
         """Impressions, clicks, carts, purchases and returns that visitors' browsers reported to the API on the day."""
-        wanted, rows = run_days(context), 0
-        forgotten = ForgottenFile.read(settings.forgotten_file)
-        for day in wanted:
-            files = landed_fingerprints(settings.feedback_landing, "raw_feedback_events", day)
-            events = forgotten.without(read_feedback(settings.feedback_landing, day), day)
-            manifest = lake.write("raw_feedback_events", events, day, files)
-            context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
-            rows += manifest.rows
-        metadata = partition_metadata(lake, "raw_feedback_events", wanted[-1], manifest)
-        return MaterializeResult(metadata={**metadata, "events": rows})
+        return read_landed(context, lake, settings, "raw_feedback_events", read_feedback)
 
     return [raw_purchase_logs, raw_product_catalogue, raw_feedback_events]
+
+
+def read_landed(
+    context: AssetExecutionContext,
+    lake: Lake,
+    settings: Settings,
+    table: str,
+    read: Callable[[Path, dt.date], pa.Table],
+) -> MaterializeResult:
+    """Write the days of a table that the API landed, without who is forgotten."""
+    wanted, rows = run_days(context), 0
+    forgotten = ForgottenFile.read(settings.forgotten_file)
+    for day in wanted:
+        files = landed_fingerprints(settings.feedback_landing, table, day)
+        manifest = lake.write(table, forgotten.without(read(settings.feedback_landing, day), day), day, files)
+        context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
+        rows += manifest.rows
+    return MaterializeResult(metadata={**partition_metadata(lake, table, wanted[-1], manifest), "rows": rows})
 
 
 def run_days(context: AssetExecutionContext) -> list[dt.date]:

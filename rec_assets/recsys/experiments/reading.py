@@ -188,8 +188,7 @@ def _invalid(experiment: Experiment, ledger: Ledger, ratio: SampleRatio, version
         )
         return (
             f"the variants have other numbers of units than their shares give: {seen}. Something lets one variant lose "
-            "or gain shoppers (a page that fails, a redirect, a filter of robots): find it, and begin anew under another "
-            "name"
+            "or gain shoppers (a page that fails, a redirect, a filter of robots): find it, and begin anew"
         )
     if ledger.switched:
         return (
