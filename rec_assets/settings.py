@@ -345,12 +345,12 @@ class Settings(BaseSettings):
         Experiments look back on all their days, and on what was bought before.
         """
         back = 2 * self.horizon_days + self.gate_days
-        purchases = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events")
+        daily = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events",
+                 "experiment_exposures")  # fmt: skip
         models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
         observed = LONGEST_DAYS + self.api.keep_event_days if self.experiments else 0
         return {
-            **dict.fromkeys(purchases, max(back + self.lookback_days, observed + BEFORE_DAYS if observed else 0)),
-            "experiment_exposures": max(observed, 1),
+            **dict.fromkeys(daily, max(back + self.lookback_days, observed + BEFORE_DAYS if observed else 0)),
             **dict.fromkeys(models, back + self.reuse_days),
             "candidates": back + 1,
             "hybrid_scores": back + 1,

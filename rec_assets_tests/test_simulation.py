@@ -26,6 +26,8 @@ from rec_assets.simulator import Ledger, Simulator, World
 from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop, free_port, wait_for
 from rec_assets_tests.shops import GIFTWARE_DAYS, HEADER
 
+pytestmark = pytest.mark.slow
+
 LAST = GIFTWARE_DAYS[1]
 PLAYED = [LAST + dt.timedelta(days=age) for age in range(1, 8)]
 LANDED = [LAST + dt.timedelta(days=age) for age in range(1, 15)]  # returns come back up to five days later

@@ -135,6 +135,7 @@ LEAST = {
     "cleaned_interactions": 365 + 2 * 28 + 7,
     "rejected_purchases": 365 + 2 * 28 + 7,
     "raw_feedback_events": 365 + 2 * 28 + 7,
+    "experiment_exposures": 365 + 2 * 28 + 7,
     "product_statistics": 2 * 28 + 7 + 7,
     "als_model": 2 * 28 + 7 + 7,
     "co_purchase_graph": 2 * 28 + 7 + 7,
@@ -157,6 +158,13 @@ def test_less_than_the_next_runs_need_is_refused_by_name(table: str) -> None:
     assert Settings(retention=Retention(**{table: least})).days_to_keep[table] == least
     with pytest.raises(ValidationError, match=rf"REC_RETENTION__{table.upper()}={least - 1} .* at least {least} "):
         Settings(retention=Retention(**{table: least - 1}))
+
+
+def test_experiments_look_back_on_their_days_and_on_what_was_bought_before(tmp_path: Path) -> None:
+    short = {"lookback_days": 30, "horizon_days": 7, "gate_days": 1}
+    assert Settings(**short).least_retention["raw_feedback_events"] == 45
+    least = Settings(**short, experiments=tmp_path / "experiments.yaml").least_retention
+    assert least["experiment_exposures"] == least["cleaned_interactions"] == 90 + 35 + 56
 
 
 def test_a_default_gives_way_to_a_longer_horizon() -> None:
