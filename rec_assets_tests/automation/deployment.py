@@ -49,8 +49,10 @@ class Deployment:
         command = [dagster, "dev", "-m", "rec_assets.definitions", "--port", str(self.port)]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(  # type: ignore[assignment]
-                command, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
+                command, env=environment, stdout=output, stderr=output, start_new_session=True,
+                # Where the tests run in the background, a shell has told them to ignore Ctrl-C; this must not.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
         self.wait("the code location to load", lambda: self._ask(_SENSOR, selector=_selector("landing")), 180)
 
     def stop(self) -> None:
