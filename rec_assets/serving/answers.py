@@ -19,10 +19,8 @@ from rec_assets.recsys.product_state import Floats, Longs
 from rec_assets.serving.recommender import SEGMENT, Ranked, Recommender, Signal
 
 BUY_AGAIN = "buy_again"
-MODES = (ALL, DISCOVER, BUY_AGAIN)
 
 CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout"
-ANSWERED_BY = (CUSTOMER, SESSION, SEGMENT, POPULAR, HOLDOUT)
 """What an answer rests on, best first: history, this session, a category's best sellers, everybody's; and the empty
 answer of an experiment that withholds recommendations."""
 
@@ -93,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Answer:
-    """Entries, best first, and what they rest on: one of ANSWERED_BY."""
+    """Entries, best first, and what they rest on: CUSTOMER, SESSION, SEGMENT, POPULAR or HOLDOUT."""
 
     entries: list[Entry]
     answered_by: str

@@ -284,14 +284,6 @@ class OnlineState:
             if self._not_forgotten(connection, [row]):
                 connection.execute(sa.insert(_exposures).values(**row))
 
-    def events_between(self, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
-        """Events of a time span (`end` is not in it) by event_id, as rows of the table."""
-        return self.rows_between(EVENT_ROWS, first, end)
-
-    def exposures_between(self, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
-        """Exposures of a time span (`end` is not in it) by recommendation_id, as rows of the table."""
-        return self.rows_between(EXPOSURE_ROWS, first, end)
-
     def rows_between(self, name: str, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
         """Rows of one of LANDED_TABLES by its key, of a time span (`end` is not in it)."""
         table = _metadata.tables[name]

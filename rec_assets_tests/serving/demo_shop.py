@@ -56,7 +56,7 @@ class DemoShop:
     def events(self) -> list[dict[str, Any]]:
         online = OnlineState(f"sqlite:///{self.home}/serving/online.db")
         epoch = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
-        found = [dict(row) for row in online.events_between(epoch, epoch + dt.timedelta(days=36500))]
+        found = [dict(row) for row in online.rows_between("events", epoch, epoch + dt.timedelta(days=36500))]
         online.close()
         return sorted(found, key=lambda row: row["time"])
 

@@ -63,7 +63,7 @@ class Client:
 
     def exposures(self) -> list[dict[str, Any]]:
         span = (_now() - dt.timedelta(days=9000), _now() + dt.timedelta(days=9000))
-        return [dict(row) for row in self.live.online.exposures_between(*span)]
+        return [dict(row) for row in self.live.online.rows_between("exposures", *span)]
 
 
 def _now() -> dt.datetime:

@@ -105,7 +105,7 @@ def test_a_customer_s_events_and_sessions_are_forgotten(online: OnlineState) -> 
 def test_events_of_a_day_are_read_in_one_order_and_old_ones_let_go(online: OnlineState) -> None:
     assert online.oldest_event() is None
     online.record([click(2), click(1), click(100_000)], NOW)
-    day = list(online.events_between(NOW, NOW + dt.timedelta(hours=1)))
+    day = list(online.rows_between("events", NOW, NOW + dt.timedelta(hours=1)))
     assert [row["event_id"] for row in day] == ["e1", "e2"]
     assert online.oldest_event() == NOW + dt.timedelta(seconds=1)
     assert online.let_go("events", ["e1", "e2", "e9"]) == 2
@@ -130,5 +130,5 @@ def test_several_processes_write_at_once_and_nothing_is_lost(url: str) -> None:
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     state = OnlineState(url)
     end = NOW + dt.timedelta(days=1)
-    assert len(list(state.events_between(NOW, end))) == 101
+    assert len(list(state.rows_between("events", NOW, end))) == 101
     state.close()

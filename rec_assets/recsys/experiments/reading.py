@@ -36,8 +36,8 @@ RATIO_LEVEL = 0.001
 LEAST_UNITS = 100
 """Units a variant must have before anything is said of it."""
 
-_COVARIATES = {"conversion": BEFORE, "revenue_per_visitor": BEFORE, "repeat_purchase": BEFORE,
-               "average_order_value": BEFORE}  # fmt: skip
+_FORETOLD = {"conversion", "revenue_per_visitor", "repeat_purchase", "average_order_value"}
+"""Metrics of which earlier purchases foretell a part."""
 
 Kind = Literal["better", "worse", "undecided", "invalid"]
 
@@ -92,7 +92,7 @@ class Reading:
     @property
     def days(self) -> int:
         """Days of traffic so far."""
-        return (min(self.day, self.experiment.end) - self.experiment.start).days + 1
+        return self.experiment.days_until(self.day)
 
 
 def read(
@@ -114,7 +114,7 @@ def read(
     names = list(experiment.variants)
     shares = {name: each.share for name, each in experiment.variants.items()}
     ratio = sample_ratio({name: each.units for name, each in moments.items()}, shares)
-    days = (min(day, experiment.end) - experiment.start).days + 1
+    days = experiment.days_until(day)
     wrong = _invalid(experiment, ledger, ratio, versions)
     few = min((moments[name].units if name in moments else 0 for name in names), default=0)
     comparisons = []
@@ -127,7 +127,7 @@ def read(
             effects = {
                 metric: effect_of(
                     about, moments[names[0]], moments[name], alpha=level, minimal_effect=experiment.minimal_effect,
-                    covariate=_COVARIATES.get(metric) if experiment.unit == CUSTOMER else None,
+                    covariate=BEFORE if metric in _FORETOLD and experiment.unit == CUSTOMER else None,
                 )
                 for metric, about in METRICS.items()
             } if few else {}  # fmt: skip

@@ -133,6 +133,10 @@ class Experiment(_Part):
         """Last day on which a purchase counts."""
         return self.end + dt.timedelta(days=self.attribution_days)
 
+    def days_until(self, day: dt.date) -> int:
+        """Days of traffic up to a day."""
+        return (min(day, self.end) - self.start).days + 1
+
     def runs_on(self, day: dt.date) -> bool:
         """Whether it takes traffic on a day of the shop's."""
         return self.start <= day <= self.end
