@@ -6,6 +6,7 @@ check on `evaluation_report` stands before it.
 """
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -226,15 +227,9 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
             return serving.add(this.version, day, write)
 
         published, others = index_of(release, scores), {}
-        try:
-            compared = _compared(settings, releases, day)
-        except ExperimentsError as error:  # the API goes on with those it knows
-            context.log.warning(f"no index for experiments: {error}")
-            compared = {}
-        for name, other in compared.items():
+        # What experiments lack must not keep the champion's index from the API.
+        for name, other in _compared(settings, releases, day, context.log.warning).items():
             try:
-                if other is None:
-                    raise MissingPartition("the registry doesn't have it")
                 others[name] = published if other.version == release.version else index_of(other, None)
             except MissingPartition as error:
                 context.log.warning(f"no index for experiments with the model {name!r}: {error}")
@@ -251,10 +246,17 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
     return [challenger, release_gate, champion, serving_index]
 
 
-def _compared(settings: Settings, releases: Releases, day: dt.date) -> dict[str, Release | None]:
+def _compared(settings: Settings, releases: Releases, day: dt.date, warn: Callable[[str], None]) -> dict[str, Release]:
     """The models that experiments compare with the champion, now or soon, by the names they ask by."""
     soon = day + dt.timedelta(days=SOON_DAYS)
-    running = [
-        each for each in read_experiments(settings.experiments).experiments if each.start <= soon and each.end >= day
-    ]
-    return {name: releases.named(name) for name in sorted(models_of(running))}
+    try:
+        experiments = read_experiments(settings.experiments).experiments
+    except ExperimentsError as error:
+        warn(f"no index for experiments: {error}")
+        return {}
+    running = [each for each in experiments if each.start <= soon and each.end >= day]
+    found = {name: releases.named(name) for name in sorted(models_of(running))}
+    for name, release in found.items():
+        if release is None:
+            warn(f"no index for experiments with the model {name!r}: the registry doesn't have it")
+    return {name: release for name, release in found.items() if release is not None}

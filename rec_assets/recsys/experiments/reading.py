@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from scipy import stats
-
 from rec_assets.recsys.experiments.metrics import BEFORE, METRICS, PREFERENCE
 from rec_assets.recsys.experiments.outcomes import Ledger
 from rec_assets.recsys.experiments.spec import CHAMPION, CUSTOMER, Experiment
@@ -20,8 +18,6 @@ from rec_assets.recsys.experiments.statistics import (
     Moments,
     SampleRatio,
     Value,
-    always_valid_p_value,
-    always_valid_radius,
     days_needed,
     detectable_effect,
     effect_of,
@@ -163,16 +159,8 @@ def sum_of(moments: Mapping[str, Moments]) -> Moments:
 def preference_of(experiment: Experiment, moments: Moments, level: float) -> Effect:
     """Interleaving: the share of clicks that the other ranking won, beside a half."""
     won, half = value_of(PREFERENCE, moments), 0.5
-    difference = won.value - half
-    reach = float(stats.norm.isf(level / 2)) * won.error
-    tau = experiment.minimal_effect * half
-    always = always_valid_radius(won.error, tau, level)
-    return Effect(
-        Value(half, 0.0), won, replace(won, value=difference), difference - reach, difference + reach,
-        difference - always, difference + always,
-        float(2 * stats.norm.sf(abs(difference) / won.error)) if won.error > 0 else math.nan,
-        always_valid_p_value(difference, won.error, tau),
-    )  # fmt: skip
+    difference = replace(won, value=won.value - half)
+    return Effect.of(Value(half, 0.0), won, difference, tau=experiment.minimal_effect * half, alpha=level)
 
 
 def metric_of(name: str) -> Metric:

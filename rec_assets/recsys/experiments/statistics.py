@@ -122,7 +122,34 @@ class Effect:
     always_high: float
     p_value: float
     always_p_value: float
-    variance_saved: float = 0.0
+    variance_saved: float
+
+    @classmethod
+    def of(
+        cls,
+        control: Value,
+        treatment: Value,
+        difference: Value,
+        *,
+        tau: float,
+        alpha: float,
+        variance_saved: float = 0.0,
+    ) -> Effect:
+        """With the intervals and p-values that go with a difference; `tau` and `alpha` as in `always_valid_radius`."""
+        value, error = difference.value, difference.error
+        reach, always = float(stats.norm.isf(alpha / 2)) * error, always_valid_radius(error, tau, alpha)
+        return cls(
+            control=control,
+            treatment=treatment,
+            difference=difference,
+            low=value - reach,
+            high=value + reach,
+            always_low=value - always,
+            always_high=value + always,
+            p_value=float(2 * stats.norm.sf(abs(value) / error)) if error > 0 else math.nan,
+            always_p_value=always_valid_p_value(value, error, tau),
+            variance_saved=variance_saved,
+        )
 
     def relative(self, value: float) -> float:
         """A difference as a share of the control's value."""
@@ -172,20 +199,12 @@ def effect_of(
         sum(_variance(each, [*part, *more]) / max(each.units, 1) for part, each in zip(parts, both, strict=True))
         for more in ([], [(covariate, -theta)] if covariate is not None and theta else [])
     )
-    error = math.sqrt(adjusted) if adjusted >= 0 else math.nan
-    reach = float(stats.norm.isf(alpha / 2)) * error
-    tau = minimal_effect * abs(values[0])
-    always = always_valid_radius(error, tau, alpha)
-    return Effect(
-        control=value_of(metric, control),
-        treatment=value_of(metric, treatment),
-        difference=Value(difference, error),
-        low=difference - reach,
-        high=difference + reach,
-        always_low=difference - always,
-        always_high=difference + always,
-        p_value=float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else math.nan,
-        always_p_value=always_valid_p_value(difference, error, tau),
+    return Effect.of(
+        value_of(metric, control),
+        value_of(metric, treatment),
+        Value(difference, math.sqrt(adjusted) if adjusted >= 0 else math.nan),
+        tau=minimal_effect * abs(values[0]),
+        alpha=alpha,
         variance_saved=1 - adjusted / plain if plain > 0 else 0.0,
     )
 
