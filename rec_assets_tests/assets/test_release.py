@@ -18,6 +18,8 @@ from rec_assets.recsys.ranker import Sample, fit_ranker
 from rec_assets.recsys.recipe import RankerRecipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
+from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.index import Index
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import SMALL, BootstrappedShop
 
@@ -131,7 +133,13 @@ def test_of_many_customers_a_sample_judges(shop: BootstrappedShop, tmp_path: Pat
     assert judged is not None and 3 < int(judged[1]) < 35  # of the shop's 60
 
 
-def test_a_better_challenger_is_promoted_and_published(bench: Bench) -> None:
+def test_a_better_challenger_is_promoted_and_published(shop: BootstrappedShop, tmp_path: Path) -> None:
+    newest = max(shop.lake.days("hybrid_scores"))
+    days = f"start: {newest + dt.timedelta(days=2)}, end: {newest + dt.timedelta(days=9)}"
+    variants = "a: {share: 0.3, model: 1}, b: {share: 0.3, model: 2}, c: {share: 0.3, model: 9}"
+    experiments = tmp_path / "experiments.yaml"
+    experiments.write_text(f"experiments:\n  - {{name: old-and-new, {days}, variants: {{{variants}}}}}\n")
+    bench = Bench(shop, tmp_path / "home", REC_EXPERIMENTS=str(experiments))
     bench.put(champion=worsened(bench.good), challenger=bench.good)
     result = bench.release()
     quality, decision = decided(bench)
@@ -148,7 +156,17 @@ def test_a_better_challenger_is_promoted_and_published(bench: Bench) -> None:
 
         assert not run("publish"), "the day's lists are the old champion's"
         assert run("score") and run("publish")
-    assert '"version": 2' in (bench.settings.serving / "current.json").read_text()
+        serving = ServingFolder(bench.settings.serving)
+        current, others = serving.current(), serving.others()
+        assert current is not None and current.version == 2
+        # Of the models that an experiment asks for there is an index each; a missing one keeps nothing from the API.
+        assert {name: (each.version, each.as_of) for name, each in others.items()} == {
+            "1": (1, newest),
+            "2": (2, newest),
+        }
+        assert others["2"] == current and Index.load(others["1"].path).about["version"] == "1"
+        experiments.write_text("experiments: [")
+        assert run("publish"), "a broken file keeps the champion's index from nobody"
 
 
 def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> None:
