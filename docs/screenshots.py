@@ -36,7 +36,7 @@ def open_page(browser: Browser, url: str, width: int, height: int) -> Page:
 
 def lineage(browser: Browser, ui: str) -> None:
     """The whole graph, from top to bottom, with all groups open and what surrounds it folded away."""
-    page = open_page(browser, f"{ui}/asset-groups", 2500, 2500)
+    page = open_page(browser, f"{ui}/asset-groups", 2900, 2500)
     page.get_by_text("Hide navigation").click()
     page.get_by_placeholder("Jump to").locator("xpath=following::button[1]").click()
     page.mouse.click(150, 2400, button="right")
@@ -45,13 +45,9 @@ def lineage(browser: Browser, ui: str) -> None:
     page.keyboard.press("Alt+KeyE")
     page.wait_for_timeout(SETTLE)
     page.mouse.dblclick(120, 2400)  # off the graph: nothing is selected
-    page.mouse.move(380, 2300)  # the graph stands too far to the right: drag it to the left
-    page.mouse.down()
-    page.mouse.move(150, 2300, steps=10)
-    page.mouse.up()
     page.mouse.move(75, 400)
     page.wait_for_timeout(SETTLE)
-    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 110, "y": 170, "width": 2260, "height": 2180})
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 110, "y": 170, "width": 2750, "height": 2050})
 
 
 def evaluation(browser: Browser, ui: str) -> None:
