@@ -157,7 +157,9 @@ class Hybrid:
         state = build_product_state(
             _AS_OF,
             products=self._catalogue.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
-            statistics=product_statistics(purchases, recent_days=recipe.candidates.recent_days).toPandas(),
+            statistics=product_statistics(
+                purchases, purchases.where("weight < 0"), recent_days=recipe.candidates.recent_days
+            ).toPandas(),
             factors=model.withColumnRenamed("id", "product_id").toPandas(),
             graph=co_purchase_graph(purchases, recipe.co_purchase).toPandas(),
             embeddings=self._texts,

@@ -26,7 +26,7 @@ from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
+from rec_assets.recsys.interactions import history_lines, net_purchases, returns
 from rec_assets.recsys.kpis import business_kpis
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.products import build_products
@@ -80,8 +80,9 @@ class Script:
     def learn(self, day: dt.date) -> tuple[ProductState, pd.DataFrame, DataFrame]:
         """State, graph and candidates of a day, from models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
-        purchases, interactions = net_purchases(window, day), purchases_and_interest(window, day)
-        statistics = product_statistics(purchases, recent_days=recipe.candidates.recent_days).toPandas()
+        purchases, interactions = net_purchases(window, day), history_lines(window, day)
+        recent = recipe.candidates.recent_days
+        statistics = product_statistics(purchases, returns(window, day), recent_days=recent).toPandas()
         factors = fit_als(interactions, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()
@@ -144,7 +145,7 @@ class Script:
     def publish(self, state: ProductState, lists: DataFrame, ranker: Ranker) -> None:
         """What the API would serve; the graph writes it twice, for the registry and for the API."""
         recipe, day = self.settings.recipe, state.as_of
-        interactions = purchases_and_interest(self._window(day, self.settings.lookback_days), day)
+        interactions = history_lines(self._window(day, self.settings.lookback_days), day)
         histories = StoredHistories.of_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
         scores = lists.toArrow()
         stored = {

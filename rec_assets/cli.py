@@ -46,11 +46,13 @@ def check_source_command(source: str | None) -> None:
 @cli.command()
 def bootstrap() -> None:
     """Work out what the newest day needs and materialise it, oldest first."""
-    from rec_assets.recsys.experiments.spec import read_experiments
+    from rec_assets.recsys.experiments.spec import check_rule_sets, read_experiments
+    from rec_assets.recsys.rules.spec import read_rules
     from rec_assets.resources.java import require_java
 
     settings = get_settings()
-    read_experiments(settings.experiments)  # what is wrong with the file is better said now than in an hour
+    # What is wrong with the files is better said now than in an hour.
+    check_rule_sets(read_experiments(settings.experiments), read_rules(settings.rules).sets)
     if not settings.spark_remote:
         require_java()
     warnings.filterwarnings("ignore", module="dagster.*")  # notices to developers, about interfaces in beta
@@ -136,11 +138,13 @@ def ui() -> None:
 @cli.command()
 def serve() -> None:
     """Answer requests: the real-time API, on what is published; stop it with Ctrl-C."""
-    from rec_assets.recsys.experiments.spec import read_experiments
+    from rec_assets.recsys.experiments.spec import check_rule_sets, read_experiments
+    from rec_assets.recsys.rules.spec import read_rules
     from rec_assets.serving.server import serve as run_server
 
     settings = get_settings()
-    read_experiments(settings.experiments)  # what is wrong with the file is said here, not by each worker
+    # What is wrong with the files is said here, not by each worker.
+    check_rule_sets(read_experiments(settings.experiments), read_rules(settings.rules).sets)
     click.echo(
         f"API: http://{settings.api.host}:{settings.api.port}/docs   (keys: rec-assets keys add NAME --scope read)"
     )
@@ -169,10 +173,13 @@ def experiments() -> None:
     """Read the experiments' file (REC_EXPERIMENTS) and say what runs when, or what is wrong."""
     from tabulate import tabulate
 
-    from rec_assets.recsys.experiments.spec import read_experiments
+    from rec_assets.recsys.experiments.spec import check_rule_sets, read_experiments
+    from rec_assets.recsys.rules.spec import read_rules
 
     settings = get_settings()
-    found = read_experiments(settings.experiments).experiments
+    planned = read_experiments(settings.experiments)
+    check_rule_sets(planned, read_rules(settings.rules).sets)
+    found = planned.experiments
     rows = [
         [each.name, f"{each.start} to {each.end}", each.unit, f"{name} (control)" if name == each.control else name,
          f"{variant.share:.0%}",
@@ -191,6 +198,57 @@ def experiments() -> None:
         if rows
         else none
     )
+
+
+@cli.group()
+def rules() -> None:
+    """The merchandiser's rules: what they say, and what they would have cost and gained."""
+
+
+@rules.command("show")
+def show_rules() -> None:
+    """Read the rules' file (REC_RULES) and say what each rule does to today's catalogue, or what is wrong."""
+    from tabulate import tabulate
+
+    from rec_assets.automation.rules import look_at
+    from rec_assets.recsys.rules.spec import read_rules
+
+    settings = get_settings()
+    default = read_rules(settings.rules).default
+    rows = [
+        [
+            f"{row.rule_set} (default)" if row.rule_set == default else row.rule_set, row.name, row.kind,
+            f"{row.hidden:,}" if row.hidden else "",
+            f"{', '.join(row.unknown[:3])}{f' and {len(row.unknown) - 3:,} more' if len(row.unknown) > 3 else ''}",
+        ]
+        for row in look_at(settings)
+    ]  # fmt: skip
+    none = "no rules: set REC_RULES to a YAML file (docs/rules.md)"
+    headers = ["rule set", "rule", "kind", "products hidden", "not in the catalogue"]
+    click.echo(tabulate(rows, headers=headers) if rows else none)
+
+
+@rules.command("simulate")
+@click.argument("rule_sets", nargs=-1)
+def simulate_rules(rule_sets: tuple[str, ...]) -> None:
+    """Arrange past lists by RULE_SETS (default: all) and hold them against what was bought since; writes a page."""
+    from tabulate import tabulate
+
+    from rec_assets.automation.rules import simulate as run_simulation
+    from rec_assets.recsys.rules.page import as_change
+
+    found, path = run_simulation(get_settings(), list(rule_sets), click.echo)
+    rows = [
+        [
+            name, f"{row['ndcg']:.4f}", as_change(row["ndcg_change"]), as_change(row["ndcg_novel_change"]),
+            f"{row['coverage']:.1%}", as_change(row["coverage_change"]), as_change(row["revenue_change"]),
+            as_change(row["expected_revenue_change"]),
+        ]
+        for name, row in found.table.to_dict("index").items()
+    ]  # fmt: skip
+    headers = ["rules", "NDCG@10", "change", "novel", "catalogue shown", "change", "bought value", "expected value"]
+    click.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    click.echo(f"\nPage: {path}")
 
 
 @cli.command("off-policy")
@@ -428,11 +486,12 @@ def _as_table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Entry point: errors that a user can mend are one line, without a stack trace."""
     from rec_assets.recsys.experiments.spec import ExperimentsError
+    from rec_assets.recsys.rules.spec import RulesError
     from rec_assets.resources.java import JavaMissing
     from rec_assets.resources.lake import MissingPartition
 
     expected: tuple[type[Exception], ...] = (
-        SourceError, JavaMissing, MissingPartition, InvalidSettings, ExperimentsError,
+        SourceError, JavaMissing, MissingPartition, InvalidSettings, ExperimentsError, RulesError,
     )  # fmt: skip
     try:
         cli(standalone_mode=True)

@@ -240,6 +240,7 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, description="Port of the MLflow UI that `rec-assets ui` starts.")
 
     experiments: Path | None = Field(None, description="YAML file of the experiments; default: none run.")
+    rules: Path | None = Field(None, description="YAML file of the merchandiser's rules; default: none.")
     api: Api = Field(Api(), description="The real-time API.")
     feedback: Feedback = Field(Feedback(), description="What clicks and carts count.")
 
@@ -252,7 +253,7 @@ class Settings(BaseSettings):
     retention: Retention = Field(Retention(), description="Days of each table that housekeeping keeps.")
     housekeeping_cron: str = Field("0 5 * * *", description="When housekeeping runs, once its schedule is on.")
 
-    @field_validator("experiments", mode="before")
+    @field_validator("experiments", "rules", mode="before")
     @classmethod
     def _is_a_file(cls, path: object) -> Path | None:
         return Path(str(path)).expanduser().resolve() if path is not None and str(path).strip() else None

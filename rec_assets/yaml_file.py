@@ -85,11 +85,24 @@ def _in_words(problem: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{field}: " * bool(field) + problem["msg"].removeprefix("Value error, ")
 
 
-def _part_at(location: list[str], part: type[BaseModel]) -> type[BaseModel]:
-    kinds: tuple[Any, ...] = (part,)
+def _part_at(location: list[str], whole: type[BaseModel]) -> type[BaseModel]:
+    """The model of the part of the file that a location leads to."""
+    parts = [whole]
     for name in location:
-        if name in part.model_fields:  # else the name of an entry in a mapping, or a place in a list
-            annotation = part.model_fields[name].annotation
-            kinds = (annotation, *get_args(annotation))
-        part = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), part)
-    return part
+        holder = next((part for part in parts if name in part.model_fields), None)
+        if holder is not None:
+            parts = _models_in(holder.model_fields[name].annotation) or parts
+        else:  # the name of an entry in a mapping, a place in a list, or what kind of part it is
+            parts = [part for part in parts if name in _tags(part)] or parts
+    return parts[0]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _tags(part: type[BaseModel]) -> tuple[str, ...]:
+    """What `kind` says of such a part, where parts are told apart by it."""
+    return get_args(part.model_fields["kind"].annotation) if "kind" in part.model_fields else ()

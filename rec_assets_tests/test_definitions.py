@@ -41,7 +41,7 @@ PARENTS = {
         "product_embeddings",
     },
     "ranker": {"candidates", "cleaned_interactions"},
-    "hybrid_scores": {"candidates", "ranker", "products"},
+    "hybrid_scores": {"candidates", "ranker", "products", "product_statistics"},
     "similar_products": {
         "als_model", "co_purchase_graph", "product_statistics", "products", "product_embeddings",
     },
@@ -124,6 +124,8 @@ WARNING_CHECKS = {
     "co_purchase_graph": {"graph_is_sound"},
     "similar_products": {"similar_products_differ"},
     "live_accuracy": {"hit_rate_is_usual"},
+    "business_kpis": {"figures_are_possible"},
+    "experiment_report": {"experiments_are_sound"},
 }
 
 

@@ -21,7 +21,7 @@ import rec_assets
 from rec_assets.assets.state import Models, state_of
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.interactions import purchases_and_interest
+from rec_assets.recsys.interactions import history_lines
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.scoring import by_customers
 from rec_assets.recsys.task_rows import collect
@@ -106,7 +106,7 @@ def index_writer(
         as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
         co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
     )  # fmt: skip
-    interactions = purchases_and_interest(cleaned_interactions, as_of).select(*HISTORY_COLUMNS)
+    interactions = history_lines(cleaned_interactions, as_of).select(*HISTORY_COLUMNS)
     lines = by_customers(interactions, partial(numbered, product_ids=pd.Index(state.product_ids)), NUMBERED)
 
     def write(folder: Path) -> None:

@@ -13,7 +13,7 @@ from rec_assets.assets.state import state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
-from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
+from rec_assets.recsys.interactions import history_lines, net_purchases, returns
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
@@ -46,14 +46,15 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         "group_name": GROUP,
         "owners": OWNERS,
         "partitions_def": days.partitions,
-        "code_version": "2",
+        "code_version": "3",
     }
 
     @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
     def product_statistics(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
-        """Per product over the lookback: orders, recent orders, buyers, how often bought again, price."""
-        purchases = net_purchases(cleaned_interactions, as_of(context))
-        return compute_statistics(purchases, recent_days=settings.recipe.candidates.recent_days)
+        """Per product over the lookback: orders, recent orders, buyers, how often bought again, price, returns."""
+        day, recent = as_of(context), settings.recipe.candidates.recent_days
+        purchases, returned = net_purchases(cleaned_interactions, day), returns(cleaned_interactions, day)
+        return compute_statistics(purchases, returned, recent_days=recent)
 
     @asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
     def als_model(
@@ -64,7 +65,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
     ) -> SparkFrame:
         """Spark ML ALS factors over time-decayed implicit confidence, with their ids."""
         recipe = recipes.to_train()
-        interactions = purchases_and_interest(cleaned_interactions, as_of(context))
+        interactions = history_lines(cleaned_interactions, as_of(context))
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
@@ -120,7 +121,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         }
         release = releases.in_force(state.as_of)
         context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
-        interactions = purchases_and_interest(cleaned_interactions, state.as_of)
+        interactions = history_lines(cleaned_interactions, state.as_of)
         recipe = release.recipe if release else recipes.to_train()
         return candidates_in_spark(interactions, state, recipe, versions)
 

@@ -7,6 +7,7 @@ from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourcePa
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
+from rec_assets.assets.rules import default_book, with_cap
 from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.scoring import lists_in_spark, substitutes_in_spark
@@ -33,22 +34,29 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         "code_version": "1",
     }
 
-    @asset(**daily, kinds={"spark", "xgboost"}, ins={"ranker": in_force})
+    # What was seen, where a rule asks for it, is no input to the graph: what comes late must not remake past lists.
+    @asset(**{**daily, "code_version": "2"}, kinds={"spark", "xgboost"}, ins={"ranker": in_force})
     def hybrid_scores(
         context: AssetExecutionContext,
         lake: ResourceParam[Lake],
         candidates: TaskRows,
         ranker: pd.DataFrame,
         products: pd.DataFrame,
+        product_statistics: pd.DataFrame,
     ) -> TaskRows:
-        """Two top lists per customer, `all` and `discover` (nothing bought before), with scores and reasons."""
+        """Two top lists a customer, `all` and `discover` (nothing bought before), by the shop's rules; with reasons."""
         first = lake.head("candidates", as_of(context), rows=1)
         versions = {
             "als_version": next(iter(first["als_version"].to_pylist()), None),  # of nobody's candidates there is none
             "ranker_version": ranker["date"].iloc[0],
         }
         context.add_output_metadata({"ranker_version": str(ranker["date"].iloc[0]), "list_size": recipe.list_size})
-        return lists_in_spark(candidates, ranker_from(ranker), products, recipe.list_size, versions)
+        book = default_book(settings, as_of(context), products, product_statistics)
+        context.add_output_metadata({"rules_version": book.version})
+        rows: SparkFrame | TaskRows = candidates
+        if book.frequency_cap is not None:
+            rows = with_cap(candidates.to_spark(), book, lake, as_of(context))
+        return lists_in_spark(rows, ranker_from(ranker), products, recipe.list_size, versions, book)
 
     @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": factors, "co_purchase_graph": in_force})
     def similar_products(

@@ -217,8 +217,15 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         ):
             raise Failure(f"the lists of {day} are not by the release in force: run the job `score` for {day} first")
 
+        if "rules_version" not in scores.column_names:
+            raise Failure(f"the lists of {day} were made by an earlier version: run the job `score` for {day} first")
+        kept_to = next(iter(scores["rules_version"].unique().to_pylist()), "")
+
         def index_of(this: Release, lists: pa.Table | None) -> Published:
-            about = {"version": str(this.version), "as_of": str(day), "time_zone": source.time_zone}
+            about = {
+                "version": str(this.version), "as_of": str(day), "time_zone": source.time_zone,
+                "rules_version": kept_to if lists is not None else "",
+            }  # fmt: skip
             write = index_writer(
                 day, Models.of(lake, this), this.recipe, about,
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from rec_assets.settings import Settings
 
-OWN = {"home", "source", "experiments", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master",
+OWN = {"home", "source", "experiments", "rules", "lake", "databricks", "api", "ui_url", "mlflow_ui_url", "spark_master",
        "spark_remote", "spark_conf", "spark_driver_memory"}  # fmt: skip
 """Settings that are of the asking machine alone."""
 
@@ -62,7 +62,11 @@ def environment_there(settings: Settings) -> dict[str, str]:
     return {
         "REC_HOME": settings.databricks.volume,
         "REC_SOURCE": settings.databricks.source or settings.source,
-        **({"REC_EXPERIMENTS": _in_volume(settings, settings.experiments)} if settings.experiments else {}),
+        **{
+            f"REC_{name.upper()}": _in_volume(settings, name, file)
+            for name in ("experiments", "rules")
+            if (file := getattr(settings, name)) is not None
+        },
         **({} if isinstance(settings.lake, Path) else {"REC_LAKE": str(settings.lake)}),
         **{
             f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
@@ -72,7 +76,7 @@ def environment_there(settings: Settings) -> dict[str, str]:
     }
 
 
-def _in_volume(settings: Settings, file: Path) -> str:
+def _in_volume(settings: Settings, name: str, file: Path) -> str:
     """A file below REC_HOME, which is the volume there, or one that names a volume itself, as a process there sees it.
 
     Raises:
@@ -83,7 +87,9 @@ def _in_volume(settings: Settings, file: Path) -> str:
         return file.as_posix()
     if file.is_relative_to(settings.root):
         return f"{settings.databricks.volume}/{file.relative_to(settings.root).as_posix()}"
-    raise DatabricksUnusable(f"REC_EXPERIMENTS ({file}) must lie in REC_HOME or in a volume: Databricks reads it, too")
+    raise DatabricksUnusable(
+        f"REC_{name.upper()} ({file}) must lie in REC_HOME or in a volume: Databricks reads it, too"
+    )
 
 
 def _uses_spark(definition: AssetsDefinition) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import Release
 
 
@@ -26,6 +26,7 @@ def state_of(
     product_embeddings: pd.DataFrame,
 ) -> ProductState:
     """Join the assets' frames; parameters are named as the assets are, and `als_model` has the products alone."""
+    _require_returns(as_of, product_statistics)
     return build_product_state(
         as_of,
         products=products,
@@ -34,6 +35,25 @@ def state_of(
         graph=co_purchase_graph,
         embeddings=product_embeddings,
     )
+
+
+def unlearned_state(as_of: dt.date, products: pd.DataFrame, product_statistics: pd.DataFrame) -> ProductState:
+    """The state without models: what is known of the products from the catalogue and the purchases."""
+    _require_returns(as_of, product_statistics)
+    return build_product_state(
+        as_of, products=products, statistics=product_statistics,
+        factors=pd.DataFrame({"product_id": [], "factors": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
+    )  # fmt: skip
+
+
+def _require_returns(as_of: dt.date, product_statistics: pd.DataFrame) -> None:
+    if "returns" not in product_statistics:
+        raise MissingPartition(
+            f"product_statistics of {as_of} was made by an earlier version, which counted no returns: materialise "
+            "product_statistics and candidates of that day anew"
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from rec_assets.assets.state import Models, state_of
 from rec_assets.recsys.evaluation.sample import among
-from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
+from rec_assets.recsys.interactions import history_lines, net_purchases
 from rec_assets.recsys.release.gate import DEPTH, Comparison, GateCheck, check_lists, check_quality, compare
 from rec_assets.recsys.release.trial import Contestant, lists_of, truth_since
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
@@ -54,8 +54,12 @@ def first_lists(lake: Lake, proposed: Release, settings: Settings, session: Spar
     customers = top.select("customer_id").distinct().count()
     sampled = top.where(among(customers, settings.judged_customers))
     lists = sampled.select("customer_id", "list", "product_id", "rank").toPandas()
-    bought = lake.pandas("product_statistics", [day], columns=["product_id"])["product_id"]
-    return TrialLists(lists, None, None, pd.Index(bought), len(bought))
+    bought = _bought(lake.pandas("product_statistics", [day], columns=["product_id", "orders"]))
+    return TrialLists(lists, None, None, bought, len(bought))
+
+
+def _bought(statistics: pd.DataFrame) -> pd.Index:
+    return pd.Index(statistics.loc[statistics["orders"] > 0, "product_id"])
 
 
 def trial_lists(
@@ -74,9 +78,10 @@ def trial_lists(
     Of all customers, or a sample of `settings.judged_customers` of them.
     """
     day = proposed.ranker_version
-    known = purchases_and_interest(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
+    known = history_lines(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
     purchases = known.where("weight >= 1")
-    statistics = compute_statistics(purchases, recent_days=settings.recipe.candidates.recent_days).toPandas()
+    recent = settings.recipe.candidates.recent_days
+    statistics = compute_statistics(purchases, known.where("weight < 0"), recent_days=recent).toPandas()
 
     def contestant(release: Release) -> Contestant:
         models = Models.of(lake, release)
@@ -93,6 +98,6 @@ def trial_lists(
         challenger=lists_of(ours, known.where(judged), products),
         champion=lists_of(theirs, known.where(judged), products),
         truth=truth_since(purchases.where(judged), outcome.where(judged)),
-        bought=pd.Index(statistics["product_id"]),
+        bought=_bought(statistics),
         catalogue_size=len(ours.state),
     )

@@ -21,6 +21,7 @@ from dagster._core.storage.tags import (
 from rec_assets.automation.freshness import Freshness, Partition
 from rec_assets.automation.lock import database_lock, file_lock
 from rec_assets.automation.plan import PlannedRun
+from rec_assets.recsys.rules.spec import read_rules
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.storage import sweep_staging
@@ -134,8 +135,17 @@ def run_plan(
     lake = Lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.point_champion()  # a process may have been killed between promoting a version and moving the alias
+    rules = read_rules(settings.rules)
     freshness = Freshness(
-        definitions, instance, lake, releases, source, settings.feedback_landing, settings.experiments
+        definitions,
+        instance,
+        lake,
+        releases,
+        source,
+        settings.feedback_landing,
+        settings.experiments,
+        rules_version=rules.version(rules.default),
+        newest=max((day for run in plan for day in run.days if day is not None), default=None),
     )
     done = []
     for number, run in enumerate(plan, start=1):

@@ -23,6 +23,9 @@ USERS_OF_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_i
 USERS_OF_EXPERIMENTS = {"experiment_report", "serving_index"}
 """Assets made by what the experiments' file says."""
 
+USERS_OF_RULES = {"hybrid_scores"}
+"""Assets made by the merchandiser's rules; their metadata tell by which version of them."""
+
 CHECKS_LOOKED_AT = 100
 
 Partition = tuple[AssetKey, dt.date | None]
@@ -30,19 +33,21 @@ Partition = tuple[AssetKey, dt.date | None]
 
 @dataclass(frozen=True)
 class _Made:
-    """A materialisation: when, and with which models."""
+    """A materialisation: when, with which models, and by which rules."""
 
     at: float
     run_id: str
     models: dict[str, str]
+    rules_version: str
 
 
 class Freshness:
     """Looks at Dagster's records, the lake, the registry and the landed files.
 
     A partition is stale if it was never materialised, or is gone from the lake; if something it was made from has
-    changed since: an upstream partition in the lake, or a landed file; if a blocking check failed on it; or if other
-    models are in force on its day than it was made with.
+    changed since: an upstream partition in the lake, a landed file, or the experiments' file; if a blocking check
+    failed on it; if other models are in force on its day than it was made with; or if it is of the newest day, and made
+    by other rules than the shop has now. Lists of days before are judged as they were shown.
     """
 
     def __init__(
@@ -54,10 +59,13 @@ class Freshness:
         source: Source,
         feedback: Path,
         experiments: Path | None = None,
+        rules_version: str = "",
+        newest: dt.date | None = None,
     ) -> None:
         self.definitions, self.graph = definitions, definitions.resolve_asset_graph()
         self.instance, self.lake, self.releases, self.source = instance, lake, releases, source
         self.feedback, self.experiments = feedback, experiments
+        self.rules_version, self.newest = rules_version, newest
         self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
         self._unproven_by_key: dict[AssetKey, set[str]] = {}
         self._in_force: dict[dt.date, Release | None] = {}
@@ -89,6 +97,8 @@ class Freshness:
         if any(changed > made.at for changed in self._inputs_changed(key, day)):
             return True
         if made.run_id in self._unproven(key):
+            return True
+        if table in USERS_OF_RULES and day == self.newest and made.rules_version != self.rules_version:
             return True
         return table in USERS_OF_MODELS and day is not None and self._others_in_force(made, day)
 
@@ -146,7 +156,8 @@ class Freshness:
                     for name in ("als_version", "graph_version", "ranker_version")
                     if name in metadata
                 }
-                made[day] = _Made(record.timestamp, record.run_id, models)
+                rules_version = str(metadata["rules_version"].value) if "rules_version" in metadata else ""
+                made[day] = _Made(record.timestamp, record.run_id, models, rules_version)
             self._made_by_key[key] = made
         return self._made_by_key[key]
 

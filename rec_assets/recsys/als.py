@@ -23,7 +23,7 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
     """Factorise customers × products.
 
     Args:
-        interactions: Purchases and interest (`interactions.purchases_and_interest`).
+        interactions: `interactions.history_lines`, of which returns don't count.
         recipe: Solver, rank, iterations, λ, α, half-life, floor of buyers.
         seed: Initial factors.
         explicit: Learn the `rating` column (mean per pair) instead of implicit confidence.
@@ -40,6 +40,7 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
     """
     from pyspark.sql import functions as F
 
+    interactions = interactions.where(F.col("weight") >= 0)
     decayed = F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     if recipe.solver == "implicit":
         if explicit:

@@ -17,17 +17,20 @@ import scipy.sparse as sp
 
 from rec_assets.recsys.features import FEATURES, pair_features
 from rec_assets.recsys.histories import Histories, build_histories
-from rec_assets.recsys.product_state import Floats, Longs, ProductState
+from rec_assets.recsys.product_state import Floats, Longs, ProductState, shrunk_rate
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.source_scores import SourceScores, score_sources, shares
 from rec_assets.recsys.top_n import top_columns
 
 _OF_PAIRS = ("orders", "days", "last_age", "first_age", "last_place", "is_newest", "rating")
 
+_OF_CUSTOMERS = ("customer_orders", "customer_days", "customer_last_age", "customer_first_age", "customer_lines",
+                 "customer_returns")  # fmt: skip
+
 BLOCK = 64
 """Customers scored at once: each dense block × products array then stays at tens of megabytes."""
 
-CANDIDATE_COLUMNS = ("customer_id", "product_id", "together_with", "similar_to", *FEATURES)
+CANDIDATE_COLUMNS = ("customer_id", "product_id", "together_with", "similar_to", "return_rate", "complement", *FEATURES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,27 @@ class Candidates:
         wanted = self.features[rows, FEATURES.index("content")] > 0
         return _nearest_seed(self.customer[rows], self.product[rows], self.seeds, self.state, wanted=wanted)
 
+    @property
+    def complement(self) -> Floats:
+        """(c,) how strongly the product goes with the customer's newest order, by what is bought on one day.
+
+        0 for what is in that order, and for all where the customer has looked at something since.
+        """
+        known = self.histories
+        ordered = np.zeros(len(known.customer_ids), bool)
+        ordered[known.customer[known.is_newest & (known.last_place == 0)]] = True
+        same_basket, since = (
+            self.features[:, FEATURES.index(name)] for name in ("same_basket_newest", "own_orders_since")
+        )
+        return np.where(ordered[self.customer] & (since != 0), same_basket, 0).astype(np.float32)
+
+    @property
+    def return_rate(self) -> Floats:
+        """(c,) share of what is bought that may come back: the product's rate × the customer's over the shop's."""
+        shop, known = self.state.return_share, self.histories
+        of_customer = shrunk_rate(known.customer_returns, known.customer_lines, shop)[self.customer]
+        return np.minimum(self.state.return_rate[self.product] * of_customer / max(shop, 1e-12), 1).astype(np.float32)
+
 
 def candidates_of(histories: Histories, state: ProductState, recipe: Recipe) -> Candidates:
     """Candidates of at most BLOCK customers, with their features."""
@@ -72,14 +96,15 @@ def find_candidates(lines: pd.DataFrame, state: ProductState, recipe: Recipe) ->
     """Candidates with features for the customers in `lines`.
 
     Args:
-        lines: HISTORY_COLUMNS: the customers' net purchases and signs of interest up to the state's day.
+        lines: HISTORY_COLUMNS (`interactions.history_lines`) of the customers up to the state's day.
         state: What is known of the products on that day.
         recipe: How many candidates, which decay.
 
     Returns:
         One row per pair, sorted by customer and product, with CANDIDATE_COLUMNS: `together_with` is the product of
         the history that speaks loudest for the pair in the co-purchase graph ("" if none), `similar_to` the one
-        whose text is nearest ("" where content did not propose the pair), then the features as float32.
+        whose text is nearest ("" where content did not propose the pair), `return_rate` and `complement` see
+        `Candidates`, then the features, all float32.
     """
     histories = build_histories(lines, state)
     frames = [_as_frame(candidates_of(block, state, recipe)) for block in _blocks(histories)]
@@ -105,10 +130,7 @@ def _blocks(histories: Histories) -> Iterator[Histories]:
             line_weight=histories.line_weight[lines],
             line_place=histories.line_place[lines],
             **{name: getattr(histories, name)[pairs] for name in _OF_PAIRS},
-            **{
-                name: getattr(histories, name)[first:last]
-                for name in ("customer_orders", "customer_days", "customer_last_age", "customer_first_age")
-            },
+            **{name: getattr(histories, name)[first:last] for name in _OF_CUSTOMERS},
         )
 
 
@@ -121,6 +143,8 @@ def _as_frame(found: Candidates) -> pd.DataFrame:
             "product_id": state.product_ids[found.product],
             "together_with": names[found.together_with(rows)],
             "similar_to": names[found.similar_to(rows)],
+            "return_rate": found.return_rate,
+            "complement": found.complement,
         }
     )
     return pd.concat([frame, pd.DataFrame(found.features, columns=list(FEATURES))], axis=1)

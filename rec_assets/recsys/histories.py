@@ -18,7 +18,7 @@ class Histories:
     """Histories of n customers: one entry per (customer, product) pair, N pairs, sorted by customer, product.
 
     A line of weight 1 is a purchase; one of less is a sign of interest (a click, a cart), which counts where tastes are
-    sought and nowhere else: such a product is not a bought one.
+    sought and nowhere else: such a product is not a bought one. One of weight −1 is a return, and only counted.
 
     Attributes:
         customer_ids: (n,) sorted.
@@ -33,6 +33,7 @@ class Histories:
         rating: (N,) mean rating, NaN where the source has none.
         customer_orders, customer_days, customer_last_age, customer_first_age: (n,) of all their purchases; 0 and NaN
             where none.
+        customer_lines, customer_returns: (n,) lines that they kept, and gave back.
     """
 
     customer_ids: npt.NDArray[np.object_]
@@ -53,6 +54,8 @@ class Histories:
     customer_days: npt.NDArray[np.float32]
     customer_last_age: npt.NDArray[np.float32]
     customer_first_age: npt.NDArray[np.float32]
+    customer_lines: npt.NDArray[np.float32]
+    customer_returns: npt.NDArray[np.float32]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,11 +88,15 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
     """Aggregate order lines into histories.
 
     Args:
-        lines: HISTORY_COLUMNS: net purchases, and signs of interest, up to the as-of day; age_days ≥ 0, weight ≤ 1.
-        state: Gives the products' positions. Lines of products it doesn't know are left out.
+        lines: HISTORY_COLUMNS: net purchases, signs of interest and returns up to the as-of day; age_days ≥ 0,
+            weight ≤ 1.
+        state: Gives the products' positions. Lines of products it doesn't know are left out, and customers who have
+            only given back.
     """
     product = state.positions(lines["product_id"])
     known = product >= 0
+    if (lines["weight"] < 0).any():
+        known &= lines["customer_id"].isin(lines.loc[known & (lines["weight"] >= 0), "customer_id"]).to_numpy()
     lines, product = lines[known], product[known]
     customer_ids, customer = np.unique(lines["customer_id"].to_numpy(str), return_inverse=True)
     return histories_of(
@@ -122,17 +129,23 @@ def histories_of(
         customer, product: (L,) positions, of every line.
         order: (L,) number of the order or session, which tells a customer's apart; of one day's the greater is later.
         age: (L,) days, whole.
-        weight: (L,) 1 for a purchase, less for a sign of interest.
+        weight: (L,) 1 for a purchase, less for a sign of interest, −1 for a return.
         rating: (L,) NaN where there is none.
         products: Count of all products.
     """
+    n, is_return = len(customer_ids), weight < 0
+    returns = np.bincount(customer[is_return], minlength=n).astype(np.float32)
+    if is_return.any():
+        kept = ~is_return
+        customer, product, order = customer[kept], product[kept], order[kept]
+        age, weight, rating = age[kept], weight[kept], rating[kept]
     pair_key = customer * products + product
     # One order of lines, whatever order they came in: sums of floats then always agree.
     sorted_ = np.lexsort((order, age, pair_key))
     customer, pair_key = customer[sorted_], pair_key[sorted_]
     order, age, weight, rating = order[sorted_], age[sorted_], weight[sorted_], rating[sorted_]
     pairs, line_pair = np.unique(pair_key, return_inverse=True)
-    count, n = len(pairs), len(customer_ids)
+    count = len(pairs)
     place, is_newest = _places(customer, age, order, weight >= 1)
     rated = ~np.isnan(rating)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -160,6 +173,8 @@ def histories_of(
         customer_days=_distinct(buyer, bought_age.astype(np.int64), n),
         customer_last_age=_extreme(np.minimum, buyer, bought_age, n),
         customer_first_age=_extreme(np.maximum, buyer, bought_age, n),
+        customer_lines=np.bincount(buyer, minlength=n).astype(np.float32),
+        customer_returns=returns,
     )
 
 

@@ -12,11 +12,16 @@ import pandas as pd
 from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES, feature_matrix
 from rec_assets.recsys.product_state import Floats
 from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.rules.arrange import Offer, arrange
+from rec_assets.recsys.rules.rulebook import Rulebook
 
 ALL, DISCOVER = "all", "discover"
 LISTS = (ALL, DISCOVER)
 
-LIST_COLUMNS = ("customer_id", "list", "rank", "product_id", "score", "source", "reason")
+LIST_COLUMNS = ("customer_id", "list", "rank", "product_id", "score", "source", "reason", "rule")
+
+PINNED, WHY_PINNED = "pinned", "a pick of the shop"
+"""Source and reason of what a rule puts in front of somebody for whom it is no candidate."""
 
 
 def make_lists(
@@ -25,6 +30,7 @@ def make_lists(
     titles: Mapping[str, str],
     categories: Mapping[str, str],
     size: int,
+    book: Rulebook | None = None,
 ) -> pd.DataFrame:
     """Rank candidates.
 
@@ -34,34 +40,91 @@ def make_lists(
         titles: product_id → name, for reasons.
         categories: product_id → category, for reasons.
         size: Length of a list.
+        book: Rules that the lists keep to.
 
     Returns:
         LIST_COLUMNS, sorted by customer, list and rank: list "all" has the best candidates, "discover" the best of
         those the customer never bought; `source` is the feature group that speaks for the entry,
-        `reason` says it in words (`explain`).
+        `reason` says it in words (`explain`), `rule` which rule put it there, None where none did.
     """
-    scored = candidates.assign(score=ranker.score(feature_matrix(candidates)))
-    scored = scored.sort_values(
-        ["customer_id", "score", "product_id"], ascending=[True, False, True], ignore_index=True
-    )
-    lists = []
-    for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["own_orders"] > 0)])):
-        rank = rows.groupby("customer_id", sort=False).cumcount() + 1
-        lists.append(rows[rank <= size].assign(list=name, rank=rank[rank <= size].astype(np.int32)))
-    chosen = pd.concat(lists)
-    once = scored.loc[np.unique(chosen.index)]  # what both lists show has one reason
+    scored = score_candidates(candidates, ranker)
+    arranged = arrange_lists(scored, size, book)
+    chosen = scored.loc[np.unique(arranged["row"][arranged["row"] >= 0])]  # what both lists show has one reason
     sources, reasons = explain(
-        once["product_id"].to_numpy(),
-        feature_matrix(once),
+        chosen["product_id"].to_numpy(),
+        feature_matrix(chosen),
         ranker,
-        together_with=once["together_with"].to_numpy(),
-        similar_to=once["similar_to"].to_numpy(),
+        together_with=chosen["together_with"].to_numpy(),
+        similar_to=chosen["similar_to"].to_numpy(),
         titles=titles,
         categories=categories,
     )
-    said = pd.DataFrame({"source": sources, "reason": reasons}, index=once.index)
-    chosen = chosen.join(said)
-    return chosen.sort_values(["customer_id", "list", "rank"], ignore_index=True)[[*LIST_COLUMNS]]
+    said = pd.DataFrame({"row": chosen.index, "score": chosen["score"], "source": sources, "reason": reasons})
+    lists = arranged.merge(said, on="row", how="left")
+    if book:  # what nobody scored is there because it is pinned
+        lists = lists.fillna({"score": 0.0, "source": PINNED, "reason": WHY_PINNED})
+    return lists.sort_values(["customer_id", "list", "rank"], ignore_index=True)[[*LIST_COLUMNS]]
+
+
+def score_candidates(candidates: pd.DataFrame, ranker: Ranker) -> pd.DataFrame:
+    """The candidates with their `score`, each customer's by how high it is; ties go to the lower id."""
+    scored = candidates.assign(score=ranker.score(feature_matrix(candidates)))
+    return scored.sort_values(["customer_id", "score", "product_id"], ascending=[True, False, True], ignore_index=True)
+
+
+def arrange_lists(scored: pd.DataFrame, size: int, book: Rulebook | None) -> pd.DataFrame:
+    """Both lists of each customer.
+
+    Args:
+        scored: As `score_candidates` gives them; where a rulebook has a frequency cap, also which rest.
+        size: Length of a list.
+        book: The rules, if any. Products that they don't know are left out.
+
+    Returns:
+        customer_id, list, rank, product_id, row (in `scored`; −1 of what was pinned and is no candidate), rule.
+    """
+    return _by_rules(scored, size, book) if book else _best(scored, size)
+
+
+def _by_rules(scored: pd.DataFrame, size: int, book: Rulebook) -> pd.DataFrame:
+    position = pd.Index(book.product_ids).get_indexer(pd.Index(scored["product_id"]))
+    score, rate, complement, ages, orders = (
+        scored[name].to_numpy() for name in ("score", "return_rate", "complement", "customer_last_age", "own_orders")
+    )
+    bought = orders > 0
+    rests = scored[book.rests].to_numpy(bool) if book.rests else np.zeros(len(scored), bool)
+    may_be = (position >= 0) & ~rests
+    customers, starts = np.unique(scored["customer_id"].to_numpy(object), return_index=True)
+    spans = list(zip(starts, np.append(starts[1:], len(scored)), strict=True))
+    found = [np.zeros((6, 0), np.int64)]
+    for number, (wanted, barred) in enumerate(((may_be, rests), (may_be & ~bought, rests | bought))):
+        for customer, (first, end) in enumerate(spans):
+            rows = first + np.flatnonzero(wanted[first:end])
+            not_theirs = set(position[first:end][barred[first:end]])
+            offer = Offer(position[rows], score[rows], rate[rows], complement[rows], float(ages[first]))
+            product, place, rule = arrange(book, offer, size, not_theirs.__contains__)
+            rank, row = np.arange(1, len(product) + 1), np.append(rows, -1)[place]
+            found.append(np.stack(np.broadcast_arrays(customer, number, rank, product, row, rule)))
+    whose, which, rank, product, row, rule = np.concatenate(found, axis=1)
+    return pd.DataFrame(
+        {
+            "customer_id": customers[whose],
+            "list": np.array(LISTS, object)[which],
+            "rank": rank.astype(np.int32),
+            "product_id": book.product_ids[product],
+            "row": row,
+            "rule": np.array([*book.says, None], object)[rule],
+        }
+    )
+
+
+def _best(scored: pd.DataFrame, size: int) -> pd.DataFrame:
+    lists = []
+    for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["own_orders"] > 0)])):
+        rank = rows.groupby("customer_id", sort=False).cumcount() + 1
+        top = rows.loc[rank <= size, ["customer_id", "product_id"]]
+        lists.append(top.assign(list=name, rank=rank[rank <= size].astype(np.int32), row=top.index, rule=None))
+    return pd.concat(lists, ignore_index=True)
 
 
 def explain(

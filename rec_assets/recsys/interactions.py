@@ -1,6 +1,6 @@
 """Interactions over a window of days: order lines, with what was returned taken off what was bought, and interest.
 
-Everything the models learn from passes through `net_purchases`, or `purchases_and_interest` where tastes are sought.
+Everything the models learn from passes through `net_purchases`, or `history_lines` where customers' tastes are sought.
 `cleaning` cleans one day's raw lines.
 """
 
@@ -89,12 +89,22 @@ def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
     return _aged(kept, as_of)
 
 
-def purchases_and_interest(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """`net_purchases` and, beside them, clicks and carts with their weights (below 1), in the same columns."""
+def returns(interactions: DataFrame, as_of: dt.date) -> DataFrame:
+    """Return lines, whatever they take back, with weight −1, in the columns of `net_purchases`."""
     from pyspark.sql import functions as F
 
-    interest = interactions.where(F.col("event").isin(*INTEREST))
-    return net_purchases(interactions, as_of).unionByName(_aged(interest, as_of))
+    return _aged(interactions.where(F.col("event") == RETURN).withColumn("weight", F.lit(-1.0)), as_of)
+
+
+def history_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
+    """What a customer's history is made of, in the columns of `net_purchases`.
+
+    Net purchases (weight 1), clicks and carts with their weights (from 0 to 1), and returns (−1).
+    """
+    from pyspark.sql import functions as F
+
+    interest = _aged(interactions.where(F.col("event").isin(*INTEREST)), as_of)
+    return net_purchases(interactions, as_of).unionByName(interest).unionByName(returns(interactions, as_of))
 
 
 def spread(frame: DataFrame, *by: str) -> DataFrame:

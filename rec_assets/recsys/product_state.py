@@ -75,6 +75,7 @@ class ProductState:
         recent_orders: (P,) order lines in the last `recent_days`.
         new_buyers: (P,) customers who bought it for the first time in the last `recent_days`.
         buyers: (P,) distinct customers in the window.
+        returns: (P,) lines given back in the window.
         repeat_share: (P,) share of buyers who bought on more than one day.
         interval_days: (P,) usual days between two purchases by one customer, NaN where nobody bought twice.
         factors: (P, k) ALS product factors; zero rows where a product has none.
@@ -99,6 +100,7 @@ class ProductState:
     recent_orders: Floats
     new_buyers: Floats
     buyers: Floats
+    returns: Floats
     repeat_share: Floats
     interval_days: Floats
     factors: Floats
@@ -186,6 +188,17 @@ class ProductState:
         return (self.factors.T @ self.factors).astype(np.float64)
 
     @cached_property
+    def return_share(self) -> float:
+        """Lines given back among all lines, kept or given back."""
+        returned, kept = float(self.returns.sum()), float(self.orders.sum())
+        return returned / max(returned + kept, 1.0)
+
+    @cached_property
+    def return_rate(self) -> Floats:
+        """(P,) expected share of a product's lines that are given back; see `shrunk_rate`."""
+        return shrunk_rate(self.returns, self.orders, self.return_share)
+
+    @cached_property
     def co_purchase(self) -> sp.csr_matrix:
         """(P, P) same basket and next basket together."""
         return sp.csr_matrix(self.same_basket + self.next_basket)
@@ -264,12 +277,23 @@ def mapped(path: Path) -> npt.NDArray[Any]:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
+def shrunk_rate(returns: Floats, kept: Floats, shop: float) -> Floats:
+    """(returns + m·shop) / (returns + kept + m), m = 10: the mean of a beta-binomial posterior.
+
+    Args:
+        returns, kept: Lines given back, and kept.
+        shop: The share of all lines that are given back.
+    """
+    return np.asarray((returns + _SHOP_LINES * shop) / (returns + kept + _SHOP_LINES), np.float32)
+
+
+_SHOP_LINES = np.float32(10)
 _TEXTS = ("product_ids", "titles", "categories", "brands")
 _TEXT_BLOCK = 1024
 _GRAPHS = (*KINDS, "alike")
 _DENSE = (
-    "category", "brand", "price", "age_days", "orders", "recent_orders", "new_buyers", "buyers", "repeat_share",
-    "interval_days", "factors", "text", "embeddings",
+    "category", "brand", "price", "age_days", "orders", "recent_orders", "new_buyers", "buyers", "returns",
+    "repeat_share", "interval_days", "factors", "text", "embeddings",
 )  # fmt: skip
 
 
@@ -287,7 +311,7 @@ def build_product_state(
     Args:
         as_of: The day the tables speak of.
         products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
-        statistics: product_id, orders, recent_orders, new_buyers, buyers, repeat_share, interval_days, price.
+        statistics: product_id, orders, recent_orders, new_buyers, buyers, returns, repeat_share, interval_days, price.
         factors: product_id, factors (list of floats), of ALS; may be empty.
         graph: kind (one of KINDS), product_id, neighbour_id, weight.
         embeddings: content_hash, vector (list of floats).
@@ -322,6 +346,7 @@ def build_product_state(
         recent_orders=stats["recent_orders"].fillna(0).to_numpy(np.float32),
         new_buyers=stats["new_buyers"].fillna(0).to_numpy(np.float32),
         buyers=stats["buyers"].fillna(0).to_numpy(np.float32),
+        returns=stats["returns"].fillna(0).to_numpy(np.float32),
         repeat_share=stats["repeat_share"].fillna(0).to_numpy(np.float32),
         interval_days=stats["interval_days"].to_numpy(np.float32),
         factors=_rows_of(factors, "product_id", "factors", index),

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.candidates import BLOCK, CANDIDATE_COLUMNS, find_candidates
+from rec_assets.recsys.events import IMPRESSION
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import make_lists
 from rec_assets.recsys.interactions import spread
 from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.rules.rulebook import Rulebook
 from rec_assets.recsys.similar import substitutes
 from rec_assets.recsys.task_rows import TaskRows, in_pandas
 
@@ -34,7 +36,7 @@ def candidates_in_spark(
     """`find_candidates` for every customer in `interactions`.
 
     Args:
-        interactions: Of the lookback (`interactions.purchases_and_interest`).
+        interactions: Of the lookback (`interactions.history_lines`).
         state: What is known of the products that day; sent to every task.
         recipe: How many candidates, which decay.
         versions: Columns that say which models were used, added to each row.
@@ -54,6 +56,7 @@ def lists_in_spark(
     products: pd.DataFrame,
     size: int,
     versions: Mapping[str, dt.date | None],
+    book: Rulebook | None = None,
 ) -> TaskRows:
     """`make_lists` for every customer in `candidates`.
 
@@ -63,17 +66,42 @@ def lists_in_spark(
         products: product_id, title, category, for the reasons.
         size: Length of a list.
         versions: Columns that say which models were used, added to each row.
+        book: Rules that the lists keep to, sent to every task; their version is the column `rules_version`.
     """
     model, features = ranker.dump(), ranker.features
+    rules = {"rules_version": book.version if book else ""}
     titles = dict(zip(products["product_id"], products["title"].fillna(""), strict=True))
     categories = dict(zip(products["product_id"], products["category"].fillna(""), strict=True))
 
     def block(rows: pd.DataFrame) -> pd.DataFrame:
-        return make_lists(rows, Ranker.load(model, features), titles, categories, size).assign(**versions)
+        return make_lists(rows, Ranker.load(model, features), titles, categories, size, book).assign(
+            **versions, **rules
+        )
 
     types = ["customer_id string", "list string", "rank int", "product_id string", "score float", "source string",
-             "reason string", *(f"{name} date" for name in versions)]  # fmt: skip
+             "reason string", "rule string", "rules_version string"]  # fmt: skip
+    types += [f"{name} date" for name in versions]
     return by_customers(candidates, block, ", ".join(types))
+
+
+def with_resting(candidates: DataFrame, events: DataFrame, most: int, column: str) -> DataFrame:
+    """The candidates and whether each rests: its customer saw it `most` times or more and did nothing with it.
+
+    Args:
+        candidates: As `candidates_in_spark` gives them.
+        events: `raw_feedback_events` of the days that count.
+        most: Impressions.
+        column: Name of what is added.
+    """
+    from pyspark.sql import functions as F
+
+    pair = ["customer_id", "product_id"]
+    seen = events.where(F.col("customer_id").isNotNull()).groupBy(*pair).agg(
+        F.count("*").alias("all"), F.count(F.when(F.col("type") == IMPRESSION, 1)).alias("seen")
+    )  # fmt: skip
+    tired = seen.where((F.col("seen") >= most) & (F.col("seen") == F.col("all")))
+    rests = tired.select(*pair, F.lit(True).alias(column))
+    return candidates.join(rests, pair, "left").fillna(False, [column])
 
 
 def lists_as_of(

@@ -8,18 +8,19 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
-    """One row per product bought in the window.
+def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days: int) -> DataFrame:
+    """One row per product bought in the window; what was all given back is there with 0 orders.
 
     Args:
         purchases: Net purchases (`interactions.net_purchases`).
+        returns: `interactions.returns` of the window.
         recent_days: What counts as recent: ages 0 … recent_days - 1.
 
     Returns:
         product_id, orders (lines), recent_orders, new_buyers (customers whose first purchase is recent), buyers
         (distinct customers), repeat_share (share of buyers who bought on more than one day), interval_days (their mean
         gap between purchase days, null where nobody bought twice), price (mean unit price, null where unknown),
-        revenue, last_age; sorted by product_id.
+        revenue, last_age (null where nothing was kept), returns (lines); sorted by product_id.
     """
     from pyspark.sql import functions as F
 
@@ -35,18 +36,17 @@ def product_statistics(purchases: DataFrame, *, recent_days: int) -> DataFrame:
         F.sum(F.when(F.col("unit_price").isNotNull(), F.col("quantity"))).alias("priced"),
     )
     again = F.col("days") > 1
-    return (
-        per_pair.groupBy("product_id")
-        .agg(
-            F.sum("orders").alias("orders"),
-            F.sum("recent_orders").alias("recent_orders"),
-            F.sum("is_new").alias("new_buyers"),
-            F.count("*").alias("buyers"),
-            F.avg(again.cast("double")).alias("repeat_share"),
-            (F.sum(F.when(again, F.col("span"))) / F.sum(F.when(again, F.col("days") - 1))).alias("interval_days"),
-            (F.sum("revenue") / F.sum("priced")).alias("price"),
-            F.sum("revenue").alias("revenue"),
-            F.min("last_age").alias("last_age"),
-        )
-        .orderBy("product_id")
+    kept = per_pair.groupBy("product_id").agg(
+        F.sum("orders").alias("orders"),
+        F.sum("recent_orders").alias("recent_orders"),
+        F.sum("is_new").alias("new_buyers"),
+        F.count("*").alias("buyers"),
+        F.avg(again.cast("double")).alias("repeat_share"),
+        (F.sum(F.when(again, F.col("span"))) / F.sum(F.when(again, F.col("days") - 1))).alias("interval_days"),
+        (F.sum("revenue") / F.sum("priced")).alias("price"),
+        F.sum("revenue").alias("revenue"),
+        F.min("last_age").alias("last_age"),
     )
+    returned = returns.groupBy("product_id").agg(F.count("*").alias("returns"))
+    counts = ("orders", "recent_orders", "new_buyers", "buyers", "returns", "repeat_share")
+    return kept.join(returned, "product_id", "full_outer").fillna(0, counts).orderBy("product_id")

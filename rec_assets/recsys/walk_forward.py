@@ -20,7 +20,7 @@ from rec_assets.recsys.co_purchase import co_purchase_graph
 from rec_assets.recsys.evaluation.judge import ALL, HEADLINE_K, NEW_CUSTOMERS, NOVEL, make_slices
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.hybrid import LIST_COLUMNS
-from rec_assets.recsys.interactions import net_purchases, purchases_and_interest
+from rec_assets.recsys.interactions import history_lines, net_purchases
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.ranker import Ranker, fit_ranker
 from rec_assets.recsys.recipe import Recipe
@@ -174,10 +174,10 @@ class Past:
 
     def state(self, day: dt.date, recipe: Recipe) -> ProductState:
         """What is known of the products on a day."""
-        purchases = self.purchases(day)
+        purchases, returned = self.purchases(day), self.known(day).where("weight < 0")
         recent = recipe.candidates.recent_days
         statistics = self._once(
-            "statistics", day, recent, lambda _: product_statistics(purchases, recent_days=recent).toPandas()
+            "statistics", day, recent, lambda _: product_statistics(purchases, returned, recent_days=recent).toPandas()
         )
         factors = self._once("factors", day, (recipe.als, recipe.seed), lambda _: self._factors(day, recipe))
         graph = self._once(
@@ -193,12 +193,12 @@ class Past:
         )
 
     def known(self, day: dt.date) -> DataFrame:
-        """Net purchases and interest of the lookback."""
+        """Net purchases, interest and returns of the lookback."""
         return self._once(
             "known",
             day,
             None,
-            lambda name: self._stored(name, purchases_and_interest(self._days(day, self.lookback_days), day)),
+            lambda name: self._stored(name, history_lines(self._days(day, self.lookback_days), day)),
         )
 
     def purchases(self, day: dt.date) -> DataFrame:

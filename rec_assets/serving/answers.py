@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
-from rec_assets.recsys.hybrid import ALL, DISCOVER
+from rec_assets.recsys.hybrid import ALL, DISCOVER, PINNED, WHY_PINNED
 from rec_assets.recsys.product_state import Floats, Longs
+from rec_assets.recsys.rules.arrange import Offer, arrange
+from rec_assets.recsys.rules.rulebook import Mask, Rulebook, rulebook_of
+from rec_assets.recsys.rules.spec import NO_RULES, NONE, Rules
 from rec_assets.serving.recommender import SEGMENT, Ranked, Recommender, Signal
 
 BUY_AGAIN = "buy_again"
@@ -27,7 +29,10 @@ answer of an experiment that withholds recommendations."""
 POOL = 5
 """So many times the entries asked for are looked at, where the order may be changed for variety."""
 
-Mask = npt.NDArray[np.bool_]
+MOST_POPULAR = 500
+"""Best sellers looked at for who is unknown, where rules have a say."""
+
+Explain = Callable[[Longs], tuple[list[str], list[str]]]
 Rank = Callable[[str, tuple[Signal, ...]], Ranked | None]
 
 
@@ -46,6 +51,7 @@ class Wish:
         segment: Category whose best sellers someone unknown gets.
         diversity: 0 to 1: how much an entry loses by being like one before it.
         exploration: 0 to 1: how much chance has a say in the order.
+        rules: Name of the rule set that the answer keeps to.
     """
 
     k: int = 10
@@ -59,6 +65,7 @@ class Wish:
     segment: str | None = None
     diversity: float = 0.0
     exploration: float = 0.0
+    rules: str = NONE
 
     @property
     def pool(self) -> int:
@@ -76,7 +83,7 @@ class Entry:
     """One product of an answer.
 
     `propensity` is the chance with which it was to stand there, given what stands above it: 1 where chance has no say,
-    None where nobody can tell.
+    None where nobody can tell. `rule` says which rule put it there.
     """
 
     product_id: str
@@ -86,6 +93,7 @@ class Entry:
     title: str
     category: str
     price: float | None
+    rule: str | None = None
     propensity: float | None = 1.0
 
 
@@ -105,24 +113,57 @@ class Shelf:
         product: (n,) positions, best first.
         score: (n,)
         explain: From places on the shelf to their sources and reasons.
+        rule: From a place to what the rule says that put its product there.
     """
 
     product: Longs
     score: Floats
-    explain: Callable[[Longs], tuple[list[str], list[str]]]
+    explain: Explain
+    rule: Callable[[int], str | None] = lambda _: None
 
     def only(self, keep: Mask) -> Shelf:
         """The same without some."""
         places = np.flatnonzero(keep)
-        return Shelf(self.product[places], self.score[places], lambda chosen: self.explain(places[chosen]))
+        return Shelf(
+            self.product[places],
+            self.score[places],
+            lambda chosen: self.explain(places[chosen]),
+            lambda place: self.rule(int(places[place])),
+        )
+
+    def arranged(self, book: Rulebook, offer: Offer, depth: int, is_barred: Callable[[int], bool]) -> Shelf:
+        """The same by rules; `offer` has the same products."""
+        product, place, rule = arrange(book, offer, depth, is_barred)
+        score = np.where(place >= 0, np.append(self.score, 0)[place], 0).astype(np.float32)
+
+        def explain(chosen: Longs) -> tuple[list[str], list[str]]:
+            wanted = place[chosen]
+            known = iter(zip(*self.explain(wanted[wanted >= 0]), strict=True)) if (wanted >= 0).any() else iter(())
+            said = [next(known) if each >= 0 else (PINNED, WHY_PINNED) for each in wanted]
+            return [source for source, _ in said], [reason for _, reason in said]
+
+        return Shelf(product, score, explain, lambda here: None if rule[here] < 0 else book.says[rule[here]])
 
 
 class Answerer:
-    """Answers from one index. Everything it says is of that index."""
+    """Answers from one index. Everything it says is of that index.
 
-    def __init__(self, recommender: Recommender, rank: Rank | None = None) -> None:
+    Attributes:
+        rules: That it answers by.
+        books: Its sets by name, over the index's products; NONE is among them.
+        default: Of these the one that counts where nothing else is said.
+    """
+
+    def __init__(self, recommender: Recommender, rank: Rank | None = None, rules: Rules = NO_RULES) -> None:
         self.recommender = recommender
         self.rank = rank or recommender.rank
+        self.rules = rules
+        self.books = {name: rulebook_of(rules, name, recommender.state) for name in rules.sets}
+        self.default = self.books[rules.default]
+
+    def book_of(self, wish: Wish) -> Rulebook:
+        """The rules that a wish keeps to; the default's where the set it names has just gone."""
+        return self.books.get(wish.rules, self.default)
 
     @cached_property
     def _everything(self) -> Mask:
@@ -143,16 +184,18 @@ class Answerer:
             available: As `available` gives it.
             chance: Has a say where `exploration` lets it.
         """
-        allowed = self._allowed(wish, available)
+        allowed = self._allowed(wish, available) & self.book_of(wish).shown
         shelf, rests_on = self._shelf(wish, allowed)
         chosen = [] if shelf is None else self._entries(shelf, *self._pick(shelf, wish, chance))
         if rests_on is None:
             rests_on = SEGMENT if wish.segment is not None else POPULAR
         if len(chosen) < wish.k and wish.mode != BUY_AGAIN:
             shown = {entry.product_id for entry in chosen}
-            for entry in self._best_sellers(wish, allowed):
+            best = (pair for found in self._best_sellers(wish, allowed) for pair in zip(*found, strict=True))
+            for product, score in best:
                 if len(chosen) == wish.k:
                     break
+                entry = self.entry(int(product), float(score), SEGMENT, self.recommender.why_popular(int(product)))
                 if entry.product_id not in shown:
                     chosen.append(entry)
                     shown.add(entry.product_id)
@@ -178,27 +221,51 @@ class Answerer:
 
     def _shelf(self, wish: Wish, allowed: Mask) -> tuple[Shelf | None, str | None]:
         """What this shopper may be shown, and what it rests on; nothing for someone unknown."""
-        known = bool(wish.customer_id) and self.is_known(wish.customer_id)
+        known, book = bool(wish.customer_id) and self.is_known(wish.customer_id), self.book_of(wish)
         if known and not wish.signals:
             shelf = self._stored(wish, allowed)
             if shelf is not None:
                 return shelf, CUSTOMER
-        if not known and not wish.signals:
-            return None, None
-        ranked = self.rank(wish.customer_id if known else "", wish.signals)
+        ranked = self.rank(wish.customer_id if known else "", wish.signals) if known or wish.signals else None
         if ranked is None:
-            return None, None
+            return (self._popular_shelf(wish, allowed, book) if book else None), None
         keep = allowed[ranked.product]
         if wish.mode != ALL:
             keep = keep & (ranked.is_bought == (wish.mode == BUY_AGAIN))
-        whole = Shelf(
+        shelf = Shelf(
             ranked.product, ranked.score[ranked.order], lambda places: self.recommender.explain(ranked, places)
-        )
-        return whole.only(keep), CUSTOMER if known else SESSION
+        ).only(keep)
+        if book:
+            order, found = ranked.order[keep], ranked.found
+            last_age = float(found.histories.customer_last_age[0])
+            offer = Offer(shelf.product, shelf.score, found.return_rate[order], found.complement[order], last_age)
+            bought = set(ranked.product[ranked.is_bought]) if wish.mode == DISCOVER else set()
+
+            def is_barred(product: int) -> bool:
+                return wish.mode == BUY_AGAIN or not allowed[product] or product in bought
+
+            shelf = shelf.arranged(book, offer, wish.pool, is_barred)
+        return shelf, CUSTOMER if known else SESSION
+
+    def _popular_shelf(self, wish: Wish, allowed: Mask, book: Rulebook) -> Shelf | None:
+        """Best sellers, of the segment where one is asked for, by rules: for who is unknown."""
+        if wish.mode == BUY_AGAIN:
+            return None
+        best, shares = next(self._best_sellers(wish, allowed))
+        product, score = best[:MOST_POPULAR], shares[:MOST_POPULAR]
+
+        def explain(places: Longs) -> tuple[list[str], list[str]]:
+            return [SEGMENT] * len(places), [self.recommender.why_popular(int(each)) for each in product[places]]
+
+        offer = Offer(product, score, self.recommender.state.return_rate[product], np.zeros_like(score), np.nan)
+        shelf = Shelf(product, score, explain)
+        return shelf.arranged(book, offer, wish.pool, lambda each: not allowed[each])
 
     def _stored(self, wish: Wish, allowed: Mask) -> Shelf | None:
-        """The batch's list; None where it isn't there, or may hold too little of what is asked for."""
-        index = self.recommender.index
+        """The batch's list; None where it isn't there, keeps to other rules or may hold too little."""
+        index, book = self.recommender.index, self.book_of(wish)
+        if index.about.get("rules_version", "") != book.version:
+            return None
         stored = index.lists.get(DISCOVER if wish.mode == DISCOVER else ALL)
         entries = stored.rows_of(wish.customer_id) if stored else None
         if stored is None or entries is None:
@@ -211,19 +278,25 @@ class Answerer:
             keep = keep & np.isin(product, bought)
         if keep.sum() < wish.pool and len(product) >= index.recipe.list_size:
             return None  # there is more than the list holds
+        if book and not keep.all():
+            return None  # what rules count by ten moves up
 
         def explain(places: Longs) -> tuple[list[str], list[str]]:
             found = [stored.why(entries.start + int(place)) for place in places]
             return [source for source, _ in found], [reason for _, reason in found]
 
-        return Shelf(product, stored.score[entries], explain).only(keep)
+        return Shelf(product, stored.score[entries], explain, lambda place: stored.rule_of(entries.start + place)).only(
+            keep
+        )
 
     def _pick(self, shelf: Shelf, wish: Wish, chance: np.random.Generator) -> tuple[Longs, list[float | None]]:
         """Places on the shelf, in the order in which they are shown, and their propensities."""
         places = np.arange(min(len(shelf.product), wish.pool))
         propensity: list[float | None] = [1.0] * len(places)
         if wish.exploration and len(places):
-            weight = plackett_luce_weights(shelf.score[places], wish.exploration)
+            # Of what the places are worth: the scores' own order, where rules have put products into another.
+            worth = np.sort(shelf.score[places])[::-1]
+            weight = plackett_luce_weights(worth, wish.exploration)
             # Sampling without replacement in proportion to weights is sorting by Gumbel noise added to their logarithms
             # (Kool et al. 2019).
             order = np.argsort(-(np.log(weight) + chance.gumbel(size=len(places))), kind="stable")
@@ -261,11 +334,21 @@ class Answerer:
             return []
         sources, reasons = shelf.explain(places)
         return [
-            self.entry(int(shelf.product[place]), float(shelf.score[place]), source, reason, chance)
+            self.entry(
+                int(shelf.product[place]), float(shelf.score[place]), source, reason, shelf.rule(int(place)), chance
+            )
             for place, source, reason, chance in zip(places, sources, reasons, propensity, strict=True)
         ]
 
-    def entry(self, product: int, score: float, source: str, reason: str, propensity: float | None = 1.0) -> Entry:
+    def entry(
+        self,
+        product: int,
+        score: float,
+        source: str,
+        reason: str,
+        rule: str | None = None,
+        propensity: float | None = 1.0,
+    ) -> Entry:
         """An entry for the product at a position."""
         state, price = self.recommender.state, float(self.recommender.state.price[product])
         return Entry(
@@ -276,11 +359,12 @@ class Answerer:
             title=str(state.titles[product]),
             category=str(state.categories[state.category[product]]),
             price=price if np.isfinite(price) else None,
+            rule=rule,
             propensity=propensity,
         )
 
-    def _best_sellers(self, wish: Wish, allowed: Mask) -> Iterator[Entry]:
-        """Of the segment, then of everything; nothing bought before where that is asked for."""
+    def _best_sellers(self, wish: Wish, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:
+        """Positions and scores: of the segment, then of everything; nothing bought before where that is asked for."""
         if wish.mode == DISCOVER:
             index, allowed = self.recommender.index, allowed.copy()
             lines = index.histories.rows_of(wish.customer_id) or slice(0, 0)
@@ -291,6 +375,4 @@ class Answerer:
         for segment in dict.fromkeys((wish.segment, None)):
             product, score = self.recommender.popular(segment)
             keep = allowed[product]
-            for place in np.flatnonzero(keep):
-                position = int(product[place])
-                yield self.entry(position, float(score[place]), SEGMENT, self.recommender.why_popular(position))
+            yield product[keep], score[keep]

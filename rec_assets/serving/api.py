@@ -22,17 +22,20 @@ from threadpoolctl import threadpool_limits
 
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.experiments.assignment import AS_EVER, treat
+from rec_assets.recsys.experiments.spec import read_experiments
+from rec_assets.recsys.rules.spec import read_rules
 from rec_assets.serving import schemas
 from rec_assets.serving.answers import Entry, Wish
-from rec_assets.serving.experiments import ExperimentsFile, runnable, show
+from rec_assets.serving.experiments import runnable, show
 from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.live import Engine, Kept, Live
+from rec_assets.serving.live import Engine, Kept, Live, TiredOf
 from rec_assets.serving.metrics import Metrics, Observe
 from rec_assets.serving.online import ADMIN, EVENTS, READ, SIMULATE, Event, Key, OnlineState, key_digest
 from rec_assets.serving.problems import PROBLEMS, handle_errors
 from rec_assets.serving.recommender import signals_of
 from rec_assets.serving.security import RateLimit, Refused, check_customer_token
 from rec_assets.serving.storefront import add_pages
+from rec_assets.serving.watched import WatchedFile
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT_DAYS = 30
@@ -81,8 +84,9 @@ class Caller:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; one a worker."""
     settings = settings or get_settings()
-    live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url))
-    experiments = ExperimentsFile(settings.experiments)
+    rules = WatchedFile(settings.rules, read_rules, lambda found: found.files)
+    live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
+    experiments = WatchedFile(settings.experiments, read_experiments)
     live.watch(experiments.look)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
@@ -158,14 +162,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             segment=question.segment,
             diversity=question.diversity,
             exploration=question.exploration,
+            rules=now.answerer.rules.default,
         )
         recommendation_id, session = uuid.uuid4().hex, question.session_id
         others, today = live.beside(now), caller.now.astimezone(now.zone).date()
-        planned = [] if is_forgotten else experiments.on(today)
-        running = runnable(planned, others)
+        planned = [] if is_forgotten else experiments.value.on(today)
+        running, seen = runnable(planned, others, now.answerer.rules.sets), tired(question, caller.now)
         treatment = treat(running, customer, session) if running else AS_EVER
         # Not in a thread: the two would take Python's lock from each other all the time, and both be slower for it.
-        shown = show(now, others, treatment, wish, kept.unavailable)
+        shown = show(now, others, treatment, wish, kept.unavailable, seen)
         is_logged = len(running) == len(planned)
         if treatment.variants:
             exposure = shown.exposure(
@@ -175,7 +180,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 await run_in_threadpool(live.ask, lambda: live.online.expose(exposure))
             except SQLAlchemyError:  # what nobody can judge is answered as ever
                 is_logged, treatment = False, AS_EVER
-                shown = show(now, others, treatment, wish, kept.unavailable)
+                shown = show(now, others, treatment, wish, kept.unavailable, seen)
         if not is_logged:
             metrics.unexposed()
         metrics.answered(shown.answer.answered_by)
@@ -184,6 +189,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             answered_by=shown.answer.answered_by,
             experiments=treatment.variants,
         )
+
+    def tired(question: schemas.Question, now: dt.datetime) -> TiredOf:
+        """What the shopper saw often enough; nothing where the database doesn't answer."""
+
+        def tired_of(most: int, days: int) -> frozenset[str]:
+            since = now - dt.timedelta(days=days)
+            try:
+                return live.ask(lambda: live.online.tired_of(question.customer_id, question.session_id, since, most))
+            except SQLAlchemyError:
+                return frozenset()
+
+        return tired_of
 
     def related(name: str, product_id: str, k: int, now: Engine, kept: Kept) -> schemas.Shown:
         place = now.recommender.place.get(product_id)
@@ -362,7 +379,7 @@ def _item(rank: int, entry: Entry) -> schemas.Item:
 def _shelf(
     now: Engine, kept: Kept, found: np.ndarray, score: np.ndarray, k: int, *, source: str, reason: str
 ) -> schemas.Shown:
-    keep = np.flatnonzero(now.available(kept.unavailable)[found])[:k]
+    keep = np.flatnonzero(now.may_be_shown(kept.unavailable)[found])[:k]
     entries = [now.answerer.entry(int(found[i]), float(score[i]), source, reason) for i in keep]
     return schemas.Shown(**_shown(entries, now, uuid.uuid4().hex))
 

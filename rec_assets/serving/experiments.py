@@ -6,57 +6,17 @@ Who is treated how is decided in `recsys.experiments`; whether the answer can be
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rec_assets.recsys.experiments.assignment import Treatment
 from rec_assets.recsys.experiments.interleaving import team_draft
-from rec_assets.recsys.experiments.spec import CHAMPION, Experiment, Variant, models_of, read_experiments
+from rec_assets.recsys.experiments.spec import CHAMPION, Experiment, Variant, models_of, rule_sets_of
 from rec_assets.serving.answers import HOLDOUT, Answer, Entry, Wish
-from rec_assets.serving.live import Engine
+from rec_assets.serving.live import Engine, TiredOf
 from rec_assets.serving.online import Exposure
-
-_log = logging.getLogger(__name__)
-
-
-class ExperimentsFile:
-    """The experiments as the file has them now. One that can't be read any more leaves those before."""
-
-    def __init__(self, path: Path | None) -> None:
-        """Read it.
-
-        Raises:
-            ValueError: the file can't be used as it is.
-        """
-        self.path = path
-        self._seen = self._stamp()
-        self.experiments = read_experiments(path)
-
-    def look(self) -> None:
-        """Read it again, if it has changed."""
-        if self.path is None or self._stamp() == self._seen:
-            return
-        self._seen = self._stamp()
-        try:
-            self.experiments = read_experiments(self.path)
-            _log.info("experiments: %s", ", ".join(each.name for each in self.experiments.experiments) or "none")
-        except ValueError:
-            _log.exception("the experiments go on as they were")
-
-    def on(self, day: dt.date) -> list[Experiment]:
-        """Those that take traffic on a day."""
-        return self.experiments.on(day)
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            found = self.path.stat() if self.path else None
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size) if found else None
 
 
 @dataclass(frozen=True)
@@ -94,17 +54,27 @@ class Shown:
         wish = self.wish
         return Exposure(
             recommendation_id, time, customer, session, treatment.variants, self.engine.published.version,
-            wish.mode, wish.exploration, wish.is_filtered, self.answer.answered_by, items, simulated,
+            wish.mode, wish.exploration, wish.is_filtered or self.engine.has_rules(wish), self.answer.answered_by,
+            items, simulated,
         )  # fmt: skip
 
 
-def runnable(experiments: Sequence[Experiment], others: Mapping[str, Engine]) -> list[Experiment]:
-    """Those whose models are all there. Of another not even its control is shown: its shares would be off."""
-    return [each for each in experiments if models_of([each]) <= others.keys()]
+def runnable(
+    experiments: Sequence[Experiment], others: Mapping[str, Engine], rule_sets: Collection[str]
+) -> list[Experiment]:
+    """Those whose models and rule sets are all there. Of another not even its control is shown: shares would be off."""
+    return [
+        each for each in experiments if models_of([each]) <= others.keys() and rule_sets_of([each]) <= set(rule_sets)
+    ]
 
 
 def show(
-    now: Engine, others: Mapping[str, Engine], treatment: Treatment, wish: Wish, unavailable: frozenset[str]
+    now: Engine,
+    others: Mapping[str, Engine],
+    treatment: Treatment,
+    wish: Wish,
+    unavailable: frozenset[str],
+    tired_of: TiredOf,
 ) -> Shown:
     """What a shopper sees.
 
@@ -114,13 +84,14 @@ def show(
         treatment: Of the shopper.
         wish: What they asked for.
         unavailable: What may not be shown.
+        tired_of: What the shopper has seen often enough, by a rule set's cap.
     """
     sides = [
         treatment.variant.model_copy(update={lever: getattr(side, lever) for lever in side.levers})
         for side in treatment.mixed.values()
     ] or [treatment.variant]
     engines = [now if side.model == CHAMPION else others[str(side.model)] for side in sides]
-    wishes = [_changed(wish, side) for side in sides]
+    wishes = [engine.without_tired(_changed(wish, side), tired_of) for engine, side in zip(engines, sides, strict=True)]
     answers = [
         Answer([], HOLDOUT) if side.show == "nothing" else engine.answer(each, unavailable)
         for side, engine, each in zip(sides, engines, wishes, strict=True)
@@ -143,6 +114,8 @@ def _changed(wish: Wish, variant: Variant) -> Wish:
         changes["mode"] = variant.mode
     if variant.exploration is not None:
         changes["exploration"] = variant.exploration
+    if variant.rules is not None:
+        changes["rules"] = variant.rules
     if variant.show == "popular":
         changes |= {"customer_id": "", "signals": ()}
     return replace(wish, **changes) if changes else wish

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from rec_assets.recsys.features import FEATURE_GROUPS
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
-from rec_assets.recsys.hybrid import LISTS
+from rec_assets.recsys.hybrid import LISTS, PINNED
 from rec_assets.recsys.product_state import ProductState, mapped
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 Ids = npt.NDArray[np.bytes_]
 
 _LINES = {"product": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32, "rating": np.float32}
-_ENTRIES = {"product": np.int32, "score": np.float32, "source": np.int8, "reason": np.int32}
-_SOURCES = tuple(FEATURE_GROUPS)
+_ENTRIES = {"product": np.int32, "score": np.float32, "source": np.int8, "reason": np.int32, "rule": np.int32}
+_SOURCES = (*FEATURE_GROUPS, PINNED)
+_TEXTS = {"reasons": "reason", "rules": "rule"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +138,10 @@ class StoredList(_ByCustomer):
     Attributes:
         product: (E,) position in the state.
         score: (E,)
-        source: (E,) index into the feature groups.
+        source: (E,) index into the feature groups and PINNED.
         reason: (E,) index into `reasons`.
-        reasons: Texts.
+        rule: (E,) index into `rules`; −1 where no rule put it there.
+        reasons, rules: Texts.
     """
 
     columns = tuple(_ENTRIES)
@@ -148,42 +150,53 @@ class StoredList(_ByCustomer):
     score: npt.NDArray[np.float32]
     source: npt.NDArray[np.int8]
     reason: npt.NDArray[np.int32]
+    rule: npt.NDArray[np.int32]
     reasons: pa.Array
+    rules: pa.Array
 
     @classmethod
     def of_entries(cls, entries: pa.Table, state: ProductState) -> StoredList:
-        """From customer_id, rank, product_id, score, source, reason."""
+        """From customer_id, rank, product_id, score, source, reason, rule."""
         entries = entries.sort_by([("customer_id", "ascending"), ("rank", "ascending")])
         product = state.positions(entries["product_id"].to_pandas())
         entries, product = entries.filter(pa.array(product >= 0)), product[product >= 0]
         customers, starts = _runs(entries["customer_id"].to_pandas())
-        reasons = pc.dictionary_encode(entries["reason"]).combine_chunks()
+        texts = {name: pc.dictionary_encode(entries[name]).combine_chunks() for name in _TEXTS.values()}
         source = pc.index_in(entries["source"], pa.array(_SOURCES))
         columns = {
             "product": product,
             "score": entries["score"].to_numpy(),
             "source": source.to_numpy(),
-            "reason": reasons.indices.to_numpy(),
+            **{name: pc.fill_null(text.indices, -1).to_numpy() for name, text in texts.items()},
         }
         arrays = {name: columns[name].astype(kind) for name, kind in _ENTRIES.items()}
-        return cls(customers, starts, **arrays, reasons=reasons.dictionary)
+        dictionaries = {name: texts[column].dictionary for name, column in _TEXTS.items()}
+        return cls(customers, starts, **arrays, **dictionaries)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays and the reasons into `folder`."""
+        """Write the arrays and the texts into `folder`."""
         super().save(folder)
-        table = pa.table({"reason": self.reasons})
-        with pa.OSFile(str(folder / "reasons.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        for name in _TEXTS:
+            table = pa.table({name: getattr(self, name)})
+            with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
 
     @classmethod
     def load(cls, folder: Path, **more: Any) -> Self:
         """Read what `save` wrote."""
-        reasons = pa.ipc.open_file(pa.memory_map(str(folder / "reasons.arrow"))).read_all()["reason"]
-        return super().load(folder, reasons=reasons, **more)
+        texts = {
+            name: pa.ipc.open_file(pa.memory_map(str(folder / f"{name}.arrow"))).read_all()[name] for name in _TEXTS
+        }
+        return super().load(folder, **texts, **more)
 
     def why(self, entry: int) -> tuple[str, str]:
         """Source and reason of an entry."""
         return _SOURCES[self.source[entry]], self.reasons[int(self.reason[entry])].as_py()
+
+    def rule_of(self, entry: int) -> str | None:
+        """What the rule says that put an entry there; None where none did."""
+        number = int(self.rule[entry])
+        return None if number < 0 else self.rules[number].as_py()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,20 +14,23 @@ import time
 import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from rec_assets.recsys.forgetting import customer_digest
+from rec_assets.recsys.rules.rulebook import Mask
+from rec_assets.recsys.rules.spec import Rules
 from rec_assets.serving import related
-from rec_assets.serving.answers import Answer, Answerer, Mask, Wish
+from rec_assets.serving.answers import Answer, Answerer, Wish
 from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState
 from rec_assets.serving.recommender import Recommender, Signal
+from rec_assets.serving.watched import WatchedFile
 
 LOOK_SECONDS = 0.5
 """Between two looks for a new index."""
@@ -44,21 +47,30 @@ _MOST_RELATED = 500
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+TiredOf = Callable[[int, int], frozenset[str]]
+"""From a number of impressions, and days, to the products that a shopper saw so often in these and didn't touch."""
 
 
 class DatabaseSilent(SQLAlchemyError):
     """The database didn't answer a moment ago, so it isn't asked."""
 
 
+class _Asked(NamedTuple):
+    """Who answers, and what was answered before, which goes with them."""
+
+    answerer: Answerer
+    again: Callable[[Wish, frozenset[str]], Answer]
+
+
 class Engine:
     """One published index, ready to answer."""
 
-    def __init__(self, published: Published) -> None:
+    def __init__(self, published: Published, rules: Rules) -> None:
         self.published = published
         recommender = Recommender.load(published.path)
         self.recommender = recommender
-        self.answerer = Answerer(recommender, lru_cache(_RANKINGS)(recommender.rank))
-        self._answers = lru_cache(_ANSWERS)(self._answer)
+        self._rank = lru_cache(_RANKINGS)(recommender.rank)
+        self.keep_to(rules)
         self._masks: tuple[frozenset[str], Mask] | None = None
         about = recommender.index.about
         self.zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
@@ -77,6 +89,30 @@ class Engine:
             warm_up = Wish(signals=(Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up"),))
             self.answer(warm_up, frozenset())
 
+    def keep_to(self, rules: Rules) -> None:
+        """Answer by these rules from now on."""
+        answerer = Answerer(self.recommender, self._rank, rules)
+        self._asked = _Asked(answerer, lru_cache(_ANSWERS)(partial(self._answer, answerer)))
+
+    @property
+    def answerer(self) -> Answerer:
+        """Who answers, by the rules as they are now."""
+        return self._asked.answerer
+
+    def has_rules(self, wish: Wish) -> bool:
+        """Whether a wish keeps to any."""
+        return bool(self.answerer.book_of(wish))
+
+    def without_tired(self, wish: Wish, tired_of: TiredOf) -> Wish:
+        """The wish without what the shopper has seen too often, if its rules have a cap on that."""
+        cap = self.answerer.book_of(wish).frequency_cap
+        tired = tired_of(*cap) if cap else frozenset()
+        return replace(wish, exclude=wish.exclude | tired) if tired else wish
+
+    def may_be_shown(self, unavailable: frozenset[str]) -> Mask:
+        """Which products may be shown to whoever asks for none in particular: by stock and the default rules."""
+        return self.available(unavailable) & self.answerer.default.shown
+
     def available(self, unavailable: frozenset[str]) -> Mask:
         """Which products may be shown; worked out anew where that has changed."""
         if self._masks is None or self._masks[0] is not unavailable:
@@ -85,10 +121,11 @@ class Engine:
 
     def answer(self, wish: Wish, unavailable: frozenset[str]) -> Answer:
         """What a shopper is shown; the same again while nothing changes, unless chance has a say."""
-        return (self._answer if wish.exploration else self._answers)(wish, unavailable)
+        asked = self._asked
+        return self._answer(asked.answerer, wish, unavailable) if wish.exploration else asked.again(wish, unavailable)
 
-    def _answer(self, wish: Wish, unavailable: frozenset[str]) -> Answer:
-        return self.answerer.answer(wish, self.available(unavailable), np.random.default_rng())
+    def _answer(self, answerer: Answerer, wish: Wish, unavailable: frozenset[str]) -> Answer:
+        return answerer.answer(wish, self.available(unavailable), np.random.default_rng())
 
 
 def _best(found: related.Found) -> related.Found:
@@ -110,8 +147,8 @@ class Kept:
 class Live:
     """The engine and the online state of one worker."""
 
-    def __init__(self, folder: ServingFolder, online: OnlineState) -> None:
-        self.folder, self.online = folder, online
+    def __init__(self, folder: ServingFolder, online: OnlineState, rules: WatchedFile[Rules]) -> None:
+        self.folder, self.online, self.rules = folder, online, rules
         self.engine: Engine | None = None
         self.others: dict[str, Engine] = {}
         """The indexes that experiments ask for, by the name or version they ask by."""
@@ -121,7 +158,7 @@ class Live:
         self._silent = False
         self._unreadable: Published | None = None
         self._again = 0.0
-        self._watched: list[Callable[[], None]] = []
+        self._watched: list[Callable[[], object]] = []
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
 
@@ -132,7 +169,7 @@ class Live:
         self.look()
         self._watcher.start()
 
-    def watch(self, look: Callable[[], None]) -> None:
+    def watch(self, look: Callable[[], object]) -> None:
         """Have something else looked at, too, as often as for a new index."""
         self._watched.append(look)
 
@@ -145,6 +182,9 @@ class Live:
 
     def look(self) -> None:
         """Take the published indexes, where they are others than those held. What can't be read leaves the old one."""
+        if self.rules.look():
+            for engine in {each for each in (self.engine, *self.others.values()) if each is not None}:
+                engine.keep_to(self.rules.value)
         published = self.folder.current()
         if published is not None and (published != self._unreadable or time.monotonic() >= self._again):
             self._look_at_current(published)
@@ -155,7 +195,7 @@ class Live:
             self._unreadable = None  # somebody went back to it
             return
         try:
-            self.engine = Engine(published)
+            self.engine = Engine(published, self.rules.value)
         except (OSError, ValueError, KeyError):
             _log.exception("the index %s can't be read; answers go on from the one before", published.path.name)
             self._unreadable, self._again = published, time.monotonic() + _AGAIN_SECONDS
@@ -174,7 +214,7 @@ class Live:
         by_index, found = {each.published: each for each in held}, {}
         for name, published in wanted.items():
             try:
-                found[name] = by_index.get(published) or Engine(published)
+                found[name] = by_index.get(published) or Engine(published, self.rules.value)
             except (OSError, ValueError, KeyError):
                 _log.exception("the index %s can't be read; experiments with %s stand still", published.path.name, name)
                 self._others_again = time.monotonic() + _AGAIN_SECONDS

@@ -100,6 +100,16 @@ _counters = sa.Table(
 )
 
 
+def _tired_of(whose: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    is_seen = _events.c.type == IMPRESSION
+    return (
+        sa.select(_events.c.product_id)
+        .where(whose, _events.c.time >= sa.bindparam("since"))
+        .group_by(_events.c.product_id)
+        .having(sa.func.count() >= sa.bindparam("most"), sa.func.count() == sa.func.sum(sa.case((is_seen, 1), else_=0)))
+    )
+
+
 def _newest_of(whose: sa.ColumnElement[bool]) -> sa.Select[Any]:
     columns = (_events.c.type, _events.c.product_id, _events.c.order_id, _events.c.session_id)
     return (
@@ -114,11 +124,13 @@ _is_theirs = _events.c.customer_id == sa.bindparam("customer")
 _in_session = _events.c.session_id == sa.bindparam("session")
 # By whether a customer and whether a session is asked for; built once, as each answer asks. What others did in a
 # session, on a shared device, isn't this customer's.
-_NEWEST = {
-    (True, False): _newest_of(_is_theirs),
-    (False, True): _newest_of(_in_session),
-    (True, True): _newest_of(sa.or_(_is_theirs, sa.and_(_in_session, _events.c.customer_id.is_(None)))),
+_WHOSE = {
+    (True, False): _is_theirs,
+    (False, True): _in_session,
+    (True, True): sa.or_(_is_theirs, sa.and_(_in_session, _events.c.customer_id.is_(None))),
 }
+_NEWEST = {asked: _newest_of(whose) for asked, whose in _WHOSE.items()}
+_TIRED = {asked: _tired_of(whose) for asked, whose in _WHOSE.items()}
 _COUNTS = sa.select(_counters)
 
 
@@ -160,7 +172,7 @@ class Exposure:
         variants: Experiment → variant.
         model_version: By which it was made; with interleaving, the control's.
         mode, exploration: What was asked for, or what the variant made of it.
-        filtered: Some products were left out because the question said so.
+        filtered: Some products were left out because the question said so, or rules had a say.
         answered_by: What it rests on.
         items: What was shown, best first: `product_id`, `propensity` (chance with which it was to stand there, given
             what stands above; null where nobody can tell) and, with interleaving, `team`: the variant it comes from.
@@ -276,6 +288,17 @@ class OnlineState:
         with self._reader.connect() as connection:
             rows = connection.execute(query, asked).all()
         return [(row.type, row.product_id, row.order_id or row.session_id or "") for row in reversed(rows)]
+
+    def tired_of(
+        self, customer_id: str | None, session_id: str | None, since: dt.datetime, most: int
+    ) -> frozenset[str]:
+        """Products that a shopper saw `most` times or more since then, and neither clicked, took nor bought."""
+        if customer_id is None and session_id is None:
+            return frozenset()
+        query = _TIRED[customer_id is not None, session_id is not None]
+        asked = {"customer": customer_id, "session": session_id, "since": since.timestamp(), "most": most}
+        with self._reader.connect() as connection:
+            return frozenset(connection.execute(query, asked).scalars())
 
     def expose(self, exposure: Exposure) -> None:
         """Write down an answer of an experiment; not of who asked to be forgotten meanwhile."""

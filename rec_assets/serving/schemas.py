@@ -112,6 +112,7 @@ class Item(BaseModel):
     title: str
     category: str
     price: float | None
+    rule: str | None = Field(None, description="The shop's rule that put it there: `boosted by rule summer-stock`.")
 
 
 class Shown(BaseModel):

@@ -70,6 +70,15 @@ def _baselines_far_ahead(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: worse[name] for name in worse})
 
 
+def _overfull(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(value=frame["value"].where(frame["kpi"] != "churn_risk", 1.5))
+
+
+def _off_shares(frame: pd.DataFrame) -> pd.DataFrame:
+    row = {"experiment": "tea", "variant": "new", "verdict": "invalid", "says": "shares are off"}
+    return pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
+
+
 CASES: list[tuple[str, str, Broken, str]] = [
     ("raw_volume_is_usual", "raw_purchase_logs", _hundredfold, "lines; median of this weekday"),
     ("no_line_is_lost", "cleaned_interactions", _without_first_row, "does not hold on"),
@@ -88,6 +97,8 @@ CASES: list[tuple[str, str, Broken, str]] = [
     ("hybrid_beats_the_baselines", "evaluation_report", _baselines_far_ahead, "difference -0.1000"),
     ("hit_rate_is_usual", "live_accuracy", _hardly_any_hit, "0.050; usual is"),
     ("challenger_passes", "release_gate", _quality_lost, "version 1: NDCG@10 fell"),
+    ("figures_are_possible", "business_kpis", _overfull, "churn_risk 1.500"),
+    ("experiments_are_sound", "experiment_report", _off_shares, "tea, new: shares are off"),
 ]
 
 

@@ -42,6 +42,7 @@ def a_state(**changes: pd.DataFrame) -> ProductState:
                 "recent_orders": [2, 1, 1, 9],
                 "new_buyers": [1, 1, 0, 3],
                 "buyers": [5, 4, 4, 20],
+                "returns": [0, 0, 0, 10],
                 "repeat_share": [0.5, 0, 0, 0.1],
                 "interval_days": [14.0, np.nan, np.nan, 30.0],
                 "price": [3.0, 5.0, 9.0, 2.0],
@@ -98,6 +99,20 @@ def test_the_own_history_is_counted_decayed_and_timed() -> None:
     mug = pair(found, "ann", MUG)
     assert mug["own_orders"] == 0
     assert np.isnan(mug["own_last_age"])
+
+
+def test_what_was_given_back_is_counted_and_changes_nothing_else() -> None:
+    bought = lines(("ann", TEA, 30), ("ann", TEA, 9), ("bob", SOAP, 3))
+    returned = lines(("ann", SOAP, 2), ("cat", TEA, 4)).assign(weight=-1.0)
+    found = find_candidates(pd.concat([bought, returned]), a_state(), Recipe())
+    without = find_candidates(bought, a_state(), Recipe())
+    pd.testing.assert_frame_equal(found.drop(columns="return_rate"), without.drop(columns="return_rate"))
+    shop = 10 / 60  # of soap, with 30 lines kept and 10 returned; 20 lines of others kept
+    of_soap, of_tea = (10 + 10 * shop) / (30 + 10 + 10), 10 * shop / (10 + 10)
+    of_ann, of_bob = (1 + 10 * shop) / (2 + 1 + 10), 10 * shop / (1 + 10)
+    assert pair(found, "ann", SOAP)["return_rate"] == pytest.approx(of_soap * of_ann / shop)
+    assert pair(found, "ann", TEA)["return_rate"] == pytest.approx(of_tea * of_ann / shop)
+    assert pair(found, "bob", SOAP)["return_rate"] == pytest.approx(of_soap * of_bob / shop)
 
 
 def test_orders_of_one_day_are_told_apart_by_their_ids() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from rec_assets.recsys.events import CLICK, PURCHASE, RETURN
-from rec_assets.recsys.interactions import net_purchases, net_returns, purchases_and_interest
+from rec_assets.recsys.interactions import history_lines, net_purchases, net_returns
 
 
 def lines(*events: tuple[str, str, int, float]) -> pd.DataFrame:
@@ -141,8 +141,12 @@ def test_net_purchases_are_the_purchase_lines_that_were_kept(spark):
         "customer_id", "product_id", "order_id", "date", "age_days", "weight", "quantity", "unit_price", "rating",
     ]  # fmt: skip
     assert sorted(tuple(row)[:7] for row in found.collect()) == kept
-    found = purchases_and_interest(spark.createDataFrame(window), dt.date(2017, 1, 11))
-    assert sorted(tuple(row)[:7] for row in found.collect()) == [
+    found = history_lines(spark.createDataFrame(window), dt.date(2017, 1, 11))
+    assert sorted(tuple(row)[:7] for row in found.where("weight > 0").collect()) == [
         *kept,
         ("bob", "C", "s1", dt.date(2017, 1, 6), 5, 0.1, 0.0),
     ]
+    returned = found.where("weight <= 0").select("customer_id", "product_id", "order_id", "age_days", "weight")
+    assert sorted(tuple(row) for row in returned.collect()) == [
+        ("ann", "A", "r1", 1, -1.0), ("ann", "B", "r3", 7, -1.0), ("bob", "C", "r5", 5, -1.0),
+    ]  # fmt: skip

@@ -36,7 +36,7 @@ def shop() -> tuple[ProductState, pd.DataFrame]:
         statistics=pd.DataFrame(
             {
                 "product_id": ids[:80], "orders": chance.integers(1, 9, 80), "recent_orders": chance.integers(0, 3, 80),
-                "new_buyers": 0, "buyers": 1, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0,
+                "new_buyers": 0, "buyers": 1, "returns": 0, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0,
             }
         ),
         factors=pd.DataFrame({"product_id": ids[:60], "factors": list(chance.normal(size=(60, 4)))}),

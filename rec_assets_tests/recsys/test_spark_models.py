@@ -22,6 +22,7 @@ from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.products import build_products
 from rec_assets.recsys.ranker import Sample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
+from rec_assets.recsys.scoring import with_resting
 from rec_assets.recsys.statistics import product_statistics
 from rec_assets.recsys.training import collect_sample
 
@@ -61,8 +62,8 @@ def state_with(factors: pd.DataFrame) -> ProductState:
         }
     )  # fmt: skip
     statistics = pd.DataFrame(
-        {"product_id": ids, "orders": 1, "recent_orders": 0, "new_buyers": 0, "buyers": 1, "repeat_share": 0.0,
-         "interval_days": np.nan, "price": 1.0}
+        {"product_id": ids, "orders": 1, "recent_orders": 0, "new_buyers": 0, "buyers": 1, "returns": 0,
+         "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
     )  # fmt: skip
     nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []})
     return build_product_state(
@@ -260,14 +261,32 @@ def test_ease_adds_up_over_batches(spark: SparkSession) -> None:
 
 def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
     rows = [("ann", "tea", "1", 0), ("ann", "tea", "2", 10), ("ann", "tea", "3", 30), ("bob", "tea", "4", 20)]
-    found = product_statistics(purchases(spark, *rows), recent_days=14).toPandas().iloc[0]
+    bought = purchases(spark, *rows)
+    returned = purchases(spark, ("ann", "tea", "5", 3), ("bob", "mug", "6", 3))
+    found = product_statistics(bought, returned, recent_days=14).toPandas().set_index("product_id")
+    mug, found = found.loc["mug"], found.loc["tea"]
+    assert (found["returns"], mug["returns"], mug["orders"], mug["buyers"]) == (1, 1, 0, 0)
     assert (found["orders"], found["recent_orders"], found["buyers"]) == (4, 2, 2)
     assert (found["repeat_share"], found["interval_days"], found["price"]) == (0.5, 15.0, 2.0)
 
 
+def test_what_a_customer_saw_so_often_and_did_nothing_with_rests(spark: SparkSession) -> None:
+    events = [
+        *[("ann", "tea", "impression")] * 3, *[("ann", "mug", "impression")] * 3, ("ann", "mug", "click"),
+        *[("ann", "pot", "impression")] * 2, *[("bob", "tea", "impression")] * 3, *[(None, "tea", "impression")] * 9,
+    ]  # fmt: skip
+    seen = spark.createDataFrame(events, "customer_id string, product_id string, type string")
+    pairs = [(customer, product) for customer in ("ann", "cat") for product in ("mug", "pot", "tea")]
+    candidates = spark.createDataFrame(pairs, "customer_id string, product_id string")
+    found = with_resting(candidates, seen, 3, "rests").toPandas()
+    assert [tuple(row) for row in found[found["rests"]][["customer_id", "product_id"]].to_numpy()] == [("ann", "tea")]
+    assert len(found) == len(pairs) and found["rests"].dtype == bool
+
+
 def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession) -> None:
     rows = [("old", "tea", "1", 40), ("old", "tea", "2", 1), ("new", "tea", "3", 13), ("new", "tea", "4", 0)]
-    found = product_statistics(purchases(spark, *rows), recent_days=14).toPandas().iloc[0]
+    bought = purchases(spark, *rows)
+    found = product_statistics(bought, bought.limit(0), recent_days=14).toPandas().iloc[0]
     assert (found["new_buyers"], found["recent_orders"]) == (1, 3)
 
 

@@ -41,6 +41,7 @@ class Variant(_Part):
     model: str = Field("champion", pattern=r"^(champion|challenger|[1-9]\d*)$", description="An alias, or a version.")
     mode: Literal["all", "discover", "buy_again"] | None = Field(None, description="Instead of what is asked for.")
     exploration: float | None = Field(None, ge=0, le=1, description="How much chance has a say in the order.")
+    rules: str | None = Field(None, description="A rule set, or `none`, instead of the shop's default.")
     show: Literal["recommendations", "popular", "nothing"] = Field(
         "recommendations", description="`popular` and `nothing` are holdouts."
     )
@@ -189,6 +190,22 @@ def read_experiments(path: Path | None) -> Experiments:
     if path is None:
         return Experiments()
     return read_yaml(path, Experiments, "a file of experiments is a list under `experiments:`", error=ExperimentsError)
+
+
+def rule_sets_of(experiments: Iterable[Experiment]) -> set[str]:
+    """The rule sets that experiments need."""
+    return {variant.rules for each in experiments for variant in each.variants.values() if variant.rules is not None}
+
+
+def check_rule_sets(experiments: Experiments, rule_sets: Iterable[str]) -> None:
+    """Raises `ExperimentsError` where an experiment compares rule sets that aren't there."""
+    known, today = set(rule_sets), dt.date.today()
+    for each in (one for one in experiments.experiments if one.end >= today):  # those that are over have no say
+        for name in sorted(rule_sets_of([each]) - known):
+            raise ExperimentsError(
+                f"{each.name}: there is no rule set {name!r} in the rules' file (REC_RULES); there are "
+                f"{', '.join(sorted(known))}"
+            )
 
 
 def models_of(experiments: Iterable[Experiment]) -> set[str]:

@@ -1,0 +1,200 @@
+"""A rule set as arrays over the catalogue: made once for a state of the products, then applied to each customer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from rec_assets.recsys.product_state import Floats, Ints, ProductState
+from rec_assets.recsys.rules.spec import (
+    Cap,
+    ComplementsFirst,
+    Favour,
+    FrequencyCap,
+    Never,
+    Pin,
+    PriceFloor,
+    Products,
+    Returns,
+    Rule,
+    Rules,
+    Weigh,
+)
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Placed(NamedTuple):
+    """A product that stands at a place, from 0; by rule number `rule`."""
+
+    rule: int
+    product: int
+    place: int
+
+
+class Limited(NamedTuple):
+    """At most so many of one group, a (P,) number each, −1 where none; by rule number `rule`."""
+
+    rule: int
+    group: Ints
+    most: int
+
+
+class First(NamedTuple):
+    """How many complements stand first, and how many days after a purchase; by rule number `rule`."""
+
+    rule: int
+    days: int
+    places: int
+
+
+class Favoured(NamedTuple):
+    """(P,) products that get so many of ten places while that costs at most a share of DCG; by rule number `rule`."""
+
+    rule: int
+    products: Mask
+    places: int
+    most_loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Rulebook:
+    """A rule set over P products.
+
+    Attributes:
+        version: What the set says, as a hash; "" where it has no rules.
+        product_ids: (P,) sorted.
+        says: Per rule what an entry says that is where it is because of it.
+        shown: (P,) which products may be shown.
+        weights: Rule and (P,) what scores are multiplied by.
+        returns: Rule and what a return costs, as a share of the price.
+        complements, caps, favours, pins: What their kinds say.
+        frequency_cap: Impressions, and days in which they count.
+    """
+
+    version: str
+    product_ids: npt.NDArray[np.object_]
+    says: tuple[str, ...]
+    shown: Mask
+    weights: tuple[tuple[int, Floats], ...]
+    returns: tuple[int, float] | None
+    complements: First | None
+    caps: tuple[Limited, ...]
+    favours: tuple[Favoured, ...]
+    pins: tuple[Placed, ...]
+    frequency_cap: tuple[int, int] | None
+
+    @property
+    def rests(self) -> str:
+        """Name of the column of candidates that says which of them rest by the frequency cap."""
+        return "rests_{}_{}".format(*self.frequency_cap) if self.frequency_cap else ""
+
+    def __bool__(self) -> bool:
+        """Whether there is any rule."""
+        return bool(self.version)
+
+
+def rulebook_of(rules: Rules, name: str, state: ProductState, *, only: str | None = None) -> Rulebook:
+    """A rule set over the products of a state; products that the state doesn't know are passed over.
+
+    Args:
+        rules: Of the shop.
+        name: Of the set.
+        state: Its categories, brands, prices and orders count.
+        only: Name of the one rule of the set that counts; None: all.
+    """
+    chosen = tuple(rule for rule in rules.sets[name] if only is None or rule.name == only)
+    numbered = list(enumerate(chosen))
+    shown = np.full(len(state), True)
+    for rule in chosen:
+        if isinstance(rule, Never):
+            shown &= ~products_of(rule.products, rules, state)
+        elif isinstance(rule, PriceFloor):
+            shown &= state.price >= rule.least
+    places = pd.Index(state.product_ids)
+    pins = [
+        Placed(number, int(product), rule.place - 1)
+        for number, rule in numbered
+        if isinstance(rule, Pin) and (product := places.get_indexer(pd.Index([rule.product]))[0]) >= 0
+    ]
+    return Rulebook(
+        version=f"{rules.version(name)}{f'/{only}' if only else ''}",
+        product_ids=state.product_ids,
+        says=tuple(f"{_VERBS.get(rule.kind, 'moved')} by rule {rule.name}" for rule in chosen),
+        shown=shown,
+        weights=tuple((number, _weight(rule, rules, state)) for number, rule in numbered if isinstance(rule, Weigh)),
+        returns=next(((number, rule.cost) for number, rule in numbered if isinstance(rule, Returns)), None),
+        complements=next(
+            (First(number, rule.days, rule.places) for number, rule in numbered if isinstance(rule, ComplementsFirst)),
+            None,
+        ),
+        caps=tuple(
+            Limited(number, state.known_brand if rule.per == "brand" else state.known_category, rule.most)
+            for number, rule in numbered
+            if isinstance(rule, Cap)
+        ),
+        favours=tuple(
+            Favoured(number, products_of(rule.products, rules, state), rule.places, rule.most_loss)
+            for number, rule in numbered
+            if isinstance(rule, Favour)
+        ),
+        pins=tuple(sorted(pins, key=lambda pin: pin.place)),
+        frequency_cap=next(((rule.most, rule.days) for rule in chosen if isinstance(rule, FrequencyCap)), None),
+    )
+
+
+_VERBS = {
+    "weigh": "raised",
+    "returns": "raised",
+    "complements_first": "put first",
+    "favour": "boosted",
+    "pin": "pinned",
+}
+
+
+def products_of(chosen: Products, rules: Rules, state: ProductState) -> Mask:
+    """(P,) the products that a rule names."""
+    found = np.isin(state.product_ids.astype(str), list(chosen.ids)) if chosen.ids else np.full(len(state), False)
+    if chosen.file is not None:
+        found |= pd.Index(state.product_ids).isin(rules.lists[chosen.file].index)
+    if chosen.categories:
+        found |= np.isin(state.categories.astype(str), list(chosen.categories))[state.category]
+    if chosen.brands:
+        found |= np.isin(state.brands.astype(str), list(chosen.brands))[state.brand]
+    if chosen.slow_movers is not None:
+        worst_first = np.argsort(state.orders, kind="stable")
+        sold = np.cumsum(state.orders[worst_first], dtype=np.float64)
+        found[worst_first[sold <= chosen.slow_movers * sold.max(initial=0)]] = True
+    return found
+
+
+def unknown_of(rule: Rule, rules: Rules, state: ProductState) -> list[str]:
+    """What a rule names and the state doesn't know: products, categories or brands; most likely misspelt."""
+    chosen = getattr(rule, "products", None)
+    named: dict[str, tuple[list[str], npt.NDArray[np.object_]]] = {}
+    if isinstance(chosen, Products):
+        named["category"] = list(chosen.categories), state.categories
+        named["brand"] = list(chosen.brands), state.brands
+        named["product"] = list(chosen.ids), state.product_ids
+    if isinstance(rule, Pin):
+        named["product"] = [rule.product], state.product_ids
+    if rule.file is not None:
+        named["listed product"] = [str(each) for each in rules.lists[rule.file].index], state.product_ids
+    return [f"{what} {each}" for what, (given, known) in named.items() for each in sorted(set(given) - set(known))]
+
+
+def _weight(rule: Weigh, rules: Rules, state: ProductState) -> Floats:
+    """(P,) (worth / median) ** strength; 1 where the worth is unknown."""
+    if rule.worth is None:
+        worth = np.asarray(state.price, np.float64)
+    else:
+        worth = rules.lists[rule.worth].reindex(state.product_ids).to_numpy(np.float64)
+    known = np.isfinite(worth) & (worth > 0)
+    if not known.any():
+        return np.ones(len(state), np.float32)
+    relative = np.where(known, worth, 1.0) / np.median(worth[known])
+    return np.where(known, relative**rule.strength, 1.0).astype(np.float32)

@@ -1,0 +1,242 @@
+"""Rules in the API, beside the batch that made the same lists."""
+
+import datetime as dt
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fastapi.testclient import TestClient
+
+from rec_assets.recsys.candidates import find_candidates
+from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS, make_lists
+from rec_assets.recsys.rules.rulebook import rulebook_of
+from rec_assets.recsys.rules.spec import Rules, read_rules
+from rec_assets.serving.answers import BUY_AGAIN, Answerer, Wish
+from rec_assets.serving.api import create_app
+from rec_assets.serving.index import Index, StoredList
+from rec_assets.serving.recommender import Recommender
+from rec_assets.settings import Api, Settings
+from rec_assets_tests.serving import shop
+from rec_assets_tests.serving.test_answers import bought_by
+from rec_assets_tests.serving.test_api import wait_until
+
+ANN = "c00"
+PIN = "{name: launch, kind: pin, product: p58, place: 1}"
+TAIL = "{name: tail, kind: favour, products: {slow_movers: 0.4}, places: 6, most_loss: 0.5}"
+CAP = "{name: mixed, kind: cap, per: category, most: 7}"
+NO_BATH = "{name: recalled, kind: never, products: {categories: [bath]}}"
+DEAR = "{name: dear, kind: weigh, strength: 0.2}"
+ALL_OF_THEM = f"{PIN}, {TAIL}, {CAP}, {NO_BATH}, {DEAR}, {{name: with, kind: complements_first, days: 30, places: 2}}"
+
+
+def rules_of(folder: Path, text: str = ALL_OF_THEM) -> Rules:
+    path = folder / "rules.yaml"
+    path.write_text(f"default: house\nrule_sets: {{house: [{text}], other: [{NO_BATH}]}}\n", encoding="utf-8")
+    return read_rules(path)
+
+
+def with_lists(index: Index, rules: Rules) -> Index:
+    """The index as the batch makes it under rules."""
+    book, state = rulebook_of(rules, rules.default, index.state), index.state
+    titles = dict(zip(state.product_ids, state.titles, strict=True))
+    categories = dict(zip(state.product_ids, state.categories[state.category], strict=True))
+    found = find_candidates(shop.histories(), state, shop.RECIPE)
+    if book.rests:
+        found[book.rests] = False  # nobody has seen anything yet
+    made = make_lists(found, index.ranker, titles, categories, shop.RECIPE.list_size, book)
+    stored = {
+        name: StoredList.of_entries(pa.Table.from_pandas(made[made["list"] == name], preserve_index=False), state)
+        for name in LISTS
+    }
+    return replace(index, lists=stored, about={**index.about, "rules_version": book.version})
+
+
+def ask(one: Answerer, **wish: object) -> list[tuple[str, str, str, str | None]]:
+    answer = one.answer(Wish(**wish), one.available(frozenset()), np.random.default_rng(1))  # type: ignore[arg-type]
+    return [(each.product_id, each.source, each.reason, each.rule) for each in answer.entries]
+
+
+def test_batch_and_api_keep_to_the_same_rules(index: Index, tmp_path: Path) -> None:
+    rules = rules_of(tmp_path)
+    made = with_lists(index, rules)
+    stored = Answerer(Recommender(made), rules=rules)
+    live = Answerer(Recommender(shop.without_lists(index)), rules=rules)
+    seen = set()
+    for customer, mode in itertools.product(index.histories.customers, (ALL, DISCOVER)):
+        answers = [ask(one, customer_id=customer.decode(), mode=mode, rules="house", k=12) for one in (stored, live)]
+        assert answers[0] == answers[1]
+        assert answers[0] != ask(live, customer_id=customer.decode(), mode=mode, k=12)
+        seen |= {rule for _, _, _, rule in answers[0]}
+        is_pinned = mode == ALL or "p58" not in bought_by(customer.decode())
+        assert (answers[0][0][0] == "p58" and answers[0][0][3] == "pinned by rule launch") == is_pinned
+        assert {int(product[1:]) % 3 for product, *_ in answers[0]} == {0, 1}  # no bath
+    assert {
+        None,
+        "pinned by rule launch",
+        "boosted by rule tail",
+        "raised by rule dear",
+        "put first by rule with",
+    } == seen
+
+
+def test_a_stored_list_is_shown_only_under_the_rules_that_it_was_made_by(index: Index, tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, PIN)
+    made = with_lists(index, rules)
+    asked: list[str] = []
+
+    def rank(customer: str, signals: Any) -> Any:
+        asked.append(customer)
+        return recommender.rank(customer, signals)
+
+    recommender = Recommender(made)
+    one = Answerer(recommender, rank, rules)
+    first = ask(one, customer_id=ANN, rules="house")[1][0]
+    assert asked == []
+    for wish in ({"rules": "none"}, {"rules": "other"}, {"rules": "house", "exclude": frozenset({first})},
+                 {"rules": "house", "mode": BUY_AGAIN}):  # fmt: skip
+        ask(one, customer_id=ANN, **wish)
+    assert len(asked) == 4
+    changed = Answerer(recommender, rank, rules_of(tmp_path, TAIL))
+    ask(changed, customer_id=ANN, rules="house")
+    assert len(asked) == 5
+
+
+def test_rules_hold_for_who_is_unknown_and_after_filters(index: Index, tmp_path: Path) -> None:
+    one = Answerer(Recommender(index), rules=rules_of(tmp_path))
+    unknown = ask(one, rules="house")
+    assert unknown[0] == ("p58", "segment", "popular in china", "pinned by rule launch")
+    assert [product for product, *_ in ask(one)][:3] == ["p00", "p01", "p02"]
+    tea = ask(one, customer_id=ANN, rules="house", categories=frozenset({"tea"}))
+    assert {int(product[1:]) % 3 for product, *_ in tea} == {0}  # what is pinned is china
+    assert "p58" not in [product for product, *_ in ask(one, customer_id=ANN, rules="house", mode=BUY_AGAIN)]
+
+
+class Client:
+    """The API with a file of rules."""
+
+    def __init__(self, home: Path, index: Index, text: str, experiments: str | None = None) -> None:
+        self.folder = home
+        rules = rules_of(home, text)
+        if experiments is not None:
+            (home / "experiments.yaml").write_text(experiments, encoding="utf-8")
+        settings = Settings(
+            home=home, rules=home / "rules.yaml", experiments=home / "experiments.yaml" if experiments else None,
+            api=Api(requests_per_second=1e6, burst=1_000_000),
+        )  # fmt: skip
+        settings.serving.mkdir(parents=True, exist_ok=True)
+        shop.publish(settings.serving, with_lists(index, rules))
+        app = create_app(settings)
+        self.http = TestClient(app)
+        self.http.__enter__()
+        self.live = app.state.live
+        now = dt.datetime.now(dt.timezone.utc)
+        self.http.headers["X-API-Key"] = self.live.online.add_key("test", ["read", "events", "admin"], now)
+
+    def items(self, path: str = f"/v1/customers/{ANN}/recommendations", **wish: Any) -> list[dict[str, Any]]:
+        answer = self.http.get(path, params=wish)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
+    def products(self, *path: str, **wish: Any) -> list[str]:
+        return [item["product_id"] for item in self.items(*path, **wish)]
+
+    def send(self, *events: dict[str, Any]) -> None:
+        body = {"events": [{"event_id": os.urandom(8).hex(), "customer_id": ANN, **each} for each in events]}
+        assert self.http.post("/v1/events", json=body).status_code == 200
+
+
+@pytest.fixture
+def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
+    running: list[Client] = []
+
+    def run(text: str, experiments: str | None = None) -> Client:
+        running.append(Client(tmp_path, index, text, experiments))
+        return running[-1]
+
+    yield run
+    for client in running:
+        client.http.__exit__(None, None, None)
+
+
+def test_an_answer_says_which_rule_put_a_product_there(start: Callable[..., Client]) -> None:
+    client = start(f"{PIN}, {NO_BATH}")
+    items = client.items()
+    assert items[0]["product_id"] == "p58" and items[0]["rule"] == "pinned by rule launch"
+    assert {item["rule"] for item in items[1:]} == {None}
+    assert {item["category"] for item in items} <= {"tea", "china"}
+
+
+def test_what_is_never_shown_is_shown_nowhere(start: Callable[..., Client]) -> None:
+    client = start("{name: recalled, kind: never, products: {ids: [p05, p10, p00]}}")
+    for path in ("/v1/products/p15/similar", "/v1/products/p15/complements", "/v1/trending",
+                 f"/v1/customers/{ANN}/recommendations", "/v1/customers/nobody/recommendations"):  # fmt: skip
+        products = client.products(path, k=100)
+        assert products and not {"p05", "p10", "p00"} & set(products), path
+
+
+def test_a_product_out_of_stock_makes_room_for_the_next_by_the_same_rules(start: Callable[..., Client]) -> None:
+    client = start(f"{PIN}, {TAIL}")
+    before = client.products()
+    client.http.put(f"/v1/products/{before[1]}/availability", json={"available": False})
+    after = client.products()
+    assert after[0] == "p58" and before[1] not in after and len(after) == 10
+
+
+def test_rules_that_change_count_at_once_and_broken_ones_leave_those_before(start: Callable[..., Client]) -> None:
+    client = start(PIN)
+    assert client.products()[0] == "p58"
+    rules_of(client.folder, PIN.replace("p58", "p55"))
+    wait_until(lambda: client.products()[0] == "p55")
+    (client.folder / "rules.yaml").write_text("default: gone\n", encoding="utf-8")
+    assert client.products()[0] == "p55"
+    (client.folder / "gone.csv").write_text("product_id\np55\n", encoding="utf-8")
+    rules_of(client.folder, "{name: recalled, kind: never, products: {file: gone.csv}}")
+    wait_until(lambda: client.products()[0] not in ("p55", "p58"))
+    first = client.products()[0]
+    (client.folder / "gone.csv").write_text(f"product_id\n{first}\n", encoding="utf-8")
+    wait_until(lambda: client.products()[0] != first)
+
+
+def test_what_was_seen_often_enough_rests_until_it_is_touched(start: Callable[..., Client]) -> None:
+    client = start("{name: enough, kind: frequency_cap, most: 3, days: 7}")
+    first, second = client.products()[:2]
+    client.send(*[{"type": "impression", "product_id": first}] * 2)
+    assert client.products()[0] == first
+    client.send({"type": "impression", "product_id": first}, *[{"type": "impression", "product_id": second}] * 3,
+                {"type": "cart", "product_id": second})  # fmt: skip
+    after = client.products()
+    assert first not in after and second in after
+
+
+def test_an_experiment_compares_rule_sets(start: Callable[..., Client]) -> None:
+    today = dt.datetime.now(dt.timezone.utc).date()
+    client = start(
+        PIN,
+        f"experiments: [{{name: rules, start: {today - dt.timedelta(1)}, end: {today + dt.timedelta(1)},"
+        " variants: {with: {share: 0.5}, without: {share: 0.5, rules: none}}}]\n",
+    )
+    first: dict[str, set[bool]] = {"with": set(), "without": set()}
+    for number in range(shop.CUSTOMERS):
+        answer = client.http.get(f"/v1/customers/c{number:02}/recommendations").json()
+        first[answer["experiments"]["rules"]].add(answer["items"][0]["product_id"] == "p58")
+    assert first == {"with": {True}, "without": {False}}
+    span = (dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc), dt.datetime(2100, 1, 1, tzinfo=dt.timezone.utc))
+    rows = list(client.live.online.rows_between("exposures", *span))
+    assert {(row["variants"]["rules"], row["filtered"]) for row in rows} == {("with", True), ("without", False)}
+
+
+def test_an_experiment_with_a_set_that_is_not_there_stands_still(start: Callable[..., Client]) -> None:
+    today = dt.datetime.now(dt.timezone.utc).date()
+    client = start(
+        PIN, f"experiments: [{{name: rules, start: {today}, end: {today + dt.timedelta(1)},"
+             " variants: {a: {share: 0.5}, b: {share: 0.5, rules: gone}}}]\n",
+    )  # fmt: skip
+    answer = client.http.get(f"/v1/customers/{ANN}/recommendations").json()
+    assert answer["experiments"] == {} and answer["items"][0]["product_id"] == "p58"
