@@ -22,7 +22,7 @@ from rec_assets.assets.ingestion import read_landed, run_days
 from rec_assets.assets.plots import as_markdown
 from rec_assets.partitions import Days
 from rec_assets.recsys.events import PURCHASE
-from rec_assets.recsys.experiments.outcomes import ledger_of, moments_of, units_of, versions_of
+from rec_assets.recsys.experiments.outcomes import moments_of, totals_of, units_of, versions_of
 from rec_assets.recsys.experiments.page import as_table, effects_figure, experiments_page, summary
 from rec_assets.recsys.experiments.reading import Reading, read
 from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS, Experiment, read_experiments
@@ -110,7 +110,7 @@ def _reading(experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResou
         before.where(F.col("event") == PURCHASE).withColumn("value", F.col("net_quantity") * F.col("unit_price")),
         settings.feedback.most_products,
     ).persist()
-    found = read(experiment, day, ledger_of(units), moments_of(units), versions_of(experiment, exposures))
+    found = read(experiment, day, totals_of(units), moments_of(units), versions_of(experiment, exposures))
     spark.spark_session.catalog.clearCache()
     return found
 

@@ -1,6 +1,6 @@
 """What units did after they were exposed: events tied to answers and, in time, to units. In Spark.
 
-`docs/experiments.md` defines each number. What is counted here adds up to what the API logged: `Ledger`.
+`docs/experiments.md` defines each number. What is counted here adds up to what the API logged: `Totals`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Totals:
     """What was logged of an experiment, in whole: robots' and everybody's.
 
     Attributes:
@@ -50,7 +50,7 @@ class Ledger:
 def units_of(
     experiment: Experiment, exposures: DataFrame, events: DataFrame, purchases: DataFrame, most_products: int
 ) -> DataFrame:
-    """One row a unit: unit, variant, switched, robot, simulated, exposures, and the numbers of NUMBERS and _LEDGER.
+    """One row a unit: unit, variant, switched, robot, simulated, exposures, and the numbers of NUMBERS and _TOTALS.
 
     Args:
         experiment: Which.
@@ -86,11 +86,11 @@ def units_of(
         units = units.withColumn("before", F.lit(0.0))
     return units.select(
         "unit", "variant", "switched", "simulated", F.coalesce("robot", F.lit(False)).alias("robot"), "exposures",
-        *(F.coalesce(name, F.lit(0.0)).cast("double").alias(name) for name in (*NUMBERS, *_LEDGER)),
+        *(F.coalesce(name, F.lit(0.0)).cast("double").alias(name) for name in (*NUMBERS, *_TOTALS)),
     )  # fmt: skip
 
 
-_LEDGER = ("purchases", "returns", "unpriced", JUDGED, WON)
+_TOTALS = ("purchases", "returns", "unpriced", JUDGED, WON)
 
 
 def versions_of(experiment: Experiment, exposures: DataFrame) -> dict[str, list[int]]:
@@ -102,7 +102,7 @@ def versions_of(experiment: Experiment, exposures: DataFrame) -> dict[str, list[
     return {row["variant"]: list(row["versions"]) for row in rows}
 
 
-def ledger_of(units: DataFrame) -> Ledger:
+def totals_of(units: DataFrame) -> Totals:
     """What `units_of` gave, in sum."""
     from pyspark.sql import functions as F
 
@@ -117,7 +117,7 @@ def ledger_of(units: DataFrame) -> Ledger:
         *(F.coalesce(F.sum(name), F.lit(0.0)).alias(name) for name in ("revenue", "returned")),
         F.coalesce(F.max("simulated"), F.lit(False)).alias("simulated"),
     ).collect()[0]
-    return Ledger(**row.asDict())
+    return Totals(**row.asDict())
 
 
 def moments_of(units: DataFrame) -> dict[str, Moments]:

@@ -108,7 +108,7 @@ def summary(readings: Sequence[Reading]) -> str:
     ]
     if not rows:
         return "no experiment counts on this day"
-    simulated = any(reading.ledger.simulated for reading in readings)
+    simulated = any(reading.totals.simulated for reading in readings)
     note = "\n\n**Simulated traffic: these numbers say nothing about real shoppers.**" if simulated else ""
     return "\n".join(["| experiment | variant | | |", "| --- | --- | --- | --- |", *rows]) + note
 
@@ -130,7 +130,7 @@ def as_table(readings: Sequence[Reading]) -> pa.Table:
                         "sample_ratio_p": reading.ratio.always_p_value,
                         "verdict": each.verdict.kind,
                         "says": each.verdict.says,
-                        "simulated": reading.ledger.simulated,
+                        "simulated": reading.totals.simulated,
                     }
                 )
     return pa.Table.from_pylist(rows, schema=REPORT_SCHEMA)

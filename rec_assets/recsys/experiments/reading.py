@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rec_assets.recsys.experiments.metrics import BEFORE, METRICS, PREFERENCE
-from rec_assets.recsys.experiments.outcomes import Ledger
+from rec_assets.recsys.experiments.outcomes import Totals
 from rec_assets.recsys.experiments.spec import CHAMPION, CUSTOMER, Experiment
 from rec_assets.recsys.experiments.statistics import (
     Effect,
@@ -72,7 +72,7 @@ class Reading:
     Attributes:
         experiment: Which.
         day: After which day's traffic.
-        ledger: All that was logged.
+        totals: All that was logged.
         ratio: Units by variant beside their shares.
         versions: Variant → versions of the registry that its answers were made by.
         comparisons: One a variant but the control.
@@ -80,7 +80,7 @@ class Reading:
 
     experiment: Experiment
     day: dt.date
-    ledger: Ledger
+    totals: Totals
     ratio: SampleRatio
     versions: Mapping[str, list[int]]
     comparisons: list[Comparison]
@@ -94,7 +94,7 @@ class Reading:
 def read(
     experiment: Experiment,
     day: dt.date,
-    ledger: Ledger,
+    totals: Totals,
     moments: Mapping[str, Moments],
     versions: Mapping[str, list[int]],
 ) -> Reading:
@@ -103,7 +103,7 @@ def read(
     Args:
         experiment: Which.
         day: After which day's traffic.
-        ledger: All that was logged.
+        totals: All that was logged.
         moments: Variant → sums over its units; of numbers as in `metrics`.
         versions: Variant → versions of the registry that its answers were made by.
     """
@@ -111,7 +111,7 @@ def read(
     shares = {name: each.share for name, each in experiment.variants.items()}
     ratio = sample_ratio({name: each.units for name, each in moments.items()}, shares)
     days = experiment.days_until(day)
-    wrong = _invalid(experiment, ledger, ratio, versions)
+    wrong = _invalid(experiment, totals, ratio, versions)
     few = min((moments[name].units if name in moments else 0 for name in names), default=0)
     comparisons = []
     level = experiment.level / max(len(names) - 1, 1)  # Bonferroni
@@ -144,7 +144,7 @@ def read(
             _judged(experiment, day, main, effect, harms, detectable, left)
         )  # fmt: skip
         comparisons.append(Comparison(name, effects, verdict, detectable, left))
-    return Reading(experiment, day, ledger, ratio, versions, comparisons)
+    return Reading(experiment, day, totals, ratio, versions, comparisons)
 
 
 def sum_of(moments: Mapping[str, Moments]) -> Moments:
@@ -168,7 +168,7 @@ def metric_of(name: str) -> Metric:
     return PREFERENCE if name == "preference" else METRICS[name]
 
 
-def _invalid(experiment: Experiment, ledger: Ledger, ratio: SampleRatio, versions: Mapping[str, list[int]]) -> str:
+def _invalid(experiment: Experiment, totals: Totals, ratio: SampleRatio, versions: Mapping[str, list[int]]) -> str:
     """Why nothing can be concluded; empty where it can."""
     if ratio.always_p_value < RATIO_LEVEL:
         seen = ", ".join(
@@ -178,9 +178,9 @@ def _invalid(experiment: Experiment, ledger: Ledger, ratio: SampleRatio, version
             f"the variants have other numbers of units than their shares give: {seen}. Something lets one variant lose "
             "or gain shoppers (a page that fails, a redirect, a filter of robots): find it, and begin anew"
         )
-    if ledger.switched:
+    if totals.switched:
         return (
-            f"{ledger.switched:,} units saw more than one variant: shares, salt or variants were changed while it ran, "
+            f"{totals.switched:,} units saw more than one variant: shares, salt or variants were changed while it ran, "
             "or an earlier experiment had its name. Begin anew under another name"
         )
     for name, variant in experiment.variants.items():

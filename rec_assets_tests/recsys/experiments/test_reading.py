@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.experiments.metrics import JUDGED, NUMBERS, WON
-from rec_assets.recsys.experiments.outcomes import Ledger
+from rec_assets.recsys.experiments.outcomes import Totals
 from rec_assets.recsys.experiments.page import REPORT_SCHEMA, as_table, experiments_page, summary
 from rec_assets.recsys.experiments.reading import Reading, read
 from rec_assets.recsys.experiments.spec import Experiment
@@ -18,12 +18,12 @@ from rec_assets.recsys.experiments.statistics import Moments
 DAY = dt.date(2026, 3, 15)
 
 
-def ledger(**more: Any) -> Ledger:
+def totals(**more: Any) -> Totals:
     counts = dict.fromkeys(
         ("exposures", "units", "switched", "robots", "impressions", "clicks", "carts", "purchases", "returns",
          "unpriced"), 0,
     )  # fmt: skip
-    return Ledger(**{**counts, "revenue": 0.0, "returned": 0.0, "simulated": False, **more})
+    return Totals(**{**counts, "revenue": 0.0, "returned": 0.0, "simulated": False, **more})
 
 
 def units(rng: np.random.Generator, n: int, *, spend: float = 1.0, returned: float = 0.05) -> Moments:
@@ -45,8 +45,8 @@ def experiment(*names: str, **more: Any) -> Experiment:
     return Experiment.model_validate({**fields, **more})
 
 
-def reading(about: Experiment | None = None, logged: Ledger | None = None, **variants: Moments) -> Reading:
-    return read(about or experiment(), DAY, logged or ledger(units=1), variants, {"control": [1], "new": [3]})
+def reading(about: Experiment | None = None, logged: Totals | None = None, **variants: Moments) -> Reading:
+    return read(about or experiment(), DAY, logged or totals(units=1), variants, {"control": [1], "new": [3]})
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_shares_that_are_off_make_everything_invalid(rng: np.random.Generator) -
 
 
 def test_units_that_saw_two_variants_make_everything_invalid(rng: np.random.Generator) -> None:
-    logged = ledger(units=8003, switched=3)
+    logged = totals(units=8003, switched=3)
     (found,) = reading(None, logged, control=units(rng, 4000), new=units(rng, 4000)).comparisons
     assert found.verdict.kind == "invalid" and "3 units saw more than one variant" in found.verdict.says
 
@@ -107,10 +107,10 @@ def test_units_that_saw_two_variants_make_everything_invalid(rng: np.random.Gene
 def test_an_alias_that_moved_makes_everything_invalid(rng: np.random.Generator) -> None:
     about = experiment(variants={"control": {"share": 0.5}, "new": {"share": 0.5, "model": "challenger"}})
     moments = {"control": units(rng, 4000), "new": units(rng, 4000)}
-    found = read(about, DAY, ledger(units=1), moments, {"control": [1, 2], "new": [3, 4]})
+    found = read(about, DAY, totals(units=1), moments, {"control": [1, 2], "new": [3, 4]})
     assert found.comparisons[0].verdict.kind == "invalid"
     assert "versions 3 and 4" in found.comparisons[0].verdict.says
-    kept = read(about, DAY, ledger(units=1), moments, {"control": [1, 2], "new": [3]})  # a champion may change
+    kept = read(about, DAY, totals(units=1), moments, {"control": [1, 2], "new": [3]})  # a champion may change
     assert kept.comparisons[0].verdict.kind == "undecided"
 
 
@@ -145,7 +145,7 @@ def test_interleaving_asks_whose_products_are_clicked(rng: np.random.Generator) 
 
 
 def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: np.random.Generator) -> None:
-    logged = ledger(exposures=9000, units=8000, clicks=700, robots=2, unpriced=4, simulated=True)
+    logged = totals(exposures=9000, units=8000, clicks=700, robots=2, unpriced=4, simulated=True)
     found = reading(None, logged, control=units(rng, 4000), new=units(rng, 4000, spend=1.3))
     rows = as_table([found]).to_pandas()
     assert rows["is_main"].sum() == 1
