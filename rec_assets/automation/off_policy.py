@@ -78,7 +78,7 @@ def estimate(settings: Settings, model: str, *, last_days: int, places: int) -> 
         raise NotEnough(
             f"no usable answers after {release.as_of}, the day on which version {release.version} was registered: it "
             "takes answers given later, in an experiment whose variant has `exploration` above 0, to known customers, "
-            f"without filters or diversity, of {places} products or more"
+            f"without filters, rules or diversity, of {places} products or more"
         )
     done = _done(lake, release.as_of)
     clicks = _clicks(lake, days)

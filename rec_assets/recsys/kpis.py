@@ -84,7 +84,7 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
     in_period = F.col("date").between(begin, day)
     bought = lines.where(F.col("event") == PURCHASE).withColumn("value", F.col("quantity") * F.col("unit_price"))
     bought = spread(bought.select("customer_id", "product_id", "order_id", "date", "quantity", "value")).persist()
-    returned = lines.where((F.col("event") == RETURN) & in_period)
+    returned = lines.where(F.col("event") == RETURN)
     catalogue = products.where((F.col("first_seen") <= F.lit(day)) & ~F.col("excluded")).select("product_id")
     size = catalogue.count()
     head = _best_sellers(bought, catalogue, size)
@@ -92,8 +92,11 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
         _sold(bought.where(in_period), catalogue, head),
         _rhythm(bought, begin, day),
         returned.agg(
-            F.count("*").alias("returned_lines"),
-            _money(F.col("quantity") * F.col("unit_price")).alias("returned_value"),
+            # A shop that never had anything back doesn't log returns.
+            F.when(F.count("*") > 0, F.count(F.when(in_period, 1))).alias("returned_lines"),
+            F.when(F.count("*") > 0, _money(F.col("quantity") * F.col("unit_price"), in_period)).alias(
+                "returned_value"
+            ),
         ),
         _seen(events.where(in_period), catalogue, head),
         _after_clicks(bought.where(in_period), events),

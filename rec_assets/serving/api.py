@@ -174,7 +174,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         is_logged = len(running) == len(planned)
         if treatment.variants:
             exposure = shown.exposure(
-                treatment, recommendation_id, caller.now, customer=customer, session=session, simulated=caller.simulated
+                treatment,
+                recommendation_id,
+                caller.now,
+                customer=customer,
+                session=session,
+                is_alone=bool(question.events),
+                simulated=caller.simulated,
             )
             try:
                 await run_in_threadpool(live.ask, lambda: live.online.expose(exposure))

@@ -43,9 +43,10 @@ class Shown:
         *,
         customer: str | None,
         session: str | None,
+        is_alone: bool,
         simulated: bool,
     ) -> Exposure:
-        """What is written down of it."""
+        """What is written down of it; `is_alone`: the question said what is kept nowhere, such as a click."""
         items: list[dict[str, Any]] = [
             {"product_id": entry.product_id, "propensity": entry.propensity} for entry in self.answer.entries
         ]
@@ -54,8 +55,8 @@ class Shown:
         wish = self.wish
         return Exposure(
             recommendation_id, time, customer, session, treatment.variants, self.engine.published.version,
-            wish.mode, wish.exploration, wish.is_filtered or self.engine.has_rules(wish), self.answer.answered_by,
-            items, simulated,
+            wish.mode, wish.exploration, is_alone or wish.is_filtered or self.engine.has_rules(wish),
+            self.answer.answered_by, items, simulated,
         )  # fmt: skip
 
 

@@ -172,7 +172,8 @@ class Exposure:
         variants: Experiment → variant.
         model_version: By which it was made; with interleaving, the control's.
         mode, exploration: What was asked for, or what the variant made of it.
-        filtered: Some products were left out because the question said so, or rules had a say.
+        filtered: The question left some products out or said what is kept nowhere, or rules had a say: nobody can work
+            out again what the answer was chosen from.
         answered_by: What it rests on.
         items: What was shown, best first: `product_id`, `propensity` (chance with which it was to stand there, given
             what stands above; null where nobody can tell) and, with interleaving, `team`: the variant it comes from.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.kpis import KPIS, business_kpis
 
@@ -121,6 +122,16 @@ def test_without_events_or_prices_what_rests_on_them_is_unknown(spark: SparkSess
     money = {"revenue", "average_order_value", "return_rate_value", "tail_revenue"}
     assert set(found.index[found.isna()]) == {*money, "catalogue_shown", "tail_views", "recommended_revenue"}
     assert found["orders"] == 5
+
+
+def test_a_log_without_any_return_knows_nothing_of_returns(spark: SparkSession) -> None:
+    bought = lines(spark).where("event = 'purchase'")
+    found = business_kpis(bought, events(spark), products(spark), DAY).set_index("kpi")["value"]
+    assert pd.isna(found["return_rate_value"]) and pd.isna(found["return_rate_lines"])
+    earlier = lines(spark).where("event = 'purchase'").limit(1).withColumn("event", F.lit("return"))
+    earlier = earlier.withColumn("date", F.lit(DAY - dt.timedelta(days=40)))
+    found = business_kpis(bought.unionByName(earlier), events(spark), products(spark), DAY).set_index("kpi")["value"]
+    assert found["return_rate_value"] == found["return_rate_lines"] == 0
 
 
 def test_a_period_of_nothing_is_0_of_everything(spark: SparkSession) -> None:

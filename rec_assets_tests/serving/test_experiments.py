@@ -106,6 +106,19 @@ def test_each_customer_has_the_variant_of_the_hash_and_an_answer_that_is_written
     assert client.ask(CUSTOMERS[0], k=5)["experiments"] == answers[CUSTOMERS[0]]["experiments"]
 
 
+def test_a_visitor_of_a_page_is_assigned_by_the_session(start: Callable[..., Client]) -> None:
+    client = start(experiment("a: {share: 0.5}, b: {share: 0.5, mode: discover}", unit="session"))
+    (spec,) = read_experiments(client.file).experiments
+    for session in (f"s{number}" for number in range(12)):
+        question = {"session_id": session, "k": 5, "events": [{"type": "click", "product_id": "p03"}]}
+        answer = client.http.post("/v1/recommendations", json=question).json()
+        assert answer["experiments"] == {"test": assign(spec, session)}
+    rows = client.exposures()
+    assert len(rows) == 12 and {row["variants"]["test"] for row in rows} == {"a", "b"}
+    assert {row["customer_id"] for row in rows} == {None}
+    assert all(row["filtered"] for row in rows)  # what was said with the question is kept nowhere
+
+
 def test_holdouts_see_best_sellers_or_nothing(start: Callable[..., Client]) -> None:
     client = start(
         experiment("a: {share: 0.34}, popular: {share: 0.33, show: popular}, no: {share: 0.33, show: nothing}")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Totals:
-    """What was logged of an experiment, in whole: robots' and everybody's.
+    """What was logged of a variant, in whole: robots' and everybody's.
 
     Attributes:
         exposures: Answers.
@@ -29,22 +29,26 @@ class Totals:
         impressions, clicks, carts, purchases, returns: Events that belong to its answers, or to its units in time.
         revenue, returned: Of the purchases, and of the returns of these.
         unpriced: Purchases without a price, which count as 0.
-        simulated: Whether any answer was given to the simulator.
+        simulated: Units that were the simulator's.
     """
 
-    exposures: int
-    units: int
-    switched: int
-    robots: int
-    impressions: int
-    clicks: int
-    carts: int
-    purchases: int
-    returns: int
-    revenue: float
-    returned: float
-    unpriced: int
-    simulated: bool
+    exposures: int = 0
+    units: int = 0
+    switched: int = 0
+    robots: int = 0
+    impressions: int = 0
+    clicks: int = 0
+    carts: int = 0
+    purchases: int = 0
+    returns: int = 0
+    revenue: float = 0.0
+    returned: float = 0.0
+    unpriced: int = 0
+    simulated: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        """Both together."""
+        return Totals(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
 
 
 def units_of(
@@ -102,22 +106,14 @@ def versions_of(experiment: Experiment, exposures: DataFrame) -> dict[str, list[
     return {row["variant"]: list(row["versions"]) for row in rows}
 
 
-def totals_of(units: DataFrame) -> Totals:
-    """What `units_of` gave, in sum."""
+def totals_of(units: DataFrame) -> dict[str, Totals]:
+    """Variant → what `units_of` gave, in sum."""
     from pyspark.sql import functions as F
 
-    def count(column: Column) -> Column:
-        return F.coalesce(F.sum(column.cast("long")), F.lit(0))
-
-    counts = ("exposures", "impressions", "clicks", "carts", "purchases", "returns", "unpriced")
-    row = units.agg(
-        F.count("*").alias("units"),
-        *(count(F.col(name)).alias(name) for name in (*counts, "switched")),
-        count(F.col("robot")).alias("robots"),
-        *(F.coalesce(F.sum(name), F.lit(0.0)).alias(name) for name in ("revenue", "returned")),
-        F.coalesce(F.max("simulated"), F.lit(False)).alias("simulated"),
-    ).collect()[0]
-    return Totals(**row.asDict())
+    units = units.withColumn("units", F.lit(1)).withColumnRenamed("robot", "robots")
+    kinds = {each.name: "double" if each.type == "float" else "long" for each in fields(Totals)}
+    rows = units.groupBy("variant").agg(*(F.sum(F.col(name).cast(kind)) for name, kind in kinds.items()))
+    return {row["variant"]: Totals(*row[1:]) for row in rows.orderBy("variant").collect()}
 
 
 def moments_of(units: DataFrame) -> dict[str, Moments]:

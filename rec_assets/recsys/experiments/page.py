@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 
 from rec_assets.recsys.evaluation.plots import ACCENT, INK, MUTED, PLAIN, to_svg
 from rec_assets.recsys.experiments.reading import Comparison, Reading, metric_of
-from rec_assets.recsys.experiments.statistics import Effect
+from rec_assets.recsys.experiments.statistics import Effect, Value
 
 _RED = "#b3261e"
 
@@ -87,7 +87,7 @@ def experiments_page(readings: Sequence[Reading], histories: pd.DataFrame, day: 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"share": _share, "number": _number, "value": _value, "p": _p}
+    environment.filters |= {"share": _share, "number": _number, "value": _value, "p": _p, "interval": _interval}
     template = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         readings=readings, day=day, plots=plots, metric_of=metric_of, main_metric=main_metric
@@ -108,7 +108,7 @@ def summary(readings: Sequence[Reading]) -> str:
     ]
     if not rows:
         return "no experiment counts on this day"
-    simulated = any(reading.totals.simulated for reading in readings)
+    simulated = any(reading.total.simulated for reading in readings)
     note = "\n\n**Simulated traffic: these numbers say nothing about real shoppers.**" if simulated else ""
     return "\n".join(["| experiment | variant | | |", "| --- | --- | --- | --- |", *rows]) + note
 
@@ -127,18 +127,21 @@ def as_table(readings: Sequence[Reading]) -> pa.Table:
                         "is_main": name == main_metric(reading),
                         **_numbers(effect),
                         "units": sum(reading.ratio.found.values()),
+                        "detectable": each.detectable,
+                        "days_left": each.days_left,
                         "sample_ratio_p": reading.ratio.always_p_value,
                         "verdict": each.verdict.kind,
                         "says": each.verdict.says,
-                        "simulated": reading.totals.simulated,
+                        "simulated": reading.total.simulated > 0,
                     }
                 )
     return pa.Table.from_pylist(rows, schema=REPORT_SCHEMA)
 
 
 _TEXTS, _FLAGS = ("experiment", "variant", "metric", "verdict", "says"), ("is_main", "simulated")
-_VALUES = ("control", "treatment", "difference", "error", "low", "high", "always_low", "always_high", "p_value",
-           "always_p_value", "variance_saved", "sample_ratio_p")  # fmt: skip
+_VALUES = ("control", "control_error", "treatment", "treatment_error", "difference", "error", "low", "high",
+           "always_low", "always_high", "p_value", "always_p_value", "variance_saved", "sample_ratio_p", "detectable",
+           "days_left")  # fmt: skip
 REPORT_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXTS),
@@ -153,7 +156,9 @@ REPORT_SCHEMA = pa.schema(
 def _numbers(effect: Effect) -> dict[str, float]:
     return {
         "control": effect.control.value,
+        "control_error": effect.control.error,
         "treatment": effect.treatment.value,
+        "treatment_error": effect.treatment.error,
         "difference": effect.difference.value,
         "error": effect.difference.error,
         **{
@@ -173,6 +178,11 @@ def _number(value: float) -> str:
 
 def _value(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.4g}"
+
+
+def _interval(found: Value) -> str:
+    """A metric of one variant with its 95 % interval for one look."""
+    return _value(found.value) + (f" ± {_value(1.96 * found.error)}" if found.error > 0 else "")
 
 
 def _p(value: float) -> str:

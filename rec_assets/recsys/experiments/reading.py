@@ -72,7 +72,7 @@ class Reading:
     Attributes:
         experiment: Which.
         day: After which day's traffic.
-        totals: All that was logged.
+        totals: Variant → all that was logged.
         ratio: Units by variant beside their shares.
         versions: Variant → versions of the registry that its answers were made by.
         comparisons: One a variant but the control.
@@ -80,10 +80,15 @@ class Reading:
 
     experiment: Experiment
     day: dt.date
-    totals: Totals
+    totals: Mapping[str, Totals]
     ratio: SampleRatio
     versions: Mapping[str, list[int]]
     comparisons: list[Comparison]
+
+    @property
+    def total(self) -> Totals:
+        """Of all variants."""
+        return sum(self.totals.values(), Totals())
 
     @property
     def days(self) -> int:
@@ -94,7 +99,7 @@ class Reading:
 def read(
     experiment: Experiment,
     day: dt.date,
-    totals: Totals,
+    totals: Mapping[str, Totals],
     moments: Mapping[str, Moments],
     versions: Mapping[str, list[int]],
 ) -> Reading:
@@ -103,7 +108,7 @@ def read(
     Args:
         experiment: Which.
         day: After which day's traffic.
-        totals: All that was logged.
+        totals: Variant → all that was logged.
         moments: Variant → sums over its units; of numbers as in `metrics`.
         versions: Variant → versions of the registry that its answers were made by.
     """
@@ -111,7 +116,7 @@ def read(
     shares = {name: each.share for name, each in experiment.variants.items()}
     ratio = sample_ratio({name: each.units for name, each in moments.items()}, shares)
     days = experiment.days_until(day)
-    wrong = _invalid(experiment, totals, ratio, versions)
+    wrong = _invalid(experiment, sum(totals.values(), Totals()), ratio, versions)
     few = min((moments[name].units if name in moments else 0 for name in names), default=0)
     comparisons = []
     level = experiment.level / max(len(names) - 1, 1)  # Bonferroni

@@ -18,12 +18,8 @@ from rec_assets.recsys.experiments.statistics import Moments
 DAY = dt.date(2026, 3, 15)
 
 
-def totals(**more: Any) -> Totals:
-    counts = dict.fromkeys(
-        ("exposures", "units", "switched", "robots", "impressions", "clicks", "carts", "purchases", "returns",
-         "unpriced"), 0,
-    )  # fmt: skip
-    return Totals(**{**counts, "revenue": 0.0, "returned": 0.0, "simulated": False, **more})
+def totals(**more: Any) -> dict[str, Totals]:
+    return {"control": Totals(), "new": Totals(**more)}
 
 
 def units(rng: np.random.Generator, n: int, *, spend: float = 1.0, returned: float = 0.05) -> Moments:
@@ -45,7 +41,7 @@ def experiment(*names: str, **more: Any) -> Experiment:
     return Experiment.model_validate({**fields, **more})
 
 
-def reading(about: Experiment | None = None, logged: Totals | None = None, **variants: Moments) -> Reading:
+def reading(about: Experiment | None = None, logged: dict[str, Totals] | None = None, **variants: Moments) -> Reading:
     return read(about or experiment(), DAY, logged or totals(units=1), variants, {"control": [1], "new": [3]})
 
 
@@ -144,8 +140,16 @@ def test_interleaving_asks_whose_products_are_clicked(rng: np.random.Generator) 
     assert better.verdict.kind == "better" and "clicks won from the control" in better.verdict.says
 
 
+def test_two_alike_come_out_clean(rng: np.random.Generator) -> None:
+    kinds = [
+        reading(control=units(rng, 400), new=units(rng, 400)).comparisons[0].verdict.kind for _ in range(200)
+    ]  # fmt: skip
+    assert kinds.count("invalid") == 0
+    assert kinds.count("better") + kinds.count("worse") <= 0.05 * len(kinds)
+
+
 def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: np.random.Generator) -> None:
-    logged = totals(exposures=9000, units=8000, clicks=700, robots=2, unpriced=4, simulated=True)
+    logged = totals(exposures=9000, units=8000, clicks=700, robots=2, unpriced=4, simulated=9)
     found = reading(None, logged, control=units(rng, 4000), new=units(rng, 4000, spend=1.3))
     rows = as_table([found]).to_pandas()
     assert rows["is_main"].sum() == 1
@@ -158,7 +162,9 @@ def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: n
     page = experiments_page([found], history, DAY)
     assert "new: better" in page and page.count("<svg") == 2
     assert "Simulated traffic" in page and "Simulated traffic" in summary([found])
-    assert f"{main['treatment']:,.4g}" in page and "9,000 answers to 8,000 customers" in page
+    interval = f"{main['treatment']:,.4g} ± {1.96 * main['treatment_error']:,.4g}"
+    assert interval in page and "<td>9,000</td><td>8,000</td>" in page
+    assert f"{main['detectable']:+.1%} would most likely be" in " ".join(page.split())
     assert "2 looked at more" in page and "4 purchases came without a price" in page
     assert "No experiment of REC_EXPERIMENTS has traffic" in experiments_page([], history.iloc[:0], DAY)
     assert as_table([]).schema == REPORT_SCHEMA and summary([]) == "no experiment counts on this day"
