@@ -1,4 +1,4 @@
-"""Take the pictures under docs/images from a running `make ui`, after `make demo`.
+"""Take the pictures under docs/images from a running `make ui`, after `make demo` and a simulation of rules.
 
 Needs `pip install playwright` (part of the `dev` extra) and Chromium: `playwright install chromium`, or the path of
 one as CHROMIUM. Then, with the same REC_… variables as `make ui`:
@@ -65,6 +65,12 @@ def report(browser: Browser) -> None:
     open_page(browser, newest.as_uri(), 1100, 1300).screenshot(path=IMAGES / "report.png")
 
 
+def rules(browser: Browser) -> None:
+    """The trade-off of slow movers, of the page that `rec-assets rules simulate` writes (docs/rules.md)."""
+    page = open_page(browser, (get_settings().reports / "rules.html").as_uri(), 1100, 1300)
+    page.locator("section").first.screenshot(path=IMAGES / "rules.png")
+
+
 def main() -> None:
     """All of them."""
     IMAGES.mkdir(exist_ok=True)
@@ -77,6 +83,7 @@ def main() -> None:
         lineage(browser, ui)
         evaluation(browser, ui)
         report(browser)
+        rules(browser)
         browser.close()
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rec_assets.recsys.product_state import Floats, Longs
-from rec_assets.recsys.rules.rulebook import Favoured, Mask, Rulebook
+from rec_assets.recsys.rules.rulebook import Favoured, Rulebook
 from rec_assets.recsys.rules.spec import TEN
 
 _MOST_RATE = 0.95
@@ -67,15 +67,15 @@ def arrange(book: Rulebook, offer: Offer, depth: int, is_barred: Callable[[int],
         rule[first] = book.complements.rule
     left = first + _without(left, first)
     caps = [_Capped(each.group[offer.product].tolist(), each.most) for each in book.caps]
-    favoured = [each.products[offer.product] for each in book.favours]
+    worths = [each.weight[offer.product] * offer.score for each in book.favours]
     placed, fixed = list[int](), set(first)
     while left and len(placed) < depth + len(book.pins):
         ten = _next_ten(left, caps)
-        for favour, mask in zip(book.favours, favoured, strict=True):
-            before, ten = ten, _give_places(favour, mask, ten, left, offer.score, caps, fixed)
+        for favour, worth in zip(book.favours, worths, strict=True):
+            before, ten = ten, _give_places(favour, worth, ten, left, offer.score, caps, fixed)
             entered = [each for each in ten if each not in before]
             rule[entered] = favour.rule
-            fixed.update(each for each in ten if mask[each])
+            fixed.update(each for each in ten if worth[each] > 0)
         left = _without(left, ten)
         placed += ten
     return _with_pins(book, offer, placed, rule, depth, is_barred, is_all=not left)
@@ -158,27 +158,32 @@ def _next_ten(left: list[int], caps: list[_Capped]) -> list[int]:
 
 def _give_places(
     favour: Favoured,
-    is_favoured: Mask,
+    worth: Floats,
     ten: list[int],
     left: list[int],
     score: Floats,
     caps: list[_Capped],
     fixed: set[int],
 ) -> list[int]:
-    """The ten with the best favoured products from further down in the places of its last others.
+    """The ten with favoured products from further down, the worthiest first, in the places of its last others.
 
     One by one, as long as the expected DCG, Σ score / log2(place + 1) (Järvelin & Kekäläinen 2002), falls by at most
-    `most_loss` in all. What is fixed stays.
+    `most_loss` in all. What is fixed stays; `worth` is above 0 for the favoured.
     """
-    missing = favour.places - int(is_favoured[ten].sum())
     least = (1 - favour.most_loss) * _expected(ten, score)
-    for entrant in (each for each in _without(left, ten) if is_favoured[each]):
-        leaving = next((each for each in reversed(ten) if not is_favoured[each] and each not in fixed), None)
-        if missing <= 0 or leaving is None:
+    further = sorted((each for each in _without(left, ten) if worth[each] > 0), key=lambda each: -worth[each])
+    for _ in range(favour.places - int((worth[ten] > 0).sum())):
+        leaving = next((each for each in reversed(ten) if worth[each] == 0 and each not in fixed), None)
+        if leaving is None:
             break
-        trial = [*(each for each in ten if each != leaving), entrant]
-        if _expected(trial, score) >= least and all(cap.keeps(trial) for cap in caps):
-            ten, missing = trial, missing - 1
+        rest = _without(ten, [leaving])
+        needed = (least - _expected(rest, score)) / _DISCOUNT[len(rest)]
+        entrant = next(
+            (each for each in further if score[each] >= needed and all(cap.keeps([*rest, each]) for cap in caps)), None
+        )
+        if entrant is None:
+            break
+        ten, further = [*rest, entrant], _without(further, [entrant])
     return ten
 
 

@@ -53,10 +53,13 @@ class First(NamedTuple):
 
 
 class Favoured(NamedTuple):
-    """(P,) products that get so many of ten places while that costs at most a share of DCG; by rule number `rule`."""
+    """Products that get so many of ten places while that costs at most a share of DCG; by rule number `rule`.
+
+    `weight` is (P,): 0 for all others; among these, who comes in first is decided by score · weight.
+    """
 
     rule: int
-    products: Mask
+    weight: Floats
     places: int
     most_loss: float
 
@@ -138,7 +141,7 @@ def rulebook_of(rules: Rules, name: str, state: ProductState, *, only: str | Non
             if isinstance(rule, Cap)
         ),
         favours=tuple(
-            Favoured(number, products_of(rule.products, rules, state), rule.places, rule.most_loss)
+            Favoured(number, _favour_weight(rule, rules, state), rule.places, rule.most_loss)
             for number, rule in numbered
             if isinstance(rule, Favour)
         ),
@@ -198,3 +201,10 @@ def _weight(rule: Weigh, rules: Rules, state: ProductState) -> Floats:
         return np.ones(len(state), np.float32)
     relative = np.where(known, worth, 1.0) / np.median(worth[known])
     return np.where(known, relative**rule.strength, 1.0).astype(np.float32)
+
+
+def _favour_weight(rule: Favour, rules: Rules, state: ProductState) -> Floats:
+    """(P,) 0 where not favoured. Of slow movers 1 / √(orders + 1), so that not the same few come in for everybody."""
+    chosen = products_of(rule.products, rules, state)
+    weight = 1 / np.sqrt(state.orders + 1) if rule.products.slow_movers is not None else np.ones(len(state))
+    return np.where(chosen, weight, 0).astype(np.float32)

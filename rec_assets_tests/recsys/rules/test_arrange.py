@@ -106,9 +106,19 @@ def test_what_is_there_anyway_counts_among_the_places(book: Book) -> None:
 
 def test_slow_movers_are_the_worst_sellers_with_a_share_of_the_orders(book: Book) -> None:
     (favour,) = book("{name: a, kind: favour, products: {slow_movers: 0.2}, places: 1}").favours
-    orders = STATE.orders[favour.products]
-    assert orders.sum() <= 0.2 * STATE.orders.sum() < orders.sum() + STATE.orders[~favour.products].min()
-    assert orders.max() <= STATE.orders[~favour.products].min()
+    slow = favour.weight > 0
+    orders, others = STATE.orders[slow], STATE.orders[~slow]
+    assert orders.sum() <= 0.2 * STATE.orders.sum() < orders.sum() + others.min()
+    assert orders.max() <= others.min()
+    assert favour.weight[slow] == pytest.approx(1 / np.sqrt(orders + 1))
+
+
+def test_of_slow_movers_the_slowest_come_in_before_those_that_score_a_little_more(book: Book) -> None:
+    rule = "{{name: tail, kind: favour, products: {{{}}}, places: 1, most_loss: 1}}"
+    close = np.full(40, 0.30, np.float32)
+    close[:10], close[30] = 0.5, 0.301
+    assert shown(book(rule.format("ids: [p30, p39]")), offer(score=close), 10)[-1] == 30
+    assert shown(book(rule.format("slow_movers: 0.4")), offer(score=close), 10)[-1] == 39
 
 
 def test_a_cap_moves_the_rest_of_a_group_down_to_the_next_ten(book: Book) -> None:
