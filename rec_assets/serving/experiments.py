@@ -51,7 +51,7 @@ class Shown:
             {"product_id": entry.product_id, "propensity": entry.propensity} for entry in self.answer.entries
         ]
         for item, team in zip(items, self.teams, strict=False):
-            item |= {"team": team, "propensity": None}  # coins decided, of which nothing is kept
+            item["team"] = team
         wish = self.wish
         return Exposure(
             recommendation_id, time, customer, session, treatment.variants, self.engine.published.version,
@@ -101,8 +101,9 @@ def show(
         return Shown(engines[0], answers[0], wishes[0], [])
     drafted = team_draft([each.entries for each in answers], wish.k, _product, lambda: random.getrandbits(1))
     names = list(treatment.mixed)
-    mixed = Answer([entry for entry, _ in drafted], answers[0].answered_by)
-    return Shown(engines[0], mixed, wishes[0], [names[team] for _, team in drafted])
+    by_chance = any(each.exploration for each in wishes)  # on top of the coins: nobody can tell
+    entries = [replace(each.entry, propensity=None if by_chance else each.propensity) for each in drafted]
+    return Shown(engines[0], Answer(entries, answers[0].answered_by), wishes[0], [names[each.team] for each in drafted])
 
 
 def _product(entry: Entry) -> str:

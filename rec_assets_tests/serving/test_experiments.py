@@ -176,7 +176,10 @@ def test_two_rankings_are_mixed_and_each_place_says_whose_it_is(start: Callable[
     teams = {item["product_id"]: item["team"] for item in row["items"]}
     assert list(teams) == shown and len(shown) == 10
     assert abs(list(teams.values()).count("a") - 5) <= 1
-    assert {item["propensity"] for item in row["items"]} == {None}
+    assert {item["propensity"] for item in row["items"]} == {0.5, 1.0}
+    client.products(customer, k=10, exploration=0.5)
+    explored = next(each for each in client.exposures() if each["exploration"])
+    assert {item["propensity"] for item in explored["items"]} == {None}
     client.write()
     wait_until(lambda: client.ask(customer)["experiments"] == {})
     alone = {"a": client.products(customer, k=20), "b": client.products(customer, k=20, mode="discover")}

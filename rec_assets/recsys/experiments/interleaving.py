@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
+class Drafted(NamedTuple, Generic[T]):
+    """An entry, the number of the ranking that put it in, and how likely it was to stand there.
+
+    `propensity` is the chance given what stands above and who put that in.
+    """
+
+    entry: T
+    team: int
+    propensity: float
+
+
 def team_draft(
     rankings: Sequence[Sequence[T]], k: int, key: Callable[[T], Hashable], coin: Callable[[], int]
-) -> list[tuple[T, int]]:
-    """The best of both, k at most, each with the number of the ranking that put it there.
+) -> list[Drafted[T]]:
+    """The best of both, k at most.
 
     In each round both put in the best of theirs that isn't there yet; the coin says who begins. Where one has nothing
     left, the other goes on.
@@ -22,16 +33,23 @@ def team_draft(
         key: What tells entries apart.
         coin: 0 or 1, by chance.
     """
-    chosen: list[tuple[T, int]] = []
+    chosen: list[Drafted[T]] = []
     taken: set[Hashable] = set()
-    left = [iter(each) for each in rankings]
-    done = [False, False]
-    while len(chosen) < k and not all(done):
-        first = coin()
-        for team in (first, 1 - first):
-            entry = next((each for each in left[team] if key(each) not in taken), None)
-            done[team] = done[team] or entry is None
-            if entry is not None and len(chosen) < k:
-                chosen.append((entry, team))
-                taken.add(key(entry))
+
+    def put_in(team: int, propensity: float) -> None:
+        entry = next((each for each in rankings[team] if key(each) not in taken), None)
+        if entry is not None and len(chosen) < k:
+            chosen.append(Drafted(entry, team, propensity))
+            taken.add(key(entry))
+
+    while len(chosen) < k:
+        first, best = (
+            coin(),
+            [next((key(each) for each in ranking if key(each) not in taken), None) for ranking in rankings],
+        )
+        if best == [None, None]:
+            break
+        # The second has no choice, nor has who begins where both would put in the same, or only one has any left.
+        put_in(first, 1.0 if best[0] == best[1] or None in best else 0.5)
+        put_in(1 - first, 1.0)
     return chosen

@@ -1,6 +1,8 @@
 """Orders in which chance has a say, and lists mixed of two rankings."""
 
 import itertools
+import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def test_the_less_chance_the_nearer_to_the_scores() -> None:
 def draft(one: str, other: str, k: int, coins: list[int]) -> tuple[str, str]:
     tosses = iter(coins)
     found = team_draft([one, other], k, str, lambda: next(tosses))
-    return "".join(entry for entry, _ in found), "".join("ab"[team] for _, team in found)
+    return "".join(each.entry for each in found), "".join("ab"[each.team] for each in found)
 
 
 def test_both_put_in_their_best_and_the_coin_says_who_begins() -> None:
@@ -50,7 +52,21 @@ def test_where_one_has_nothing_left_the_other_goes_on() -> None:
     assert draft("a", "", 5, [1, 1]) == ("a", "a")
 
 
+def test_propensities_of_a_draft_are_those_of_its_coins() -> None:
+    rng, draws = np.random.default_rng(3), 4_000
+    drafts = [team_draft(["abcd", "wxyz"], 4, str, lambda: int(rng.integers(2))) for _ in range(draws)]
+    counts = Counter("".join(each.entry for each in draft) for draft in drafts)
+    chances = {"".join(each.entry for each in draft): math.prod(each.propensity for each in draft) for draft in drafts}
+    assert chances == {"awbx": 0.25, "awxb": 0.25, "wabx": 0.25, "waxb": 0.25}
+    for order, chance in chances.items():
+        assert counts[order] / draws == pytest.approx(chance, abs=0.03)
+    one_left = team_draft(["a", "bcd"], 4, str, lambda: 0)
+    assert [each.propensity for each in one_left] == [0.5, 1, 1, 1]
+
+
 def test_equal_rankings_win_as_many_places() -> None:
     rng = np.random.default_rng(2)
-    teams = [team for _ in range(2000) for _, team in team_draft(["abcde"] * 2, 5, str, lambda: int(rng.integers(2)))]
+    drafts = [team_draft(["abcde"] * 2, 5, str, lambda: int(rng.integers(2))) for _ in range(2000)]
+    assert {each.propensity for draft in drafts for each in draft} == {1.0}
+    teams = [each.team for draft in drafts for each in draft]
     assert np.mean(teams) == pytest.approx(0.5, abs=0.02)
