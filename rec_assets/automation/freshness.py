@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster import AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
@@ -29,6 +32,13 @@ USERS_OF_RULES = {"hybrid_scores"}
 CHECKS_LOOKED_AT = 100
 
 Partition = tuple[AssetKey, dt.date | None]
+
+_EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+
+
+def _only_warns(record: AssetCheckExecutionRecord) -> bool:
+    evaluation = record.evaluation
+    return evaluation is not None and evaluation.severity == AssetCheckSeverity.WARN
 
 
 @dataclass(frozen=True)
@@ -114,16 +124,14 @@ class Freshness:
             ]  # fmt: skip
             unproven = set()
             for check in blocking:
-                found: dict[str, set[AssetCheckExecutionRecordStatus]] = {}
+                found: dict[str, set[bool]] = {}
                 storage = self.instance.event_log_storage
                 for record in storage.get_asset_check_execution_history(check, limit=CHECKS_LOOKED_AT):
                     # A run has one record that the check is planned, and another of its result.
-                    found.setdefault(record.run_id, set()).add(record.status)
-                unproven |= {
-                    run for run, statuses in found.items()
-                    if AssetCheckExecutionRecordStatus.FAILED in statuses
-                    or AssetCheckExecutionRecordStatus.SUCCEEDED not in statuses
-                }  # fmt: skip
+                    results = found.setdefault(record.run_id, set())
+                    if record.status in _EVALUATED:
+                        results.add(record.status == AssetCheckExecutionRecordStatus.SUCCEEDED or _only_warns(record))
+                unproven |= {run for run, results in found.items() if results != {True}}
             self._unproven_by_key[key] = unproven
         return self._unproven_by_key[key]
 

@@ -68,8 +68,10 @@ class Candidates:
         0 for what is in that order, and for all where the customer has looked at something since.
         """
         known = self.histories
+        in_order = known.last_place == 0
         ordered = np.zeros(len(known.customer_ids), bool)
-        ordered[known.customer[known.is_newest & (known.last_place == 0)]] = True
+        ordered[known.customer[known.is_newest & in_order]] = True
+        ordered[known.customer[known.is_newest & ~in_order]] = False  # a session came since
         same_basket, since = (
             self.features[:, FEATURES.index(name)] for name in ("same_basket_newest", "own_orders_since")
         )

@@ -50,7 +50,7 @@ def make_lists(
     scored = score_candidates(candidates, ranker)
     arranged = arrange_lists(scored, size, book)
     chosen = scored.loc[np.unique(arranged["row"][arranged["row"] >= 0])]  # what both lists show has one reason
-    sources, reasons = explain(
+    sources, reasons = ([], []) if chosen.empty else explain(
         chosen["product_id"].to_numpy(),
         feature_matrix(chosen),
         ranker,
@@ -58,7 +58,7 @@ def make_lists(
         similar_to=chosen["similar_to"].to_numpy(),
         titles=titles,
         categories=categories,
-    )
+    )  # fmt: skip
     said = pd.DataFrame({"row": chosen.index, "score": chosen["score"], "source": sources, "reason": reasons})
     lists = arranged.merge(said, on="row", how="left")
     if book:  # what nobody scored is there because it is pinned
@@ -95,7 +95,7 @@ def _by_rules(scored: pd.DataFrame, size: int, book: Rulebook) -> pd.DataFrame:
     rests = scored[book.rests].to_numpy(bool) if book.rests else np.zeros(len(scored), bool)
     may_be = (position >= 0) & ~rests
     customers, starts = np.unique(scored["customer_id"].to_numpy(object), return_index=True)
-    spans = list(zip(starts, np.append(starts[1:], len(scored)), strict=True))
+    spans = list(zip(starts, np.append(starts, len(scored))[1:], strict=True))
     found = [np.zeros((6, 0), np.int64)]
     for number, (wanted, barred) in enumerate(((may_be, rests), (may_be & ~bought, rests | bought))):
         for customer, (first, end) in enumerate(spans):

@@ -7,7 +7,7 @@ filters use up, with a ranking made now by the same candidates, features and ran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -186,6 +186,8 @@ class Answerer:
         """
         allowed = self._allowed(wish, available) & self.book_of(wish).shown
         shelf, rests_on = self._shelf(wish, allowed)
+        if rests_on is None:  # best sellers are the same for everybody: chance and variety have no say
+            wish = replace(wish, exploration=0.0, diversity=0.0)
         chosen = [] if shelf is None else self._entries(shelf, *self._pick(shelf, wish, chance))
         if rests_on is None:
             rests_on = SEGMENT if wish.segment is not None else POPULAR

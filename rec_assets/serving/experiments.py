@@ -28,12 +28,14 @@ class Shown:
         answer: The entries, and what they rest on.
         wish: What it answers: what was asked for, as the treatment changes it.
         teams: With interleaving, the variant that each entry comes from; else empty.
+        by_rules: Whether rules had a say.
     """
 
     engine: Engine
     answer: Answer
     wish: Wish
     teams: list[str]
+    by_rules: bool
 
     def exposure(
         self,
@@ -55,7 +57,7 @@ class Shown:
         wish = self.wish
         return Exposure(
             recommendation_id, time, customer, session, treatment.variants, self.engine.published.version,
-            wish.mode, wish.exploration, is_alone or wish.is_filtered or self.engine.has_rules(wish),
+            wish.mode, wish.exploration, is_alone or wish.is_filtered or self.by_rules,
             self.answer.answered_by, items, simulated,
         )  # fmt: skip
 
@@ -97,13 +99,15 @@ def show(
         Answer([], HOLDOUT) if side.show == "nothing" else engine.answer(each, unavailable)
         for side, engine, each in zip(sides, engines, wishes, strict=True)
     ]
+    by_rules = any(engine.has_rules(each) for engine, each in zip(engines, wishes, strict=True))
     if not treatment.mixed:
-        return Shown(engines[0], answers[0], wishes[0], [])
+        return Shown(engines[0], answers[0], wishes[0], [], by_rules)
     drafted = team_draft([each.entries for each in answers], wish.k, _product, lambda: random.getrandbits(1))
     names = list(treatment.mixed)
     by_chance = any(each.exploration for each in wishes)  # on top of the coins: nobody can tell
     entries = [replace(each.entry, propensity=None if by_chance else each.propensity) for each in drafted]
-    return Shown(engines[0], Answer(entries, answers[0].answered_by), wishes[0], [names[each.team] for each in drafted])
+    mixed = Answer(entries, answers[0].answered_by)
+    return Shown(engines[0], mixed, wishes[0], [names[each.team] for each in drafted], by_rules)
 
 
 def _product(entry: Entry) -> str:

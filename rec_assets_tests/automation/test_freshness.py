@@ -5,11 +5,13 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from dagster import (
     AssetCheckResult,
+    AssetCheckSeverity,
     DagsterInstance,
     DailyPartitionsDefinition,
     Definitions,
@@ -44,7 +46,7 @@ class Bench:
         )
         self.land("first")
         self.source: Source = load_source(str(folder / "shop.yaml"), folder)
-        self.check_passes = True
+        self.check_passes, self.severity = True, AssetCheckSeverity.ERROR
         self.definitions = self._definitions()
 
     def land(self, content: str, name: str = "2018-01-01.csv", age: float = 60) -> None:
@@ -69,16 +71,24 @@ class Bench:
 
         @asset_check(asset=candidates, blocking=True)
         def sound() -> AssetCheckResult:
-            return AssetCheckResult(passed=self.check_passes)
+            return AssetCheckResult(passed=self.check_passes, severity=self.severity)
 
         @asset(partitions_def=days)
         def raw_feedback_events() -> None:
             self.lake.write("raw_feedback_events", read_feedback(self.feedback, DAY), DAY)
 
-        job = define_asset_job("job", [raw_purchase_logs, candidates])
-        events = define_asset_job("events", [raw_feedback_events])
-        assets = [raw_purchase_logs, candidates, raw_feedback_events]
-        return Definitions(assets, asset_checks=[sound], jobs=[job, events])
+        @asset(partitions_def=days)
+        def hybrid_scores(context: Context) -> None:
+            self.lake.write("hybrid_scores", pd.DataFrame({"n": [1]}), DAY)
+            context.add_output_metadata({"rules_version": "abc"})
+
+        jobs = [
+            define_asset_job("job", [raw_purchase_logs, candidates]),
+            define_asset_job("events", [raw_feedback_events]),
+            define_asset_job("lists", [hybrid_scores]),
+        ]
+        assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores]
+        return Definitions(assets, asset_checks=[sound], jobs=jobs)
 
     def make(self) -> None:
         """Make what is stale, as a plan does."""
@@ -91,8 +101,8 @@ class Bench:
     def stale(self) -> set[str]:
         return {key.path[-1] for key, _ in self._freshness().stale(RUN)}
 
-    def _freshness(self) -> Freshness:
-        return Freshness(self.definitions, self.instance, self.lake, self.releases, self.source, self.feedback)
+    def _freshness(self, **more: Any) -> Freshness:
+        return Freshness(self.definitions, self.instance, self.lake, self.releases, self.source, self.feedback, **more)
 
 
 BOTH = {"raw_purchase_logs", "candidates"}
@@ -159,6 +169,23 @@ def test_what_a_blocking_check_stopped_once_is_stopped_again(bench: Bench) -> No
     bench.check_passes = True
     bench.make()
     assert bench.stale() == set()
+
+
+def test_a_blocking_check_that_only_warned_stops_nothing(bench: Bench) -> None:
+    bench.check_passes, bench.severity = False, AssetCheckSeverity.WARN
+    bench.make()
+    assert bench.stale() == set()
+
+
+def test_of_the_newest_day_alone_lists_by_other_rules_are_stale(bench: Bench) -> None:
+    bench.definitions.resolve_job_def("lists").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+
+    def stale(rules_version: str, newest: dt.date) -> bool:
+        run = PlannedRun("lists", DAY, DAY)
+        return bool(bench._freshness(rules_version=rules_version, newest=newest).stale(run))
+
+    assert [stale(version, DAY) for version in ("abc", "xyz", "")] == [False, True, True]
+    assert not stale("xyz", DAY + dt.timedelta(days=1))
 
 
 def test_what_was_made_with_other_models_than_are_in_force_is_stale(made: Bench) -> None:

@@ -115,6 +115,17 @@ def test_what_was_given_back_is_counted_and_changes_nothing_else() -> None:
     assert pair(found, "bob", SOAP)["return_rate"] == pytest.approx(of_soap * of_bob / shop)
 
 
+def test_complements_go_with_the_newest_order_until_something_else_is_looked_at() -> None:
+    bought = lines(("ann", SOAP, 30), ("ann", TEA, 2))
+    found = find_candidates(bought, a_state(), Recipe())
+    assert pair(found, "ann", MUG)["complement"] == pytest.approx(0.5)
+    assert pair(found, "ann", TEA)["complement"] == pair(found, "ann", SOAP)["complement"] == 0
+    for looked_at in ((MUG,), (TEA, MUG)):
+        clicks = lines(*(("ann", product, 1) for product in looked_at)).assign(order_id="session", weight=0.1)
+        found = find_candidates(pd.concat([bought, clicks]), a_state(), Recipe())
+        assert (found["complement"] == 0).all()
+
+
 def test_orders_of_one_day_are_told_apart_by_their_ids() -> None:
     one_day = pd.DataFrame(
         {"customer_id": "ann", "product_id": [TEA, MUG, POT, TEA], "order_id": ["o1", "o2", "o3", "o0"],

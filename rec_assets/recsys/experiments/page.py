@@ -118,14 +118,15 @@ def as_table(readings: Sequence[Reading]) -> pa.Table:
     rows = []
     for reading in readings:
         for each in reading.comparisons:
-            for name, effect in each.effects.items():
+            effects: dict[str, Effect | None] = {**each.effects} or {main_metric(reading): None}
+            for name, effect in effects.items():
                 rows.append(
                     {
                         "experiment": reading.experiment.name,
                         "variant": each.variant,
                         "metric": name,
                         "is_main": name == main_metric(reading),
-                        **_numbers(effect),
+                        **(_numbers(effect) if effect else {}),
                         "units": sum(reading.ratio.found.values()),
                         "detectable": each.detectable,
                         "days_left": each.days_left,

@@ -71,7 +71,7 @@ def simulation_page(simulated: Simulated) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"change": as_change, "share": lambda value: f"{value:.1%}"}
+    environment.filters |= {"change": as_change, "share": as_share}
     template = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     plots = {
         rule: to_svg(trade_off_figure(curve), f"trade-off of {rule}")
@@ -80,6 +80,11 @@ def simulation_page(simulated: Simulated) -> str:
     }
     rows = [{"name": name, **row} for name, row in simulated.table.to_dict("index").items()]
     return environment.from_string(template).render(simulated=simulated, rows=rows, plots=plots)
+
+
+def as_share(value: float) -> str:
+    """A share: 3.1%; a dash where there is nothing to count."""
+    return f"{value:.1%}" if math.isfinite(value) else "–"
 
 
 def as_change(value: float) -> str:

@@ -168,5 +168,8 @@ def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: n
     assert "2 looked at more" in page and "4 purchases came without a price" in page
     assert "No experiment of REC_EXPERIMENTS has traffic" in experiments_page([], history.iloc[:0], DAY)
     assert as_table([]).schema == REPORT_SCHEMA and summary([]) == "no experiment counts on this day"
+    lost = reading(control=units(rng, 4000))
+    (row,) = as_table([lost]).to_pylist()
+    assert row["verdict"] == "invalid" and row["metric"] == "revenue_per_visitor" and row["difference"] is None
     few = reading()
     assert "undecided" in experiments_page([few], history.iloc[:0], DAY)
