@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from dagster import AssetCheckEvaluation, AssetSelection, DagsterInstance, Definitions, define_asset_job
 
@@ -146,8 +147,9 @@ def breaking(home: Path) -> Iterator[Callable[[str, Broken], None]]:
     def break_(table: str, broken: Broken) -> None:
         day = max(lake.days(table), default=None)
         rows = lake.pandas(table, [day] if day else None).drop(columns="date" if day else [])
-        sound[table] = (lake.read(table, [day] if day else None).drop_columns(["date"] if day else []), day)
-        lake.write(table, broken(rows), day)
+        before = lake.read(table, [day] if day else None).drop_columns(["date"] if day else [])
+        sound[table] = (before, day)
+        lake.write(table, pa.Table.from_pandas(broken(rows), before.schema, preserve_index=False), day)
 
     yield break_
     for table, (rows, day) in sound.items():
