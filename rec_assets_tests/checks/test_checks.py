@@ -149,7 +149,9 @@ def breaking(home: Path) -> Iterator[Callable[[str, Broken], None]]:
         rows = lake.pandas(table, [day] if day else None).drop(columns="date" if day else [])
         before = lake.read(table, [day] if day else None).drop_columns(["date"] if day else [])
         sound[table] = (before, day)
-        lake.write(table, pa.Table.from_pandas(broken(rows), before.schema, preserve_index=False), day)
+        after = pa.Table.from_pandas(broken(rows), preserve_index=False)
+        kinds = [before.schema.field(each.name) if pa.types.is_null(each.type) else each for each in after.schema]
+        lake.write(table, after.cast(pa.schema(kinds)), day)
 
     yield break_
     for table, (rows, day) in sound.items():
