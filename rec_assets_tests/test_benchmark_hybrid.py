@@ -61,6 +61,7 @@ def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
     return lines[columns], two_tastes.products()
 
 
+@pytest.mark.slow
 def test_on_sequences_it_learns_from_the_last_orders_and_counts_betray_nothing() -> None:
     split = leave_one_out(*sequences())
     model = Hybrid(recipe=QUICK, last_orders=True, least_orders=5).learn(split.lines, split.products)
@@ -72,6 +73,7 @@ def test_on_sequences_it_learns_from_the_last_orders_and_counts_betray_nothing()
     assert shown.merge(split.lines, on=["customer_id", "product_id"]).empty
 
 
+@pytest.mark.slow
 def test_what_nobody_bought_is_learned_from_products_that_were_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hybrid, "_HIDDEN_TENTH", 4)  # of this small shop, the one that holds most last orders
     split = hide_products(leave_one_out(*sequences()), tenth=9)
