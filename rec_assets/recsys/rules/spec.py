@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rec_assets.yaml_file import read_yaml
+from rec_assets.yaml_file import Name, read_yaml
 
 NONE = "none"
 """The rule set that changes nothing, which every shop has."""
@@ -20,7 +20,6 @@ NONE = "none"
 TEN = 10
 """Places that shares, caps and losses are counted over: the first ten, the next ten, and so on."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
