@@ -91,7 +91,10 @@ class SparkResource(LazyPySparkResource):
         return session
 
 
-_STACK = "-Xss4m"
+# A task is sent with the history of its rows, and ALS's is long: it has overflowed Java's usual stack. ALS writes its
+# factors down every tenth iteration, so that it ends there. A heap that lies idle is given back: while Python fits the
+# ranker, it needs the memory.
+_JAVA_OPTIONS = "-Xss4m -XX:G1PeriodicGCInterval=10000"
 
 
 def spark_resource(settings: "Settings") -> SparkResource:
@@ -104,10 +107,8 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.master": settings.spark_master,
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
-            # A task is sent with the history of its rows, and ALS's is long: it has overflowed Java's usual stack. ALS
-            # writes its factors down every tenth iteration, so that it ends there.
-            "spark.driver.extraJavaOptions": _STACK,
-            "spark.executor.extraJavaOptions": _STACK,
+            "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
+            "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
             "spark.checkpoint.dir": str(shared / STAGING),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
