@@ -1,7 +1,6 @@
 """Checks on the group `models`: finite, normalised, complete."""
 
 import numpy as np
-import pyarrow.compute as pc
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
@@ -32,13 +31,18 @@ def model_checks() -> list[AssetChecksDefinition]:
         return AssetCheckResult(passed=not missing, description=f"{len(texts)} texts, {len(missing)} without vector")
 
     @asset_check(asset="als_model", blocking=True, description="Factors are finite, for customers and products.")
-    def factors_are_finite(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        model = lake.read("als_model", [as_of(context, lake)], columns=["kind", "factors"])
-        sides = {side.as_py(): 0 for side in model["kind"].unique()}
-        finite = bool(np.isfinite(pc.list_flatten(model["factors"]).to_numpy()).all())
+    def factors_are_finite(
+        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
+    ) -> AssetCheckResult:
+        from pyspark.sql import functions as F
+
+        model = lake.spark(spark.spark_session, "als_model", [as_of(context, lake)])
+        finite = F.forall("factors", lambda factor: F.abs(factor) < np.inf)  # for Spark NaN is above everything
+        wild = F.sum(F.when(finite, 0).otherwise(1)).alias("wild")
+        sides = model.groupBy("kind").agg(F.count("*").alias("rows"), wild).toPandas()
         return AssetCheckResult(
-            passed=finite and set(sides) == {"customer", "product"},
-            description=f"{model.num_rows} factor vectors for {' and '.join(sorted(sides)) or 'nobody'}",
+            passed=set(sides["kind"]) == {"customer", "product"} and not sides["wild"].any(),
+            description=f"{sides['rows'].sum()} factor vectors for {' and '.join(sorted(sides['kind'])) or 'nobody'}",
         )
 
     @asset_check(asset="co_purchase_graph", description="No product neighbours itself, no weight below 0.")

@@ -179,6 +179,19 @@ def test_it_fails_and_says_why(
     assert says in (found.description or "")
 
 
+def test_repeated_lines_are_found_in_several_passes_and_lines_that_share_bits_are_not(
+    evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("rec_assets.checks.data.LINES_AT_ONCE", 100)
+    hash_array = pd.util.hash_array
+    monkeypatch.setattr(pd.util, "hash_array", lambda ids, **how: hash_array(ids, **how) // 2**54)
+    sound = evaluate("cleaned_interactions")["lines_are_unique"]
+    assert sound.passed
+    breaking("cleaned_interactions", _first_row_twice)
+    assert "1 repeated" in (evaluate("cleaned_interactions")["lines_are_unique"].description or "")
+
+
 def test_raw_is_not_fresh_where_a_landed_day_was_not_read(
     home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]]
 ) -> None:
