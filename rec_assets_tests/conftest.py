@@ -20,6 +20,8 @@ from rec_assets.resources.lake import Lake
 from rec_assets_tests.shops import write_giftware_shop
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
+# Small tables: Java's second compiler never earns what it costs.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
 
 SMALL = {
     "REC_HORIZON_DAYS": "14",

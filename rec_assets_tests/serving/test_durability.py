@@ -13,9 +13,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
-
-KILLS = 10
 
 
 class Server:
@@ -60,7 +59,10 @@ class Server:
             return False
 
 
-def test_what_was_acknowledged_survives_sigkill_and_nothing_is_there_twice(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_what_was_acknowledged_survives_sigkill_and_nothing_is_there_twice(
+    kills: int, url: str, tmp_path: Path
+) -> None:
     server = Server(tmp_path, url)
     acknowledged: set[str] = set()
     stop = threading.Event()
@@ -79,14 +81,13 @@ def test_what_was_acknowledged_survives_sigkill_and_nothing_is_there_twice(url: 
     server.start()
     for each in clients:
         each.start()
-    killed, rounds = 0, []
-    while killed < KILLS:
+    rounds = []
+    for _ in range(kills):
         before, deadline = len(acknowledged), time.monotonic() + 60
         while len(acknowledged) < before + 60 and time.monotonic() < deadline:
             time.sleep(0.02)
         rounds.append(len(acknowledged) - before)
         server.kill()
-        killed += 1
         server.start()
     while not server.send("last"):
         time.sleep(0.1)

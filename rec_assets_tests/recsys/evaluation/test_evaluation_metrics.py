@@ -98,6 +98,7 @@ def test_lists_that_would_count_something_twice_are_refused(recommendations, tru
         ranking_metrics(recommendations, truth, ks=[5])
 
 
+@pytest.mark.slow  # ranx compiles itself first
 @pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaTypeSafetyWarning")
 def test_ranking_metrics_agree_with_ranx():
     """On lists as long as the deepest k, ranx defines all of them the same way but one.
