@@ -92,9 +92,13 @@ class SparkResource(LazyPySparkResource):
 
 
 # A task is sent with the history of its rows, and ALS's is long: it has overflowed Java's usual stack. ALS writes its
-# factors down every tenth iteration, so that it ends there. A heap that lies idle is given back: while Python fits the
-# ranker, it needs the memory.
-_JAVA_OPTIONS = "-Xss4m -XX:G1PeriodicGCInterval=10000"
+# factors down every tenth iteration, so that it ends there.
+_STACK = "-Xss4m"
+# The heap of a driver that lies idle is swept and given back: while Python fits the ranker, it needs the memory. Sweeps
+# beside the work, Java's default, free whole regions alone, and gave nothing back.
+_GIVE_BACK = (
+    "-XX:G1PeriodicGCInterval=10000 -XX:-G1PeriodicGCInvokesConcurrent -XX:MinHeapFreeRatio=20 -XX:MaxHeapFreeRatio=40"
+)
 
 
 def spark_resource(settings: "Settings") -> SparkResource:
@@ -107,8 +111,8 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.master": settings.spark_master,
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
-            "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
-            "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
+            "spark.driver.extraJavaOptions": f"{_STACK} {_GIVE_BACK}",
+            "spark.executor.extraJavaOptions": _STACK,
             "spark.checkpoint.dir": str(shared / STAGING),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
