@@ -118,18 +118,22 @@ def ui() -> None:
     click.echo(f"Dagster: http://localhost:{settings.ui_port}   MLflow: {settings.mlflow_ui_base_url}")
     environment = {**os.environ, "DAGSTER_HOME": str(settings.dagster_home), "REC_HOME": str(settings.root)}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # half a dozen processes that nothing here uses
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a stop reaches both servers
+    # A script's background ignores Ctrl-C, and servers would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     here = os.path.dirname(sys.executable)
     mlflow = None if settings.mlflow_is_server else subprocess.Popen(
         [f"{here}/mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1",
          "--backend-store-uri", settings.mlflow_uri],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    command = [f"{here}/dagster", "dev", "-m", "rec_assets.definitions", "--port", str(settings.ui_port)]
+    dagster = subprocess.Popen(command, env=environment)
+    # Asked to stop, it stops the servers that it started; killed, it could not.
+    signal.signal(signal.SIGTERM, lambda *_: dagster.terminate())
     try:
-        command = [f"{here}/dagster", "dev", "-m", "rec_assets.definitions", "--port", str(settings.ui_port)]
-        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
-    except KeyboardInterrupt:
-        sys.exit(0)
+        sys.exit(dagster.wait())
+    except KeyboardInterrupt:  # which it got, too
+        dagster.wait()
     finally:
         if mlflow is not None:
             mlflow.terminate()
