@@ -55,6 +55,6 @@ def test_a_bootstrap_on_s3_makes_what_it_makes_on_a_disk(shop: BootstrappedShop,
 
     again = shared.run("bootstrap", timeout=300)
     steps = [line for line in again.stderr.splitlines() if line.startswith("[")]
-    assert len(steps) == 11 and all(line.endswith("up to date") for line in steps), steps
+    assert len(steps) == 12 and all(line.endswith("up to date") for line in steps), steps
     customer = lake.pandas("hybrid_scores", lake.days("hybrid_scores")[-1:])["customer_id"].iloc[0]
     assert len(json.loads(shared.run("recommend", customer, "--json").stdout)) == 10
