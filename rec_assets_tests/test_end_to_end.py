@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 
 from rec_assets.recsys.cleaning import RULES
 from rec_assets.resources.lake import Lake
-from rec_assets_tests.conftest import BootstrappedShop, Shop
+from rec_assets_tests.conftest import BootstrappedShop, Shop, free_port
 
 RELEASE = ("challenger", "release_gate", "champion", "serving_index")
 DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candidates")
@@ -207,9 +206,7 @@ def test_mlflow_s_own_server_answers_the_documented_request(shop: BootstrappedSh
     lists = shop.lake.pandas("hybrid_scores", [day])
     batch = lists[(lists["list"] == "discover") & (lists["rank"] <= 5)].sort_values(["customer_id", "rank"])
     customer = batch["customer_id"].iloc[0]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     programs = Path(sys.executable).parent
     server = subprocess.Popen(
         [programs / "mlflow", "models", "serve", "-m", "models:/product-recommender@champion",

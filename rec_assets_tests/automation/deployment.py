@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from rec_assets.resources.releases import Releases
-from rec_assets_tests.conftest import Shop
+from rec_assets_tests.conftest import Shop, free_port
 
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "rec_assets.definitions"}
 
@@ -41,9 +40,7 @@ class Deployment:
 
     def start(self) -> None:
         """Start it, and wait until the code location is loaded."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         environment = {**self.shop.environment, "DAGSTER_HOME": str(self.shop.home / "dagster")}
         dagster = Path(sys.executable).with_name("dagster")
         command = [dagster, "dev", "-m", "rec_assets.definitions", "--port", str(self.port)]

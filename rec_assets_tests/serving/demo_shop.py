@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rec_assets.serving.online import OnlineState
+from rec_assets_tests.conftest import free_port
 
 
 @dataclass
@@ -31,9 +31,7 @@ class DemoShop:
     @contextmanager
     def run(cls, home: Path, environment: Mapping[str, str] = os.environ) -> Iterator[DemoShop]:
         """Open it on what a home has published, on a port of its own, until it is ready."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         settings = {**environment, "REC_HOME": str(home), "REC_API__PORT": str(port)}
         with (home / "storefront.log").open("wb") as log:
             process = subprocess.Popen(

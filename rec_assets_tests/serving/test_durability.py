@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,14 +15,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from rec_assets_tests.conftest import free_port
+
 
 class Server:
     """`rec-assets serve` with two workers; `kill` leaves none of it alive."""
 
     def __init__(self, home: Path, url: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         api = {"PORT": self.port, "WORKERS": 2, "DATABASE_URL": url, "BURST": 10**6, "REQUESTS_PER_SECOND": 10**6}
         self.environment = {
             **os.environ, "REC_HOME": str(home), **{f"REC_API__{name}": str(value) for name, value in api.items()}
