@@ -34,11 +34,14 @@ def cli() -> None:
 @click.argument("source", required=False)
 def check_source_command(source: str | None) -> None:
     """Read a sample of SOURCE (default: REC_SOURCE) and say what was understood and what is wrong."""
+    from rec_assets.automation.plan import too_few_days
     from rec_assets.sources.check import check_source
     from rec_assets.sources.spec import load_source
 
     settings = get_settings()
     found = check_source(load_source(source or settings.source, settings.root))
+    if found.covers and (said := too_few_days(*found.covers, settings)):
+        found.errors.append(said)
     click.echo(found.to_text())
     sys.exit(0 if found.ok else 1)
 

@@ -163,7 +163,8 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
     ) -> pd.DataFrame:
         """Recommended yesterday, bought today: hit rate, precision, and how much was unknown to the model."""
         day = as_of(context)
-        bought = cleaned_interactions[cleaned_interactions["event"] == PURCHASE]
+        is_bulk = cleaned_interactions["weight"] == 0
+        bought = cleaned_interactions[(cleaned_interactions["event"] == PURCHASE) & ~is_bulk]
         buyers = hybrid_scores.sparkSession.createDataFrame(
             bought[["customer_id"]].drop_duplicates(), "customer_id string"
         )

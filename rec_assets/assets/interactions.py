@@ -67,6 +67,7 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
             time_zone=source.time_zone,
             has_price=source.has_price,
             excluded_products=frozenset(catalogue.loc[catalogue["excluded"], "product_id"]),
+            bulk_quantity=source.purchases.bulk_quantity,
         )
         for number, day in enumerate(wanted, start=1):
             raw = lake.manifest("raw_purchase_logs", day)

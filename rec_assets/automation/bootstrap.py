@@ -17,7 +17,6 @@ from rec_assets.automation.execution import only_one, open_instance, run_plan
 from rec_assets.automation.feedback import land_feedback
 from rec_assets.automation.plan import (
     NothingToTrain,
-    PlanError,
     PlannedRun,
     plan_bootstrap,
     plan_refresh,
@@ -26,7 +25,7 @@ from rec_assets.automation.plan import (
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
-from rec_assets.sources.landing import lies_in_future
+from rec_assets.sources.landing import days_with_data
 from rec_assets.sources.spec import Source
 
 
@@ -44,13 +43,7 @@ def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> l
     with only_one(settings):
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
-        first, newest = source.bounds()
-        if source.is_daily and not source.last_day:
-            newest = min(newest, max(source.landed_days()))
-            if lies_in_future(newest, time.time()):
-                raise PlanError(
-                    f"a file has landed for {newest}, which lies in the future: mend its name, or take it away"
-                )
+        first, newest = days_with_data(source, time.time())
         land_feedback(settings, source.time_zone, _say)
         plan, started = _plan(first, newest, settings), time.monotonic()
         instance = open_instance(settings)

@@ -12,6 +12,7 @@ from rec_assets.recsys.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
+from rec_assets.sources.findings import count
 
 
 class PlanError(RuntimeError):
@@ -61,14 +62,10 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
     Raises:
         PlanError: there are too few days.
     """
+    if said := too_few_days(first, newest, settings):
+        raise PlanError(said)
     horizon = dt.timedelta(days=settings.horizon_days)
     learned, judged = newest - 2 * horizon, newest - horizon
-    if learned < first:
-        raise PlanError(
-            f"{(newest - first).days + 1} days of data ({first} to {newest}) are too few: learning and judging take "
-            f"2 horizons of {settings.horizon_days} days and a day to look back on: land more days, or set "
-            f"REC_HORIZON_DAYS to {max(((newest - first).days) // 3, 1)}"
-        )
     return [
         *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
         _on("learn", learned),
@@ -81,6 +78,18 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
         _on("release", newest),
         _on("publish", newest),
     ]
+
+
+def too_few_days(first: dt.date, newest: dt.date, settings: Settings) -> str:
+    """In words, why a bootstrap can't be made of these days; "" where it can."""
+    days, needed = (newest - first).days + 1, 2 * settings.horizon_days + 1
+    if days >= needed:
+        return ""
+    said = (
+        f"{count(days, 'day')} of data ({first} to {newest}) {'is' if days == 1 else 'are'} too few: learning and "
+        f"judging take 2 horizons of {settings.horizon_days} days and a day to look back on: land more days"
+    )
+    return said if days < 3 else f"{said}, or set REC_HORIZON_DAYS to {max((days - 1) // 3, 1)}"
 
 
 def plan_refresh(

@@ -5,6 +5,7 @@ import datetime as dt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from dagster import (
     AssetCheckExecutionContext,
@@ -16,6 +17,7 @@ from dagster import (
 )
 
 from rec_assets.checks.days import as_of, checked_days
+from rec_assets.recsys.cleaning import RETURNED
 from rec_assets.recsys.events import INTEREST
 from rec_assets.resources.lake import Lake
 from rec_assets.sources.spec import Source
@@ -61,7 +63,7 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
         tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
         days = checked_days(context, lake)
         counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in days])
-        counts[1] -= [_interest(lake, day) for day in days]
+        counts[1] -= [_beside_the_log(lake, day) for day in days]
         lost = counts[0] - counts[1] - counts[2]
         wrong = [str(day) for day, missing in zip(days, lost, strict=True) if missing]
         return AssetCheckResult(
@@ -129,9 +131,10 @@ def _hashes(ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
     return pd.util.hash_array(ids, categorize=False)
 
 
-def _interest(lake: Lake, day: dt.date) -> int:
-    of_interest = ds.field("event").isin(INTEREST)
-    return lake.read("cleaned_interactions", [day], columns=["event"], where=of_interest).num_rows
+def _beside_the_log(lake: Lake, day: dt.date) -> int:
+    """Rows that are no lines of the log: clicks and carts, and the returns of lines that stand there as purchases."""
+    beside = ds.field("event").isin(INTEREST) | pc.ends_with(ds.field("line_id"), RETURNED)
+    return lake.read("cleaned_interactions", [day], columns=["event"], where=beside).num_rows
 
 
 def _rows(lake: Lake, table: str, day: dt.date) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,15 @@ RULES: Mapping[str, str] = {
     "no_product": "the line has no product",
     "unparseable_time": "the time is missing or not written as the source says",
     "outside_day": "the time lies outside the day of the file, by the shop's clock",
-    "quantity_impossible": "the quantity is 0, negative (and no return) or not a number",
+    "quantity_impossible": "the quantity is 0, negative (and no return), not a number, or above a million by mistake",
     "price_impossible": "the price is 0, negative or not a number, in a source that has prices",
     "excluded": "the source or its catalogue excludes this line or product",
-    "bulk_order": "the quantity is beyond the day's robust limit: a test or bulk order",
     "duplicate_line": "the same line, equal in every column, stood in the day's files before",
 }
-"""Every rule with its reason. A line is refused for all that apply; the last two look at sound lines."""
+"""Every rule with its reason. A line is refused for all that apply; the last looks at sound lines."""
+
+RETURNED = "@returned"
+"""What the line_id of a return ends in whose purchase is the same line of the log, with a status that says so."""
 
 BULK_DEVIATIONS = 4.0
 """A line is bulk if ln(quantity) is above the day's median by more than this many robust deviations."""
@@ -39,8 +42,8 @@ BULK_FLOOR = 1.0
 BULK_FEW = 5
 """On a day of so few purchase lines twice as many deviations pass: few lines tell little of what is usual."""
 
-BULK_CEILING = 1e6
-"""Quantity beyond which a line is bulk on any day."""
+QUANTITY_CEILING = 1e6
+"""Quantity that is taken for a mistake, a barcode mostly, unless the source says what a bulk order is."""
 
 CLEANED_SCHEMA = pa.schema(
     [
@@ -63,7 +66,8 @@ CLEANED_SCHEMA = pa.schema(
 )
 """`cleaned_interactions`: one row an order line, click or cart. Quantities are positive; `event` tells what it is.
 
-`weight` is what it counts where tastes are sought: 1 for an order line, less for the others.
+`weight` is what it counts where tastes are sought: 1 for an order line, less for clicks and carts, 0 for a bulk order,
+which counts in key figures alone.
 """
 
 
@@ -75,11 +79,13 @@ class CleaningRules:
         time_zone: IANA name; decides the day.
         has_price: Whether the source gives prices, so that a line must have one.
         excluded_products: Ids the catalogue excludes.
+        bulk_quantity: Quantity above which a line is a bulk order; None: the day's robust limit; "none": no line is.
     """
 
     time_zone: str
     has_price: bool
     excluded_products: frozenset[str] = frozenset()
+    bulk_quantity: float | Literal["none"] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class CleanedDay:
     """Result for one day: every raw line is in exactly one of the two.
 
     Attributes:
-        cleaned: CLEANED_SCHEMA.
+        cleaned: CLEANED_SCHEMA. A line that was returned, by its status, is there as purchase and as return.
         rejected: The raw line, whole, with `reasons`: names of RULES, joined by ",".
     """
 
@@ -109,13 +115,16 @@ def clean_day(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> CleanedD
         rules: What the source says.
     """
     raw = raw.reset_index(drop=True)
+    if "was_returned" not in raw:  # raw lines that an earlier version wrote
+        raw = raw.assign(was_returned=False)
     broken = _broken_rules(raw, day, rules)
     refused = broken.any(axis=1)
     names = np.array(broken.columns)
     reasons = [",".join(names[row]) for row in broken[refused].to_numpy(bool)]
     rejected = raw[refused].reset_index(drop=True)
     rejected["reasons"] = pd.Series(reasons, dtype=object)
-    return CleanedDay(_as_interactions(raw[~refused].reset_index(drop=True), day), rejected)
+    lines = raw[~refused].reset_index(drop=True)
+    return CleanedDay(_as_interactions(lines, day, _is_bulk(lines, rules)), rejected)
 
 
 def interest_of(events: pd.DataFrame, weights: Mapping[str, float], most_products: int) -> pd.DataFrame:
@@ -168,6 +177,7 @@ def _broken_rules(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> pd.D
     time = raw["event_time"]
     # By the clock on the wall: in some zones clocks change at midnight, and the day has no or two beginnings.
     local_day = time.dt.tz_convert(rules.time_zone).dt.tz_localize(None).dt.floor("D")
+    ceiling = QUANTITY_CEILING if rules.bulk_quantity is None else np.inf
     excluded = _filled(raw["excluded_by"]) | raw["product_id"].isin(rules.excluded_products)
     broken = pd.DataFrame(
         {
@@ -175,32 +185,41 @@ def _broken_rules(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> pd.D
             "no_product": ~_filled(raw["product_id"]),
             "unparseable_time": time.isna(),
             "outside_day": time.notna() & (local_day != pd.Timestamp(day)),
-            "quantity_impossible": ~((quantity > 0) & np.isfinite(quantity)),
+            "quantity_impossible": ~((quantity > 0) & np.isfinite(quantity)) | (quantity > ceiling),
             "price_impossible": ~((price > 0) & np.isfinite(price)) & rules.has_price,
             "excluded": excluded,
         }
     )
     sound = ~broken.any(axis=1)
-    broken["bulk_order"] = sound & (quantity > _bulk_limit(quantity[sound & ~returned]))
     broken["duplicate_line"] = sound & raw["line"][sound].duplicated().reindex(raw.index, fill_value=False)
     return broken[list(RULES)]
 
 
-def _bulk_limit(quantity: pd.Series) -> float:
+def _is_bulk(lines: pd.DataFrame, rules: CleaningRules) -> pd.Series:
+    """Whether a line is too big to learn from: a test, or the order of a reseller."""
+    if rules.bulk_quantity == "none" or lines.empty:
+        return pd.Series(False, lines.index)
+    quantity = lines["quantity"].abs()
+    if rules.bulk_quantity is not None:
+        return quantity > rules.bulk_quantity
+    return quantity > _robust_limit(quantity[~lines["is_return"].astype(bool)])
+
+
+def _robust_limit(quantity: pd.Series) -> float:
     if quantity.empty:
-        return BULK_CEILING
+        return np.inf
     logs = np.log(quantity)
     spread = max(1.4826 * (logs - logs.median()).abs().median(), BULK_FLOOR)
     deviations = BULK_DEVIATIONS * (1 + BULK_FEW / len(quantity))
-    return float(min(np.exp(logs.median() + deviations * spread), BULK_CEILING))
+    return float(np.exp(logs.median() + deviations * spread))
 
 
 def _filled(text: pd.Series) -> pd.Series:
     return text.fillna("").astype(str).str.strip() != ""
 
 
-def _as_interactions(lines: pd.DataFrame, day: dt.date) -> pd.DataFrame:
-    quantity = lines["quantity"].abs()
+def _as_interactions(lines: pd.DataFrame, day: dt.date, is_bulk: pd.Series) -> pd.DataFrame:
+    quantity, was_returned = lines["quantity"].abs(), lines["was_returned"].astype(bool)
     out = pd.DataFrame(
         {
             "line_id": lines["source_file"] + "#" + lines["source_row"].astype(str),
@@ -210,11 +229,16 @@ def _as_interactions(lines: pd.DataFrame, day: dt.date) -> pd.DataFrame:
             "product_id": lines["product_id"],
             "event": np.where(lines["is_return"].astype(bool), RETURN, PURCHASE),
             "event_time": lines["event_time"],
-            "weight": 1.0,
+            "weight": np.where(is_bulk, 0.0, 1.0),
             "quantity": quantity,
-            "net_quantity": quantity,
+            # What came back by its own status takes back that line, and no other.
+            "net_quantity": quantity.where(~was_returned, 0.0),
             "unit_price": lines["unit_price"].abs(),
             **{name: lines[name] for name in ("rating", "title", "category", "brand", "text")},
         }
     )
+    if was_returned.any():
+        back = out[was_returned]
+        back = back.assign(event=RETURN, line_id=back["line_id"] + RETURNED)
+        out = pd.concat([out, back], ignore_index=True)
     return net_returns(out)

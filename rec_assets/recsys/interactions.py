@@ -66,7 +66,7 @@ def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """Purchases of a window that were kept, in Spark.
+    """Purchases of a window that were kept, in Spark; but for bulk orders, which tell nothing of tastes.
 
     Args:
         interactions: `cleaned_interactions` of the window, none later than `as_of`.
@@ -86,14 +86,15 @@ def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
     touched = lines.join(returned, pairs, "left_semi")
     netted = touched.groupBy("customer_id").applyInPandas(net_returns, schema=touched.schema)
     kept = untouched.unionByName(netted).where((F.col("event") == PURCHASE) & (F.col("net_quantity") > 0))
-    return _aged(kept, as_of)
+    return _aged(kept.where(F.col("weight") > 0), as_of)
 
 
 def returns(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """Return lines, whatever they take back, with weight −1, in the columns of `net_purchases`."""
+    """Return lines, whatever they take back, with weight −1, in the columns of `net_purchases`; none of bulk orders."""
     from pyspark.sql import functions as F
 
-    return _aged(interactions.where(F.col("event") == RETURN).withColumn("weight", F.lit(-1.0)), as_of)
+    returned = interactions.where((F.col("event") == RETURN) & (F.col("weight") > 0))
+    return _aged(returned.withColumn("weight", F.lit(-1.0)), as_of)
 
 
 def history_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:

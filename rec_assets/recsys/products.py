@@ -30,16 +30,20 @@ def build_products(interactions: DataFrame, catalogue: DataFrame) -> DataFrame:
     from pyspark.sql.types import DateType
 
     lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # a click tells nothing of a product
+    has_price = F.col("unit_price").isNotNull()
+    sold = [("", has_price & (F.col("weight") > 0)), ("bulk_", has_price)]
     counted = lines.groupBy("product_id", *_DESCRIBED).agg(
         F.count("*").alias("lines"),
         F.min("date").alias("first"),
         F.max("date").alias("last"),
-        F.sum(F.col("unit_price") * F.col("quantity")).alias("value"),
-        F.sum(F.when(F.col("unit_price").isNotNull(), F.col("quantity"))).alias("pieces"),
+        # A bulk order (weight 0) has a price of its own, which counts where there is no other.
+        *(F.sum(F.when(which, F.col("unit_price") * F.col("quantity"))).alias(f"{name}value") for name, which in sold),
+        *(F.sum(F.when(which, F.col("quantity"))).alias(f"{name}pieces") for name, which in sold),
     )
     counted = counted.persist()
     bought = counted.groupBy("product_id").agg(
-        F.min("first").alias("first_bought"), (F.sum("value") / F.sum("pieces")).alias("line_price")
+        F.min("first").alias("first_bought"),
+        F.coalesce(*(F.sum(f"{name}value") / F.sum(f"{name}pieces") for name, _ in sold)).alias("line_price"),
     )
     for name in _DESCRIBED:
         bought = bought.join(_commonest(counted, name), "product_id", "left")

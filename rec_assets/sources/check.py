@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import re
+import time
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,30 +13,37 @@ import pyarrow as pa
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.explain import Sample, explain_cleaning, explain_lines
+from rec_assets.sources.explain import explain_lines
 from rec_assets.sources.findings import SourceCheck, count, share
+from rec_assets.sources.landing import days_with_data, lies_in_future
 from rec_assets.sources.paths import reaching
 from rec_assets.sources.reader import read_catalogue, read_day, read_export
+from rec_assets.sources.sample import Sample
 from rec_assets.sources.spec import Source
+from rec_assets.sources.verdict import explain_cleaning
 
 __all__ = ["SourceCheck", "check_source"]
 
 CLEANED_EXPORT_DAYS = 100
 """Days of an export that cleaning is tried on: it is read whole anyhow, but cleaning goes day by day."""
 
+SIMILAR_ERRORS = 3
+"""Of days that can't be read, so many are told each."""
+
 FAR_AWAY_DAYS = 365
 """Lines of an export further than this from all others, and few, have a wrong time."""
 
 
-def check_source(source: Source, *, days: int = 5) -> SourceCheck:
+def check_source(source: Source, *, days: int = 5, now: float | None = None) -> SourceCheck:
     """Look at a source.
 
     Args:
         source: The source.
         days: How many landed days to read, spread over all of them; an export is read whole.
+        now: Seconds since 1970; default: by the clock. What is later is a mistake.
     """
     check = SourceCheck(source.name)
-    by_day = _read_lines(source, max(days, 1), check)
+    by_day = _read_lines(source, max(days, 1), time.time() if now is None else now, check)
     catalogue = _read_catalogue(source, check)
     if not by_day:
         return check
@@ -48,36 +56,36 @@ def check_source(source: Source, *, days: int = 5) -> SourceCheck:
     return check
 
 
-def _read_lines(source: Source, days: int, check: SourceCheck) -> dict[dt.date, pd.DataFrame]:
+def _read_lines(source: Source, days: int, now: float, check: SourceCheck) -> dict[dt.date, pd.DataFrame]:
     """Raw lines of the sampled days that can be read, or of all days of an export."""
     path = source.expand(source.purchases.path)
     check.say("Purchases", path)
     read: dict[dt.date, pa.Table] = {}
+    unread: list[str] = []
     try:
         if not source.files():
             with reaching(path):
                 raise SourceError(f"no file matches {path}: {_what_is_there(path)}")
         if source.is_daily:
-            (first, last), landed = source.bounds(), source.landed_days()
-            found = [day for day in landed if first <= day <= last]
-            if not found:
-                raise SourceError(
-                    f"files have landed for {landed[0]} to {landed[-1]}, none between first_day ({first}) "
-                    f"and last_day ({last})"
-                )
+            check.covers = first, last = days_with_data(source, now)
+            found = [day for day in source.landed_days() if first <= day <= last]
             check.say("Purchases", f"{count(len(found), 'day')} with files, {found[0]} to {found[-1]}")
             _explain_gaps(found, check)
             for day in _spread(found, days):
                 try:
                     read[day] = read_day(source, day, found[-1])
                 except SourceError as error:
-                    check.errors.append(str(error))
+                    unread.append(str(error))
+            check.errors += unread[:SIMILAR_ERRORS]
+            if len(unread) > SIMILAR_ERRORS:
+                check.errors.append(f"{len(unread) - SIMILAR_ERRORS} more of the days that were read can't be used")
             check.say("Purchases", f"read for this: {', '.join(map(str, read)) or 'none'}")
         else:
             read = read_export(source)
             check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
             check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
-            _explain_bounds(source, {day: len(table) for day, table in read.items()}, check)
+            _explain_bounds(source, {day: len(table) for day, table in read.items()}, now, check)
+            read = {day: table for day, table in read.items() if not lies_in_future(day, now)}
     except SourceError as error:
         check.errors.append(str(error))
     return {day: table.to_pandas() for day, table in read.items()}
@@ -135,8 +143,16 @@ def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
         )
 
 
-def _explain_bounds(source: Source, lines: dict[dt.date, int], check: SourceCheck) -> None:
-    days, total = list(lines), sum(lines.values())
+def _explain_bounds(source: Source, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
+    total = sum(lines.values())
+    if future := [day for day in lines if lies_in_future(day, now)]:
+        check.warnings.append(
+            f"{share(sum(lines[day] for day in future), total)} of the lines lie in the future, {future[0]} to "
+            f"{future[-1]}: was a clock wrong, or is `time_format`? They will not be read"
+        )
+    days = [day for day in lines if day not in future]
+    if not days:
+        raise SourceError("all lines lie in the future: is `time_format` right?")
     few = total // 1000 + 1
     first, last = 0, len(days) - 1
     for here in range(1, len(days)):
@@ -146,13 +162,15 @@ def _explain_bounds(source: Source, lines: dict[dt.date, int], check: SourceChec
             elif sum(lines[day] for day in days[here:]) <= few:
                 last = min(last, here - 1)
     check.days = days[first], days[last]
-    if not (source.first_day and source.last_day):
+    if source.first_day and source.last_day:
+        check.covers = days_with_data(source, now)
+    else:
         check.errors.append(
             "an export needs `first_day` and `last_day`: paste the two lines above into the YAML file, "
             "before `purchases:`"
         )
     begin, end = source.first_day or check.days[0], source.last_day or check.days[1]
-    if outside := sum(number for day, number in lines.items() if not begin <= day <= end):
+    if outside := sum(lines[day] for day in days if not begin <= day <= end):
         check.warnings.append(
             f"{share(outside, total)} of the lines will not be read: they are from before {begin} or after {end}"
         )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import pandas as pd
 
-from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
+from rec_assets.sources.explain_products import explain_ids, explain_products
 from rec_assets.sources.findings import SourceCheck, count, share, shortened
 from rec_assets.sources.reader import used_columns
-from rec_assets.sources.spec import Source
-from rec_assets.sources.values import NO_VALUE
+from rec_assets.sources.sample import Sample
+from rec_assets.sources.spec import UTC_WORDS, zone_word
+from rec_assets.sources.times import NO_VALUE, quoted, swapped_format
 
 _LOOKS_LIKE = {
     "order_id": r"order|invoice|basket|receipt|transaction.?id",
@@ -32,35 +28,16 @@ _LOOKS_LIKE = {
 
 _TELLS_RETURNS = r"status|return|refund|cancel"
 
-_NOBODY = {value.lower() for value in NO_VALUE if value} | {"guest", "unknown", "anonymous", "0", "-1"}
-"""Ids that often stand for none."""
+_NO_PURCHASE = r"view|cart|wish|favou?rite|click|search|impression|remove|checkout|session|scroll|login"
+"""In the values of a column: what such a line tells of is no purchase."""
 
+_A_PURCHASE = r"^(?:.*[_ ])?(?:purchases?|transactions?|orders?|sales?|sold|bought|buy)$"
 
-@dataclass(frozen=True)
-class Sample:
-    """What was read of a source: raw lines by day, and its catalogue."""
+_FEW_VALUES = 30
+"""A column of so many values or fewer may say what kind of line each is."""
 
-    source: Source
-    by_day: dict[dt.date, pd.DataFrame]
-    catalogue: pd.DataFrame
-
-    @cached_property
-    def lines(self) -> pd.DataFrame:
-        """Lines of all days."""
-        return pd.concat(self.by_day.values(), ignore_index=True)
-
-    @cached_property
-    def products(self) -> set[str]:
-        """Products of the lines."""
-        return set(self.lines["product_id"].dropna()) - {""}
-
-    def written(self, column: str) -> str | None:
-        """The first value of a column, as it is written in the file."""
-        for line in self.lines["line"].head(1000):
-            value = json.loads(line).get(column)
-            if value is not None and value.strip() not in NO_VALUE:
-                return str(value)
-        return None
+_ORDER_LEVEL = 0.05
+"""From this share of lines on, empty where the order has a value, a column is one of orders."""
 
 
 def explain_lines(sample: Sample, check: SourceCheck) -> None:
@@ -68,16 +45,19 @@ def explain_lines(sample: Sample, check: SourceCheck) -> None:
     _explain_times(sample, check)
     _explain_columns(sample, check)
     _explain_orders(sample, check)
+    _explain_kinds(sample, check)
+    _explain_order_columns(sample, check)
     _explain_returns(sample, check)
-    _explain_products(sample, check)
+    explain_products(sample, check)
 
 
 def _explain_times(sample: Sample, check: SourceCheck) -> None:
     source, spec = sample.source, sample.source.purchases
-    meaning = "UTC" if spec.times_are == "utc" else source.time_zone
+    is_utc = spec.times_are == "utc" or zone_word(spec.time_format) in UTC_WORDS
+    meaning = "UTC" if is_utc else source.time_zone
     offset = "" if spec.time_format.startswith("unix") else f", in {meaning} where they have no offset"
     check.say("Times", f"written as {spec.time_format}{offset}; days are those of {source.time_zone}")
-    times, written = sample.lines["event_time"].dropna(), sample.written(spec.columns.time)
+    times, written = sample.lines["event_time"].dropna(), sample.example(spec.columns.time)
     if times.empty or written is None:
         return
     local = times.dt.tz_convert(source.time_zone).dt.tz_localize(None)
@@ -97,16 +77,24 @@ def _explain_times(sample: Sample, check: SourceCheck) -> None:
             f"the times reach from {local.min():%Y-%m-%d} to {local.max():%Y-%m-%d}: is `time_format` right, "
             "or are some lines wrong?"
         )
+    rows = sample.written.index
+    days = sample.days.loc[rows] if sample.days is not None else None
+    if swapped := swapped_format(sample.written[spec.columns.time], source, days):
+        check.warnings.append(
+            "with day and month swapped the times lie "
+            f"{'on the days of their files' if source.is_daily else 'on one stretch of days'}: set "
+            f"`time_format: {quoted(swapped)}` if that is how they are written"
+        )
 
 
 def _explain_columns(sample: Sample, check: SourceCheck) -> None:
     source, columns = sample.source, sample.source.purchases.columns
     for meaning, named in columns:
         for column in named if isinstance(named, list) else [named] if named else []:
-            example = sample.written(column)
+            example = sample.example(column)
             shown = "always empty" if example is None else f"for instance {shortened(example, 60)!r}"
             check.say("Columns", f"{meaning:<12} ← {column!r}, {shown}")
-    unused = [name for name in json.loads(sample.lines["line"].iloc[0]) if name not in used_columns(source)]
+    unused = [name for name in sample.written.columns if name not in used_columns(source)]
     if unused:
         check.say("Columns", f"not used: {', '.join(map(repr, unused))}")
     known = {name for name, named in columns if named}
@@ -145,25 +133,59 @@ def _explain_orders(sample: Sample, check: SourceCheck) -> None:
                 "the right column?"
             )
     for name in ("customer_id", "product_id"):
-        _explain_ids(lines[name].dropna(), name, getattr(columns, name), check)
+        explain_ids(lines[name], name, getattr(columns, name), check)
     if lines["title"].str.contains("Ã[\x80-\xbf]|â€", na=False).any():
         check.warnings.append("titles hold letters like 'Ã©': set `encoding: utf-8`")
 
 
-def _explain_ids(ids: pd.Series, name: str, column: str, check: SourceCheck) -> None:
-    counts = ids.value_counts()
-    if nobody := [value for value in counts.index if value.strip().lower() in _NOBODY]:
-        check.warnings.append(
-            f"column {column!r}: {count(counts[nobody[0]], 'line')} with the {name} {nobody[0]!r}: if that "
-            f"stands for none, leave them out with `exclude: {{{column}: [{nobody[0]!r}]}}`"
-        )
-    elif name == "customer_id" and len(counts) >= 100 and counts.iloc[0] > 0.1 * len(ids):
-        check.warnings.append(
-            f"column {column!r}: {share(counts.iloc[0], len(ids))} of the lines are of one customer, "
-            f"{counts.index[0]!r}: if that stands for nobody, leave them out with `exclude`"
-        )
-    if ids.str.fullmatch(r"\d+\.0").mean() > 0.9:
-        check.warnings.append(f"column {column!r}: ids end in '.0', such as {ids.iloc[0]!r}: write them without")
+def _explain_kinds(sample: Sample, check: SourceCheck) -> None:
+    """Columns that say what a line is: a purchase, or something that must not count as one."""
+    source = sample.source
+    spec, excluded = source.purchases, sample.lines["excluded_by"].loc[sample.written.index] != ""
+    for column in dict.fromkeys([*spec.only, *spec.exclude]):
+        values = sample.written[column]
+        kept = values[~excluded].value_counts()
+        if 0 < len(kept) <= _FEW_VALUES:
+            check.say("Lines", f"{column!r} of the lines that count: {_listed(kept)}")
+        wrong = [value for value in kept.index if re.search(_NO_PURCHASE, value, re.IGNORECASE)]
+        if wrong and len(kept) <= _FEW_VALUES:
+            right = [value for value in kept.index if value not in wrong]
+            check.warnings.append(
+                f"column {column!r}: lines with {_listed(kept[wrong])} count as purchases: if they are none, name what "
+                f"is: `only: {{{column}: [{', '.join(right) or '…'}]}}`"
+            )
+    for column in [name for name in sample.written.columns if name not in used_columns(source)]:
+        values = sample.written[column].value_counts()
+        kinds = values.drop(list(NO_VALUE), errors="ignore")
+        wrong = [value for value in kinds.index if re.search(_NO_PURCHASE, value, re.IGNORECASE)]
+        right = [value for value in kinds.index if re.match(_A_PURCHASE, value, re.IGNORECASE)]
+        if wrong and right and len(kinds) <= _FEW_VALUES:
+            check.warnings.append(
+                f"column {column!r} holds {_listed(kinds)}, and each of these lines counts as a purchase: set "
+                f"`only: {{{column}: [{', '.join(right)}]}}`"
+            )
+
+
+def _listed(counts: pd.Series) -> str:
+    shown = [f"{value!r} ({number:,})" for value, number in counts.head(6).items()]
+    return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
+
+
+def _explain_order_columns(sample: Sample, check: SourceCheck) -> None:
+    """Columns that stand on the first line of an order only, as shops' exports write what is of the whole order."""
+    spec, status = sample.source.purchases, sample.source.returns.status
+    if not spec.columns.order_id:
+        return
+    orders = sample.written[spec.columns.order_id]
+    named = (spec.columns.time, spec.columns.customer_id, status and status.column, *spec.only, *spec.exclude)
+    for column in dict.fromkeys(name for name in named if name and name not in spec.order_columns):
+        filled = sample.written[column].where(~sample.written[column].isin(NO_VALUE))
+        missing = filled.isna() & filled.groupby(orders).transform("first").notna() & (orders != "")
+        if missing.mean() > _ORDER_LEVEL:
+            check.warnings.append(
+                f"column {column!r}: empty on {share(int(missing.sum()), len(missing))} of the lines, all of orders "
+                f"that have a value on another line: if it is the whole order's, set `order_columns: [{column}]`"
+            )
 
 
 def _explain_returns(sample: Sample, check: SourceCheck) -> None:
@@ -174,11 +196,19 @@ def _explain_returns(sample: Sample, check: SourceCheck) -> None:
         f"{returns.status.column!r} = {' or '.join(returns.status.values)}" if returns.status else "",
     ]
     known_by = " or ".join(filter(None, signs))
-    found = count(int(lines["is_return"].sum()), "line")
+    found = count(int((lines["is_return"] | lines["was_returned"]).sum()), "line")
     check.say(
         "Returns",
         f"{found}, known by {known_by}" if known_by else "none: the source doesn't say how to know them",
     )
+    if returns.status:
+        check.say(
+            "Returns",
+            "each is the purchase itself, which came back"
+            if returns.status.line_is == "purchase"
+            else "each is a line of its own, taken off the newest purchases of the customer and product before it",
+        )
+        _explain_status(sample, returns.status.line_is, check)
     negative = int(((lines["quantity"] < 0) & ~lines["is_return"]).sum())
     if negative:
         check.warnings.append(
@@ -194,80 +224,22 @@ def _explain_returns(sample: Sample, check: SourceCheck) -> None:
         )
 
 
-def _explain_products(sample: Sample, check: SourceCheck) -> None:
-    lines, products, catalogue = sample.lines, sample.products, sample.catalogue
-    listed = set(catalogue["product_id"])
-    if listed:
-        unlisted = products - listed
-        check.say("Catalogue", f"products of the log that are in it: {share(len(products & listed), len(products))}")
-        _explain_unlisted(unlisted, listed, check)
-        if len(unlisted) > 0.1 * len(products):
-            check.warnings.append(f"{share(len(unlisted), len(products))} of the products are not in the catalogue")
-    with_text = {
-        *catalogue["product_id"][catalogue["text"].notna()],
-        *lines["product_id"][lines["text"].notna()],
-    }
-    check.say("Products", f"with a text to compare them by: {share(len(products & with_text), len(products))}")
-    if not products & with_text:
+def _explain_status(sample: Sample, line_is: str, check: SourceCheck) -> None:
+    """Whether the status stands on the purchase's own line, as the source says, or on a second line beside it."""
+    lines, has_order = sample.lines, sample.source.purchases.columns.order_id is not None
+    marked = lines["was_returned"] if line_is == "purchase" else lines["is_return"] & ~(lines["quantity"] < 0)
+    if not marked.any():
+        return
+    pair = [*(["order_id"] if has_order and line_is == "purchase" else []), "customer_id", "product_id"]
+    others = lines[~(lines["is_return"] | lines["was_returned"]) & (lines["quantity"] > 0)]
+    beside = pd.MultiIndex.from_frame(lines.loc[marked, pair]).isin(pd.MultiIndex.from_frame(others[pair]))
+    if line_is == "purchase" and has_order and beside.mean() > 0.5:
         check.warnings.append(
-            "no product has a text: those not bought yet can't be recommended; name `title` or a catalogue"
+            "most lines with that status have a second line, of the same order and product, without it: if they are "
+            "returns beside their purchases, set `line_is: return` under `returns.status`"
         )
-    texts = lines[~lines["product_id"].isin(listed)].groupby("product_id")["text"].nunique()
-    if several := int((texts > 1).sum()):
-        check.say("Products", f"{count(several, 'product')} with texts that differ by line: the commonest is taken")
-
-
-def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) -> None:
-    """Spot ids that the catalogue writes a little differently."""
-    differences: dict[str, Callable[[str], str]] = {
-        "blanks around them": str.strip,
-        "leading zeros": lambda product: product.lstrip("0"),
-        "a '.0' at the end": lambda product: product.removesuffix(".0"),
-        "capital letters": str.lower,
-    }
-    for difference, alike in differences.items():
-        by_form = {alike(product): product for product in sorted(listed)}
-        pairs = [(product, by_form[alike(product)]) for product in sorted(unlisted) if alike(product) in by_form]
-        if pairs:
-            check.warnings.append(
-                f"{count(len(pairs), 'product id')} of the log and the catalogue differ by {difference}, "
-                f"such as {pairs[0][0]!r} and {pairs[0][1]!r}: write them alike, for these are two products"
-            )
-
-
-def explain_cleaning(sample: Sample, days: Sequence[dt.date], check: SourceCheck) -> None:
-    """What cleaning would refuse of these days, with an example for each rule."""
-    source, catalogue = sample.source, sample.catalogue
-    excluded = frozenset(catalogue["product_id"][catalogue["excluded"].astype(bool)])
-    rules = CleaningRules(source.time_zone, source.has_price, excluded)
-    by_rule, examples = Counter[str](), dict[str, str]()
-    refused = total = cut_by_utc = 0
-    for day in days:
-        lines = sample.by_day[day]
-        result = clean_day(lines, day, rules)
-        by_rule.update(result.refused_by_rule())
-        total += len(lines)
-        refused += len(result.rejected)
-        cut_by_utc += int((lines["event_time"].dt.tz_localize(None).dt.floor("D") == pd.Timestamp(day)).sum())
-        columns = (result.rejected[name] for name in ("reasons", "source_file", "source_row", "line"))
-        for reasons, file, row, line in zip(*columns, strict=True):
-            for rule in reasons.split(","):
-                examples.setdefault(rule, f"{file}, row {row}: {shortened(line, 200)}")
-    check.say("Cleaning", f"would refuse {share(refused, total)} of {count(total, 'line')}")
-    for rule, reason in RULES.items():
-        if by_rule[rule]:
-            check.say("Cleaning", f"{rule}: {count(by_rule[rule], 'line')}; {reason}", f"    {examples[rule]}")
-    if by_rule["outside_day"] > 0.02 * total:
-        hint = "are `time_zone` and `times_are` right?"
-        if cut_by_utc == total:
-            hint = "files hold days of UTC: set `time_zone: UTC`, or land files by the shop's clock"
-        check.warnings.append(f"{share(by_rule['outside_day'], total)} of the lines are of another day: {hint}")
-    if by_rule["unparseable_time"] > 0.01 * total:
+    if line_is == "return" and not sample.source.is_daily and beside.mean() < 0.5:
         check.warnings.append(
-            f"{share(by_rule['unparseable_time'], total)} of the times can't be read: is `time_format` right?"
-        )
-    if by_rule["duplicate_line"] > 0.05 * total:
-        check.warnings.append(
-            f"{share(by_rule['duplicate_line'], total)} of the lines are duplicates: did files land twice, "
-            "or is each line one piece? Then a column that numbers the lines tells them apart"
+            "most lines with that status have no purchase beside them: if the status is that of the purchase itself, "
+            "set `line_is: purchase` under `returns.status`"
         )

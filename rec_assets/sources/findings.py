@@ -16,6 +16,7 @@ class SourceCheck:
         errors: What keeps the source from being used, each with what to do.
         warnings: What looks like a mistake and may be none.
         days: First and last day to write into the YAML file of an export; None for a daily source.
+        covers: First and last day that a bootstrap would cover; None where that can't be made out.
     """
 
     name: str
@@ -23,6 +24,7 @@ class SourceCheck:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     days: tuple[dt.date, dt.date] | None = None
+    covers: tuple[dt.date, dt.date] | None = None
 
     @property
     def ok(self) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,17 @@ from rec_assets.sources.spec import FileFormat
 SECOND = " (2)"
 """What the second of two columns of one name is called."""
 
+LISTS = "lists"
+"""Key of the `attrs` of a table under which stand the names of its columns that hold lists."""
+
+POSITION = "#"
+"""Column that numbers the entries of an exploded list, as `line_items.#`: two equal ones in an order stay apart."""
+
+_ONE_BLOCK = 1 << 30
+"""Arrow reads CSV in blocks, refuses rows longer than one and loses line breaks at their borders: one block a file."""
+
+csv.field_size_limit(_ONE_BLOCK)  # 131,072 characters by default
+
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
 _MEND_ENCODING = "set `encoding`, for instance latin-1 or cp1252"
@@ -31,6 +43,9 @@ _MEND_ENCODING = "set `encoding`, for instance latin-1 or cp1252"
 
 def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
     """A file's rows with every value as the text that stands there; None only where the format has nulls.
+
+    A field of a nested value is a column with a dotted name, as `customer.id`. The list that `lines` names gives a row
+    for each of its entries; any other list is JSON text, and its column stands in `attrs[LISTS]`.
 
     Raises:
         SourceError: the file can't be read as `spec` says; names it and the likely mend.
@@ -44,7 +59,7 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
         _refuse_disguised(spec, path, content[:4])
         if spec.format == "csv":
             return _read_csv(spec, path, content)
-        return _read_parquet(path, content) if spec.format == "parquet" else _read_jsonl(spec, path, content)
+        return _read_parquet(spec, path, content) if spec.format == "parquet" else _read_jsonl(spec, path, content)
     except UnicodeError as error:
         raise SourceError(f"{path}: not {spec.encoding} text: {error}; {_MEND_ENCODING}") from error
     except (pa.ArrowException, OSError, EOFError, csv.Error) as error:
@@ -68,15 +83,17 @@ def _refuse_disguised(spec: FileFormat, path: UPath, beginning: bytes) -> None:
 
 
 def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
-    header = next(filter(None, _csv_rows(spec, path, content)), None)
+    with _unpacked(path, content) as packed:
+        content = packed.read()
+    header = next(filter(None, _csv_rows(spec, content)), None)
     if header is None:
         raise SourceError(f"{path}: the file is empty, without even a header: land it again")
-    read = pa.csv.ReadOptions(encoding=spec.encoding, use_threads=False)
+    block = min(len(content) + 1, _ONE_BLOCK)
+    read = pa.csv.ReadOptions(encoding=spec.encoding, use_threads=False, block_size=block)
     parse = pa.csv.ParseOptions(delimiter=spec.delimiter, newlines_in_values=True)
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False)
     try:
-        with _unpacked(path, content) as stream:
-            table = pa.csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+        table = pa.csv.read_csv(pa.py_buffer(content), read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         problem = str(error)
         if "Empty CSV file" in problem:  # a header without a line break
@@ -94,17 +111,16 @@ def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     # One quote that is never closed makes a single value of all the lines that follow it.
     if any(pc.any(pc.match_substring(column, "\n")).as_py() for column in table.columns):
         try:
-            for _ in _csv_rows(spec, path, content, strict=True):
+            for _ in _csv_rows(spec, content, strict=True):
                 pass
         except csv.Error as error:
             raise SourceError(f"{path}: a quote is not closed ({error}): write a quote in a value twice") from error
     return table.rename_columns(_distinct(header)).to_pandas()
 
 
-def _csv_rows(spec: FileFormat, path: UPath, content: bytes, strict: bool = False) -> Iterator[list[str]]:
-    with _unpacked(path, content) as stream:
-        text = io.TextIOWrapper(stream, encoding=_without_mark(spec), errors="replace", newline="")
-        yield from csv.reader(text, delimiter=spec.delimiter, strict=strict)
+def _csv_rows(spec: FileFormat, content: bytes, strict: bool = False) -> Iterator[list[str]]:
+    text = io.TextIOWrapper(io.BytesIO(content), encoding=_without_mark(spec), errors="replace", newline="")
+    yield from csv.reader(text, delimiter=spec.delimiter, strict=strict)
 
 
 def _other_delimiter(header: Sequence[str], spec: FileFormat) -> str:
@@ -114,16 +130,50 @@ def _other_delimiter(header: Sequence[str], spec: FileFormat) -> str:
     return next((f" (the header has {mark!r})" for mark in others), "")
 
 
-def _read_parquet(path: UPath, content: bytes) -> pd.DataFrame:
+def _read_parquet(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     # As a file by itself, so that folders named `date=…` above it add no column.
-    table = pq.ParquetFile(pa.BufferReader(content)).read()
+    table = _flat(pq.ParquetFile(pa.BufferReader(content)).read())
+    if spec.lines:
+        table = _flat(_exploded(table, spec.lines, path))
     columns = {}
     for name, column in zip(_distinct(table.column_names), table.columns, strict=True):
         try:
             columns[name] = _parquet_text(column)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SourceError(f"{path}: column {name!r} of type {column.type}: {error}") from error
-    return pd.DataFrame(columns, dtype=object)
+    frame = pd.DataFrame(columns, dtype=object)
+    frame.attrs[LISTS] = [field.name for field in table.schema if _is_list(field.type)]
+    return frame
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Fields of structs as columns of their own, `customer.id`."""
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    return table
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _exploded(table: pa.Table, lines: str, path: UPath) -> pa.Table:
+    """A row for each entry of a list column, `line_items.#` and the entry, beside the row's other columns."""
+    if lines not in table.column_names or not _is_list(table.schema.field(lines).type):
+        raise _no_list(lines, [field.name for field in table.schema if _is_list(field.type)], path)
+    table = table.combine_chunks()
+    lists = table[lines].combine_chunks()
+    parents = pc.list_parent_indices(lists)
+    entries = pc.list_flatten(lists)
+    firsts = np.r_[0, np.flatnonzero(np.diff(parents.to_numpy())) + 1] if len(parents) else np.array([], int)
+    position = np.arange(len(parents)) - np.repeat(firsts, np.diff(np.r_[firsts, len(parents)]))
+    rest = table.drop_columns([lines]).take(parents)
+    return rest.append_column(f"{lines}.{POSITION}", pa.array(position + 1)).append_column(lines, entries)
+
+
+def _no_list(lines: str, lists: Sequence[str], path: UPath) -> SourceError:
+    there = f"the lists are {', '.join(map(repr, lists))}" if lists else "it has no list"
+    return SourceError(f"{path}: `lines` names {lines!r}, which is no list in this file; {there}")
 
 
 def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
@@ -146,7 +196,8 @@ def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
 def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     with _unpacked(path, content) as stream:
         text = stream.read().decode(_without_mark(spec))
-    rows = []
+    rows: list[dict[str, Any]] = []
+    lists: dict[str, None] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -155,16 +206,50 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
             row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
         except json.JSONDecodeError as error:
             problem = f"is no JSON ({error})"
+        except RecursionError:
+            problem = "is nested too deeply"
         else:
             problem = "" if isinstance(row, dict) else "is no JSON object"
         if problem:
-            raise SourceError(f"{path}: line {number} {problem}: JSON Lines has one whole object in a line")
-        rows.append({_whole(name): _jsonl_text(value) for name, value in row.items()})
-    if not rows:
+            whole = "; this file is one JSON array: `jq -c '.[]'` makes JSON Lines of it"
+            raise SourceError(
+                f"{path}: line {number} {problem}: JSON Lines has one whole object in a line"
+                + whole * text.lstrip().startswith("[")
+            )
+        flat = _fields(row)
+        lists.update(dict.fromkeys(name for name, value in flat.items() if isinstance(value, list)))
+        rows += _lines_of(flat, spec.lines) if spec.lines else [flat]
+    if spec.lines and rows == [] and spec.lines not in lists:
+        raise _no_list(spec.lines, list(lists), path)
+    if not rows and not lists:
         raise SourceError(f"{path}: the file has no line: land it again")
-    frame = pd.DataFrame(rows, dtype=object)
+    frame = pd.DataFrame([{name: _jsonl_text(value) for name, value in row.items()} for row in rows], dtype=object)
     null: Any = None  # pandas' stubs know no None here
-    return frame.where(frame.notna(), null)
+    frame = frame.where(frame.notna(), null)
+    frame.attrs[LISTS] = [name for name in lists if name != spec.lines]
+    return frame
+
+
+def _fields(value: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """Fields of objects, however deep, by dotted names."""
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            found.update(_fields(inner, f"{within}{_whole(name)}."))
+        else:
+            found[within + _whole(name)] = inner
+    return found
+
+
+def _lines_of(order: dict[str, Any], lines: str) -> list[dict[str, Any]]:
+    """The entries of an order's list, each beside the order's own fields."""
+    entries = order.get(lines)
+    shared = {name: value for name, value in order.items() if name != lines}
+    return [
+        {**shared, f"{lines}.{POSITION}": str(number),
+         **(_fields(entry, f"{lines}.") if isinstance(entry, dict) else {lines: entry})}
+        for number, entry in enumerate(entries if isinstance(entries, list) else [], start=1)
+    ]  # fmt: skip
 
 
 def _jsonl_text(value: object) -> str | None:

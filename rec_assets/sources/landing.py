@@ -91,6 +91,38 @@ def lies_in_future(day: dt.date, now: float) -> bool:
     return day > dt.datetime.fromtimestamp(now, dt.timezone.utc).date() + dt.timedelta(days=1)
 
 
+def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
+    """First day of a source, and the newest for which data have landed: what a bootstrap covers.
+
+    Args:
+        source: The source.
+        now: Seconds since 1970.
+
+    Raises:
+        SourceError: nothing has landed between its bounds, the newest day lies in the future, or an export doesn't say
+            its days.
+    """
+    first, last = source.bounds()
+    if source.is_daily:
+        landed = source.landed_days()
+        if not (within := [day for day in landed if first <= day <= last]):
+            raise SourceError(
+                f"source {source.name}: files have landed for {landed[0]} to {landed[-1]}, none between first_day "
+                f"({first}) and last_day ({last})"
+                if landed
+                else f"source {source.name}: no file matches {source.expand(source.purchases.path)}"
+            )
+        last = within[-1]
+        if lies_in_future(last, now):
+            raise SourceError(f"a file has landed for {last}, which lies in the future: mend its name, or take it away")
+    elif lies_in_future(last, now):
+        raise SourceError(
+            f"source {source.name}: last_day ({last}) lies in the future: set it to the newest day that the export has "
+            "lines of (`rec-assets check-source` tells which)"
+        )
+    return first, last
+
+
 def look_at_catalogue(source: Source, known: Landed | None, *, now: float, settle_seconds: float) -> Landed | None:
     """What lies there as the newest catalogue; None where nothing does, or the source has none. See `look`."""
     newest = source.catalogue_files()[-1:]

@@ -10,6 +10,7 @@ import datetime as dt
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,9 +21,13 @@ from upath import UPath
 
 from rec_assets.recsys.text import join_columns
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import SECOND, read_text
+from rec_assets.sources.formats import LISTS, SECOND, read_text
+from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogueColumns, FileFormat, PurchaseColumns, Source
-from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, local_days, stripped
+from rec_assets.sources.times import NO_VALUE, local_days
+from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, stripped
+
+_LONGEST_HEADER = 100_000
 
 RAW_SCHEMA = pa.schema(
     [
@@ -36,6 +41,7 @@ RAW_SCHEMA = pa.schema(
         ("unit_price", pa.float64()),
         ("rating", pa.float64()),
         ("is_return", pa.bool_()),
+        ("was_returned", pa.bool_()),
         ("excluded_by", pa.string()),
         ("title", pa.string()),
         ("category", pa.string()),
@@ -44,7 +50,10 @@ RAW_SCHEMA = pa.schema(
         ("line", pa.string()),
     ]
 )
-"""`raw_purchase_logs`. Null = no readable value; `line` is the whole line as JSON, each value as text."""
+"""`raw_purchase_logs`. Null = no readable value; `line` is the whole line as JSON, each value as text.
+
+`is_return`: the line stands for a return. `was_returned`: it is a purchase, and its status says that it came back.
+"""
 
 CATALOGUE_SCHEMA = pa.schema(
     [
@@ -84,7 +93,7 @@ def read_day(source: Source, day: dt.date, newest: dt.date | None = None) -> pa.
                 f"nothing has landed for {day} (newest: {newest or 'none'}): no file matches "
                 f"{source.expand(source.purchases.path)}"
             )
-    return _concat(_read_purchases(source, path) for path in files)
+    return _concat(_read_purchases(source, path, day) for path in files)
 
 
 def read_export(source: Source) -> dict[dt.date, pa.Table]:
@@ -127,7 +136,8 @@ def read_catalogue(source: Source) -> pa.Table:
     columns = spec.columns
     frame = read_text(spec, path)
     named = (columns.category, columns.brand, columns.price, columns.available_from)
-    _require(frame, [columns.product_id, *columns.title, *columns.text, *spec.exclude, *filter(None, named)], path)
+    listed = [columns.product_id, *columns.title, *columns.text, *spec.only, *spec.exclude, *filter(None, named)]
+    _require(frame, listed, path)
     frame = frame[frame[columns.product_id].fillna("").str.strip() != ""].drop_duplicates()
     ids = frame[columns.product_id]
     twice = ids[ids.duplicated()]
@@ -157,10 +167,13 @@ def file_fingerprint(paths: Sequence[UPath]) -> str:
     return digest.hexdigest()
 
 
-def _read_purchases(source: Source, path: UPath) -> pa.Table:
+def _read_purchases(source: Source, path: UPath, day: dt.date | None = None) -> pa.Table:
     spec, columns, returns = source.purchases, source.purchases.columns, source.returns
     frame = read_text(spec, path)
     _require(frame, used_columns(source), path)
+    line = _as_json(frame)
+    if columns.order_id:
+        _fill_orders(frame, columns.order_id, spec.order_columns)
 
     out = pd.DataFrame(index=frame.index)
     out["source_file"] = source.label(path)
@@ -168,7 +181,7 @@ def _read_purchases(source: Source, path: UPath) -> pa.Table:
     for name in ("order_id", "customer_id", "product_id"):
         column = getattr(columns, name)
         out[name] = frame[column] if column else None
-    out["event_time"] = as_times(frame[columns.time], source, path)
+    out["event_time"] = as_times(frame[columns.time], source, path, day)
     quantity = as_numbers(frame, columns.quantity, spec, path)
     out["quantity"] = quantity if columns.quantity else 1.0
     out["unit_price"] = as_numbers(frame, columns.unit_price, spec, path)
@@ -181,13 +194,24 @@ def _read_purchases(source: Source, path: UPath) -> pa.Table:
         is_return |= quantity < 0
     if returns.order_id_prefix and columns.order_id:
         is_return |= stripped(frame[columns.order_id]).str.startswith(returns.order_id_prefix)
+    has_status = pd.Series(False, frame.index)
     if returns.status:
-        is_return |= is_one_of(frame[returns.status.column], returns.status.values)
+        has_status = is_one_of(frame[returns.status.column], returns.status.values)
+        is_return |= has_status & ((returns.status.line_is == "return") | (quantity < 0))
     out["is_return"] = is_return
+    out["was_returned"] = has_status & ~is_return
     out["excluded_by"] = _excluded_by(frame, spec)
     _describe(out, frame, columns)
-    out["line"] = _as_json(frame)
+    out["line"] = line
     return pa.Table.from_pandas(out, schema=RAW_SCHEMA, preserve_index=False)
+
+
+def _fill_orders(frame: pd.DataFrame, order_id: str, columns: Sequence[str]) -> None:
+    """Give the lines of an order on which these columns are empty the first value that the order has in them."""
+    for column in columns:
+        filled = frame[column].where(~stripped(frame[column]).isin(NO_VALUE))
+        of_order = filled.groupby(stripped(frame[order_id])).transform("first")
+        frame[column] = filled.where(filled.notna() | (stripped(frame[order_id]) == ""), of_order)
 
 
 def used_columns(source: Source) -> list[str]:
@@ -196,7 +220,7 @@ def used_columns(source: Source) -> list[str]:
     named = [
         columns.customer_id, columns.product_id, columns.time, columns.order_id, columns.quantity,
         columns.unit_price, columns.amount, columns.rating, columns.category, columns.brand,
-        status and status.column, *columns.title, *columns.text, *spec.exclude,
+        status and status.column, *columns.title, *columns.text, *spec.only, *spec.exclude, *spec.order_columns,
     ]  # fmt: skip
     return list(dict.fromkeys(name for name in named if name))
 
@@ -219,23 +243,52 @@ def _describe(out: pd.DataFrame, frame: pd.DataFrame, columns: PurchaseColumns |
 
 
 def _require(frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
+    for each in frame.attrs.get(LISTS, []):
+        if any(name == each or name.startswith(f"{each}.") for name in columns):
+            raise SourceError(
+                f"{path}: column {each!r} holds a list, and lines must be flat, one a purchase: set `lines: {each}` "
+                f"beside `path`, and name the fields of its entries as {each}.sku"
+            )
     for name in columns:
         if name + SECOND in frame.columns:
             raise SourceError(f"{path}: two columns are named {name!r}: name them apart")
         if name not in frame.columns:
-            near = difflib.get_close_matches(name, frame.columns, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             has = ", ".join(map(repr, frame.columns))
             delimiter = "; is `delimiter` right?" if frame.shape[1] == 1 and len(columns) > 1 else ""
-            raise SourceError(
-                f"{path}: column {name!r} is missing; the file has {has}{delimiter}. {hint}Mend the file or "
-                "the source's `columns`"
-            )
+            hint = _another_name(name, frame, columns) or _another_file(name, frame, path)
+            raise SourceError(f"{path}: column {name!r} is missing; the file has {has}{delimiter}. {hint}")
+
+
+def _another_name(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> str:
+    """How the file may call a missing column: no column that has a meaning already."""
+    free = [column for column in frame.columns if column not in columns]
+    within = [column for column in free if column.startswith(f"{name}.") or column.endswith(f".{name}")]
+    near = within or difflib.get_close_matches(name, free, n=1, cutoff=0.75)
+    return f"did you mean {near[0]!r}? Mend the file or the source's `columns`" if near else ""
+
+
+def _another_file(name: str, frame: pd.DataFrame, path: UPath) -> str:
+    """What to do about a missing column; which file beside this one has it, where one does."""
+    mend = "Mend the file or the source's `columns`"
+    if is_uri(str(path)):
+        return mend
+    for other in sorted(path.parent.iterdir()):
+        if other != path and other.suffix == path.suffix == ".csv" and other.is_file():
+            with other.open("r", encoding="utf-8", errors="replace") as file:
+                header = [column.strip().strip('"') for column in re.split(r"[,;\t|]", file.readline(_LONGEST_HEADER))]
+            if name in header and (shared := [column for column in frame.columns if column in header]):
+                return (
+                    f"{other.name} beside it has {name!r}, and both have {shared[0]!r}: a source is one table, so join "
+                    "the two files first (docs/exports.md shows how)"
+                )
+    return mend
 
 
 def _excluded_by(frame: pd.DataFrame, spec: FileFormat) -> pd.Series:
     """The first column whose value excludes the row, "" where none does."""
     reason = pd.Series("", frame.index)
+    for column, values in spec.only.items():
+        reason[(reason == "") & ~is_one_of(frame[column], values)] = column
     for column, values in spec.exclude.items():
         reason[(reason == "") & is_one_of(frame[column], values)] = column
     return reason

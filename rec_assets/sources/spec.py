@@ -38,6 +38,27 @@ def _as_character(value: object) -> object:
 
 Columns = Annotated[list[str], BeforeValidator(_as_list)]
 
+UNIX_UNITS = {"unix_seconds": 6, "unix_milliseconds": 3, "unix_microseconds": 0, "unix_nanoseconds": -3}
+"""Unix times → decimal places from their unit to a microsecond, the lake's."""
+
+UTC_WORDS = ("UTC", "GMT", "Z")
+"""How a pattern writes that its times are in UTC."""
+
+_ZONES = (
+    "ACST", "AEDT", "AEST", "AKST", "ART", "AWST", "BRT", "BST", "CDT", "CEST", "CET", "CST", "EDT", "EEST", "EET",
+    "EST", "HKT", "HST", "IST", "JST", "KST", "MDT", "MSK", "MST", "NZDT", "NZST", "PDT", "PST", "SAST", "SGT", "WEST",
+    "WET",
+)  # fmt: skip
+"""Abbreviations that stand for a zone where a pattern ends in them."""
+
+
+def zone_word(time_format: str) -> str | None:
+    """The zone that a pattern ends in, as `UTC` in "%Y-%m-%d %H:%M:%S UTC"; None where it ends in none."""
+    if "%" not in time_format:
+        return None
+    words = re.findall("[A-Za-z]+", re.sub("%[A-Za-z%]", " ", time_format))
+    return words[-1] if words and words[-1] in (*UTC_WORDS, *_ZONES) else None
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +78,10 @@ class FileFormat(_Part):
         ".", description='How numbers are written: 1234.5, or "," for 1234,5 or 1.234,5.'
     )
     encoding: str = "utf-8"
+    lines: str | None = Field(
+        None, description="jsonl, parquet: the list, such as line_items, whose entries are the lines of an order."
+    )
+    only: dict[str, Columns] = Field({}, description="Column → the only values whose lines or products count.")
     exclude: dict[str, Columns] = Field({}, description="Column → values whose lines or products are left out.")
 
     @field_validator("path")
@@ -75,9 +100,11 @@ class FileFormat(_Part):
             raise ValueError(f"{value!r} is no encoding such as utf-8, latin-1 or cp1252") from None
 
     @model_validator(mode="after")
-    def _decimal_is_for_csv(self) -> FileFormat:
+    def _fits_the_format(self) -> FileFormat:
         if self.decimal != "." and self.format != "csv":
             raise ValueError(f"decimal is for csv: {self.format} has numbers of its own")
+        if self.lines and self.format == "csv":
+            raise ValueError("lines is for jsonl and parquet: csv has no lists")
         return self
 
 
@@ -108,9 +135,18 @@ class Purchases(FileFormat):
     """The purchase log."""
 
     columns: PurchaseColumns
+    order_columns: Columns = Field(
+        [], description="Columns written on the first line of an order only; its other lines have the same value."
+    )
+    bulk_quantity: Annotated[float, Field(gt=0)] | Literal["none"] | None = Field(
+        None,
+        description="Quantity above which a line is a bulk order, which models don't learn from; `none`: no line is. "
+        "Default: the day's robust limit.",
+    )
     time_format: str = Field(
         "iso8601",
-        description="iso8601, unix_seconds, unix_milliseconds, or a strptime pattern like %d/%m/%Y %H:%M.",
+        description="iso8601, unix_seconds (or _milliseconds, _microseconds, _nanoseconds), or a strptime pattern "
+        "like %d/%m/%Y %H:%M.",
     )
     times_are: Literal["local", "utc"] = Field(
         "local", description="What a time without an offset means: the shop's time_zone, or UTC."
@@ -119,7 +155,7 @@ class Purchases(FileFormat):
     @field_validator("time_format")
     @classmethod
     def _known_time_format(cls, value: str) -> str:
-        if value in ("iso8601", "unix_seconds", "unix_milliseconds"):
+        if value == "iso8601" or value in UNIX_UNITS:
             return value
         moment = dt.datetime(2017, 11, 23, 14, 35, 12, tzinfo=dt.timezone.utc)
         try:
@@ -128,8 +164,8 @@ class Purchases(FileFormat):
             names_a_day = False
         if not names_a_day:
             raise ValueError(
-                f"{value!r} is neither iso8601, unix_seconds, unix_milliseconds nor a pattern with year, "
-                "month and day such as '%d/%m/%Y %H:%M'"
+                f"{value!r} is neither iso8601, {', '.join(UNIX_UNITS)} nor a pattern with year, month and day such "
+                "as '%d/%m/%Y %H:%M'"
             )
         return value
 
@@ -139,6 +175,11 @@ class StatusColumn(_Part):
 
     column: str
     values: Columns
+    line_is: Literal["purchase", "return"] = Field(
+        "purchase",
+        description="What such a line is: the purchase itself, which was sent back or canceled; or a return, a line of "
+        "its own beside the purchase's. A line with a quantity below 0 is a return.",
+    )
 
 
 class Returns(_Part):
@@ -194,11 +235,23 @@ class Source(_Part):
         columns, returns = self.purchases.columns, self.returns
         if returns.order_id_prefix and not columns.order_id:
             raise ValueError("returns.order_id_prefix needs purchases.columns.order_id")
+        if self.purchases.order_columns and not columns.order_id:
+            raise ValueError("purchases.order_columns needs purchases.columns.order_id")
+        word = zone_word(self.purchases.time_format)
+        if word and word not in UTC_WORDS and word not in self._own_abbreviations():
+            raise ValueError(
+                f"purchases.time_format ends in {word!r}, which is not read as a zone, and time_zone is "
+                f"{self.time_zone}: set time_zone to the zone that {word} stands for"
+            )
         if returns.negative_quantity and not columns.quantity:
             raise ValueError("returns.negative_quantity needs purchases.columns.quantity")
         if self.first_day and self.last_day and self.first_day > self.last_day:
             raise ValueError(f"first_day {self.first_day} is after last_day {self.last_day}")
         return self
+
+    def _own_abbreviations(self) -> set[str | None]:
+        """How the shop's zone is called in winter and summer."""
+        return {dt.datetime(2024, month, 1, tzinfo=self.zone).tzname() for month in (1, 7)}
 
     @property
     def zone(self) -> ZoneInfo:

@@ -1,10 +1,12 @@
-"""Columns of text as times, numbers and descriptions.
+"""Columns of text as times, numbers and dates.
 
 A single value that can't be read is null. A column most of which can't be is of the wrong type: an error.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,76 +16,41 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import FileFormat, Source
+from rec_assets.sources.times import NO_VALUE, parse_times, suggested_format
 
 UNREADABLE_SHARE = 0.5
 """Where more than this share of a column's values can't be read, its type is wrong: the file is refused."""
 
-NO_VALUE = ("", "NaN", "nan", "null", "NULL", "None", "NA", "N/A", r"\N")
-"""How files write that there is no value."""
 
-_ISO_DATE = r"(?:\d{4}-\d\d?-\d\d?|\d{8})"
-_ISO_TIME = _ISO_DATE + r"[T ]\d[\d:.]*"
-_ISO_OFFSET = r" ?(?:[Zz]|[+-]\d\d(?::?\d\d)?)"
+def as_times(values: pd.Series, source: Source, path: UPath, day: dt.date | None = None) -> pd.Series:
+    """A column of the log as UTC times, cut to microseconds; NaT where empty or unreadable.
 
-_COMMON_TIMES = [
-    date + time
-    for date in (
-        "%d/%m/%Y",
-        "%m/%d/%Y",
-        "%d.%m.%Y",
-        "%d-%m-%Y",
-        "%m-%d-%Y",
-        "%d/%m/%y",
-        "%m/%d/%y",
-        "%d %b %Y",
-    )
-    for time in (" %H:%M", " %H:%M:%S", "", " %I:%M %p", " %I:%M:%S %p")
-]
-
-
-def as_times(values: pd.Series, source: Source, path: UPath) -> pd.Series:
-    """A column of the log as UTC times; NaT where empty or unreadable.
+    Args:
+        values: The column.
+        source: The source.
+        path: Of the file.
+        day: The day in the file's name, which tells what a date such as 5/1/2024 means.
 
     Raises:
-        SourceError: most can't be read.
+        SourceError: most can't be read; suggests another `time_format`.
     """
     kind = source.purchases.time_format
-    zone = "UTC" if source.purchases.times_are == "utc" else source.time_zone
     text = stripped(values)
-    text = text.mask(text.str.lower().isin(["now", "today"]), "")  # pandas would look at the clock
-    if kind in ("unix_seconds", "unix_milliseconds"):
-        seconds = pd.to_numeric(text, errors="coerce") / (1 if kind == "unix_seconds" else 1000)
-        # Further from 1970 (before 1684, after 2255) pandas has no times.
-        times = pd.to_datetime(seconds.where(seconds.abs() < 9e9), unit="s", utc=True)
-    elif kind == "iso8601":
-        aware = text.str.fullmatch(_ISO_TIME + _ISO_OFFSET)
-        naive = text.str.fullmatch(f"{_ISO_DATE}|{_ISO_TIME}")
-        times = pd.Series(pd.NaT, index=values.index, dtype="datetime64[ns, UTC]")
-        times[aware] = pd.to_datetime(text[aware], format="ISO8601", utc=True, errors="coerce")
-        times[naive] = _to_utc(pd.to_datetime(text[naive], format="ISO8601", errors="coerce"), zone)
-    elif "%z" in kind or "%Z" in kind:
-        times = pd.to_datetime(text, format=kind, utc=True, errors="coerce")
-    else:
-        times = _to_utc(pd.to_datetime(text, format=kind, errors="coerce"), zone)
+    times = parse_times(text, kind, source)
     expected = "times in ISO 8601" if kind == "iso8601" else f"times written as {kind}"
     column = source.purchases.columns.time
-    _refuse_wrong_type(values, times, column, path, expected, lambda: _time_format_for(text))
+    _refuse_wrong_type(values, times, column, path, expected, lambda: suggested_format(text, source, day))
     return times
 
 
-def _to_utc(local: pd.Series, zone: str) -> pd.Series:
-    # An hour that clocks skip in spring is taken as its end; of one that comes twice in autumn, the first.
-    first = np.ones(len(local), dtype=bool)
-    return local.dt.tz_localize(zone, ambiguous=first, nonexistent="shift_forward").dt.tz_convert("UTC")
-
-
-def local_days(times: pd.Series, time_zone: str) -> pd.Series:
-    """The day of UTC times by the shop's clock, as its naive midnight; NaT where there is no time."""
-    return times.dt.tz_convert(time_zone).dt.tz_localize(None).dt.floor("D")
+_THOUSANDS = r"[+-]?\d{1,3}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
+"""A number in groups of digits, 1,234,567.89, and by tens of thousands as in India, 1,00,000."""
 
 
 def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: UPath) -> pd.Series:
     """A column as floats; NaN where empty or unreadable, and where the source has no such column.
+
+    Thousands may be grouped, by a blank or an apostrophe, or by the one of comma and point that is not the decimal one.
 
     Raises:
         SourceError: most can't be read.
@@ -91,10 +58,14 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
     if column is None:
         return pd.Series(np.nan, frame.index)
     text = stripped(frame[column])
+    text = text.str.replace(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))", "", regex=True)
+    group = "," if spec.decimal == "." else "."
+    grouped = text.str.fullmatch(_THOUSANDS % (re.escape(group), re.escape(group), re.escape(spec.decimal)))
     if spec.decimal == ",":
-        thousands = text.str.fullmatch(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d*)?")
-        text = text.mask(thousands, text.str.replace(".", "", regex=False))
-        text = text.str.replace(",", ".", regex=False)
+        text = text.mask(grouped, text.str.replace(".", "", regex=False)).str.replace(",", ".", regex=False)
+    # Where most commas are no groups' (12,50), the comma is the decimal one, and 1,234 may be a little over 1.
+    elif 2 * grouped.sum() >= text.str.contains(r"\d,\d").sum():
+        text = text.mask(grouped, text.str.replace(",", "", regex=False))
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
 
     def mend() -> str:
@@ -138,19 +109,6 @@ def _refuse_wrong_type(
             f"{path}: column {column!r}: {len(unreadable)} of {filled.sum()} values are not {expected}, for "
             f"instance {example!r} in row {row}; {mend() or 'is it the right column?'}"
         )
-
-
-def _time_format_for(text: pd.Series) -> str:
-    """Which `time_format` would read these."""
-    sample = text[~text.isin(NO_VALUE)].iloc[:1000]
-    if sample.str.fullmatch(r"\d{9,10}(?:\.\d*)?").all():
-        return "set `time_format: unix_seconds`"
-    if sample.str.fullmatch(r"\d{12,13}").all():
-        return "set `time_format: unix_milliseconds`"
-    for pattern in ("ISO8601", *_COMMON_TIMES):
-        if pd.to_datetime(sample, format=pattern, utc=True, errors="coerce").notna().all():
-            return f'set `time_format: "{pattern.lower() if pattern == "ISO8601" else pattern}"`'
-    return 'set `time_format`, for instance "%d/%m/%Y %H:%M"'
 
 
 def stripped(values: pd.Series) -> pd.Series:

@@ -12,6 +12,7 @@ from rec_assets.automation.bootstrap import bootstrap
 from rec_assets.automation.execution import PARENT_TAG, ExecutionError, end_orphans, open_instance
 from rec_assets.automation.plan import PlanError
 from rec_assets.settings import Settings
+from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import load_source
 from rec_assets_tests.shops import write_giftware_shop
 
@@ -52,5 +53,5 @@ def test_a_file_of_the_future_is_named_and_nothing_is_planned_up_to_it(tmp_path:
     folder.mkdir()
     (folder / "invoices_01012071.csv").write_text("Invoice\n")
     settings = Settings(home=tmp_path / "home", source=str(source))
-    with pytest.raises(PlanError, match="a file has landed for 2071-01-01, which lies in the future"):
+    with pytest.raises(SourceError, match="a file has landed for 2071-01-01, which lies in the future"):
         bootstrap(Definitions(), settings, load_source(settings.source, settings.root))

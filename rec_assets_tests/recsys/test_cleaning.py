@@ -6,7 +6,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleanedDay, CleaningRules, clean_day, interest_of
+from rec_assets.recsys.cleaning import (
+    CLEANED_SCHEMA,
+    RETURNED,
+    RULES,
+    CleanedDay,
+    CleaningRules,
+    clean_day,
+    interest_of,
+)
 from rec_assets.sources.reader import RAW_SCHEMA
 
 DAY = dt.date(2017, 1, 1)
@@ -20,8 +28,8 @@ def raw(*lines: dict[str, Any], day: dt.date = DAY) -> pd.DataFrame:
         line = {
             "source_file": "log.csv", "source_row": number, "order_id": f"r{number}", "customer_id": "ann",
             "product_id": "A1", "event_time": f"{day} 10:00", "quantity": 1.0, "unit_price": 2.0,
-            "rating": None, "is_return": False, "excluded_by": "", "title": None, "category": None,
-            "brand": None, "text": None, "line": f"line {number}", **given,
+            "rating": None, "is_return": False, "was_returned": False, "excluded_by": "", "title": None,
+            "category": None, "brand": None, "text": None, "line": f"line {number}", **given,
         }  # fmt: skip
         rows.append(line)
     frame = pd.DataFrame(rows, columns=RAW_SCHEMA.names)
@@ -36,7 +44,8 @@ def clean(lines: pd.DataFrame, rules: CleaningRules = UTC, day: dt.date = DAY) -
         result.cleaned
     )
     rejected = result.rejected["source_file"] + "#" + result.rejected["source_row"].astype(str)
-    both = [*result.cleaned["line_id"], *rejected]
+    is_own = ~result.cleaned["line_id"].str.endswith(RETURNED)
+    both = [*result.cleaned["line_id"][is_own], *rejected]
     assert sorted(both) == sorted(lines["source_file"] + "#" + lines["source_row"].astype(str))
     assert set(",".join(result.rejected["reasons"]).split(",")) - {""} <= set(RULES)
     return result
@@ -68,8 +77,8 @@ def clean(lines: pd.DataFrame, rules: CleaningRules = UTC, day: dt.date = DAY) -
         ({"unit_price": -2.0, "is_return": True}, None),
         ({"excluded_by": "department"}, "excluded"),
         ({"product_id": "FUEL"}, "excluded"),
-        ({"quantity": 1e9}, "bulk_order"),
-        ({"quantity": -1e9, "is_return": True}, "bulk_order"),
+        ({"quantity": 4006381333931.0}, "quantity_impossible"),  # a barcode
+        ({"quantity": -4006381333931.0, "is_return": True}, "quantity_impossible"),
         ({"customer_id": None, "quantity": 0.0}, "no_customer,quantity_impossible"),
     ],
 )  # fmt: skip
@@ -122,25 +131,39 @@ def test_the_day_is_that_of_the_shops_clock(zone, day, inside, outside):
 
 
 @pytest.mark.parametrize(
-    ("usual", "passes", "refused"),
+    ("usual", "passes", "bulk"),
     [
         ([1] * 200, 40, 80),  # a grocer
         ([1, 2, 3, 6, 12, 12, 24, 48] * 20, 4800, 80995),  # a wholesaler
         ([0.25, 0.5, 1.0] * 50, 20, 100),  # by the kilo
-        ([1, 2], 5000, 2e6),  # a day that tells little
+        ([1, 2] * 3, 500, 9e5),  # a day that tells little
     ],
 )
-def test_what_is_a_bulk_order_follows_from_what_is_usual(usual, passes, refused):
-    lines = raw(*({"quantity": float(quantity)} for quantity in [*usual, passes, refused]))
+def test_what_is_a_bulk_order_follows_from_what_is_usual(usual, passes, bulk):
+    lines = raw(*({"quantity": float(quantity)} for quantity in [*usual, passes, bulk]))
     result = clean(lines)
-    assert result.refused_by_rule() == {"bulk_order": 1}
-    assert result.rejected["quantity"].to_list() == [refused]
+    assert result.rejected.empty
+    assert result.cleaned.loc[result.cleaned["weight"] == 0, "quantity"].to_list() == [bulk]
 
 
-def test_what_other_rules_refuse_does_not_shift_what_is_usual():
+@pytest.mark.parametrize(
+    ("bulk_quantity", "bulk"), [(None, [900, 2000]), (1000.0, [2000]), ("none", []), (1.0, [900, 2000])]
+)
+def test_the_shop_may_say_what_a_bulk_order_is(bulk_quantity, bulk):
+    lines = raw(*[{}] * 20, {"quantity": 900.0}, {"quantity": 2000.0})
+    cleaned = clean(lines, CleaningRules("UTC", True, bulk_quantity=bulk_quantity)).cleaned
+    assert cleaned.loc[cleaned["weight"] == 0, "quantity"].to_list() == bulk
+
+
+def test_where_the_shop_says_what_a_bulk_order_is_no_quantity_is_too_big():
+    assert clean(raw({"quantity": 3e6}), CleaningRules("UTC", True, bulk_quantity="none")).rejected.empty
+
+
+def test_what_is_refused_does_not_shift_what_is_usual():
     fuel = [{"quantity": 9000.0, "excluded_by": "department"}] * 50
     result = clean(raw(*fuel, *[{}] * 20, {"quantity": 9000.0}))
-    assert result.refused_by_rule() == {"excluded": 50, "bulk_order": 1}
+    assert result.refused_by_rule() == {"excluded": 50}
+    assert result.cleaned["weight"].to_list() == [1] * 20 + [0]
 
 
 def test_of_lines_equal_in_every_column_the_first_counts():
@@ -183,6 +206,18 @@ def test_without_an_order_id_a_customers_day_is_one_order(order):
         "ann@2017-01-01",
         "bob@2017-01-01",
     ]
+
+
+def test_a_purchase_that_came_back_by_its_own_status_takes_back_no_other():
+    bought, kept = {"order_id": "o2", "was_returned": True}, {"order_id": "o1"}
+    lines = clean(raw(kept, bought)).cleaned
+    assert lines[["order_id", "event", "net_quantity"]].to_numpy().tolist() == [
+        ["o1", "purchase", 1], ["o2", "purchase", 0], ["o2", "return", 0],
+    ]  # fmt: skip
+
+
+def test_raw_lines_of_an_earlier_version_are_cleaned_too():
+    assert len(clean(raw({}).drop(columns="was_returned")).cleaned) == 1
 
 
 def test_a_return_of_another_day_waits_for_its_purchase():

@@ -153,7 +153,7 @@ def test_quoted_values_may_hold_delimiters_quotes_and_line_breaks(tmp_path):
         ("2017-01-01,ann,A1,r,,1", "quantity_impossible"),
         ("2017-01-01,ann,A1,r,two,1", "quantity_impossible"),
         ("2017-01-01,ann,A1,r,inf,1", "quantity_impossible"),
-        ("2017-01-01,ann,A1,r,1e9,1", "bulk_order"),
+        ("2017-01-01,ann,A1,r,1e9,1", "quantity_impossible"),
         ("2017-01-01,ann,A1,r,1,0", "price_impossible"),
         ("2017-01-01,ann,A1,r,1,NaN", "price_impossible"),
         ("2017-01-01,ann,A1,r,1,-3", "price_impossible"),
@@ -205,7 +205,7 @@ GOOD = log(*[f"2017-01-01 10:{n:02},ann,A{n},r1,1,1.5" for n in range(60)])
         (GOOD.replace("2017-01-01", "01/13/2017"), 'set `time_format: "%m/%d/%Y %H:%M"`'),
         (GOOD.replace("2017-01-01 10:", "14832648"), "set `time_format: unix_seconds`"),
         (GOOD.replace("2017-01-01 10:", "14832648000"), "set `time_format: unix_milliseconds`"),
-        (GOOD.replace("2017-01-01 10:", "once upon "), 'set `time_format`, for instance "%d/%m/%Y %H:%M"'),
+        (GOOD.replace("2017-01-01 10:", "once upon "), "can't tell how these are written: set `time_format`"),
         (bytes(range(1, 256)), "is `delimiter` right"),
         (b"PAR1" + bytes(99), "this is a Parquet file: set `format: parquet`"),
         (b"PK\x03\x04" + bytes(99), "this is a zip archive or an Excel file: unpack it, or save it as CSV"),
@@ -458,10 +458,10 @@ def test_a_line_belongs_to_the_day_of_the_shops_clock(tmp_path):
         ("{order_id_prefix: C}", "2017-01-01 11:00,ann,A1,Cr2,2,1.5,"),
         ("{order_id_prefix: C, negative_quantity: true}", "2017-01-01 11:00,ann,A1,Cr2,-2,-1.5,"),
         (
-            "{status: {column: state, values: [returned, refunded]}}",
+            "{status: {column: state, values: [returned, refunded], line_is: return}}",
             "2017-01-01 11:00,ann,A1,r2,2,1.5,refunded",
         ),
-        ("{status: {column: state, values: R}}", "2017-01-01 11:00,ann,A1,r2,2,1.5, R "),
+        ("{status: {column: state, values: R, line_is: return}}", "2017-01-01 11:00,ann,A1,r2,2,1.5, R "),
     ],
 )
 def test_a_return_is_known_by_any_sign_and_taken_off_its_purchase(tmp_path, returns, line):
@@ -481,6 +481,78 @@ def test_lines_are_excluded_by_the_value_of_a_column(tmp_path):
     write(tmp_path, log(LINE, bob.replace("A1", " POST"), bob.replace("A1", "007"), LINE.replace("ann", "test")))
     assert read(source)["excluded_by"].to_list() == ["", "sku", "sku", "buyer"]
     assert clean(source, read(source)).refused_by_rule() == {"excluded": 3}
+
+
+def test_only_the_lines_with_one_of_these_values_count(tmp_path):
+    source = shop(tmp_path, purchases="only: {kind: [purchase, sale]}")
+    lines = [f"{LINE},{kind}" for kind in ("purchase", "view", "", " sale ")]
+    write(tmp_path, log(*lines, header=HEADER + ",kind"))
+    assert read(source)["excluded_by"].to_list() == ["", "kind", "kind", ""]
+
+
+def test_a_column_of_the_order_counts_for_all_its_lines(tmp_path):
+    columns = COLUMNS.replace("time: at", "time: paid")
+    rest = "returns: {status: {column: state, values: [refunded]}}"
+    source = shop(tmp_path, columns=columns, purchases="order_columns: [paid, state]", rest=rest)
+    first, second = "ann,A1,r1,1,2,2017-01-01 10:00,refunded", "ann,A2,r1,1,2,,"
+    write(tmp_path, log(first, second, "bob,A1,r2,1,2,2017-01-01 11:00,paid", "bob,A2,,1,2,,",
+                        header="buyer,sku,receipt,n,price,paid,state"))  # fmt: skip
+    raw = read(source)
+    assert raw["event_time"].notna().to_list() == [True, True, True, False]  # a line without order is no order's
+    assert raw["was_returned"].to_list() == [True, True, False, False]
+    assert '"paid":""' in raw["line"][1]  # the line itself stays what stands in the file
+
+
+@pytest.mark.parametrize(
+    ("written", "decimal", "price"),
+    [
+        ("1,100.00", ".", 1100),
+        ("1,234,567.5", ".", 1234567.5),
+        ("12,34,567.50", ".", 1234567.5),  # India
+        ("1 100.50", ".", 1100.5),
+        ("1\u202f100,50", ",", 1100.5),  # France
+        ("1'100.50", ".", 1100.5),  # Switzerland
+        ("1.100,50", ",", 1100.5),
+        ("1,10", ".", None),  # a decimal comma, which the source doesn't tell of
+        ("1,1000", ".", None),
+    ],
+)
+def test_thousands_may_be_grouped(tmp_path, written, decimal, price):
+    lines = [LINE.replace("1.50", f'"{each}"') for each in (written, "1.50".replace(".", decimal))]
+    write(tmp_path, log(*lines))
+    found = read(shop(tmp_path, purchases=f"decimal: '{decimal}'"))["unit_price"]
+    assert found.to_list() == ([price, 1.5] if price else pytest.approx([float("nan"), 1.5], nan_ok=True))
+
+
+def test_one_number_with_a_comma_for_a_point_does_not_ungroup_the_others(tmp_path):
+    write(tmp_path, log(*[LINE.replace("1.50", f'"{each}"') for each in ("1,100.00", "2,200.00", "3,5")]))
+    assert read(shop(tmp_path))["unit_price"].to_list()[:2] == [1100, 2200]
+
+
+def test_long_values_and_rows_are_read_whole_and_keep_their_line_breaks(tmp_path):
+    note = "first line\r\nsecond line"
+    notes = [note, "x" * 200_000, *[note] * 40_000, "y" * 3_000_000]
+    write(tmp_path, log(*[f'{LINE},"{each}"' for each in notes], header=HEADER + ",note"))
+    lines = read(shop(tmp_path))["line"].map(json.loads).map(lambda line: line["note"])
+    assert lines.to_list() == notes
+
+
+def test_a_missing_column_that_another_file_has_says_that_files_must_be_joined(tmp_path):
+    write(tmp_path, "order_id,buyer\n1,ann\n", "orders.csv")
+    write(tmp_path, "order_id,sku,at,n,price\n1,A1,2017-01-01,1,2\n", "items.csv")
+    source = shop(tmp_path, path="items.csv", columns=COLUMNS.replace("receipt", "order_id"))
+    with pytest.raises(
+        SourceError, match=r"orders.csv beside it has 'buyer', and both have 'order_id': .* join the two"
+    ):
+        read_export(source)
+
+
+def test_a_column_that_has_a_meaning_is_not_taken_for_a_missing_one(tmp_path):
+    write(tmp_path, "order_id,sku,at,n,price\n1,A1,2017-01-01,1,2\n", "items.csv")
+    columns = "customer_id: customer_id, product_id: sku, time: at, order_id: order_id"
+    with pytest.raises(SourceError) as told:
+        read_export(shop(tmp_path, path="items.csv", columns=columns))
+    assert "did you mean" not in str(told.value)
 
 
 def test_text_is_the_title_category_and_brand_unless_said_otherwise(tmp_path):

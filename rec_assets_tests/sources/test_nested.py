@@ -1,0 +1,85 @@
+"""Orders with their lines in a list, as shops' APIs write them, in JSON Lines and Parquet."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rec_assets.recsys.cleaning import CleaningRules, clean_day
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.reader import read_day
+from rec_assets.sources.spec import Source, load_source
+
+DAY = dt.date(2024, 2, 1)
+TEE, HAT = {"sku": "T1", "quantity": 1, "price": "19.90"}, {"sku": "H1", "quantity": 2, "price": "9.00"}
+ORDERS = [
+    {"id": 1, "at": "2024-02-01T10:00:00Z", "customer": {"id": 77, "address": {"city": "Ulm"}}, "items": [TEE, HAT]},
+    {"id": 2, "at": "2024-02-01T11:00:00Z", "customer": {"id": 78, "address": {"city": "Bonn"}}, "items": []},
+    {"id": 3, "at": "2024-02-01T12:00:00Z", "customer": {"id": 78, "address": None}, "items": [TEE, TEE]},
+]
+COLUMNS = "time: at, order_id: id, customer_id: customer.id, product_id: items.sku, quantity: items.quantity"
+LINES = [("77", "1", "T1", 1), ("77", "1", "H1", 2), ("78", "3", "T1", 1), ("78", "3", "T1", 1)]
+
+
+def shop(folder: Path, format: str, orders: list[dict], more: str = "lines: items", columns: str = COLUMNS) -> Source:
+    if format == "parquet":
+        pq.write_table(pa.Table.from_pylist(orders), folder / "2024-02-01.parquet")
+    else:
+        (folder / "2024-02-01.jsonl").write_text("\n".join(map(json.dumps, orders)))
+    (folder / "shop.yaml").write_text(
+        f"purchases: {{path: '{{date:%Y-%m-%d}}.{format}', format: {format}, columns: {{{columns}}}, {more}}}"
+    )
+    return load_source(str(folder / "shop.yaml"), folder)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_each_entry_of_the_list_is_a_line_beside_the_fields_of_its_order(tmp_path, format):
+    lines = read_day(shop(tmp_path, format, ORDERS, columns=COLUMNS + ", title: customer.address.city"), DAY)
+    rows = lines.select(["customer_id", "order_id", "product_id", "quantity"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == LINES
+    assert lines["source_row"].to_pylist() == [1, 2, 3, 4]
+    assert lines["title"].to_pylist() == ["Ulm", "Ulm", None, None]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_two_equal_entries_of_an_order_are_two_lines_and_an_order_that_landed_twice_is_one(tmp_path, format):
+    raw = read_day(shop(tmp_path, format, [*ORDERS, ORDERS[2]]), DAY).to_pandas()
+    result = clean_day(raw, DAY, CleaningRules("UTC", has_price=False))
+    assert len(result.cleaned) == 4 and result.refused_by_rule() == {"duplicate_line": 2}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("product", ["items", "items.sku"])
+def test_a_list_that_is_mapped_as_it_is_is_an_error_that_says_what_to_do(tmp_path, format, product):
+    source = shop(tmp_path, format, ORDERS, "", COLUMNS.replace("items.sku", product))
+    with pytest.raises(SourceError, match=r"column 'items' holds a list, and lines must be flat.*set `lines: items`"):
+        read_day(source, DAY)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_lines_that_name_no_list_are_an_error_that_names_those_there_are(tmp_path, format):
+    with pytest.raises(SourceError, match="`lines` names 'item', which is no list in this file; the lists are 'items'"):
+        read_day(shop(tmp_path, format, ORDERS, "lines: item"), DAY)
+
+
+def test_an_object_that_is_mapped_is_an_error_that_names_its_fields(tmp_path):
+    source = shop(tmp_path, "jsonl", ORDERS, columns=COLUMNS.replace("customer.id", "customer"))
+    with pytest.raises(SourceError, match=r"column 'customer' is missing.*did you mean 'customer.id'"):
+        read_day(source, DAY)
+
+
+def test_a_json_array_is_told_from_json_lines(tmp_path):
+    source = shop(tmp_path, "jsonl", ORDERS)
+    (tmp_path / "2024-02-01.jsonl").write_text(json.dumps(ORDERS))
+    with pytest.raises(SourceError, match=r"this file is one JSON array: `jq -c '.\[\]'` makes JSON Lines of it"):
+        read_day(source, DAY)
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_that_names_the_line(tmp_path):
+    source = shop(tmp_path, "jsonl", ORDERS)
+    (tmp_path / "2024-02-01.jsonl").write_text("[" * 100_000)
+    with pytest.raises(SourceError, match="line 1 is nested too deeply"):
+        read_day(source, DAY)
