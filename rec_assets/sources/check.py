@@ -85,7 +85,13 @@ def _read_lines(source: Source, days: int, now: float, check: SourceCheck) -> di
             check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
             check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
             _explain_bounds(source, {day: len(table) for day, table in read.items()}, now, check)
-            read = {day: table for day, table in read.items() if not lies_in_future(day, now)}
+            begin, end = check.covers or check.days or (min(read), max(read))
+            if not any(begin <= day <= end for day in read):
+                raise SourceError(
+                    f"no line lies between first_day ({begin}) and last_day ({end}): is `time_format` right? Or paste "
+                    "the two lines above"
+                )
+            read = {day: table for day, table in read.items() if begin <= day <= end}
     except SourceError as error:
         check.errors.append(str(error))
     return {day: table.to_pandas() for day, table in read.items()}

@@ -38,9 +38,6 @@ _UNIX_DIGITS = {
 }
 """Unix times of 1973 to 2286 have so many digits."""
 
-_FIRST_TRY = 200
-"""Values by which most formats are ruled out, before all are looked at."""
-
 
 def parse_times(text: pd.Series, kind: str, source: Source) -> pd.Series:
     """Stripped text as UTC times by a `time_format`, cut to the lake's microseconds; NaT where it can't be read."""
@@ -143,14 +140,24 @@ def _fitting(values: pd.Series, source: Source) -> dict[str, pd.Series]:
     unix = [kind for kind, digits in _UNIX_DIGITS.items() if values.str.fullmatch(digits).all()]
     endings = ["", *(f" {word}" for word in UTC_WORDS[:2] if values.str.endswith(f" {word}").all())]
     kinds = unix or ["iso8601", *(pattern + ending for pattern in _PATTERNS for ending in endings)]
-    few = values.iloc[:: len(values) // _FIRST_TRY + 1]
     fitting = {}
     for kind in kinds:
-        if kind != source.purchases.time_format and len(few) and parse_times(few, kind, source).notna().all():
+        if kind != source.purchases.time_format and len(values) and _may_be(values.iloc[0], kind):
             times = parse_times(values, kind, source)
             if times.notna().all():
                 fitting[kind] = times
     return fitting
+
+
+def _may_be(value: str, kind: str) -> bool:
+    """Whether a pattern reads one value: most are ruled out so, before all values are looked at."""
+    if "%" not in kind:
+        return True
+    try:
+        dt.datetime.strptime(value, kind)
+    except ValueError:
+        return False
+    return True
 
 
 def _likeliest(fitting: Mapping[str, pd.Series], source: Source, day: dt.date | None) -> list[str]:
