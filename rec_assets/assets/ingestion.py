@@ -43,7 +43,7 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
 
     @asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
-        backfill_policy=BackfillPolicy.single_run(), code_version="1",
+        backfill_policy=BackfillPolicy.single_run(), code_version=f"2-{source.version}",
     )  # fmt: skip
     def raw_purchase_logs(
         context: AssetExecutionContext, lake: ResourceParam[Lake], tracking: TrackingResource
@@ -91,7 +91,7 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
             metadata["lines_by_day"] = as_markdown(plot)
         return MaterializeResult(metadata=metadata)
 
-    @asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version="1")
+    @asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version=f"1-{source.version}")
     def raw_product_catalogue(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
         """The newest catalogue feed, one row a product; empty where the source has none."""
         sources = catalogue_fingerprint(source)

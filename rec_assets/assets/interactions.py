@@ -43,7 +43,7 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
         return AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "parquet"},
             deps=["raw_purchase_logs", "raw_product_catalogue", *more], partitions_def=days.partitions,
-            code_version="1",
+            code_version=f"2-{source.version}",
         )  # fmt: skip
 
     @multi_asset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import datetime as dt
 import glob
+import hashlib
 import re
 from importlib import resources
 from pathlib import Path
@@ -252,6 +253,12 @@ class Source(_Part):
     def _own_abbreviations(self) -> set[str | None]:
         """How the shop's zone is called in winter and summer."""
         return {dt.datetime(2024, month, 1, tzinfo=self.zone).tzname() for month in (1, 7)}
+
+    @property
+    def version(self) -> str:
+        """Changes with whatever in the description changes how lines are read or cleaned."""
+        read_by = self.model_dump_json(exclude={"name", "description", "first_day", "last_day", "dataset"})
+        return hashlib.sha256(read_by.encode()).hexdigest()[:12]
 
     @property
     def zone(self) -> ZoneInfo:

@@ -343,3 +343,16 @@ def test_a_catalogue_that_is_described_must_be_there(tmp_path):
     shop = source(tmp_path, rest="catalogue: {path: 'products.csv', columns: {product_id: sku}}")
     with pytest.raises(SourceError, match=r"no catalogue file matches .*products\.csv"):
         shop.catalogue_file()
+
+
+def test_the_version_changes_with_what_changes_lines_and_with_nothing_else(tmp_path):
+    def version(purchases: str = "", rest: str = "") -> str:
+        (tmp_path / "shop.yaml").write_text(
+            "purchases: {path: log.csv, columns: {customer_id: a, product_id: b, time: c}"
+            f"{purchases}}}\nfirst_day: 2017-01-01\n{rest}\n"
+        )
+        return load_source(str(tmp_path / "shop.yaml"), tmp_path).version
+
+    assert version() == version(rest="last_day: 2017-12-31") == version(rest="description: a shop")
+    others = [version(", bulk_quantity: none"), version(rest="time_zone: Asia/Tokyo"), version(", exclude: {b: x}")]
+    assert len({version(), *others}) == 4
