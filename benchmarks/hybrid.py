@@ -170,7 +170,7 @@ class Hybrid:
 
 
 _SPARK = spark_resource(Settings())
-COUNTS = ("orders", "recent_orders", "new_buyers", "buyers")
+COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers")
 
 
 def _spark_lines(lines: pd.DataFrame) -> DataFrame:

@@ -121,8 +121,6 @@ def index_writer(
 
 def register(tracking: TrackingResource, releases: Releases, proposal: Proposal, write: WriteIndex) -> Release:
     """Log the artefact and register it, as a version with the proposal's tags and the alias `challenger`."""
-    from mlflow.models import infer_signature
-
     from rec_assets.serving import pyfunc
 
     mlflow = tracking.mlflow
@@ -138,7 +136,7 @@ def register(tracking: TrackingResource, releases: Releases, proposal: Proposal,
             artifacts={"index": index.as_posix()},
             code_paths=[str(Path(rec_assets.__file__).parent)],
             pip_requirements=_serving_requirements(),
-            signature=infer_signature(pyfunc.INPUT_EXAMPLE, pyfunc.OUTPUT_EXAMPLE),
+            signature=pyfunc.SIGNATURE,
             registered_model_name=releases.model,
             metadata=dict(proposal.tags),
         )

@@ -73,9 +73,8 @@ def baseline_lists_in_spark(candidates: DataFrame, depth: int) -> DataFrame:
 def fallback_lists(statistics: pd.DataFrame, categories: pd.Series, size: int, reference: str) -> pd.DataFrame:
     """What each model shows a customer without history: model, product_id, rank.
 
-    The reference shows recent best sellers; the personal baselines have nothing to say and show nothing.
+    The reference shows what most customers bought lately; the personal baselines have nothing to say and show nothing.
     """
-    recent = popular_lists(statistics, categories, size)[["product_id", "rank"]]
-    overall = popular_lists(statistics.assign(recent_orders=statistics["orders"]), categories, size)
-    lists = {reference: recent, RECENT: recent, POPULARITY: overall[["product_id", "rank"]]}
-    return pd.concat([rows.assign(model=model) for model, rows in lists.items()], ignore_index=True)
+    counts = {reference: None, RECENT: "recent_orders", POPULARITY: "orders"}
+    lists = [popular_lists(statistics, categories, size, by=by).assign(model=model) for model, by in counts.items()]
+    return pd.concat(lists, ignore_index=True)[["model", "product_id", "rank"]]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rec_assets.recsys.features import FEATURE_GROUPS, FEATURES, feature_matrix
-from rec_assets.recsys.product_state import Floats
+from rec_assets.recsys.product_state import Floats, recent_buyers
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.rules.arrange import Offer, arrange
 from rec_assets.recsys.rules.rulebook import Rulebook
@@ -236,30 +236,34 @@ def _ago(days: int) -> str:
 
 
 def popular_lists(
-    statistics: pd.DataFrame, categories: pd.Series, size: int, segment: str | None = None
+    statistics: pd.DataFrame, categories: pd.Series, size: int, segment: str | None = None, *, by: str | None = None
 ) -> pd.DataFrame:
-    """What to show someone unknown: recent best sellers, of all or of a category.
+    """What to show someone unknown: what most customers bought lately, of all or of a category.
+
+    Customers are counted, not lines: one customer's forty lines make nothing popular.
 
     Args:
         statistics: As `product_statistics` gives them.
         categories: product_id → category.
         size: Length of the list.
         segment: A category; all products where None.
+        by: Column of `statistics` to count by instead, for a baseline.
 
     Returns:
-        product_id, rank, score (share of the segment's recent orders), reason.
+        product_id, rank, score (share of the sum of what is counted, over the segment), reason.
     """
-    rows = statistics.assign(category=statistics["product_id"].map(categories))
+    count = statistics[by] if by else recent_buyers(statistics)
+    rows = statistics.assign(category=statistics["product_id"].map(categories), count=count)
     if segment is not None:
         rows = rows[rows["category"] == segment]
-    rows = rows.sort_values(["recent_orders", "orders", "product_id"], ascending=[False, False, True])
-    total = max(float(rows["recent_orders"].sum()), 1.0)
+    rows = rows.sort_values(["count", "orders", "product_id"], ascending=[False, False, True])
+    total = max(float(rows["count"].sum()), 1.0)
     top = rows.head(size)
     return pd.DataFrame(
         {
             "product_id": top["product_id"].to_numpy(),
             "rank": np.arange(1, len(top) + 1),
-            "score": (top["recent_orders"] / total).to_numpy(),
+            "score": (top["count"] / total).to_numpy(),
             "reason": [f"popular in {name}" if name else "popular right now" for name in top["category"].fillna("")],
         }
     )

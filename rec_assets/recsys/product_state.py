@@ -69,10 +69,12 @@ class ProductState:
         categories: (C,) category names; "" where a product has none.
         brand: (P,) index into `brands`.
         brands: (B,) brand names; "" where a product has none.
-        price: (P,) usual unit price, NaN where unknown.
+        price: (P,) usual unit price: the mean of what was paid in the window, NaN where unknown.
+        list_price: (P,) price to show: the catalogue's, else the mean of all that was paid; NaN where unknown.
         age_days: (P,) days since the product was first seen.
         orders: (P,) order lines in the lookback window.
         recent_orders: (P,) order lines in the last `recent_days`.
+        recent_buyers: (P,) distinct customers with an order line in the last `recent_days`.
         new_buyers: (P,) customers who bought it for the first time in the last `recent_days`.
         buyers: (P,) distinct customers in the window.
         returns: (P,) lines given back in the window.
@@ -95,9 +97,11 @@ class ProductState:
     brand: Ints
     brands: npt.NDArray[np.object_]
     price: Floats
+    list_price: Floats
     age_days: Floats
     orders: Floats
     recent_orders: Floats
+    recent_buyers: Floats
     new_buyers: Floats
     buyers: Floats
     returns: Floats
@@ -227,6 +231,11 @@ class ProductState:
         return np.argsort(-self.recent_orders, kind="stable"), np.argsort(-self.orders, kind="stable")
 
     @cached_property
+    def popular(self) -> Longs:
+        """(P,) positions by falling recent buyers, then by falling orders; ties go to the lower id."""
+        return np.lexsort((-self.orders, -self.recent_buyers))
+
+    @cached_property
     def known_category(self) -> Ints:
         """(P,) as `category`, -1 where a product has none."""
         return np.where(self.categories[self.category] == UNKNOWN, -1, self.category).astype(np.int32)
@@ -267,9 +276,14 @@ class ProductState:
         return cls(
             as_of=dt.date.fromisoformat(texts["as_of"]),
             **{name: np.array(texts[name], dtype=object) for name in _TEXTS},
-            **{name: mapped(folder / f"{name}.npy") for name in _DENSE},
+            **{name: _saved(folder, name) for name in _DENSE},
             **graphs,
         )
+
+
+def _saved(folder: Path, name: str) -> npt.NDArray[Any]:
+    path = folder / f"{name}.npy"
+    return mapped(path if path.exists() else folder / f"{_BEFORE[name]}.npy")
 
 
 def mapped(path: Path) -> npt.NDArray[Any]:
@@ -291,9 +305,11 @@ _SHOP_LINES = np.float32(10)
 _TEXTS = ("product_ids", "titles", "categories", "brands")
 _TEXT_BLOCK = 1024
 _GRAPHS = (*KINDS, "alike")
+_BEFORE = {"list_price": "price", "recent_buyers": "recent_orders"}
+"""What stands in for arrays that the folders of earlier versions lack."""
 _DENSE = (
-    "category", "brand", "price", "age_days", "orders", "recent_orders", "new_buyers", "buyers", "returns",
-    "repeat_share", "interval_days", "factors", "text", "embeddings",
+    "category", "brand", "price", "list_price", "age_days", "orders", "recent_orders", "recent_buyers", "new_buyers",
+    "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
 )  # fmt: skip
 
 
@@ -311,7 +327,8 @@ def build_product_state(
     Args:
         as_of: The day the tables speak of.
         products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
-        statistics: product_id, orders, recent_orders, new_buyers, buyers, returns, repeat_share, interval_days, price.
+        statistics: product_id, orders, recent_orders, recent_buyers, new_buyers, buyers, returns, repeat_share,
+            interval_days, price.
         factors: product_id, factors (list of floats), of ALS; may be empty.
         graph: kind (one of KINDS), product_id, neighbour_id, weight.
         embeddings: content_hash, vector (list of floats).
@@ -330,7 +347,8 @@ def build_product_state(
     rows = rows.sort_values("content_hash").reset_index(drop=True)
     vectors = _stack(rows["vector"])
     text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
-    price = stats["price"].fillna(known.set_index("product_id")["price"])
+    listed = known.set_index("product_id")["price"]
+    price = stats["price"].fillna(listed)
     age = (pd.Timestamp(as_of) - pd.to_datetime(known["first_seen"])).dt.days.astype(np.float32)
     return ProductState(
         as_of=as_of,
@@ -341,9 +359,11 @@ def build_product_state(
         brand=brand.astype(np.int32),
         brands=brands.astype(object),
         price=price.to_numpy(np.float32),
+        list_price=listed.fillna(price).to_numpy(np.float32),
         age_days=age.to_numpy(),
         orders=stats["orders"].fillna(0).to_numpy(np.float32),
         recent_orders=stats["recent_orders"].fillna(0).to_numpy(np.float32),
+        recent_buyers=recent_buyers(stats).fillna(0).to_numpy(np.float32),
         new_buyers=stats["new_buyers"].fillna(0).to_numpy(np.float32),
         buyers=stats["buyers"].fillna(0).to_numpy(np.float32),
         returns=stats["returns"].fillna(0).to_numpy(np.float32),
@@ -355,6 +375,11 @@ def build_product_state(
         embeddings=vectors,
         alike=similar_texts(vectors),
     )
+
+
+def recent_buyers(statistics: pd.DataFrame) -> pd.Series:
+    """Recent buyers of each product; recent lines where an earlier version counted no such buyers."""
+    return statistics["recent_buyers" if "recent_buyers" in statistics else "recent_orders"]
 
 
 def similar_texts(vectors: Floats, keep: int = ALIKE) -> sp.csr_matrix:

@@ -17,10 +17,11 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         recent_days: What counts as recent: ages 0 … recent_days - 1.
 
     Returns:
-        product_id, orders (lines), recent_orders, new_buyers (customers whose first purchase is recent), buyers
-        (distinct customers), repeat_share (share of buyers who bought on more than one day), interval_days (their mean
-        gap between purchase days, null where nobody bought twice), price (mean unit price, null where unknown),
-        revenue, last_age (null where nothing was kept), returns (lines); sorted by product_id.
+        product_id, orders (lines), recent_orders (lines), recent_buyers (distinct customers with a recent purchase),
+        new_buyers (customers whose first purchase is recent), buyers (distinct customers), repeat_share (share of
+        buyers who bought on more than one day), interval_days (their mean gap between purchase days, null where nobody
+        bought twice), price (mean unit price, null where unknown), revenue, last_age (null where nothing was kept),
+        returns (lines); sorted by product_id.
     """
     from pyspark.sql import functions as F
 
@@ -39,6 +40,7 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
     kept = per_pair.groupBy("product_id").agg(
         F.sum("orders").alias("orders"),
         F.sum("recent_orders").alias("recent_orders"),
+        F.sum((F.col("recent_orders") > 0).cast("long")).alias("recent_buyers"),
         F.sum("is_new").alias("new_buyers"),
         F.count("*").alias("buyers"),
         F.avg(again.cast("double")).alias("repeat_share"),
@@ -48,5 +50,5 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         F.min("last_age").alias("last_age"),
     )
     returned = returns.groupBy("product_id").agg(F.count("*").alias("returns"))
-    counts = ("orders", "recent_orders", "new_buyers", "buyers", "returns", "repeat_share")
+    counts = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
     return kept.join(returned, "product_id", "full_outer").fillna(0, counts).orderBy("product_id")

@@ -153,15 +153,15 @@ class Recommender:
         return [sources[i] for i in back], [reasons[i] for i in back]
 
     def popular(self, category: str | None = None) -> tuple[Longs, Floats]:
-        """What to show someone unknown: positions of recent best sellers, of all or of a category, best first.
+        """What to show someone unknown: positions of what most customers bought lately, of all or of a category.
 
-        The score is the share of all recent orders (of the category).
+        Best first. The score is the product's share of the sum of recent buyers (over the category).
         """
-        best = self.state.best_sellers[0]
+        best = self.state.popular
         if category is not None:
             best = best[self.state.categories[self.state.category[best]] == category]
-        sold = self.state.recent_orders[best]
-        return best, np.asarray(sold / max(float(sold.sum()), 1.0), np.float32)
+        buyers = self.state.recent_buyers[best]
+        return best, np.asarray(buyers / max(float(buyers.sum()), 1.0), np.float32)
 
     def why_popular(self, product: int) -> str:
         """The reason shown with a best seller."""

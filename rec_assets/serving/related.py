@@ -45,14 +45,14 @@ def complements(state: ProductState, product: int) -> Found:
 
 
 def trending(state: ProductState) -> Found:
-    """What sells more of late than it used to: recent orders beyond those expected, in standard deviations.
+    """What more customers buy of late than used to: recent buyers beyond those expected, in standard deviations.
 
-    (recent − expected) / √(expected + 1), where a product's share of all orders says what is expected; the counts are
-    taken as Poisson's.
+    (recent − expected) / √(expected + 1), where a product's share of all buyers says what is expected; the counts are
+    taken as Poisson's. Customers are counted, not lines: one customer's forty lines make no trend.
     """
-    recent, total = float(state.recent_orders.sum()), max(float(state.orders.sum()), 1.0)
-    expected = state.orders * (recent / total)
-    score = np.asarray((state.recent_orders - expected) / np.sqrt(expected + 1), np.float32)
-    order = np.lexsort((-state.recent_orders, -score))
+    recent, total = float(state.recent_buyers.sum()), max(float(state.buyers.sum()), 1.0)
+    expected = state.buyers * (recent / total)
+    score = np.asarray((state.recent_buyers - expected) / np.sqrt(expected + 1), np.float32)
+    order = np.lexsort((-state.recent_buyers, -score))
     order = order[score[order] > 0]
     return order, score[order]

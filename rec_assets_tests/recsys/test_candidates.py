@@ -329,10 +329,12 @@ def test_a_baseline_is_the_source_s_own_order() -> None:
 
 
 def test_the_unknown_get_what_is_popular_lately_of_all_or_of_a_category() -> None:
-    statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "orders": [9, 30, 6], "recent_orders": [8, 4, 2]})
+    statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "orders": [9, 30, 6], "recent_buyers": [8, 4, 2]})
     categories = pd.Series({TEA: "tea", SOAP: "bath", MUG: "china"})
     assert popular_lists(statistics, categories, 2)["product_id"].tolist() == [TEA, SOAP]
     assert popular_lists(statistics, categories, 2, "bath")["reason"].tolist() == ["popular in bath"]
+    before = statistics.rename(columns={"recent_buyers": "recent_orders"})
+    assert popular_lists(before, categories, 2)["product_id"].tolist() == [TEA, SOAP], "of an earlier version"
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,7 @@ def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
     mug, found = found.loc["mug"], found.loc["tea"]
     assert (found["returns"], mug["returns"], mug["orders"], mug["buyers"]) == (1, 1, 0, 0)
     assert (found["orders"], found["recent_orders"], found["buyers"]) == (4, 2, 2)
+    assert (found["recent_buyers"], mug["recent_buyers"]) == (1, 0), "customers, not lines"
     assert (found["repeat_share"], found["interval_days"], found["price"]) == (0.5, 15.0, 2.0)
 
 
