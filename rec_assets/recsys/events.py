@@ -4,3 +4,6 @@ IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click"
 
 INTEREST = (CLICK, CART)
 """Signs of interest: they tell what a customer likes, and are nothing bought."""
+
+LONGEST_ID = 512
+"""Characters of the longest id: so long, it still fits into an index of PostgreSQL (2,704 bytes) in any script."""

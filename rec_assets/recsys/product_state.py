@@ -70,7 +70,8 @@ class ProductState:
         brand: (P,) index into `brands`.
         brands: (B,) brand names; "" where a product has none.
         price: (P,) usual unit price: the mean of what was paid in the window, NaN where unknown.
-        list_price: (P,) price to show: the catalogue's, else the mean of all that was paid; NaN where unknown.
+        list_price: (P,) price to show, in cents' steps: the catalogue's, else the mean of all that was paid; NaN where
+            unknown.
         age_days: (P,) days since the product was first seen.
         orders: (P,) order lines in the lookback window.
         recent_orders: (P,) order lines in the last `recent_days`.
@@ -359,7 +360,7 @@ def build_product_state(
         brand=brand.astype(np.int32),
         brands=brands.astype(object),
         price=price.to_numpy(np.float32),
-        list_price=listed.fillna(price).to_numpy(np.float32),
+        list_price=listed.fillna(price).round(2).to_numpy(np.float32),
         age_days=age.to_numpy(),
         orders=stats["orders"].fillna(0).to_numpy(np.float32),
         recent_orders=stats["recent_orders"].fillna(0).to_numpy(np.float32),

@@ -216,9 +216,9 @@ class Answerer:
         if wish.categories is not None:
             allowed = allowed & np.isin(state.categories, list(wish.categories))[state.category]
         if wish.price_min is not None:
-            allowed = allowed & (state.price >= wish.price_min)
+            allowed = allowed & (state.list_price >= wish.price_min)
         if wish.price_max is not None:
-            allowed = allowed & (state.price <= wish.price_max)
+            allowed = allowed & (state.list_price <= wish.price_max)
         return allowed
 
     def _shelf(self, wish: Wish, allowed: Mask) -> tuple[Shelf | None, str | None]:
@@ -352,7 +352,7 @@ class Answerer:
         propensity: float | None = 1.0,
     ) -> Entry:
         """An entry for the product at a position."""
-        state, price = self.recommender.state, float(self.recommender.state.price[product])
+        state, price = self.recommender.state, float(self.recommender.state.list_price[product])
         return Entry(
             product_id=str(state.product_ids[product]),
             score=score,
@@ -360,7 +360,7 @@ class Answerer:
             reason=reason,
             title=str(state.titles[product]),
             category=str(state.categories[state.category[product]]),
-            price=price if np.isfinite(price) else None,
+            price=round(price, 2) if np.isfinite(price) else None,
             rule=rule,
             propensity=propensity,
         )

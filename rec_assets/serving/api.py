@@ -18,6 +18,7 @@ from fastapi.security import APIKeyHeader
 from pydantic import AwareDatetime
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from threadpoolctl import threadpool_limits
 
 from rec_assets.recsys.events import PURCHASE
@@ -31,7 +32,7 @@ from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.live import Engine, Kept, Live, TiredOf
 from rec_assets.serving.metrics import Metrics, Observe
 from rec_assets.serving.online import ADMIN, EVENTS, READ, SIMULATE, Event, Key, OnlineState, key_digest
-from rec_assets.serving.problems import PROBLEMS, handle_errors
+from rec_assets.serving.problems import PROBLEMS, NothingTaken, handle_errors
 from rec_assets.serving.recommender import signals_of
 from rec_assets.serving.security import RateLimit, Refused, check_customer_token
 from rec_assets.serving.storefront import add_pages
@@ -59,6 +60,21 @@ SimulatedTime = Annotated[
     Header(alias="X-Simulated-Time", description="Of the traffic simulator: what time it takes it to be."),
 ]
 ProductId = Annotated[schemas.Id, Path(description="As in the catalogue.")]
+
+
+class _AnyId(Convertor[str]):
+    """An id in an address: Starlette's `path` takes no line breaks, which a log's ids may have."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", _AnyId())
 
 
 @dataclass(frozen=True)
@@ -215,7 +231,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         found, score = now.related[name](place)
         return _shelf(now, kept, found, score, k, source=name, reason=_REASONS[name])
 
-    @app.get("/v1/customers/{customer_id:path}/recommendations", tags=["recommend"], responses=PROBLEMS)
+    @app.get("/v1/customers/{customer_id:id}/recommendations", tags=["recommend"], responses=PROBLEMS)
     async def recommendations_of_a_customer(
         customer_id: CustomerId,
         wish: Annotated[schemas.CustomerQuestion, Query()],
@@ -249,7 +265,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         responses = {**PROBLEMS, 404: {"model": schemas.Problem, "description": "No such product."}}
         app.get(
-            f"/v1/products/{{product_id:path}}/{name}", tags=["products"], responses=responses, summary=about,
+            f"/v1/products/{{product_id:id}}/{name}", tags=["products"], responses=responses, summary=about,
             operation_id=name,
         )(route)  # fmt: skip
 
@@ -275,17 +291,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def record_events(
         batch: schemas.EventBatch, caller: Annotated[Caller, may_send], token: CustomerToken = None
     ) -> schemas.Recorded:
-        """Say what visitors did. Answered once it is on disk; safe to send again."""
-        for customer in {event.customer_id for event in batch.events}:
-            caller.may_speak_of(customer, token)
-        now = caller.now
+        """Say what visitors did. Answered once it is on disk; safe to send again.
+
+        Events that are wrong are left out and named in `refused`; where all are, that is a 422.
+        """
+        now, events, refused = caller.now, [], []
         oldest = min(OLDEST_EVENT_DAYS, settings.api.keep_event_days - 1)
-        events = [_as_event(event, number, len(batch.events), now, oldest) for number, event in enumerate(batch.events)]
+        for number, event in enumerate(batch.events):
+            found = _as_event(event, number, len(batch.events), now, oldest)
+            if isinstance(found, schemas.WrongEvent):
+                refused.append(schemas.RefusedEvent(number=number, message=found.why))
+            else:
+                events.append(found)
+        for customer in {event.customer_id for event in events}:
+            caller.may_speak_of(customer, token)
+        if not events:
+            raise NothingTaken(refused)
         new = live.ask(lambda: live.online.record(events, now))
         metrics.recorded(new)
-        return schemas.Recorded(new=new, known=len(batch.events) - new)
+        return schemas.Recorded(new=new, known=len(events) - new, refused=refused)
 
-    @app.put("/v1/products/{product_id:path}/availability", tags=["administration"], responses=PROBLEMS)
+    @app.put("/v1/products/{product_id:id}/availability", tags=["administration"], responses=PROBLEMS)
     def set_availability(
         product_id: ProductId, wish: schemas.Availability, caller: Annotated[Caller, may_administer]
     ) -> schemas.ProductAvailability:
@@ -294,7 +320,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         known = live.engine is not None and product_id in live.engine.recommender.place
         return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalogue=known)
 
-    @app.delete("/v1/customers/{customer_id:path}", tags=["administration"], responses=PROBLEMS)
+    @app.delete("/v1/customers/{customer_id:id}", tags=["administration"], responses=PROBLEMS)
     def forget_customer(customer_id: CustomerId, caller: Annotated[Caller, may_administer]) -> schemas.Forgotten:
         """Forget a customer: their events and all answers that rest on what is known of them, at once."""
         deleted = live.ask(lambda: live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
@@ -360,12 +386,15 @@ def _authorise(key: Key | None, scope: str, *, has_key: bool) -> Key:
     return key
 
 
-def _as_event(event: schemas.NewEvent, number: int, count: int, now: dt.datetime, oldest: int) -> Event:
+def _as_event(
+    event: schemas.NewEvent | schemas.WrongEvent, number: int, count: int, now: dt.datetime, oldest: int
+) -> Event | schemas.WrongEvent:
+    if isinstance(event, schemas.WrongEvent):
+        return event
     # Without times, the events of a batch happened in its order.
     happened = min(event.time or now - dt.timedelta(microseconds=count - number), now)
     if happened < now - dt.timedelta(days=oldest):
-        message = f"events.{number}.time must lie within the last {oldest} days, or be left out"
-        raise Refused(422, "wrong_time", message)
+        return schemas.WrongEvent(f"time: must lie within the last {oldest} days, or be left out")
     return Event(**{**event.model_dump(), "time": happened})
 
 
@@ -379,7 +408,8 @@ def _shown(entries: list[Entry], now: Engine, recommendation_id: str) -> dict[st
 
 
 def _item(rank: int, entry: Entry) -> schemas.Item:
-    return schemas.Item(rank=rank, **{name: value for name, value in vars(entry).items() if name != "propensity"})
+    shown = {name: value for name, value in vars(entry).items() if name != "propensity"}
+    return schemas.Item(rank=rank, **{**shown, "score": round(entry.score, 6)})  # float32 tells no more
 
 
 def _shelf(

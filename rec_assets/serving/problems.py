@@ -4,6 +4,7 @@ It may be long, secret or no valid JSON.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -36,6 +37,14 @@ _HTTP = {
 }
 
 
+class NothingTaken(Exception):
+    """Of a batch of events, all are refused."""
+
+    def __init__(self, refused: Sequence[schemas.RefusedEvent]) -> None:
+        super().__init__(f"{len(refused)} events refused")
+        self.refused = refused
+
+
 def handle_errors(app: FastAPI) -> None:
     """Answer every error with a `Problem`."""
 
@@ -46,6 +55,10 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return _invalid(error.errors())
+
+    @app.exception_handler(NothingTaken)
+    async def nothing_taken(_: Request, error: NothingTaken) -> JSONResponse:
+        return _invalid([{"loc": ("events", each.number), "msg": each.message} for each in error.refused])
 
     @app.exception_handler(ValidationError)
     async def inconsistent(_: Request, error: ValidationError) -> JSONResponse:

@@ -28,7 +28,7 @@ def upsell(state: ProductState, product: int) -> Found:
     """Of what could stand in for a product, what is dearer; nothing where prices are unknown."""
     found, score = similar(state, product)
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = state.price[found] / state.price[product]
+        times = state.list_price[found] / state.list_price[product]
         dearer = (times >= DEARER[0]) & (times <= DEARER[1])
     return found[dearer], score[dearer]
 

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
+
+from rec_assets.recsys.events import LONGEST_ID
 
 MOST_K, MOST_EXCLUDED, MOST_SESSION_EVENTS, MOST_EVENTS = 100, 500, 100, 1000
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$")]
-"""An id, as the shop writes it: up to 128 characters, no control characters and nothing that was no UTF-8."""
+Text = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00\ufffd]*[^\s\x00\ufffd][^\x00\ufffd]*$"),
+]
+"""As the shop writes it: up to LONGEST_ID characters, not all of them blank, no NUL and nothing that was no UTF-8."""
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Id = Annotated[Text, BeforeValidator(lambda given: str(given) if type(given) is int else given)]
+"""An id, as the shop writes it; a whole number in JSON is taken by its digits."""
+
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_K, description="How many products.")]
@@ -106,12 +125,14 @@ class Item(BaseModel):
 
     product_id: str
     rank: int = Field(description="From 1.")
-    score: float = Field(description="Comparable within one answer and `source`.")
+    score: float = Field(description="Comparable within one answer and `source`; six decimals.")
     source: str = Field(description="What speaks for it most: own, als, co_purchase, content, segment …")
     reason: str = Field(description="The same in words for the shopper.")
     title: str
     category: str
-    price: float | None
+    price: float | None = Field(
+        description="To the cent: the catalogue's price; without one, the mean of what was paid. Null where unknown."
+    )
     rule: str | None = Field(None, description="The shop's rule that put it there: `boosted by rule summer-stock`.")
 
 
@@ -158,17 +179,43 @@ class NewEvent(_Strict):
         return self
 
 
-class EventBatch(_Strict):
-    """Events, in any order; taken all or none."""
+@dataclass(frozen=True)
+class WrongEvent:
+    """Something in a batch that is no event, and why."""
 
-    events: list[NewEvent] = Field(min_length=1, max_length=MOST_EVENTS)
+    why: str
+
+
+def _event_or_why(given: object, _: object) -> NewEvent | WrongEvent:
+    try:
+        return NewEvent.model_validate(given)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        said = (".".join(map(str, each["loc"])) + ": " + each["msg"].removeprefix("Value error, ") for each in found)
+        return WrongEvent("; ".join(each.removeprefix(": ") for each in said))
+
+
+class EventBatch(_Strict):
+    """Events, in any order. Each stands for itself: one that is wrong doesn't take the others along."""
+
+    events: list[Annotated[NewEvent | SkipJsonSchema[WrongEvent], WrapValidator(_event_or_why)]] = Field(
+        min_length=1, max_length=MOST_EVENTS
+    )
+
+
+class RefusedEvent(BaseModel):
+    """An event of a batch that was not taken. Sent again as it is, it is refused again."""
+
+    number: int = Field(description="Its place in the batch, from 0.")
+    message: str
 
 
 class Recorded(BaseModel):
-    """What became of a batch: it is on disk."""
+    """What became of a batch: what is new is on disk."""
 
     new: int
     known: int = Field(description="Sent before, by their event_id.")
+    refused: list[RefusedEvent] = Field([], description="Which were not taken, and why; the others were.")
 
 
 class Availability(_Strict):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from rec_assets.recsys.product_state import similar_texts
+from rec_assets.recsys.product_state import ProductState, build_product_state, similar_texts
 
 
 def units(*rows: tuple[float, ...]) -> np.ndarray:
@@ -37,3 +41,32 @@ def test_cosines_count_squared_and_only_the_most_alike_are_kept() -> None:
 def test_one_text_is_like_itself_and_none_is_no_error() -> None:
     assert similar_texts(units((3, 4))).toarray() == pytest.approx(np.ones((1, 1)))
     assert similar_texts(np.zeros((0, 1), np.float32)).shape == (0, 0)
+
+
+def priced(listed: list[float], paid: list[float]) -> ProductState:
+    """Products a, b, …: what the table of products says they cost, and the mean of what was paid lately."""
+    ids = [chr(ord("a") + number) for number in range(len(listed))]
+    products = {"title": "", "category": None, "brand": None, "content_hash": None, "excluded": False}
+    counts = dict.fromkeys(("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers", "returns"), 1)
+    return build_product_state(
+        dt.date(2024, 6, 30),
+        products=pd.DataFrame({"product_id": ids, "price": listed, "first_seen": dt.date(2024, 1, 1), **products}),
+        statistics=pd.DataFrame({"product_id": ids, "price": paid, "repeat_share": 0, "interval_days": 1.0, **counts}),
+        factors=pd.DataFrame({"product_id": [], "factors": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
+    )
+
+
+def test_the_price_to_show_is_the_catalogue_s_to_the_cent_and_models_learn_from_what_was_paid() -> None:
+    state = priced([3.49, np.nan, np.nan], [3.4634146690368652, 2.3333, np.nan])
+    assert state.list_price == pytest.approx([3.49, 2.33, np.nan], nan_ok=True)
+    assert state.price == pytest.approx([3.4634146690368652, 2.3333, np.nan], nan_ok=True)
+
+
+def test_a_folder_of_an_earlier_version_is_read_with_what_it_had(tmp_path: Path) -> None:
+    priced([3.49], [3.4]).save(tmp_path)
+    for name in ("list_price", "recent_buyers"):
+        (tmp_path / f"{name}.npy").unlink()
+    found = ProductState.load(tmp_path)
+    assert (found.list_price.tolist(), found.recent_buyers.tolist()) == (found.price.tolist(), [1])

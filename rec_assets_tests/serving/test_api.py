@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -102,8 +103,8 @@ def test_a_customer_gets_the_batch_s_list_with_reasons(client: Client, index: In
 
 def test_an_event_changes_the_next_answer(client: Client) -> None:
     before = client.recommend(customer_id=ANN, k=20)
-    assert client.send(event(1), event(2, "purchase", order_id="o1")).json() == {"new": 2, "known": 0}
-    assert client.send(event(1), event(3)).json() == {"new": 1, "known": 1}
+    assert client.send(event(1), event(2, "purchase", order_id="o1")).json() == {"new": 2, "known": 0, "refused": []}
+    assert client.send(event(1), event(3)).json() == {"new": 1, "known": 1, "refused": []}
     assert client.recommend(customer_id=ANN, k=20) != before
     assert "p31" not in client.recommend(customer_id=ANN, k=60, mode="discover")
     assert "p31" in client.recommend(customer_id=ANN, k=60, mode="buy_again")
@@ -157,6 +158,17 @@ def test_what_goes_with_a_product(client: Client) -> None:
     assert client.get("/v1/products/no such/similar").json()["error"] == "unknown_product"
     rising = client.get("/v1/trending", category="bath").json()["items"]
     assert {item["category"] for item in rising} <= {"bath"}
+
+
+def test_prices_are_money_and_scores_have_six_decimals_and_filters_go_by_the_price_that_is_shown(
+    client: Client,
+) -> None:
+    items = client.http.post("/v1/recommendations", json={"customer_id": ANN, "k": 60}).json()["items"]
+    assert all(repr(item["price"]) == f"{item['price']:.1f}" for item in items), "1.1 and not 1.100000023841858"
+    assert all(item["score"] == round(item["score"], 6) for item in items)
+    dearest = max(item["price"] for item in items)
+    found = client.http.post("/v1/recommendations", json={"k": 60, "filters": {"price_min": dearest}}).json()["items"]
+    assert dearest in [item["price"] for item in found]
 
 
 def test_a_forgotten_customer_is_unknown_at_once(client: Client) -> None:
@@ -291,7 +303,8 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end(client: Client) -> None:
         ("/v1/customers/c00/recommendations?color=red", 422),
         ("/v1/customers/c00/recommendations?price_min=nan", 422),
         ("/v1/customers/c00/recommendations?price_min=5&price_max=1", 422),
-        (f"/v1/customers/{'x' * 129}/recommendations", 422),
+        (f"/v1/customers/{'x' * 513}/recommendations", 422),
+        ("/v1/customers/%20/recommendations", 422),
         ("/v1/customers/%00/recommendations", 422),
         ("/v1/customers/M%FCller/recommendations", 422),
         ("/v1/trending/", 404),
@@ -311,22 +324,64 @@ def test_bad_addresses_are_refused_and_odd_ids_are_just_unknown(client: Client, 
         assert answer.json()["answered_by"] == "popular"
 
 
-def test_events_are_checked_and_taken_all_or_none(client: Client) -> None:
-    bad = [
-        event(1, "purchase", quantity=-1),
-        {**event(1), "customer_id": None},
-        event(1, "bought"),
-        event(1, time="2026-01-01"),
-        event(1, time="2000-01-01T00:00:00Z"),
-    ]
-    for each in bad:
-        answer = client.send(event(9), each)
-        assert answer.status_code == 422 and "events.1" in answer.json()["message"], answer.text
+WRONG_EVENTS: list[tuple[Any, str]] = [
+    (event(1, "purchase", quantity=-1), "quantity: Input should be greater than 0"),
+    ({**event(1), "customer_id": None}, "customer_id or session_id must say whose event it is"),
+    (event(1, "bought"), "type: "),
+    (event(1, time="2026-01-01"), "time: "),
+    (event(1, time="2000-01-01T00:00:00Z"), "time: must lie within the last 30 days"),
+    (event(1, product="x" * 513), "product_id: String should have at most 512 characters"),
+    (event(1, product="  "), "product_id: "),
+    (event(1, surprise=1), "surprise: "),
+    ("no event", "valid dictionary"),
+    ({"why": "not ours"}, "event_id: Field required"),
+]
+
+
+def test_a_wrong_event_is_refused_and_takes_no_other_along(client: Client) -> None:
+    for number, (wrong, says) in enumerate(WRONG_EVENTS):
+        answer = client.send(event(2 * number + 10), wrong, event(2 * number + 11))
+        assert answer.status_code == 200, answer.text
+        (refused,) = answer.json().pop("refused")
+        assert (answer.json()["new"], answer.json()["known"], refused["number"]) == (2, 0, 1)
+        assert says in refused["message"] and "x" * 513 not in answer.text
+        answer = client.send(wrong)
+        assert (answer.status_code, answer.json()["error"]) == (422, "invalid"), "nothing was taken"
+        assert says in answer.json()["message"] and answer.json()["fields"][0]["field"] == "events.0"
+
+
+def test_a_batch_that_is_none_is_refused_whole_and_a_fast_clock_is_now(client: Client) -> None:
     assert client.send().status_code == 422
     assert client.send(*[event(number) for number in range(1001)]).status_code == 422
     assert client.live.online.oldest_event() is None
     assert client.send(event(1, time=(_now() + dt.timedelta(days=1)).isoformat())).json()["new"] == 1
     assert client.live.online.oldest_event() <= _now(), "a clock that is fast"  # type: ignore[operator]
+
+
+ODD_IDS = ("x" * 512, "\U0001f484" * 512, "a/b/../c", "50% off?&#", " padded ", "tab\tand\nline", "日本", "Ünï+cödé")
+
+
+def test_every_id_that_a_log_can_hold_is_taken_in_addresses_and_bodies(client: Client) -> None:
+    for number, odd in enumerate(ODD_IDS):
+        sent = client.send(
+            event(2 * number, customer_id=odd, session_id=odd, order_id=odd), event(2 * number + 1, product=odd)
+        )
+        assert sent.json() == {"new": 2, "known": 0, "refused": []}
+        answer = client.http.get(f"/v1/customers/{quote(odd, safe='')}/recommendations")
+        assert answer.json().get("answered_by") == "session", answer.text
+        assert client.recommend(customer_id=odd, exclude=[odd])
+        path = f"/v1/products/{quote(odd, safe='')}"
+        assert client.http.put(f"{path}/availability", json={"available": False}).json()["product_id"] == odd
+        assert client.http.get(f"{path}/similar").json()["error"] == "unknown_product"
+        forgotten = client.http.delete(f"/v1/customers/{quote(odd, safe='')}").json()
+        assert forgotten == {"customer_id": odd, "events_deleted": 1, "in_index": False}
+
+
+def test_whole_numbers_as_ids_are_taken_by_their_digits_and_nothing_else_is(client: Client) -> None:
+    assert client.send(event(1, product=31, customer_id=1228)).json()["new"] == 1  # type: ignore[arg-type]
+    assert client.live.online.events_of("1228", None, _now() - dt.timedelta(days=1)) == [("click", "31", "")]
+    for wrong in (1.0, True, ["1228"], {}):
+        assert client.http.post("/v1/recommendations", json={"customer_id": wrong}).status_code == 422
 
 
 def test_who_asks_too_often_is_told_to_wait(start: Callable[..., Client]) -> None:
@@ -414,7 +469,7 @@ def test_a_database_that_does_not_answer_stops_events_and_nothing_else(
         assert client.get("/health/ready").status_code == 503
         assert len(asked) <= 3, "nobody waits for a database that was silent a moment ago"
     wait_until(lambda: client.get("/health/ready").status_code == 200)
-    assert client.send(event(1)).json() == {"new": 1, "known": 0}
+    assert client.send(event(1)).json() == {"new": 1, "known": 0, "refused": []}
 
 
 def test_a_database_that_comes_back_empty_is_made_again(client: Client) -> None:
