@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rec_assets.settings import InvalidSettings, Settings, get_settings
+from rec_assets.settings import InvalidSettings, Settings, get_settings, unknown_variables
 from rec_assets.sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -21,13 +22,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rec_assets.resources.lake import Lake
-    from rec_assets.serving.online import OnlineState
+    from rec_assets.serving.online import Key, OnlineState
+
+
+_NOT_PUBLISHED = "no index is published yet: run `rec-assets bootstrap` first"
+
+_VERSIONS = ("als_version", "ranker_version", "rules_version")
+"""Columns of `hybrid_scores` that say what a list was made by."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rec_assets")
 def cli() -> None:
     """Recommendations from a shop's purchase logs. Settings are REC_… variables (rec_assets/settings.py)."""
+    for line in unknown_variables():
+        click.echo(f"rec-assets: {line}", err=True)
 
 
 @cli.command("check-source")
@@ -71,15 +80,17 @@ def bootstrap() -> None:
 @click.argument("customer")
 @click.option("--k", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many.")
 @click.option("--list", "list_name", default="all", show_default=True, type=click.Choice(["all", "discover"]))
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Day of the lists; default: the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def recommend(customer: str, k: int, list_name: str, as_json: bool) -> None:
-    """The newest recommendations for CUSTOMER."""
+def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, as_json: bool) -> None:
+    """The recommendations for CUSTOMER: of the newest day, or of another."""
     from rec_assets.resources.lake import Lake
 
     lake = Lake(get_settings().lake)
-    rows = _recommendations(lake, _newest_scores(lake), customer, k, list_name)
+    day = _day_of_scores(lake, as_of.date() if as_of else None)
+    rows = _recommendations(lake, day, customer, k, list_name)
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=str))
     else:
         click.echo(_as_table(rows))
 
@@ -116,6 +127,9 @@ def ui() -> None:
     from rec_assets.automation.execution import open_instance
 
     settings = get_settings()
+    _require_free("REC_UI_PORT", "127.0.0.1", settings.ui_port)
+    if not settings.mlflow_is_server:
+        _require_free("REC_MLFLOW_PORT", "127.0.0.1", settings.mlflow_port)
     open_instance(settings)
     (settings.root / "mlflow").mkdir(parents=True, exist_ok=True)
     click.echo(f"Dagster: http://localhost:{settings.ui_port}   MLflow: {settings.mlflow_ui_base_url}")
@@ -147,11 +161,17 @@ def serve() -> None:
     """Answer requests: the real-time API, on what is published; stop it with Ctrl-C."""
     from rec_assets.recsys.experiments.spec import check_rule_sets, read_experiments
     from rec_assets.recsys.rules.spec import read_rules
+    from rec_assets.serving.folder import ServingFolder
     from rec_assets.serving.server import serve as run_server
 
     settings = get_settings()
     # What is wrong with the files is said here, not by each worker.
     check_rule_sets(read_experiments(settings.experiments), read_rules(settings.rules).sets)
+    _require_free("REC_API__PORT", settings.api.host, settings.api.port)
+    if ServingFolder(settings.serving).current() is None:
+        click.echo(
+            f"nothing is published in {settings.serving} yet: run `rec-assets bootstrap`; until then it answers 503"
+        )
     click.echo(
         f"API: http://{settings.api.host}:{settings.api.port}/docs   (keys: rec-assets keys add NAME --scope read)"
     )
@@ -165,9 +185,14 @@ def storefront() -> None:
 
     from pydantic import SecretStr
 
+    from rec_assets.serving.folder import ServingFolder
     from rec_assets.serving.server import serve as run_server
 
-    settings, online, now = get_settings(), _online_state(), dt.datetime.now(dt.timezone.utc)
+    settings, now = get_settings(), dt.datetime.now(dt.timezone.utc)
+    if ServingFolder(settings.serving).current() is None:
+        raise click.ClickException(_NOT_PUBLISHED)
+    _require_free("REC_API__PORT", settings.api.host, settings.api.port)
+    online = _online_state()
     online.revoke_key("storefront")
     key = online.add_key("storefront", ["read", "events"], now, expires=now + dt.timedelta(days=1))
     api = settings.api.model_copy(update={"storefront_key": SecretStr(key)})
@@ -321,7 +346,7 @@ def simulate(days: int, customers: int | None, seed: int, url: str | None) -> No
     source = load_source(settings.source, settings.root)
     published = ServingFolder(settings.serving).current()
     if published is None:
-        raise click.ClickException("no index is published yet: run `rec-assets bootstrap` first")
+        raise click.ClickException(_NOT_PUBLISHED)
     played = [published.as_of + dt.timedelta(days=number) for number in range(1, days + 1)]
     truth = later_purchases(source, played, customers)
     if truth.empty:
@@ -400,7 +425,7 @@ def list_keys() -> None:
             key.is_public,
             f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never",
         )
-        for key in _online_state().keys().values()
+        for key in _known_keys()
     ]
     click.echo(
         tabulate(sorted(rows), headers=["name", "scopes", "public", "expires (UTC)"]) if rows else "there are no keys"
@@ -411,46 +436,84 @@ def list_keys() -> None:
 @click.argument("name")
 def revoke_key(name: str) -> None:
     """Take all keys called NAME back, at once."""
-    count = _online_state().revoke_key(name)
+    count = _online_state().revoke_key(name) if _known_keys() else 0
     if not count:
         raise click.ClickException(f"there is no key called {name!r}; `rec-assets keys list` shows them")
     click.echo(f"{count} key{'s' if count > 1 else ''} called {name!r} taken back")
 
 
 def _online_state() -> OnlineState:
+    from sqlalchemy.exc import SQLAlchemyError
+
     from rec_assets.serving.online import OnlineState
 
     settings = get_settings()
     settings.serving.mkdir(parents=True, exist_ok=True)
-    online = OnlineState(settings.online_url)
-    online.create()
+    where = "REC_API__DATABASE_URL" if settings.api.database_url else settings.online_file
+    try:
+        online = OnlineState(settings.online_url)
+        online.create()
+    except (SQLAlchemyError, ImportError) as error:
+        why = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise click.ClickException(f"the API's database ({where}) can't be used: {why}") from None
     return online
 
 
-def _newest_scores(lake: Lake) -> dt.date:
+def _known_keys() -> list[Key]:
+    """Keys of the API; looking for them makes no database."""
+    settings = get_settings()
+    is_there = settings.api.database_url is not None or settings.online_file.exists()
+    return list(_online_state().keys().values()) if is_there else []
+
+
+def _require_free(setting: str, host: str, port: int) -> None:
+    """Say in one line that a server can't listen, before it starts and says so in many."""
+    import socket
+
+    try:
+        where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(where[0], where[1]) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+            probe.bind(where[4])
+    except OSError as error:
+        raise click.ClickException(
+            f"can't listen on {host}:{port} ({(error.strerror or str(error)).lower()}): stop what listens there, or "
+            f"set {setting}"
+        ) from None
+
+
+def _day_of_scores(lake: Lake, wanted: dt.date | None = None) -> dt.date:
     days = lake.days("hybrid_scores")
     if not days:
         raise click.ClickException(f"there are no recommendations in {lake.root} yet: run `rec-assets bootstrap` first")
-    return days[-1]
+    if wanted is not None and wanted not in days:
+        shown = [str(day) for day in days]
+        there = ", ".join(shown if len(shown) <= 10 else [*shown[:3], "…", *shown[-5:]])
+        raise click.ClickException(f"there are no recommendations as of {wanted}; there are of {there}")
+    return wanted or days[-1]
 
 
 def _recommendations(lake: Lake, day: dt.date, customer: str, k: int, list_name: str) -> list[dict[str, Any]]:
+    import pandas as pd
     import pyarrow.dataset as ds
 
     wanted = (ds.field("customer_id") == customer) & (ds.field("list") == list_name) & (ds.field("rank") <= k)
     rows = lake.pandas("hybrid_scores", [day], where=wanted).sort_values("rank")
     if rows.empty:
-        rows = _popular(lake, day, k)
+        rows = _popular(lake, day, k).assign(source="segment", **dict.fromkeys(("rule", *_VERSIONS)))
         click.echo(f"customer {customer!r} is unknown on {day}: showing what is popular with everybody", err=True)
     names = lake.pandas(
         "products",
         columns=["product_id", "title"],
         where=ds.field("product_id").isin(rows["product_id"].tolist()),
     )
-    rows = rows.assign(product=rows["product_id"].map(names.set_index("product_id")["title"]))
+    titles = rows["product_id"].map(names.set_index("product_id")["title"])
+    rows = rows.assign(product=titles, list=list_name, as_of=day)
+    shown = rows[["product_id", "rank", "score", "reason", "product", "source", "rule", "list", "as_of", *_VERSIONS]]
     return [
-        {str(name): value for name, value in row.items()} | {"rank": int(row["rank"]), "score": round(row["score"], 6)}
-        for row in rows[["product_id", "rank", "score", "reason", "product"]].to_dict("records")
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        | {"rank": int(row["rank"]), "score": round(float(row["score"]), 6)}
+        for row in shown.to_dict("records")
     ]
 
 
@@ -472,7 +535,7 @@ def _show_results(settings: Settings) -> None:
     judged = lake.days("evaluation_report")[-1]
     metrics = lake.pandas("evaluation_report", [judged])
     click.echo(f"\n{summary_table(metrics[metrics['baseline'].isna()]).to_markdown()}")
-    day = _newest_scores(lake)
+    day = _day_of_scores(lake)
     customer = min(lake.pandas("hybrid_scores", [day], columns=["customer_id"])["customer_id"])
     click.echo(f"\nFor customer {customer}, as of {day}:")
     click.echo(_as_table(_recommendations(lake, day, customer, 5, "all")))
@@ -490,6 +553,10 @@ def _as_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
+"""What a disk refuses, and not the code."""
+
+
 def main() -> None:
     """Entry point: errors that a user can mend are one line, without a stack trace."""
     from rec_assets.recsys.experiments.spec import ExperimentsError
@@ -504,6 +571,10 @@ def main() -> None:
         cli(standalone_mode=True)
     except expected as error:
         sys.exit(f"rec-assets: {error}")
+    except OSError as error:
+        if error.errno not in _DISK or error.filename is None:
+            raise
+        sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you may write to")
     except RuntimeError as error:
         expected_names = ("DatabricksUnusable", "ExecutionError", "PlanError", "ReleaseError", "SparkUnusable")
         if type(error).__name__ not in expected_names:

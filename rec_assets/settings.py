@@ -6,11 +6,15 @@ look is not a setting: it stands in the source's YAML file (`sources/spec.py`).
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from dotenv import dotenv_values
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -253,6 +257,16 @@ class Settings(BaseSettings):
     retention: Retention = Field(Retention(), description="Days of each table that housekeeping keeps.")
     housekeeping_cron: str = Field("0 5 * * *", description="When housekeeping runs, once its schedule is on.")
 
+    @field_validator("home")
+    @classmethod
+    def _is_a_folder(cls, home: Path) -> Path:
+        there = home.expanduser().resolve()
+        while not there.exists():
+            there = there.parent
+        if not there.is_dir():
+            raise ValueError(f"{there} is a file: name a folder, which is made where it isn't there")
+        return home
+
     @field_validator("experiments", "rules", mode="before")
     @classmethod
     def _is_a_file(cls, path: object) -> Path | None:
@@ -463,8 +477,31 @@ def get_settings() -> Settings:
     except ValidationError as error:
         said = []
         for wrong in error.errors(include_url=False, include_input=False):
+            if wrong["type"] == "default_factory_not_called":  # it only follows from another
+                continue
             variable = "__".join(["REC_" + str(wrong["loc"][0]), *map(str, wrong["loc"][1:])]) if wrong["loc"] else ""
             said.append(f"{variable.upper()}: ".removeprefix(": ") + wrong["msg"].removeprefix("Value error, "))
         raise InvalidSettings("; ".join(said)) from None
     except SettingsError as error:
-        raise InvalidSettings(f"{error}: it must be JSON") from None
+        found = re.search('field "([^"]+)"', str(error))
+        raise InvalidSettings(
+            f"REC_{found[1].upper()}: must be JSON" if found else f"{error}: it must be JSON"
+        ) from None
+
+
+def unknown_variables() -> list[str]:
+    """A line for each REC_ variable, of the environment or of `.env`, that is no setting and so says nothing."""
+    known, said = {*_variables(Settings, "REC_")}, []
+    for name in sorted({each.upper() for each in (*os.environ, *dotenv_values(".env"))}):
+        if name.startswith("REC_") and name not in known and not name.startswith("REC_SPARK_CONF__"):
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            said.append(f"{name} is no setting and is ignored" + (f": did you mean {near[0]}?" if near else ""))
+    return said
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name.upper()}"
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _variables(kind, f"{prefix}{name.upper()}__")

@@ -19,7 +19,7 @@ from rec_assets.recsys.experiments.exploration import plackett_luce_weights
 from rec_assets.recsys.experiments.off_policy import LoggedAnswer, NotEnough, OffPolicy, off_policy, rewards_expected
 from rec_assets.recsys.hybrid import DISCOVER
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import Release, ReleaseError, Releases
+from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.answers import BUY_AGAIN, CUSTOMER, POOL
 from rec_assets.serving.online import NEWEST_EVENTS
 from rec_assets.serving.recommender import Recommender, Signal, signals_of
@@ -69,9 +69,7 @@ def estimate(settings: Settings, model: str, *, last_days: int, places: int) -> 
         NotEnough: too little was logged to say anything.
     """
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
-    release = releases.named(model)
-    if release is None:
-        raise ReleaseError(f"{settings.registered_model} has no version or alias {model!r}")
+    release = releases.known(model)
     days = [day for day in lake.days("experiment_exposures") if day > release.as_of][-last_days:]
     logged = _logged(lake, days, places)
     if logged.empty:

@@ -47,6 +47,8 @@ def look_at(settings: Settings) -> list[RuleRow]:
         MissingPartition: there is no catalogue yet.
     """
     rules, lake = read_rules(settings.rules), Lake(settings.lake)
+    if not any(rules.sets.values()):
+        return []
     days = lake.days("product_statistics")
     if not days:
         raise MissingPartition("product_statistics: nothing is in the lake yet: run `rec-assets bootstrap` first")

@@ -92,8 +92,16 @@ class Releases:
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(self.uri, self.registry_uri)
 
+    @property
+    def _is_there(self) -> bool:
+        """Whether there is a registry to look into: looking would make the file of SQLite."""
+        scheme, _, file = self.uri.partition(":///")
+        return scheme != "sqlite" or Path(file).exists()
+
     def all(self) -> list[Release]:
         """Every version that rec_assets proposed, oldest first; none where the model was never registered."""
+        if not self._is_there:
+            return []
         client = self.client
         versions = client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
         if self.in_unity_catalog:  # whose listings leave tags out
@@ -106,17 +114,32 @@ class Releases:
         Raises:
             ReleaseError: there is none of that number.
         """
-        for release in self.all():
+        found = self._released()
+        for release in found:
             if release.version == version:
                 return release
-        raise ReleaseError(f"{self.model} has no version {version}; there are: {self._listing(self.all())}")
+        raise ReleaseError(f"{self.model} has no version {version}; there are: {self._listing(found)}")
+
+    def known(self, name: str) -> Release:
+        """The version of that number or alias.
+
+        Raises:
+            ReleaseError: there is none.
+        """
+        there = self._listing(self._released())
+        release = self.named(name)
+        if release is None:
+            raise ReleaseError(f"{self.model} has no version or alias {name!r}; there are: {there}")
+        return release
 
     def named(self, name: str) -> Release | None:
         """The version of that number or alias; None if there is none."""
         from mlflow.exceptions import MlflowException
 
+        if not self._is_there:
+            return None
         try:
-            number = name if name.isdigit() else self.client.get_model_version_by_alias(self.model, name).version
+            number = name if name.isdecimal() else self.client.get_model_version_by_alias(self.model, name).version
         except MlflowException:
             return None
         return next((each for each in self.all() if each.version == int(number)), None)
@@ -200,7 +223,7 @@ class Releases:
         Raises:
             ReleaseError: nothing to go back to, or `to` was never promoted.
         """
-        releases = self.all()
+        releases = self._released()
         standing = [each for each in releases if each.may_serve]
         if to is None:
             if len(standing) < 2:
@@ -234,6 +257,13 @@ class Releases:
         champion = self.point_champion()
         assert champion is not None and champion.version == target.version
         return champion
+
+    def _released(self) -> list[Release]:
+        """`all`. Raises ReleaseError where there is none."""
+        found = self.all()
+        if not found:
+            raise ReleaseError(f"nothing is released as {self.model} yet: run `rec-assets bootstrap` first")
+        return found
 
     @staticmethod
     def _listing(releases: list[Release]) -> str:

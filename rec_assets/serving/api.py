@@ -7,7 +7,7 @@ import datetime as dt
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -100,6 +100,9 @@ class Caller:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; one a worker."""
     settings = settings or get_settings()
+    if settings.api.database_url is None:
+        with suppress(OSError):  # said by /health/ready, as any database that doesn't answer
+            settings.serving.mkdir(parents=True, exist_ok=True)
     rules = WatchedFile(settings.rules, read_rules, lambda found: found.files)
     live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
     experiments = WatchedFile(settings.experiments, read_experiments)
@@ -144,6 +147,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     f"slow down: try again in {wait:.1f} s",
                     {"Retry-After": str(math.ceil(wait))},
                 )
+            if key and not kept.counters:  # never read: that isn't the key's fault
+                raise Refused(503, "database", "the database doesn't answer, see /health/ready", {"Retry-After": "2"})
             found = _authorise(known, scope, has_key=bool(key))
             if time is not None and SIMULATE not in found.scopes:
                 raise Refused(403, "wrong_scope", f"X-Simulated-Time takes a key with the scope {SIMULATE!r}")

@@ -245,8 +245,10 @@ class Live:
             raise DatabaseSilent
         try:
             return question()
-        except (OperationalError, InterfaceError, NoConnection):
-            _log.exception("the online state doesn't answer; what was last known of it goes on to count")
+        except (OperationalError, InterfaceError, NoConnection) as error:
+            # Not the whole error, which tells the statement's parameters: customers' ids.
+            why = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            _log.error("the online state doesn't answer (%s); what was last known of it goes on to count", why)
             self._silent = True
             raise
 
@@ -276,11 +278,17 @@ class Live:
         if self._unreadable is not None:
             missing["index"] = f"{self._unreadable.path.name} can't be read: the log says why"
         if self.engine is None:
-            missing["index"] = "no index is published yet: materialise the graph up to `serving_index`"
+            missing["index"] = (
+                "no index is published yet: run `rec-assets bootstrap`, which materialises the graph up to "
+                "`serving_index`, on this REC_HOME"
+            )
         try:
             self.ask(self.online.counters)
-        except SQLAlchemyError as error:
-            missing["online_state"] = f"the database doesn't answer ({type(error).__name__})"
+        except SQLAlchemyError:
+            missing["online_state"] = (
+                "the database doesn't answer, and the log says why: a file of SQLite lies in the folder `serving` of "
+                "REC_HOME, which must be writable; another database is named by REC_API__DATABASE_URL"
+            )
         return missing
 
     def _watch(self) -> None:

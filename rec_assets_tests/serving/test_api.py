@@ -399,6 +399,25 @@ def test_only_allowed_sites_may_call_from_their_pages(start: Callable[..., Clien
         assert answer.headers.get("access-control-allow-origin") == allowed
 
 
+def test_a_home_that_isn_t_there_is_made_and_says_what_to_do(tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path / "new"))
+    with TestClient(app) as http:
+        ready = http.get("/health/ready")
+    assert ready.status_code == 503 and set(ready.json()["missing"]) == {"index"}
+    assert "rec-assets bootstrap" in ready.json()["missing"]["index"]
+    assert (tmp_path / "new" / "serving" / "online.db").exists()
+
+
+def test_a_database_that_never_answered_is_no_wrong_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "serving" / "online.db").mkdir(parents=True)
+    with TestClient(create_app(Settings(home=tmp_path))) as http:
+        answer = http.get("/v1/trending", headers={"X-API-Key": "rec_some"})
+        missing = http.get("/health/ready").json()["missing"]
+    assert (answer.status_code, answer.json()["error"]) == (503, "database")
+    assert "must be writable" in missing["online_state"]
+    assert any("unable to open database file" in line and "\n" not in line for line in caplog.messages)
+
+
 def test_before_anything_is_published_it_says_so_and_takes_events(start: Callable[..., Client], index: Index) -> None:
     client = start(published=False)
     ready = client.get("/health/ready")
