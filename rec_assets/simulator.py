@@ -246,7 +246,9 @@ class Simulator:
     def _send(self, events: list[dict[str, Any]], now: dt.datetime) -> None:
         for first in range(0, len(events), _AT_ONCE):
             batch = [{**each, "time": each["time"].isoformat()} for each in events[first : first + _AT_ONCE]]
-            self._call("POST", "/v1/events", now, json={"events": batch})
+            taken = self._call("POST", "/v1/events", now, json={"events": batch})
+            if taken["refused"]:  # the ledger says that all were sent
+                raise requests.HTTPError(f"POST /v1/events: {taken['refused'][0]['message']}")
 
     def _call(self, method: str, path: str, now: dt.datetime, **more: Any) -> dict[str, Any]:
         """Ask the API, at a simulated time; again and again while it says that this is too fast."""

@@ -109,8 +109,11 @@ def test_recommend_prints_the_documented_json(shop: BootstrappedShop) -> None:
     found = shop.run("recommend", customer, "--k", "5", "--json")
     rows = json.loads(found.stdout)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
-    assert all(set(row) == {"product_id", "rank", "score", "reason", "product"} for row in rows)
-    assert all(row["reason"] and row["product"] for row in rows)
+    documented = {"product_id", "rank", "score", "reason", "product", "source", "rule", "list", "as_of"}
+    versions = {"als_version", "ranker_version", "rules_version"}
+    assert all(set(row) == documented | versions for row in rows)
+    assert all(row["reason"] and row["product"] and row["source"] and row["als_version"] for row in rows)
+    assert {row["as_of"] for row in rows} == {str(day)}
 
 
 def test_an_unknown_customer_gets_what_is_popular_and_is_told(shop: BootstrappedShop) -> None:
