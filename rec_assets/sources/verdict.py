@@ -115,6 +115,10 @@ def _of_product(sample: Sample, lines: pd.DataFrame) -> str:
     return f"{column!r} is empty there; if another column names every product, map that one to `product_id`"
 
 
+def _of_id(sample: Sample, lines: pd.DataFrame) -> str:
+    return "are `customer_id` and `product_id` the right columns?"
+
+
 def _of_time(sample: Sample, lines: pd.DataFrame) -> str:
     return "their times can't be read: is `time_format` right?"
 
@@ -146,6 +150,7 @@ def _written(sample: Sample, column: str | None, lines: pd.DataFrame) -> str:
 
 _HOW_TO_MEND: dict[str, Callable[[Sample, pd.DataFrame], str]] = {
     "no_product": _of_product,
+    "id_too_long": _of_id,
     "unparseable_time": _of_time,
     "outside_day": _of_day,
     "quantity_impossible": _of_quantity,
