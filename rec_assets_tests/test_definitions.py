@@ -103,6 +103,7 @@ SENSORS = {
     "models_grown_old": "retrain",
     "alert_on_run_failure": None,
     "alert_on_check_failure": None,
+    "alert_on_rejection": None,
 }
 
 SCHEDULES = {"nightly": "refresh", "weekly": "retrain", "housekeeping_daily": "housekeeping"}
@@ -115,7 +116,6 @@ BLOCKING_CHECKS = {
     "candidates": {"pairs_are_unique"},
     "hybrid_scores": {"lists_are_complete"},
     "evaluation_report": {"hybrid_beats_the_baselines"},
-    "release_gate": {"challenger_passes"},
 }
 
 WARNING_CHECKS = {

@@ -3,6 +3,9 @@
 A challenger's models were trained `gate_days` ago, so that the purchases since can judge them: what is released is
 what was judged. The first release has no champion to be held against; its models are the newest, and the blocking
 check on `evaluation_report` stands before it.
+
+A rejection is a result: `champion` is then the release in force, and what comes after goes on with it. Only where no
+release is in force does it fail, as there is nothing to publish.
 """
 
 import datetime as dt
@@ -165,7 +168,8 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         mlflow.log_metrics({f"gate/{check.name}": check.value for check in checks if check.value == check.value})
         context.add_output_metadata(
             {
-                "decision": "may be promoted" if decision.passed else "rejected",
+                "decision": "may be promoted" if decision.passed else REJECTED,
+                "version": proposed.version,
                 "reasons": decision.reasons,
                 "rules": MetadataValue.md(decision_table(decision)),
                 "champion": str(decision.champion or "none yet"),
@@ -182,15 +186,30 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         releases: ResourceParam[Releases],
         release_gate: pd.DataFrame,
     ) -> pd.DataFrame:
-        """The challenger that passed its gate, promoted: the registry's alias `champion` points to it."""
+        """The release in force, the alias `champion`: the challenger if it passed its gate, else the one before."""
         version = int(release_gate["version"].iloc[0])
         failed = release_gate.loc[~release_gate["passed"], "says"].tolist()
-        if failed:  # a blocking check stands before this; materialising this asset alone doesn't get past it
-            raise Failure(f"version {version} did not pass its gate: {'; '.join(failed)}. The champion stays.")
-        releases.decide(version, PROMOTED, {"reasons": "every rule holds"})
-        tracking.mlflow.set_tags({"decision": PROMOTED, "version": version})
-        context.add_output_metadata({"version": version, "mlflow_run": tracking.link})
-        return pd.DataFrame([{"version": version}])
+        reasons = "; ".join(failed) or "every rule holds"
+        if not failed:
+            releases.decide(version, PROMOTED, {"reasons": reasons})
+        standing = releases.in_force(as_of(context))
+        if standing is None:
+            raise Failure(
+                f"version {version} was rejected: {reasons}. No release was promoted before it, so there is none to "
+                "publish. Change the limit (REC_GATE__…) or the models (REC_RECIPE__…), and run `rec-assets bootstrap` "
+                "again"
+            )
+        decision = REJECTED if failed else PROMOTED
+        tracking.mlflow.set_tags({"decision": decision, "version": version})
+        context.add_output_metadata(
+            {
+                "decision": f"version {version} was {decision}",
+                "reasons": reasons,
+                "version": standing.version,
+                "mlflow_run": tracking.link,
+            }
+        )
+        return pd.DataFrame([{"version": standing.version}])
 
     @asset(
         **daily, kinds={"numpy"}, deps=["champion", "hybrid_scores", *models], ins={"cleaned_interactions": lookback}

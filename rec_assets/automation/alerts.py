@@ -1,8 +1,9 @@
-"""Alerts: two sensors that say what failed, for which day, why, where to look and what to do; off until turned on.
+"""Alerts: sensors that say what failed, for which day, why, where to look and what to do; off until turned on.
 
-`alert_on_run_failure` speaks of steps and killed runs, `alert_on_check_failure` of asset checks. Both follow the ends
-of runs in Dagster's event log by its own numbers, so none is seen twice or left out. What has been said, and what a
-webhook that was down hasn't got yet, is in the sensor's cursor.
+`alert_on_run_failure` speaks of steps and killed runs, `alert_on_check_failure` of asset checks, `alert_on_rejection`
+of challengers that the release gate rejected, which is no failure. All follow the ends of runs in Dagster's event log
+by its own numbers, so none is seen twice or left out. What has been said, and what a webhook that was down hasn't got
+yet, is in the sensor's cursor.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from rec_assets.automation.execution import PARENT_TAG
 from rec_assets.automation.messages import Days, Ledger, Message, Problem, in_words, shorten
+from rec_assets.resources.releases import REJECTED
 from rec_assets.resources.tracking import INTERRUPTIONS
 from rec_assets.settings import Settings
 
@@ -67,7 +69,7 @@ Reader = Callable[[DagsterInstance, DagsterRun, EventLogRecord], Findings]
 
 
 def build_alert_sensors(settings: Settings) -> list[SensorDefinition]:
-    """The two sensors, off until turned on."""
+    """The sensors, off until turned on."""
 
     @sensor(
         minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
@@ -84,7 +86,14 @@ def build_alert_sensors(settings: Settings) -> list[SensorDefinition]:
     def alert_on_check_failure(context: SensorEvaluationContext) -> SkipReason:
         return _tick(context, settings, "check_failure", read_checks)
 
-    return [alert_on_run_failure, alert_on_check_failure]
+    @sensor(
+        minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
+        description="Says which challenger the release gate rejected, and why; the champion stays.",
+    )  # fmt: skip
+    def alert_on_rejection(context: SensorEvaluationContext) -> SkipReason:
+        return _tick(context, settings, "rejection", read_verdicts)
+
+    return [alert_on_run_failure, alert_on_check_failure, alert_on_rejection]
 
 
 @dataclass
@@ -256,6 +265,22 @@ def read_checks(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord)
             blocked = check.blocking and check.severity == AssetCheckSeverity.ERROR
             why = shorten(check.description or "the check gives no description")
             findings.failed.append((Problem(what, why, "blocking" if blocked else "warning"), days))
+    return findings
+
+
+def read_verdicts(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord) -> Findings:
+    """What the release gate decided in a run."""
+    findings = Findings()
+    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
+        made = entry.get_dagster_event().step_materialization_data.materialization
+        told = {name: str(value.value) for name, value in made.metadata.items()}
+        if made.asset_key.path[-1] != "release_gate" or not {"decision", "version", "reasons"} <= told.keys():
+            continue
+        what = f"version {told['version']} of the model"
+        if told["decision"] == REJECTED:
+            findings.failed.append((Problem(what, shorten(told["reasons"]), "rejected"), _days(run)))
+        else:
+            findings.succeeded.append((what, _days(run)))
     return findings
 
 

@@ -15,13 +15,7 @@ from dagster import Definitions
 
 from rec_assets.automation.execution import only_one, open_instance, run_plan
 from rec_assets.automation.feedback import land_feedback
-from rec_assets.automation.plan import (
-    NothingToTrain,
-    PlannedRun,
-    plan_bootstrap,
-    plan_refresh,
-    plan_training,
-)
+from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_training_or_refresh
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
@@ -48,6 +42,8 @@ def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> l
         plan, started = _plan(first, newest, settings), time.monotonic()
         instance = open_instance(settings)
         done = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", say=_say)
+        if verdict := Releases(settings.mlflow_uri, settings.registered_model).verdict(newest):
+            _say(verdict)
         _say(f"up to date as of {newest} after {time.monotonic() - started:.0f} s")
         return done
 
@@ -58,10 +54,7 @@ def _plan(first: dt.date, newest: dt.date, settings: Settings) -> list[PlannedRu
     champion = releases.before(newest)
     if champion is None or champion.as_of >= newest:
         return plan_bootstrap(first, newest, settings)
-    try:
-        return plan_training(first, newest, settings, lake, champion)
-    except NothingToTrain:
-        return plan_refresh(first, newest, settings, lake, champion)
+    return plan_training_or_refresh(first, newest, settings, lake, champion, _say)
 
 
 def _say(text: str) -> None:

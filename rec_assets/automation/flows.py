@@ -22,7 +22,7 @@ from dagster import (
 
 from rec_assets.automation.execution import ExecutionError, only_one, run_plan
 from rec_assets.automation.feedback import land_feedback
-from rec_assets.automation.plan import PlanError, PlannedRun, plan_refresh, plan_training
+from rec_assets.automation.plan import PlanError, PlannedRun, plan_refresh, plan_training_or_refresh
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
@@ -44,7 +44,8 @@ def build_flows(settings: Settings, source: Source, definitions: Callable[[], De
     """
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
 
-    def follow(context: OpExecutionContext, plan: Plan) -> None:
+    def follow(context: OpExecutionContext, plan: Plan) -> dt.date:
+        """Runs the plan for the newest day, and says which that is."""
         if not source.is_daily:
             raise Failure("an export has no new days: run `rec-assets bootstrap` when it has been replaced")
         first, _ = source.bounds()
@@ -67,16 +68,26 @@ def build_flows(settings: Settings, source: Source, definitions: Callable[[], De
                 "made": MetadataValue.md("\n".join(f"- {run}" for run in done) or "nothing: up to date"),
             }
         )
+        return newest
 
     @op(description="Run what of the plan for the newest day is stale.")
     def bring_up_to_date(context: OpExecutionContext) -> None:
         follow(context, lambda first, newest: plan_refresh(first, newest, settings, lake, releases.in_force()))
 
-    @op(description="Train, judge and, if the gate lets them pass, release new models.")
+    @op(description="Train, judge and, if the gate lets them pass, release new models; a rejection is a result.")
     def train_and_release(context: OpExecutionContext) -> None:
         if releases.in_force() is None:
             raise Failure("there is no release to improve on yet: run `rec-assets bootstrap` first")
-        follow(context, lambda first, newest: plan_training(first, newest, settings, lake, releases.before(newest)))
+        said: list[str] = []
+        newest = follow(
+            context,
+            lambda first, newest: plan_training_or_refresh(
+                first, newest, settings, lake, releases.before(newest), said.append
+            ),
+        )
+        verdict = "; ".join(said) or releases.verdict(newest)
+        context.log.info(verdict)
+        context.add_output_metadata({"verdict": verdict})
 
     @job(
         executor_def=in_process_executor,

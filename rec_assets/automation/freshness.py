@@ -57,7 +57,8 @@ class Freshness:
     A partition is stale if it was never materialised, or is gone from the lake; if something it was made from has
     changed since: an upstream partition in the lake, a landed file, or the experiments' file; if a blocking check
     failed on it; if other models are in force on its day than it was made with; or if it is of the newest day, and made
-    by other rules than the shop has now. Lists of days before are judged as they were shown.
+    by other rules than the shop has now. Lists of days before are judged as they were shown. While no release is in
+    force, the gate's decision is stale: the next plan may have other limits.
     """
 
     def __init__(
@@ -110,6 +111,8 @@ class Freshness:
             return True
         if table in USERS_OF_RULES and day == self.newest and made.rules_version != self.rules_version:
             return True
+        if table == "release_gate" and day is not None and self._release_on(day) is None:
+            return True
         return table in USERS_OF_MODELS and day is not None and self._others_in_force(made, day)
 
     def _unproven(self, key: AssetKey) -> set[str]:
@@ -136,12 +139,15 @@ class Freshness:
         return self._unproven_by_key[key]
 
     def _others_in_force(self, made: _Made, day: dt.date) -> bool:
-        if day not in self._in_force:
-            self._in_force[day] = self.releases.in_force(day)
-        release = self._in_force[day]
+        release = self._release_on(day)
         if release is None:
             return False
         return any(release.models[name] != version for name, version in made.models.items())
+
+    def _release_on(self, day: dt.date) -> Release | None:
+        if day not in self._in_force:
+            self._in_force[day] = self.releases.in_force(day)
+        return self._in_force[day]
 
     def _made(self, key: AssetKey) -> dict[dt.date | None, _Made]:
         if key not in self._made_by_key:

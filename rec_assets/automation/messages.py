@@ -17,7 +17,7 @@ LISTED = 5
 OPEN_DAYS = 50
 FORGET_SECONDS = 30 * 86_400
 
-Advice = Literal["unreadable", "blocking", "warning", "killed", "error"]
+Advice = Literal["unreadable", "blocking", "warning", "killed", "error", "rejected"]
 
 ADVICE: dict[Advice, str] = {
     "unreadable": "mend the landed file, or land it again; then run this again for its day.",
@@ -25,6 +25,7 @@ ADVICE: dict[Advice, str] = {
     "warning": "look at the check in the run; it only warns, and what comes next was made all the same.",
     "killed": "nothing, unless it goes on: the process was killed, and the work is picked up again.",
     "error": "look at the log of the run, mend the cause, and run it again.",
+    "rejected": "nothing has to be: the champion stays. Each rule with its number is in the run, at release_gate.",
 }
 
 
@@ -52,7 +53,7 @@ class Problem:
     """One thing that failed.
 
     Attributes:
-        what: "als_model", "check lines_are_unique of cleaned_interactions" or "job train".
+        what: "als_model", "check lines_are_unique of cleaned_interactions", "job train" or "version 3 of the model".
         why: The error's own words, or the check's description.
         advice: The kind of advice that goes with it.
     """
@@ -64,10 +65,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Message:
-    """One alert: what failed in one run and isn't already known.
+    """One alert: what failed, or was rejected, in one run and isn't already known.
 
     Attributes:
-        kind: "run_failure" or "check_failure".
+        kind: "run_failure", "check_failure" or "rejection".
         job: Name of the job.
         days: For which days, in words; "" where the run has none.
         problems: What failed.
@@ -96,7 +97,11 @@ class Message:
         more = f" and {len(self.problems) - 1} more" if len(self.problems) > 1 else ""
         what = f"{self.problems[0].what}{more}"
         where = "" if what == f"job {self.job}" else f" in job {self.job}"
-        return f"{what} failed{f' for {self.days}' if self.days else ''}{where}"
+        return f"{what} {self._verb}{f' for {self.days}' if self.days else ''}{where}"
+
+    @property
+    def _verb(self) -> str:
+        return "was rejected" if self.kind == "rejection" else "failed"
 
     @property
     def text(self) -> str:
@@ -110,7 +115,7 @@ class Message:
             lines.append(f"What to do: {ADVICE[advice]}")
         if self.history:
             lines.append(self.history)
-        return "\n".join([*lines, f"Failed at {self.failed_at}: {self.url}"])
+        return "\n".join([*lines, f"{self._verb.capitalize()} at {self.failed_at}: {self.url}"])
 
     def payload(self, form: str) -> dict[str, Any]:
         """What is posted: "slack", a text as Slack and its like read it; or "json", the fields and the text."""

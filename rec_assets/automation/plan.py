@@ -6,6 +6,7 @@ A plan only says what is needed; what of it is stale is found out in `freshness`
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rec_assets.recsys.kpis import PERIOD_DAYS
@@ -114,7 +115,7 @@ def plan_refresh(
 def plan_training(
     first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
 ) -> list[PlannedRun]:
-    """Models of `gate_days` ago, which the purchases since judge; if they pass, the newest day's lists by them.
+    """Models of `gate_days` ago, which the purchases since judge; then the newest day's lists by the release in force.
 
     Args:
         first, newest: First and newest day of data.
@@ -151,6 +152,22 @@ def plan_training(
         *_plan_lists(newest, settings, lake),
         _on("publish", newest),
     ]
+
+
+def plan_training_or_refresh(
+    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None,
+    say: Callable[[str], None],
+) -> list[PlannedRun]:  # fmt: skip
+    """What new models take; where there is nothing to train yet, which `say` is told, what a new day takes.
+
+    Raises:
+        PlanError: as `plan_training`.
+    """
+    try:
+        return plan_training(first, newest, settings, lake, champion)
+    except NothingToTrain as why:
+        say(str(why))
+        return plan_refresh(first, newest, settings, lake, champion)
 
 
 def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:

@@ -148,6 +148,16 @@ class Releases:
         """The version of these models and this day, if it was proposed already."""
         return next((each for each in self.all() if each.content == content and each.as_of == as_of), None)
 
+    def verdict(self, day: dt.date) -> str:
+        """What became of the newest version proposed on a day, in words; "" where none was."""
+        proposed = max((each for each in self.all() if each.as_of == day), key=lambda each: each.version, default=None)
+        if proposed is None:
+            return ""
+        champion = self.in_force(day)
+        stays = f"; version {champion.version} stays" if champion and champion.version != proposed.version else ""
+        reasons = f": {proposed.tags['reasons']}" if proposed.decision == REJECTED else ""
+        return f"version {proposed.version} was {proposed.decision or 'not decided upon'}{reasons}{stays}"
+
     def taken_back(self, release: Release) -> int | None:
         """The version with the same models that was rolled back; None if there is none."""
         same = [each.version for each in self.all() if each.content == release.content and each.rolled_back]

@@ -76,7 +76,7 @@ class Webhook:
 
 @dataclass
 class World:
-    """An instance, the two sensors with their cursors, and assets that end as told."""
+    """An instance, the sensors with their cursors, and assets that end as told."""
 
     instance: DagsterInstance
     settings: Settings
@@ -84,6 +84,7 @@ class World:
     raises: dict[str, BaseException | None] = field(default_factory=dict)
     check: tuple[bool, str] = (True, "")
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
+    verdict: dict[str, Any] = field(default_factory=dict)
     cursors: dict[str, str | None] = field(default_factory=dict)
     logged: list[str] = field(default_factory=list)
 
@@ -112,11 +113,16 @@ class World:
         def candidates() -> None:
             pass
 
+        @asset
+        def release_gate(context: OpExecutionContext) -> None:
+            context.add_output_metadata(self.verdict)
+
         return Definitions(
-            assets=[raw_purchase_logs, als_model, co_purchase_graph, candidates],
+            assets=[raw_purchase_logs, als_model, co_purchase_graph, candidates, release_gate],
             asset_checks=[factors_are_finite],
             jobs=[
                 define_asset_job("ingest", selection=[raw_purchase_logs]),
+                define_asset_job("release", selection=[release_gate]),
                 define_asset_job("train", selection=[als_model, co_purchase_graph, candidates]),
             ],
             executor=in_process_executor,
@@ -137,6 +143,10 @@ class World:
     def ingest(self, day: str, error: str | None = None) -> str:
         self.raises["raw_purchase_logs"] = Failure(error) if error else None
         return self.run("ingest", day)
+
+    def decide(self, version: int, decision: str, reasons: str = "every rule holds") -> str:
+        self.verdict = {"version": version, "decision": decision, "reasons": reasons}
+        return self.run("release")
 
     def judge(self, passed: bool, description: str = "") -> str:
         self.check = (passed, description)
@@ -205,6 +215,7 @@ def world(webhook: Webhook) -> Iterator[World]:
 
 
 TRAIN = "als_model failed in job train"
+REJECTED = "version {} of the model was rejected in job release"
 CHECK = "check factors_are_finite of als_model failed in job train"
 KILLED = "job train failed"
 
@@ -263,6 +274,17 @@ CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
         ["co_purchase_graph failed in job train", CHECK],
     ),
     "a run inside another one": (lambda w: (w.tick(), w.nested("bad"), w.tick(), w.tick()), [TRAIN]),
+    "a challenger that passes": (lambda w: (w.tick(), w.decide(2, "may be promoted"), w.tick()), []),
+    "a challenger that is rejected, and judged again": (
+        lambda w: (w.tick(), w.decide(2, "rejected", "NDCG@10 fell"), w.tick(), w.decide(2, "rejected", "NDCG@10 fell"),
+                   w.tick()),
+        [REJECTED.format(2)],
+    ),
+    "two challengers that are rejected for one reason": (
+        lambda w: (w.tick(), w.decide(2, "rejected", "worse"), w.decide(3, "rejected", "worse"), w.tick()),
+        [REJECTED.format(2), REJECTED.format(3)],
+    ),
+    "another code location's release_gate": (lambda w: (w.tick(), w.run("release"), w.tick()), []),
     "killed": (lambda w: (w.tick(), w.kill(), w.tick(), w.kill(), w.tick()), [KILLED]),
     "killed again after a success": (lambda w: (w.tick(), w.kill(), w.train(), w.kill(), w.tick()), [KILLED, KILLED]),
 }  # fmt: skip
@@ -299,6 +321,17 @@ def test_the_message_says_what_failed_when_why_where_and_what_to_do(world: World
     assert title == posted["title"] and posted["url"] in last
     assert "What to do: mend the landed file, or land it again" in posted["text"]
     assert world.logged == [posted["text"]]
+
+
+def test_a_rejection_is_told_as_such_by_its_own_sensor(world: World) -> None:
+    world.tick()
+    run = world.decide(3, "rejected", "NDCG@10 of 40 customers fell")
+    assert world.tick("alert_on_run_failure", "alert_on_check_failure") == "nothing failed | nothing failed"
+    assert world.tick("alert_on_rejection") == f"sent 1 message: {REJECTED.format(3)}"
+    (posted,) = world.webhook.posted
+    assert (posted["kind"], posted["run_id"]) == ("rejection", run)
+    assert "Why: NDCG@10 of 40 customers fell" in posted["text"] and "the champion stays" in posted["text"]
+    assert posted["text"].splitlines()[-1].startswith("Was rejected at ")
 
 
 def test_a_range_of_days_is_named(world: World) -> None:
@@ -433,7 +466,7 @@ def test_more_ends_than_a_tick_takes_are_taken_in_order(world: World, monkeypatc
 
 def test_the_sensors_are_off_until_turned_on() -> None:
     sensors: list[SensorDefinition] = build_alert_sensors(Settings())
-    assert {each.name for each in sensors} == {"alert_on_run_failure", "alert_on_check_failure"}
+    assert {each.name for each in sensors} == {"alert_on_run_failure", "alert_on_check_failure", "alert_on_rejection"}
     assert {each.default_status for each in sensors} == {DefaultSensorStatus.STOPPED}
     Definitions.validate_loadable(Definitions(sensors=sensors))
 

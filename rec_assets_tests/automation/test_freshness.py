@@ -82,12 +82,17 @@ class Bench:
             self.lake.write("hybrid_scores", pd.DataFrame({"n": [1]}), DAY)
             context.add_output_metadata({"rules_version": "abc"})
 
+        @asset(partitions_def=days)
+        def release_gate() -> None:
+            self.lake.write("release_gate", pd.DataFrame({"passed": [False]}), DAY)
+
         jobs = [
+            define_asset_job("gate", [release_gate]),
             define_asset_job("job", [raw_purchase_logs, candidates]),
             define_asset_job("events", [raw_feedback_events]),
             define_asset_job("lists", [hybrid_scores]),
         ]
-        assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores]
+        assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores, release_gate]
         return Definitions(assets, asset_checks=[sound], jobs=jobs)
 
     def make(self) -> None:
@@ -97,6 +102,15 @@ class Bench:
         job.execute_in_process(
             instance=self.instance, partition_key=str(DAY), asset_selection=keys, raise_on_error=False
         )
+
+    def promote(self, version: int, trained: dt.date) -> None:
+        """Register a version and promote it."""
+        if version == 1:
+            self.releases.client.create_registered_model("model")
+        self.releases.client.create_model_version("model", source="/nowhere")
+        days = dict.fromkeys(("as_of", "als_version", "graph_version", "ranker_version"), trained)
+        self.releases.propose(version, {**days, "recipe": Recipe().model_dump_json()})
+        self.releases.decide(version, PROMOTED, {})
 
     def stale(self) -> set[str]:
         return {key.path[-1] for key, _ in self._freshness().stale(RUN)}
@@ -188,13 +202,19 @@ def test_of_the_newest_day_alone_lists_by_other_rules_are_stale(bench: Bench) ->
     assert not stale("xyz", DAY + dt.timedelta(days=1))
 
 
+def test_a_decision_on_the_first_release_is_made_anew_until_one_is_in_force(bench: Bench) -> None:
+    def stale() -> bool:
+        return bool(bench._freshness().stale(PlannedRun("gate", DAY, DAY)))
+
+    bench.definitions.resolve_job_def("gate").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+    assert stale(), "rejected with no release before it, it may pass by other limits"
+    bench.promote(1, DAY - dt.timedelta(days=1))
+    assert not stale(), "beside a champion a challenger is judged once"
+
+
 def test_what_was_made_with_other_models_than_are_in_force_is_stale(made: Bench) -> None:
-    made.releases.client.create_registered_model("model")
-    for version, trained in ((1, "2017-12-01"), (2, "2017-12-15")):
-        made.releases.client.create_model_version("model", source="/nowhere")
-        days = dict.fromkeys(("als_version", "graph_version", "ranker_version"), trained)
-        made.releases.propose(version, {"as_of": trained, **days, "recipe": Recipe().model_dump_json()})
-        made.releases.decide(version, PROMOTED, {})
+    for version, trained in ((1, dt.date(2017, 12, 1)), (2, dt.date(2017, 12, 15))):
+        made.promote(version, trained)
         assert made.stale() == (set() if version == 1 else {"candidates"})
     made.releases.roll_back()
     assert made.stale() == set()

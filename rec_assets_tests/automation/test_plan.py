@@ -15,6 +15,7 @@ from rec_assets.automation.plan import (
     plan_bootstrap,
     plan_refresh,
     plan_training,
+    plan_training_or_refresh,
 )
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
@@ -148,6 +149,14 @@ def test_models_that_would_not_be_newer_than_the_champions_are_not_trained(tmp_p
         NothingToTrain, match=f"nothing to train yet: .* from {judged_from} on; the newest day is {NEWEST}"
     ):
         plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(trained)))
+
+
+def test_where_nothing_can_be_trained_yet_a_retraining_is_a_refresh_that_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    new, lake = champion(on(7)), Lake(tmp_path)
+    runs = plan_training_or_refresh(FIRST, NEWEST, _settings(), lake, new, said.append)
+    assert runs == plan_refresh(FIRST, NEWEST, _settings(), lake, new)
+    assert [each.startswith("nothing to train yet") for each in said] == [True]
 
 
 def test_too_few_days_to_train_on_are_told(tmp_path: Path) -> None:

@@ -11,10 +11,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from dagster import AssetCheckEvaluation, AssetSelection, DagsterInstance, Definitions, define_asset_job
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetSelection,
+    DagsterInstance,
+    Definitions,
+    define_asset_job,
+)
 
 from rec_assets.definitions import build_definitions
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import SMALL, BootstrappedShop
 
@@ -61,10 +69,6 @@ def _hardly_any_hit(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(hit_rate=0.05)
 
 
-def _quality_lost(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(passed=False, says="NDCG@10 fell")
-
-
 def _baselines_far_ahead(frame: pd.DataFrame) -> pd.DataFrame:
     paired = frame["baseline"].notna()
     worse = frame[["value", "ci_low", "ci_high"]].where(~paired, -0.1)
@@ -97,7 +101,6 @@ CASES: list[tuple[str, str, Broken, str]] = [
     ("similar_products_differ", "similar_products", _like_itself, "with itself"),
     ("hybrid_beats_the_baselines", "evaluation_report", _baselines_far_ahead, "difference -0.1000"),
     ("hit_rate_is_usual", "live_accuracy", _hardly_any_hit, "0.050; usual is"),
-    ("challenger_passes", "release_gate", _quality_lost, "version 1: NDCG@10 fell"),
     ("figures_are_possible", "business_kpis", _overfull, "churn_risk 1.500"),
     ("experiments_are_sound", "experiment_report", _off_shares, "tea, new: shares are off"),
 ]
@@ -177,6 +180,21 @@ def test_it_fails_and_says_why(
     found = evaluate(table)[check]
     assert not found.passed
     assert says in (found.description or "")
+
+
+def test_lists_below_the_baselines_stop_the_first_release_and_only_warn_once_one_is_in_force(
+    home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None]
+) -> None:
+    breaking("evaluation_report", _baselines_far_ahead)
+    assert evaluate("evaluation_report")["hybrid_beats_the_baselines"].severity == AssetCheckSeverity.ERROR
+    releases = Releases(Settings(home=home).mlflow_uri, "product-recommender")
+    (release,), day_before = releases.all(), max(Lake(home / "lake").days("champion")) - dt.timedelta(days=1)
+    releases.tag(release.version, {"as_of": day_before})
+    try:
+        found = evaluate("evaluation_report")["hybrid_beats_the_baselines"]
+    finally:
+        releases.tag(release.version, {"as_of": release.as_of})
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
 
 
 def test_repeated_lines_are_found_in_several_passes_and_lines_that_share_bits_are_not(
