@@ -125,13 +125,14 @@ def lineage(version: int) -> None:
 def ui() -> None:
     """Open the Dagster web UI, and MLflow's beside it; stop both with Ctrl-C."""
     from rec_assets.automation.execution import open_instance
+    from rec_assets.resources.mlflow_store import prepare_store
 
     settings = get_settings()
     _require_free("REC_UI_PORT", "127.0.0.1", settings.ui_port)
     if not settings.mlflow_is_server:
         _require_free("REC_MLFLOW_PORT", "127.0.0.1", settings.mlflow_port)
     open_instance(settings)
-    (settings.root / "mlflow").mkdir(parents=True, exist_ok=True)
+    prepare_store(settings.mlflow_uri)
     click.echo(f"Dagster: http://localhost:{settings.ui_port}   MLflow: {settings.mlflow_ui_base_url}")
     environment = {**os.environ, "DAGSTER_HOME": str(settings.dagster_home), "REC_HOME": str(settings.root)}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # half a dozen processes that nothing here uses

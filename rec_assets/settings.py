@@ -31,6 +31,7 @@ from upath import UPath
 from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
+from rec_assets.sqlite import sqlite_url, unfit_for_sqlite
 
 _SPARK_KEYS = {
     "spark.master": "set REC_SPARK_MASTER",
@@ -259,8 +260,13 @@ class Settings(BaseSettings):
 
     @field_validator("home")
     @classmethod
-    def _is_a_folder(cls, home: Path) -> Path:
+    def _can_hold_everything(cls, home: Path) -> Path:
         there = home.expanduser().resolve()
+        if characters := unfit_for_sqlite(there):
+            raise ValueError(
+                f"{there} holds {characters!r}, by which the databases in it can't be opened: choose or rename a folder "
+                "without it"
+            )
         while not there.exists():
             there = there.parent
         if not there.is_dir():
@@ -433,7 +439,7 @@ class Settings(BaseSettings):
     def online_url(self) -> str:
         """Where the API keeps its online state."""
         url = self.api.database_url
-        return url.get_secret_value() if url else f"sqlite:///{self.online_file}"
+        return url.get_secret_value() if url else sqlite_url(self.online_file)
 
     @property
     def online_file(self) -> Path:
@@ -453,7 +459,7 @@ class Settings(BaseSettings):
     @property
     def mlflow_uri(self) -> str:
         """Where MLflow keeps runs and the registry."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+        return self.mlflow_tracking_uri or sqlite_url(self.root / "mlflow" / "mlflow.db")
 
 
 def _folder_in(found: dict[str, Any], name: str) -> Path:

@@ -5,7 +5,6 @@ checks) stay: they are small, and say what once was. So does the day's report un
 """
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from dagster import (
@@ -27,6 +26,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
+from rec_assets.sqlite import sqlite_file
 
 
 class HousekeepingConfig(Config):
@@ -93,8 +93,8 @@ def _releases(settings: Settings, lake: Lake) -> list[Release]:
     Raises:
         Failure: there was one, and the registry knows of none, so it can't be the right registry.
     """
-    database = settings.mlflow_uri.removeprefix("sqlite:///")
-    missing = database != settings.mlflow_uri and not Path(database).exists()
+    database = sqlite_file(settings.mlflow_uri)
+    missing = database is not None and not database.exists()
     releases = [] if missing else Releases(settings.mlflow_uri, settings.registered_model).all()
     if not releases and lake.days("champion"):
         raise Failure(

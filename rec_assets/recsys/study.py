@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.search_space import Range, suggest
+from rec_assets.sqlite import sqlite_url
 
 _STUDIED = (TrialState.COMPLETE, TrialState.PRUNED)
 _RETRY = "retry_of"
@@ -153,7 +154,7 @@ def open_study(file: Path, name: str, *, base: Recipe, space: Mapping[str, Range
     file.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{file}",
+        storage=sqlite_url(file),
         study_name=name,
         direction="maximize",
         load_if_exists=True,

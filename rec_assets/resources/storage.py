@@ -18,6 +18,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -131,7 +132,7 @@ class Disk:
 
     def spark(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> DataFrame:
         """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
-        return session.read.option("basePath", base).schema(schema).parquet(*files)
+        return session.read.option("basePath", base).schema(schema).parquet(*map(_literally, files))
 
     def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> TaskRows:
         """The same as rows that Python reads in Spark's tasks."""
@@ -198,6 +199,11 @@ class Disk:
     def sweep_deleted(self) -> None:
         """Remove what killed deleters left; safe at any time."""
         shutil.rmtree(self.root / DELETED, ignore_errors=True)
+
+
+def _literally(path: str) -> str:
+    """A path that Spark, which takes it for a glob, reads as it stands."""
+    return re.sub(r"([\\*?\[\]{}])", r"\\\1", path)
 
 
 class ObjectStore:

@@ -15,6 +15,9 @@ from dagster import ConfigurableResource, DagsterEventType, InitResourceContext,
 from dagster._core.definitions.metadata import UrlMetadataValue
 from pydantic import PrivateAttr
 
+from rec_assets.resources.mlflow_store import prepare_store
+from rec_assets.sqlite import sqlite_file
+
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
@@ -95,11 +98,10 @@ def connect(uri: str, artifacts: str, experiment: str) -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    prepare_store(uri)
     mlflow.set_tracking_uri(uri)
     if mlflow.get_experiment_by_name(experiment) is None:
-        local = uri.startswith("sqlite:///")
+        local = sqlite_file(uri) is not None
         mlflow.create_experiment(experiment, artifact_location=Path(artifacts).as_uri() if local else None)
     return mlflow
 
