@@ -36,6 +36,10 @@ SMALL = {
 }
 
 
+ODD_NAME = "my shop 100% #[2]{x}*"
+"""A folder that globs, URLs and Spark's paths would read otherwise."""
+
+
 @dataclass(frozen=True)
 class Shop:
     """A shop's home and how to run commands on it."""

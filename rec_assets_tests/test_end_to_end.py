@@ -17,7 +17,7 @@ import pytest
 
 from rec_assets.recsys.cleaning import RULES
 from rec_assets.resources.lake import Lake
-from rec_assets_tests.conftest import BootstrappedShop, Shop, free_port
+from rec_assets_tests.conftest import ODD_NAME, BootstrappedShop, Shop, free_port
 
 RELEASE = ("challenger", "release_gate", "champion", "serving_index")
 DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candidates")
@@ -34,10 +34,10 @@ def fingerprints(lake: Lake) -> dict[str, str]:
 
 @pytest.fixture
 def copy(shop: BootstrappedShop, tmp_path: Path) -> Shop:
-    """A copy of the shop whose files may be changed."""
-    shutil.copytree(shop.home, tmp_path / "home")
+    """A copy of the shop whose files may be changed, in a folder of another name."""
+    shutil.copytree(shop.home, tmp_path / ODD_NAME)
     shutil.copytree(shop.source.parent, tmp_path / "shop")
-    return Shop(tmp_path / "home", tmp_path / "shop" / shop.source.name)
+    return Shop(tmp_path / ODD_NAME, tmp_path / "shop" / shop.source.name)
 
 
 def test_bootstrap_ends_with_the_table_five_recommendations_and_the_report(shop: BootstrappedShop) -> None:

@@ -1,18 +1,22 @@
 """Group `models`: what is learned from the interactions known on a day."""
 
 import datetime as dt
+import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourceParam, asset
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.assets.state import state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.als import fit_als
+from rec_assets.recsys.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
+from rec_assets.recsys.features import missing_features
 from rec_assets.recsys.interactions import history_lines, net_purchases, returns
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
@@ -94,8 +98,9 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         context.add_output_metadata({"encoded": len(embeddings) - len(known), "reused": len(known)})
         return embeddings
 
+    # A feature more or less is another version of the code: partitions without it are made anew.
     @asset(
-        **daily,
+        **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(CANDIDATE_COLUMNS)}"},
         kinds={"spark", "numpy"},
         ins={"cleaned_interactions": lookback, "als_model": factors, "co_purchase_graph": in_force},
     )
@@ -141,6 +146,8 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:
         """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
+        if missing := missing_features(candidates.columns):
+            raise Failure(missing)
         recipe = recipes.to_train()
         outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
         sample = collect_sample(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
@@ -166,6 +173,11 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         )
 
     return [product_statistics, als_model, co_purchase_graph, product_embeddings, candidates, ranker]
+
+
+def layout_digest(names: Iterable[str]) -> str:
+    """Differs as soon as one of the names does, or their order; part of a code version."""
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
 
 
 def as_of(context: AssetExecutionContext) -> dt.date:

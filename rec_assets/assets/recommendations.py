@@ -3,13 +3,14 @@
 from typing import Any
 
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, ResourceParam, asset
+from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
 from rec_assets.assets.rules import default_book, with_cap
 from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
+from rec_assets.recsys.features import missing_features
 from rec_assets.recsys.scoring import lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.similar import complements
 from rec_assets.recsys.task_rows import TaskRows
@@ -45,7 +46,12 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         product_statistics: pd.DataFrame,
     ) -> TaskRows:
         """Two top lists a customer, `all` and `discover` (nothing bought before), by the shop's rules; with reasons."""
-        first = lake.head("candidates", as_of(context), rows=1)
+        first, model = lake.head("candidates", as_of(context), rows=1), ranker_from(ranker)
+        if missing := missing_features(first.column_names, model.features):
+            raise Failure(missing)
+        if model.warning:
+            context.log.warning(model.warning)
+            context.add_output_metadata({"warning": model.warning})
         versions = {
             "als_version": next(iter(first["als_version"].to_pylist()), None),  # of nobody's candidates there is none
             "ranker_version": ranker["date"].iloc[0],
@@ -56,7 +62,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         rows: SparkFrame | TaskRows = candidates
         if book.frequency_cap is not None:
             rows = with_cap(candidates.to_spark(), book, lake, as_of(context))
-        return lists_in_spark(rows, ranker_from(ranker), products, recipe.list_size, versions, book)
+        return lists_in_spark(rows, model, products, recipe.list_size, versions, book)
 
     @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": factors, "co_purchase_graph": in_force})
     def similar_products(

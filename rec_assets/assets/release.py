@@ -28,7 +28,7 @@ from dagster import (
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.artefact import index_writer, propose, register
-from rec_assets.assets.models import as_of
+from rec_assets.assets.models import as_of, layout_digest
 from rec_assets.assets.state import Models, recipe_from
 from rec_assets.assets.trial import first_lists, trial_lists
 from rec_assets.partitions import Days
@@ -41,6 +41,7 @@ from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.folder import Published, ServingFolder
+from rec_assets.serving.index import LAYOUT
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
 
@@ -173,6 +174,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
                 "reasons": decision.reasons,
                 "rules": MetadataValue.md(decision_table(decision)),
                 "champion": str(decision.champion or "none yet"),
+                **({"warning": lists.warning} if lists.warning else {}),
                 "page": MetadataValue.path(path),
                 "mlflow_run": tracking.link,
             }
@@ -212,7 +214,10 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         return pd.DataFrame([{"version": standing.version}])
 
     @asset(
-        **daily, kinds={"numpy"}, deps=["champion", "hybrid_scores", *models], ins={"cleaned_interactions": lookback}
+        **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(LAYOUT)}"},
+        kinds={"numpy"},
+        deps=["champion", "hybrid_scores", *models],
+        ins={"cleaned_interactions": lookback},
     )
     def serving_index(
         context: AssetExecutionContext,
@@ -245,8 +250,12 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
                 "version": str(this.version), "as_of": str(day), "time_zone": source.time_zone,
                 "rules_version": kept_to if lists is not None else "",
             }  # fmt: skip
+            models = Models.of(lake, this)
+            if models.ranker.warning:
+                context.log.warning(f"version {this.version}: {models.ranker.warning}")
+                context.add_output_metadata({"warning": models.ranker.warning})
             write = index_writer(
-                day, Models.of(lake, this), this.recipe, about,
+                day, models, this.recipe, about,
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
                 product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING, scores=lists,
             )  # fmt: skip

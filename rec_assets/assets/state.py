@@ -91,7 +91,7 @@ class Models:
 
 def recipe_from(frame: pd.DataFrame) -> Recipe:
     """The recipe that the models of a day were trained by, as the ranker's partition of that day keeps it."""
-    return Recipe(**json.loads(frame["recipe"].iloc[0]))
+    return Recipe.stored(json.loads(frame["recipe"].iloc[0]))
 
 
 def ranker_from(frame: pd.DataFrame) -> Ranker:

@@ -28,6 +28,7 @@ class TrialLists:
         truth: What was bought since; None without a champion.
         bought: Products bought in the lookback.
         catalogue_size: Products that could be shown.
+        warning: What to know of the champion's lists, in words; "" where nothing.
     """
 
     challenger: pd.DataFrame
@@ -35,6 +36,7 @@ class TrialLists:
     truth: pd.DataFrame | None
     bought: pd.Index
     catalogue_size: int
+    warning: str = ""
 
     def judge(self, settings: Settings) -> tuple[list[GateCheck], list[Comparison]]:
         """Apply the rules on lists."""
@@ -100,4 +102,5 @@ def trial_lists(
         truth=truth_since(purchases.where(judged), outcome.where(judged)),
         bought=_bought(statistics),
         catalogue_size=len(ours.state),
+        warning=theirs.ranker.warning,
     )

@@ -22,7 +22,7 @@ from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.index import Index
+from rec_assets.serving.index import Index, IndexUnreadable
 from rec_assets.serving.landing import forget_landed
 from rec_assets.serving.online import OnlineState
 from rec_assets.settings import Settings
@@ -52,11 +52,12 @@ def forget_customers(online: OnlineState, settings: Settings, time_zone: str, sa
     # Noted first: what is read while the rest is rewritten is read without them.
     everyone = {**noted.forgotten, **new}
     ForgottenFile(everyone, pending).write(settings.forgotten_file)
-    _settle(settings, pending, say)
-    ForgottenFile(everyone, {}).write(settings.forgotten_file)
+    done = _settle(settings, pending, say)
+    ForgottenFile(everyone, {} if done else pending).write(settings.forgotten_file)
 
 
-def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]) -> None:
+def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]) -> bool:
+    """Rewrite everything without them; returns whether it could all be."""
     say(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''}, who asked for it")
     lake, rewritten = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten)
     for table, column in TABLES.items():
@@ -65,23 +66,38 @@ def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]
     shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # it names customers, and is of no use any more
     serving = ServingFolder(settings.serving)
     for published in serving.indexes():
-        index = Index.load(published.path)
+        try:
+            index = Index.load(published.path)
+        except IndexUnreadable as error:  # nor can anybody answer from it, and the plan publishes anew
+            say(f"deleting what can't be rewritten: {error}")
+            serving.remove(published)
+            continue
         kept = index.without(forgotten)
         if kept is not index:
             serving.replace(published, kept.save)
             rewritten += 1
     releases = Releases(settings.mlflow_uri, settings.registered_model)
+    done = True
     for release in releases.all():
         with tempfile.TemporaryDirectory() as folder:
             fetched, new = Path(folder) / "index", Path(folder) / "new"
             releases.fetch_index(release, fetched)
-            index = Index.load(fetched)
+            try:
+                index = Index.load(fetched)
+            except IndexUnreadable:
+                say(
+                    f"version {release.version} of {releases.model} can't be read by this version of rec_assets, and "
+                    "may still know them: delete it in MLflow's registry; until then this is tried before each plan"
+                )
+                done = False
+                continue
             kept = index.without(forgotten)
             if kept is not index:
                 kept.save(new)
                 releases.replace_index(release, new)
                 rewritten += 1
     say(f"{rewritten} partitions, indexes and models rewritten")
+    return done
 
 
 def _without(lake: Lake, table: str, column: str, day: dt.date, forgotten: Forgotten) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dagster import AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -43,10 +44,11 @@ def _only_warns(record: AssetCheckExecutionRecord) -> bool:
 
 @dataclass(frozen=True)
 class _Made:
-    """A materialisation: when, with which models, and by which rules."""
+    """A materialisation: when, by which version of the code, with which models, and by which rules."""
 
     at: float
     run_id: str
+    code_version: str | None
     models: dict[str, str]
     rules_version: str
 
@@ -55,10 +57,11 @@ class Freshness:
     """Looks at Dagster's records, the lake, the registry and the landed files.
 
     A partition is stale if it was never materialised, or is gone from the lake; if something it was made from has
-    changed since: an upstream partition in the lake, a landed file, or the experiments' file; if a blocking check
-    failed on it; if other models are in force on its day than it was made with; or if it is of the newest day, and made
-    by other rules than the shop has now. Lists of days before are judged as they were shown. While no release is in
-    force, the gate's decision is stale: the next plan may have other limits.
+    changed since: an upstream partition in the lake, a landed file, or the experiments' file; if another version of the
+    asset's code made it (`code_version`); if a blocking check failed on it; if other models are in force on its day
+    than it was made with; or if it is of the newest day, and made by other rules than the shop has now. Lists of days
+    before are judged as they were shown. While no release is in force, the gate's decision is stale: the next plan may
+    have other limits.
     """
 
     def __init__(
@@ -106,6 +109,9 @@ class Freshness:
         if made is None or self.lake.changed_at(table, day) is None:
             return True
         if any(changed > made.at for changed in self._inputs_changed(key, day)):
+            return True
+        code_version = self.graph.get(key).code_version
+        if code_version is not None and made.code_version != code_version:
             return True
         if made.run_id in self._unproven(key):
             return True
@@ -171,7 +177,9 @@ class Freshness:
                     if name in metadata
                 }
                 rules_version = str(metadata["rules_version"].value) if "rules_version" in metadata else ""
-                made[day] = _Made(record.timestamp, record.run_id, models, rules_version)
+                tags = (record.asset_materialization.tags or {}) if record.asset_materialization else {}
+                code_version = tags.get(CODE_VERSION_TAG)
+                made[day] = _Made(record.timestamp, record.run_id, code_version, models, rules_version)
             self._made_by_key[key] = made
         return self._made_by_key[key]
 

@@ -4,6 +4,7 @@ from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_proce
 
 from rec_assets.resources.releases import Release, ReleaseError, Releases
 from rec_assets.serving.folder import Published, ServingFolder
+from rec_assets.serving.index import Index, IndexUnreadable
 from rec_assets.settings import Settings
 
 
@@ -25,6 +26,10 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
     index = serving.newest_of(target.version) or serving.add(
         target.version, target.as_of, lambda folder: releases.fetch_index(target, folder)
     )
+    try:
+        Index.load(index.path)
+    except IndexUnreadable as error:
+        raise ReleaseError(f"version {target.version} can't be gone back to: {error}") from None
     champion = releases.roll_back(target.version)
     serving.point(index)
     return champion, index

@@ -6,6 +6,8 @@ source whose voice they are, so that a score can be explained by the group that 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -35,9 +37,29 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
 FEATURES: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
 
 
-def feature_matrix(candidates: pd.DataFrame) -> Floats:
-    """(rows, len(FEATURES)) of a frame that has them as columns."""
-    return candidates[list(FEATURES)].to_numpy(np.float32)
+def feature_matrix(candidates: pd.DataFrame, needed: Collection[str] = FEATURES) -> Floats:
+    """(rows, len(FEATURES)) of a frame that has them as columns; NaN for one that is neither there nor needed.
+
+    Raises:
+        ValueError: the frame lacks a feature that is needed: an earlier version of the code made it.
+    """
+    if missing := missing_features(candidates.columns, needed):
+        raise ValueError(missing)
+    return candidates.reindex(columns=list(FEATURES)).to_numpy(np.float32)
+
+
+def missing_features(columns: Collection[str], needed: Collection[str] = FEATURES) -> str:
+    """What candidates with these columns lack of the features that are needed and this code computes; "" for nothing.
+
+    In words, with what to do.
+    """
+    missing = [name for name in FEATURES if name in needed and name not in columns]
+    if not missing:
+        return ""
+    return (
+        f"these candidates were made by an earlier version, without {', '.join(missing)}: make the candidates of that "
+        "day anew with the job `find`"
+    )
 
 
 def pair_features(

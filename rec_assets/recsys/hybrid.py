@@ -52,7 +52,7 @@ def make_lists(
     chosen = scored.loc[np.unique(arranged["row"][arranged["row"] >= 0])]  # what both lists show has one reason
     sources, reasons = ([], []) if chosen.empty else explain(
         chosen["product_id"].to_numpy(),
-        feature_matrix(chosen),
+        feature_matrix(chosen, ranker.features),
         ranker,
         together_with=chosen["together_with"].to_numpy(),
         similar_to=chosen["similar_to"].to_numpy(),
@@ -68,7 +68,7 @@ def make_lists(
 
 def score_candidates(candidates: pd.DataFrame, ranker: Ranker) -> pd.DataFrame:
     """The candidates with their `score`, each customer's by how high it is; ties go to the lower id."""
-    scored = candidates.assign(score=ranker.score(feature_matrix(candidates)))
+    scored = candidates.assign(score=ranker.score(feature_matrix(candidates, ranker.features)))
     return scored.sort_values(["customer_id", "score", "product_id"], ascending=[True, False, True], ignore_index=True)
 
 

@@ -312,6 +312,8 @@ _DENSE = (
     "category", "brand", "price", "list_price", "age_days", "orders", "recent_orders", "recent_buyers", "new_buyers",
     "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
 )  # fmt: skip
+STATE_LAYOUT = (*_TEXTS, *_GRAPHS, *_DENSE)
+"""Names of all that a saved state holds."""
 
 
 def build_product_state(

@@ -16,19 +16,34 @@ from rec_assets.recsys.recipe import RankerRecipe
 
 @dataclass(frozen=True)
 class Ranker:
-    """A trained blend.
+    """A trained blend. It scores with the features that it was trained on, whichever this code computes by now.
 
     Attributes:
-        booster: XGBoost model over FEATURES.
+        booster: XGBoost model.
         features: Names of the features it was trained on, in order.
     """
 
     booster: xgb.Booster
     features: tuple[str, ...]
 
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """Features it was trained on that this code doesn't compute any more: they count as missing."""
+        return tuple(name for name in self.features if name not in FEATURES)
+
+    @property
+    def warning(self) -> str:
+        """What to know of its scores, in words; "" where nothing."""
+        if not self.gone:
+            return ""
+        return (
+            f"the models were trained on {', '.join(self.gone)}, which this version doesn't compute: these count as "
+            "missing, and the lists may be worse, until newer models are released (job `retrain`)"
+        )
+
     def score(self, features: Floats) -> Floats:
         """(rows,) estimated probability that the customer buys the product within the horizon, of (rows, FEATURES)."""
-        return np.asarray(self.booster.inplace_predict(features), np.float32)
+        return np.asarray(self.booster.inplace_predict(self._as_trained(features)), np.float32)
 
     def contributions(self, features: Floats) -> Floats:
         """(rows, groups) what each group of FEATURE_GROUPS added to the log-odds.
@@ -36,8 +51,19 @@ class Ranker:
         Contributions along the decision paths (Saabas 2014), which XGBoost computes a hundred times faster than
         exact SHAP values; lists of all customers need them every day.
         """
-        added = self.booster.predict(xgb.DMatrix(features, nthread=1), pred_contribs=True, approx_contribs=True)[:, :-1]
-        return np.asarray(added @ _GROUP_OF, np.float32)
+        data = xgb.DMatrix(self._as_trained(features), nthread=1)
+        added = self.booster.predict(data, pred_contribs=True, approx_contribs=True)[:, :-1]
+        # (features, groups) 1 where a feature belongs to a group.
+        belongs = [[name in names for names in FEATURE_GROUPS.values()] for name in self.features]
+        return np.asarray(added @ np.array(belongs, np.float32), np.float32)
+
+    def _as_trained(self, features: Floats) -> Floats:
+        """(rows, self.features) of (rows, FEATURES)."""
+        if self.features == FEATURES:
+            return features
+        place = {name: column for column, name in enumerate(FEATURES)}
+        missing = np.full((len(features), 1), np.nan, np.float32)
+        return np.hstack([features, missing])[:, [place.get(name, len(FEATURES)) for name in self.features]]
 
     def importance(self) -> pd.Series:
         """Total gain by feature, falling."""
@@ -50,22 +76,12 @@ class Ranker:
         return bytes(self.booster.save_raw("ubj"))
 
     @classmethod
-    def load(cls, model: bytes, features: tuple[str, ...] = FEATURES) -> Ranker:
-        """Read what `dump` wrote.
-
-        Raises:
-            ValueError: the model was trained on other features than this code computes.
-        """
-        if tuple(features) != FEATURES:
-            raise ValueError("the ranker was trained on other features than this version computes: train it again")
+    def load(cls, model: bytes, features: tuple[str, ...]) -> Ranker:
+        """Read what `dump` wrote, and the names of its features."""
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
         booster.set_param({"nthread": 1})
         return cls(booster, tuple(features))
-
-
-_GROUP_OF = np.array([[name in names for names in FEATURE_GROUPS.values()] for name in FEATURES], np.float32)
-"""(features, groups) 1 where a feature belongs to a group."""
 
 
 @dataclass(frozen=True, eq=False)

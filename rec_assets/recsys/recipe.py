@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class AlsRecipe(BaseModel):
@@ -106,6 +106,19 @@ class Recipe(BaseModel):
     list_size: int = Field(100, ge=1, description="Length of each customer's lists.")
     neighbours: int = Field(20, ge=1, description="Substitutes and complements listed per product.")
     seed: int = Field(7, description="Seeds everything random.")
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe that was once written down: what is unknown by now is left out, what is new has its default.
+
+        Raises:
+            ValueError: a value is not allowed any more; names it, in one line.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            raise ValueError("; ".join(wrong)) from None
 
     def fields(self) -> dict[str, Any]:
         """Every hyper-parameter by its dotted name, such as `als.rank`."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.mlflow_store import prepare_store
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTED, REJECTED = "promoted", "rejected"
@@ -33,7 +34,6 @@ class Release:
         version: Its number.
         as_of: The day on which it was proposed; it knows nothing later.
         als_version, graph_version, ranker_version: As-of days of the models in it.
-        recipe: What they were trained and are scored with.
         content: SHA-256 of the models and the recipe: the same models proposed again have the same.
         decision: "promoted", "rejected", or "" while undecided.
         rolled_back: Whether it was taken back after its promotion.
@@ -46,12 +46,27 @@ class Release:
     als_version: dt.date
     graph_version: dt.date
     ranker_version: dt.date
-    recipe: Recipe
     content: str
     decision: str
     rolled_back: bool
     run_id: str
     tags: Mapping[str, str]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its models were trained and are scored with; of what this version added since, the defaults.
+
+        Raises:
+            ReleaseError: this version can't read it.
+        """
+        try:
+            return Recipe.stored(json.loads(self.tags["recipe"]))
+        except ValueError as error:
+            raise ReleaseError(
+                f"the recipe of version {self.version} can't be read by this version of rec_assets: go back to another "
+                f"release with `rec-assets rollback --to VERSION`, or to the code that it was made with, commit "
+                f"{self.tags.get('git_commit') or 'unknown'} (docs/operations.md, Upgrading): {error}"
+            ) from None
 
     @property
     def models(self) -> dict[str, str]:
@@ -88,8 +103,7 @@ class Releases:
         """MLflow's client of that server."""
         from mlflow import MlflowClient
 
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        prepare_store(self.uri)
         return MlflowClient(self.uri, self.registry_uri)
 
     @property
@@ -179,6 +193,7 @@ class Releases:
         """Copy the index that a release was registered with into a new folder."""
         import mlflow
 
+        prepare_store(self.uri)
         mlflow.set_tracking_uri(self.uri)
         with tempfile.TemporaryDirectory() as download:
             uri = f"models:/{self.model}/{release.version}"
@@ -289,7 +304,6 @@ def _release(version: Any) -> Release:
         als_version=day(tags["als_version"]),
         graph_version=day(tags["graph_version"]),
         ranker_version=day(tags["ranker_version"]),
-        recipe=Recipe(**json.loads(tags["recipe"])),
         content=tags.get("content", ""),
         decision=tags.get("decision", ""),
         rolled_back=tags.get("rolled_back") == "true",

@@ -124,6 +124,12 @@ class ServingFolder:
         shutil.rmtree(old.path, ignore_errors=True)
         return new
 
+    def remove(self, index: Published) -> None:
+        """Take an index away; where it was current, none is until the next is pointed to."""
+        if index == self.current():
+            (self.root / CURRENT).unlink(missing_ok=True)
+        shutil.rmtree(index.path, ignore_errors=True)
+
     def newest_of(self, version: int) -> Published | None:
         """The newest index of a version that is still there."""
         return next((each for each in reversed(self.indexes()) if each.version == version), None)

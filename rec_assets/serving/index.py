@@ -22,10 +22,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rec_assets.recsys.features import FEATURE_GROUPS
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
-from rec_assets.recsys.hybrid import LISTS, PINNED
-from rec_assets.recsys.product_state import ProductState, mapped
+from rec_assets.recsys.hybrid import LISTS
+from rec_assets.recsys.product_state import STATE_LAYOUT, ProductState, mapped
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 
@@ -36,8 +35,18 @@ Ids = npt.NDArray[np.bytes_]
 
 _LINES = {"product": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32, "rating": np.float32}
 _ENTRIES = {"product": np.int32, "score": np.float32, "source": np.int8, "reason": np.int32, "rule": np.int32}
-_SOURCES = (*FEATURE_GROUPS, PINNED)
-_TEXTS = {"reasons": "reason", "rules": "rule"}
+_TEXTS = {"sources": "source", "reasons": "reason", "rules": "rule"}
+
+_SOURCES_ONCE = ("own", "als", "co_purchase", "same_customer", "content", "category", "brand", "popular", "product",
+                 "customer", "pinned")  # fmt: skip
+"""What the numbers in `source` mean in lists that don't say so themselves: earlier versions left the names out."""
+
+LAYOUT = (*STATE_LAYOUT, *_LINES, *_ENTRIES, *_TEXTS)
+"""Names of all that an index holds: as soon as there is another, the plan publishes anew."""
+
+
+class IndexUnreadable(ValueError):
+    """An index that another version of the code wrote; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +147,10 @@ class StoredList(_ByCustomer):
     Attributes:
         product: (E,) position in the state.
         score: (E,)
-        source: (E,) index into the feature groups and PINNED.
+        source: (E,) index into `sources`.
         reason: (E,) index into `reasons`.
         rule: (E,) index into `rules`; −1 where no rule put it there.
-        reasons, rules: Texts.
+        sources, reasons, rules: Texts.
     """
 
     columns = tuple(_ENTRIES)
@@ -151,6 +160,7 @@ class StoredList(_ByCustomer):
     source: npt.NDArray[np.int8]
     reason: npt.NDArray[np.int32]
     rule: npt.NDArray[np.int32]
+    sources: pa.Array
     reasons: pa.Array
     rules: pa.Array
 
@@ -162,11 +172,9 @@ class StoredList(_ByCustomer):
         entries, product = entries.filter(pa.array(product >= 0)), product[product >= 0]
         customers, starts = _runs(entries["customer_id"].to_pandas())
         texts = {name: pc.dictionary_encode(entries[name]).combine_chunks() for name in _TEXTS.values()}
-        source = pc.index_in(entries["source"], pa.array(_SOURCES))
         columns = {
             "product": product,
             "score": entries["score"].to_numpy(),
-            "source": source.to_numpy(),
             **{name: pc.fill_null(text.indices, -1).to_numpy() for name, text in texts.items()},
         }
         arrays = {name: columns[name].astype(kind) for name, kind in _ENTRIES.items()}
@@ -184,14 +192,18 @@ class StoredList(_ByCustomer):
     @classmethod
     def load(cls, folder: Path, **more: Any) -> Self:
         """Read what `save` wrote."""
+        files = {name: folder / f"{name}.arrow" for name in _TEXTS}
         texts = {
-            name: pa.ipc.open_file(pa.memory_map(str(folder / f"{name}.arrow"))).read_all()[name] for name in _TEXTS
+            name: pa.array(_SOURCES_ONCE)
+            if name == "sources" and not file.exists()
+            else pa.ipc.open_file(pa.memory_map(str(file))).read_all()[name]
+            for name, file in files.items()
         }
         return super().load(folder, **texts, **more)
 
     def why(self, entry: int) -> tuple[str, str]:
         """Source and reason of an entry."""
-        return _SOURCES[self.source[entry]], self.reasons[int(self.reason[entry])].as_py()
+        return self.sources[int(self.source[entry])].as_py(), self.reasons[int(self.reason[entry])].as_py()
 
     def rule_of(self, entry: int) -> str | None:
         """What the rule says that put an entry there; None where none did."""
@@ -245,17 +257,23 @@ class Index:
         """Map what `save` wrote into memory.
 
         Raises:
-            ValueError: the ranker was trained on other features than this version computes.
+            IndexUnreadable: another version of the code wrote it, and this one can't read it.
         """
         about = json.loads((folder / "about.json").read_text())
-        return cls(
-            state=ProductState.load(folder / "state"),
-            ranker=Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"])),
-            recipe=Recipe(**about["recipe"]),
-            histories=StoredHistories.load(folder / "histories"),
-            lists={name: StoredList.load(path) for name in LISTS if (path := folder / "lists" / name).is_dir()},
-            about=about,
-        )
+        try:
+            return cls(
+                state=ProductState.load(folder / "state"),
+                ranker=Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"])),
+                recipe=Recipe.stored(about["recipe"]),
+                histories=StoredHistories.load(folder / "histories"),
+                lists={name: StoredList.load(path) for name in LISTS if (path := folder / "lists" / name).is_dir()},
+                about=about,
+            )
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            raise IndexUnreadable(
+                f"the index {folder} can't be read by this version of rec_assets ({type(error).__name__}: {error}): "
+                "publish a new one with `rec-assets bootstrap` or the job `refresh` (docs/operations.md, Upgrading)"
+            ) from error
 
 
 def _are_forgotten(customers: Ids, day: dt.date, forgotten: Forgotten) -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,11 +21,14 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.index import Index
+from rec_assets.serving.recommender import Recommender
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import SMALL, BootstrappedShop
 
 MODELS = ("als_model", "co_purchase_graph", "ranker")
 HORIZON = dt.timedelta(days=14)
+
+GONE = "feature_of_yesterday"
 
 Frames = dict[str, pd.DataFrame]
 
@@ -40,6 +44,12 @@ def worsened(models: Frames) -> Frames:
         "als_model": als.assign(factors=als["factors"].to_numpy()[rng.permutation(len(als))]),
         "ranker": pd.DataFrame({"model": [ranker.dump()], "features": [list(ranker.features)], "recipe": recipe}),
     }
+
+
+def of_yesterday(models: Frames) -> Frames:
+    """The same models as code would have made that didn't have today's last feature, and had one that is gone."""
+    features = [*FEATURES[:-1], GONE]
+    return {**models, "ranker": models["ranker"].assign(features=[features])}
 
 
 class Bench:
@@ -126,6 +136,35 @@ def test_a_worsened_challenger_is_rejected_and_the_champion_stays_and_is_publish
             )
     published = ServingFolder(bench.settings.serving).current()
     assert published is not None and published.version == 1
+
+
+def test_a_release_works_on_under_code_that_computes_other_features(bench: Bench) -> None:
+    """Judged beside a challenger, in the day's lists, in the index that the API answers from, and as a pyfunc."""
+    bench.put(champion=of_yesterday(bench.good), challenger=of_yesterday(worsened(bench.good)))
+    result = bench.release()
+    assert result.success and decided(bench)[1] == REJECTED
+    with DagsterInstance.ephemeral() as instance:
+        made = {
+            job: bench.definitions.resolve_job_def(job).execute_in_process(
+                instance=instance, partition_key=str(bench.newest)
+            )
+            for job in ("score", "publish")
+        }
+    (lists,) = made["score"].asset_materializations_for_node("hybrid_scores")
+    (gate,) = result.asset_materializations_for_node("release_gate")
+    (index,) = made["publish"].asset_materializations_for_node("serving_index")
+    for told in (gate, lists, index):
+        assert GONE in str(told.metadata["warning"].value)
+    published = ServingFolder(bench.settings.serving).current()
+    assert published is not None and published.version == 1
+    listed = bench.lake.pandas("hybrid_scores", [bench.newest]).query("list == 'all' and rank <= 5")
+    customer = listed["customer_id"].iloc[0]
+    answered = Recommender.load(published.path).recommend(customer, 5)
+    assert answered["product_id"].tolist() == listed[listed["customer_id"] == customer]["product_id"].tolist()
+    assert answered["reason"].str.len().min() > 0
+    mlflow.set_tracking_uri(bench.settings.mlflow_uri)
+    model = mlflow.pyfunc.load_model(f"models:/{bench.releases.model}/2")
+    assert len(model.predict(pd.DataFrame({"customer_id": [customer], "k": [5], "list": ["all"]}))) == 5
 
 
 def test_a_first_release_that_is_rejected_leaves_nothing_to_publish_and_says_what_to_do(

@@ -99,6 +99,15 @@ def test_it_is_done_once_and_again_after_a_kill(settings: Settings, monkeypatch:
     assert said == []
 
 
+def test_an_index_of_other_code_that_can_not_be_rewritten_goes(settings: Settings) -> None:
+    serving = ServingFolder(settings.serving)
+    (published,) = serving.indexes()
+    (published.path / "histories" / "rating.npy").unlink()
+    assert any("deleting what can't be rewritten" in line for line in forget(settings, ANN))
+    assert serving.indexes() == [] and serving.current() is None
+    assert ForgottenFile.read(settings.forgotten_file).pending == {}
+
+
 def test_what_a_file_still_holds_is_left_out_when_it_is_read_again(settings: Settings) -> None:
     forget(settings, ANN)
     rows = Lake(settings.lake).read("raw_purchase_logs", [days_ago(3)]).drop_columns(["date"])
@@ -149,3 +158,11 @@ def test_a_released_model_forgets_too(settings: Settings, tmp_path: Path, monkey
     answer = model.predict(pd.DataFrame({"customer_id": [ANN, BOB], "k": [3, 3], "list": ["all", "all"]}))
     by_customer = answer.groupby("customer_id")["source"].first()
     assert by_customer[ANN] == "segment" and by_customer[BOB] != "segment"
+    # One that this code can't read is named, and stays to be done.
+    monkeypatch.setattr(releases.__class__, "fetch_index", lambda *_: shop.index().save(_[-1]) or _break(_[-1]))
+    assert any(f"version {version} of" in line and "delete it in MLflow" in line for line in forget(settings, BOB))
+    assert customer_digest(BOB) in ForgottenFile.read(settings.forgotten_file).pending
+
+
+def _break(index: Path) -> None:
+    (index / "histories" / "rating.npy").unlink()

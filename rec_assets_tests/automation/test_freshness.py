@@ -47,6 +47,7 @@ class Bench:
         self.land("first")
         self.source: Source = load_source(str(folder / "shop.yaml"), folder)
         self.check_passes, self.severity = True, AssetCheckSeverity.ERROR
+        self.code_version = "1"
         self.definitions = self._definitions()
 
     def land(self, content: str, name: str = "2018-01-01.csv", age: float = 60) -> None:
@@ -63,7 +64,7 @@ class Bench:
             files = file_fingerprints(self.source, DAY)
             self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [content]}), DAY, files)
 
-        @asset(partitions_def=days, deps=[raw_purchase_logs])
+        @asset(partitions_def=days, deps=[raw_purchase_logs], code_version=self.code_version)
         def candidates(context: Context) -> None:
             content = self.lake.pandas("raw_purchase_logs", [DAY])["n"]
             self.lake.write("candidates", pd.DataFrame({"n": content}), DAY)
@@ -144,6 +145,14 @@ def test_what_is_gone_from_the_lake_is_stale_with_what_is_made_from_it(made: Ben
     assert made.stale() == {"candidates"}
     made.lake.delete("raw_purchase_logs", DAY)
     assert made.stale() == BOTH
+
+
+def test_what_another_version_of_the_code_made_is_stale(made: Bench) -> None:
+    made.code_version = "2"
+    made.definitions = made._definitions()
+    assert made.stale() == {"candidates"}
+    made.make()
+    assert made.stale() == set()
 
 
 def test_events_that_landed_since_are_read(bench: Bench) -> None:

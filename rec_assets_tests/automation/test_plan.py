@@ -17,7 +17,6 @@ from rec_assets.automation.plan import (
     plan_training,
     plan_training_or_refresh,
 )
-from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Release
 from rec_assets.settings import Settings
@@ -81,7 +80,7 @@ FIRST, NEWEST = dt.date(2017, 1, 1), dt.date(2018, 1, 20)
 
 def champion(trained: dt.date) -> Release:
     return Release(
-        version=1, as_of=trained, als_version=trained, graph_version=trained, ranker_version=trained, recipe=Recipe(),
+        version=1, as_of=trained, als_version=trained, graph_version=trained, ranker_version=trained,
         content="", decision=PROMOTED, rolled_back=False, run_id="", tags={},
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost as xgb
 
 from rec_assets.recsys.baselines import baseline_lists
 from rec_assets.recsys.candidates import CANDIDATE_COLUMNS, find_candidates
@@ -282,12 +283,38 @@ def test_lists_are_ranked_full_and_discover_leaves_out_what_was_bought(
     assert not set(discover["product_id"]) & {TEA, MUG}
 
 
-def test_the_ranker_survives_saving_and_refuses_other_features(trained: tuple[pd.DataFrame, Ranker]) -> None:
+def test_the_ranker_survives_saving(trained: tuple[pd.DataFrame, Ranker]) -> None:
     features, ranker = feature_matrix(trained[0]), trained[1]
     again = Ranker.load(ranker.dump(), ranker.features)
     assert again.score(features).tolist() == ranker.score(features).tolist()
-    with pytest.raises(ValueError, match="train it again"):
-        Ranker.load(ranker.dump(), FEATURES[1:])
+
+
+def test_a_ranker_of_earlier_code_scores_with_the_features_it_names_wherever_they_stand_now() -> None:
+    rows = np.random.default_rng(3).random((400, len(FEATURES))).astype(np.float32)
+    own, gone = FEATURES.index("own_score"), "weather"
+    bought = rows[:, own] > 0.8
+    # Yesterday's code had them in another order, one of today's not, and one that today's hasn't.
+    named = (*reversed(FEATURES[1:]), FEATURES[0], gone)[1:]
+    before = np.stack([rows[:, FEATURES.index(name)] if name != gone else np.ones(400) for name in named], axis=1)
+    booster = xgb.train(
+        {"objective": "binary:logistic", "max_depth": 2}, xgb.DMatrix(before, label=bought), num_boost_round=20
+    )
+    ranker = Ranker.load(Ranker(booster, named).dump(), named)
+    assert ((ranker.score(rows) > 0.5) == bought).all()
+    odds = ranker.contributions(rows)[:, list(FEATURE_GROUPS).index("own")]
+    assert odds[bought].min() > 0 > odds[~bought].max()
+    assert ranker.gone == (gone,) and gone in ranker.warning and "retrain" in ranker.warning
+
+
+def test_candidates_of_earlier_code_serve_a_ranker_that_needs_no_more_and_else_say_what_to_do(
+    trained: tuple[pd.DataFrame, Ranker],
+) -> None:
+    candidates, ranker = trained
+    older = candidates.drop(columns="content_newest")
+    needs_less = Ranker(ranker.booster, tuple("weather" if name == "content_newest" else name for name in FEATURES))
+    assert len(make_lists(older, needs_less, {}, {}, size=3))
+    with pytest.raises(ValueError, match="without content_newest: make the candidates of that day anew"):
+        make_lists(older, ranker, {}, {}, size=3)
 
 
 def test_a_horizon_without_purchases_is_refused(trained: tuple[pd.DataFrame, Ranker]) -> None:

@@ -90,6 +90,18 @@ def test_a_rollback_can_name_its_version_and_be_undone_by_naming_the_other(relea
     assert not releases.get(three).rolled_back
 
 
+def test_a_recipe_of_other_code_is_read_as_far_as_it_goes(releases: Releases) -> None:
+    one, two = propose(releases, 10), propose(releases, 17)
+    stored = Recipe(list_size=30).model_dump()
+    del stored["als"]["alpha"]
+    releases.tag(one, {"recipe": json.dumps({**stored, "gone": 1})})
+    assert releases.get(one).recipe == Recipe(list_size=30)
+    releases.tag(two, {"recipe": json.dumps({**stored, "list_size": -1})})
+    assert [each.version for each in releases.all()] == [one, two], "the others can be gone back to"
+    with pytest.raises(ReleaseError, match=f"the recipe of version {two} can't be read .* Upgrading"):
+        _ = releases.get(two).recipe
+
+
 @pytest.mark.parametrize(
     ("to", "said"),
     [

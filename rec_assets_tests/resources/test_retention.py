@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 from upath import UPath
 
-from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import Release
 from rec_assets.resources.retention import Kept, plan
@@ -32,7 +31,7 @@ def release(version: int, as_of: int, *, als: int | None = None, ranker: int | N
     als, ranker = (as_of if each is None else each for each in (als, ranker))
     made = Release(
         version=version, as_of=ago(as_of), als_version=ago(als), graph_version=ago(als), ranker_version=ago(ranker),
-        recipe=Recipe(), content="", decision="promoted", rolled_back=False, run_id="", tags={},
+        content="", decision="promoted", rolled_back=False, run_id="", tags={},
     )  # fmt: skip
     return replace(made, **more)
 

@@ -1,10 +1,14 @@
-"""The serving index: how histories come into it."""
+"""The serving index: how histories come into it, and what is read of one that earlier code wrote."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from rec_assets.recsys.histories import build_histories
-from rec_assets.serving.index import StoredHistories, numbered
+from rec_assets.serving.index import Index, IndexUnreadable, StoredHistories, numbered
 from rec_assets_tests.serving import shop
 
 
@@ -30,3 +34,31 @@ def test_an_index_of_nobody_knows_nobody() -> None:
     nobody = StoredHistories.of_lines(shop.histories().iloc[:0], shop.state())
     assert nobody.rows_of("c01") is None
     assert nobody.starts.tolist() == [0]
+
+
+def test_lists_written_before_their_sources_were_named_say_the_same(tmp_path: Path) -> None:
+    written = shop.index()
+    written.save(tmp_path)
+    for name, entries in written.lists.items():
+        today = [entries.why(entry) for entry in range(len(entries.product))]
+        folder = tmp_path / "lists" / name
+        # So earlier code wrote them: places among the groups of features, and no names.
+        once = ("own", "als", "co_purchase", "same_customer", "content", "category", "brand", "popular", "product",
+                "customer", "pinned")  # fmt: skip
+        np.save(folder / "source.npy", np.array([once.index(source) for source, _ in today], np.int8))
+        (folder / "sources.arrow").unlink()
+        read = Index.load(tmp_path).lists[name]
+        assert [read.why(entry) for entry in range(len(read.product))] == today
+
+
+@pytest.mark.parametrize("lacks", ["state/brand.npy", "histories/rating.npy", "the recipe's list_size"])
+def test_an_index_that_this_code_can_not_read_says_what_to_do(tmp_path: Path, lacks: str) -> None:
+    shop.index().save(tmp_path)
+    if (tmp_path / lacks).exists():
+        (tmp_path / lacks).unlink()
+    else:
+        about = json.loads((tmp_path / "about.json").read_text())
+        about["recipe"]["list_size"] = -1
+        (tmp_path / "about.json").write_text(json.dumps(about))
+    with pytest.raises(IndexUnreadable, match=r"can't be read by this version .* publish a new one with"):
+        Index.load(tmp_path)
