@@ -44,7 +44,7 @@ def test_a_copy_elsewhere_works_on_and_leaves_the_original_alone(shop: Bootstrap
     settings = Settings(home=home)
     mlflow.set_tracking_uri(settings.mlflow_uri)
     model = mlflow.pyfunc.load_model("models:/product-recommender@champion")
-    assert len(model.predict(pd.DataFrame({"customer_id": [customer], "k": [3]}))) == 3
+    assert len(model.predict(pd.DataFrame({"customer_id": [customer], "k": [3], "list": ["all"]}))) == 3
 
     online, said = OnlineState(settings.online_url), list[str]()
     online.create()
