@@ -264,8 +264,8 @@ class Settings(BaseSettings):
         there = home.expanduser().resolve()
         if characters := unfit_for_sqlite(there):
             raise ValueError(
-                f"{there} holds {characters!r}, by which the databases in it can't be opened: choose or rename a folder "
-                "without it"
+                f"{there} holds {characters!r}, by which the databases in it can't be opened: choose or rename a "
+                "folder without it"
             )
         while not there.exists():
             there = there.parent

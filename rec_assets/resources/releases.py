@@ -17,6 +17,7 @@ from typing import Any
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.mlflow_store import prepare_store
+from rec_assets.sqlite import sqlite_file
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTED, REJECTED = "promoted", "rejected"
@@ -109,8 +110,8 @@ class Releases:
     @property
     def _is_there(self) -> bool:
         """Whether there is a registry to look into: looking would make the file of SQLite."""
-        scheme, _, file = self.uri.partition(":///")
-        return scheme != "sqlite" or Path(file).exists()
+        file = sqlite_file(self.uri)
+        return file is None or file.exists()
 
     def all(self) -> list[Release]:
         """Every version that rec_assets proposed, oldest first; none where the model was never registered."""
