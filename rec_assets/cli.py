@@ -495,18 +495,30 @@ def _day_of_scores(lake: Lake, wanted: dt.date | None = None) -> dt.date:
 
 
 def _recommendations(lake: Lake, day: dt.date, customer: str, k: int, list_name: str) -> list[dict[str, Any]]:
-    import pandas as pd
     import pyarrow.dataset as ds
 
-    wanted = (ds.field("customer_id") == customer) & (ds.field("list") == list_name) & (ds.field("rank") <= k)
-    rows = lake.pandas("hybrid_scores", [day], where=wanted).sort_values("rank")
-    if rows.empty:
-        rows = _popular(lake, day, k).assign(source="segment", **dict.fromkeys(("rule", *_VERSIONS)))
+    theirs = lake.pandas("hybrid_scores", [day], where=ds.field("customer_id") == customer)
+    rows = theirs[(theirs["list"] == list_name) & (theirs["rank"] <= k)].sort_values("rank")
+    if theirs.empty:
+        rows = _popular(lake, day, k)
         click.echo(f"customer {customer!r} is unknown on {day}: showing what is popular with everybody", err=True)
+    elif rows.empty:
+        click.echo(
+            f"the list {list_name!r} of customer {customer!r} is empty on {day}: nothing is left to show", err=True
+        )
+    return _named(lake, day, rows, list_name)
+
+
+def _named(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) -> list[dict[str, Any]]:
+    """Rows of a list with the products' names and what made them, to print."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
     names = lake.pandas(
         "products",
         columns=["product_id", "title"],
-        where=ds.field("product_id").isin(rows["product_id"].tolist()),
+        where=ds.field("product_id").isin(pa.array(rows["product_id"], pa.string())),  # of none, too
     )
     titles = rows["product_id"].map(names.set_index("product_id")["title"])
     rows = rows.assign(product=titles, list=list_name, as_of=day)
@@ -522,24 +534,32 @@ def _popular(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
     from rec_assets.recsys.hybrid import popular_lists
 
     categories = lake.pandas("products", columns=["product_id", "category"]).set_index("product_id")["category"]
-    return popular_lists(lake.pandas("product_statistics", [day]), categories, k)
+    popular = popular_lists(lake.pandas("product_statistics", [day]), categories, k)
+    return popular.assign(source="segment", **dict.fromkeys(("rule", *_VERSIONS)))
 
 
 def _show_results(settings: Settings) -> None:
     """What a bootstrap ends with: the report, its table, and a taste of the recommendations."""
     from rec_assets.assets.evaluation import report_path
     from rec_assets.assets.experiments import report_path as experiments_path
+    from rec_assets.assets.state import missing_of
     from rec_assets.recsys.evaluation.report import summary_table
     from rec_assets.resources.lake import Lake
+    from rec_assets.resources.releases import Releases
 
     lake = Lake(settings.lake)
     judged = lake.days("evaluation_report")[-1]
     metrics = lake.pandas("evaluation_report", [judged])
     click.echo(f"\n{summary_table(metrics[metrics['baseline'].isna()]).to_markdown()}")
     day = _day_of_scores(lake)
-    customer = min(lake.pandas("hybrid_scores", [day], columns=["customer_id"])["customer_id"])
-    click.echo(f"\nFor customer {customer}, as of {day}:")
-    click.echo(_as_table(_recommendations(lake, day, customer, 5, "all")))
+    customer = min(lake.pandas("hybrid_scores", [day], columns=["customer_id"])["customer_id"], default=None)
+    click.echo(f"\nFor {'everybody' if customer is None else f'customer {customer}'}, as of {day}:")
+    shown = _popular(lake, day, 5)
+    rows = _named(lake, day, shown, "all") if customer is None else _recommendations(lake, day, customer, 5, "all")
+    click.echo(_as_table(rows))
+    release = Releases(settings.mlflow_uri, settings.registered_model).in_force(day)
+    if release is not None and (missing := missing_of(lake, release)):
+        click.echo(f"\nNot learned, as of {release.ranker_version}: {'; '.join(missing)}")
     if settings.experiments and (reported := lake.days("experiment_report")):
         click.echo(f"\nExperiments: {experiments_path(settings, reported[-1])}")
     click.echo(f"\nReport: {report_path(settings, judged)}")

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
 from rec_assets.assets.plots import as_markdown, line
+from rec_assets.assets.state import missing_by
 from rec_assets.partitions import Days
 from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices, rmse
@@ -29,6 +30,7 @@ from rec_assets.recsys.evaluation.sample import sample_customers
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.hybrid import ALL
 from rec_assets.recsys.interactions import net_purchases
+from rec_assets.recsys.not_learned import NO_RANKER
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS
@@ -42,6 +44,8 @@ OWNERS = ["team:recommendations"]
 HYBRID = "hybrid"
 DEPTH = 20
 EXAMPLES = 5
+
+_MODELS = {"als_version": "als_model", "graph_version": "co_purchase_graph", "ranker_version": "ranker"}
 
 
 def report_path(settings: Settings, day: dt.date) -> Path:
@@ -102,7 +106,8 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
         if source.purchases.columns.rating is not None:
             metrics = pd.concat([metrics, _rating_error(candidates, ratings)], ignore_index=True)
 
-        versions = {"als_model": "als_version", "ranker": "ranker_version"}
+        versions = _versions(lake, judged_day)
+        missing = missing_by(lake, **versions) if versions else []
         fingerprint = lake.fingerprint("cleaned_interactions", days.lookback_days(judged_day))
         html = render_report(
             metrics,
@@ -115,12 +120,17 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
                 customers=truth["customer_id"].nunique(),
                 purchases=len(truth),
                 catalogue_size=int(_known(products, judged_day).sum()),
-                models={HYBRID: "The learned blend of all sources, which customers are shown.", **BASELINES},
+                models={
+                    HYBRID: f"The {'fixed' if NO_RANKER in missing else 'learned'} blend of all sources, which "
+                    "customers are shown.",
+                    **BASELINES,
+                },
                 slices={part.name: part.description for part in slices},
                 examples=_examples(shown, truth, history, products),
                 data_fingerprint=fingerprint,
-                model_versions={name: str(shown[column].iloc[0]) for name, column in versions.items()},
+                model_versions={_MODELS[name]: str(day) for name, day in versions.items()},
                 settings={**settings.recipe.model_dump(), "lookback_days": settings.lookback_days},
+                not_learned=missing,
             ),
         )
         path = report_path(settings, as_of(context))
@@ -142,6 +152,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
                 "judged_day": str(judged_day),
                 "data_fingerprint": fingerprint,
                 "mlflow_run": tracking.link,
+                **({"not_learned": "; ".join(missing)} if missing else {}),
             }
         )
         differences = evaluation.differences.assign(metric="ndcg_difference")
@@ -177,10 +188,20 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
             rates = [*lake.pandas("live_accuracy", earlier)["hit_rate"], float(measured["hit_rate"].iloc[0])]
             plot["hit_rate_by_day"] = as_markdown(line([*earlier, day], rates, "Bought what was shown", "share"))
         values = {str(name): float(value) for name, value in measured.iloc[0].dropna().items()}
-        context.add_output_metadata({**values, "lists_of": str(hybrid_scores.limit(1).collect()[0]["date"]), **plot})
+        first = hybrid_scores.limit(1).collect()  # none of nobody's lists
+        context.add_output_metadata({**values, **({"lists_of": str(first[0]["date"])} if first else {}), **plot})
         return measured
 
     return [evaluation_report, live_accuracy]
+
+
+def _versions(lake: Lake, day: dt.date) -> dict[str, dt.date]:
+    """The days of the models that made the lists of a day; nothing where nobody has lists."""
+    found: dict[str, dt.date] = {}
+    for table, columns in (("candidates", ("als_version", "graph_version")), ("hybrid_scores", ("ranker_version",))):
+        for row in lake.head(table, day, rows=1).select(columns).to_pylist():
+            found |= row
+    return found if found.keys() == _MODELS.keys() else {}
 
 
 def _known(products: pd.DataFrame, day: dt.date) -> pd.Series:
@@ -206,7 +227,8 @@ def _rating_error(candidates: SparkFrame, ratings: SparkFrame) -> pd.DataFrame:
     """RMSE of ALS over the ratings given to candidates; one row in the metrics' shape."""
     keys = ["customer_id", "product_id"]
     given = ratings.groupBy(*keys).avg("rating").withColumnRenamed("avg(rating)", "rating")
-    known = candidates.select(*keys, "als_score").join(given, keys).toPandas()
+    predicted = candidates.where("als_score <> 0")  # of what has no factors there is no prediction
+    known = predicted.select(*keys, "als_score").join(given, keys).toPandas()
     error = rmse(known.rename(columns={"als_score": "prediction"})[[*keys, "prediction"]], known[[*keys, "rating"]])
     row = {"slice": "all", "model": "ALS alone", "metric": "rmse", "k": 0, "value": error, "ci_low": np.nan,
            "ci_high": np.nan, "customers": known["customer_id"].nunique()}  # fmt: skip
@@ -220,17 +242,18 @@ def _examples(
     titles, categories = (products.set_index("product_id")[name] for name in ("title", "category"))
     judged = history[history["customer_id"].isin(truth["customer_id"])]
     by_activity = judged.groupby("customer_id")["customer_orders"].first().sort_values(kind="stable")
-    places = np.linspace(0.1, 0.9, EXAMPLES) * (len(by_activity) - 1)
+    places = np.linspace(0.1, 0.9, min(EXAMPLES, len(by_activity))) * (len(by_activity) - 1)
     bought = set(zip(truth["customer_id"], truth["product_id"], strict=True))
     examples = []
     for customer in by_activity.index[places.astype(int)].unique():
         own = history[history["customer_id"] == customer]
         favourites = own["product_id"].map(categories).dropna().value_counts().head(3).index
+        most = f"; most from {', '.join(favourites)}" if len(favourites) else ""
         rows = shown[(shown["customer_id"] == customer) & (shown["list"] == "all") & (shown["rank"] <= 10)]
         examples.append(
             ExampleCustomer(
                 customer_id=customer,
-                history=f"{by_activity[customer]:.0f} orders, {len(own)} products; most from {', '.join(favourites)}",
+                history=f"{by_activity[customer]:.0f} orders, {len(own)} products{most}",
                 recommendations=[
                     ExampleProduct(titles.get(row.product_id, row.product_id), row.reason,
                                    (customer, row.product_id) in bought)

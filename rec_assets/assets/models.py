@@ -18,6 +18,7 @@ from rec_assets.recsys.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
 from rec_assets.recsys.features import missing_features
 from rec_assets.recsys.interactions import history_lines, net_purchases, returns
+from rec_assets.recsys.not_learned import NO_RANKER
 from rec_assets.recsys.ranker import fit_ranker
 from rec_assets.recsys.scoring import candidates_in_spark
 from rec_assets.recsys.statistics import product_statistics as compute_statistics
@@ -26,7 +27,7 @@ from rec_assets.recsys.text import embed_new
 from rec_assets.recsys.training import collect_sample, training_sample
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
+from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS, day_of
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.storage import STAGING
@@ -120,10 +121,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
             as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
             co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
         )  # fmt: skip
-        versions = {
-            "als_version": als_model["date"].iloc[0],
-            "graph_version": co_purchase_graph["date"].iloc[0],
-        }
+        versions = {"als_version": day_of(als_model), "graph_version": day_of(co_purchase_graph)}
         release = releases.in_force(state.as_of)
         context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
         interactions = history_lines(cleaned_interactions, state.as_of)
@@ -153,21 +151,19 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         sample = collect_sample(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         rows, bought = len(sample.bought), int(sample.bought.sum())
-        some = np.ascontiguousarray(sample.features[:: -(-rows // DRAWN_ROWS)])
-        importance, scores = model.importance(), pd.Series(model.score(some))
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
         tracking.mlflow.log_metrics({"ranker_rows": rows, "ranker_bought": bought})
-        plot = bars(importance, "What the ranker looks at", "total gain")
-        tracking.mlflow.log_figure(plot, "ranker_importance.png")
-        context.add_output_metadata(
-            {
-                "trained_on": rows,
-                "bought": bought,
-                "importance": as_markdown(plot),
-                "scores": as_markdown(histogram(scores, "Scores on what it learned from", "")),
-                "mlflow_run": tracking.link,
-            }
-        )
+        context.add_output_metadata({"trained_on": rows, "bought": bought, "mlflow_run": tracking.link})
+        if model.is_learned:
+            some = np.ascontiguousarray(sample.features[:: -(-rows // DRAWN_ROWS)])
+            plot = bars(model.importance(), "What the ranker looks at", "total gain")
+            tracking.mlflow.log_figure(plot, "ranker_importance.png")
+            scores = histogram(pd.Series(model.score(some)), "Scores on what it learned from", "")
+            context.add_output_metadata({"importance": as_markdown(plot), "scores": as_markdown(scores)})
+        else:
+            said = f"{NO_RANKER} ({bought:,} of {rows:,} candidates were bought)"
+            context.log.warning(f"{as_of(context)}: {said}")
+            context.add_output_metadata({"not_learned": said})
         return pd.DataFrame(
             {"model": [model.dump()], "features": [list(model.features)], "recipe": [recipe.model_dump_json()]}
         )

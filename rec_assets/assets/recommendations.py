@@ -11,11 +11,11 @@ from rec_assets.assets.rules import default_book, with_cap
 from rec_assets.assets.state import ranker_from, state_of
 from rec_assets.partitions import Days
 from rec_assets.recsys.features import missing_features
-from rec_assets.recsys.scoring import lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.scoring import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.similar import complements
 from rec_assets.recsys.task_rows import TaskRows
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS
+from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS, day_of
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -54,9 +54,9 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
             context.add_output_metadata({"warning": model.warning})
         versions = {
             "als_version": next(iter(first["als_version"].to_pylist()), None),  # of nobody's candidates there is none
-            "ranker_version": ranker["date"].iloc[0],
+            "ranker_version": day_of(ranker),
         }
-        context.add_output_metadata({"ranker_version": str(ranker["date"].iloc[0]), "list_size": recipe.list_size})
+        context.add_output_metadata({"ranker_version": str(day_of(ranker)), "list_size": recipe.list_size})
         book = default_book(settings, as_of(context), products, product_statistics)
         context.add_output_metadata({"rules_version": book.version})
         rows: SparkFrame | TaskRows = candidates
@@ -76,7 +76,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
     ) -> SparkFrame:
         """Per product substitutes (alike in text and buyers) and complements (bought together)."""
         context.add_output_metadata(
-            {"als_version": str(als_model["date"].iloc[0]), "graph_version": str(co_purchase_graph["date"].iloc[0])}
+            {"als_version": str(day_of(als_model)), "graph_version": str(day_of(co_purchase_graph))}
         )
         state = state_of(
             as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
@@ -84,7 +84,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         )  # fmt: skip
         session = spark.spark_session
         categories = products.set_index("product_id")["category"]
-        found = session.createDataFrame(complements(co_purchase_graph, categories, recipe.neighbours))
+        found = session.createDataFrame(complements(co_purchase_graph, categories, recipe.neighbours), SIMILAR_TYPES)
         return substitutes_in_spark(session, state, recipe.neighbours).unionByName(found)
 
     return [hybrid_scores, similar_products]

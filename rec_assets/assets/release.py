@@ -29,7 +29,7 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.artefact import index_writer, propose, register
 from rec_assets.assets.models import as_of, layout_digest
-from rec_assets.assets.state import Models, recipe_from
+from rec_assets.assets.state import Models, missing_of, recipe_from
 from rec_assets.assets.trial import first_lists, trial_lists
 from rec_assets.partitions import Days
 from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
@@ -157,8 +157,9 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
             check_not_taken_back(releases.taken_back(proposed)),
         ]  # fmt: skip
         decision = Decision(
-            day, proposed.ranker_version, proposed.version, standing.version if standing else None, checks, comparisons
-        )
+            day, proposed.ranker_version, proposed.version, standing.version if standing else None, checks, comparisons,
+            missing_of(lake, proposed),
+        )  # fmt: skip
         path = decision_path(settings, day)
         write_whole(path, decision_page(decision))
         if not decision.passed and not proposed.decision:  # judging again doesn't undo what was decided
@@ -175,6 +176,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
                 "rules": MetadataValue.md(decision_table(decision)),
                 "champion": str(decision.champion or "none yet"),
                 **({"warning": lists.warning} if lists.warning else {}),
+                **({"not_learned": "; ".join(decision.not_learned)} if decision.not_learned else {}),
                 "page": MetadataValue.path(path),
                 "mlflow_run": tracking.link,
             }

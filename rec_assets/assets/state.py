@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow.dataset as ds
 
+from rec_assets.recsys.not_learned import not_learned
 from rec_assets.recsys.product_state import ProductState, build_product_state
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
@@ -87,6 +88,30 @@ class Models:
     def of(cls, lake: Lake, release: Release) -> Models:
         """Read the models of a release."""
         return cls.read(lake, release.als_version, release.graph_version, release.ranker_version)
+
+
+def missing_of(lake: Lake, release: Release) -> list[str]:
+    """What the models of a release could not learn, and why, in words; see `not_learned`."""
+    return missing_by(lake, release.als_version, release.graph_version, release.ranker_version)
+
+
+def missing_by(lake: Lake, als_version: dt.date, graph_version: dt.date, ranker_version: dt.date) -> list[str]:
+    """The same of the models of these days; of those that the lake doesn't keep any more it says nothing."""
+    if lake.manifest("ranker", ranker_version) is None:
+        return []
+
+    def has_rows(table: str, day: dt.date | None = None) -> bool:
+        manifest = lake.manifest(table, day)
+        return manifest is None or manifest.rows > 0
+
+    ranker = lake.pandas("ranker", [ranker_version])
+    return not_learned(
+        recipe_from(ranker),
+        factors=has_rows("als_model", als_version),
+        graph=has_rows("co_purchase_graph", graph_version),
+        texts=has_rows("product_embeddings"),
+        ranker=ranker_from(ranker).is_learned,
+    )
 
 
 def recipe_from(frame: pd.DataFrame) -> Recipe:

@@ -20,7 +20,7 @@ from dagster._core.storage.tags import (
 
 from rec_assets.automation.freshness import Freshness, Partition
 from rec_assets.automation.lock import database_lock, file_lock
-from rec_assets.automation.plan import PlannedRun
+from rec_assets.automation.plan import PlanError, PlannedRun
 from rec_assets.recsys.rules.spec import read_rules
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
@@ -124,6 +124,7 @@ def run_plan(
 
     Raises:
         ExecutionError: one of them failed, and those after it are left out; or the lake can't be seen from here.
+        PlanError: no line of the lookback counts.
     """
     if settings.databricks and settings.databricks.assets == "all":
         raise ExecutionError(
@@ -149,6 +150,8 @@ def run_plan(
     )
     done = []
     for number, run in enumerate(plan, start=1):
+        if run.job == "refresh_products":  # what there is to learn from is in the lake, and nothing was learned yet
+            require_lines(lake, freshness.newest, settings.lookback_days)
         stale = freshness.stale(run)
         label = f"[{number}/{len(plan)}] {run}"
         if not stale:
@@ -161,6 +164,28 @@ def run_plan(
         freshness.forget()
         done.append(run)
     return done
+
+
+def require_lines(lake: Lake, newest: dt.date | None, lookback_days: int) -> None:
+    """See that there is anything to make lists from.
+
+    Raises:
+        PlanError: no line of the days that the newest one looks back on counts.
+    """
+    if newest is None:
+        return
+    window = [newest - dt.timedelta(days=age) for age in range(lookback_days - 1, -1, -1)]
+    days = [day for day in lake.days("cleaned_interactions") if window[0] <= day <= newest]
+    if lake.rows("cleaned_interactions", days):
+        return
+    why = ""
+    if days:
+        refused = lake.pandas("rejected_purchases", days, columns=["reasons"])["reasons"].value_counts()
+        why = ", ".join(f"{count:,} by {reasons}" for reasons, count in refused.head(3).items())
+    raise PlanError(
+        f"there is nothing to make lists from: no line of {window[0]} to {newest} counts: "
+        + (f"all that landed were refused ({why}): `rec-assets check-source` says more" if why else "none has landed")
+    )
 
 
 def end_orphans(instance: DagsterInstance, settings: Settings) -> None:

@@ -18,6 +18,8 @@ from rec_assets.recsys.recipe import AlsRecipe
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+_FACTORS = "kind string, id string, factors array<float>"
+
 
 def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
     """Factorise customers × products.
@@ -30,7 +32,8 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
 
     Returns:
         kind ("customer" or "product"), id, factors (array<float>, rank long), sorted by kind and id. Products with
-        fewer than `min_buyers` customers are absent, so are customers who have nothing else.
+        fewer than `min_buyers` customers are absent, so are customers who have nothing else. Empty where no product
+        has as many.
 
     Raises:
         ValueError: ratings were to be learned by a solver that can't, or the solver's library is missing.
@@ -124,6 +127,8 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
 
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()
+    if pairs.isEmpty():  # which ALS refuses
+        return pairs.sparkSession.createDataFrame([], _FACTORS)
     customers, products = _numbered(pairs, "customer_id"), _numbered(pairs, "product_id")
     joined = pairs.join(customers, "customer_id").join(F.broadcast(products), "product_id")
     # Sorted, so that sums of floats inside ALS have one order whatever the join did.

@@ -50,7 +50,7 @@ def make_lists(
     scored = score_candidates(candidates, ranker)
     arranged = arrange_lists(scored, size, book)
     chosen = scored.loc[np.unique(arranged["row"][arranged["row"] >= 0])]  # what both lists show has one reason
-    sources, reasons = ([], []) if chosen.empty else explain(
+    sources, reasons = explain(
         chosen["product_id"].to_numpy(),
         feature_matrix(chosen, ranker.features),
         ranker,
@@ -149,6 +149,8 @@ def explain(
     Returns:
         The feature group that contributed most to the score, among those that can show why; and its reason.
     """
+    if not len(product_ids):
+        return [], []
     of = dict(zip(FEATURES, features.T, strict=True))
     spoken_for = {
         "own": of["own_orders"] > 0,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 4 * BLOCK
 """Customers that a task works on at a time: its memory doesn't grow with their number."""
 
+SIMILAR_TYPES = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
+"""Spark's types of `similar.SIMILAR_COLUMNS`."""
+
 _KEYS = ("customer_id", "product_id", "together_with", "similar_to")
 
 
@@ -114,13 +117,14 @@ def lists_as_of(
 
 def substitutes_in_spark(session: SparkSession, state: ProductState, size: int) -> DataFrame:
     """`substitutes` of every category, spread over tasks."""
-    categories = session.createDataFrame(pd.DataFrame({"category": np.arange(len(state.categories))}))
+    categories = session.createDataFrame(
+        pd.DataFrame({"category": np.arange(len(state.categories), dtype=np.int32)}), "category int"
+    )
 
     def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         return (substitutes(state, int(category), size) for frame in frames for category in frame["category"])
 
-    types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
-    return spread(categories, "category").sortWithinPartitions("category").mapInPandas(task, types)
+    return spread(categories, "category").sortWithinPartitions("category").mapInPandas(task, SIMILAR_TYPES)
 
 
 def by_customers(rows: DataFrame | TaskRows, work: Callable[[pd.DataFrame], pd.DataFrame], types: str) -> TaskRows:

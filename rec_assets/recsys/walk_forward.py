@@ -99,7 +99,7 @@ def walk_forward(
         explicit: Learn from `rating`, see `fit_als`.
 
     Raises:
-        ValueError: the ranker has nothing to learn from, or nobody it knows bought anything in the horizon after.
+        ValueError: nobody who is known bought anything in the horizon after.
     """
     past = Past(interactions, products, embeddings, lookback_days, horizon_days, explicit)
     return past.walk_forward(judged, recipe)

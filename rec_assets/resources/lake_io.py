@@ -43,6 +43,9 @@ OF_PRODUCTS = {"lake/kind": "product"}
 ALL = {"lake/days": "all"}
 """Metadata of an AssetIn of which whatever days are there are wanted, however many there will be."""
 
+_DAYS = "lake/days"
+"""Where a pandas frame says which days it was read of."""
+
 
 class LakeIOManager(ConfigurableIOManager):
     """Reads and writes assets in the lake."""
@@ -83,7 +86,9 @@ class LakeIOManager(ConfigurableIOManager):
         if wanted is TaskRows:
             return self.lake.task_rows(self.spark.spark_session, table, days)
         kind = (context.definition_metadata or {}).get("lake/kind")
-        return self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)
+        frame = self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)
+        frame.attrs[_DAYS] = days
+        return frame
 
     def _days(self, context: InputContext, table: str) -> Sequence[dt.date]:
         try:
@@ -116,6 +121,12 @@ class LakeIOManager(ConfigurableIOManager):
                 "(it may be a few days older than the scores that use it, see REC_REUSE_DAYS)"
             )
         return there if wanted == "all" else there[-1:]
+
+
+def day_of(model: pd.DataFrame) -> dt.date:
+    """The day of a model that the IO manager read: a model that is rightly empty has no row that could tell."""
+    day: dt.date = model.attrs[_DAYS][-1]
+    return day
 
 
 def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Manifest) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dagster import DagsterRun, DagsterRunStatus, Definitions
 
 from rec_assets.automation.bootstrap import bootstrap
-from rec_assets.automation.execution import PARENT_TAG, ExecutionError, end_orphans, open_instance
+from rec_assets.automation.execution import PARENT_TAG, ExecutionError, end_orphans, open_instance, require_lines
 from rec_assets.automation.plan import PlanError
+from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import load_source
@@ -55,3 +58,18 @@ def test_a_file_of_the_future_is_named_and_nothing_is_planned_up_to_it(tmp_path:
     settings = Settings(home=tmp_path / "home", source=str(source))
     with pytest.raises(SourceError, match="a file has landed for 2071-01-01, which lies in the future"):
         bootstrap(Definitions(), settings, load_source(settings.source, settings.root))
+
+
+def test_a_lookback_without_a_line_that_counts_is_one_error_that_says_what_refused_them(tmp_path: Path) -> None:
+    lake, newest = Lake(tmp_path / "lake"), dt.date(2024, 3, 12)
+    with pytest.raises(PlanError, match="no line of 2024-03-10 to 2024-03-12 counts: none has landed"):
+        require_lines(lake, newest, lookback_days=3)
+    nothing, refused = pd.DataFrame({"line_id": pd.Series(dtype=str)}), pd.DataFrame({"reasons": ["has_customer"] * 2})
+    lake.write("cleaned_interactions", nothing, newest)
+    lake.write("rejected_purchases", refused, newest)
+    with pytest.raises(PlanError, match=r"were refused \(2 by has_customer\): `rec-assets check-source`"):
+        require_lines(lake, newest, lookback_days=3)
+    lake.write("cleaned_interactions", pd.DataFrame({"line_id": ["1"]}), newest - dt.timedelta(days=3))
+    with pytest.raises(PlanError):
+        require_lines(lake, newest, lookback_days=3)
+    require_lines(lake, newest, lookback_days=4)

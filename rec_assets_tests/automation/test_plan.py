@@ -75,6 +75,14 @@ def test_too_few_days_say_how_many_there_are_and_what_to_do() -> None:
     assert plan_bootstrap(newest - dt.timedelta(days=55), newest, _settings(horizon_days=advised))
 
 
+@pytest.mark.parametrize("days", [1, 2])
+def test_days_that_no_horizon_fits_into_are_not_answered_with_one(days: int) -> None:
+    newest = dt.date(2017, 12, 31)
+    with pytest.raises(PlanError, match=rf"^{days} days? of data .*land more days$"):
+        plan_bootstrap(newest - dt.timedelta(days=days - 1), newest, _settings())
+    assert plan_bootstrap(newest - dt.timedelta(days=2), newest, _settings(horizon_days=1))
+
+
 FIRST, NEWEST = dt.date(2017, 1, 1), dt.date(2018, 1, 20)
 
 

@@ -41,6 +41,10 @@ def _one_row(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.head(1)
 
 
+def _nothing(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.head(0)
+
+
 def _hundredfold(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame] * 100, ignore_index=True)
 
@@ -75,6 +79,10 @@ def _baselines_far_ahead(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: worse[name] for name in worse})
 
 
+def _nobody_judged(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(customers=0, value=np.nan, ci_low=np.nan, ci_high=np.nan)
+
+
 def _overfull(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(value=frame["value"].where(frame["kpi"] != "churn_risk", 1.5))
 
@@ -96,6 +104,7 @@ CASES: list[tuple[str, str, Broken, str]] = [
     ("factors_are_finite", "als_model", _one_row, "1 factor vectors for customer"),
     ("graph_is_sound", "co_purchase_graph", _own_neighbour, "loops"),
     ("pairs_are_unique", "candidates", _first_row_twice, "1 repeated"),
+    ("pairs_are_unique", "candidates", _nothing, "0 pairs"),
     ("lists_are_complete", "hybrid_scores", _without_first_row, "1 all lists too short"),
     ("lists_are_complete", "hybrid_scores", _same_product_twice, "products twice in a list"),
     ("similar_products_differ", "similar_products", _like_itself, "with itself"),
@@ -195,6 +204,42 @@ def test_lists_below_the_baselines_stop_the_first_release_and_only_warn_once_one
     finally:
         releases.tag(release.version, {"as_of": release.as_of})
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
+
+
+@pytest.mark.parametrize(
+    ("check", "table", "emptied", "says"),
+    [
+        ("factors_are_finite", "als_model", _nothing, "0 factor vectors for nobody"),
+        ("graph_is_sound", "co_purchase_graph", _nothing, "0 edges"),
+        ("similar_products_differ", "similar_products", _nothing, "0 pairs"),
+        ("hybrid_beats_the_baselines", "evaluation_report", _nobody_judged, "nobody with a history"),
+    ],
+)
+def test_what_is_rightly_empty_passes(
+    check: str, table: str, emptied: Broken, says: str,
+    evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None],
+) -> None:  # fmt: skip
+    breaking(table, emptied)
+    found = evaluate(table)[check]
+    assert found.passed
+    assert says in (found.description or "")
+
+
+def test_a_blend_that_nothing_was_learned_for_is_only_warned_of(
+    home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None]
+) -> None:
+    lake = Lake(home / "lake")
+    breaking("evaluation_report", _baselines_far_ahead)
+    assert evaluate("evaluation_report")["hybrid_beats_the_baselines"].severity == AssetCheckSeverity.ERROR
+    judged = max(lake.days("evaluation_report")) - dt.timedelta(days=int(SMALL["REC_HORIZON_DAYS"]))
+    version = lake.head("hybrid_scores", judged, rows=1)["ranker_version"][0].as_py()
+    learned = lake.read("ranker", [version]).drop_columns(["date"])
+    lake.write("ranker", learned.to_pandas().assign(model=b""), version)
+    try:
+        found = evaluate("evaluation_report")["hybrid_beats_the_baselines"]
+    finally:
+        lake.write("ranker", learned, version)
+    assert not found.passed and found.severity == AssetCheckSeverity.WARN
 
 
 def test_repeated_lines_are_found_in_several_passes_and_lines_that_share_bits_are_not(

@@ -1,6 +1,7 @@
 """Candidates, features and lists, on shops small enough to know the right answer by eye."""
 
 import datetime as dt
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -317,9 +318,37 @@ def test_candidates_of_earlier_code_serve_a_ranker_that_needs_no_more_and_else_s
         make_lists(older, ranker, {}, {}, size=3)
 
 
-def test_a_horizon_without_purchases_is_refused(trained: tuple[pd.DataFrame, Ranker]) -> None:
-    with pytest.raises(ValueError, match="is the horizon empty"):
-        fit_ranker(Sample.of(trained[0].assign(bought=False)), Recipe().ranker, seed=1)
+def nothing(candidates: pd.DataFrame) -> pd.Series:
+    return pd.Series(False, candidates.index)
+
+
+def everything(candidates: pd.DataFrame) -> pd.Series:
+    return pd.Series(True, candidates.index)
+
+
+def one_of_all(candidates: pd.DataFrame) -> pd.Series:
+    return pd.Series(candidates.index == 0, candidates.index)
+
+
+@pytest.mark.parametrize("bought", [nothing, everything, one_of_all])
+def test_where_purchases_tell_candidates_not_apart_the_fixed_blend_ranks(
+    trained: tuple[pd.DataFrame, Ranker], bought: Callable[[pd.DataFrame], pd.Series]
+) -> None:
+    candidates = trained[0]
+    ranker = fit_ranker(Sample.of(candidates.assign(bought=bought(candidates))), Recipe().ranker, seed=1)
+    assert not ranker.is_learned and not ranker.importance().any()
+    lists = make_lists(candidates, Ranker.load(ranker.dump(), ranker.features), {}, {}, size=3)
+    first = lists[(lists["list"] == "all") & (lists["rank"] == 1)]
+    assert set(first["product_id"]) == {TEA} and set(first["reason"]) == {"you buy this every week"}
+
+
+def test_no_candidates_to_learn_from_give_the_fixed_blend(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    assert not fit_ranker(Sample.of(trained[0].head(0).assign(bought=False)), Recipe().ranker, seed=1).is_learned
+
+
+def test_a_list_of_nothing_has_no_reasons(trained: tuple[pd.DataFrame, Ranker]) -> None:
+    candidates, ranker = trained
+    assert make_lists(candidates.head(0), ranker, {}, {}, size=3).empty
 
 
 def test_contributions_add_up_to_the_score(trained: tuple[pd.DataFrame, Ranker]) -> None:

@@ -129,6 +129,28 @@ def test_products_with_too_few_buyers_get_no_factors(spark: SparkSession, solver
     assert side(model, "customer", "customer_id")["customer_id"].tolist() == [f"c{u}" for u in range(5)]
 
 
+@pytest.mark.parametrize("solver", ["spark", "implicit"])
+@pytest.mark.parametrize("rows", [[], [("ann", "rare", "o1", 0), ("bob", "other", "o2", 0)]])
+def test_als_without_a_product_of_enough_buyers_is_an_empty_table(
+    spark: SparkSession, solver: Literal["spark", "implicit"], rows: list[tuple[str, str, str, int]]
+) -> None:
+    recipe = AlsRecipe(solver=solver, rank=2, min_buyers=5)
+    model = fit_als(purchases(spark, *rows), recipe, seed=1, explicit=False)
+    assert model.isEmpty()
+    learned = fit_als(purchases(spark, *checkerboard(12)), recipe, seed=1, explicit=False)
+    assert model.dtypes == learned.dtypes
+    state = state_with(side(model.toPandas(), "product", "product_id"))
+    assert not state.has_factors.any()
+
+
+def test_a_shop_without_a_kept_purchase_has_an_empty_graph_and_counts_its_returns(spark: SparkSession) -> None:
+    nothing = purchases(spark)
+    assert co_purchase_graph(nothing, CoPurchaseRecipe()).isEmpty()
+    returned = purchases(spark, ("ann", "tea", "1", 3))
+    found = product_statistics(nothing, returned, recent_days=14).toPandas()
+    assert found[["product_id", "orders", "returns"]].to_numpy().tolist() == [["tea", 0, 1]]
+
+
 def test_both_solvers_give_the_same_columns_in_the_same_order(spark: SparkSession) -> None:
     one, other = (
         fit_als(

@@ -1,14 +1,21 @@
-"""The serving index: how histories come into it, and what is read of one that earlier code wrote."""
+"""The serving index: how histories come into it, what is read of one that earlier code wrote, or of nearly nothing."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from rec_assets.recsys.features import FEATURES
 from rec_assets.recsys.histories import build_histories
-from rec_assets.serving.index import Index, IndexUnreadable, StoredHistories, numbered
+from rec_assets.recsys.hybrid import LISTS
+from rec_assets.recsys.product_state import build_product_state
+from rec_assets.recsys.ranker import Ranker
+from rec_assets.serving.index import Index, IndexUnreadable, StoredHistories, StoredList, numbered
+from rec_assets.serving.recommender import Recommender
 from rec_assets_tests.serving import shop
 
 
@@ -62,3 +69,50 @@ def test_an_index_that_this_code_can_not_read_says_what_to_do(tmp_path: Path, la
         (tmp_path / "about.json").write_text(json.dumps(about))
     with pytest.raises(IndexUnreadable, match=r"can't be read by this version .* publish a new one with"):
         Index.load(tmp_path)
+
+
+def recommender_of(folder: Path, product_ids: list[str], customers: list[str]) -> Recommender:
+    """Of a shop in which nothing was learned, as written to disk and read back; each bought all there is."""
+    known = build_product_state(
+        shop.AS_OF,
+        products=pd.DataFrame(
+            {"product_id": product_ids, "title": "Ware", "category": None, "brand": None, "price": 1.0,
+             "content_hash": None, "first_seen": dt.date(2026, 1, 1), "excluded": False}
+        ),
+        statistics=pd.DataFrame(
+            {"product_id": product_ids, "orders": 3, "recent_orders": 1, "new_buyers": 1, "buyers": 1, "returns": 0,
+             "repeat_share": 1.0, "interval_days": 7.0, "price": 1.0}
+        ),
+        factors=pd.DataFrame({"product_id": [], "factors": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
+    )  # fmt: skip
+    rows = [(customer, product, 7) for customer in customers for product in product_ids]
+    lines = pd.DataFrame(rows, columns=["customer_id", "product_id", "age_days"])
+    lines = lines.assign(order_id=lines["customer_id"], weight=1.0, rating=np.nan)
+    blend = Ranker(None, FEATURES)
+    nobody = pa.schema(
+        {"customer_id": pa.string(), "rank": pa.int32(), "product_id": pa.string(), "score": pa.float32(),
+         "source": pa.string(), "reason": pa.string(), "rule": pa.string()}
+    ).empty_table()  # fmt: skip
+    stored = {name: StoredList.of_entries(nobody, known) for name in LISTS}
+    index = Index(known, blend, shop.RECIPE, StoredHistories.of_lines(lines, known), stored, {})
+    index.save(folder)
+    return Recommender.load(folder)
+
+
+@pytest.mark.parametrize("customers", [[], ["ann"]])
+def test_an_index_in_which_nothing_was_learned_answers_with_what_there_is(tmp_path: Path, customers: list[str]) -> None:
+    found = recommender_of(tmp_path, ["only"], customers)
+    for customer in ("ann", "stranger"):
+        assert found.recommend(customer)["product_id"].tolist() == ["only"]
+    assert found.recommend("ann")["source"].tolist() == (["own"] if customers else ["segment"])
+
+
+def test_who_bought_all_there_is_has_nothing_to_discover(tmp_path: Path) -> None:
+    found = recommender_of(tmp_path, ["one", "two"], ["ann"]).recommend("ann", list_name="discover")
+    assert found.empty and list(found) == ["product_id", "rank", "score", "source", "reason", "product"]
+
+
+def test_an_index_without_a_product_answers_with_nothing(tmp_path: Path) -> None:
+    assert recommender_of(tmp_path, [], []).recommend("ann").empty

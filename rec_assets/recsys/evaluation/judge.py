@@ -154,8 +154,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure every model on every slice, on the same customers.
 
-    A customer whom a model gives nothing counts as 0. A model without any list of a slice's kind (own
-    purchases have nothing to discover) is absent from that slice; the reference must have all kinds.
+    A customer whom a model gives nothing counts as 0. A baseline without any list of a slice's kind (own
+    purchases have nothing to discover) is absent from that slice; the reference never is: a shop may have
+    nothing to discover.
     Coverage, Gini, novelty and diversity describe the lists shown to the judged customers, and are given for
     the slices `all` and `novel` only.
 
@@ -174,8 +175,7 @@ def evaluate(
         customers.
 
     Raises:
-        ValueError: The reference lacks a kind of list, 10 is not among `ks`, or what
-            `metrics.ranking_metrics` refuses.
+        ValueError: 10 is not among `ks`, or what `metrics.ranking_metrics` refuses.
     """
     if HEADLINE_K not in ks:
         raise ValueError(f"ks must hold {HEADLINE_K}: models are compared at that depth")
@@ -192,8 +192,7 @@ def evaluate(
             shown = {model: customers.merge(rows, how="cross") for model, rows in fallback_by_model.items()}
         else:
             shown = by_kind.get(part.list_name, {})
-        if reference not in shown:
-            raise ValueError(f"{reference!r} has no list for the slice {part.name!r}")
+        shown = {reference: lists[:0], **shown}
         models = [reference, *sorted(model for model in shown if model != reference)]
         measured = {model: ranking_metrics(shown[model], part.truth, ks) for model in models}
         metrics.append(_with_intervals(part, measured, seed))

@@ -46,13 +46,15 @@ def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.
     Returns:
         One row: customers (who bought and had a list), hit_rate (share of them who bought something shown), precision
         (bought places / places), lines, unknown_products and unknown_customers (shares of the day's lines whose product
-        the model, or whose customer the lists, don't know). NaN where there is nobody to judge by.
+        the model, or whose customer the lists, don't know). NaN where there is nobody to judge by. unknown_products is
+        NaN also where the model has no factors: that is no sign of age.
     """
     pairs = bought[["customer_id", "product_id"]].drop_duplicates()
     seen = pairs["customer_id"].isin(shown["customer_id"])
     hits = pairs[seen].merge(shown, on=["customer_id", "product_id"])
     customers = pairs.loc[seen, "customer_id"].nunique()
     lines = len(bought)
+    unknown = ~bought["product_id"].isin(known_products)
 
     def share(count: float, of: float) -> float:
         return count / of if of else np.nan
@@ -62,7 +64,7 @@ def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.
         "hit_rate": share(hits["customer_id"].nunique(), customers),
         "precision": share(len(hits), customers * DEPTH),
         "lines": lines,
-        "unknown_products": share((~bought["product_id"].isin(known_products)).sum(), lines),
+        "unknown_products": share(unknown.sum(), lines) if len(known_products) else np.nan,
         "unknown_customers": share((~bought["customer_id"].isin(shown["customer_id"])).sum(), lines),
     }
     return pd.DataFrame([row])

@@ -130,7 +130,7 @@ def _hit_matrix(
 
 
 def catalogue_coverage(recommendations: pd.DataFrame, *, k: int, catalogue_size: int) -> float:
-    """Share of the catalogue that is shown to anyone: |products in any top k| / `catalogue_size`.
+    """Share of the catalogue that is shown to anyone: |products in any top k| / `catalogue_size`; NaN of no catalogue.
 
     Raises:
         ValueError: More products are shown than the catalogue has.
@@ -139,7 +139,8 @@ def catalogue_coverage(recommendations: pd.DataFrame, *, k: int, catalogue_size:
     >>> catalogue_coverage(lists, k=10, catalogue_size=4)
     0.25
     """
-    return len(_exposures(recommendations, k, catalogue_size)) / catalogue_size
+    shown = len(_exposures(recommendations, k, catalogue_size))
+    return shown / catalogue_size if catalogue_size else float("nan")
 
 
 def gini(recommendations: pd.DataFrame, *, k: int, catalogue_size: int) -> float:

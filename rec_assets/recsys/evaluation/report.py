@@ -125,6 +125,8 @@ class ReportContext:
     """Which version of each model made the lists."""
     settings: Mapping[str, object]
     """Every setting that shaped the result."""
+    not_learned: Sequence[str] = ()
+    """What the judged lists had to do without, and why."""
     reference: str = "hybrid"
     """The model the page is about; the others are its baselines."""
 
@@ -211,7 +213,7 @@ def summary_table(evaluation: pd.DataFrame) -> pd.DataFrame:
         columns[f"{name} P@10"] = scores(evaluation, name, "precision")["value"].map(_number)
         columns[f"{name} R@10"] = scores(evaluation, name, "recall")["value"].map(_number)
     coverage = scores(evaluation, ALL, "catalogue_coverage")["value"]
-    columns[f"{ALL} coverage@10"] = coverage.map("{:.2%}".format)
+    columns[f"{ALL} coverage@10"] = coverage.map(lambda share: "–" if np.isnan(share) else f"{share:.2%}")
     table = pd.DataFrame(columns).rename_axis("model").fillna("–")
     return table.loc[scores(evaluation, ALL, "ndcg").index]
 

@@ -97,7 +97,7 @@ def check_quality(comparisons: list[Comparison], limits: GateLimits) -> GateChec
     """
     overall = next((each for each in comparisons if each.list_name == ALL), None)
     if overall is None:
-        return GateCheck("quality", float("nan"), 0.0, False, "nobody bought anything in the days judged")
+        return GateCheck("quality", float("nan"), 0.0, False, "nobody who had lists bought anything in the days judged")
     limit = -limits.margin * overall.champion
     low, high = float(overall.difference.low), float(overall.difference.high)
     return GateCheck(

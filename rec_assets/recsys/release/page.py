@@ -26,6 +26,7 @@ class Decision:
         challenger, champion: Versions; no champion before the first release.
         checks: The gate's rules, applied.
         comparisons: On which the rule of quality rests; none without a champion.
+        not_learned: What the challenger does without, and why.
     """
 
     as_of: dt.date
@@ -34,6 +35,7 @@ class Decision:
     champion: int | None
     checks: Sequence[GateCheck]
     comparisons: Sequence[Comparison]
+    not_learned: Sequence[str] = ()
 
     @property
     def passed(self) -> bool:

@@ -139,9 +139,19 @@ def test_a_model_without_lists_of_a_kind_is_absent_from_those_slices_only():
     assert slices == set(SLICES) - {"novel", "cold products", "new customers"}
 
 
-def test_the_reference_must_have_every_kind_of_list():
-    with pytest.raises(ValueError, match="'hybrid' has no list for the slice 'novel'"):
-        judged(LISTS[LISTS["list"] == "all"])
+def test_a_shop_with_nothing_to_discover_counts_as_zero_for_the_reference():
+    result = judged(LISTS[LISTS["list"] == "all"])
+    assert scores(result.metrics, "novel", "ndcg")["value"].to_dict() == {"hybrid": 0.0}
+    assert verdict(result.metrics, result.differences, "novel") is None
+    assert scores(result.metrics, "all", "ndcg").loc["hybrid", "value"] > 0
+
+
+def test_a_day_on_which_nobody_has_a_history_is_judged_by_new_customers_alone():
+    slices = make_slices(TRUTH, HISTORY.head(0), ORDERS.head(0))
+    result = evaluate(LISTS.head(0), slices, fallback=FALLBACK, catalogue=CATALOGUE, seed=1)
+    assert scores(result.metrics, "new customers", "ndcg").loc["hybrid", "customers"] == 4
+    assert verdict(result.metrics, result.differences, "all") is None
+    assert scores(result.metrics, "all", "ndcg")["customers"].to_dict() == {"hybrid": 0}
 
 
 def test_beyond_accuracy_is_measured_on_the_judged_customers_of_all_and_novel():

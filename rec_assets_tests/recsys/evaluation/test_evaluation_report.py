@@ -240,3 +240,15 @@ def test_a_model_may_be_called_anything(evaluation):
     svg = to_svg(figure, 'say "hi" <&>')
     assert "cheap $1$ &lt;&amp;&gt;" in svg
     assert 'aria-label="say &#34;hi&#34; &lt;&amp;&gt;"' in svg
+
+
+def test_the_page_says_what_could_not_be_learned(evaluation, differences, context):
+    assert "Not learned" not in seen(render(evaluation, differences, context))
+    told = replace(context, not_learned=["no text similarity: no product has a text", "no ranker"])
+    text = seen(render(evaluation, differences, told))
+    assert "Not learned by 3 December 2017: no text similarity: no product has a text; no ranker." in text
+
+
+def test_the_summary_of_nobody_is_dashes(evaluation):
+    table = summary_table(evaluation.assign(customers=0, value=np.nan, ci_low=np.nan, ci_high=np.nan))
+    assert set(table.to_numpy().ravel()) == {"–"}

@@ -44,3 +44,10 @@ def test_the_band_is_three_standard_deviations_around_the_mean_of_the_last_four_
 def test_fewer_than_a_week_of_days_have_no_band() -> None:
     assert control_band(pd.Series([0.3] * 6 + [np.nan] * 9)) is None
     assert control_band(pd.Series([0.3] * 7)) is not None
+
+
+def test_a_model_without_factors_is_not_old_for_knowing_no_product() -> None:
+    bought = pd.DataFrame({"customer_id": ["ann"], "product_id": ["p1"]})
+    (day,) = live_accuracy(bought, bought, pd.Index([])).to_dict("records")
+    assert np.isnan(day["unknown_products"])
+    assert (day["hit_rate"], day["unknown_customers"]) == (1.0, 0.0)
