@@ -21,7 +21,8 @@ from rec_assets_tests.shops import write_giftware_shop
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
 # Small tables: Java's second compiler never earns what it costs.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+# Its stack is the one that the graph's own sessions get: ten iterations of ALS need it where nothing is checkpointed.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -Xss4m")
 
 SMALL = {
     "REC_HORIZON_DAYS": "14",
