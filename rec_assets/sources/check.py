@@ -20,7 +20,7 @@ from rec_assets.sources.paths import reaching
 from rec_assets.sources.reader import read_catalogue, read_day, read_export
 from rec_assets.sources.sample import Sample
 from rec_assets.sources.spec import Source
-from rec_assets.sources.verdict import explain_cleaning
+from rec_assets.sources.verdict import explain_cleaning, explain_what_can_be_learned
 
 __all__ = ["SourceCheck", "check_source"]
 
@@ -52,6 +52,8 @@ def check_source(source: Source, *, days: int = 5, now: float | None = None) -> 
         check.warnings.append("the files that were read have no line")
         return check
     explain_lines(sample, check)
+    if not source.is_daily or by_day.keys() >= _within(source.landed_days(), check.covers):
+        explain_what_can_be_learned(sample, check)
     explain_cleaning(sample, _spread(list(by_day), CLEANED_EXPORT_DAYS), check)
     return check
 
@@ -112,6 +114,10 @@ def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
         described = [f"{name} {product[name]!r}" for name in named]
         check.say("Catalogue", f"for instance {product['product_id']!r}: {', '.join(described)}")
     return catalogue
+
+
+def _within(days: Sequence[dt.date], covers: tuple[dt.date, dt.date] | None) -> set[dt.date]:
+    return {day for day in days if covers is None or covers[0] <= day <= covers[1]}
 
 
 def _what_is_there(path: str) -> str:

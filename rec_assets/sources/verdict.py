@@ -13,6 +13,7 @@ import pandas as pd
 
 from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
 from rec_assets.recsys.events import PURCHASE
+from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.sources.findings import SourceCheck, count, share, shortened
 from rec_assets.sources.sample import Sample
 
@@ -48,6 +49,19 @@ def explain_cleaning(sample: Sample, days: Sequence[dt.date], check: SourceCheck
     _explain_bulk(kept, check)
     _explain_shares(sample, by_rule, total, _value(kept) + _value(refused), check)
     _judge(kept, refused, total, check)
+
+
+def explain_what_can_be_learned(sample: Sample, check: SourceCheck) -> None:
+    """What a whole log is too small or too thin for; such a shop gets lists from what there is."""
+    lines = sample.lines[
+        (sample.lines["excluded_by"] == "") & (sample.lines["customer_id"].fillna("").str.strip() != "")
+    ]
+    instead = "lists come from what is popular, in the customer's categories, and alike in text"
+    if lines.groupby("product_id")["customer_id"].nunique().max() < AlsRecipe().min_buyers:
+        check.warnings.append(f"no product has {AlsRecipe().min_buyers} customers: ALS can't learn, and {instead}")
+    days = lines["event_time"].dt.floor("D")
+    if not days.empty and days.groupby(lines["customer_id"]).nunique().max() < 2:
+        check.warnings.append(f"no customer bought on two days: nobody's taste can be learned or judged, and {instead}")
 
 
 def _explain_bulk(kept: pd.DataFrame, check: SourceCheck) -> None:

@@ -131,7 +131,8 @@ def test_net_purchases_are_the_purchase_lines_that_were_kept(spark):
         rating=np.nan,
     )
     clicked = window.iloc[[5]].assign(event=CLICK, order_id="s1", weight=0.1, net_quantity=0.0)
-    window = pd.concat([window, clicked])
+    bulk = window.iloc[[0, 5]].assign(product_id="D", weight=0.0)  # bought and given back, and nothing to learn from
+    window = pd.concat([window, clicked, bulk])
     kept = [
         ("ann", "A", "r0", dt.date(2017, 1, 2), 9, 1.0, 3.0),
         ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0, 1.0),

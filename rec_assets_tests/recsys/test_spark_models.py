@@ -316,16 +316,17 @@ def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession
 def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark: SparkSession) -> None:
     days = [dt.date(2024, 1, n) for n in (1, 2, 3, 9)]
     lines = [
-        ("mug", "MUG", None, 2.0, days[2]), ("mug", "Mug red", None, 4.0, days[1]),
-        ("mug", "Mug red", None, 6.0, days[3]), ("mug", None, None, 4.0, days[1]),
-        ("pot", "Pot", "china", 9.0, days[0]),
+        ("mug", "MUG", None, 2.0, days[2], 1.0), ("mug", "Mug red", None, 4.0, days[1], 1.0),
+        ("mug", "Mug red", None, 6.0, days[3], 1.0), ("mug", None, None, 4.0, days[1], 1.0),
+        ("mug", None, None, 0.5, days[1], 0.0),  # a bulk order has a price of its own
+        ("pot", "Pot", "china", 9.0, days[0], 1.0), ("crate", "Crate", None, 0.5, days[0], 0.0),
     ]  # fmt: skip
-    clicked = ("ghost", "Ghost", "", "", "", 1.0, 0.0, days[0], "click")
+    clicked = ("ghost", "Ghost", "", "", "", 1.0, 0.0, days[0], "click", 0.1)
     interactions = spark.createDataFrame(
-        [*((product, title, category, None, title and title.lower(), price, 1.0, day, "purchase")
-           for product, title, category, price, day in lines), clicked],
+        [*((product, title, category, None, title and title.lower(), price, 1.0, day, "purchase", weight)
+           for product, title, category, price, day, weight in lines), clicked],
         schema="product_id string, title string, category string, brand string, text string, unit_price double, "
-        "quantity double, date date, event string",
+        "quantity double, date date, event string, weight double",
     )  # fmt: skip
     catalogue = spark.createDataFrame(
         [
@@ -339,6 +340,7 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
     assert found.loc["mug", ["title", "text", "price", "first_seen"]].tolist() == ["Mug red", "mug red", 4.0, days[1]]
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
     assert found.loc["new", ["title", "first_seen", "in_catalogue"]].tolist() == ["x", days[3], True]
+    assert found.loc["crate", "price"] == 0.5
     assert "ghost" not in found.index, "a click makes no product"
 
 

@@ -64,7 +64,8 @@ def warned(found: SourceCheck) -> str:
 
 
 def test_a_sound_source_is_explained_without_a_complaint(tmp_path):
-    found = check(tmp_path, LINES, catalogue="sku,name\n" + "".join(f"A{n},thing {n}\n" for n in range(20)))
+    lines = [line.replace(f",A{n % 20},", f",A{(n + n // 20) % 20},") for n, line in enumerate(LINES)]
+    found = check(tmp_path, lines, catalogue="sku,name\n" + "".join(f"A{n},thing {n}\n" for n in range(20)))
     assert found.ok
     assert found.errors == found.warnings == []
     text = found.to_text()
@@ -276,6 +277,15 @@ def test_bulk_orders_are_told_with_what_to_do_where_they_are_the_business(tmp_pa
     assert "10.0% of the lines (98% of the value) are bulk orders" in warned(found)
     assert "set `bulk_quantity: none`" in warned(found)
     assert "bulk orders" not in check(tmp_path, lines, purchases="bulk_quantity: none").to_text()
+
+
+def test_a_log_from_which_little_can_be_learned_says_so(tmp_path):
+    once = [line.replace(f",ann{n % 20},A{n % 20},", f",bob{n},A{n % 4},") for n, line in enumerate(LINES)]
+    said = warned(check(tmp_path, once))
+    assert "no customer bought on two days" in said and "5 customers" not in said
+    unique = [line.replace(",A", f",{n}-A") for n, line in enumerate(LINES)]
+    said = warned(check(tmp_path, unique))
+    assert "no product has 5 customers: ALS can't learn" in said and "two days" not in said
 
 
 # Lines that are no purchases, products that are none

@@ -1,0 +1,33 @@
+"""What `check-source` calls usable can be bootstrapped: random shops, small and odd ones among them."""
+
+from pathlib import Path
+
+import pytest
+
+from rec_assets_tests.conftest import SMALL, Shop
+from rec_assets_tests.random_shops import write_random_shop
+
+HORIZON = 5
+SETTINGS = {**SMALL, "REC_HORIZON_DAYS": str(HORIZON)}
+
+
+def check_and_bootstrap(folder: Path, seed: int) -> None:
+    shop = Shop(folder / "home", write_random_shop(folder / "shop", seed, horizon=HORIZON), settings=SETTINGS)
+    verdict, made = shop.run("check-source"), shop.run("bootstrap")
+    said = f"{verdict.stdout[-1500:]}\n{made.stderr[-3000:]}"
+    assert "Traceback" not in verdict.stderr + made.stderr, said
+    if verdict.returncode == 0:
+        assert made.returncode == 0, said
+        assert shop.run("recommend", "c0").returncode == 0
+
+
+# Orders nested in Parquet of one customer; everybody buys once; a source that can't be used, and one of too few days.
+@pytest.mark.parametrize("seed", [24, 58, 0, 2])
+def test_a_usable_shop_is_bootstrapped_and_another_says_why_not(tmp_path: Path, seed: int) -> None:
+    check_and_bootstrap(tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 40))
+def test_many_usable_shops_are_bootstrapped(tmp_path: Path, seed: int) -> None:
+    check_and_bootstrap(tmp_path, seed)
