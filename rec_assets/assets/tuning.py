@@ -30,7 +30,7 @@ from rec_assets.assets.plots import as_markdown, bars
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.search_space import PARTS, space_around
 from rec_assets.recsys.study import RecipeStudy, open_study
-from rec_assets.recsys.walk_forward import Past
+from rec_assets.recsys.walk_forward import NothingToJudge, Past
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes, TunedRecipe
 from rec_assets.resources.spark import SparkResource
@@ -197,7 +197,10 @@ def _judge(  # type: ignore[no-untyped-def] # mlflow's module, as dagster-mlflow
             trial.set_user_attr(_MLFLOW_RUNS, [run.info.run_id, parent])
             mlflow.log_params(trial.params)
             for step, day in enumerate(windows):
-                found = past.walk_forward(day, recipe)
+                try:
+                    found = past.walk_forward(day, recipe)
+                except NothingToJudge as error:
+                    raise Failure(f"{error}: there is nothing to tune by; name fewer `windows`") from None
                 ndcg.append(found.ndcg)
                 novel.append(found.novel_ndcg)
                 mlflow.log_metrics({f"ndcg_10_of_{day}": ndcg[-1], f"novel_ndcg_10_of_{day}": novel[-1]})

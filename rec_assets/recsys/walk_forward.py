@@ -37,6 +37,10 @@ T = TypeVar("T")
 _PAIR = ("customer_id", "product_id")
 
 
+class NothingToJudge(ValueError):
+    """No customer who is known bought anything in the days that judge."""
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Lists of a past day and how good they turned out to be.
@@ -99,7 +103,7 @@ def walk_forward(
         explicit: Learn from `rating`, see `fit_als`.
 
     Raises:
-        ValueError: nobody who is known bought anything in the horizon after.
+        NothingToJudge: nobody who is known bought anything in the horizon after.
     """
     past = Past(interactions, products, embeddings, lookback_days, horizon_days, explicit)
     return past.walk_forward(judged, recipe)
@@ -134,14 +138,14 @@ class Past:
         """See the function of that name."""
         truth = self._collect(self._bought_after(judged))
         if truth.empty:
-            raise ValueError(f"nobody bought anything in the {self.horizon_days} days after {judged}")
+            raise NothingToJudge(f"nobody bought anything in the {self.horizon_days} days after {judged}")
         shown = self.lists(judged, recipe)
         found = self.candidates(judged, recipe)
         history = self._collect(found.where("own_orders > 0").select(*_PAIR, "customer_orders"))
         orders = history.groupby("customer_id")["customer_orders"].first()
         slices = [part for part in make_slices(truth, history, orders) if part.name != NEW_CUSTOMERS]
         if slices[0].truth.empty:
-            raise ValueError(f"only new customers bought anything in the {self.horizon_days} days after {judged}")
+            raise NothingToJudge(f"only new customers bought anything in the {self.horizon_days} days after {judged}")
         return Judged(
             judged,
             shown,

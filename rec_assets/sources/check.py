@@ -16,7 +16,7 @@ from rec_assets.sources.errors import SourceError
 from rec_assets.sources.explain import explain_lines
 from rec_assets.sources.findings import SourceCheck, count, share
 from rec_assets.sources.landing import days_with_data, lies_in_future
-from rec_assets.sources.paths import reaching
+from rec_assets.sources.paths import is_uri, reaching
 from rec_assets.sources.reader import read_catalogue, read_day, read_export
 from rec_assets.sources.sample import Sample
 from rec_assets.sources.spec import Source
@@ -27,6 +27,10 @@ __all__ = ["SourceCheck", "check_source"]
 CLEANED_EXPORT_DAYS = 100
 """Days of an export that cleaning is tried on: it is read whole anyhow, but cleaning goes day by day."""
 
+SAMPLE_DAYS = 5
+SAMPLE_BYTES = 20_000_000
+"""Of a daily source so many days are read, or as many as lie in so many bytes of files: some seconds' work."""
+
 SIMILAR_ERRORS = 3
 """Of days that can't be read, so many are told each."""
 
@@ -34,16 +38,17 @@ FAR_AWAY_DAYS = 365
 """Lines of an export further than this from all others, and few, have a wrong time."""
 
 
-def check_source(source: Source, *, days: int = 5, now: float | None = None) -> SourceCheck:
+def check_source(source: Source, *, days: int | None = None, now: float | None = None) -> SourceCheck:
     """Look at a source.
 
     Args:
         source: The source.
-        days: How many landed days to read, spread over all of them; an export is read whole.
+        days: How many landed days to read, spread over all of them; default: as many as SAMPLE_BYTES hold. An export is
+            read whole.
         now: Seconds since 1970; default: by the clock. What is later is a mistake.
     """
     check = SourceCheck(source.name)
-    by_day = _read_lines(source, max(days, 1), time.time() if now is None else now, check)
+    by_day = _read_lines(source, days, time.time() if now is None else now, check)
     catalogue = _read_catalogue(source, check)
     if not by_day:
         return check
@@ -58,7 +63,7 @@ def check_source(source: Source, *, days: int = 5, now: float | None = None) -> 
     return check
 
 
-def _read_lines(source: Source, days: int, now: float, check: SourceCheck) -> dict[dt.date, pd.DataFrame]:
+def _read_lines(source: Source, days: int | None, now: float, check: SourceCheck) -> dict[dt.date, pd.DataFrame]:
     """Raw lines of the sampled days that can be read, or of all days of an export."""
     path = source.expand(source.purchases.path)
     check.say("Purchases", path)
@@ -73,7 +78,7 @@ def _read_lines(source: Source, days: int, now: float, check: SourceCheck) -> di
             found = [day for day in source.landed_days() if first <= day <= last]
             check.say("Purchases", f"{count(len(found), 'day')} with files, {found[0]} to {found[-1]}")
             _explain_gaps(found, check)
-            for day in _spread(found, days):
+            for day in _spread(found, days or _days_to_read(source, found)):
                 try:
                     read[day] = read_day(source, day, found[-1])
                 except SourceError as error:
@@ -81,7 +86,7 @@ def _read_lines(source: Source, days: int, now: float, check: SourceCheck) -> di
             check.errors += unread[:SIMILAR_ERRORS]
             if len(unread) > SIMILAR_ERRORS:
                 check.errors.append(f"{len(unread) - SIMILAR_ERRORS} more of the days that were read can't be used")
-            check.say("Purchases", f"read for this: {', '.join(map(str, read)) or 'none'}")
+            check.say("Purchases", f"read for this: {_listed(list(read), len(found))}")
         else:
             read = read_export(source)
             check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
@@ -118,6 +123,20 @@ def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
 
 def _within(days: Sequence[dt.date], covers: tuple[dt.date, dt.date] | None) -> set[dt.date]:
     return {day for day in days if covers is None or covers[0] <= day <= covers[1]}
+
+
+def _days_to_read(source: Source, days: Sequence[dt.date]) -> int:
+    """How many of the days SAMPLE_BYTES hold, at least SAMPLE_DAYS; of a URI no sizes are asked for."""
+    if is_uri(source.purchases.path):
+        return SAMPLE_DAYS
+    size = sum(file.stat().st_size for day in days for file in source.files(day))
+    return max(SAMPLE_DAYS, len(days) * SAMPLE_BYTES // max(size, 1))
+
+
+def _listed(read: Sequence[dt.date], found: int) -> str:
+    if len(read) == found or not read:
+        return "all of them" if read else "none"
+    return ", ".join(map(str, read)) if len(read) <= 10 else f"{len(read)} of them, {read[0]} to {read[-1]}"
 
 
 def _what_is_there(path: str) -> str:

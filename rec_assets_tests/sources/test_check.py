@@ -88,7 +88,8 @@ def test_a_sound_source_is_explained_without_a_complaint(tmp_path):
 
 
 def test_the_sample_is_spread_over_the_days(tmp_path):
-    found = check(tmp_path, [f"2017-01-{day:02} 10:00,ann,A,r,1,1" for day in range(1, 30)])
+    check(tmp_path, [f"2017-01-{day:02} 10:00,ann,A,r,1,1" for day in range(1, 30)])
+    found = check_source(load_source(str(tmp_path / "shop.yaml"), tmp_path), days=5)
     assert "read for this: 2017-01-01, 2017-01-08, 2017-01-15, 2017-01-22, 2017-01-29" in found.to_text()
 
 
