@@ -79,7 +79,7 @@ def test_few_customers_are_too_little_evidence() -> None:
 def test_nobody_bought_anything_is_no_reason_to_promote() -> None:
     found = check_quality(compare(lists(), lists(), truth(lists(), 0.3).head(0), seed=1), LIMITS)
     assert not found.passed
-    assert found.says == "nobody bought anything in the days judged"
+    assert found.says == "nobody who had lists bought anything in the days judged"
 
 
 def test_customers_whom_only_the_champion_serves_count_against_the_challenger() -> None:
