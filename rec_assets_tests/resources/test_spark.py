@@ -29,7 +29,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"REC_SPARK_CONF": '{"executor.memory": "1g"}'}, "its name must begin with `spark.`"),
         ({"REC_SPARK_CONF": '{"spark.hadoop.fs.s3a.secret.key": "hidden"}'}, "would be shown in the UI"),
-        ({"REC_SPARK_CONF": "{spark"}, '"spark_conf" from source "EnvSettingsSource": it must be JSON'),
+        ({"REC_SPARK_CONF": "{spark"}, "REC_SPARK_CONF: must be JSON"),
         (
             {"REC_SPARK_REMOTE": "sc://host", "REC_SPARK_CONF": '{"spark.executor.memory": "1g"}'},
             "spark.executor.memory is the Connect server's to set",
