@@ -29,7 +29,8 @@ CLEANED_EXPORT_DAYS = 100
 
 SAMPLE_DAYS = 5
 SAMPLE_BYTES = 20_000_000
-"""Of a daily source so many days are read, or as many as lie in so many bytes of files: some seconds' work."""
+MOST_DAYS = 200
+"""Of a daily source SAMPLE_DAYS are read, or as many as lie in SAMPLE_BYTES, at most MOST_DAYS: seconds' work."""
 
 SIMILAR_ERRORS = 3
 """Of days that can't be read, so many are told each."""
@@ -54,7 +55,7 @@ def check_source(source: Source, *, days: int | None = None, now: float | None =
         return check
     sample = Sample(source, by_day, catalogue)
     if sample.lines.empty:
-        check.warnings.append("the files that were read have no line")
+        check.errors.append("the files that were read have no line: land some with lines")
         return check
     explain_lines(sample, check)
     if not source.is_daily or by_day.keys() >= _within(source.landed_days(), check.covers):
@@ -92,7 +93,8 @@ def _read_lines(source: Source, days: int | None, now: float, check: SourceCheck
             check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
             check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
             _explain_bounds(source, {day: len(table) for day, table in read.items()}, now, check)
-            begin, end = check.covers or check.days or (min(read), max(read))
+            begin, end = source.first_day or min(read), source.last_day or max(read)
+            read = {day: table for day, table in read.items() if not lies_in_future(day, now)}
             if not any(begin <= day <= end for day in read):
                 raise SourceError(
                     f"no line lies between first_day ({begin}) and last_day ({end}): is `time_format` right? Or paste "
@@ -130,7 +132,7 @@ def _days_to_read(source: Source, days: Sequence[dt.date]) -> int:
     if is_uri(source.purchases.path):
         return SAMPLE_DAYS
     size = sum(file.stat().st_size for day in days for file in source.files(day))
-    return max(SAMPLE_DAYS, len(days) * SAMPLE_BYTES // max(size, 1))
+    return min(max(SAMPLE_DAYS, len(days) * SAMPLE_BYTES // max(size, 1)), MOST_DAYS)
 
 
 def _listed(read: Sequence[dt.date], found: int) -> str:
@@ -194,7 +196,8 @@ def _explain_bounds(source: Source, lines: dict[dt.date, int], now: float, check
                 last = min(last, here - 1)
     check.days = days[first], days[last]
     if source.first_day and source.last_day:
-        check.covers = days_with_data(source, now)
+        first_declared, last_declared = days_with_data(source, now)
+        check.covers = max(first_declared, check.days[0]), min(last_declared, check.days[1])
     else:
         check.errors.append(
             "an export needs `first_day` and `last_day`: paste the two lines above into the YAML file, "

@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 from rec_assets.sources.explain_products import explain_ids, explain_products
-from rec_assets.sources.findings import SourceCheck, count, share, shortened
+from rec_assets.sources.findings import SourceCheck, as_yaml, count, share, shortened
 from rec_assets.sources.reader import used_columns
 from rec_assets.sources.sample import Sample
 from rec_assets.sources.spec import UTC_WORDS, zone_word
@@ -28,10 +28,16 @@ _LOOKS_LIKE = {
 
 _TELLS_RETURNS = r"status|return|refund|cancel"
 
-_NO_PURCHASE = r"view|cart|wish|favou?rite|click|search|impression|remove|checkout|session|scroll|login"
-"""In the values of a column: what such a line tells of is no purchase."""
+_NO_PURCHASE = re.compile(
+    r"(?:(?:page|item|product|screen)[ _-]?)?(?:views?|viewed|clicks?|clicked|impressions?|search(?:es|ed)?|scroll)"
+    r"(?:[ _-](?:item|product|page|cart|search_results|item_list))?"
+    r"|(?:add(?:ed)?[ _-]?to[ _-]?|remove(?:d)?[ _-]?from[ _-]?|view[ _-]?)?(?:cart|basket|bag|wish[ _-]?list)"
+    r"|favou?rites?|begin[ _-]checkout|checkout|session[ _-]start|first[ _-]visit|log[ _-]?in|sign[ _-]?up",
+    re.IGNORECASE,
+)
+"""Whole values of a column that says what a line tells of: no purchase."""
 
-_A_PURCHASE = r"^(?:.*[_ ])?(?:purchases?|transactions?|orders?|sales?|sold|bought|buy)$"
+_A_PURCHASE = re.compile(r"purchases?|purchased|transactions?|orders?|sales?|sold|bought|buy", re.IGNORECASE)
 
 _FEW_VALUES = 30
 """A column of so many values or fewer may say what kind of line each is."""
@@ -133,7 +139,7 @@ def _explain_orders(sample: Sample, check: SourceCheck) -> None:
                 "the right column?"
             )
     for name in ("customer_id", "product_id"):
-        explain_ids(lines[name], name, getattr(columns, name), check)
+        explain_ids(sample.counting[name], name, getattr(columns, name), check)
     if lines["title"].str.contains("Ã[\x80-\xbf]|â€", na=False).any():
         check.warnings.append("titles hold letters like 'Ã©': set `encoding: utf-8`")
 
@@ -147,22 +153,22 @@ def _explain_kinds(sample: Sample, check: SourceCheck) -> None:
         kept = values[~excluded].value_counts()
         if 0 < len(kept) <= _FEW_VALUES:
             check.say("Lines", f"{column!r} of the lines that count: {_listed(kept)}")
-        wrong = [value for value in kept.index if re.search(_NO_PURCHASE, value, re.IGNORECASE)]
+        wrong = [value for value in kept.index if _NO_PURCHASE.fullmatch(value)]
         if wrong and len(kept) <= _FEW_VALUES:
             right = [value for value in kept.index if value not in wrong]
             check.warnings.append(
                 f"column {column!r}: lines with {_listed(kept[wrong])} count as purchases: if they are none, name what "
-                f"is: `only: {{{column}: [{', '.join(right) or '…'}]}}`"
+                f"is: `only: {as_yaml({column: right or ['…']})}`"
             )
     for column in [name for name in sample.written.columns if name not in used_columns(source)]:
         values = sample.written[column].value_counts()
         kinds = values.drop(list(NO_VALUE), errors="ignore")
-        wrong = [value for value in kinds.index if re.search(_NO_PURCHASE, value, re.IGNORECASE)]
-        right = [value for value in kinds.index if re.match(_A_PURCHASE, value, re.IGNORECASE)]
+        wrong = [value for value in kinds.index if _NO_PURCHASE.fullmatch(value)]
+        right = [value for value in kinds.index if _A_PURCHASE.fullmatch(value)]
         if wrong and right and len(kinds) <= _FEW_VALUES:
             check.warnings.append(
                 f"column {column!r} holds {_listed(kinds)}, and each of these lines counts as a purchase: set "
-                f"`only: {{{column}: [{', '.join(right)}]}}`"
+                f"`only: {as_yaml({column: right})}`"
             )
 
 
@@ -184,7 +190,8 @@ def _explain_order_columns(sample: Sample, check: SourceCheck) -> None:
         if missing.mean() > _ORDER_LEVEL:
             check.warnings.append(
                 f"column {column!r}: empty on {share(int(missing.sum()), len(missing))} of the lines, all of orders "
-                f"that have a value on another line: if it is the whole order's, set `order_columns: [{column}]`"
+                "that have a value on another line: if it is the whole order's, set "
+                f"`order_columns: {as_yaml([column])}`"
             )
 
 
@@ -209,13 +216,14 @@ def _explain_returns(sample: Sample, check: SourceCheck) -> None:
             else "each is a line of its own, taken off the newest purchases of the customer and product before it",
         )
         _explain_status(sample, returns.status.line_is, check)
-    negative = int(((lines["quantity"] < 0) & ~lines["is_return"]).sum())
+    counting = sample.counting
+    negative = int(((counting["quantity"] < 0) & ~counting["is_return"]).sum())
     if negative:
         check.warnings.append(
             f"{count(negative, 'line')} with a quantity below 0 would be refused: if these are returns, set "
             "`returns: {negative_quantity: true}`"
         )
-    orders = lines["order_id"].dropna()
+    orders = counting["order_id"].dropna()
     prefix = orders.str.extract(r"^([A-Za-z]+)\d")[0].dropna()
     if not returns.order_id_prefix and 0 < len(prefix) < 0.2 * len(orders) < orders.str.isdigit().sum():
         check.warnings.append(
@@ -243,3 +251,11 @@ def _explain_status(sample: Sample, line_is: str, check: SourceCheck) -> None:
             "most lines with that status have no purchase beside them: if the status is that of the purchase itself, "
             "set `line_is: purchase` under `returns.status`"
         )
+    if has_order and line_is == "purchase":
+        back = lines[lines["is_return"]]
+        twice = pd.MultiIndex.from_frame(lines.loc[marked, pair]).isin(pd.MultiIndex.from_frame(back[pair]))
+        if twice.any():
+            check.warnings.append(
+                f"{count(int(twice.sum()), 'line')} with that status whose order has a return line of the product as "
+                "well: each would be taken back twice, so keep one of the two under `returns`"
+            )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from rec_assets.sources.findings import SourceCheck, count, share
+from rec_assets.sources.findings import SourceCheck, as_yaml, count, share
 from rec_assets.sources.sample import Sample
 from rec_assets.sources.times import NO_VALUE
 
@@ -37,7 +37,7 @@ def explain_ids(values: pd.Series, name: str, column: str, check: SourceCheck) -
     if nobody := [value for value in counts.index if value.strip().lower() in _NOBODY]:
         check.warnings.append(
             f"column {column!r}: {count(counts[nobody[0]], 'line')} with the {name} {nobody[0]!r}: if that "
-            f"stands for none, leave them out with `exclude: {{{column}: [{nobody[0]!r}]}}`"
+            f"stands for none, leave them out with `exclude: {as_yaml({column: nobody})}`"
         )
     elif name == "customer_id" and len(counts) >= 100 and counts.iloc[0] > 0.1 * len(ids):
         check.warnings.append(
@@ -93,7 +93,7 @@ def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) 
 
 def _explain_services(sample: Sample, check: SourceCheck) -> None:
     """Codes that are no products: postage, fees, vouchers. Popular as they are, they would be recommended."""
-    lines = sample.lines[~sample.lines["is_return"] & (sample.lines["excluded_by"] == "")]
+    lines = sample.counting[~sample.counting["is_return"]]
     lines = lines[lines["product_id"].fillna("").str.strip() != ""]
     by_product = lines.groupby("product_id")
     found = pd.DataFrame(
@@ -119,5 +119,5 @@ def _explain_services(sample: Sample, check: SourceCheck) -> None:
         check.warnings.append(
             f"{shown}: bought in {share(int(services['lines'].sum()), len(lines))} of the lines, and by the look of it "
             f"no product{'' if len(services) == 1 else 's'}: leave out what shouldn't be recommended with "
-            f"`exclude: {{{column}: [{', '.join(services.index)}]}}`"
+            f"`exclude: {as_yaml({column: list(services.index)})}`"
         )

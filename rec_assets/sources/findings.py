@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
+import yaml
+
 
 @dataclass
 class SourceCheck:
@@ -64,6 +66,11 @@ def share(part: int, whole: int) -> str:
     if percent < 0.1:
         return f"{part:,} ({percent:.2g}%)"
     return f"{percent:.1f}%" if percent <= 99.9 else f"all but {whole - part:,}"
+
+
+def as_yaml(value: object) -> str:
+    """A value as it may be pasted into a YAML file, on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6).strip()
 
 
 def shortened(text: str, length: int) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -60,6 +61,8 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
         if spec.format == "csv":
             return _read_csv(spec, path, content)
         return _read_parquet(spec, path, content) if spec.format == "parquet" else _read_jsonl(spec, path, content)
+    except RecursionError:
+        raise SourceError(f"{path}: values are nested too deeply") from None
     except UnicodeError as error:
         raise SourceError(f"{path}: not {spec.encoding} text: {error}; {_MEND_ENCODING}") from error
     except (pa.ArrowException, OSError, EOFError, csv.Error) as error:
@@ -132,7 +135,8 @@ def _other_delimiter(header: Sequence[str], spec: FileFormat) -> str:
 
 def _read_parquet(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     # As a file by itself, so that folders named `date=…` above it add no column.
-    table = _flat(pq.ParquetFile(pa.BufferReader(content)).read())
+    table = pq.ParquetFile(pa.BufferReader(content)).read()
+    table = _flat(table.rename_columns(_distinct(table.column_names)))
     if spec.lines:
         table = _flat(_exploded(table, spec.lines, path))
     columns = {}
@@ -163,6 +167,8 @@ def _exploded(table: pa.Table, lines: str, path: UPath) -> pa.Table:
         raise _no_list(lines, [field.name for field in table.schema if _is_list(field.type)], path)
     table = table.combine_chunks()
     lists = table[lines].combine_chunks()
+    if pa.types.is_fixed_size_list(lists.type):  # whose nulls have entries too
+        lists = lists.cast(pa.list_(lists.type.value_type))
     parents = pc.list_parent_indices(lists)
     entries = pc.list_flatten(lists)
     firsts = np.r_[0, np.flatnonzero(np.diff(parents.to_numpy())) + 1] if len(parents) else np.array([], int)
@@ -177,6 +183,10 @@ def _no_list(lines: str, lists: Sequence[str], path: UPath) -> SourceError:
 
 
 def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.cast(column.type.storage_type)
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
     kind = column.type
     if pa.types.is_floating(kind):
         # A column of ids with gaps is often stored as floats: 123.0 is then the id 123.
@@ -184,6 +194,12 @@ def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
         is_whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
         if pc.all(is_whole).as_py():
             column = column.cast(pa.int64())
+    elif pa.types.is_decimal(kind):
+        text = column.cast(pa.string()).to_pandas()
+        whole = text.dropna().str.fullmatch(r"-?\d+(?:\.0*)?").all()  # an id, as databases export NUMBER
+        return text.str.replace(r"\.0*$", "", regex=True) if whole else text
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pd.Series([_bytes_text(value) for value in column.to_pylist()], dtype=object)
     elif pa.types.is_timestamp(kind):
         # With a zone, Arrow keeps UTC and writes it with a Z.
         column = column.cast(pa.timestamp("us", "UTC" if kind.tz else None), safe=False)
@@ -193,11 +209,21 @@ def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
     return column.cast(pa.string()).to_pandas()
 
 
+def _bytes_text(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return str(uuid.UUID(bytes=value)) if len(value) == 16 else value.hex()
+
+
 def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     with _unpacked(path, content) as stream:
         text = stream.read().decode(_without_mark(spec))
     rows: list[dict[str, Any]] = []
     lists: dict[str, None] = {}
+    seen: set[str] = set()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -216,12 +242,13 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
                 f"{path}: line {number} {problem}: JSON Lines has one whole object in a line"
                 + whole * text.lstrip().startswith("[")
             )
-        flat = _fields(row)
+        flat = _fields(row, spec.lines)
         lists.update(dict.fromkeys(name for name, value in flat.items() if isinstance(value, list)))
+        seen |= flat.keys()
         rows += _lines_of(flat, spec.lines) if spec.lines else [flat]
-    if spec.lines and rows == [] and spec.lines not in lists:
+    if spec.lines and spec.lines not in seen:
         raise _no_list(spec.lines, list(lists), path)
-    if not rows and not lists:
+    if not seen:
         raise SourceError(f"{path}: the file has no line: land it again")
     frame = pd.DataFrame([{name: _jsonl_text(value) for name, value in row.items()} for row in rows], dtype=object)
     null: Any = None  # pandas' stubs know no None here
@@ -230,24 +257,27 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     return frame
 
 
-def _fields(value: dict[str, Any], within: str = "") -> dict[str, Any]:
-    """Fields of objects, however deep, by dotted names."""
+def _fields(value: dict[str, Any], lines: str | None, within: str = "") -> dict[str, Any]:
+    """Fields of objects, however deep, by dotted names; but for what `lines` names, which stays as it is."""
     found: dict[str, Any] = {}
     for name, inner in value.items():
-        if isinstance(inner, dict):
-            found.update(_fields(inner, f"{within}{_whole(name)}."))
+        full = within + _whole(name)
+        if isinstance(inner, dict) and full != lines:
+            found.update(_fields(inner, lines, f"{full}."))
         else:
-            found[within + _whole(name)] = inner
+            found[full] = None if inner == [] else inner  # as PHP writes an object without fields
     return found
 
 
 def _lines_of(order: dict[str, Any], lines: str) -> list[dict[str, Any]]:
     """The entries of an order's list, each beside the order's own fields."""
     entries = order.get(lines)
+    if isinstance(entries, dict):  # of one entry, or as PHP writes a list with gaps
+        entries = list(entries.values()) if all(name.isdecimal() for name in entries) else [entries]
     shared = {name: value for name, value in order.items() if name != lines}
     return [
         {**shared, f"{lines}.{POSITION}": str(number),
-         **(_fields(entry, f"{lines}.") if isinstance(entry, dict) else {lines: entry})}
+         **(_fields(entry, None, f"{lines}.") if isinstance(entry, dict) else {lines: entry})}
         for number, entry in enumerate(entries if isinstance(entries, list) else [], start=1)
     ]  # fmt: skip
 
@@ -273,5 +303,8 @@ def _distinct(header: Sequence[str]) -> list[str]:
     names = []
     for name in header:
         seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        unique = name if seen[name] == 1 else f"{name} ({seen[name]})"
+        while unique in names:
+            unique += "'"
+        names.append(unique)
     return names

@@ -112,7 +112,7 @@ def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
                 if landed
                 else f"source {source.name}: no file matches {source.expand(source.purchases.path)}"
             )
-        last = within[-1]
+        first, last = within[0], within[-1]
         if lies_in_future(last, now):
             raise SourceError(f"a file has landed for {last}, which lies in the future: mend its name, or take it away")
     elif lies_in_future(last, now):

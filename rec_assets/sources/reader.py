@@ -21,7 +21,7 @@ from upath import UPath
 
 from rec_assets.recsys.text import join_columns
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import LISTS, SECOND, read_text
+from rec_assets.sources.formats import LISTS, POSITION, SECOND, read_text
 from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogueColumns, FileFormat, PurchaseColumns, Source
 from rec_assets.sources.times import NO_VALUE, local_days
@@ -110,6 +110,8 @@ def read_export(source: Source) -> dict[dt.date, pa.Table]:
     table = _concat(_read_purchases(source, path) for path in files)
     days = local_days(table["event_time"].to_pandas(), source.time_zone)
     newest = days.max()
+    if not len(table):
+        raise SourceError(f"{files[0]}: the file has no line: land it again")
     if pd.isna(newest):
         raise SourceError(f"{files[0]}: column {source.purchases.columns.time!r}: no line has a readable time")
     if source.last_day and newest.date() > source.last_day:
@@ -137,8 +139,9 @@ def read_catalogue(source: Source) -> pa.Table:
     frame = read_text(spec, path)
     named = (columns.category, columns.brand, columns.price, columns.available_from)
     listed = [columns.product_id, *columns.title, *columns.text, *spec.only, *spec.exclude, *filter(None, named)]
-    _require(frame, listed, path)
-    frame = frame[frame[columns.product_id].fillna("").str.strip() != ""].drop_duplicates()
+    _require(spec, frame, listed, path)
+    frame = frame[frame[columns.product_id].fillna("").str.strip() != ""]
+    frame = frame.drop(columns=f"{spec.lines}.{POSITION}", errors="ignore").drop_duplicates()
     ids = frame[columns.product_id]
     twice = ids[ids.duplicated()]
     if len(twice):
@@ -149,7 +152,8 @@ def read_catalogue(source: Source) -> pa.Table:
         )
     out = pd.DataFrame({"product_id": ids})
     _describe(out, frame, columns)
-    out["price"] = as_numbers(frame, columns.price, spec, path)
+    price = as_numbers(frame, columns.price, spec, path)
+    out["price"] = price.where((price > 0) & np.isfinite(price))
     out["available_from"] = as_dates(frame, columns.available_from, path)
     out["excluded"] = _excluded_by(frame, spec) != ""
     out["source_file"] = source.label(path)
@@ -170,10 +174,12 @@ def file_fingerprint(paths: Sequence[UPath]) -> str:
 def _read_purchases(source: Source, path: UPath, day: dt.date | None = None) -> pa.Table:
     spec, columns, returns = source.purchases, source.purchases.columns, source.returns
     frame = read_text(spec, path)
-    _require(frame, used_columns(source), path)
+    _require(spec, frame, used_columns(source), path)
     line = _as_json(frame)
     if columns.order_id:
-        _fill_orders(frame, columns.order_id, spec.order_columns)
+        # An order id counts per customer, unless the customer stands on the first line only, too.
+        customer = [] if columns.customer_id in spec.order_columns else [columns.customer_id]
+        _fill_orders(frame, [columns.order_id, *customer], spec.order_columns)
 
     out = pd.DataFrame(index=frame.index)
     out["source_file"] = source.label(path)
@@ -206,12 +212,13 @@ def _read_purchases(source: Source, path: UPath, day: dt.date | None = None) -> 
     return pa.Table.from_pandas(out, schema=RAW_SCHEMA, preserve_index=False)
 
 
-def _fill_orders(frame: pd.DataFrame, order_id: str, columns: Sequence[str]) -> None:
+def _fill_orders(frame: pd.DataFrame, order: Sequence[str], columns: Sequence[str]) -> None:
     """Give the lines of an order on which these columns are empty the first value that the order has in them."""
+    keys = [stripped(frame[key]) for key in order]
     for column in columns:
         filled = frame[column].where(~stripped(frame[column]).isin(NO_VALUE))
-        of_order = filled.groupby(stripped(frame[order_id])).transform("first")
-        frame[column] = filled.where(filled.notna() | (stripped(frame[order_id]) == ""), of_order)
+        of_order = filled.groupby(keys).transform("first")
+        frame[column] = filled.where(filled.notna() | (keys[0] == ""), of_order)
 
 
 def used_columns(source: Source) -> list[str]:
@@ -242,7 +249,7 @@ def _describe(out: pd.DataFrame, frame: pd.DataFrame, columns: PurchaseColumns |
     out["text"] = join_columns(frame, columns.text or all_of_it, ", ").str.lower()
 
 
-def _require(frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
+def _require(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
     for each in frame.attrs.get(LISTS, []):
         if any(name == each or name.startswith(f"{each}.") for name in columns):
             raise SourceError(
@@ -253,9 +260,15 @@ def _require(frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
         if name + SECOND in frame.columns:
             raise SourceError(f"{path}: two columns are named {name!r}: name them apart")
         if name not in frame.columns:
+            hint = _another_name(name, frame, columns)
+            # A field without a value is often left out; a file without most fields is something else.
+            is_ours = frame.empty or 2 * sum(each in frame for each in columns) >= len(columns)
+            if spec.format == "jsonl" and not hint and is_ours:
+                frame[name] = None
+                continue
             has = ", ".join(map(repr, frame.columns))
-            delimiter = "; is `delimiter` right?" if frame.shape[1] == 1 and len(columns) > 1 else ""
-            hint = _another_name(name, frame, columns) or _another_file(name, frame, path)
+            delimiter = " (is `delimiter` right?)" if frame.shape[1] == 1 and len(columns) > 1 else ""
+            hint = hint or _another_file(name, frame, path)
             raise SourceError(f"{path}: column {name!r} is missing; the file has {has}{delimiter}. {hint}")
 
 

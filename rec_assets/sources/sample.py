@@ -31,6 +31,12 @@ class Sample:
         return pd.concat(self.by_day.values(), ignore_index=True)
 
     @cached_property
+    def counting(self) -> pd.DataFrame:
+        """Lines that neither the source nor its catalogue leaves out."""
+        listed = self.catalogue["product_id"][self.catalogue["excluded"].astype(bool)]
+        return self.lines[(self.lines["excluded_by"] == "") & ~self.lines["product_id"].isin(listed)]
+
+    @cached_property
     def products(self) -> set[str]:
         """Products of the lines."""
         return set(self.lines["product_id"].dropna()) - {""}
@@ -57,8 +63,7 @@ class Sample:
 
     def example(self, column: str) -> str | None:
         """The first value of a column that is filled, as it stands in the file."""
-        for line in self.lines["line"].head(1000):
-            value = json.loads(line).get(column)
-            if value is not None and value.strip() not in NO_VALUE:
-                return str(value)
-        return None
+        if column not in self.written:
+            return None
+        filled = self.written.index[~self.written[column].isin(NO_VALUE)]
+        return str(json.loads(str(self.lines.at[filled[0], "line"]))[column]) if len(filled) else None

@@ -37,6 +37,19 @@ def _as_character(value: object) -> object:
     return "\t" if value == r"\t" else value
 
 
+def _as_quantity(value: object) -> object:
+    """A number above 0, or `none`."""
+    if value is None or value == "none":
+        return value
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise ValueError(f"{value!r} is neither a quantity above 0 nor none")
+    return number
+
+
 Columns = Annotated[list[str], BeforeValidator(_as_list)]
 
 UNIX_UNITS = {"unix_seconds": 6, "unix_milliseconds": 3, "unix_microseconds": 0, "unix_nanoseconds": -3}
@@ -91,6 +104,13 @@ class FileFormat(_Part):
         check_pattern(value)
         return value
 
+    @field_validator("delimiter")
+    @classmethod
+    def _is_plain(cls, value: str) -> str:
+        if value != "\t" and not (value.isascii() and value.isprintable()):
+            raise ValueError(f"{value!r} is no delimiter such as a comma, ; | or \\t")
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
@@ -139,7 +159,7 @@ class Purchases(FileFormat):
     order_columns: Columns = Field(
         [], description="Columns written on the first line of an order only; its other lines have the same value."
     )
-    bulk_quantity: Annotated[float, Field(gt=0)] | Literal["none"] | None = Field(
+    bulk_quantity: Annotated[float | Literal["none"] | None, BeforeValidator(_as_quantity)] = Field(
         None,
         description="Quantity above which a line is a bulk order, which models don't learn from; `none`: no line is. "
         "Default: the day's robust limit.",
@@ -227,7 +247,7 @@ class Source(_Part):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        if value not in available_timezones():
+        if value not in available_timezones() - {"Factory", "localtime"}:  # which pandas doesn't know
             raise ValueError(f"{value!r} is no IANA time zone such as Europe/Berlin")
         return value
 

@@ -38,6 +38,9 @@ _UNIX_DIGITS = {
 }
 """Unix times of 1973 to 2286 have so many digits."""
 
+_MOST = 0.95
+"""Share of the values that a suggested format must read: some lines are always wrong."""
+
 
 def parse_times(text: pd.Series, kind: str, source: Source) -> pd.Series:
     """Stripped text as UTC times by a `time_format`, cut to the lake's microseconds; NaT where it can't be read."""
@@ -137,14 +140,16 @@ def swapped_format(text: pd.Series, source: Source, days: pd.Series | None = Non
 
 def _fitting(values: pd.Series, source: Source) -> dict[str, pd.Series]:
     """The formats that read all of these, but for the one that is set, with the times that they read."""
-    unix = [kind for kind, digits in _UNIX_DIGITS.items() if values.str.fullmatch(digits).all()]
+    unix = [
+        kind for kind, digits in _UNIX_DIGITS.items() if len(values) and values.str.fullmatch(digits).mean() >= _MOST
+    ]
     endings = ["", *(f" {word}" for word in UTC_WORDS[:2] if values.str.endswith(f" {word}").all())]
     kinds = unix or ["iso8601", *(pattern + ending for pattern in _PATTERNS for ending in endings)]
     fitting = {}
     for kind in kinds:
-        if kind != source.purchases.time_format and len(values) and _may_be(values.iloc[0], kind):
+        if kind != source.purchases.time_format and any(_may_be(value, kind) for value in values.head(20)):
             times = parse_times(values, kind, source)
-            if times.notna().all():
+            if times.notna().mean() >= _MOST:
                 fitting[kind] = times
     return fitting
 

@@ -43,7 +43,7 @@ def as_times(values: pd.Series, source: Source, path: UPath, day: dt.date | None
     return times
 
 
-_THOUSANDS = r"[+-]?\d{1,3}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
+_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
 """A number in groups of digits, 1,234,567.89, and by tens of thousands as in India, 1,00,000."""
 
 
@@ -61,16 +61,17 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
     text = text.str.replace(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))", "", regex=True)
     group = "," if spec.decimal == "." else "."
     grouped = text.str.fullmatch(_THOUSANDS % (re.escape(group), re.escape(group), re.escape(spec.decimal)))
+    # Where others are no groups' (12,50 or 0,250), this mark is the decimal one, and 1,234 may be a little over 1.
+    if 2 * grouped.sum() > text.str.contains(rf"\d{re.escape(group)}\d").sum():
+        text = text.mask(grouped, text.str.replace(group, "", regex=False))
     if spec.decimal == ",":
-        text = text.mask(grouped, text.str.replace(".", "", regex=False)).str.replace(",", ".", regex=False)
-    # Where most commas are no groups' (12,50), the comma is the decimal one, and 1,234 may be a little over 1.
-    elif 2 * grouped.sum() >= text.str.contains(r"\d,\d").sum():
-        text = text.mask(grouped, text.str.replace(",", "", regex=False))
+        text = text.str.replace(",", ".", regex=False)
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
 
     def mend() -> str:
         has_commas = spec.decimal == "." and spec.format == "csv" and text.str.contains(r"\d,\d").any()
-        return 'set `decimal: ","`' if has_commas else ""
+        has_letters = text.str.contains(r"\d ?[A-Za-z$€£¥]|[A-Za-z$€£¥] ?\d").any()
+        return 'set `decimal: ","`' if has_commas else "take off units and currencies" if has_letters else ""
 
     _refuse_wrong_type(frame[column], numbers, column, path, "numbers", mend)
     return numbers
@@ -88,7 +89,10 @@ def as_dates(frame: pd.DataFrame, column: str | None, path: UPath) -> pd.Series:
     dates = pd.to_datetime(stripped(frame[column]).str[:10], format="ISO8601", errors="coerce")
     _refuse_wrong_type(frame[column], dates, column, path, "ISO dates such as 2017-11-23")
     null: Any = None  # pandas' stubs know no None here
-    return dates.dt.date.where(dates.notna(), null)
+    found = dates.dt.date.where(dates.notna(), null)
+    # Beyond 2262, where pandas has no times, lies what shops write for "never".
+    late = stripped(frame[column]).str.fullmatch(r"(?:2[3-9]|[3-9]\d)\d\d-\d\d-\d\d.*") & dates.isna()
+    return found.mask(late, dt.date(2262, 1, 1))
 
 
 def _refuse_wrong_type(

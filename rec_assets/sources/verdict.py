@@ -16,6 +16,7 @@ from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.sources.findings import SourceCheck, count, share, shortened
 from rec_assets.sources.sample import Sample
+from rec_assets.sources.times import local_days
 
 FEW = 0.01
 """More than this share of the lines, or of their value, refused by one rule is worth a look."""
@@ -53,13 +54,12 @@ def explain_cleaning(sample: Sample, days: Sequence[dt.date], check: SourceCheck
 
 def explain_what_can_be_learned(sample: Sample, check: SourceCheck) -> None:
     """What a whole log is too small or too thin for; such a shop gets lists from what there is."""
-    lines = sample.lines[
-        (sample.lines["excluded_by"] == "") & (sample.lines["customer_id"].fillna("").str.strip() != "")
-    ]
+    lines = sample.counting[sample.counting["customer_id"].fillna("").str.strip() != ""]
+    lines = lines[~(lines["is_return"] | lines["was_returned"])]
     instead = "lists come from what is popular, in the customer's categories, and alike in text"
     if lines.groupby("product_id")["customer_id"].nunique().max() < AlsRecipe().min_buyers:
         check.warnings.append(f"no product has {AlsRecipe().min_buyers} customers: ALS can't learn, and {instead}")
-    days = lines["event_time"].dt.floor("D")
+    days = local_days(lines["event_time"], sample.source.time_zone)
     if not days.empty and days.groupby(lines["customer_id"]).nunique().max() < 2:
         check.warnings.append(f"no customer bought on two days: nobody's taste can be learned or judged, and {instead}")
 
@@ -89,6 +89,12 @@ def _explain_shares(sample: Sample, by_rule: Refused, total: int, value: float, 
         money = f" ({of_value:.0%} of the value)" if of_value > FEW else ""
         how = _HOW_TO_MEND[rule](sample, lines)
         check.warnings.append(f"{share(len(lines), total)} of the lines{money} would be refused as `{rule}`: {how}")
+    if len(by_rule["no_customer"]) > MOST * total:
+        column = sample.source.purchases.columns.customer_id
+        check.warnings.append(
+            f"{share(len(by_rule['no_customer']), total)} of the lines have no customer: is {column!r} the right "
+            "column?"
+        )
     if len(by_rule["duplicate_line"]) > 0.05 * total:
         check.warnings.append(
             f"{share(len(by_rule['duplicate_line']), total)} of the lines are duplicates: did files land twice, "
@@ -101,14 +107,21 @@ def _judge(kept: pd.DataFrame, refused: pd.DataFrame, total: int, check: SourceC
     faulty = int((~meant).sum())
     if not (kept["event"] == PURCHASE).any():
         check.errors.append(
-            f"no purchase is left of the {count(total, 'line')} that were looked at: see under Cleaning which rule "
-            "refuses them, and under Worth a look how to mend it"
+            f"no purchase is left of the {count(total, 'line')} that were looked at: {_most_refused_by(refused)}"
         )
     elif faulty > MOST * (total - int(meant.sum())):
         check.errors.append(
-            f"{share(faulty, total)} of the lines would be refused by mistake, more than half: see under Cleaning "
-            "which rules refuse them, and under Worth a look how to mend it"
+            f"{share(faulty, total)} of the lines would be refused by mistake, more than half: "
+            f"{_most_refused_by(refused)}"
         )
+
+
+def _most_refused_by(refused: pd.DataFrame) -> str:
+    """The rule that refuses most, with its reason."""
+    if refused.empty:
+        return "all are returns"
+    rule = str(refused["reasons"].str.split(",").explode().mode().iloc[0])
+    return f"most are refused as `{rule}` ({RULES[rule]})"
 
 
 def _broke(refused: pd.DataFrame, rules: set[str]) -> pd.Series:
@@ -159,7 +172,8 @@ def _written(sample: Sample, column: str | None, lines: pd.DataFrame) -> str:
     values = sample.written[column] if column else pd.Series(dtype=object)
     rows = sample.lines.index[sample.lines["line"].isin(set(lines["line"].head(1000)))]
     found = values.reindex(rows).dropna().value_counts().head(3)
-    return f"{column!r} is {' or '.join(map(repr, found.index))} there" if len(found) else "see the example"
+    shown = " or ".join(repr(shortened(value, 60)) for value in found.index)
+    return f"{column!r} is {shown} there" if shown else "see the example"
 
 
 _HOW_TO_MEND: dict[str, Callable[[Sample, pd.DataFrame], str]] = {

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from upath import UPath
 
 from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
@@ -173,10 +174,9 @@ def test_one_bad_day_does_not_hide_the_others(tmp_path):
     assert "80 read" in found.to_text()
 
 
-def test_files_without_lines_are_a_warning(tmp_path):
+def test_files_without_lines_are_an_error(tmp_path):
     (tmp_path / "2017-01-01.csv").write_text(HEADER + "\n")
-    found = check(tmp_path, [])
-    assert found.ok and "the files that were read have no line" in warned(found)
+    assert "the files that were read have no line" in check(tmp_path, []).errors[0]
 
 
 # What looks wrong
@@ -315,6 +315,37 @@ def test_codes_that_are_no_products_are_pointed_out_with_the_line_that_leaves_th
     found = warned(check(tmp_path, coded + service + manual + dotted))
     assert "'POST', 'M': bought in 16.1% of the lines, and by the look of it no products" in found
     assert "`exclude: {sku: [POST, M]}`" in found
+
+
+def test_what_is_left_out_already_is_not_pointed_out_again(tmp_path):
+    lines = [*LINES, *(f"2017-01-01 10:00,{who},A1,r{who},1,1" for who in ("GUEST", "NULL"))]
+    lines += ["2017-01-01 10:00,ann1,POST,r,-1,1"]
+    assert "`exclude: {buyer: [GUEST, 'NULL']}`" in warned(check(tmp_path, lines))
+    found = warned(check(tmp_path, lines, purchases="exclude: {buyer: [GUEST, 'NULL'], sku: [POST]}"))
+    assert "stands for none" not in found and "POST" not in found and "below 0" not in found
+
+
+@pytest.mark.parametrize("values", [("summer_sale", "brand_search", "newsletter"), ("phone order", "click & collect")])
+def test_columns_that_only_sound_like_events_are_left_in_peace(tmp_path, values):
+    lines = [f"{line},{values[n % len(values)]}" for n, line in enumerate(LINES)]
+    assert "only:" not in warned(check(tmp_path, lines, header=HEADER + ",channel"))
+
+
+def test_a_yaml_line_that_is_proposed_may_be_pasted(tmp_path):
+    lines = [f"2017-01-01 10:0{n % 9},ann{n},{n}{n}{n}{n},r{n},1,1" for n in range(100, 130)]
+    found = warned(check(tmp_path, [*lines, '2017-01-01 10:00,ann,"Fee",r,1,1', "2017-01-01 10:00,ann,#1: fee,r,1,1"]))
+    assert yaml.safe_load(re.search(r"`(exclude: .*?)`", found)[1]) == {"exclude": {"sku": ["Fee"]}}
+
+
+def test_a_first_day_before_all_files_does_not_count_as_days(tmp_path):
+    found = check(tmp_path, LINES, rest="first_day: 2016-01-01")
+    assert found.covers == (dt.date(2017, 1, 1), dt.date(2017, 1, 5))
+
+
+def test_a_status_beside_a_return_line_of_its_own_is_told(tmp_path):
+    lines = [*(f"{line},sold" for line in LINES), f"{LINES[0]},refunded", f"{LINES[0].replace(',2,', ',-2,')},refunded"]
+    rest = "returns: {negative_quantity: true, status: {column: state, values: [refunded]}}"
+    assert "each would be taken back twice" in warned(check(tmp_path, lines, header=HEADER + ",state", rest=rest))
 
 
 def test_lines_without_customer_do_not_hide_what_the_ids_look_like(tmp_path):

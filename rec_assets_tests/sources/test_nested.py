@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,3 +84,39 @@ def test_json_that_is_nested_too_deeply_is_an_error_that_names_the_line(tmp_path
     (tmp_path / "2024-02-01.jsonl").write_text("[" * 100_000)
     with pytest.raises(SourceError, match="line 1 is nested too deeply"):
         read_day(source, DAY)
+
+
+def read_jsonl(folder: Path, *orders: dict, columns: str = COLUMNS) -> list[tuple]:
+    lines = read_day(shop(folder, "jsonl", list(orders), columns=columns), DAY)
+    return [tuple(row.values()) for row in lines.select(["order_id", "customer_id", "product_id"]).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("items", "products"),
+    [(TEE, ["T1"]), ({"0": TEE, "2": HAT}, ["T1", "H1"]), ([], []), (None, []), ({}, [])],
+    ids=["one entry without brackets", "a list with gaps, as PHP writes it", "empty", "null", "an empty object"],
+)
+def test_a_list_that_is_written_in_another_way_loses_no_line(tmp_path, items, products):
+    found = read_jsonl(tmp_path, {**ORDERS[0], "items": items})
+    assert [product for _, _, product in found] == products
+
+
+def test_a_field_that_a_file_leaves_out_is_empty_and_not_missing(tmp_path):
+    order = {name: value for name, value in ORDERS[0].items() if name != "customer"}
+    assert read_jsonl(tmp_path, order) == [("1", None, "T1"), ("1", None, "H1")]
+
+
+def test_an_object_without_fields_that_is_written_as_a_list_is_empty(tmp_path):
+    assert read_jsonl(tmp_path, {**ORDERS[0], "customer": []}, ORDERS[2])[0] == ("1", None, "T1")
+
+
+def test_ids_of_any_parquet_type_are_text(tmp_path):
+    rows = {"at": ["2024-02-01"], "c": pa.array([Decimal("123.0000")]), "p": pa.array([bytes(range(240, 256))])}
+    pq.write_table(pa.table({**rows, "picture": pa.array([b"\xff\xfe"])}), tmp_path / "2024-02-01.parquet")
+    (tmp_path / "shop.yaml").write_text(
+        "purchases: {path: '{date:%Y-%m-%d}.parquet', format: parquet, "
+        "columns: {customer_id: c, product_id: p, time: at}}"
+    )
+    lines = read_day(load_source(str(tmp_path / "shop.yaml"), tmp_path), DAY)
+    assert lines["customer_id"].to_pylist() == ["123"]
+    assert lines["product_id"].to_pylist() == ["f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff"]

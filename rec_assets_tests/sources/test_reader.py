@@ -186,7 +186,7 @@ GOOD = log(*[f"2017-01-01 10:{n:02},ann,A{n},r1,1,1.5" for n in range(60)])
     [
         ("", "the file is empty, without even a header: land it again"),
         ("\n\n", "the file is empty, without even a header"),
-        (GOOD.replace(",", ";"), "column 'buyer' is missing; the file has 'at;buyer;sku;receipt;n;price'; "),
+        (GOOD.replace(",", ";"), "column 'buyer' is missing; the file has 'at;buyer;sku;receipt;n;price' ("),
         (GOOD.replace("1.5", "1,5"), "Row #2: Expected 6 columns, got 7: 2017-01-01 10:00,ann,A0,r1,1,1,5"),
         (GOOD.replace(",", ";").replace("1.5", "1,5"), "is `delimiter` right (the header has ';')"),
         (GOOD + "2017-01-01 10:00,ann\n", "Row #62: Expected 6 columns, got 2"),
@@ -529,6 +529,34 @@ def test_one_number_with_a_comma_for_a_point_does_not_ungroup_the_others(tmp_pat
     assert read(shop(tmp_path))["unit_price"].to_list()[:2] == [1100, 2200]
 
 
+@pytest.mark.parametrize(
+    ("decimal", "written", "read_as"),
+    [
+        (".", ["0,250", "1,500", "0,750"], None),  # no group begins with 0: the comma is the decimal mark
+        (",", ["0.250", "1.5", "2.000"], [0.25, 1.5, 2.0]),
+        (".", ["12,500", "12,50"], None),
+    ],
+)
+def test_a_mark_that_is_no_groups_is_not_taken_for_one(tmp_path, decimal, written, read_as):
+    write(tmp_path, log(*[LINE.replace(",2,", f',"{each}",') for each in written]))
+    source = shop(tmp_path, purchases=f"decimal: '{decimal}'")
+    if read_as:
+        assert read(source)["quantity"].to_list() == read_as
+    else:
+        with pytest.raises(SourceError, match='set `decimal: ","`'):
+            read_day(source, DAY)
+
+
+def test_order_ids_that_customers_share_are_orders_of_their_own(tmp_path):
+    source = shop(
+        tmp_path, purchases="order_columns: [state]", rest="returns: {status: {column: state, values: [refunded]}}"
+    )
+    lines = [f"2017-01-01 10:00,{who},A{n},1,1,2,{state}" for who, n, state in
+             [("ann", 1, "refunded"), ("ann", 2, ""), ("bob", 1, "paid"), ("bob", 2, ""), ("eve", 1, "")]]  # fmt: skip
+    write(tmp_path, log(*lines, header=HEADER + ",state"))
+    assert read(source)["was_returned"].to_list() == [True, True, False, False, False]
+
+
 def test_long_values_and_rows_are_read_whole_and_keep_their_line_breaks(tmp_path):
     note = "first line\r\nsecond line"
     notes = [note, "x" * 200_000, *[note] * 40_000, "y" * 3_000_000]
@@ -635,7 +663,7 @@ def test_lines_of_an_export_without_a_time_do_not_hide_after_its_last_day(tmp_pa
     ("content", "said"),
     [
         (None, "no file matches"),
-        (HEADER + "\n", "column 'at': no line has a"),
+        (HEADER + "\n", "the file has no line"),
         (log(LINE.replace("2017-01-01 10:00", "??")), "not times in ISO 8601"),
         (log(LINE.replace("2017-01-01 10:00", "")), "column 'at': no line has a"),
     ],
