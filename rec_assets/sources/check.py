@@ -28,7 +28,7 @@ CLEANED_EXPORT_DAYS = 100
 """Days of an export that cleaning is tried on: it is read whole anyhow, but cleaning goes day by day."""
 
 SAMPLE_DAYS = 5
-SAMPLE_BYTES = 20_000_000
+SAMPLE_BYTES = 5_000_000
 MOST_DAYS = 200
 """Of a daily source SAMPLE_DAYS are read, or as many as lie in SAMPLE_BYTES, at most MOST_DAYS: seconds' work."""
 
