@@ -21,8 +21,8 @@ def check_and_bootstrap(folder: Path, seed: int) -> None:
         assert shop.run("recommend", "c0").returncode == 0
 
 
-# Orders nested in Parquet of one customer; everybody buys once; a source that can't be used, and one of too few days.
-@pytest.mark.parametrize("seed", [24, 58, 0, 2])
+# Everybody buys once; a source that can't be used, and one of too few days.
+@pytest.mark.parametrize("seed", [58, 0, 2])
 def test_a_usable_shop_is_bootstrapped_and_another_says_why_not(tmp_path: Path, seed: int) -> None:
     check_and_bootstrap(tmp_path, seed)
 
