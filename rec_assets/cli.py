@@ -579,7 +579,7 @@ _DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend are one line, without a stack trace."""
+    """Entry point: errors that a user can fix are one line, without a stack trace."""
     from rec_assets.recsys.experiments.spec import ExperimentsError
     from rec_assets.recsys.rules.spec import RulesError
     from rec_assets.resources.java import JavaMissing

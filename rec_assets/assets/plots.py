@@ -6,8 +6,7 @@ import io
 from collections.abc import Sequence
 
 import pandas as pd
-from dagster import MetadataValue
-from dagster._core.definitions.metadata import MarkdownMetadataValue
+from dagster import MarkdownMetadataValue, MetadataValue
 from matplotlib.figure import Figure
 
 

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 
 import requests
 from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
     DagsterEventType,
     DagsterInstance,
     DagsterRun,
@@ -28,8 +30,6 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.definitions.asset_checks.asset_check_spec import AssetCheckSeverity
 from dagster._core.event_api import EventLogCursor
 from dagster._core.events import JobFailureData
 from dagster._core.execution.plan.objects import StepFailureData
@@ -71,29 +71,27 @@ Reader = Callable[[DagsterInstance, DagsterRun, EventLogRecord], Findings]
 def build_alert_sensors(settings: Settings) -> list[SensorDefinition]:
     """The sensors, off until turned on."""
 
-    @sensor(
-        minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
-        description="Says which step of a run failed, or that the run was killed; one message a cause. Blocking "
-        "checks that fail are left to alert_on_check_failure.",
-    )  # fmt: skip
-    def alert_on_run_failure(context: SensorEvaluationContext) -> SkipReason:
-        return _tick(context, settings, "run_failure", read_steps)
+    def alert_on(kind: str, read: Reader, description: str) -> SensorDefinition:
+        @sensor(
+            name=f"alert_on_{kind}", minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
+            description=description,
+        )  # fmt: skip
+        def alert(context: SensorEvaluationContext) -> SkipReason:
+            return _tick(context, settings, kind, read)
 
-    @sensor(
-        minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
-        description="Says which asset check did not pass; one message a cause.",
-    )  # fmt: skip
-    def alert_on_check_failure(context: SensorEvaluationContext) -> SkipReason:
-        return _tick(context, settings, "check_failure", read_checks)
+        return alert
 
-    @sensor(
-        minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
-        description="Says which challenger the release gate rejected, and why; the champion stays.",
-    )  # fmt: skip
-    def alert_on_rejection(context: SensorEvaluationContext) -> SkipReason:
-        return _tick(context, settings, "rejection", read_verdicts)
-
-    return [alert_on_run_failure, alert_on_check_failure, alert_on_rejection]
+    return [
+        alert_on(
+            "run_failure", read_steps,
+            "Says which step of a run failed, or that the run was killed; one message a cause. Blocking checks that "
+            "fail are left to alert_on_check_failure.",
+        ),
+        alert_on("check_failure", read_checks, "Says which asset check did not pass; one message a cause."),
+        alert_on(
+            "rejection", read_verdicts, "Says which challenger the release gate rejected, and why; the champion stays."
+        ),
+    ]  # fmt: skip
 
 
 @dataclass

@@ -20,11 +20,11 @@ FORGET_SECONDS = 30 * 86_400
 Advice = Literal["unreadable", "blocking", "warning", "killed", "error", "rejected"]
 
 ADVICE: dict[Advice, str] = {
-    "unreadable": "mend the landed file, or land it again; then run this again for its day.",
+    "unreadable": "fix the landed file, or land it again; then run this again for its day.",
     "blocking": "look at the check in the run; nothing downstream was made, and the champion stays.",
     "warning": "look at the check in the run; it only warns, and what comes next was made all the same.",
     "killed": "nothing, unless it goes on: the process was killed, and the work is picked up again.",
-    "error": "look at the log of the run, mend the cause, and run it again.",
+    "error": "look at the log of the run, fix the cause, and run it again.",
     "rejected": "nothing has to be: the champion stays. Each rule with its number is in the run, at release_gate.",
 }
 

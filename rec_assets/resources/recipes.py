@@ -113,5 +113,5 @@ class Recipes:
         else:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         return RecipeUnreadable(
-            f"{self.file}: {why}. Mend the tuned recipe, or delete the file to train with the settings' recipe"
+            f"{self.file}: {why}. Fix the tuned recipe, or delete the file to train with the settings' recipe"
         )

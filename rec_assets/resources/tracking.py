@@ -11,8 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from dagster import ConfigurableResource, DagsterEventType, InitResourceContext, MetadataValue
-from dagster._core.definitions.metadata import UrlMetadataValue
+from dagster import ConfigurableResource, DagsterEventType, InitResourceContext, MetadataValue, UrlMetadataValue
 from pydantic import PrivateAttr
 
 from rec_assets.resources.mlflow_store import prepare_store

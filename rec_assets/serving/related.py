@@ -45,7 +45,7 @@ def complements(state: ProductState, product: int) -> Found:
 
 
 def trending(state: ProductState) -> Found:
-    """What more customers buy of late than used to: recent buyers beyond those expected, in standard deviations.
+    """What more customers bought recently than before: recent buyers beyond those expected, in standard deviations.
 
     (recent − expected) / √(expected + 1), where a product's share of all buyers says what is expected; the counts are
     taken as Poisson's. Customers are counted, not lines: one customer's forty lines make no trend.

@@ -49,7 +49,7 @@ def check_source(source: Source, *, days: int | None = None, now: float | None =
         now: Seconds since 1970; default: by the clock. What is later is a mistake.
     """
     check = SourceCheck(source.name)
-    by_day = _read_lines(source, days, time.time() if now is None else now, check)
+    by_day, is_whole = _read_lines(source, days, time.time() if now is None else now, check)
     catalogue = _read_catalogue(source, check)
     if not by_day:
         return check
@@ -58,18 +58,21 @@ def check_source(source: Source, *, days: int | None = None, now: float | None =
         check.errors.append("the files that were read have no line: land some with lines")
         return check
     explain_lines(sample, check)
-    if not source.is_daily or by_day.keys() >= _within(source.landed_days(), check.covers):
+    if is_whole:
         explain_what_can_be_learned(sample, check)
     explain_cleaning(sample, _spread(list(by_day), CLEANED_EXPORT_DAYS), check)
     return check
 
 
-def _read_lines(source: Source, days: int | None, now: float, check: SourceCheck) -> dict[dt.date, pd.DataFrame]:
-    """Raw lines of the sampled days that can be read, or of all days of an export."""
+def _read_lines(
+    source: Source, days: int | None, now: float, check: SourceCheck
+) -> tuple[dict[dt.date, pd.DataFrame], bool]:
+    """Raw lines of the sampled days that can be read, or of all days of an export; and whether these are all."""
     path = source.expand(source.purchases.path)
     check.say("Purchases", path)
     read: dict[dt.date, pa.Table] = {}
     unread: list[str] = []
+    is_whole = not source.is_daily
     try:
         if not source.files():
             with reaching(path):
@@ -84,6 +87,7 @@ def _read_lines(source: Source, days: int | None, now: float, check: SourceCheck
                     read[day] = read_day(source, day, found[-1])
                 except SourceError as error:
                     unread.append(str(error))
+            is_whole = len(read) == len(found)
             check.errors += unread[:SIMILAR_ERRORS]
             if len(unread) > SIMILAR_ERRORS:
                 check.errors.append(f"{len(unread) - SIMILAR_ERRORS} more of the days that were read can't be used")
@@ -93,17 +97,17 @@ def _read_lines(source: Source, days: int | None, now: float, check: SourceCheck
             check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
             check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
             _explain_bounds(source, {day: len(table) for day, table in read.items()}, now, check)
-            begin, end = source.first_day or min(read), source.last_day or max(read)
             read = {day: table for day, table in read.items() if not lies_in_future(day, now)}
-            if not any(begin <= day <= end for day in read):
+            begin, end = source.first_day or min(read), source.last_day or max(read)
+            read = {day: table for day, table in read.items() if begin <= day <= end}
+            if not read:
                 raise SourceError(
                     f"no line lies between first_day ({begin}) and last_day ({end}): is `time_format` right? Or paste "
                     "the two lines above"
                 )
-            read = {day: table for day, table in read.items() if begin <= day <= end}
     except SourceError as error:
         check.errors.append(str(error))
-    return {day: table.to_pandas() for day, table in read.items()}
+    return {day: table.to_pandas() for day, table in read.items()}, is_whole
 
 
 def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
@@ -121,10 +125,6 @@ def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
         described = [f"{name} {product[name]!r}" for name in named]
         check.say("Catalogue", f"for instance {product['product_id']!r}: {', '.join(described)}")
     return catalogue
-
-
-def _within(days: Sequence[dt.date], covers: tuple[dt.date, dt.date] | None) -> set[dt.date]:
-    return {day for day in days if covers is None or covers[0] <= day <= covers[1]}
 
 
 def _days_to_read(source: Source, days: Sequence[dt.date]) -> int:
@@ -148,10 +148,10 @@ def _what_is_there(path: str) -> str:
     while not folder.is_dir() and folder != folder.parent:
         missing, folder = folder, folder.parent
     if missing != folder or not folder.is_dir():
-        return f"there is no {missing}; mend `path`, or land files"
+        return f"there is no {missing}; fix `path`, or land files"
     names = sorted(file.name for file in folder.iterdir())
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{folder} holds {listed or 'nothing'}; mend `path`, or land files"
+    return f"{folder} holds {listed or 'nothing'}; fix `path`, or land files"
 
 
 def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:

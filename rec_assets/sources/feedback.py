@@ -105,7 +105,7 @@ def read_exposures(folder: Path, day: dt.date) -> pa.Table:
             variants = sorted(row["variants"].items())
         except (KeyError, TypeError, AttributeError) as error:
             raise SourceError(
-                f"{file}, line {row['source_row']}: no exposure ({error}): mend the line, or take it away"
+                f"{file}, line {row['source_row']}: no exposure ({error}): fix the line, or take it away"
             ) from None
         found += [{**row, **lists, "experiment": name, "variant": variant} for name, variant in variants]
     return pa.Table.from_pylist(found, schema=EXPOSURE_SCHEMA)
@@ -122,5 +122,5 @@ def _rows(file: Path, key: str, what: str) -> list[dict[str, Any]]:
             about = {"time": pd.Timestamp(row["time"]), "source_file": file.name, "source_row": number}
             rows.setdefault(row[key], {**row, **about})
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"{file}, line {number}: no {what} ({error}): mend the line, or take it away") from None
+            raise SourceError(f"{file}, line {number}: no {what} ({error}): fix the line, or take it away") from None
     return [rows[each] for each in sorted(rows)]

@@ -39,7 +39,7 @@ csv.field_size_limit(_ONE_BLOCK)  # 131,072 characters by default
 
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
-_MEND_ENCODING = "set `encoding`, for instance latin-1 or cp1252"
+_FIX_ENCODING = "set `encoding`, for instance latin-1 or cp1252"
 
 
 def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
     for each of its entries; any other list is JSON text, and its column stands in `attrs[LISTS]`.
 
     Raises:
-        SourceError: the file can't be read as `spec` says; names it and the likely mend.
+        SourceError: the file can't be read as `spec` says; names it and the likely fix.
     """
     try:
         # Once and whole: what follows looks at it several times, and over a network each time would cost.
@@ -64,11 +64,11 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
     except RecursionError:
         raise SourceError(f"{path}: values are nested too deeply") from None
     except UnicodeError as error:
-        raise SourceError(f"{path}: not {spec.encoding} text: {error}; {_MEND_ENCODING}") from error
+        raise SourceError(f"{path}: not {spec.encoding} text: {error}; {_FIX_ENCODING}") from error
     except (pa.ArrowException, OSError, EOFError, csv.Error) as error:
         problem = str(error)[:300]
-        mend = "land it again" if "runcated" in problem else "is it whole, and is `format` right?"
-        raise SourceError(f"{path}: not readable as {spec.format}: {problem}; {mend}") from error
+        fix = "land it again" if "runcated" in problem else "is it whole, and is `format` right?"
+        raise SourceError(f"{path}: not readable as {spec.format}: {problem}; {fix}") from error
 
 
 def _unpacked(path: UPath, content: bytes) -> pa.NativeFile:
@@ -103,14 +103,14 @@ def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
             return pd.DataFrame(columns=_distinct(header), dtype=object)
         if column := re.search(r"column #(\d+).*UTF8", problem):
             name = header[int(column[1])]
-            raise SourceError(f"{path}: column {name!r}: not {spec.encoding} text; {_MEND_ENCODING}") from error
+            raise SourceError(f"{path}: column {name!r}: not {spec.encoding} text; {_FIX_ENCODING}") from error
         raise SourceError(
             f"{path}: {' '.join(problem.split())[:200]}; is `delimiter` right"
             f"{_other_delimiter(header, spec)}, is a value with a {spec.delimiter!r} in it quoted, and each "
             "quote closed?"
         ) from error
     if table.column_names != header:
-        raise SourceError(f"{path}: the header {header} can't be read; {_MEND_ENCODING}")
+        raise SourceError(f"{path}: the header {header} can't be read; {_FIX_ENCODING}")
     # One quote that is never closed makes a single value of all the lines that follow it.
     if any(pc.any(pc.match_substring(column, "\n")).as_py() for column in table.columns):
         try:

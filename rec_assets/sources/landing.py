@@ -114,7 +114,7 @@ def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
             )
         first, last = within[0], within[-1]
         if lies_in_future(last, now):
-            raise SourceError(f"a file has landed for {last}, which lies in the future: mend its name, or take it away")
+            raise SourceError(f"a file has landed for {last}, which lies in the future: fix its name, or take it away")
     elif lies_in_future(last, now):
         raise SourceError(
             f"source {source.name}: last_day ({last}) lies in the future: set it to the newest day that the export has "

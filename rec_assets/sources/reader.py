@@ -106,7 +106,7 @@ def read_export(source: Source) -> dict[dt.date, pa.Table]:
     """
     files = source.files()
     if not files:
-        raise SourceError(f"no file matches {source.expand(source.purchases.path)}: put one there, or mend `path`")
+        raise SourceError(f"no file matches {source.expand(source.purchases.path)}: put one there, or fix `path`")
     table = _concat(_read_purchases(source, path) for path in files)
     days = local_days(table["event_time"].to_pandas(), source.time_zone)
     newest = days.max()
@@ -277,14 +277,14 @@ def _another_name(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> str
     free = [column for column in frame.columns if column not in columns]
     within = [column for column in free if column.startswith(f"{name}.") or column.endswith(f".{name}")]
     near = within or difflib.get_close_matches(name, free, n=1, cutoff=0.75)
-    return f"did you mean {near[0]!r}? Mend the file or the source's `columns`" if near else ""
+    return f"did you mean {near[0]!r}? Fix the file or the source's `columns`" if near else ""
 
 
 def _another_file(name: str, frame: pd.DataFrame, path: UPath) -> str:
     """What to do about a missing column; which file beside this one has it, where one does."""
-    mend = "Mend the file or the source's `columns`"
+    fix = "Fix the file or the source's `columns`"
     if is_uri(str(path)):
-        return mend
+        return fix
     for other in sorted(path.parent.iterdir()):
         if other != path and other.suffix == path.suffix == ".csv" and other.is_file():
             with other.open("r", encoding="utf-8", errors="replace") as file:
@@ -294,7 +294,7 @@ def _another_file(name: str, frame: pd.DataFrame, path: UPath) -> str:
                     f"{other.name} beside it has {name!r}, and both have {shared[0]!r}: a source is one table, so join "
                     "the two files first (docs/exports.md shows how)"
                 )
-    return mend
+    return fix
 
 
 def _excluded_by(frame: pd.DataFrame, spec: FileFormat) -> pd.Series:

@@ -326,7 +326,7 @@ class Source(_Part):
         found = self.catalogue_files()
         if not found:
             raise SourceError(
-                f"no catalogue file matches {self.expand(self.catalogue.path)}: put one there, mend `path`, "
+                f"no catalogue file matches {self.expand(self.catalogue.path)}: put one there, fix `path`, "
                 "or leave `catalogue` out"
             )
         return found[-1]
@@ -351,7 +351,7 @@ class Source(_Part):
         landed = self.landed_days()
         if not landed:
             raise SourceError(
-                f"source {self.name}: no file matches {self.expand(self.purchases.path)}: land some, or mend `path`"
+                f"source {self.name}: no file matches {self.expand(self.purchases.path)}: land some, or fix `path`"
             )
         first, last = self.first_day or landed[0], self.last_day or landed[-1]
         if first > last:

@@ -68,12 +68,12 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
         text = text.str.replace(",", ".", regex=False)
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
 
-    def mend() -> str:
+    def fix() -> str:
         has_commas = spec.decimal == "." and spec.format == "csv" and text.str.contains(r"\d,\d").any()
         has_letters = text.str.contains(r"\d ?[A-Za-z$€£¥]|[A-Za-z$€£¥] ?\d").any()
         return 'set `decimal: ","`' if has_commas else "take off units and currencies" if has_letters else ""
 
-    _refuse_wrong_type(frame[column], numbers, column, path, "numbers", mend)
+    _refuse_wrong_type(frame[column], numbers, column, path, "numbers", fix)
     return numbers
 
 
@@ -101,7 +101,7 @@ def _refuse_wrong_type(
     column: str,
     path: UPath,
     expected: str,
-    mend: Callable[[], str] = str,
+    fix: Callable[[], str] = str,
 ) -> None:
     if not parsed.isna().any():
         return
@@ -111,7 +111,7 @@ def _refuse_wrong_type(
         example, row = values.iloc[unreadable[0]], values.index[unreadable[0]] + 1
         raise SourceError(
             f"{path}: column {column!r}: {len(unreadable)} of {filled.sum()} values are not {expected}, for "
-            f"instance {example!r} in row {row}; {mend() or 'is it the right column?'}"
+            f"instance {example!r} in row {row}; {fix() or 'is it the right column?'}"
         )
 
 

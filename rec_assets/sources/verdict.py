@@ -1,6 +1,6 @@
 """Whether a source can be used: what cleaning would do to its lines, and what would be left of them.
 
-A rule that refuses more than a few lines, or much money, is a warning that says how to mend it. What leaves nothing, or
+A rule that refuses more than a few lines, or much money, is a warning that says how to fix it. What leaves nothing, or
 less than half, is an error.
 """
 
@@ -87,7 +87,7 @@ def _explain_shares(sample: Sample, by_rule: Refused, total: int, value: float, 
         if rule in _BY_DESIGN or not (len(lines) > FEW * total or of_value > FEW):
             continue
         money = f" ({of_value:.0%} of the value)" if of_value > FEW else ""
-        how = _HOW_TO_MEND[rule](sample, lines)
+        how = _HOW_TO_FIX[rule](sample, lines)
         check.warnings.append(f"{share(len(lines), total)} of the lines{money} would be refused as `{rule}`: {how}")
     if len(by_rule["no_customer"]) > MOST * total:
         column = sample.source.purchases.columns.customer_id
@@ -176,7 +176,7 @@ def _written(sample: Sample, column: str | None, lines: pd.DataFrame) -> str:
     return f"{column!r} is {shown} there" if shown else "see the example"
 
 
-_HOW_TO_MEND: dict[str, Callable[[Sample, pd.DataFrame], str]] = {
+_HOW_TO_FIX: dict[str, Callable[[Sample, pd.DataFrame], str]] = {
     "no_product": _of_product,
     "id_too_long": _of_id,
     "unparseable_time": _of_time,

@@ -319,7 +319,7 @@ def test_the_message_says_what_failed_when_why_where_and_what_to_do(world: World
     assert posted["problems"][0]["why"].endswith("no column `SKU`")
     title, *_, last = posted["text"].splitlines()
     assert title == posted["title"] and posted["url"] in last
-    assert "What to do: mend the landed file, or land it again" in posted["text"]
+    assert "What to do: fix the landed file, or land it again" in posted["text"]
     assert world.logged == [posted["text"]]
 
 

@@ -169,7 +169,7 @@ def test_events_that_landed_since_are_read(bench: Bench) -> None:
 
 
 def test_a_file_that_changed_since_is_read_again(made: Bench) -> None:
-    made.land("mended", age=-5)
+    made.land("fixed", age=-5)
     assert made.stale() == BOTH
 
 

@@ -57,20 +57,20 @@ CASES: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "a closed day before a new one is read as such": ({"d11": "new"}, ["2 days landed: 2018-01-11, 2018-01-12"]),
     "a late file of a day that counted as closed": ({"d6": "late"}, ["1 day landed: 2018-01-07"]),
-    "a corrected day": ({"d4": "mended"}, ["1 day landed: 2018-01-05"]),
+    "a corrected day": ({"d4": "fixed"}, ["1 day landed: 2018-01-05"]),
     "a corrected day and a new one are one run": (
-        {"d4": "mended", "d10": "new"},
+        {"d4": "fixed", "d10": "new"},
         ["2 days landed: 2018-01-05, 2018-01-11"],
     ),
     "days far apart are two runs": (
-        {"d1": "mended", "d10": "new"},
+        {"d1": "fixed", "d10": "new"},
         ["1 day landed: 2018-01-02", "1 day landed: 2018-01-11"],
     ),
     "the same file again": ({"d9": "old"}, []),
     "a day that is still growing waits": ({"d10": "growing"}, []),
     "a growing day holds up no other": ({"d10": "growing", "d11": "new"}, ["1 day landed: 2018-01-12"]),
     "no run passes over a growing day": (
-        {"d9": "mended", "d10": "growing", "d11": "new"},
+        {"d9": "fixed", "d10": "growing", "d11": "new"},
         ["1 day landed: 2018-01-10", "1 day landed: 2018-01-12"],
     ),
     "a correction that is still growing waits": ({"d4": "growing"}, []),
@@ -85,14 +85,14 @@ def test_what_landed_and_is_not_in_the_lake_as_it_lies_there_is_asked_for(
 
 
 def test_days_before_the_oldest_are_read_only_if_they_were_read_before_and_changed(lake: Lake) -> None:
-    found = landed(**{**READ, "d2": "mended"})
+    found = landed(**{**READ, "d2": "fixed"})
     found[day(-3)] = Landed("x", "x", settled=True)
     assert [str(each) for each in ingest_requests(found, lake, oldest=day(5))] == ["1 day landed: 2018-01-03"]
 
 
 def test_the_key_of_a_request_changes_with_the_content_and_with_nothing_else(lake: Lake) -> None:
     (one,), (same,), (other,) = (
-        ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0)) for content in ("new", "new", "mended")
+        ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0)) for content in ("new", "new", "fixed")
     )
     assert one.run_key == same.run_key != other.run_key
 
@@ -113,7 +113,7 @@ def test_good_days_beside_a_broken_one_are_cleaned_without_it(lake: Lake) -> Non
 
 def test_a_correction_that_is_taken_back_is_read_again(lake: Lake) -> None:
     keys = []
-    for content, was in (("new", ""), ("mended", "new"), ("new", "mended")):
+    for content, was in (("new", ""), ("fixed", "new"), ("new", "fixed")):
         if was:
             read(lake, 10, was)
         (asked,) = ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0))

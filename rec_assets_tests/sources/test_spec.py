@@ -313,7 +313,7 @@ def test_days_given_count_more_than_days_found(tmp_path):
 
 
 def test_without_any_file_the_path_looked_for_is_named(tmp_path):
-    with pytest.raises(SourceError, match=r"no file matches .*/\{date:%Y-%m-%d\}\.csv: land some, or mend"):
+    with pytest.raises(SourceError, match=r"no file matches .*/\{date:%Y-%m-%d\}\.csv: land some, or fix"):
         source(tmp_path, "{date:%Y-%m-%d}.csv").bounds()
 
 
