@@ -115,9 +115,10 @@ class FileFormat(_Part):
     @classmethod
     def _known_encoding(cls, value: str) -> str:
         try:
-            "".encode(value)  # base64 and its like are codecs, but of no text
+            # Python has codecs of no text, such as base64, and some, such as punycode, that fail on bytes of others.
+            bytes(range(256)).decode(value, errors="replace")
             return codecs.lookup(value).name
-        except LookupError:
+        except Exception:
             raise ValueError(f"{value!r} is no encoding such as utf-8, latin-1 or cp1252") from None
 
     @model_validator(mode="after")

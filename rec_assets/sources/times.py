@@ -15,7 +15,12 @@ NO_VALUE = ("", "NaN", "nan", "null", "NULL", "None", "NA", "N/A", r"\N")
 
 _ISO_DATE = r"(?:\d{4}-\d\d?-\d\d?|\d{8})"
 _ISO_TIME = _ISO_DATE + r"[T ]\d[\d:.]*"
+_DECIMAL_COMMA = r"(:\d\d),(\d)"
+"""ISO 8601 has seconds with a comma, too."""
 _ISO_OFFSET = r" ?(?:[Zz]|[+-]\d\d(?::?\d\d)?)"
+
+_FIRST_LOCAL, _LAST_LOCAL = pd.Timestamp.min.ceil("D") + pd.Timedelta(days=1), pd.Timestamp.max.floor("D")
+"""Beyond these, a time of some zone is none that pandas has in UTC: it would come out on the other side."""
 
 _UTC_ENDING = r" ?\b(?:UTC|GMT)$"
 """How times end that say that they are in UTC, beside ISO 8601's Z."""
@@ -50,7 +55,7 @@ def parse_times(text: pd.Series, kind: str, source: Source) -> pd.Series:
     text = text.mask(text.str.lower().isin(["now", "today"]), "")  # pandas would look at the clock
     text = text.str.replace(r"(\.\d{6})\d+", r"\1", regex=True)  # no format takes more digits than nanoseconds have
     if kind == "iso8601":
-        text = text.str.replace(_UTC_ENDING, "Z", regex=True)
+        text = text.str.replace(_UTC_ENDING, "Z", regex=True).str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True)
         aware = text.str.fullmatch(_ISO_TIME + _ISO_OFFSET)
         naive = text.str.fullmatch(f"{_ISO_DATE}|{_ISO_TIME}")
         times = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]")
@@ -86,6 +91,7 @@ def _unix_times(text: pd.Series, places: int) -> pd.Series:
 def _to_utc(local: pd.Series, zone: str) -> pd.Series:
     # An hour that clocks skip in spring is taken as its end; of one that comes twice in autumn, the first.
     first = np.ones(len(local), dtype=bool)
+    local = local.where(local.between(_FIRST_LOCAL, _LAST_LOCAL))
     return local.dt.tz_localize(zone, ambiguous=first, nonexistent="shift_forward").dt.tz_convert("UTC")
 
 

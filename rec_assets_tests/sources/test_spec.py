@@ -69,6 +69,7 @@ def test_a_field_left_empty_counts_as_not_given(tmp_path):
         ("format: excel", "", "purchases.format: Input should be 'csv', 'parquet' or 'jsonl'"),
         ("delimiter: ';;'", "", "purchases.delimiter: String should have at most 1 character"),
         ("encoding: base64", "", "purchases.encoding: 'base64' is no encoding such as utf-8"),
+        ("encoding: punycode", "", "purchases.encoding: 'punycode' is no encoding such as utf-8"),
         ("encoding: klingon", "", "purchases.encoding: 'klingon' is no encoding such as utf-8"),
         ("time_format: '%d/%m %H:%M'", "", "nor a pattern with year, month and day"),
         ("time_format: '%Q'", "", "nor a pattern with year, month and day"),

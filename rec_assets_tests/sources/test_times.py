@@ -38,12 +38,20 @@ def read(text: str, time_format: str, zone: str = "UTC") -> str:
         ("2024-02-01T10:00:00.1234567", "iso8601", "2024-02-01 10:00:00.123456"),
         ("2024-02-01T10:00:00.123456789Z", "iso8601", "2024-02-01 10:00:00.123456"),
         ("2024-02-01T10:00:00.123456789123+02:00", "iso8601", "2024-02-01 08:00:00.123456"),
+        ("2024-02-01T10:00:00,1234567Z", "iso8601", "2024-02-01 10:00:00.123456"),
         ("01.02.2024 10:00:00.1234567", "%d.%m.%Y %H:%M:%S.%f", "2024-02-01 10:00:00.123456"),
         ("9999-12-31", "iso8601", ""),
     ],
 )
 def test_a_time_finer_than_the_lakes_is_cut_to_microseconds(text, time_format, expected):
     assert read(text, time_format) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"), [("2262-04-11 23:00:00", "America/New_York"), ("1677-09-21 01:00:00", "Asia/Tokyo")]
+)
+def test_a_time_that_its_zone_takes_over_the_edge_is_none(text, zone):
+    assert read(text, "iso8601", zone) == ""
 
 
 @pytest.mark.parametrize(
