@@ -61,10 +61,12 @@ def bootstrap() -> None:
     from rec_assets.recsys.experiments.spec import check_rule_sets, read_experiments
     from rec_assets.recsys.rules.spec import read_rules
     from rec_assets.resources.java import require_java
+    from rec_assets.resources.recipes import Recipes
 
     settings = get_settings()
     # What is wrong with the files is better said now than in an hour.
     check_rule_sets(read_experiments(settings.experiments), read_rules(settings.rules).sets)
+    Recipes.of(settings).to_train()
     if not settings.spark_remote:
         require_java()
     warnings.filterwarnings("ignore", module="dagster.*")  # notices to developers, about interfaces in beta
@@ -126,8 +128,10 @@ def ui() -> None:
     """Open the Dagster web UI, and MLflow's beside it; stop both with Ctrl-C."""
     from rec_assets.automation.execution import open_instance
     from rec_assets.resources.mlflow_store import prepare_store
+    from rec_assets.sources.spec import load_source
 
     settings = get_settings()
+    load_source(settings.source, settings.root)  # what is wrong with it is said here, not by each code server
     _require_free("REC_UI_PORT", "127.0.0.1", settings.ui_port)
     if not settings.mlflow_is_server:
         _require_free("REC_MLFLOW_PORT", "127.0.0.1", settings.mlflow_port)
@@ -597,7 +601,9 @@ def main() -> None:
             raise
         sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you may write to")
     except RuntimeError as error:
-        expected_names = ("DatabricksUnusable", "ExecutionError", "PlanError", "ReleaseError", "SparkUnusable")
+        expected_names = (
+            "DatabricksUnusable", "ExecutionError", "PlanError", "RecipeUnreadable", "ReleaseError", "SparkUnusable",
+        )  # fmt: skip
         if type(error).__name__ not in expected_names:
             raise
         sys.exit(f"rec-assets: {error}")

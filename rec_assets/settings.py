@@ -493,6 +493,8 @@ def get_settings() -> Settings:
         raise InvalidSettings(
             f"REC_{found[1].upper()}: must be JSON" if found else f"{error}: it must be JSON"
         ) from None
+    except RecursionError:
+        raise InvalidSettings("a variable REC_…: its JSON is nested too deeply") from None
 
 
 def unknown_variables() -> list[str]:

@@ -1,15 +1,18 @@
-"""Our YAML files as pydantic models, with errors in words that name the file, the field and what it could be."""
+"""Our YAML files as pydantic models, with errors in words that name the file, the line, the field and its choices."""
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
+
+from rec_assets.plain_yaml import Document, NotPlain, parse
+from rec_assets.small_file import one_line, read_small_text
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -18,14 +21,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 """What people call a part of a file, such as an experiment or a rule: it stands in tables and columns."""
 
 
-class _TextLoader(yaml.SafeLoader):
-    """YAML whose values stay the text that stands there: 0123 is no octal number and `no` not false."""
+Day = Annotated[dt.date, Field(ge=dt.date(1900, 1, 1), lt=dt.date(2200, 1, 1))]
+"""A day that others can be counted from: 0001-01-01 and 9999-12-31 have none before or after them."""
 
+MOST_BYTES = 256 * 1024
+"""Of a file: some thousand rules or experiments, or some ten thousand products by id."""
 
-_TextLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+_MOST_PROBLEMS = 5
+"""Named at once."""
 
 
 def read_yaml(
@@ -48,14 +51,14 @@ def read_yaml(
         error: What to raise.
 
     Raises:
-        error: no YAML, or a field that is missing, unknown or of a wrong kind.
+        error: no YAML as `plain_yaml` takes it, or a field that is missing, unknown or of a wrong kind; in one line.
     """
+    text = read_small_text(path, MOST_BYTES, error)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)
-    except OSError as problem:
-        raise error(f"{path}: {problem.strerror or problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise error(f"{path}: not readable as YAML: {problem}") from problem
+        document = parse(text)
+    except NotPlain as problem:
+        raise error(f"{path}: not readable as YAML: {one_line(str(problem))}") from None
+    content = document.content
     if not isinstance(content, dict):
         found = "nothing" if content is None else "a list" if isinstance(content, list) else "a text"
         raise error(f"{path}: {what}, and here stands {found}")
@@ -63,7 +66,17 @@ def read_yaml(
     try:
         return model.model_validate(_without_nulls(fields))
     except ValidationError as problem:
-        raise error(f"{path}: " + "; ".join(_in_words(each, model) for each in problem.errors())) from None
+        raise error(f"{path}: {_all_in_words(problem, document, model)}") from None
+
+
+def _all_in_words(problem: ValidationError, document: Document, model: type[BaseModel]) -> str:
+    errors = problem.errors(include_url=False, include_context=False, include_input=False)
+    said = []
+    for each in errors[:_MOST_PROBLEMS]:
+        place = document.place_of(each["loc"])
+        said.append(f"{place}: " * (place is not None) + one_line(_in_words(each, model)))
+    more = len(errors) - len(said)
+    return "; ".join(said) + f"; and {more} more" * (more > 0)
 
 
 def _without_nulls(value: object) -> object:

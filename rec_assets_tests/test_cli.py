@@ -145,6 +145,42 @@ def test_a_setting_that_is_no_json_is_named(run: Run) -> None:
     assert run("experiments", REC_SPARK_CONF="a=b").err == "rec-assets: REC_SPARK_CONF: must be JSON\n"
 
 
+def test_a_setting_whose_json_is_nested_too_deeply_is_refused_in_a_line(run: Run) -> None:
+    said = run("experiments", REC_SPARK_CONF='{"a":' * 20_000).err
+    assert said == "rec-assets: a variable REC_…: its JSON is nested too deeply\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        (("check-source",), "REC_SOURCE"),
+        (("ui",), "REC_SOURCE"),
+        (("rules", "show"), "REC_RULES"),
+        (("rules", "simulate"), "REC_RULES"),
+        (("serve",), "REC_RULES"),
+        (("serve",), "REC_EXPERIMENTS"),
+        (("bootstrap",), "REC_EXPERIMENTS"),
+        (("experiments",), "REC_EXPERIMENTS"),
+    ],
+)
+def test_a_file_that_can_t_be_used_is_one_line_with_its_place(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], setting: str
+) -> None:
+    (tmp_path / "broken.yaml").write_text("name: a\nname: &a [*a]\n")
+    found = run(*arguments, **{setting: "broken.yaml"})
+    assert found.code == 1 and len(found.err.splitlines()) == 1
+    assert "broken.yaml: not readable as YAML: line 2, column 1: name stands here a second time" in found.err
+
+
+def test_a_broken_tuned_recipe_is_named_before_a_bootstrap_begins(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "home" / "tuning" / "recipe.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("[" * 100_000)
+    found = run("bootstrap")
+    assert found.code == 1 and len(found.err.splitlines()) == 1
+    assert f"{file}: values are nested too deeply. Fix the tuned recipe" in found.err
+
+
 @pytest.fixture
 def lists(tmp_path: Path) -> Path:
     """Two days of lists for ann, of one entry each, and the tables beside them."""

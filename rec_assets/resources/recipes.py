@@ -18,9 +18,14 @@ from pydantic import ValidationError
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.files import write_whole
+from rec_assets.small_file import one_line, parse_json, read_small_text
 
 if TYPE_CHECKING:
     from rec_assets.settings import Settings
+
+
+MOST_BYTES = 256 * 1024
+"""Of the file: a recipe has some dozen fields."""
 
 
 class RecipeUnreadable(RuntimeError):
@@ -82,20 +87,16 @@ class Recipes:
             RecipeUnreadable: as `to_train`.
         """
         try:
-            text = self.file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._unreadable(error) from error
-        try:
-            content = json.loads(text)
+            if not self.file.exists():
+                return None
+            content = parse_json(read_small_text(self.file, MOST_BYTES, ValueError))
             tuned = TunedRecipe(dict(content["recipe"]), dict(content["provenance"]))
             missing = {"study", "trial"} - tuned.provenance.keys()
             if missing:
                 raise ValueError(f"its provenance lacks {' and '.join(sorted(missing))}")
             self._overlaid(tuned)
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._unreadable(error) from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise self._unreadable(error) from None
         return tuned
 
     def adopt(self, tuned: TunedRecipe) -> None:
@@ -112,6 +113,7 @@ class Recipes:
             why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         else:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        why = one_line(why.removeprefix(f"{self.file}: "))
         return RecipeUnreadable(
             f"{self.file}: {why}. Fix the tuned recipe, or delete the file to train with the settings' recipe"
         )

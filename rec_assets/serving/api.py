@@ -106,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     rules = WatchedFile(settings.rules, read_rules, lambda found: found.files)
     live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
     experiments = WatchedFile(settings.experiments, read_experiments)
-    live.watch(experiments.look)
+    live.watch("experiments", experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
 
@@ -345,6 +345,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return schemas.Health(
             status="not ready" if missing else "ok",
             missing=missing,
+            warnings=live.warnings(),
             model_version=loaded.published.version if loaded else None,
             as_of=loaded.published.as_of if loaded else None,
         )

@@ -31,6 +31,7 @@ from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState
 from rec_assets.serving.recommender import Recommender, Signal
 from rec_assets.serving.watched import WatchedFile
+from rec_assets.small_file import one_line
 
 LOOK_SECONDS = 0.5
 """Between two looks for a new index."""
@@ -158,7 +159,9 @@ class Live:
         self._silent = False
         self._unreadable: Published | None = None
         self._again = 0.0
-        self._watched: list[Callable[[], object]] = []
+        self._watched: dict[str, WatchedFile[Any]] = {"rules": rules}
+        self._failed: dict[str, str] = {}
+        """What couldn't be looked at, by name, and what went wrong."""
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
 
@@ -169,9 +172,9 @@ class Live:
         self.look()
         self._watcher.start()
 
-    def watch(self, look: Callable[[], object]) -> None:
-        """Have something else looked at, too, as often as for a new index."""
-        self._watched.append(look)
+    def watch(self, name: str, file: WatchedFile[Any]) -> None:
+        """Have another file looked at, too, as often as for a new index."""
+        self._watched[name] = file
 
     def stop(self) -> None:
         """Stop watching."""
@@ -181,14 +184,37 @@ class Live:
         self.online.close()
 
     def look(self) -> None:
-        """Take the published indexes, where they are others than those held. What can't be read leaves the old one."""
-        if self.rules.look():
-            for engine in {each for each in (self.engine, *self.others.values()) if each is not None}:
+        """Take what has changed: files, and the published indexes. What can't be read leaves the old one.
+
+        Whatever goes wrong with one of them, the others are looked at.
+        """
+        for name, file in self._watched.items():
+            self._look_at(name, file.look)
+        self._look_at("rules of the indexes", self._keep_to_rules)
+        self._look_at("index", self._look_for_current)
+        self._look_at("indexes of experiments", self._look_at_others)
+
+    def _look_at(self, name: str, look: Callable[[], object]) -> None:
+        """Look at one thing; what goes wrong there is kept for `warnings`, and logged once."""
+        try:
+            look()
+        except Exception as error:
+            problem = one_line(f"{type(error).__name__}: {error}")
+            if self._failed.get(name) != problem:
+                _log.exception("looking at the %s failed; it is tried again", name)
+            self._failed[name] = problem
+        else:
+            self._failed.pop(name, None)
+
+    def _keep_to_rules(self) -> None:
+        for engine in {each for each in (self.engine, *self.others.values()) if each is not None}:
+            if engine.answerer.rules is not self.rules.value:
                 engine.keep_to(self.rules.value)
+
+    def _look_for_current(self) -> None:
         published = self.folder.current()
         if published is not None and (published != self._unreadable or time.monotonic() >= self._again):
             self._look_at_current(published)
-        self._look_at_others()
 
     def _look_at_current(self, published: Published) -> None:
         if self.engine is not None and self.engine.published == published:
@@ -291,16 +317,22 @@ class Live:
             )
         return missing
 
+    def warnings(self) -> dict[str, str]:
+        """What doesn't keep requests from being answered but should be looked at, in words by name."""
+        found = {name: f"looking at it fails: {problem}" for name, problem in list(self._failed.items())}
+        for name, file in self._watched.items():
+            if file.problem is not None:
+                found[name] = f"{file.problem}; what the file said before goes on to count"
+        return found
+
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
-            try:
-                self.look()
-                for look in self._watched:
-                    look()
-            except Exception:
-                _log.exception("looking for what is new failed; it is tried again")
-            if self._silent:
-                with suppress(SQLAlchemyError):
-                    self.online.create()  # it may have come back empty
-                    self._silent = False
-                    _log.info("the online state answers again")
+            self.look()
+            self._look_at("online state", self._look_for_answers)
+
+    def _look_for_answers(self) -> None:
+        if self._silent:
+            with suppress(SQLAlchemyError):
+                self.online.create()  # it may have come back empty
+                self._silent = False
+                _log.info("the online state answers again")

@@ -244,6 +244,9 @@ class Health(BaseModel):
 
     status: Literal["ok", "not ready"]
     missing: dict[str, str] = {}
+    warnings: dict[str, str] = Field(
+        {}, description="What doesn't keep requests from being answered but should be looked at, by name."
+    )
     model_version: int | None = None
     as_of: dt.date | None = None
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
+
+AGAIN_SECONDS = 10.0
+"""Between two tries to read what couldn't be read and hasn't changed: what it lacks beside it may have come."""
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +22,7 @@ class WatchedFile(Generic[T]):
 
     Attributes:
         value: What was read last.
+        problem: Why the file can't be used as it is now, in a line; None where it can.
     """
 
     def __init__(
@@ -37,24 +42,34 @@ class WatchedFile(Generic[T]):
         seen = {} if path is None else {path: _stamp(path)}
         self.value = read(path)
         self._seen = self._stamps() | seen  # as they were before they were read: what changed meanwhile is seen
-        self._complained: Stamps = {}
+        self.problem: str | None = None
+        self._again = 0.0
 
     def look(self) -> bool:
-        """Read it again, if it has changed or couldn't be read; returns whether it was."""
+        """Read it again, if it has changed or, now and then, if it couldn't be read; returns whether it was."""
         stamps = self._stamps()
-        if stamps == self._seen and not self._complained:
+        if stamps == self._seen and (self.problem is None or time.monotonic() < self._again):
             return False
         try:
             self.value = self._read(self._path)
-        except ValueError:
-            if stamps != self._complained:
-                _log.exception("%s can't be used; what it said before goes on to count", self._path)
-            self._seen, self._complained = stamps, stamps
+        except Exception as error:
+            # Any: whatever a reader stumbles on, answers go on by what it read last. A reader's own error says what is
+            # wrong with the file; of another, the log shows where in the code it comes from.
+            self._complain(error, again=stamps == self._seen)
+            self._seen, self._again = stamps, time.monotonic() + AGAIN_SECONDS
             return False
         now = self._stamps()
-        self._seen, self._complained = {path: stamps.get(path, stamp) for path, stamp in now.items()}, {}
+        self._seen, self.problem = {path: stamps.get(path, stamp) for path, stamp in now.items()}, None
         _log.info("%s was read again", self._path)
         return True
+
+    def _complain(self, error: Exception, *, again: bool) -> None:
+        is_expected = isinstance(error, ValueError)
+        problem = str(error) if is_expected else f"{self._path}: {type(error).__name__}: {error}"
+        if not again or problem != self.problem:
+            shown = None if is_expected else error
+            _log.error("%s; what the file said before goes on to count", problem, exc_info=shown)
+        self.problem = problem
 
     def _stamps(self) -> Stamps:
         return {path: _stamp(path) for path in (self._path, *self._beside(self.value)) if path is not None}

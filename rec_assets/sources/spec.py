@@ -24,7 +24,7 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, is_uri, on_day
-from rec_assets.yaml_file import read_yaml
+from rec_assets.yaml_file import Day, read_yaml
 
 
 def _as_list(value: object) -> object:
@@ -45,7 +45,7 @@ def _as_quantity(value: object) -> object:
         number = float(str(value))
     except ValueError:
         number = 0.0
-    if not number > 0:
+    if not 0 < number < float("inf"):
         raise ValueError(f"{value!r} is neither a quantity above 0 nor none")
     return number
 
@@ -75,7 +75,7 @@ def zone_word(time_format: str) -> str | None:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileFormat(_Part):
@@ -182,7 +182,7 @@ class Purchases(FileFormat):
         moment = dt.datetime(2017, 11, 23, 14, 35, 12, tzinfo=dt.timezone.utc)
         try:
             names_a_day = dt.datetime.strptime(moment.strftime(value), value).date() == moment.date()
-        except ValueError:
+        except (ValueError, re.error):  # the latter where a part stands in the pattern twice
             names_a_day = False
         if not names_a_day:
             raise ValueError(
@@ -236,8 +236,8 @@ class Source(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     description: str = ""
     time_zone: str = Field("UTC", description="IANA name; decides which day a purchase belongs to.")
-    first_day: dt.date | None = Field(None, description="Default: the first day found in the paths.")
-    last_day: dt.date | None = Field(None, description="Last day there will ever be; default: open end.")
+    first_day: Day | None = Field(None, description="Default: the first day found in the paths.")
+    last_day: Day | None = Field(None, description="Last day there will ever be; default: open end.")
     dataset: str | None = Field(None, description="Built-in adapter that lands this source's files.")
     purchases: Purchases
     catalogue: Catalogue | None = None

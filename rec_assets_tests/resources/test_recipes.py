@@ -54,6 +54,8 @@ def test_what_is_set_by_hand_wins_even_where_it_is_the_default(tmp_path: Path, m
     [
         ('{"recipe": {"als.rank": 6', "Expecting"),
         ("[]", "list indices"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"recipe": {"als.rank": 6, "als.rank": 64}}', "als.rank stands there twice"),
         ('{"recipe": {}}', "it has no 'provenance'"),
         ('{"recipe": {}, "provenance": {"study": "a"}}', "its provenance lacks trial"),
         (

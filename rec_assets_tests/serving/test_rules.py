@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,55 @@ def test_rules_that_change_count_at_once_and_broken_ones_leave_those_before(star
     first = client.products()[0]
     (client.folder / "gone.csv").write_text(f"product_id\n{first}\n", encoding="utf-8")
     wait_until(lambda: client.products()[0] != first)
+
+
+RING = "rule_sets: &a [*a]\n"
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+BROKEN = ["default: !!int x\n", RING, LAUGHS, "[" * 100_000, "default: none\ndefault: none\n"]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=["tag", "ring", "laughs", "deep", "twice"])
+def test_broken_files_keep_no_index_from_being_taken_and_a_warning_says_so(
+    start: Callable[..., Client], index: Index, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    client = start(PIN, "experiments: []\n")
+    for name in ("rules.yaml", "experiments.yaml"):
+        (client.folder / name).write_text(broken, encoding="utf-8")
+    wait_until(lambda: len(client.http.get("/health/ready").json()["warnings"]) == 2)
+    for version in (2, 1):  # a new model, and back
+        shop.publish(client.live.folder.root, index, version)
+        wait_until(lambda version=version: client.http.get("/health/ready").json()["model_version"] == version)
+        assert client.items()[0]["rule"] == "pinned by rule launch"
+    ready = client.http.get("/health/ready")
+    assert ready.status_code == 200 and ready.json()["status"] == "ok"
+    for name in ("rules", "experiments"):
+        path = str(client.folder / f"{name}.yaml")
+        assert ready.json()["warnings"][name].startswith(f"{path}: ")
+        (said,) = [line for line in caplog.text.splitlines() if path in line and "read again" not in line]
+        assert re.search(r"line \d+, column \d+: ", said)
+    assert "Traceback" not in caplog.text
+    rules_of(client.folder, NO_BATH)
+    (client.folder / "experiments.yaml").write_text("experiments: []\n", encoding="utf-8")
+    wait_until(lambda: client.http.get("/health/ready").json()["warnings"] == {})
+    assert {item["rule"] for item in client.items()} == {None}
+
+
+def test_what_fails_at_one_look_keeps_nothing_else_from_being_looked_at(
+    start: Callable[..., Client], index: Index, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start(PIN)
+    monkeypatch.setattr(client.live.rules, "look", lambda: {}["rules"])
+    for version in (2, 1):
+        shop.publish(client.live.folder.root, index, version)
+        client.live.look()
+        assert client.live.engine.published.version == version
+    assert client.live.warnings() == {"rules": "looking at it fails: KeyError: 'rules'"}
+    assert caplog.text.count("looking at the rules failed") == caplog.text.count("Traceback") == 1
+    monkeypatch.undo()
+    client.live.look()
+    assert client.live.warnings() == {}
 
 
 def test_what_was_seen_often_enough_rests_until_it_is_touched(start: Callable[..., Client]) -> None:

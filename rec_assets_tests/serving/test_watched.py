@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rec_assets.serving import watched as module
 from rec_assets.serving.watched import WatchedFile
 
 
@@ -43,17 +44,59 @@ def test_what_changes_is_read_again_and_what_stands_beside_it_too(tmp_path: Path
 
 
 def test_what_can_t_be_read_leaves_what_was_and_is_tried_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.0)
     main = tmp_path / "main"
     write(main, "")
     watched = watch(main)
     write(main, "late")
     for _ in range(3):
-        assert not watched.look() and watched.value == {}
-    assert caplog.text.count("can't be used") == 1
+        assert not watched.look() and watched.value == {} and "late" in str(watched.problem)
+    assert caplog.text.count("what the file said before goes on") == len(caplog.text.splitlines()) == 1
     write(tmp_path / "late", "here")  # which nobody had told to watch
-    assert watched.look() and watched.value == {"late": "here"} and not watched.look()
+    assert watched.look() and watched.value == {"late": "here"} and not watched.look() and watched.problem is None
+
+
+def test_what_can_t_be_read_is_not_read_at_every_look(tmp_path: Path) -> None:
+    reads = []
+
+    def reads_once(path: Path | None) -> str:
+        reads.append(path)
+        if len(reads) > 1:
+            raise ValueError("broken")
+        return ""
+
+    main = tmp_path / "main"
+    write(main, "good")
+    watched = WatchedFile(main, reads_once)
+    write(main, "bad")
+    for _ in range(3):
+        watched.look()
+    assert len(reads) == 2
+    write(main, "worse")
+    watched.look()
+    assert len(reads) == 3
+
+
+def test_a_reader_that_fails_leaves_what_was_and_its_trace_stands_in_the_log_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.0)
+
+    def lookup(path: Path | None) -> str:
+        assert path is not None
+        return {"good": "value"}[path.read_text()]
+
+    main = tmp_path / "main"
+    write(main, "good")
+    watched = WatchedFile(main, lookup)
+    write(main, "bad")
+    for _ in range(3):
+        assert not watched.look() and watched.value == "value"
+    assert watched.problem == f"{main}: KeyError: 'bad'" and caplog.text.count("Traceback") == 1
+    write(main, "good")
+    assert watched.look() and watched.problem is None
 
 
 def test_without_a_file_there_is_nothing_to_see() -> None:

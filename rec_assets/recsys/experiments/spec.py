@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rec_assets.yaml_file import Name, read_yaml
+from rec_assets.yaml_file import Day, Name, read_yaml
 
 MetricName = Literal[
     "ctr", "conversion", "average_order_value", "revenue_per_visitor", "return_rate", "repeat_purchase"
@@ -30,7 +30,7 @@ class ExperimentsError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Variant(_Part):
@@ -64,8 +64,8 @@ class Experiment(_Part):
     )
     unit: Literal["customer", "session"] = "customer"
     salt: str | None = Field(None, description="Of the assignment; default: the name.")
-    start: dt.date = Field(description="First day, by the shop's clock.")
-    end: dt.date = Field(description="Last day.")
+    start: Day = Field(description="First day, by the shop's clock.")
+    end: Day = Field(description="Last day.")
     main_metric: MetricName = "revenue_per_visitor"
     minimal_effect: float = Field(0.05, gt=0, le=1, description="Relative change of the main metric worth finding.")
     guard_rails: dict[MetricName, float] = Field(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rec_assets.small_file import one_line, read_small_text
 from rec_assets.yaml_file import Name, read_yaml
 
 NONE = "none"
@@ -19,6 +23,9 @@ NONE = "none"
 
 TEN = 10
 """Places that shares, caps and losses are counted over: the first ten, the next ten, and so on."""
+
+MOST_LIST_BYTES = 16 * 1024 * 1024
+"""Of a file's lists of products together: about a million products."""
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -28,7 +35,7 @@ class RulesError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Products(_Part):
@@ -221,6 +228,13 @@ def read_rules(path: Path | None) -> Rules:
     if path is None:
         return NO_RULES
     found = read_yaml(path, _File, "a file of rules has its sets under `rule_sets:`", error=RulesError)
+    named = [path.parent / name for name in {rule.file for rule in _rules(found)} if name is not None]
+    together = sum(os.path.getsize(each) for each in named if os.path.isfile(each))
+    if together > MOST_LIST_BYTES:
+        raise RulesError(
+            f"{path}: its lists of products have {together:,} bytes together, and may have {MOST_LIST_BYTES:,}: "
+            "name categories or brands instead"
+        )
     lists = {}
     for rule in _rules(found):
         if rule.file is not None and rule.file not in lists:
@@ -236,22 +250,42 @@ def _rules(found: _File) -> Iterator[Rule]:
 
 def _read_list(path: Path, *, has_worth: bool) -> pd.Series:
     """`worth` by product_id."""
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as problem:
-        raise RulesError(f"{path}: not readable as CSV: {problem}") from None
+    header, rows, lines = _read_csv(path)
     for column in ("product_id", *(["worth"] if has_worth else [])):
-        if column not in frame:
-            raise RulesError(f"{path}: has no column {column}; there are {', '.join(frame.columns)}")
+        if column not in header:
+            raise RulesError(f"{path}: has no column {column}; there are {one_line(', '.join(header))}")
+        if header.count(column) > 1:
+            raise RulesError(f"{path}: has two columns {column}: leave one")
+    product_id = pd.Index([row[header.index("product_id")] for row in rows], name="product_id", dtype=object)
     if not has_worth:
-        return pd.Series(1.0, index=pd.Index(frame["product_id"].unique(), name="product_id"), name="worth")
-    worth = pd.to_numeric(frame["worth"], errors="coerce")
+        return pd.Series(1.0, index=product_id.unique(), name="worth")
+    said = pd.Series([row[header.index("worth")] for row in rows], dtype=object)
+    worth = pd.to_numeric(said, errors="coerce").to_numpy(dtype=float)
     for wrong, why in (
         (~(worth > 0) | (worth == float("inf")), "worth must be a number above 0"),
-        (frame["product_id"].duplicated(), "product_id stands there a second time"),
+        (product_id.duplicated(), "product_id stands there a second time"),
     ):
         if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            said = frame.iloc[row].to_dict()
-            raise RulesError(f"{path}, line {row + 2}: {why}: {said}")
-    return pd.Series(worth.to_numpy(), index=pd.Index(frame["product_id"]), name="worth")
+            row = int(wrong.argmax())
+            line = one_line(str(dict(zip(header, rows[row], strict=True))))
+            raise RulesError(f"{path}, line {lines[row]}: {why}: {line}")
+    return pd.Series(worth, index=product_id, name="worth")
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """The header, the rows, each as long as that, and the line that each ends on."""
+    reader = csv.reader(io.StringIO(read_small_text(path, MOST_LIST_BYTES, RulesError), newline=""), strict=True)
+    rows, lines = [], []
+    try:
+        header = next(reader, [])
+        for row in reader:
+            if len(row) > len(header):
+                raise csv.Error(f"{len(row)} values under {len(header)} columns: put a value with a comma in quotes")
+            if row:
+                rows.append(row + [""] * (len(header) - len(row)))
+                lines.append(reader.line_num)
+    except csv.Error as problem:
+        raise RulesError(f"{path}, line {reader.line_num}: not readable as CSV: {problem}") from None
+    if not header:
+        raise RulesError(f"{path}: not readable as CSV: it has no header")
+    return header, rows, lines

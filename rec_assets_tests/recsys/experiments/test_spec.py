@@ -45,6 +45,8 @@ def test_a_file_says_what_is_compared(tmp_path: Path) -> None:
         (("      chance: {share: 0.4, exploration: 0.2}", ""), "two variants at least"),
         (("end: 2026-03-29", "end: 2026-02-29"), "experiments.0.end"),
         (("end: 2026-03-29", "end: 2026-02-28"), "start \\(2026-03-02\\) is after end"),
+        (("end: 2026-03-29", "end: 9999-12-31"), "line 6, column 5: experiments.0.end: .* less than 2200-01-01"),
+        (("end: 2026-03-29", "end: 2026-03-29\n    end: 2026-03-28"), "line 7, column 5: end stands here a second"),
         (("end: 2026-03-29", "end: 2026-06-29"), "more than 90 days"),
         (("exploration: 0.2", "explore: 0.2"), "no field experiments.0.variants.chance.explore; .* mean exploration"),
         (("exploration: 0.2", "exploration: 2"), "less than or equal to 1"),

@@ -1,5 +1,6 @@
 """The rules' file: what it may say, and what is said of one that is wrong."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def one(rule: str) -> str:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        (one("{name: a, kind: never, products: {ids: [x]}}") + "rule_sets: {house: []}", "line 2, column 1: rule_sets"),
         ("- a", "a file of rules has its sets under `rule_sets:`, and here stands a list"),
         ("default: house", "there is no rule set house"),
         ("rule_sets: {none: []}", "none is the set without rules"),
@@ -87,6 +89,7 @@ def one(rule: str) -> str:
         (one("{name: a, kind: favour, products: {ids: [p1]}, place: 2}"), "did you mean places?"),
         (one("{name: a, kind: favour, products: {ids: [p1]}, places: 12}"), "less than or equal to 10"),
         (one("{name: a, kind: cap, per: colour, most: 2}"), "'brand' or 'category'"),
+        (one("{name: a, kind: price_floor, least: inf}"), "least: Input should be a finite number"),
         (one("{name: a b, kind: price_floor, least: 1}"), "name"),
         (one("{name: a, kind: price_floor, least: 1}, {name: a, kind: price_floor, least: 2}"), "two rules called a"),
         (one("{name: a, kind: returns}, {name: b, kind: returns}"), "two rules of the kind returns"),
@@ -110,11 +113,39 @@ def test_what_is_wrong_is_said_in_words(tmp_path: Path, text: str, says: str) ->
         ("product_id,worth\na,1\na,2\n", "line 3: product_id stands there a second time"),
         ("id;worth\na;1\n", "has no column product_id; there are id;worth"),
         ("", "not readable as CSV"),
+        ("product_id,worth\na,1,2\n", "line 2: not readable as CSV: 3 values under 2 columns"),
+        ("product_id,worth\n\na,1\n\nb\n", "line 5: worth must be a number above 0"),
+        ("product_id,worth,worth\na,1,2\n", "has two columns worth: leave one"),
+        ('product_id,worth\n"a,1\n', "line 2: not readable as CSV: unexpected end of data"),
+        ("product_id,worth\na,1\n\udc80,1\n", "line 3: no UTF-8 text: save the file as UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_said_with_its_line(tmp_path: Path, content: str, says: str) -> None:
     path = write(tmp_path, one("{name: a, kind: weigh, worth: margin.csv}"))
-    (tmp_path / "margin.csv").write_text(content, encoding="utf-8")
+    (tmp_path / "margin.csv").write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(RulesError) as error:
         read_rules(path)
     assert "margin.csv" in str(error.value) and says in str(error.value)
+
+
+def test_lists_are_read_as_they_stand_there_and_not_unpacked(tmp_path: Path) -> None:
+    text = one("{name: a, kind: never, products: {file: list.csv}}")
+    path = write(tmp_path, text)
+    (tmp_path / "list.csv").write_bytes(b'\xef\xbb\xbfproduct_id,why\r\n007,glass\r\n\r\n"a ""b"", c"\r\n')
+    assert list(read_rules(path).lists["list.csv"].index) == ["007", 'a "b", c']
+    write(tmp_path, text.replace("list.csv", "list.csv.gz"))
+    (tmp_path / "list.csv.gz").write_bytes(gzip.compress(b"product_id\n007\n"))
+    with pytest.raises(RulesError, match=r"list\.csv\.gz: line 1: no UTF-8 text"):
+        read_rules(path)
+
+
+def test_lists_that_are_large_together_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rec_assets.recsys.rules.spec.MOST_LIST_BYTES", 30)
+    rule = "{name: %s, kind: never, products: {file: %s}}"
+    path = write(tmp_path, one(rule % ("a", "recalled.csv")))
+    assert len(read_rules(path).lists) == 1
+    write(tmp_path, one(", ".join(rule % (f"r{n}", "./" * n + "recalled.csv") for n in range(5))))
+    with pytest.raises(
+        RulesError, match=r"rules\.yaml: its lists of products have 125 bytes together, and may have 30"
+    ):
+        read_rules(path)
