@@ -187,6 +187,7 @@ def serve() -> None:
 def storefront() -> None:
     """Open a small demo shop on what is published, with the API behind it; stop it with Ctrl-C."""
     import datetime as dt
+    import secrets
 
     from pydantic import SecretStr
 
@@ -199,8 +200,11 @@ def storefront() -> None:
     _require_free("REC_API__PORT", settings.api.host, settings.api.port)
     online = _online_state()
     online.revoke_key("storefront")
-    key = online.add_key("storefront", ["read", "events"], now, expires=now + dt.timedelta(days=1))
-    api = settings.api.model_copy(update={"storefront_key": SecretStr(key)})
+    # Everybody who opens the shop has its key; the shop signs its visitors' tokens as a shop's own server would.
+    scopes, day = ["read", "events", "sales"], dt.timedelta(days=1)
+    key = online.add_key("storefront", scopes, now, expires=now + day, is_public=True)
+    secret = settings.api.customer_secret or SecretStr(secrets.token_urlsafe(32))
+    api = settings.api.model_copy(update={"storefront_key": SecretStr(key), "customer_secret": secret})
     click.echo(f"Demo shop: http://{api.host}:{api.port}/storefront/storefront.html")
     run_server(settings.model_copy(update={"api": api}))
 
@@ -364,7 +368,8 @@ def simulate(days: int, customers: int | None, seed: int, url: str | None) -> No
         click.echo(f"no experiment takes traffic from {played[0]} to {played[-1]}: nothing will be compared")
     online = _online_state()
     online.revoke_key("simulator")
-    key = online.add_key("simulator", ["read", "events", "simulate"], now, expires=now + dt.timedelta(days=1))
+    scopes = ["read", "events", "sales", "simulate"]
+    key = online.add_key("simulator", scopes, now, expires=now + dt.timedelta(days=1))
     click.echo(f"SIMULATED traffic for {played[0]} to {played[-1]}: it is evidence of nothing")
     simulator = Simulator(url or f"http://127.0.0.1:{settings.api.port}", key, truth, World(), seed)
     ledger = settings.root / "simulation" / "ledger.json"
@@ -386,7 +391,12 @@ def keys() -> None:
 @keys.command("add")
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(["read", "events", "admin", "simulate"])
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(["read", "events", "sales", "admin", "simulate"]),
+    help="What it may do; may be repeated. Purchases and returns take `events` and `sales`.",
 )
 @click.option("--days", type=click.IntRange(1), help="Days until it expires; default: never.")
 @click.option("--public", is_flag=True, help="For a shop's pages: speaks of a customer only with their token.")

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import requests
 
+from rec_assets.private_files import write_private
 from rec_assets.recsys.cleaning import CleaningRules, clean_day
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
 from rec_assets.sources.reader import read_day
@@ -74,10 +75,9 @@ class Ledger:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """As JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """As JSON, which names customers: readable for its owner and group only."""
         text = {"simulated": True, "exposures": self.exposures, "events": self.events}
-        path.write_text(json.dumps(text, default=str), encoding="utf-8")
+        write_private(path, json.dumps(text, default=str))
 
     def totals(self, experiment: str, unit: str, attribution_days: int) -> dict[str, dict[str, float]]:
         """Variant → what an experiment's report should have counted, worked out one event at a time.
@@ -124,7 +124,7 @@ class Simulator:
 
     Args:
         url: Of the API.
-        key: With the scopes `read`, `events` and `simulate`.
+        key: With the scopes `read`, `events`, `sales` and `simulate`.
         truth: customer_id, product_id, order_id, time (UTC), quantity, unit_price: what was really bought.
         world: How shoppers behave.
         seed: Of all chance.
@@ -143,10 +143,12 @@ class Simulator:
     def run(self, days: list[dt.date], zone: dt.tzinfo, say: Callable[[str], None] = lambda _: None) -> Ledger:
         """Play some days, one after the other; returns the ledger.
 
+        What the API refuses as implausible, such as a price far above the catalogue's, is said and not in the ledger.
+
         Raises:
             requests.HTTPError: the API refused something; the message says what.
         """
-        self._zone = zone
+        self._zone, self._say = zone, say
         local = self.truth["time"].dt.tz_convert(zone).dt.date
         by_day = dict(iter(self.truth.groupby(local)))
         self._about_to_buy: dict[str, set[str]] = {
@@ -247,8 +249,9 @@ class Simulator:
         for first in range(0, len(events), _AT_ONCE):
             batch = [{**each, "time": each["time"].isoformat()} for each in events[first : first + _AT_ONCE]]
             taken = self._call("POST", "/v1/events", now, json={"events": batch})
-            if taken["refused"]:  # the ledger says that all were sent
-                raise requests.HTTPError(f"POST /v1/events: {taken['refused'][0]['message']}")
+            if refused := {batch[each["number"]]["event_id"]: each["message"] for each in taken["refused"]}:
+                self.ledger.events = [each for each in self.ledger.events if each["event_id"] not in refused]
+                self._say(f"{len(refused)} events refused, the first one by {next(iter(refused.values()))}")
 
     def _call(self, method: str, path: str, now: dt.datetime, **more: Any) -> dict[str, Any]:
         """Ask the API, at a simulated time; again and again while it says that this is too fast."""

@@ -103,7 +103,7 @@ def played(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> 
     bought = truth(copy)
     online = OnlineState(f"sqlite:///{copy.home}/serving/online.db")
     online.create()
-    key = online.add_key("simulator", ["read", "events", "simulate"], dt.datetime.now(dt.timezone.utc))
+    key = online.add_key("simulator", ["read", "events", "sales", "simulate"], dt.datetime.now(dt.timezone.utc))
     online.close()
     command = [sys.executable, "-m", "rec_assets.cli", "serve"]
     with (folder / "api.log").open("wb") as log:
@@ -121,6 +121,18 @@ def played(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> 
     made = copy.run("bootstrap")
     assert made.returncode == 0, made.stderr[-3000:]
     yield copy, ledger
+
+
+def test_what_the_api_refuses_is_said_and_is_not_in_the_ledger() -> None:
+    simulator = Simulator(
+        "http://localhost", "key", pd.DataFrame({"time": [], "product_id": [], "unit_price": []}), World()
+    )
+    events = [{"event_id": name, "time": dt.datetime(2026, 3, 1)} for name in "aba"]
+    simulator.ledger.events, said = events[:2], list[str]()
+    simulator._call = lambda *_, **__: {"refused": [{"number": 1, "message": "unit_price: too dear"}]}  # type: ignore[method-assign]
+    simulator._say = said.append
+    simulator._send(events, dt.datetime(2026, 3, 1))
+    assert simulator.ledger.events == events[:1] and said == ["1 events refused, the first one by unit_price: too dear"]
 
 
 def test_every_event_and_exposure_lands_once(played: tuple[Shop, Ledger]) -> None:

@@ -4,6 +4,7 @@ import datetime as dt
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 from dagster import (
     AssetDep,
     AssetExecutionContext,
@@ -31,7 +32,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
-from rec_assets.sources.feedback import read_exposures
+from rec_assets.sources.feedback import FEEDBACK_SCHEMA, read_exposures
 
 
 def report_path(settings: Settings, day: dt.date) -> Path:
@@ -93,10 +94,10 @@ def experiment_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
 
 
 def _reading(experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResource, settings: Settings) -> Reading:
-    def table(name: str, first: dt.date, end: dt.date) -> SparkFrame:
+    def table(name: str, first: dt.date, end: dt.date, schema: pa.Schema | None = None) -> SparkFrame:
         there = lake.days(name)
         chosen = [each for each in there if first <= each <= end] or there[:1]  # of none, at least the columns
-        return lake.spark(spark.spark_session, name, chosen).where(F.col("date").between(first, end))
+        return lake.spark(spark.spark_session, name, chosen, schema=schema).where(F.col("date").between(first, end))
 
     before = table(
         "cleaned_interactions", experiment.start - dt.timedelta(days=BEFORE_DAYS),
@@ -106,7 +107,7 @@ def _reading(experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResou
     units = units_of(
         experiment,
         exposures,
-        table("raw_feedback_events", experiment.start, day),
+        table("raw_feedback_events", experiment.start, day, FEEDBACK_SCHEMA),
         before.where(F.col("event") == PURCHASE).withColumn("value", F.col("net_quantity") * F.col("unit_price")),
         settings.feedback.most_products,
     ).persist()

@@ -135,28 +135,30 @@ def interest_of(events: pd.DataFrame, weights: Mapping[str, float], most_product
     who signed in during the session, if that was one customer only.
 
     Args:
-        events: event_id, type, customer_id, session_id, product_id, time; of one day.
+        events: event_id, type, customer_id, session_id, product_id, time, and sender, which days of earlier versions
+            lack; of one day.
         weights: Of each type that counts; those of 0 don't.
         most_products: Who looks at more in the day is taken for a robot: nothing of theirs counts.
 
     Returns:
-        CLEANED_SCHEMA, sorted by event_id.
+        CLEANED_SCHEMA, sorted by line_id.
     """
     signed_in = events.dropna(subset=["customer_id", "session_id"]).groupby("session_id")["customer_id"]
     only_one = signed_in.first()[signed_in.nunique() == 1]
+    told_by = "@" + events["sender"] if "sender" in events else pd.Series(None, index=events.index, dtype=object)
     events = events.assign(
+        line_id="event" + told_by.fillna("") + ":" + events["event_id"],
         customer_id=events["customer_id"].where(events["customer_id"].notna(), events["session_id"].map(only_one)),
         weight=events["type"].map(weights).fillna(0.0),
     )
     events = events[(events["weight"] > 0) & events["customer_id"].notna()]
     events = events[events.groupby("customer_id")["product_id"].transform("nunique") <= most_products]
     visit = events["session_id"].where(events["session_id"].notna(), events["customer_id"] + "@visit")
-    events = events.assign(order_id=visit).sort_values(["weight", "event_id"], ascending=[False, True])
-    events = events.drop_duplicates(["customer_id", "product_id", "order_id"]).sort_values("event_id")
+    events = events.assign(order_id=visit).sort_values(["weight", "line_id"], ascending=[False, True])
+    events = events.drop_duplicates(["customer_id", "product_id", "order_id"]).sort_values("line_id")
     return pd.DataFrame(
         {
-            "line_id": "event:" + events["event_id"],
-            **{name: events[name] for name in ("order_id", "customer_id", "product_id")},
+            **{name: events[name] for name in ("line_id", "order_id", "customer_id", "product_id")},
             "event": events["type"],
             "event_time": events["time"],
             "weight": events["weight"],

@@ -5,5 +5,8 @@ IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click"
 INTEREST = (CLICK, CART)
 """Signs of interest: they tell what a customer likes, and are nothing bought."""
 
+MONEY = (PURCHASE, RETURN)
+"""Events that tell what was paid, or paid back."""
+
 LONGEST_ID = 512
 """Characters of the longest id: so long, it still fits into an index of PostgreSQL (2,704 bytes) in any script."""

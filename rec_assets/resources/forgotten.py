@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rec_assets.private_files import write_private
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
-from rec_assets.resources.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class ForgottenFile:
         )
 
     def write(self, file: Path) -> None:
-        """Replace it."""
+        """Replace it, readable for its owner and group only."""
         parts = {part: {digest: str(until) for digest, until in getattr(self, part).items()} for part in _PARTS}
-        write_whole(file, json.dumps(parts, indent=1))
+        write_private(file, json.dumps(parts, indent=1))
 
     def without(self, rows: pa.Table, day: dt.date) -> pa.Table:
         """Rows of a day (with `customer_id`) but those of the forgotten."""

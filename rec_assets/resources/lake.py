@@ -132,13 +132,27 @@ class Lake:
         """`read` as a pandas frame."""
         return self.read(table, days, **options).to_pandas()
 
-    def spark(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> DataFrame:
+    def spark(
+        self,
+        session: SparkSession,
+        table: str,
+        days: Sequence[dt.date] | None = None,
+        *,
+        schema: pa.Schema | None = None,
+    ) -> DataFrame:
         """A table in Spark: of the days given (with a `date` column), or an unpartitioned one.
+
+        Args:
+            session: To read in.
+            table: Which.
+            days: Its days.
+            schema: Columns to read, for a table whose older days lack some: these are null there. Default: those of
+                the first day.
 
         Raises:
             MissingPartition: the table or one of the days isn't there.
         """
-        return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days))
+        return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days, schema))
 
     def task_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> TaskRows:
         """The same, read by Python in Spark's tasks, file by file. Raises as `spark`."""
@@ -187,14 +201,16 @@ class Lake:
             )
         return files
 
-    def _what_to_read(self, table: str, days: Sequence[dt.date] | None) -> tuple[list[str], str]:
+    def _what_to_read(
+        self, table: str, days: Sequence[dt.date] | None, schema: pa.Schema | None = None
+    ) -> tuple[list[str], str]:
         """The files, and the DDL of their columns: Spark then needn't open files to infer it."""
         files = self._files(table, days)
-        schema = self._schema(files, with_date=days is not None)
+        schema = self._schema(files, schema, with_date=days is not None)
         return files, ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in schema)
 
-    def _schema(self, files: list[str], *, with_date: bool) -> pa.Schema:
-        schema = pq.read_schema(files[0], filesystem=self.storage.filesystem)
+    def _schema(self, files: list[str], schema: pa.Schema | None = None, *, with_date: bool) -> pa.Schema:
+        schema = schema or pq.read_schema(files[0], filesystem=self.storage.filesystem)
         return schema.append(pa.field("date", pa.date32())) if with_date else schema
 
 

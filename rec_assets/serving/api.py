@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from threadpoolctl import threadpool_limits
 
-from rec_assets.recsys.events import PURCHASE
+from rec_assets.recsys.events import MONEY, PURCHASE
 from rec_assets.recsys.experiments.assignment import AS_EVER, treat
 from rec_assets.recsys.experiments.spec import read_experiments
 from rec_assets.recsys.rules.spec import read_rules
@@ -31,16 +31,20 @@ from rec_assets.serving.experiments import runnable, show
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.live import Engine, Kept, Live, TiredOf
 from rec_assets.serving.metrics import Metrics, Observe
-from rec_assets.serving.online import ADMIN, EVENTS, READ, SIMULATE, Event, Key, OnlineState, key_digest
+from rec_assets.serving.online import Event, Key, OnlineState, Written, key_digest, sender_of
 from rec_assets.serving.problems import PROBLEMS, NothingTaken, handle_errors
 from rec_assets.serving.recommender import signals_of
 from rec_assets.serving.security import RateLimit, Refused, check_customer_token
 from rec_assets.serving.storefront import add_pages
+from rec_assets.serving.tables import ADMIN, EVENTS, READ, SALES, SIMULATE
 from rec_assets.serving.watched import WatchedFile
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT_DAYS = 30
 """An event may lie so far back, as far as events are kept; one ahead, by a client's wrong clock, happens now."""
+
+DEAREST = 20
+"""Times the catalogue's price: what cost more is taken for a mistake, such as cents for euros, or an attack."""
 
 _FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
@@ -204,7 +208,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 simulated=caller.simulated,
             )
             try:
-                await run_in_threadpool(live.ask, lambda: live.online.expose(exposure))
+                await run_in_threadpool(live.write, lambda: live.online.expose(exposure))
             except SQLAlchemyError:  # what nobody can judge is answered as ever
                 is_logged, treatment = False, AS_EVER
                 shown = show(now, others, treatment, wish, kept.unavailable, seen)
@@ -300,35 +304,39 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         Events that are wrong are left out and named in `refused`; where all are, that is a 422.
         """
-        now, events, refused = caller.now, [], []
+        now, refused = caller.now, dict[int, str]()
         oldest = min(OLDEST_EVENT_DAYS, settings.api.keep_event_days - 1)
+        events = dict[int, Event]()
         for number, event in enumerate(batch.events):
-            found = _as_event(event, number, len(batch.events), now, oldest)
+            found = _as_event(event, number, len(batch.events), caller, oldest, live.engine)
             if isinstance(found, schemas.WrongEvent):
-                refused.append(schemas.RefusedEvent(number=number, message=found.why))
+                refused[number] = found.why
             else:
-                events.append(found)
-        for customer in {event.customer_id for event in events}:
+                events[number] = found
+        for customer in {event.customer_id for event in events.values()}:
             caller.may_speak_of(customer, token)
-        if not events:
-            raise NothingTaken(refused)
-        new = live.ask(lambda: live.online.record(events, now))
-        metrics.recorded(new)
-        return schemas.Recorded(new=new, known=len(events) - new, refused=refused)
+        written = live.write(lambda: live.online.record(list(events.values()), now)) if events else Written(0, {})
+        places = list(events)
+        refused |= {places[number]: why for number, why in written.refused.items()}
+        told = [schemas.RefusedEvent(number=number, message=refused[number]) for number in sorted(refused)]
+        if len(refused) == len(batch.events):
+            raise NothingTaken(told)
+        metrics.recorded(written.new)
+        return schemas.Recorded(new=written.new, known=len(batch.events) - written.new - len(told), refused=told)
 
     @app.put("/v1/products/{product_id:id}/availability", tags=["administration"], responses=PROBLEMS)
     def set_availability(
         product_id: ProductId, wish: schemas.Availability, caller: Annotated[Caller, may_administer]
     ) -> schemas.ProductAvailability:
         """Take a product out of all answers at once, or put it back."""
-        live.ask(lambda: live.online.set_available(product_id, wish.available))
+        live.write(lambda: live.online.set_available(product_id, wish.available))
         known = live.engine is not None and product_id in live.engine.recommender.place
         return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalogue=known)
 
     @app.delete("/v1/customers/{customer_id:id}", tags=["administration"], responses=PROBLEMS)
     def forget_customer(customer_id: CustomerId, caller: Annotated[Caller, may_administer]) -> schemas.Forgotten:
         """Forget a customer: their events and all answers that rest on what is known of them, at once."""
-        deleted = live.ask(lambda: live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
+        deleted = live.write(lambda: live.online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
         is_known = live.engine is not None and live.engine.answerer.is_known(customer_id)
         return schemas.Forgotten(customer_id=customer_id, events_deleted=deleted, in_index=is_known)
 
@@ -339,7 +347,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @app.get("/health/ready", tags=["health"], responses={503: {"model": schemas.Health}})
     def is_ready(response: Response) -> schemas.Health:
-        """Requests can be answered: an index is loaded and the database answers."""
+        """Requests can be answered: an index is loaded and the database answers; `warnings` name what else is wrong."""
         missing, loaded = live.ready(), live.engine
         response.status_code = 503 if missing else 200
         return schemas.Health(
@@ -356,7 +364,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return Response(metrics.text(live.engine.published if live.engine else None), media_type=metrics.media_type)
 
     key = settings.api.storefront_key
-    add_pages(app, live, key.get_secret_value() if key else None)
+    add_pages(app, live, key.get_secret_value() if key else None, secret)
     handle_errors(app)
 
     app.add_middleware(
@@ -393,15 +401,32 @@ def _authorise(key: Key | None, scope: str, *, has_key: bool) -> Key:
 
 
 def _as_event(
-    event: schemas.NewEvent | schemas.WrongEvent, number: int, count: int, now: dt.datetime, oldest: int
+    event: schemas.NewEvent | schemas.WrongEvent,
+    number: int,
+    count: int,
+    caller: Caller,
+    oldest: int,
+    engine: Engine | None,
 ) -> Event | schemas.WrongEvent:
     if isinstance(event, schemas.WrongEvent):
         return event
+    if event.type in MONEY and SALES not in caller.key.scopes:
+        return schemas.WrongEvent(
+            f"type: a {event.type} takes a key with the scope {SALES!r}, which belongs to the shop's server"
+        )
+    usual = None if engine is None or event.unit_price is None else engine.recommender.price_of(event.product_id)
+    if usual and event.unit_price is not None and event.unit_price > DEAREST * usual:
+        return schemas.WrongEvent(
+            f"unit_price: {event.unit_price:g} is more than {DEAREST} times the catalogue's price of {usual:g}; send "
+            "the price of one piece, in the catalogue's currency and not in cents"
+        )
     # Without times, the events of a batch happened in its order.
+    now = caller.now
     happened = min(event.time or now - dt.timedelta(microseconds=count - number), now)
     if happened < now - dt.timedelta(days=oldest):
         return schemas.WrongEvent(f"time: must lie within the last {oldest} days, or be left out")
-    return Event(**{**event.model_dump(), "time": happened})
+    sender = sender_of(event.customer_id, event.session_id, is_public=caller.key.is_public)
+    return Event(**{**event.model_dump(), "time": happened, "sender": sender})
 
 
 def _shown(entries: list[Entry], now: Engine, recommendation_id: str) -> dict[str, Any]:
@@ -430,7 +455,11 @@ _REASONS = {"similar": "alike", "complements": "bought together", "upsell": "ali
 _TAGS = [
     {"name": "recommend", "description": "What a shopper should see. Scope: `read`."},
     {"name": "products", "description": "What goes with a product, and what is on the rise. Scope: `read`."},
-    {"name": "events", "description": "What visitors did: it changes the next answer. Scope: `events`."},
+    {
+        "name": "events",
+        "description": "What visitors did: it changes the next answer. Scope: `events`; purchases and "
+        "returns take `sales`, too.",
+    },
     {"name": "administration", "description": "Stock, and customers' right to be forgotten. Scope: `admin`."},
     {"name": "health", "description": "For load balancers and Prometheus. No key."},
 ]

@@ -1,20 +1,22 @@
 """Events and exposures on their way into the graph: a file of each a day in the landing zone, from the online state.
 
 A day's file is written whole, and again when rows of that day came or went; reading it is the graph's own business.
+It is readable for its owner and group only.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rec_assets.private_files import restrict, write_private
 from rec_assets.recsys.forgetting import Forgotten, customer_digest
-from rec_assets.serving.online import EVENT_ROWS, LANDED_TABLES, OnlineState
+from rec_assets.serving.online import OnlineState
+from rec_assets.serving.tables import EVENT_ROWS, LANDED_TABLES
 
 
 def land_events(
@@ -37,6 +39,7 @@ def land_events(
     def begin(day: dt.date) -> dt.datetime:
         return dt.datetime.combine(day, dt.time(), tzinfo=zone)
 
+    restrict([folder, *folder.glob("date=*/*.jsonl")])  # an earlier version let everybody read them
     oldest, written = online.oldest_event(), {}
     if oldest is None:
         return {}
@@ -51,23 +54,29 @@ def land_events(
             if count is not None and table == EVENT_ROWS:
                 written[day] = count
             if day < horizon:
-                online.let_go(table, [row[key] for row in rows])
+                online.let_go(table, [_key(row, key) for row in rows])
         day += dt.timedelta(days=1)
     return written
 
 
-def _land(file: Path, key: str, rows: Iterable[Mapping[str, Any]], *, keeps: bool) -> int | None:
+def _land(file: Path, key: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *, keeps: bool) -> int | None:
     """Write a day's rows, sorted by key, if they aren't what is there; returns how many, or None."""
     before = file.read_text(encoding="utf-8") if file.exists() else None
-    lines = {json.loads(line)[key]: line for line in (before or "").splitlines()} if keeps else {}
+    lines = {_key(json.loads(line), key): line for line in (before or "").splitlines()} if keeps else {}
     for row in rows:
         time = dt.datetime.fromtimestamp(row["time"], dt.timezone.utc).isoformat()
-        lines[row[key]] = json.dumps({**row, "time": time})
+        # An event of the shop's own keys names no sender, as in files of earlier versions.
+        told = {name: value for name, value in row.items() if name != "sender" or value}
+        lines[_key(row, key)] = json.dumps({**told, "time": time})
     text = "".join(f"{lines[each]}\n" for each in sorted(lines))
     if text == (before or ""):
         return None
-    _write(file, text)
+    write_private(file, text)
     return len(lines)
+
+
+def _key(row: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(row.get(each) or "" for each in key)
 
 
 def forget_landed(folder: Path, forgotten: Forgotten) -> int:
@@ -95,14 +104,6 @@ def forget_landed(folder: Path, forgotten: Forgotten) -> int:
     for file, rows in landed.items():
         kept = [line for line, row in rows if not goes(row, days[file])]
         if len(kept) < len(rows):
-            _write(file, "".join(f"{line}\n" for line in kept))
+            write_private(file, "".join(f"{line}\n" for line in kept))
             changed += 1
     return changed
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    staged = file.with_name(f".{file.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, file)

@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from rec_assets.recsys.forgetting import customer_digest
@@ -28,13 +28,20 @@ from rec_assets.recsys.rules.spec import Rules
 from rec_assets.serving import related
 from rec_assets.serving.answers import Answer, Answerer, Wish
 from rec_assets.serving.folder import Published, ServingFolder
-from rec_assets.serving.online import AVAILABILITY, FORGOTTEN, KEYS, Key, OnlineState
+from rec_assets.serving.online import Key, OnlineState
 from rec_assets.serving.recommender import Recommender, Signal
+from rec_assets.serving.tables import AVAILABILITY, FORGOTTEN, KEYS
 from rec_assets.serving.watched import WatchedFile
 from rec_assets.small_file import one_line
 
 LOOK_SECONDS = 0.5
 """Between two looks for a new index."""
+
+PROBE_SECONDS = 5.0
+"""Between two tries to write into the online state: a full disk shows in nothing else before an event is lost."""
+
+_ROOM = 2**19
+"""Bytes that must find room before events are taken again: as many as the longest batch has by default."""
 
 _AGAIN_SECONDS = 30.0
 """Between two tries to read an index that couldn't be read: a disk may have failed for a moment only."""
@@ -53,7 +60,7 @@ TiredOf = Callable[[int, int], frozenset[str]]
 
 
 class DatabaseSilent(SQLAlchemyError):
-    """The database didn't answer a moment ago, so it isn't asked."""
+    """The database didn't answer, or could not be written to, a moment ago, so it isn't asked."""
 
 
 class _Asked(NamedTuple):
@@ -157,20 +164,26 @@ class Live:
         self._others_again = 0.0
         self._kept = Kept({}, frozenset(), {}, {})
         self._silent = False
+        self._unwritable: str | None = None
         self._unreadable: Published | None = None
         self._again = 0.0
         self._watched: dict[str, WatchedFile[Any]] = {"rules": rules}
         self._failed: dict[str, str] = {}
         """What couldn't be looked at, by name, and what went wrong."""
         self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="index-watcher", daemon=True)
+        self._watchers = [
+            threading.Thread(target=self._watch, name="index-watcher", daemon=True),
+            # One of its own: it may wait for a database, and a new index must not wait along.
+            threading.Thread(target=self._watch_database, name="database-watcher", daemon=True),
+        ]
 
     def start(self) -> None:
         """Load what is published, and watch for what comes."""
         with suppress(SQLAlchemyError):
-            self.ask(self.online.create)
+            self.write(self.online.create)
         self.look()
-        self._watcher.start()
+        for each in self._watchers:
+            each.start()
 
     def watch(self, name: str, file: WatchedFile[Any]) -> None:
         """Have another file looked at, too, as often as for a new index."""
@@ -179,8 +192,9 @@ class Live:
     def stop(self) -> None:
         """Stop watching."""
         self._stop.set()
-        if self._watcher.is_alive():
-            self._watcher.join(timeout=5)
+        for each in self._watchers:
+            if each.is_alive():
+                each.join(timeout=5)
         self.online.close()
 
     def look(self) -> None:
@@ -271,12 +285,35 @@ class Live:
             raise DatabaseSilent
         try:
             return question()
-        except (OperationalError, InterfaceError, NoConnection) as error:
-            # Not the whole error, which tells the statement's parameters: customers' ids.
-            why = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            _log.error("the online state doesn't answer (%s); what was last known of it goes on to count", why)
+        except (DatabaseError, InterfaceError, NoConnection) as error:
+            if isinstance(error, _OF_THE_VALUES):
+                raise
+            _log.error("the online state doesn't answer (%s); what was last known of it goes on to count", _why(error))
             self._silent = True
             raise
+
+    def write(self, change: Callable[[], T]) -> T:
+        """Change the online state; `ask` goes on while only that fails, as on a full disk.
+
+        Once nothing could be written, nobody else waits for it before the watcher could write again.
+
+        Raises:
+            SQLAlchemyError: it can't be changed; nothing was.
+        """
+        if self._silent or self._unwritable:
+            raise DatabaseSilent
+        try:
+            return change()
+        except (DatabaseError, InterfaceError, NoConnection) as error:
+            if not isinstance(error, _OF_THE_VALUES):
+                self._note_unwritable(error)
+            raise
+
+    def _note_unwritable(self, error: Exception) -> None:
+        why = _why(error)
+        if why != self._unwritable:
+            _log.error("the online state can't be written to (%s): events are refused until it can", why)
+        self._unwritable = why
 
     def _look_at_online(self) -> Kept:
         last, now = self._kept, self.online.counters()
@@ -309,7 +346,7 @@ class Live:
                 "`serving_index`, on this REC_HOME"
             )
         try:
-            self.ask(self.online.counters)
+            self.ask(self._look_at_online)
         except SQLAlchemyError:
             missing["online_state"] = (
                 "the database doesn't answer, and the log says why: a file of SQLite lies in the folder `serving` of "
@@ -323,16 +360,49 @@ class Live:
         for name, file in self._watched.items():
             if file.problem is not None:
                 found[name] = f"{file.problem}; what the file said before goes on to count"
+        if self._unwritable is not None:
+            found["events"] = (
+                "the database can't be written to, and the log says why: events, changes of stock and requests to be "
+                "forgotten are refused with 503 until it can; look at its disk's free space and at who holds its lock"
+            )
         return found
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             self.look()
-            self._look_at("online state", self._look_for_answers)
 
-    def _look_for_answers(self) -> None:
+    def _watch_database(self) -> None:
+        probed = time.monotonic()
+        while not self._stop.wait(LOOK_SECONDS):
+            is_due = time.monotonic() - probed >= PROBE_SECONDS
+            if self._silent or self._unwritable or is_due:
+                probed = time.monotonic()
+                self._look_at("online state", self._look_at_database)
+
+    def _look_at_database(self) -> None:
+        """See whether it can be written to, and whether one that didn't answer does again."""
+        try:
+            self.online.create()  # it may have come back empty
+            # One small write may still find room on a full disk where a batch of events doesn't.
+            self.online.check_writable(_ROOM if self._unwritable else 0)
+        except SQLAlchemyError as error:
+            self._note_unwritable(error)
+        else:
+            if self._unwritable:
+                _log.info("the online state can be written to again")
+            self._unwritable = None
         if self._silent:
             with suppress(SQLAlchemyError):
-                self.online.create()  # it may have come back empty
+                self.online.counters()
+                self.online.oldest_event()  # the tables of events, which may be locked alone
                 self._silent = False
                 _log.info("the online state answers again")
+
+
+_OF_THE_VALUES = (DataError, IntegrityError)
+"""Errors that tell of what was asked for, and not of the database."""
+
+
+def _why(error: Exception) -> str:
+    """The first line of an error, without the statement's parameters: customers' ids."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0] or type(error).__name__

@@ -8,26 +8,40 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import math
 import secrets
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from rec_assets.private_files import restrict
 from rec_assets.recsys.events import IMPRESSION
 from rec_assets.recsys.forgetting import customer_digest
-
-READ, EVENTS, ADMIN, SIMULATE = SCOPES = ("read", "events", "admin", "simulate")
-
-AVAILABILITY, KEYS, FORGOTTEN = COUNTERS = ("availability", "keys", "forgotten")
-"""What has a counter that goes up with each change of it."""
-
-EVENT_ROWS, EXPOSURE_ROWS = "events", "exposures"
-LANDED_TABLES = {EVENT_ROWS: "event_id", EXPOSURE_ROWS: "recommendation_id"}
-"""Tables whose rows land for the graph, each with its key."""
+from rec_assets.serving.tables import (
+    ADMIN,
+    AVAILABILITY,
+    COUNTERS,
+    FORGOTTEN,
+    KEYS,
+    LANDED_TABLES,
+    SCOPES,
+    SIMULATE,
+    upgrade,
+)
+from rec_assets.serving.tables import counters as _counters
+from rec_assets.serving.tables import events as _events
+from rec_assets.serving.tables import exposures as _exposures
+from rec_assets.serving.tables import forgotten as _forgotten
+from rec_assets.serving.tables import keys as _keys
+from rec_assets.serving.tables import metadata as _metadata
+from rec_assets.serving.tables import unavailable as _unavailable
 
 NEWEST_EVENTS = 200
 """So many of a shopper's events count at most in an answer."""
@@ -35,69 +49,6 @@ NEWEST_EVENTS = 200
 _BATCH = 5000
 _THREADS = 40
 _POSTGRES = {"connect_timeout": 2, "options": "-c statement_timeout=5000", "tcp_user_timeout": 2000}
-
-_metadata = sa.MetaData()
-
-_events = sa.Table(
-    "events",
-    _metadata,
-    sa.Column("event_id", sa.String, primary_key=True),
-    sa.Column("type", sa.String, nullable=False),
-    sa.Column("customer_id", sa.String),
-    sa.Column("session_id", sa.String),
-    sa.Column("product_id", sa.String, nullable=False),
-    sa.Column("time", sa.Float, nullable=False),  # seconds since 1970
-    sa.Column("received", sa.Float, nullable=False),
-    sa.Column("order_id", sa.String),
-    sa.Column("quantity", sa.Float),
-    sa.Column("unit_price", sa.Float),
-    sa.Column("recommendation_id", sa.String),
-    sa.Column("position", sa.Integer),
-    sa.Index("events_of_customer", "customer_id", "time"),
-    sa.Index("events_of_session", "session_id", "time"),
-    sa.Index("events_in_time", "time"),
-)
-_exposures = sa.Table(
-    "exposures",
-    _metadata,
-    sa.Column("recommendation_id", sa.String, primary_key=True),
-    sa.Column("time", sa.Float, nullable=False),  # seconds since 1970
-    sa.Column("customer_id", sa.String),
-    sa.Column("session_id", sa.String),
-    sa.Column("variants", sa.JSON, nullable=False),
-    sa.Column("model_version", sa.Integer, nullable=False),
-    sa.Column("mode", sa.String, nullable=False),
-    sa.Column("exploration", sa.Float, nullable=False),
-    sa.Column("filtered", sa.Boolean, nullable=False),
-    sa.Column("answered_by", sa.String, nullable=False),
-    sa.Column("items", sa.JSON, nullable=False),
-    sa.Column("simulated", sa.Boolean, nullable=False),
-    sa.Index("exposures_in_time", "time"),
-    sa.Index("exposures_of_customer", "customer_id"),
-)
-_unavailable = sa.Table("unavailable", _metadata, sa.Column("product_id", sa.String, primary_key=True))
-_forgotten = sa.Table(
-    "forgotten",
-    _metadata,
-    sa.Column("customer", sa.String, primary_key=True),  # SHA-256 of the id: the list itself must not name anybody
-    sa.Column("at", sa.Float, nullable=False),
-)
-_keys = sa.Table(
-    "keys",
-    _metadata,
-    sa.Column("digest", sa.String, primary_key=True),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("scopes", sa.String, nullable=False),
-    sa.Column("is_public", sa.Boolean, nullable=False),
-    sa.Column("created", sa.Float, nullable=False),
-    sa.Column("expires", sa.Float),
-)
-_counters = sa.Table(
-    "counters",
-    _metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("value", sa.Integer, nullable=False),
-)
 
 
 def _tired_of(whose: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -115,23 +66,34 @@ def _newest_of(whose: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return (
         sa.select(*columns)
         .where(whose, _events.c.time >= sa.bindparam("since"), _events.c.type != IMPRESSION)
-        .order_by(_events.c.time.desc(), _events.c.event_id)
+        .order_by(_events.c.time.desc(), _events.c.event_id, _events.c.sender)
         .limit(NEWEST_EVENTS)
     )
 
 
 _is_theirs = _events.c.customer_id == sa.bindparam("customer")
-_in_session = _events.c.session_id == sa.bindparam("session")
-# By whether a customer and whether a session is asked for; built once, as each answer asks. What others did in a
-# session, on a shared device, isn't this customer's.
+# A session alone proves nobody: what somebody signed in did in it is theirs, and told to them only.
+_in_session = sa.and_(_events.c.session_id == sa.bindparam("session"), _events.c.customer_id.is_(None))
+# By whether a customer and whether a session is asked for; built once, as each answer asks.
 _WHOSE = {
     (True, False): _is_theirs,
     (False, True): _in_session,
-    (True, True): sa.or_(_is_theirs, sa.and_(_in_session, _events.c.customer_id.is_(None))),
+    (True, True): sa.or_(_is_theirs, _in_session),
 }
 _NEWEST = {asked: _newest_of(whose) for asked, whose in _WHOSE.items()}
 _TIRED = {asked: _tired_of(whose) for asked, whose in _WHOSE.items()}
-_COUNTS = sa.select(_counters)
+_COUNTS = sa.select(_counters).where(_counters.c.name.in_(COUNTERS))
+_PROBE = "probe"
+"""A counter that goes up only to see whether anything can be written."""
+
+_key_of_events = sa.tuple_(_events.c.sender, _events.c.event_id)
+_CONTENT = (
+    "type", "product_id", "customer_id", "session_id", "order_id", "quantity", "unit_price", "recommendation_id",
+    "position",
+)  # fmt: skip
+"""What two events of one id must have in common to be the same; their times may differ, as each sending has its own."""
+
+_IS_FORGOTTEN = "customer_id: this customer asked to be forgotten after that time; it is not kept"
 
 
 @dataclass(frozen=True)
@@ -139,13 +101,14 @@ class Event:
     """What a visitor did.
 
     Attributes:
-        event_id: Made by the client; the same event sent twice counts once.
+        event_id: Made by the client; the same event of the same sender, sent twice, counts once.
         type: One of `recsys.events.EVENT_TYPES`.
         product_id: With what.
         time: When, in UTC.
         customer_id, session_id: By whom; one of them at least.
         order_id, quantity, unit_price: Of a purchase or return.
         recommendation_id, position: The answer of ours that showed the product, and its rank there.
+        sender: As `sender_of` says; ids of different senders are different.
     """
 
     event_id: str
@@ -159,6 +122,33 @@ class Event:
     unit_price: float | None = None
     recommendation_id: str | None = None
     position: int | None = None
+    sender: str = ""
+
+
+def sender_of(customer_id: str | None, session_id: str | None, *, is_public: bool) -> str:
+    """Whose ids an event's `event_id` is one of.
+
+    "" for the shop's own keys, which share one space, also when they are changed for new ones. Of a public key 32
+    hexadecimal digits of a SHA-256 of whom the event speaks of: everybody has that key, and nobody may take away an id
+    that another visitor, or the shop, is about to use.
+    """
+    if not is_public:
+        return ""
+    whom = f"session:{session_id}" if customer_id is None else f"customer:{customer_id}"
+    return hashlib.sha256(whom.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a batch of events.
+
+    Attributes:
+        new: How many are on disk now that weren't before.
+        refused: Place in the batch → why it was not written.
+    """
+
+    new: int
+    refused: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -219,7 +209,10 @@ class OnlineState:
     """The tables behind a URL such as `sqlite:////data/online.db` or `postgresql+psycopg://user@host/shop`."""
 
     def __init__(self, url: str) -> None:
-        self._is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+        parsed = sa.make_url(url)
+        self._is_sqlite = parsed.get_backend_name() == "sqlite"
+        names = [f"{parsed.database}{suffix}" for suffix in ("", "-wal", "-shm")]
+        self._files = [Path(each) for each in names] if self._is_sqlite and parsed.database else []
         # A database that hangs is one that doesn't answer: nobody waits for it longer than this.
         more: dict[str, Any] = {"pool_size": _THREADS, "pool_timeout": 2}
         if not self._is_sqlite:
@@ -227,20 +220,43 @@ class OnlineState:
         # Writers wait for one another; who reads takes no connection of theirs.
         self.engine, self._reader = sa.create_engine(url, **more), sa.create_engine(url, **more)
         if self._is_sqlite:
-            for engine in (self.engine, self._reader):
-                sa.event.listen(engine, "connect", _prepare_sqlite)
+            # Readers wait for nobody but who holds the whole file.
+            for engine, patience in ((self.engine, 10), (self._reader, 2)):
+                sa.event.listen(engine, "connect", partial(_prepare_sqlite, patience))
             # A transaction that reads first and writes later fails if another wrote in between; ours say what they are.
             sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
             sa.event.listen(self._reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
 
     def create(self) -> None:
-        """Make the tables that are missing. Several processes may do so at once."""
-        with self.engine.begin() as connection:
-            if not self._is_sqlite:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(20171231)"))
-            _metadata.create_all(connection)
-            for name in COUNTERS:
-                connection.execute(self._insert(_counters).values(name=name, value=0).on_conflict_do_nothing())
+        """Make the tables that are missing, and upgrade an earlier version's; several processes may do so at once.
+
+        A SQLite file is readable for its owner and group only.
+        """
+        try:
+            with self.engine.begin() as connection:
+                if not self._is_sqlite:
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(20171231)"))
+                upgrade(connection)
+                _metadata.create_all(connection)
+                for name in (*COUNTERS, _PROBE):
+                    connection.execute(self._insert(_counters).values(name=name, value=0).on_conflict_do_nothing())
+        finally:
+            restrict(self._files)
+
+    def check_writable(self, room: int = 0) -> None:
+        """Write a number, and so many bytes that are deleted again in the same transaction.
+
+        Raises:
+            SQLAlchemyError: that can't be written: the disk is full, say, or another process holds the lock.
+        """
+        with self._counted(_PROBE) as connection:
+            if room:
+                row = Exposure(
+                    "probe", dt.datetime.now(dt.timezone.utc), None, None, {}, 0, "", 0.0, False, "",
+                    [{"room": secrets.token_hex(room // 2)}], True,
+                )  # fmt: skip
+                connection.execute(sa.insert(_exposures).values(**{**vars(row), "time": 0.0}))
+                connection.execute(sa.delete(_exposures).where(_exposures.c.recommendation_id == row.recommendation_id))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -249,34 +265,52 @@ class OnlineState:
 
     # ---- events ----
 
-    def record(self, events: Sequence[Event], now: dt.datetime) -> int:
-        """Write events, all or none; returns how many were new.
+    def record(self, events: Sequence[Event], now: dt.datetime) -> Written:
+        """Write events, all that aren't refused or none.
 
-        What is there already, by event_id, stays as it is; what a customer did before asking to be forgotten is not
-        written again, however often it is sent.
+        What is there already, by sender and event_id, stays as it is; it is refused where its content is another, also
+        within the batch. What a customer did before asking to be forgotten is refused, however often it is sent.
         """
         if not events:
-            return 0
-        rows = [
-            {**vars(event), "time": event.time.timestamp(), "received": now.timestamp()}
-            for event in {event.event_id: event for event in reversed(events)}.values()
-        ]
-        # In one order of ids, so that two batches that share some can't wait for one another.
-        rows.sort(key=lambda row: str(row["event_id"]))
+            return Written(0, {})
+        rows = [{**vars(each), "time": each.time.timestamp(), "received": now.timestamp()} for each in events]
         with self.engine.begin() as connection:
-            rows = self._not_forgotten(connection, rows)
-            if not rows:
-                return 0
-            written = connection.execute(
-                self._insert(_events).values(rows).on_conflict_do_nothing().returning(_events.c.event_id)
-            )
-            return len(written.all())
+            refused = dict.fromkeys(self._forgotten_of(connection, rows), _IS_FORGOTTEN)
+            there: dict[tuple[str, str], Mapping[str, Any]] = {}
+            for number, row in enumerate(rows):
+                if number not in refused:
+                    there.setdefault((row["sender"], row["event_id"]), row)
+            new = self._write_new(connection, there)
+            if known := list(there.keys() - new):
+                found = connection.execute(sa.select(_events).where(_key_of_events.in_(known)))
+                there |= {(row.sender, row.event_id): row._asdict() for row in found}
+        for number, row in enumerate(rows):
+            if number not in refused and (why := _conflict(row, there[row["sender"], row["event_id"]])):
+                refused[number] = why
+        return Written(len(new), refused)
 
-    def _not_forgotten(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _write_new(
+        self, connection: sa.Connection, rows: Mapping[tuple[str, str], Mapping[str, Any]]
+    ) -> set[tuple[str, str]]:
+        """Write the rows that aren't there, by their keys; returns the keys of these."""
+        if not rows:
+            return set()
+        # In one order, so that two batches that share some can't wait for one another.
+        values = [row for _, row in sorted(rows.items(), key=lambda item: item[0])]
+        insert = self._insert(_events).on_conflict_do_nothing().returning(_events.c.sender, _events.c.event_id)
+        written = connection.execute(insert, values)
+        return {(row.sender, row.event_id) for row in written}
+
+    def _forgotten_of(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Places of the rows that are of a customer, and of a time, to forget."""
         digests = {row["customer_id"]: customer_digest(row["customer_id"]) for row in rows if row["customer_id"]}
         found = sa.select(_forgotten).where(_forgotten.c.customer.in_(list(digests.values())))
         until = {row.customer: row.at for row in connection.execute(found)} if digests else {}
-        return [row for row in rows if row["time"] > until.get(digests.get(row["customer_id"], ""), 0)]
+        return [
+            number
+            for number, row in enumerate(rows)
+            if row["time"] <= until.get(digests.get(row["customer_id"], ""), -math.inf)
+        ]
 
     def events_of(
         self, customer_id: str | None, session_id: str | None, since: dt.datetime
@@ -305,7 +339,7 @@ class OnlineState:
         """Write down an answer of an experiment; not of who asked to be forgotten meanwhile."""
         row = {**vars(exposure), "time": exposure.time.timestamp()}
         with self.engine.begin() as connection:
-            if self._not_forgotten(connection, [row]):
+            if not self._forgotten_of(connection, [row]):
                 connection.execute(sa.insert(_exposures).values(**row))
 
     def rows_between(self, name: str, first: dt.datetime, end: dt.datetime) -> Iterator[Mapping[str, Any]]:
@@ -313,7 +347,7 @@ class OnlineState:
         table = _metadata.tables[name]
         query = sa.select(table).where(table.c.time >= first.timestamp(), table.c.time < end.timestamp())
         with self._reader.connect().execution_options(yield_per=_BATCH) as connection:
-            for row in connection.execute(query.order_by(table.c[LANDED_TABLES[name]])):
+            for row in connection.execute(query.order_by(*(table.c[each] for each in LANDED_TABLES[name]))):
                 yield row._asdict()
 
     def oldest_event(self) -> dt.datetime | None:
@@ -323,11 +357,12 @@ class OnlineState:
         oldest = min((each for each in found if each is not None), default=None)
         return None if oldest is None else dt.datetime.fromtimestamp(oldest, dt.timezone.utc)
 
-    def let_go(self, name: str, keys: Sequence[str]) -> int:
-        """Delete rows of one of LANDED_TABLES, which have landed; returns how many."""
+    def let_go(self, name: str, keys: Sequence[tuple[str, ...]]) -> int:
+        """Delete rows of one of LANDED_TABLES by their keys, as they have landed; returns how many."""
         table, deleted = _metadata.tables[name], 0
+        key = sa.tuple_(*(table.c[each] for each in LANDED_TABLES[name]))
         for first in range(0, len(keys), _BATCH):  # a statement takes so many parameters only
-            of_these = table.c[LANDED_TABLES[name]].in_(keys[first : first + _BATCH])
+            of_these = key.in_(keys[first : first + _BATCH])
             with self.engine.begin() as connection:
                 deleted += connection.execute(sa.delete(table).where(of_these)).rowcount
         return deleted
@@ -376,7 +411,16 @@ class OnlineState:
                 .values(**noted)
                 .on_conflict_do_update(index_elements=["customer"], set_={"at": noted["at"]})
             )
+        if self._is_sqlite:
+            self._empty_write_log()
         return deleted
+
+    def _empty_write_log(self) -> None:
+        """Rows that are deleted still stand in SQLite's log of writes, and would as long as it isn't written over."""
+        connection = self._reader.raw_connection()  # outside of any transaction
+        with suppress(sqlite3.Error):  # a full disk: they are deleted all the same
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
 
     def forgotten(self) -> dict[str, dt.datetime]:
         """Whom to forget: `customer_digest` → until when what they did is to go."""
@@ -449,16 +493,28 @@ class OnlineState:
         return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
 
 
+def _conflict(row: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
+    """Why an event is not the one that is known by its id; None where it is."""
+    other = [name for name in _CONTENT if row[name] != there[name]]
+    if not other:
+        return None
+    return (
+        f"event_id: another event with this id was sent before, with other {', '.join(other)}; what was sent first "
+        "counts: give each event an id of its own"
+    )
+
+
 def key_digest(key: str) -> str:
     """SHA-256 of a key: it is random and long, so a slow hash would add nothing."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _prepare_sqlite(patience: int, connection: Any, _: object) -> None:
+    """Set a connection up; it waits for locks so many seconds."""
     connection.isolation_level = None  # transactions begin where we say, see below
     cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={1000 * patience}")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # on disk before a commit returns
-    cursor.execute("PRAGMA busy_timeout=10000")
     cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
     cursor.close()

@@ -5,6 +5,7 @@ Which of them are shown (filters, modes, what to fall back on) is decided in `an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,6 +124,12 @@ class Recommender:
     def place(self) -> dict[str, int]:
         """product_id → position."""
         return {product: position for position, product in enumerate(self.state.product_ids)}
+
+    def price_of(self, product_id: str) -> float | None:
+        """The price to show; None where the product or its price is unknown."""
+        place = self.place.get(product_id)
+        price = math.nan if place is None else float(self.state.list_price[place])
+        return round(price, 2) if math.isfinite(price) and price > 0 else None
 
     def rank(self, customer_id: str, signals: Sequence[Signal] = ()) -> Ranked | None:
         """Candidates of a shopper by what is known of them and by what they did since, oldest signal first.

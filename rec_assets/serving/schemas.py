@@ -22,6 +22,8 @@ from pydantic.json_schema import SkipJsonSchema
 from rec_assets.recsys.events import LONGEST_ID
 
 MOST_K, MOST_EXCLUDED, MOST_SESSION_EVENTS, MOST_EVENTS = 100, 500, 100, 1000
+MOST_PIECES = 10_000
+"""More of a product on one order line is taken for a mistake, or an attack."""
 
 Text = Annotated[
     str,
@@ -158,17 +160,20 @@ class Recommendations(Shown):
 
 
 class NewEvent(_Strict):
-    """Something a visitor did. The same `event_id` sent again counts once."""
+    """Something a visitor did. The same event sent again, by its `event_id`, counts once."""
 
-    event_id: Id = Field(description="Made by the client, such as a random UUID.")
+    event_id: Id = Field(
+        description="Made by the client, such as a random UUID. All keys of the shop's servers share their ids; those "
+        "of a public key are each customer's or session's own."
+    )
     type: Literal["impression", "click", "cart", "purchase", "return"]
     product_id: Id
     customer_id: Id | None = None
     session_id: Id | None = None
     time: AwareDatetime | None = Field(None, description="With its zone; default: when it arrives.")
     order_id: Id | None = None
-    quantity: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
-    unit_price: Amount | None = None
+    quantity: Annotated[float, Field(gt=0, le=MOST_PIECES, allow_inf_nan=False)] | None = None
+    unit_price: Amount | None = Field(None, description="In the catalogue's currency, not in cents.")
     recommendation_id: Id | None = Field(None, description="Of the answer that showed the product.")
     position: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its rank there.")
 
@@ -214,7 +219,7 @@ class Recorded(BaseModel):
     """What became of a batch: what is new is on disk."""
 
     new: int
-    known: int = Field(description="Sent before, by their event_id.")
+    known: int = Field(description="Sent before, by their event_id and with the same content.")
     refused: list[RefusedEvent] = Field([], description="Which were not taken, and why; the others were.")
 
 

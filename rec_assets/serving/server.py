@@ -18,8 +18,9 @@ def serve(settings: Settings) -> None:
     # Of this server alone: others may serve the same folder, which needn't be ours to write to.
     with tempfile.TemporaryDirectory(prefix="rec_assets-metrics-") as folder:
         os.environ |= {"PROMETHEUS_MULTIPROC_DIR": folder, "REC_HOME": str(settings.root)}
-        if settings.api.storefront_key:
-            os.environ["REC_API__STOREFRONT_KEY"] = settings.api.storefront_key.get_secret_value()
+        for name in ("storefront_key", "customer_secret"):  # the demo shop's, which no variable may name
+            if value := getattr(settings.api, name):
+                os.environ[f"REC_API__{name.upper()}"] = value.get_secret_value()
         get_settings.cache_clear()  # a single worker is this process
         uvicorn.run(
             "rec_assets.serving.api:create_app",

@@ -1,5 +1,6 @@
 """What the API gives to browsers: the widget for a shop's pages, and a small demo shop that uses it."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from rec_assets.serving.live import Live
+from rec_assets.serving.security import customer_token
 
 PAGES = Path(__file__).with_name("pages")
 
 SHOWN_CUSTOMERS = 12
 
 
-def add_pages(app: FastAPI, live: Live, storefront_key: str | None) -> None:
-    """Serve the widget and, given a key for it, the demo shop."""
+def add_pages(app: FastAPI, live: Live, storefront_key: str | None, customer_secret: str | None) -> None:
+    """Serve the widget and, given a key for it, the demo shop; the secret signs its customers' tokens."""
 
     @app.get("/widget.js", include_in_schema=False)
     def widget() -> FileResponse:
@@ -36,7 +38,9 @@ def add_pages(app: FastAPI, live: Live, storefront_key: str | None) -> None:
             ids = live.engine.recommender.index.histories.customers
             places = np.linspace(0, len(ids) - 1, min(SHOWN_CUSTOMERS, len(ids))).astype(int)
             customers = [ids[place].decode() for place in places]
-        return {"api": "", "key": storefront_key, "customers": customers}
+        until = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
+        tokens = {each: customer_token(customer_secret, each, until) for each in customers} if customer_secret else {}
+        return {"api": "", "key": storefront_key, "customers": customers, "tokens": tokens}
 
     app.mount("/storefront", StaticFiles(directory=PAGES))
 

@@ -28,11 +28,16 @@ FEEDBACK_SCHEMA = pa.schema(
         ("recommendation_id", pa.string()),
         ("position", pa.int64()),
         ("received", pa.float64()),
+        ("sender", pa.string()),
         ("source_file", pa.string()),
         ("source_row", pa.int64()),
     ]
 )
-"""`raw_feedback_events`: one row an event, each event_id once; `received` by the API, in seconds since 1970."""
+"""`raw_feedback_events`: one row an event, each event_id of a sender once; `received` is in seconds since 1970.
+
+`sender` is null where one of the shop's own keys told it, and else says by which visitor a public key did, as
+`serving.online.sender_of` does. Days of earlier versions lack the column: all of theirs counts as the shop's own.
+"""
 
 
 EXPOSURE_SCHEMA = pa.schema(
@@ -84,8 +89,9 @@ def read_feedback(folder: Path, day: dt.date) -> pa.Table:
     Raises:
         SourceError: a line is no event.
     """
-    rows = _rows(landed_file(folder, "raw_feedback_events", day), "event_id", "event")
-    return pa.Table.from_pylist(rows, schema=FEEDBACK_SCHEMA)
+    rows = _rows(landed_file(folder, "raw_feedback_events", day), ("event_id", "sender"), "event")
+    own = {"sender": None}
+    return pa.Table.from_pylist([row if row.get("sender") else {**row, **own} for row in rows], schema=FEEDBACK_SCHEMA)
 
 
 def read_exposures(folder: Path, day: dt.date) -> pa.Table:
@@ -95,7 +101,7 @@ def read_exposures(folder: Path, day: dt.date) -> pa.Table:
         SourceError: a line is no exposure.
     """
     file, found = landed_file(folder, "experiment_exposures", day), []
-    for row in _rows(file, "recommendation_id", "exposure"):
+    for row in _rows(file, ("recommendation_id",), "exposure"):
         try:
             lists = {
                 "products": [item["product_id"] for item in row["items"]],
@@ -111,16 +117,16 @@ def read_exposures(folder: Path, day: dt.date) -> pa.Table:
     return pa.Table.from_pylist(found, schema=EXPOSURE_SCHEMA)
 
 
-def _rows(file: Path, key: str, what: str) -> list[dict[str, Any]]:
-    """The lines of a file, each key once, sorted by it."""
+def _rows(file: Path, key: tuple[str, ...], what: str) -> list[dict[str, Any]]:
+    """The lines of a file, each key once, sorted by it; only its first column must be there."""
     if not file.exists():
         return []
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
             about = {"time": pd.Timestamp(row["time"]), "source_file": file.name, "source_row": number}
-            rows.setdefault(row[key], {**row, **about})
+            rows.setdefault((row[key[0]], *(row.get(each) or "" for each in key[1:])), {**row, **about})
         except (ValueError, KeyError, TypeError) as error:
             raise SourceError(f"{file}, line {number}: no {what} ({error}): fix the line, or take it away") from None
     return [rows[each] for each in sorted(rows)]

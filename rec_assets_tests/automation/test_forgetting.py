@@ -124,6 +124,7 @@ def test_what_a_file_still_holds_is_left_out_when_it_is_read_again(settings: Set
 def test_nobody_is_named(settings: Settings) -> None:
     forget(settings, ANN)
     assert ANN.encode() not in settings.forgotten_file.read_bytes()
+    assert settings.forgotten_file.stat().st_mode & 0o777 == 0o640, "who knows all ids could find out"
     assert is_forgotten(pd.Series([ANN, None]), TODAY, {customer_digest(ANN): TODAY}).tolist() == [True, False]
 
 

@@ -255,6 +255,9 @@ def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() ->
         ["event:f2", "ann", "C", "ann@visit", "click", 0.1],
     ]
     pa.Table.from_pandas(found, schema=CLEANED_SCHEMA, preserve_index=False)
+    told = events.assign(sender=[None] * 7 + ["x", "y", None, None]).replace({"event_id": {"e9": "e8"}})
+    lines = interest_of(told, {"click": 0.1, "cart": 0.3}, 300)["line_id"]
+    assert lines.to_list() == ["event:e2", "event:e6", "event:f2", "event@x:e8", "event@y:e8"], "of two senders"
     assert interest_of(events, {"click": 0.0, "cart": 0.0}, 300).empty
     assert interest_of(events.iloc[:0], {"click": 0.1}, 300).empty
 

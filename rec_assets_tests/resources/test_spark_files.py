@@ -62,6 +62,17 @@ def test_a_table_is_the_same_whoever_writes_it(spark: SparkSession, lake: Lake) 
     assert sorted(again.collect()) == sorted(lake.spark(spark, "by_python", [DAY]).collect())
 
 
+def test_a_column_that_some_days_lack_is_null_there(spark: SparkSession, lake: Lake) -> None:
+    lake.write("events", pd.DataFrame({"n": [1]}), DAY)
+    later = DAY + dt.timedelta(days=1)
+    lake.write("events", pd.DataFrame({"n": [2], "sender": ["ann"]}), later)
+    schema = pa.schema([("n", pa.int64()), ("sender", pa.string())])
+    by_spark = lake.spark(spark, "events", [DAY, later], schema=schema)
+    by_python = lake.task_rows(spark, "events", [later, DAY]).to_spark()
+    for rows in (by_spark, by_python):
+        assert [row[:2] for row in rows.orderBy("n").collect()] == [(1, None), (2, "ann")]
+
+
 def test_customers_of_a_table_are_worked_on_whole_and_unmoved(spark: SparkSession, lake: Lake) -> None:
     lake.write_spark("sales", sales(spark), DAY)
 

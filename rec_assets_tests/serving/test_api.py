@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 import schemathesis
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
@@ -65,7 +66,7 @@ def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
         http.__enter__()
         running.append(http)
         live: Live = app.state.live
-        http.headers["X-API-Key"] = live.online.add_key("test", ["read", "events", "admin"], _now())
+        http.headers["X-API-Key"] = live.online.add_key("test", ["read", "events", "sales", "admin"], _now())
         return Client(http, live, tmp_path)
 
     yield run
@@ -178,8 +179,9 @@ def test_a_forgotten_customer_is_unknown_at_once(client: Client) -> None:
     answer = client.get(f"/v1/customers/{ANN}/recommendations").json()
     assert answer["answered_by"] == "popular"
     assert client.get("/v1/customers/c01/recommendations").json()["answered_by"] == "customer"
-    again = client.send(event(1, time=(_now() - dt.timedelta(seconds=60)).isoformat()))
-    assert again.json()["new"] == 0, "sent before, and again by a client that had no answer"
+    again = client.send(event(1, time=(_now() - dt.timedelta(seconds=60)).isoformat()), event(3, product="p05"))
+    assert again.json()["new"] == 1, "sent before, and again by a client that had no answer"
+    assert "asked to be forgotten after that time" in again.json()["refused"][0]["message"]
     client.send(event(2))
     assert client.get(f"/v1/customers/{ANN}/recommendations").json()["answered_by"] == "session", "a new beginning"
     assert client.http.delete("/v1/customers/c01/").json()["in_index"] is False, "another id"
@@ -326,6 +328,9 @@ def test_bad_addresses_are_refused_and_odd_ids_are_just_unknown(client: Client, 
 
 WRONG_EVENTS: list[tuple[Any, str]] = [
     (event(1, "purchase", quantity=-1), "quantity: Input should be greater than 0"),
+    (event(1, "purchase", quantity=10_001), "quantity: Input should be less than or equal to 10000"),
+    (event(1, "purchase", unit_price=float("1e10")), "unit_price: Input should be less than or equal to 1000000000"),
+    (event(1, "return", unit_price=410), "unit_price: 410 is more than 20 times the catalogue's price of 4.1; send"),
     ({**event(1), "customer_id": None}, "customer_id or session_id must say whose event it is"),
     (event(1, "bought"), "type: "),
     (event(1, time="2026-01-01"), "time: "),
@@ -348,6 +353,51 @@ def test_a_wrong_event_is_refused_and_takes_no_other_along(client: Client) -> No
         answer = client.send(wrong)
         assert (answer.status_code, answer.json()["error"]) == (422, "invalid"), "nothing was taken"
         assert says in answer.json()["message"] and answer.json()["fields"][0]["field"] == "events.0"
+
+
+def test_a_price_is_compared_where_the_catalogue_has_one(client: Client) -> None:
+    dear = [event(1, "purchase", unit_price=82), event(2, "purchase", product="unheard of", unit_price=1e9)]
+    assert client.send(*dear).json() == {"new": 2, "known": 0, "refused": []}
+
+
+def test_the_same_id_with_other_content_is_refused_and_known_is_only_what_is_equal(client: Client) -> None:
+    other = event(1, product="p05")
+    answer = client.send(event(1), other, event(1, time=_now().isoformat()), event(2)).json()
+    assert (answer["new"], answer["known"], [each["number"] for each in answer["refused"]]) == (2, 1, [1])
+    assert "with other product_id; what was sent first counts" in answer["refused"][0]["message"]
+    wrong = event(3, "bought")
+    answer = client.send(wrong, event(1), other).json()
+    assert (answer["new"], answer["known"], [each["number"] for each in answer["refused"]]) == (0, 1, [0, 2])
+    answer = client.send(other)
+    assert answer.status_code == 422 and answer.json()["fields"][0]["field"] == "events.0"
+
+
+def test_nobody_takes_an_id_away_from_another_sender(start: Callable[..., Client]) -> None:
+    secret = "a secret of the shop's own servers"
+    client, sold = start(customer_secret=secret), event(1, "purchase", quantity=2, unit_price=4)
+    online, shop_s = client.live.online, client.http.headers["X-API-Key"]
+    client.http.headers["X-API-Key"] = online.add_key("pages", ["read", "events"], _now(), is_public=True)
+    for session in ("s1", "s2"):
+        sent = client.send(event(1, customer_id=None, session_id=session))
+        assert sent.json() == {"new": 1, "known": 0, "refused": []}, "each visitor has ids of their own"
+    token = {"X-Customer-Token": customer_token(secret, ANN, _now() + dt.timedelta(hours=1))}
+    assert client.http.post("/v1/events", json={"events": [event(1)]}, headers=token).json()["new"] == 1
+    client.http.headers["X-API-Key"] = shop_s
+    assert client.send(sold).json() == {"new": 1, "known": 0, "refused": []}
+    client.http.headers["X-API-Key"] = online.add_key("rotated", ["events", "sales"], _now())
+    assert client.send(sold).json() == {"new": 0, "known": 1, "refused": []}, "a new key of the same shop"
+
+
+def test_purchases_and_returns_take_a_key_that_may_report_them(client: Client) -> None:
+    online = client.live.online
+    batch = [event(1), event(2, "purchase"), event(3, "return"), event(4, "cart")]
+    client.http.headers["X-API-Key"] = online.add_key("clicks", ["read", "events"], _now())
+    answer = client.send(*batch).json()
+    assert (answer["new"], [each["number"] for each in answer["refused"]]) == (2, [1, 2])
+    assert "a purchase takes a key with the scope 'sales'" in answer["refused"][0]["message"]
+    client.http.headers["X-API-Key"] = online.add_key("pages", ["events", "sales"], _now(), is_public=True)
+    mine = [{**each, "customer_id": None, "session_id": "s1"} for each in batch]
+    assert client.send(*mine).json() == {"new": 4, "known": 0, "refused": []}
 
 
 def test_a_batch_that_is_none_is_refused_whole_and_a_fast_clock_is_now(client: Client) -> None:
@@ -491,7 +541,59 @@ def test_a_database_that_does_not_answer_stops_events_and_nothing_else(
     assert client.send(event(1)).json() == {"new": 1, "known": 0, "refused": []}
 
 
-def test_a_database_that_comes_back_empty_is_made_again(client: Client) -> None:
+def test_a_full_disk_refuses_events_and_ready_says_so_until_there_is_room(client: Client) -> None:
+    online, room = client.live.online, {"pages": 1}  # the least: SQLite makes it what the file has
+
+    @sa.event.listens_for(online.engine, "checkout")
+    def limit(connection: Any, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={room['pages']}")
+
+    client.send({**event(0), "customer_id": None, "session_id": "s1"})
+    seen = client.recommend(session_id="s1")
+    large = [event(number, order_id="\U0001f484" * 512) for number in range(1, 200)]
+    assert client.send(*large).json()["error"] == "database"
+    for _ in range(12):  # more than a second: it stays said
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["status"]) == (200, "ok"), "recommendations are answered"
+        assert "can't be written to" in ready.json()["warnings"]["events"]
+        assert client.send(event(1)).status_code == 503
+        assert client.recommend(session_id="s1") == seen, "what can be read goes on to count"
+        time.sleep(0.1)
+    room["pages"] = 10**6
+    wait_until(lambda: not client.get("/health/ready").json()["warnings"])
+    assert client.send(*large).json()["new"] == 199
+
+
+def test_what_can_t_be_written_is_seen_before_an_event_is_lost(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rec_assets.serving.live.PROBE_SECONDS", 0.1)
+    connection = client.live.online.engine.raw_connection()
+    connection.cursor().execute("PRAGMA query_only=ON")
+    connection.close()
+    wait_until(lambda: "events" in client.get("/health/ready").json()["warnings"])
+    assert client.get("/health/ready").status_code == 200 and client.recommend(customer_id=ANN)
+
+
+def test_keys_that_were_never_read_are_no_wrong_keys(start: Callable[..., Client]) -> None:
+    client = start()
+    with client.live.online.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE keys RENAME TO hidden")
+    app = create_app(Settings(home=client.home))
+    app.state.live.online.create = lambda: None  # it would make an empty table
+    with TestClient(app) as http:
+        answer = http.get("/v1/trending", headers={"X-API-Key": client.http.headers["X-API-Key"]})
+        ready = http.get("/health/ready")
+        assert (answer.status_code, answer.json()["error"]) == (503, "database"), "counters alone are no keys"
+        assert ready.status_code == 503 and set(ready.json()["missing"]) == {"online_state"}
+        with client.live.online.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE IF EXISTS keys")
+            connection.exec_driver_sql("ALTER TABLE hidden RENAME TO keys")
+        wait_until(lambda: http.get("/health/ready").status_code == 200)
+        headers = {"X-API-Key": client.http.headers["X-API-Key"]}
+        assert http.get("/v1/trending", headers=headers).status_code == 200
+
+
+def test_a_database_that_comes_back_empty_is_made_again(start: Callable[..., Client], url: str) -> None:
+    client = start(database_url=url)
     with client.live.online.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE events")
     assert client.send(event(1)).status_code == 503

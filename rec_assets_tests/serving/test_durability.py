@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from rec_assets_tests.conftest import free_port
-
-
-class Server:
-    """`rec-assets serve` with two workers; `kill` leaves none of it alive."""
-
-    def __init__(self, home: Path, url: str) -> None:
-        self.port = free_port()
-        api = {"PORT": self.port, "WORKERS": 2, "DATABASE_URL": url, "BURST": 10**6, "REQUESTS_PER_SECOND": 10**6}
-        self.environment = {
-            **os.environ, "REC_HOME": str(home), **{f"REC_API__{name}": str(value) for name, value in api.items()}
-        }  # fmt: skip
-        self.command = [sys.executable, "-m", "rec_assets.cli"]
-        self.key = subprocess.run(
-            [*self.command, "keys", "add", "load", "--scope", "events"],
-            env=self.environment, capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-
-    def start(self) -> None:
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(
-            [*self.command, "serve"], env=self.environment, stdout=quiet, stderr=quiet, start_new_session=True
-        )
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def send(self, *ids: str) -> bool:
-        """Send events; whether they were acknowledged."""
-        events = [{"event_id": each, "type": "click", "product_id": "p", "customer_id": "c"} for each in ids]
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/v1/events",
-            data=json.dumps({"events": events}).encode(),
-            headers={"X-API-Key": self.key, "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.status == 200
-        except OSError:  # refused, reset, timed out, or a 5xx
-            return False
+from rec_assets_tests.serving.api_process import ApiProcess
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_what_was_acknowledged_survives_sigkill_and_nothing_is_there_twice(
     kills: int, url: str, tmp_path: Path
 ) -> None:
-    server = Server(tmp_path, url)
+    server = ApiProcess(tmp_path, url)
+    server.add_key("events")
     acknowledged: set[str] = set()
     stop = threading.Event()
 

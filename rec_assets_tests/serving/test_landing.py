@@ -1,7 +1,9 @@
 """Events on their way from the online state into the graph's landing zone, and back out of its files."""
 
 import datetime as dt
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,41 @@ def test_a_day_is_written_again_only_if_its_events_changed(online: OnlineState, 
     online.forget("ann", NOW)
     online.record([Event("z", "click", "tea", NOW - dt.timedelta(days=1), customer_id="bob")], NOW)
     assert land(online, tmp_path) == {DAY: 0, DAY - dt.timedelta(days=1): 1}
+
+
+def test_events_of_one_id_and_two_senders_both_arrive_and_stay(online: OnlineState, tmp_path: Path) -> None:
+    theirs = replace(click("a", NOW), sender="x", product_id="mug")
+    online.record([click("a", NOW), theirs], NOW)
+    assert land(online, tmp_path) == {DAY: 2}
+    later = NOW + dt.timedelta(days=6)
+    online.record([click("b", NOW)], NOW)
+    assert land(online, tmp_path, later) == {DAY: 3}, "two were let go, and one joins them"
+    assert online.oldest_event() is None
+    rows = read_feedback(tmp_path, DAY).to_pylist()
+    assert [(row["event_id"], row["sender"], row["product_id"]) for row in rows] == [
+        ("a", None, "tea"), ("a", "x", "mug"), ("b", None, "tea"),
+    ]  # fmt: skip
+
+
+def test_a_file_of_a_version_without_senders_is_what_is_written_now(online: OnlineState, tmp_path: Path) -> None:
+    online.record([click("a", NOW)], NOW)
+    land(online, tmp_path)
+    file = landed_file(tmp_path, "raw_feedback_events", DAY)
+    assert "sender" not in file.read_text(), "so that no day is read again for it"
+    line = json.loads(file.read_text())
+    file.write_text(json.dumps({**line, "sender": ""}) + "\n")
+    assert read_feedback(tmp_path, DAY)["sender"].to_pylist() == [None], "nor is the shop ever taken for a visitor"
+
+
+def test_what_landed_is_readable_for_owner_and_group_only(online: OnlineState, tmp_path: Path) -> None:
+    online.record([click("a", NOW)], NOW)
+    land(online, tmp_path / "landing")
+    file = landed_file(tmp_path / "landing", "raw_feedback_events", DAY)
+    assert file.stat().st_mode & 0o777 == 0o640
+    file.chmod(0o644)
+    (tmp_path / "landing").chmod(0o755)
+    land(online, tmp_path / "landing")
+    assert [path.stat().st_mode & 0o777 for path in (file, tmp_path / "landing")] == [0o640, 0o750]
 
 
 def test_old_events_are_let_go_and_their_files_stay(online: OnlineState, tmp_path: Path) -> None:

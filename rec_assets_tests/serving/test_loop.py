@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 
 from rec_assets.resources.lake import Lake
 from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.online import OnlineState
 from rec_assets.serving.recommender import Recommender
 from rec_assets_tests.conftest import SMALL, Shop
 from rec_assets_tests.serving.demo_shop import DemoShop
@@ -70,8 +71,9 @@ def test_the_api_and_a_ranking_made_now_agree_with_the_batch(open_shop: Shop, st
     published = ServingFolder(open_shop.home / "serving").current()
     assert published is not None
     recommender = Recommender.load(published.path)
-    with urllib.request.urlopen(f"{storefront.address}/storefront/setup.json") as answer:
-        key = json.load(answer)["key"]
+    online = OnlineState(f"sqlite:///{open_shop.home}/serving/online.db")
+    key = online.add_key("test", ["read"], dt.datetime.now(dt.timezone.utc))
+    online.close()
     customers = sorted(lists["customer_id"].unique())
     assert len(customers) > 200
     for (customer, name), batch in lists.groupby(["customer_id", "list"]):

@@ -3,11 +3,16 @@
 import datetime as dt
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from rec_assets.recsys.events import LONGEST_ID
 from rec_assets.recsys.forgetting import customer_digest
-from rec_assets.serving.online import ADMIN, READ, Event, OnlineState, key_digest
+from rec_assets.serving.online import Event, OnlineState, Written, key_digest, sender_of
+from rec_assets.serving.tables import ADMIN, READ
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.timezone.utc)
 LONG_AGO = NOW - dt.timedelta(days=90)
@@ -27,10 +32,143 @@ def online(url: str) -> Iterator[OnlineState]:
 
 
 def test_events_sent_twice_count_once(online: OnlineState) -> None:
-    assert online.record([click(1), click(2), click(1, "mug")], NOW) == 2
-    assert online.record([click(2), click(3)], NOW) == 1
+    later = replace(click(1), time=NOW + dt.timedelta(seconds=9))
+    assert online.record([click(1), click(2), later], NOW) == Written(2, {})
+    assert online.record([click(2), click(3)], NOW) == Written(1, {})
     assert [product for _, product, _ in online.events_of("ann", None, LONG_AGO)] == ["tea"] * 3
-    assert online.record([], NOW) == 0
+    assert online.record([], NOW) == Written(0, {})
+
+
+OTHER = {
+    "type": "cart", "product_id": "mug", "customer_id": "bob", "session_id": "s9", "order_id": "o9", "quantity": 2.0,
+    "unit_price": 3.5, "recommendation_id": "r9", "position": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_another_event_with_a_known_id_is_refused_and_the_first_one_stays(online: OnlineState, field: str) -> None:
+    other = replace(click(1), **{field: OTHER[field]})
+    (refused,) = online.record([click(1), other, click(2)], NOW).refused.items()
+    assert refused[0] == 1 and f"another event with this id was sent before, with other {field};" in refused[1]
+    assert online.record([other, click(1)], NOW) == Written(0, {0: refused[1]})
+    (kept,) = online.rows_between("events", click(1).time, click(2).time)
+    assert kept[field] == getattr(click(1), field)
+
+
+def test_ids_are_each_sender_s_own_and_may_be_as_long_as_any(online: OnlineState) -> None:
+    longest = "\U0001f484" * LONGEST_ID
+    visitors = [sender_of(None, each, is_public=True) for each in ("s1", longest)]
+    ann = sender_of("ann", "s1", is_public=True)
+    shop = sender_of("ann", "s1", is_public=False)
+    assert shop == "" and len({*visitors, ann, shop}) == 4 and {len(each) for each in (*visitors, ann)} == {32}
+    assert sender_of("s1", None, is_public=True) != visitors[0], "a customer and a session of one id"
+    events = [
+        replace(click(1, product), event_id=longest, sender=sender)
+        for product, sender in zip("abcd", ("", ann, *visitors), strict=True)
+    ]
+    assert online.record(events, NOW) == Written(4, {})
+    assert online.record(events, NOW) == Written(0, {})
+    keys = [(longest, ann), (longest, visitors[0])]
+    assert online.let_go("events", keys) == 2
+    assert online.let_go("events", [(str(number), "") for number in range(6000)]) == 0
+    left = online.rows_between("events", NOW, NOW + dt.timedelta(days=1))
+    assert {row["product_id"] for row in left} == {"a", "d"}
+
+
+def test_a_session_alone_says_nothing_of_who_signed_in_during_it(online: OnlineState) -> None:
+    seen = [
+        Event(f"i{customer}{number}", "impression", f"of {customer}", NOW, customer_id=customer, session_id="s1")
+        for customer in ("ann", None)
+        for number in range(3)
+    ]
+    online.record([click(1, "mug", session_id="s1"), click(2, "pot", customer=None, session_id="s1"), *seen], NOW)
+    assert online.events_of(None, "s1", LONG_AGO) == [("click", "pot", "s1")]
+    assert online.tired_of(None, "s1", LONG_AGO, 3) == {"of None"}
+    assert [product for _, product, _ in online.events_of("ann", "s1", LONG_AGO)] == ["mug", "pot"]
+    assert online.tired_of("ann", "s1", LONG_AGO, 3) == {"of ann", "of None"}
+
+
+def test_a_sqlite_file_is_readable_for_its_owner_and_group_only(tmp_path: Path) -> None:
+    file = tmp_path / "online.db"
+    files = [file, tmp_path / "online.db-wal", tmp_path / "online.db-shm"]
+
+    def rights() -> list[int]:
+        return [each.stat().st_mode & 0o777 for each in files]
+
+    state = OnlineState(f"sqlite:///{file}")
+    state.create()
+    state.record([click(1)], NOW)
+    assert rights() == [0o640] * 3
+    for each in files:
+        each.chmod(0o664)
+    state.create()
+    assert rights() == [0o660] * 3, "of an earlier version; what its group may do stays"
+    state.close()
+
+
+OLD_EVENTS = """CREATE TABLE events (event_id VARCHAR NOT NULL, type VARCHAR NOT NULL, customer_id VARCHAR,
+session_id VARCHAR, product_id VARCHAR NOT NULL, time FLOAT NOT NULL, received FLOAT NOT NULL, order_id VARCHAR,
+quantity FLOAT, unit_price FLOAT, recommendation_id VARCHAR, position INTEGER, PRIMARY KEY (event_id))"""
+OLD_INSERT = (
+    "INSERT INTO events (event_id, type, customer_id, product_id, time, received, quantity) "
+    "VALUES ('e{0}', 'click', 'ann', 'tea', {1}, {1}, {0})"
+)
+
+
+def _of_an_earlier_version(url: str, events: int) -> None:
+    """Make the tables as before there were senders, with events and keys."""
+    state = OnlineState(url)
+    state.create()
+    for name, scopes, is_public in (("shop", "events,read", False), ("pages", "events,read", True)):
+        state.add_key(name, scopes.split(","), NOW, is_public=is_public)
+    state.add_key("reader", ["read"], NOW)
+    with state.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE events")
+        connection.exec_driver_sql(OLD_EVENTS)
+        for name, column in (("customer", "customer_id"), ("session", "session_id")):
+            connection.exec_driver_sql(f"CREATE INDEX events_of_{name} ON events ({column}, time)")
+        connection.exec_driver_sql("CREATE INDEX events_in_time ON events (time)")
+        for number in range(events):
+            connection.exec_driver_sql(OLD_INSERT.format(number, click(number).time.timestamp()))
+    state.close()
+
+
+def _upgrade_and_write(url: str, first: int) -> None:
+    state = OnlineState(url)
+    state.create()
+    for number in range(first, first + 30):
+        state.record([replace(click(number), quantity=float(number))], NOW)
+    state.close()
+
+
+def test_a_database_of_an_earlier_version_is_upgraded_by_several_processes_and_keeps_its_events(url: str) -> None:
+    _of_an_earlier_version(url, 100)
+    before = OnlineState(url)
+    counted = before.counters()
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_upgrade_and_write, args=(url, first)) for first in (80, 90, 110)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    rows = list(before.rows_between("events", NOW, NOW + dt.timedelta(days=1)))
+    assert {(row["event_id"], row["quantity"], row["sender"]) for row in rows} == {
+        (f"e{number}", float(number), "") for number in range(140)
+    }
+    assert before.record([replace(click(7), quantity=7.0), replace(click(7), sender="x")], NOW) == Written(1, {})
+    assert before.counters()["keys"] == counted["keys"] + 1, "workers read the keys again, once"
+    assert {key.name: key.scopes for key in before.keys().values()} == {
+        "shop": {"read", "events", "sales"}, "pages": {"read", "events"}, "reader": {"read"},
+    }  # fmt: skip
+    before.add_key("later", ["events"], NOW)
+    before.create()
+    assert {key.scopes for key in before.keys().values() if key.name == "later"} == {frozenset({"events"})}
+    with before.engine.begin() as connection:  # as a process of the earlier version does that still runs
+        connection.exec_driver_sql(OLD_INSERT.format(999, 0))
+    indexes = {each["name"] for each in sa.inspect(before.engine).get_indexes("events")}
+    assert indexes >= {"events_of_customer", "events_of_session", "events_in_time"}
+    before.close()
 
 
 def test_a_shopper_s_events_are_those_of_the_customer_and_of_the_session(online: OnlineState) -> None:
@@ -74,7 +212,7 @@ def test_keys_are_kept_as_digests_and_can_be_taken_back(online: OnlineState) -> 
     assert not found[key_digest(other)].has_expired(NOW + dt.timedelta(days=999))
     assert online.revoke_key("shop") == 2
     assert online.keys() == {}
-    with pytest.raises(ValueError, match="scopes are read, events, admin, simulate, not write"):
+    with pytest.raises(ValueError, match="scopes are read, events, sales, admin, simulate, not write"):
         online.add_key("shop", ["write"], NOW)
     with pytest.raises(ValueError, match="not none"):
         online.add_key("shop", [], NOW)
@@ -108,7 +246,7 @@ def test_events_of_a_day_are_read_in_one_order_and_old_ones_let_go(online: Onlin
     day = list(online.rows_between("events", NOW, NOW + dt.timedelta(hours=1)))
     assert [row["event_id"] for row in day] == ["e1", "e2"]
     assert online.oldest_event() == NOW + dt.timedelta(seconds=1)
-    assert online.let_go("events", ["e1", "e2", "e9"]) == 2
+    assert online.let_go("events", [("e1", ""), ("e2", ""), ("e9", "")]) == 2
     assert online.oldest_event() == NOW + dt.timedelta(seconds=100_000)
 
 

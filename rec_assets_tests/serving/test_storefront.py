@@ -135,6 +135,26 @@ def test_an_outage_hides_the_shelves_and_breaks_nothing(storefront: DemoShop, vi
     assert page.locator("#product-name").is_visible() and visit.errors == []
 
 
+def test_events_wait_while_the_api_can_t_take_them_and_are_dropped_where_it_won_t(
+    storefront: DemoShop, visit: Visit
+) -> None:
+    answers = {
+        "p01": lambda route: route.fulfill(status=503, json={}),
+        "p02": lambda route: route.fulfill(status=429, json={}),
+        "p03": lambda route: route.abort(),
+        "p04": lambda route: route.continue_(),
+        "p05": lambda route: route.fulfill(status=401, json={}),
+        "p06": lambda route: route.continue_(),
+    }
+    for product, answer in answers.items():
+        visit.page.unroute("**/v1/events")
+        visit.page.route("**/v1/events", answer)
+        visit.page.evaluate("id => document.querySelector('#for-you').record('cart', id)", product)
+        visit.page.wait_for_timeout(300)
+    found = {row["product_id"] for row in storefront.wait_for("cart")}
+    assert found == {"p01", "p02", "p03", "p04", "p06"}
+
+
 def test_someone_new_is_shown_what_their_session_says(storefront: DemoShop, visit: Visit) -> None:
     page = visit.page
     page.locator("#customer").select_option("")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
+from rec_assets.recsys.events import CART, CLICK, IMPRESSION, MONEY, PURCHASE, RETURN
 from rec_assets.recsys.experiments.metrics import JUDGED, NUMBERS, WON
 from rec_assets.recsys.experiments.spec import CUSTOMER, Experiment
 from rec_assets.recsys.experiments.statistics import Moments
@@ -59,7 +59,8 @@ def units_of(
     Args:
         experiment: Which.
         exposures: `experiment_exposures` from its first day on.
-        events: `raw_feedback_events` of the same days.
+        events: `raw_feedback_events` of the same days. Purchases and returns that a public key reported (`sender`)
+            don't count: whoever opens a page can report what they like.
         purchases: customer_id, date, value of the BEFORE_DAYS before the experiment (`cleaned_interactions`).
         most_products: Who clicks more products in a day is taken for a robot.
     """
@@ -77,7 +78,8 @@ def units_of(
     )
     # An event is a unit's if it names one of the unit's answers, or says itself whose it is.
     named = shown.select("recommendation_id", F.col("unit").alias("of_answer"))
-    told = events.join(named, "recommendation_id", "left")
+    told = events.where(~F.col("type").isin(*MONEY) | F.col("sender").isNull())
+    told = told.join(named, "recommendation_id", "left")
     told = told.withColumn("unit", F.coalesce("of_answer", key)).where(F.col("unit").isNotNull()).persist()
     seen = _seen(told.where(F.col("of_answer").isNotNull()), shown, experiment.control)
     bought = _bought(told, shown, experiment.attribution_days)

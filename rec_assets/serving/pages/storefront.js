@@ -16,6 +16,7 @@ function show() {
     shelf.setAttribute("api", setup.api);
     shelf.setAttribute("key", setup.key);
     shelf.setAttribute("customer", one("customer").value);
+    shelf.setAttribute("token", setup.tokens[one("customer").value] ?? "");
     shelf.setAttribute("k", 8);
   }
   for (const shelf of [one("goes-with"), one("similar")]) {

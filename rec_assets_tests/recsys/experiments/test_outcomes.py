@@ -20,7 +20,8 @@ EXPOSURES = (
 )
 EVENTS = (
     "event_id string, type string, customer_id string, session_id string, product_id string, time timestamp, "
-    "order_id string, quantity double, unit_price double, recommendation_id string, date date"
+    "order_id string, quantity double, unit_price double, recommendation_id string, date date, "
+    "sender string"
 )
 BEFORE = "customer_id string, value double"
 
@@ -63,7 +64,19 @@ class Log:
         time = at(day, hour)
         quantity = float(more["quantity"]) if "quantity" in more else None
         about = [more.get("order"), quantity, more.get("price"), more.get("answer")]
-        self.rows.append((f"e{len(self.rows)}", kind, who, more.get("session"), product, time, *about, time.date()))
+        self.rows.append(
+            (
+                f"e{len(self.rows)}",
+                kind,
+                who,
+                more.get("session"),
+                product,
+                time,
+                *about,
+                time.date(),
+                more.get("sender"),
+            )
+        )
 
 
 def found(
@@ -128,6 +141,19 @@ def test_an_event_without_its_customer_is_the_unit_s_whose_answer_it_names(spark
     log.add("return", None, "tea", 4, session="s1", order="o1", answer="r1")
     row = by_unit(found(spark, [shown("ann", "a", "r1", 2)], log)).loc["ann"]
     assert (row["orders"], row["revenue"], row["returned"]) == (1, 5, 5)
+
+
+def test_money_that_a_public_key_reports_counts_for_nothing(spark: SparkSession) -> None:
+    log = Log()
+    for product in ("tea", "mug"):
+        log.add("click", "ann", product, 3, answer="r1", sender="of ann")
+    log.add("purchase", "ann", "tea", 3, order="o1", price=5.0)
+    log.add("purchase", "ann", "mug", 3, order="o2", price=1e9, answer="r1", sender="of ann")
+    log.add("return", "ann", "tea", 4, order="o1", price=1e9, sender="of ann")
+    units = found(spark, [shown("ann", "a", "r1", 2)], log)
+    row = by_unit(units).loc["ann"]
+    assert (row["clicks"], row["orders"], row["revenue"], row["returned"]) == (2, 1, 5, 0)
+    assert (totals_of(units)["a"].purchases, totals_of(units)["a"].returns) == (1, 0)
 
 
 def test_sessions_are_units_where_the_experiment_says_so(spark: SparkSession) -> None:

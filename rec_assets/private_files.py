@@ -1,0 +1,35 @@
+"""Files that hold customers' ids or digests of keys: nobody but their owner and group may read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_OTHERS = 0o007
+_MODE = 0o660
+"""Of a new file, before the umask takes its part: what the group may do is the umask's to say, as for any file."""
+
+
+def restrict(paths: Iterable[Path]) -> None:
+    """Take all rights on files or folders from who is neither owner nor group; what isn't there stays so.
+
+    What can't be changed stays as it is: a path of another user's, or on a disk that is read only. Nothing is opened:
+    to close a SQLite file that this process has open elsewhere would take its locks away.
+    """
+    for path in paths:
+        with suppress(OSError):
+            mode = path.stat().st_mode & 0o7777
+            if mode & _OTHERS:
+                path.chmod(mode & ~_OTHERS)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.part")
+    staged.unlink(missing_ok=True)  # of a killed process, and perhaps with other rights
+    with open(os.open(staged, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, _MODE), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(staged, path)
