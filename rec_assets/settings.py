@@ -7,6 +7,7 @@ look is not a setting: it stands in the source's YAML file (`sources/spec.py`).
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Iterator
@@ -127,10 +128,27 @@ class Api(BaseModel):
         (), description='Sites whose pages may call it, as `["https://shop.example"]`.'
     )
     requests_per_second: float = Field(
-        100, gt=0, description="Requests of one key from one address that a worker takes in the long run."
+        100,
+        gt=0,
+        description="Requests of one key from one address that a worker takes in the long run; what is "
+        "much work counts as several.",
     )
-    burst: int = Field(200, ge=1, description="Requests of one key from one address that a worker takes at once.")
+    burst: int = Field(200, ge=1, description="The same, at once.")
     max_body_kb: int = Field(512, ge=1, description="Longest body of a request.")
+    max_connections: int = Field(
+        1000, ge=1, description="Connections that a worker has at once; one address has a quarter of them."
+    )
+    request_seconds: float = Field(
+        20,
+        gt=0,
+        description="Seconds in which the head of a request must arrive, then its body, and in which its answer must "
+        "be read; else the connection is closed.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description='Addresses or networks of proxies whose X-Forwarded-For is believed, as `["10.0.0.5"]`; without '
+        "them a proxy's requests count as one caller's.",
+    )
     customer_secret: SecretStr | None = Field(
         None, min_length=32, description="Signs the tokens with which a public key may speak of a customer."
     )
@@ -138,6 +156,18 @@ class Api(BaseModel):
         None, description="Key of the demo shop, which everybody then sees; default: no demo shop."
     )
     keep_event_days: int = Field(35, ge=2, description="Days that events stay in the online state.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(
+                    f"{proxy!r} is no address or network, such as 10.0.0.5 or 10.0.0.0/24 ({error})"
+                ) from None
+        return proxies
 
 
 def parse_lake(place: object) -> Path | UPath:

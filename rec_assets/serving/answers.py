@@ -203,6 +203,35 @@ class Answerer:
                     shown.add(entry.product_id)
         return Answer(chosen, rests_on)
 
+    def known_part(self, wish: Wish) -> Wish:
+        """The wish without what the index doesn't know, which changes no answer; names are then the index's own.
+
+        Whatever a caller may write is thus no part of what is kept.
+        """
+        customer = wish.customer_id if wish.customer_id and self.is_known(wish.customer_id) else ""
+        if not wish.signals and not wish.exclude and wish.categories is None and wish.segment is None:
+            return wish if customer == wish.customer_id else replace(wish, customer_id=customer)
+        place, ids, names = self.recommender.place, self.recommender.state.product_ids, self._category_names
+        visits: dict[str, str] = {}
+        return replace(
+            wish,
+            customer_id=customer,
+            signals=tuple(
+                Signal(ids[place[each.product_id]], each.weight, visits.setdefault(each.visit, str(len(visits))))
+                for each in wish.signals
+                if each.product_id in place
+            ),
+            categories=None
+            if wish.categories is None
+            else frozenset(names[each] for each in wish.categories if each in names),
+            exclude=frozenset(ids[place[each]] for each in wish.exclude if each in place),
+            segment=names.get(wish.segment) if wish.segment is not None else None,
+        )
+
+    @cached_property
+    def _category_names(self) -> dict[str, str]:
+        return {str(name): str(name) for name in self.recommender.state.categories}
+
     def is_known(self, customer_id: str) -> bool:
         """Whether the index knows what the customer did."""
         return self.recommender.index.histories.rows_of(customer_id) is not None

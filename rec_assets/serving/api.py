@@ -18,26 +18,28 @@ from fastapi.security import APIKeyHeader
 from pydantic import AwareDatetime
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import Convertor, register_url_convertor
 from threadpoolctl import threadpool_limits
 
 from rec_assets.recsys.events import MONEY, PURCHASE
-from rec_assets.recsys.experiments.assignment import AS_EVER, treat
+from rec_assets.recsys.experiments.assignment import AS_EVER, Treatment, treat
 from rec_assets.recsys.experiments.spec import read_experiments
 from rec_assets.recsys.rules.spec import read_rules
 from rec_assets.serving import schemas
+from rec_assets.serving.addresses import RawAddresses, SafeHeaders
 from rec_assets.serving.answers import Entry, Wish
-from rec_assets.serving.experiments import runnable, show
+from rec_assets.serving.experiments import Shown, runnable, show
 from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.live import Engine, Kept, Live, TiredOf
+from rec_assets.serving.live import Engine, Kept, Live, RankingNeeded, TiredOf
 from rec_assets.serving.metrics import Metrics, Observe
 from rec_assets.serving.online import Event, Key, OnlineState, Written, key_digest, sender_of
 from rec_assets.serving.problems import PROBLEMS, NothingTaken, handle_errors
 from rec_assets.serving.recommender import signals_of
-from rec_assets.serving.security import RateLimit, Refused, check_customer_token
+from rec_assets.serving.security import RateLimit, Refused, caller_name, check_customer_token
+from rec_assets.serving.shared_metrics import SharedMetrics
 from rec_assets.serving.storefront import add_pages
 from rec_assets.serving.tables import ADMIN, EVENTS, READ, SALES, SIMULATE
 from rec_assets.serving.watched import WatchedFile
+from rec_assets.serving.work import EVENT, KILOBYTE, RANKED_PRODUCT, RANKING, SERVER_SHARE, RankingThread
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT_DAYS = 30
@@ -45,6 +47,8 @@ OLDEST_EVENT_DAYS = 30
 
 DEAREST = 20
 """Times the catalogue's price: what cost more is taken for a mistake, such as cents for euros, or an attack."""
+
+_WITH_BODY = ("POST", "PUT")
 
 _FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
@@ -66,30 +70,21 @@ SimulatedTime = Annotated[
 ProductId = Annotated[schemas.Id, Path(description="As in the catalogue.")]
 
 
-class _AnyId(Convertor[str]):
-    """An id in an address: Starlette's `path` takes no line breaks, which a log's ids may have."""
-
-    regex = r"[\s\S]*"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("id", _AnyId())
-
-
 @dataclass(frozen=True)
 class Caller:
     """Who asks, when, and what is known as of the request. A simulator says itself what time it is."""
 
+    name: str
+    limit: RateLimit
     key: Key
     kept: Kept
     secret: str | None
     now: dt.datetime
     simulated: bool
+
+    def pay(self, work: float) -> None:
+        """Count work beyond the plain request. Raises `Refused` where the caller is in debt already."""
+        _spend(self.limit, self.name, work * (1.0 if self.key.is_public else SERVER_SHARE), least=0.0)
 
     def may_speak_of(self, customer_id: str | None, token: str | None) -> None:
         """Raises `Refused` where the key is public and no token says that this customer is meant."""
@@ -99,6 +94,12 @@ class Caller:
             message = "a public key may speak of a customer only with their X-Customer-Token; leave customer_id out"
             raise Refused(403, "no_token", message)
         check_customer_token(self.secret, customer_id, token, dt.datetime.now(dt.timezone.utc))
+
+
+def _spend(limit: RateLimit, caller: str, cost: float, *, least: float) -> None:
+    if wait := limit.take(caller, cost=cost, least=least):
+        message = f"slow down: try again in {wait:.1f} s"
+        raise Refused(429, "too_many_requests", message, {"Retry-After": str(math.ceil(wait))})
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -112,13 +113,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     experiments = WatchedFile(settings.experiments, read_experiments)
     live.watch("experiments", experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
+    rankings = RankingThread()
+    shared = SharedMetrics(metrics, lambda: metrics.answers_from(live.engine.published if live.engine else None))
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         threadpool_limits(1)  # a worker is a core's: sums that wait for other cores are slower under load
         live.start()
+        shared.start()
         yield
+        rankings.stop()
+        shared.stop()
         live.stop()
 
     app = FastAPI(
@@ -129,6 +135,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=_TAGS,
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere; `storefront.py` has one that doesn't
+        redoc_url=None,
         max_body_size=settings.api.max_body_kb * 1024,
     )
     app.state.live = live
@@ -143,14 +151,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ) -> Caller:
             kept = live.kept()
             known = kept.keys.get(key_digest(key)) if key else None
-            caller = f"{known.name if known else ''}@{request.client.host if request.client else ''}"
-            if wait := limit.take(caller):
-                raise Refused(
-                    429,
-                    "too_many_requests",
-                    f"slow down: try again in {wait:.1f} s",
-                    {"Retry-After": str(math.ceil(wait))},
-                )
+            caller = caller_name(known.name if known else "", request.client.host if request.client else "")
+            _spend(limit, caller, 1.0, least=1.0)
             if key and not kept.counters:  # never read: that isn't the key's fault
                 raise Refused(503, "database", "the database doesn't answer, see /health/ready", {"Retry-After": "2"})
             found = _authorise(known, scope, has_key=bool(key))
@@ -158,7 +160,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 raise Refused(403, "wrong_scope", f"X-Simulated-Time takes a key with the scope {SIMULATE!r}")
             if time is not None and not _FIRST_TIME <= time <= dt.datetime.now(dt.timezone.utc):
                 raise Refused(422, "wrong_time", f"X-Simulated-Time must lie between {_FIRST_TIME:%Y} and now")
-            return Caller(found, kept, secret, time or dt.datetime.now(dt.timezone.utc), time is not None)
+            now = time or dt.datetime.now(dt.timezone.utc)
+            asking = Caller(caller, limit, found, kept, secret, now, time is not None)
+            size = len(request.scope["query_string"]) + (
+                len(await request.body()) if request.method in _WITH_BODY else 0
+            )
+            asking.pay(KILOBYTE * size / 1024)
+            return asking
 
         return check
 
@@ -194,8 +202,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         planned = [] if is_forgotten else experiments.value.on(today)
         running, seen = runnable(planned, others, now.answerer.rules.sets), tired(question, caller.now)
         treatment = treat(running, customer, session) if running else AS_EVER
-        # Not in a thread: the two would take Python's lock from each other all the time, and both be slower for it.
-        shown = show(now, others, treatment, wish, kept.unavailable, seen)
+
+        async def shown_under(treatment: Treatment) -> Shown:
+            try:
+                return show(now, others, treatment, wish, kept.unavailable, seen, at_once=True)
+            except RankingNeeded:
+                caller.pay((RANKING + RANKED_PRODUCT * wish.k) * max(1, len(treatment.mixed)))
+                return await rankings.run(lambda: show(now, others, treatment, wish, kept.unavailable, seen))
+
+        shown = await shown_under(treatment)
         is_logged = len(running) == len(planned)
         if treatment.variants:
             exposure = shown.exposure(
@@ -211,7 +226,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 await run_in_threadpool(live.write, lambda: live.online.expose(exposure))
             except SQLAlchemyError:  # what nobody can judge is answered as ever
                 is_logged, treatment = False, AS_EVER
-                shown = show(now, others, treatment, wish, kept.unavailable, seen)
+                shown = await shown_under(treatment)
         if not is_logged:
             metrics.unexposed()
         metrics.answered(shown.answer.answered_by)
@@ -304,6 +319,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         Events that are wrong are left out and named in `refused`; where all are, that is a 422.
         """
+        caller.pay(EVENT * len(batch.events))
         now, refused = caller.now, dict[int, str]()
         oldest = min(OLDEST_EVENT_DAYS, settings.api.keep_event_days - 1)
         events = dict[int, Event]()
@@ -359,9 +375,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
 
     @app.get("/metrics", tags=["health"], response_class=Response)
-    async def show_metrics() -> Response:
+    def show_metrics() -> Response:
         """Counters and latencies for Prometheus; nothing in them names a customer."""
-        return Response(metrics.text(live.engine.published if live.engine else None), media_type=metrics.media_type)
+        return Response(shared.text(), media_type=metrics.media_type)
 
     key = settings.api.storefront_key
     add_pages(app, live, key.get_secret_value() if key else None, secret)
@@ -374,6 +390,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_headers=["X-API-Key", "X-Customer-Token", "Content-Type"],
         max_age=600,
     )
+    for middleware in (RawAddresses, SafeHeaders):
+        app.add_middleware(middleware)
     app.add_middleware(Observe, metrics=metrics)
     return app
 

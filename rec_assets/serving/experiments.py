@@ -78,6 +78,8 @@ def show(
     wish: Wish,
     unavailable: frozenset[str],
     tired_of: TiredOf,
+    *,
+    at_once: bool = False,
 ) -> Shown:
     """What a shopper sees.
 
@@ -88,6 +90,10 @@ def show(
         wish: What they asked for.
         unavailable: What may not be shown.
         tired_of: What the shopper has seen often enough, by a rule set's cap.
+        at_once: Without rankings made anew.
+
+    Raises:
+        RankingNeeded: it was to be at once, and takes a ranking.
     """
     sides = [
         treatment.variant.model_copy(update={lever: getattr(side, lever) for lever in side.levers})
@@ -96,7 +102,7 @@ def show(
     engines = [now if side.model == CHAMPION else others[str(side.model)] for side in sides]
     wishes = [engine.without_tired(_changed(wish, side), tired_of) for engine, side in zip(engines, sides, strict=True)]
     answers = [
-        Answer([], HOLDOUT) if side.show == "nothing" else engine.answer(each, unavailable)
+        Answer([], HOLDOUT) if side.show == "nothing" else engine.answer(each, unavailable, at_once=at_once)
         for side, engine, each in zip(sides, engines, wishes, strict=True)
     ]
     by_rules = any(engine.has_rules(each) for engine, each in zip(engines, wishes, strict=True))

@@ -6,6 +6,7 @@ beside the old one and takes its place in one step.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import gc
 import logging
@@ -15,21 +16,22 @@ import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from rec_assets.recsys.forgetting import customer_digest
+from rec_assets.recsys.product_state import ProductState
 from rec_assets.recsys.rules.rulebook import Mask
 from rec_assets.recsys.rules.spec import Rules
 from rec_assets.serving import related
 from rec_assets.serving.answers import Answer, Answerer, Wish
+from rec_assets.serving.caching import BoundedCache
 from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.online import Key, OnlineState
-from rec_assets.serving.recommender import Recommender, Signal
+from rec_assets.serving.recommender import Ranked, Recommender, Signal
 from rec_assets.serving.tables import AVAILABILITY, FORGOTTEN, KEYS
 from rec_assets.serving.watched import WatchedFile
 from rec_assets.small_file import one_line
@@ -46,8 +48,9 @@ _ROOM = 2**19
 _AGAIN_SECONDS = 30.0
 """Between two tries to read an index that couldn't be read: a disk may have failed for a moment only."""
 
-_RANKINGS, _ANSWERS, _RELATED = 128, 4096, 4096
-"""Rankings kept, for the shelves of one page; answers, for whoever does nothing new; products' neighbours of a kind."""
+_RANKINGS, _ANSWERS, _RELATED = 32 << 20, 64 << 20, 16 << 20
+"""Bytes, of an index each: rankings, for the shelves of one page; answers, for whoever does nothing new; products'
+neighbours of a kind."""
 
 _MOST_RELATED = 500
 """Neighbours kept of a product: some for those out of stock."""
@@ -63,11 +66,26 @@ class DatabaseSilent(SQLAlchemyError):
     """The database didn't answer, or could not be written to, a moment ago, so it isn't asked."""
 
 
-class _Asked(NamedTuple):
-    """Who answers, and what was answered before, which goes with them."""
+class RankingNeeded(Exception):
+    """An answer takes a ranking made anew, for which the others shouldn't wait."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Who answers, by the rules and the stock of a moment, and what was answered by these.
+
+    Attributes:
+        answerer: Who answers.
+        at_once: The same, but for rankings, where it raises `RankingNeeded`.
+        unavailable, available: Ids of what may not be shown, and (P,) which products may be.
+        answers: What was answered before.
+    """
 
     answerer: Answerer
-    again: Callable[[Wish, frozenset[str]], Answer]
+    at_once: Answerer
+    unavailable: frozenset[str]
+    available: Mask
+    answers: BoundedCache[Wish, Answer]
 
 
 class Engine:
@@ -77,15 +95,14 @@ class Engine:
         self.published = published
         recommender = Recommender.load(published.path)
         self.recommender = recommender
-        self._rank = lru_cache(_RANKINGS)(recommender.rank)
+        self._rankings: BoundedCache[tuple[str, tuple[Signal, ...]], Ranked] = BoundedCache(_RANKINGS, _ranking_bytes)
         self.keep_to(rules)
-        self._masks: tuple[frozenset[str], Mask] | None = None
         about = recommender.index.about
         self.zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
         self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=self.zone)
         """Events from then on are not in the index."""
         self.related = {
-            name: lru_cache(_RELATED)(lambda product, find=find: _best(find(recommender.state, product)))
+            name: _kept(recommender.state, find)
             for name, find in
             (("similar", related.similar), ("complements", related.complements), ("upsell", related.upsell))
         }  # fmt: skip
@@ -100,7 +117,28 @@ class Engine:
     def keep_to(self, rules: Rules) -> None:
         """Answer by these rules from now on."""
         answerer = Answerer(self.recommender, self._rank, rules)
-        self._asked = _Asked(answerer, lru_cache(_ANSWERS)(partial(self._answer, answerer)))
+        at_once = copy.copy(answerer)
+        at_once.rank = _not_now
+        self._asked = self._of(answerer, at_once, frozenset())
+
+    def _of(self, answerer: Answerer, at_once: Answerer, unavailable: frozenset[str]) -> _Asked:
+        answers: BoundedCache[Wish, Answer] = BoundedCache(_ANSWERS, _answer_bytes)
+        return _Asked(answerer, at_once, unavailable, answerer.available(unavailable), answers)
+
+    def _asked_of(self, unavailable: frozenset[str]) -> _Asked:
+        asked = self._asked
+        if asked.unavailable is not unavailable:
+            asked = self._asked = self._of(asked.answerer, asked.at_once, unavailable)
+        return asked
+
+    def _rank(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked | None:
+        key = customer_id, signals
+        found = self._rankings.get(key)
+        if found is None:
+            found = self.recommender.rank(customer_id, signals)
+            if found is not None:
+                self._rankings.put(key, found)
+        return found
 
     @property
     def answerer(self) -> Answerer:
@@ -123,17 +161,57 @@ class Engine:
 
     def available(self, unavailable: frozenset[str]) -> Mask:
         """Which products may be shown; worked out anew where that has changed."""
-        if self._masks is None or self._masks[0] is not unavailable:
-            self._masks = (unavailable, self.answerer.available(unavailable))
-        return self._masks[1]
+        return self._asked_of(unavailable).available
 
-    def answer(self, wish: Wish, unavailable: frozenset[str]) -> Answer:
-        """What a shopper is shown; the same again while nothing changes, unless chance has a say."""
-        asked = self._asked
-        return self._answer(asked.answerer, wish, unavailable) if wish.exploration else asked.again(wish, unavailable)
+    def answer(self, wish: Wish, unavailable: frozenset[str], *, at_once: bool = False) -> Answer:
+        """What a shopper is shown; the same again while nothing changes, unless chance has a say.
 
-    def _answer(self, answerer: Answerer, wish: Wish, unavailable: frozenset[str]) -> Answer:
-        return answerer.answer(wish, self.available(unavailable), np.random.default_rng())
+        Raises:
+            RankingNeeded: the answer was to be given at once, and takes more than looking something up.
+        """
+        asked = self._asked_of(unavailable)
+        wish = asked.answerer.known_part(wish)
+        found = None if wish.exploration else asked.answers.get(wish)
+        if found is not None:
+            return found
+        if at_once and wish.diversity:
+            raise RankingNeeded
+        answerer = asked.at_once if at_once else asked.answerer
+        found = answerer.answer(wish, asked.available, np.random.default_rng())
+        return found if wish.exploration else asked.answers.put(wish, found)
+
+
+def _not_now(*_: object) -> Ranked | None:
+    raise RankingNeeded
+
+
+def _kept(state: ProductState, find: Callable[[ProductState, int], related.Found]) -> Callable[[int], related.Found]:
+    cache: BoundedCache[int, related.Found] = BoundedCache(
+        _RELATED, lambda _, found: sum(each.nbytes for each in found)
+    )
+
+    def kept(product: int) -> related.Found:
+        return cache.get(product) or cache.put(product, _best(find(state, product)))
+
+    return kept
+
+
+def _answer_bytes(wish: Wish, answer: Answer) -> int:
+    """Names of products and categories are the index's own, so of an id only its place in a set counts."""
+    return (
+        700
+        + 100 * len(wish.exclude)
+        + 100 * len(wish.categories or ())
+        + 300 * len(wish.signals)
+        + (800 * len(answer.entries))
+    )
+
+
+def _ranking_bytes(key: tuple[str, tuple[Signal, ...]], ranked: Ranked) -> int:
+    found, seeds = ranked.found, ranked.found.seeds
+    arrays = (*vars(found.histories).values(), found.customer, found.product, found.features,
+              seeds.data, seeds.indices, seeds.indptr, ranked.score, ranked.order)  # fmt: skip
+    return sum(each.nbytes for each in arrays if isinstance(each, np.ndarray)) + 300 * len(key[1]) + 500
 
 
 def _best(found: related.Found) -> related.Found:

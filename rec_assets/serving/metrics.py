@@ -3,52 +3,61 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Mapping
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rec_assets.serving.folder import Published
+from rec_assets.serving.security import RateLimit
 
 _access = logging.getLogger("rec_assets.access")
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+disable_created_metrics()  # the sum of two workers' times of birth is none
+
 
 class Metrics:
-    """The metrics of a worker; with several, PROMETHEUS_MULTIPROC_DIR names the folder in which they add them up."""
+    """The metrics of this worker, in its memory; `shared_metrics.py` adds up those of several workers."""
 
     media_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self._registry = CollectorRegistry()
-        self._shared = "PROMETHEUS_MULTIPROC_DIR" in environment
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
         routes = ["method", "route"]
         self._requests = Counter(
-            "rec_assets_requests", "Requests by route and status.", [*routes, "status"], registry=self._registry
+            "rec_assets_requests", "Requests by route and status.", [*routes, "status"], registry=self.registry
         )
         self._seconds = Histogram(
-            "rec_assets_request_seconds", "How long they took.", routes, buckets=_SECONDS, registry=self._registry
+            "rec_assets_request_seconds", "How long they took.", routes, buckets=_SECONDS, registry=self.registry
         )
         self._answers = Counter(
-            "rec_assets_answers", "Answers by what they rest on.", ["answered_by"], registry=self._registry
+            "rec_assets_answers", "Answers by what they rest on.", ["answered_by"], registry=self.registry
         )
-        self._events = Counter("rec_assets_events", "Events recorded, each once.", registry=self._registry)
+        self._events = Counter("rec_assets_events", "Events recorded, each once.", registry=self.registry)
         self._unexposed = Counter(
             "rec_assets_unexposed",
             "Answers that an experiment was to be part of and could not.",
-            registry=self._registry,
+            registry=self.registry,
         )
         self._version = Gauge(
-            "rec_assets_model_version", "Version of the model that answers.", registry=self._registry,
-            multiprocess_mode="mostrecent",
+            "rec_assets_model_version", "Version of the model that answers.", registry=self.registry
         )  # fmt: skip
         self._as_of = Gauge(
             "rec_assets_index_as_of_seconds", "Last day that the index knows, in seconds since 1970.",
-            registry=self._registry, multiprocess_mode="mostrecent",
+            registry=self.registry,
         )  # fmt: skip
 
     def seen(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -68,23 +77,27 @@ class Metrics:
         """Events were written."""
         self._events.inc(events)
 
-    def text(self, published: Published | None) -> bytes:
-        """Everything, in Prometheus' text format."""
+    def answers_from(self, published: Published | None) -> None:
+        """Which index answers now."""
         if published is not None:
             self._version.set(published.version)
             self._as_of.set((published.as_of.toordinal() - 719_163) * 86_400)
-        registry = self._registry
-        if self._shared:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)
-        return generate_latest(registry)
+
+
+def as_text(metrics: Collector) -> bytes:
+    """Metrics in Prometheus' text format."""
+    return generate_latest(metrics)
 
 
 class Observe:
-    """Middleware: counts and times every request, and logs it by its route's template: paths hold customers' ids."""
+    """Middleware: counts and times every request, and logs it by its route's template: paths hold customers' ids.
+
+    Of requests that are refused only some are logged: whoever floods the API must not fill the disk, too.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
+        self._lines, self._left_out = RateLimit(per_second=1, burst=60), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -103,6 +116,17 @@ class Observe:
             await self.app(scope, receive, note)
         finally:
             seconds = time.perf_counter() - started
-            method, route = scope["method"], getattr(scope.get("route"), "path", "unknown")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = getattr(scope.get("route"), "path", "unknown")
             self.metrics.seen(method, route, status, seconds)
-            _access.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds)
+            self._log(method, route, status, seconds)
+
+    def _log(self, method: str, route: str, status: int, seconds: float) -> None:
+        if 400 <= status < 500:
+            if self._lines.take("refused"):
+                self._left_out += 1
+                return
+            if self._left_out:
+                _access.info("%d refused requests were not logged one by one", self._left_out)
+                self._left_out = 0
+        _access.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds)

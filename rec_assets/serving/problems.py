@@ -33,7 +33,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 _HTTP = {
     400: ("no_json", "the body is no JSON in UTF-8"),
-    404: ("not_found", "there is nothing at this address; see /docs"),
+    404: ("not_found", "there is nothing at this address; see /docs. A slash in an id is sent as %2F"),
     405: ("method_not_allowed", "this address takes other methods; see /docs"),
 }
 
@@ -69,6 +69,11 @@ def handle_errors(app: FastAPI) -> None:
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         name, message = _HTTP.get(error.status_code, ("refused", str(error.detail)))
         return _problem(error.status_code, name, message, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)  # logged by Starlette, which answers outside of all middleware
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+        return _problem(500, "internal", "this is our fault, and the log says why", headers=headers)
 
     @app.exception_handler(SQLAlchemyError)
     async def database(_: Request, error: SQLAlchemyError) -> JSONResponse:

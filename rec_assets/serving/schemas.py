@@ -21,6 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from rec_assets.recsys.events import LONGEST_ID
 
+_MOST_FIELDS = 30
 MOST_K, MOST_EXCLUDED, MOST_SESSION_EVENTS, MOST_EVENTS = 100, 500, 100, 1000
 MOST_PIECES = 10_000
 """More of a product on one order line is taken for a mistake, or an attack."""
@@ -43,6 +44,13 @@ _MODE = Field(description="`discover` leaves out what was bought before, `buy_ag
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, given: object) -> object:
+        if isinstance(given, dict) and len(given) > _MOST_FIELDS:  # each would be an error of its own
+            raise ValueError(f"has {len(given)} fields, and none here takes more than {_MOST_FIELDS}")
+        return given
 
 
 class Filters(_Strict):

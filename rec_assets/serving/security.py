@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import ipaddress
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -45,13 +46,26 @@ def _signature(secret: str, seconds: int, customer_id: str) -> str:
     return hmac.new(secret.encode(), f"{seconds}:{customer_id}".encode(), hashlib.sha256).hexdigest()
 
 
+def caller_name(key: str, host: str) -> str:
+    """Who a limit counts: a key from an address; of IPv6 from 64 bits of it, as one caller may have all the rest."""
+    if ":" not in host:
+        return f"{key}@{host[:64]}"
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return f"{key}@{host[:64]}"
+    return f"{key}@{address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False)}"
+
+
 @dataclass
 class RateLimit:
     """A token bucket for each caller, in this worker.
 
+    What is dearer than what is left puts the caller into debt: it passes once, and is waited for afterwards.
+
     Attributes:
-        per_second: Requests that a caller may make in the long run.
-        burst: Requests that it may make at once.
+        per_second: Units that a caller may spend in the long run; a plain request is one.
+        burst: Units that it may spend at once.
     """
 
     per_second: float
@@ -61,14 +75,14 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = Lock()
 
-    def take(self, caller: str, now: float | None = None) -> float:
-        """Take one request; returns 0, or the seconds until there is one to take."""
+    def take(self, caller: str, now: float | None = None, *, cost: float = 1.0, least: float = 1.0) -> float:
+        """Spend some units if at least so many are left; returns 0, or the seconds until there are."""
         now = time.monotonic() if now is None else now
         with self._lock:
             left, at = self._buckets.pop(caller, (self.burst, now))
             left = min(self.burst, left + (now - at) * self.per_second)
-            wait = 0.0 if left >= 1 else (1 - left) / self.per_second
-            self._buckets[caller] = (left - 1 if wait == 0 else left, now)
+            wait = 0.0 if left >= least else (least - left) / self.per_second
+            self._buckets[caller] = (left - cost if wait == 0 else left, now)
             while len(self._buckets) > _REMEMBERED:
                 self._buckets.popitem(last=False)
         return wait

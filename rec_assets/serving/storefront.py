@@ -1,9 +1,10 @@
-"""What the API gives to browsers: the widget for a shop's pages, and a small demo shop that uses it."""
+"""What the API gives to browsers: its documentation, the widget for a shop's pages, and a demo shop that uses it."""
 
 import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import fastapi_swagger
 import numpy as np
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, RedirectResponse
@@ -14,15 +15,27 @@ from rec_assets.serving.security import customer_token
 
 PAGES = Path(__file__).with_name("pages")
 
+_SWAGGER = Path(fastapi_swagger.__file__).with_name("resources")
+
 SHOWN_CUSTOMERS = 12
 
 
 def add_pages(app: FastAPI, live: Live, storefront_key: str | None, customer_secret: str | None) -> None:
-    """Serve the widget and, given a key for it, the demo shop; the secret signs its customers' tokens."""
+    """Serve the documentation, the widget and, given a key for it, the demo shop.
 
-    @app.get("/widget.js", include_in_schema=False)
-    def widget() -> FileResponse:
-        return FileResponse(PAGES / "widget.js", media_type="text/javascript", headers=_CACHED)
+    The secret signs the tokens of the demo shop's customers.
+    """
+
+    def file(address: str, path: Path, media_type: str) -> None:
+        @app.get(address, include_in_schema=False)
+        def found() -> FileResponse:
+            return FileResponse(path, media_type=media_type, headers=_CACHED)
+
+    file("/docs", PAGES / "docs.html", "text/html")
+    file("/docs/docs.js", PAGES / "docs.js", "text/javascript")
+    file("/docs/swagger-ui.css", _SWAGGER / "swagger-ui.css", "text/css")
+    file("/docs/swagger-ui-bundle.js", _SWAGGER / "swagger-ui-bundle.js", "text/javascript")
+    file("/widget.js", PAGES / "widget.js", "text/javascript")
 
     if storefront_key is None:
         return

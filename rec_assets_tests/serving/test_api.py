@@ -15,6 +15,7 @@ import schemathesis
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
+from starlette.routing import compile_path
 
 from rec_assets.serving.api import create_app
 from rec_assets.serving.index import Index
@@ -184,7 +185,8 @@ def test_a_forgotten_customer_is_unknown_at_once(client: Client) -> None:
     assert "asked to be forgotten after that time" in again.json()["refused"][0]["message"]
     client.send(event(2))
     assert client.get(f"/v1/customers/{ANN}/recommendations").json()["answered_by"] == "session", "a new beginning"
-    assert client.http.delete("/v1/customers/c01/").json()["in_index"] is False, "another id"
+    assert client.http.delete("/v1/customers/c01%2F").json()["customer_id"] == "c01/", "another id"
+    assert client.get("/v1/customers/c01/recommendations").json()["answered_by"] == "customer"
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,9 @@ def test_a_key_that_is_taken_back_is_refused_at_once(client: Client) -> None:
         (b"[]", 422, "object"),
         (b"", 422, "required"),
         (b'{"customer_id": "\xff"}', 400, "UTF-8"),
+        (b"[" * 100_000, 400, "JSON"),
+        (b'{"k": ' + b"9" * 100_000 + b"}", 400, "JSON"),
+        (b'{"k": 1' + b"".join(b', "x%d": 1' % number for number in range(9_000)) + b"}", 422, "9001 fields"),
     ],
 )  # fmt: skip
 def test_bad_bodies_are_refused_with_a_helpful_answer(client: Client, body: bytes, status: int, says: str) -> None:
@@ -324,6 +329,60 @@ def test_bad_addresses_are_refused_and_odd_ids_are_just_unknown(client: Client, 
         assert answer.json()["message"]
     else:
         assert answer.json()["answered_by"] == "popular"
+
+
+def send_raw(client: Client, method: str, path: str, body: Any = None) -> Any:
+    raw = client.http.build_request(method, "/", json=body)
+    raw.url = raw.url.copy_with(raw_path=path.encode())
+    return client.http.send(raw)
+
+
+def test_a_slash_that_is_not_encoded_is_part_of_no_id(client: Client) -> None:
+    for method, path, rest, body in (
+        ("DELETE", "/v1/customers/", "", None),
+        ("PUT", "/v1/products/", "/availability", {"available": False}),
+        ("GET", "/v1/customers/", "/recommendations", None),
+        ("GET", "/v1/products/", "/similar", None),
+    ):
+        for end in (f"p01/{rest}", f"/p01{rest}", f"a/p01{rest}", rest or "/"):
+            answer = send_raw(client, method, path + end, body)
+            assert answer.status_code == 404 and "%2F" in answer.json()["message"], answer.text
+    assert send_raw(client, "DELETE", "/v1/customers/c01/recommendations").status_code == 405
+    assert client.live.online.forgotten() == {} and not client.live.online.unavailable()
+
+
+def test_an_id_in_an_address_is_decoded_once(client: Client) -> None:
+    for sent, meant in {
+        "1228%2F": "1228/", "1228%252F": "1228%2F", "a%2Fb": "a/b", "%2E%2E": "..", "a;b=c": "a;b=c", "a+b": "a+b",
+    }.items():  # fmt: skip
+        assert send_raw(client, "DELETE", f"/v1/customers/{sent}?k=1").json()["customer_id"] == meant
+
+
+def test_relative_segments_are_no_ids() -> None:
+    pattern, _, _ = compile_path("/v1/customers/{customer_id:id}/recommendations")
+    for segment, matches in {"..": False, ".": False, "...": True, ".a": True, "%2E%2E": True, "": False}.items():
+        assert bool(pattern.match(f"/v1/customers/{segment}/recommendations")) is matches
+
+
+def test_answers_are_kept_by_nobody_and_pages_load_nothing_from_elsewhere(start: Callable[..., Client]) -> None:
+    client = start(allowed_origins=("https://shop.example",), storefront_key="rec_demo")
+    origin = {"Origin": "https://shop.example"}
+    for path, status in (("/v1/trending", 200), (f"/v1/customers/{ANN}/recommendations", 200), ("/v1/nothing", 404)):
+        answer = client.http.get(path, headers=origin)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (status, "private, no-store")
+        assert {each.strip() for each in answer.headers["Vary"].split(",")} == {
+            "X-API-Key",
+            "X-Customer-Token",
+            "Origin",
+        }
+    for path in ("/docs", "/storefront/storefront.html", "/widget.js", "/openapi.json", "/health/live", "/v1/trending"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        if not path.startswith("/v1"):
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            assert "://" not in answer.headers["Content-Security-Policy"]
 
 
 WRONG_EVENTS: list[tuple[Any, str]] = [
@@ -440,6 +499,63 @@ def test_who_asks_too_often_is_told_to_wait(start: Callable[..., Client]) -> Non
     assert statuses == [200, 200, 200, 429, 429]
     assert int(client.get("/v1/trending").headers["Retry-After"]) in (1, 2)
     assert client.get("/health/live").status_code == 200
+
+
+def test_work_counts_and_not_requests(start: Callable[..., Client]) -> None:
+    client = start(requests_per_second=0.001, burst=20)
+    add_key = client.live.online.add_key
+    keys = [add_key(f"pages {number}", ["read", "events"], _now(), is_public=True) for number in range(4)]
+
+    def until_refused(key: str, ask: Callable[[], Any]) -> int:
+        client.http.headers["X-API-Key"] = key
+        return next(number for number in range(100) if ask().status_code == 429)
+
+    def batch() -> Any:
+        return client.send(*[event(number, customer_id=None, session_id="s") for number in range(8)])
+
+    def click() -> Any:
+        click = {"type": "click", "product_id": shop.product(len(asked))}
+        asked.append(click)
+        return client.http.post("/v1/recommendations", json={"events": [click]})
+
+    asked: list[Any] = []
+    assert until_refused(keys[0], lambda: client.get("/v1/trending")) == 20
+    assert until_refused(keys[1], batch) == 3
+    assert until_refused(keys[2], click) == 2, "rankings made anew"
+    server = add_key("server", ["read", "events"], _now())
+    assert until_refused(server, batch) == 11, "a tenth for the shop's own"
+    client.http.headers["X-API-Key"] = keys[3]
+    everything = [event(number, customer_id=None, session_id="s") for number in range(1000)]
+    assert client.send(*everything).status_code == 200, "more than all at once passes"
+    assert int(client.send(*everything).headers["Retry-After"]) > 900_000, "and is waited for"
+
+
+def test_what_is_looked_up_does_not_wait_for_a_ranking_and_too_many_rankings_are_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender, at_work, go_on = client.live.engine.recommender, threading.Event(), threading.Event()  # type: ignore[union-attr]
+    rank, answers = recommender.rank, []
+
+    def slow(*asked: Any) -> Any:
+        at_work.set()
+        assert go_on.wait(20)
+        return rank(*asked)
+
+    monkeypatch.setattr(recommender, "rank", slow)
+    monkeypatch.setattr("rec_assets.serving.work.MOST_WAITING", 1)
+    question = {"events": [{"type": "click", "product_id": "p31"}]}
+    asking = threading.Thread(target=lambda: answers.append(client.http.post("/v1/recommendations", json=question)))
+    asking.start()
+    try:
+        assert at_work.wait(20)
+        assert client.get("/health/live").status_code == 200
+        assert client.recommend(customer_id=ANN)
+        refused = client.http.post("/v1/recommendations", json=question)
+        assert (refused.status_code, refused.json()["error"], refused.headers["Retry-After"]) == (503, "busy", "1")
+    finally:
+        go_on.set()
+        asking.join()
+    assert answers[0].status_code == 200 and answers[0].json()["answered_by"] == "session"
 
 
 def test_only_allowed_sites_may_call_from_their_pages(start: Callable[..., Client]) -> None:
@@ -612,6 +728,25 @@ def test_neither_logs_nor_metrics_name_a_customer(client: Client, caplog: pytest
     assert "very-secret-id" not in metrics + " ".join(ours)
     assert 'rec_assets_answers_total{answered_by="popular"} 1.0' in metrics
     assert "rec_assets_model_version 1.0" in metrics
+
+
+def test_a_flood_of_refused_requests_does_not_flood_the_log(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    del client.http.headers["X-API-Key"]
+    with caplog.at_level("INFO", "rec_assets.access"):
+        for _ in range(200):
+            client.get("/v1/trending")
+        client.get("/health/live")
+    lines = [record.getMessage() for record in caplog.records if record.name == "rec_assets.access"]
+    assert 60 <= sum("401" in line for line in lines) < 150 and any("/health/live 200" in line for line in lines)
+    assert (
+        'rec_assets_requests_total{method="GET",route="/v1/trending",status="401"} 200.0' in client.get("/metrics").text
+    )
+
+
+def test_an_error_of_ours_is_a_problem_that_tells_nothing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.live, "kept", lambda: 1 / 0)
+    answer = client.get("/v1/trending")
+    assert (answer.status_code, answer.json()["error"]) == (500, "internal") and "division" not in answer.text
 
 
 def test_what_was_given_back_was_not_bought() -> None:

@@ -54,6 +54,7 @@ def visit(browser: Browser, storefront: DemoShop) -> Iterator[Visit]:
     page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     visit = Visit(page)
     page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    page.on("console", lambda said: "Security Policy" in said.text and visit.errors.append(said.text))
     page.goto(f"{storefront.address}/")
     page.locator("#for-you .name").first.wait_for()
     yield visit
@@ -166,6 +167,19 @@ def test_someone_new_is_shown_what_their_session_says(storefront: DemoShop, visi
     assert clicked["customer_id"] is None and clicked["session_id"].startswith("s-")
     page.wait_for_timeout(1000)
     assert visit.shelf("for-you") != popular
+
+
+def test_the_documentation_works_without_any_other_site(browser: Browser, storefront: DemoShop) -> None:
+    page, asked, said = browser.new_page(), list[str](), list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{storefront.address}/docs")
+    page.locator(".opblock-summary", has_text="/v1/trending").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    page.locator(".live-responses-table").get_by_text("no_key").first.wait_for()
+    assert all(url.startswith(storefront.address) for url in asked) and said[1:] == [], "but for the 401"
+    page.close()
 
 
 def test_the_widget_is_small_and_depends_on_nothing() -> None:
