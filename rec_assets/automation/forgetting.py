@@ -22,8 +22,9 @@ from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.index import Index, IndexUnreadable
+from rec_assets.serving.index import Index
 from rec_assets.serving.landing import forget_landed
+from rec_assets.serving.manifest import IndexUnreadable
 from rec_assets.serving.online import OnlineState
 from rec_assets.settings import Settings
 

@@ -161,7 +161,7 @@ def _as_logged(answers: list[_Answer], places: int) -> list[LoggedAnswer]:
         [[of.get(product, outside) for product in each.product] for each, of in zip(answers, kinds, strict=True)]
     )
     reward = np.stack([each.reward for each in answers])
-    expected, half = rewards_expected(reward, kind, np.array([each.unit for each in answers]), outside + 1)
+    expected, half = rewards_expected(reward, kind, np.array([each.unit for each in answers], object), outside + 1)
     found = []
     for number, each in enumerate(answers):
         model, pool = expected[int(half[number])], each.theirs

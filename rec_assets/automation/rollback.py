@@ -4,7 +4,8 @@ from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_proce
 
 from rec_assets.resources.releases import Release, ReleaseError, Releases
 from rec_assets.serving.folder import Published, ServingFolder
-from rec_assets.serving.index import Index, IndexUnreadable
+from rec_assets.serving.manifest import IndexUnreadable
+from rec_assets.serving.trial import try_index
 from rec_assets.settings import Settings
 
 
@@ -23,16 +24,26 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
     releases, serving = Releases(settings.mlflow_uri, settings.registered_model), ServingFolder(settings.serving)
     target = releases.rollback_target(to)
     # The index first: a rollback that fails here has changed nothing, and can be asked for again.
-    index = serving.newest_of(target.version) or serving.add(
-        target.version, target.as_of, lambda folder: releases.fetch_index(target, folder)
+    index = next(
+        (each for each in reversed(serving.indexes()) if each.version == target.version and _answers(each)), None
     )
-    try:
-        Index.load(index.path)
-    except IndexUnreadable as error:
-        raise ReleaseError(f"version {target.version} can't be gone back to: {error}") from None
+    if index is None:
+        try:
+            index = serving.add(target.version, target.as_of, lambda folder: releases.fetch_index(target, folder))
+            try_index(index.path)
+        except IndexUnreadable as error:
+            raise ReleaseError(f"version {target.version} can't be gone back to: {error}") from None
     champion = releases.roll_back(target.version)
     serving.point(index)
     return champion, index
+
+
+def _answers(index: Published) -> bool:
+    try:
+        try_index(index.path)
+    except IndexUnreadable:
+        return False
+    return True
 
 
 class RollbackConfig(Config):

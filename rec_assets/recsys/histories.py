@@ -98,12 +98,14 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
     if (lines["weight"] < 0).any():
         known &= lines["customer_id"].isin(lines.loc[known & (lines["weight"] >= 0), "customer_id"]).to_numpy()
     lines, product = lines[known], product[known]
-    customer_ids, customer = np.unique(lines["customer_id"].to_numpy(str), return_inverse=True)
+    # Not as numpy's text, which is as wide as the longest id everywhere.
+    customer, customer_ids = pd.factorize(lines["customer_id"].astype(str).to_numpy(object), sort=True)
+    order, _ = pd.factorize(lines["order_id"].astype(str).to_numpy(object), sort=True)
     return histories_of(
-        customer_ids.astype(object),
+        customer_ids,
         customer.astype(np.int64),
         product,
-        order=np.unique(lines["order_id"].to_numpy(str), return_inverse=True)[1].astype(np.int64),
+        order=order.astype(np.int64),
         age=lines["age_days"].to_numpy(np.float32),
         weight=lines["weight"].to_numpy(np.float32),
         rating=lines["rating"].to_numpy(np.float32),

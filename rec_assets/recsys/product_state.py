@@ -251,7 +251,7 @@ class ProductState:
         return pd.Index(self.product_ids)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays into `folder` (made if missing); `load` reads them back, memory-mapped."""
+        """Write the arrays into `folder` (made if missing); `load` reads them back."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in _DENSE:
             np.save(folder / f"{name}.npy", getattr(self, name))
@@ -265,15 +265,21 @@ class ProductState:
 
     @classmethod
     def load(cls, folder: Path) -> ProductState:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: a graph's arrays don't fit together.
+        """
         texts = json.loads((folder / "products.json").read_text())
         graphs = {
             name: sp.csr_matrix(
-                tuple(mapped(folder / f"{name}.{part}.npy") for part in ("data", "indices", "indptr")),
+                tuple(np.load(folder / f"{name}.{part}.npy") for part in ("data", "indices", "indptr")),
                 shape=(texts["sizes"][name],) * 2,
             )
             for name in _GRAPHS
         }
+        for graph in graphs.values():
+            graph.check_format()  # a column beyond the last would be read from anywhere in memory
         return cls(
             as_of=dt.date.fromisoformat(texts["as_of"]),
             **{name: np.array(texts[name], dtype=object) for name in _TEXTS},
@@ -284,12 +290,7 @@ class ProductState:
 
 def _saved(folder: Path, name: str) -> npt.NDArray[Any]:
     path = folder / f"{name}.npy"
-    return mapped(path if path.exists() else folder / f"{_BEFORE[name]}.npy")
-
-
-def mapped(path: Path) -> npt.NDArray[Any]:
-    """An array of a file, mapped into memory; a plain one, as looks into a `numpy.memmap` are dear."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+    return np.load(path if path.exists() else folder / f"{_BEFORE[name]}.npy")
 
 
 def shrunk_rate(returns: Floats, kept: Floats, shop: float) -> Floats:
@@ -343,8 +344,9 @@ def build_product_state(
     known = known.sort_values("product_id", kind="stable").reset_index(drop=True)
     stats = statistics.set_index("product_id").reindex(known["product_id"])
     index = pd.Index(known["product_id"])
-    categories, category = np.unique(known["category"].fillna(UNKNOWN).to_numpy(str), return_inverse=True)
-    brands, brand = np.unique(known["brand"].fillna(UNKNOWN).to_numpy(str), return_inverse=True)
+    # Not as numpy's text, which is as wide as the longest everywhere.
+    category, categories = pd.factorize(known["category"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
+    brand, brands = pd.factorize(known["brand"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
     # Texts of products that are gone, or are still to come, would shift what is alike.
     rows = embeddings[embeddings["content_hash"].isin(known["content_hash"])]
     rows = rows.sort_values("content_hash").reset_index(drop=True)

@@ -1,26 +1,34 @@
 """The serving folder: the indexes that the API may load, and which of them is current.
 
     serving/indexes/<version>-<as-of day>-<number>/   one index, whole; it never changes
-    serving/current.json                              which one counts, and which others experiments compare with it:
-                                                      swapped in one step
+    serving/current.json                              which one counts, which counted before it, and which others
+                                                      experiments compare with it: swapped in one step
+    serving/current.copy.json                         the same, for when that file is damaged
 
-A reader follows `current.json`; the index it names stays until two newer ones have come.
+A reader follows `current.json`; the index it names stays until two newer ones have come. All of
+it is on the disk before it is named.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-CURRENT = "current.json"
+from rec_assets.serving.manifest import check, sync, sync_one
+
+CURRENT, COPY = "current.json", "current.copy.json"
 STAGING_HOURS = 6
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,29 +47,62 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Pointed:
+    """What `current.json` says.
+
+    Attributes:
+        current: The index that counts; None before the first.
+        before: Those that counted before, the newest first; none of a version that was taken back.
+        others: Those that experiments ask for beside it, by the name or version they ask by.
+        damage: What is wrong with the file, in words; "" where nothing. The rest is then what its copy says.
+    """
+
+    current: Published | None = None
+    before: tuple[Published, ...] = ()
+    others: Mapping[str, Published] = field(default_factory=dict)
+    damage: str = ""
+
+
+@dataclass(frozen=True)
 class ServingFolder:
     """Indexes under `root`."""
 
     root: Path
 
+    def pointed(self) -> Pointed:
+        """What is published, as the file or, where that is damaged, its copy says."""
+        damage = ""
+        for name in (CURRENT, COPY):
+            path = self.root / name
+            try:
+                found = json.loads(path.read_bytes())
+                pointed = Pointed(
+                    self._published(found),
+                    tuple(self._published(each) for each in found.get("before", [])),
+                    {other: self._published(each) for other, each in found.get("others", {}).items()},
+                )
+            except FileNotFoundError:
+                damage = damage or f"{path} is missing; the next index that is published writes it anew"
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                damage = damage or (
+                    f"{path} can't be used ({type(error).__name__}: {error}); the next index that is published writes "
+                    "it anew"
+                )
+            else:
+                return Pointed(pointed.current, pointed.before, pointed.others, damage)
+        nothing = not any((self.root / name).exists() for name in (CURRENT, COPY))
+        return Pointed(damage="" if nothing else damage)
+
     def current(self) -> Published | None:
         """The index that counts; None before the first."""
-        try:
-            found = json.loads((self.root / CURRENT).read_text())
-        except FileNotFoundError:
-            return None
-        return Published(found["version"], dt.date.fromisoformat(found["as_of"]), self.root / found["path"])
+        pointed = self.pointed()
+        if pointed.damage:
+            _log.warning("%s", pointed.damage)
+        return pointed.current
 
     def others(self) -> dict[str, Published]:
         """The indexes that experiments ask for beside the current one, by the name or version they ask by."""
-        try:
-            found = json.loads((self.root / CURRENT).read_text()).get("others", {})
-        except FileNotFoundError:
-            return {}
-        return {
-            name: Published(each["version"], dt.date.fromisoformat(each["as_of"]), self.root / each["path"])
-            for name, each in found.items()
-        }
+        return dict(self.pointed().others)
 
     def indexes(self) -> list[Published]:
         """All that are there, by as-of day, version and number."""
@@ -79,14 +120,20 @@ class ServingFolder:
             version: Of the released model.
             as_of: Last day it knows of.
             write: Fills the folder it is given.
+
+        Raises:
+            IndexDamaged: what lies there isn't what was written.
         """
         folder = self.root / "indexes"
         folder.mkdir(parents=True, exist_ok=True)
         staged = folder / f".{uuid.uuid4().hex}"
         try:
             write(staged)
+            sync(staged)
+            check(staged)
             path = folder / f"{version}-{as_of}-{time.time_ns()}"
             os.replace(staged, path)
+            sync_one(folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         return Published(version, as_of, path)
@@ -99,8 +146,11 @@ class ServingFolder:
         The two newest of each of the last three versions stay: a rollback finds its index, and a reader that has just
         been told of one has time to open it.
         """
-        others = self.others() if others is None else others
-        self._swap(to, others)
+        pointed = self.pointed()
+        others = pointed.others if others is None else others
+        was = [each for each in (pointed.current, *pointed.before) if each is not None]
+        before = [each for each in was if each.path != to.path and each.version <= to.version]
+        self._swap(Pointed(to, tuple(before), others))
         found = self.indexes()
         compared = {each.version for each in others.values()} - {to.version}  # nobody goes back to a challenger
         versions = sorted({each.version for each in found if each.version not in compared} | {to.version})[-3:]
@@ -116,29 +166,48 @@ class ServingFolder:
 
     def replace(self, old: Published, write: Callable[[Path], None]) -> Published:
         """Put an index in another's place, current if that one was; the old one goes."""
-        current, others = self.current(), self.others()
-        new = self.add(old.version, old.as_of, write)
-        if current is not None:
-            moved = {name: new if each.path == old.path else each for name, each in others.items()}
-            self._swap(new if current.path == old.path else current, moved)
+        new, pointed = self.add(old.version, old.as_of, write), self.pointed()
+
+        def moved(each: Published) -> Published:
+            return new if each.path == old.path else each
+
+        if pointed.current is not None:
+            others = {name: moved(each) for name, each in pointed.others.items()}
+            self._swap(Pointed(moved(pointed.current), tuple(map(moved, pointed.before)), others))
         shutil.rmtree(old.path, ignore_errors=True)
         return new
 
     def remove(self, index: Published) -> None:
         """Take an index away; where it was current, none is until the next is pointed to."""
         if index == self.current():
-            (self.root / CURRENT).unlink(missing_ok=True)
+            for name in (COPY, CURRENT):
+                (self.root / name).unlink(missing_ok=True)
         shutil.rmtree(index.path, ignore_errors=True)
 
     def newest_of(self, version: int) -> Published | None:
         """The newest index of a version that is still there."""
         return next((each for each in reversed(self.indexes()) if each.version == version), None)
 
-    def _swap(self, to: Published, others: Mapping[str, Published]) -> None:
-        staged = self.root / f".{CURRENT}.part"
-        about = {**_described(to), "others": {name: _described(each) for name, each in others.items()}}
-        staged.write_text(json.dumps(about, indent=1))
-        os.replace(staged, self.root / CURRENT)
+    def _swap(self, to: Pointed) -> None:
+        assert to.current is not None
+        about = {
+            **_described(to.current),
+            "before": [_described(each) for each in to.before if each.path.is_dir()],
+            "others": {name: _described(each) for name, each in to.others.items()},
+        }
+        for name in (CURRENT, COPY):
+            staged = self.root / f".{name}.part"
+            staged.write_text(json.dumps(about, indent=1))
+            sync_one(staged)
+            os.replace(staged, self.root / name)
+            sync_one(self.root)
+
+    def _published(self, found: Any) -> Published:
+        """Raises ValueError, TypeError or KeyError where this names no index in the folder."""
+        version, (folder, _, name) = found["version"], found["path"].partition("/")
+        if type(version) is not int or folder != "indexes" or not name or name.startswith(".") or {*name} & {*"/\\\0"}:
+            raise ValueError(f"{found!r} names no index in {self.root / 'indexes'}")
+        return Published(version, dt.date.fromisoformat(found["as_of"]), self.root / "indexes" / name)
 
 
 def _described(index: Published) -> dict[str, str | int]:

@@ -1,5 +1,8 @@
-"""The serving index: all that answering needs, as arrays in a folder, which workers map into memory and share.
+"""The serving index: all that answering needs, as arrays in a folder, which each worker reads into its memory.
 
+Not mapped: a file that is cut short or overwritten while it is in use must not end a worker, or change an answer.
+
+    manifest.json   each file's size and SHA-256 (`manifest.py`)
     about.json   ranker.ubj
     state/       what is known of the products (`ProductState`)
     histories/   what each customer bought and looked at, up to the state's day
@@ -12,6 +15,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,14 +29,14 @@ import pyarrow.compute as pc
 
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
 from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.product_state import STATE_LAYOUT, ProductState, mapped
+from rec_assets.recsys.product_state import STATE_LAYOUT, ProductState
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.serving.ids import Ids
+from rec_assets.serving.manifest import MANIFEST, IndexDamaged, IndexUnreadable, check, seal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-Ids = npt.NDArray[np.bytes_]
 
 _LINES = {"product": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32, "rating": np.float32}
 _ENTRIES = {"product": np.int32, "score": np.float32, "source": np.int8, "reason": np.int32, "rule": np.int32}
@@ -41,12 +46,10 @@ _SOURCES_ONCE = ("own", "als", "co_purchase", "same_customer", "content", "categ
                  "customer", "pinned")  # fmt: skip
 """What the numbers in `source` mean in lists that don't say so themselves: earlier versions left the names out."""
 
-LAYOUT = (*STATE_LAYOUT, *_LINES, *_ENTRIES, *_TEXTS)
+_log = logging.getLogger(__name__)
+
+LAYOUT = (*STATE_LAYOUT, *_LINES, *_ENTRIES, *_TEXTS, "customers_ends", MANIFEST)
 """Names of all that an index holds: as soon as there is another, the plan publishes anew."""
-
-
-class IndexUnreadable(ValueError):
-    """An index that another version of the code wrote; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ class _ByCustomer:
     """Rows in columns, those of a customer side by side.
 
     Attributes:
-        customers: (n,) ids in UTF-8, sorted.
+        customers: n ids, sorted.
         starts: (n + 1,) first row of each.
     """
 
@@ -65,11 +68,8 @@ class _ByCustomer:
 
     def rows_of(self, customer_id: str) -> slice | None:
         """The rows of a customer; None where nothing is known of them."""
-        key = customer_id.encode()
-        if len(key) > self.customers.dtype.itemsize:  # longer than any: numpy would copy them all to look for it
-            return None
-        place = int(np.searchsorted(self.customers, key))
-        if place == len(self.customers) or self.customers[place] != key:
+        place = self.customers.find(customer_id.encode())
+        if place is None:
             return None
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
@@ -78,18 +78,21 @@ class _ByCustomer:
         rows = ~np.repeat(goes, np.diff(self.starts))
         starts = np.append(0, np.cumsum(np.diff(self.starts)[~goes]))
         kept = {name: getattr(self, name)[rows] for name in self.columns}
-        return replace(self, customers=self.customers[~goes], starts=starts, **kept)
+        stay = Ids.of(each for each, gone in zip(self.customers, goes, strict=True) if not gone)
+        return replace(self, customers=stay, starts=starts, **kept)
 
     def save(self, folder: Path) -> None:
         """Write the arrays into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("customers", "starts", *self.columns):
+        self.customers.save(folder, "customers")
+        for name in ("starts", *self.columns):
             np.save(folder / f"{name}.npy", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path, **more: Any) -> Self:
         """Read what `save` wrote."""
-        return cls(**{name: mapped(folder / f"{name}.npy") for name in ("customers", "starts", *cls.columns)}, **more)
+        arrays = {name: np.load(folder / f"{name}.npy") for name in ("starts", *cls.columns)}
+        return cls(customers=Ids.load(folder, "customers"), **arrays, **more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +199,7 @@ class StoredList(_ByCustomer):
         texts = {
             name: pa.array(_SOURCES_ONCE)
             if name == "sources" and not file.exists()
-            else pa.ipc.open_file(pa.memory_map(str(file))).read_all()[name]
+            else pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()[name]
             for name, file in files.items()
         }
         return super().load(folder, **texts, **more)
@@ -249,18 +252,31 @@ class Index:
         self.histories.save(folder / "histories")
         for name, entries in self.lists.items():
             entries.save(folder / "lists" / name)
-        described = {**self.about, "features": list(self.ranker.features), "recipe": self.recipe.model_dump()}
+        described = {
+            **self.about, "features": list(self.ranker.features), "recipe": self.recipe.model_dump(), "sealed": True
+        }  # fmt: skip
         (folder / "about.json").write_text(json.dumps(described, default=str, indent=1))
+        seal(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Index:
-        """Map what `save` wrote into memory.
+        """Read what `save` wrote into memory.
+
+        An index of an earlier version has no manifest; it is taken with a warning.
 
         Raises:
+            IndexDamaged: its files are not those that were written.
             IndexUnreadable: another version of the code wrote it, and this one can't read it.
         """
-        about = json.loads((folder / "about.json").read_text())
+        is_sealed = check(folder)
         try:
+            about = json.loads((folder / "about.json").read_text())
+            if about.get("sealed") and not is_sealed:
+                raise IndexDamaged(f"the index {folder} is damaged: {MANIFEST} is missing; publish a new one")
+            if not is_sealed:
+                _log.warning(
+                    "the index %s was written by an earlier version: nothing tells whether it is whole", folder
+                )
             return cls(
                 state=ProductState.load(folder / "state"),
                 ranker=Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"])),
@@ -269,14 +285,16 @@ class Index:
                 lists={name: StoredList.load(path) for name in LISTS if (path := folder / "lists" / name).is_dir()},
                 about=about,
             )
-        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        except IndexDamaged:
+            raise
+        except Exception as error:  # whatever readers of files say of bytes that aren't theirs
             raise IndexUnreadable(
                 f"the index {folder} can't be read by this version of rec_assets ({type(error).__name__}: {error}): "
                 "publish a new one with `rec-assets bootstrap` or the job `refresh` (docs/operations.md, Upgrading)"
             ) from error
 
 
-def _are_forgotten(customers: Ids, day: dt.date, forgotten: Forgotten) -> npt.NDArray[np.bool_]:
+def _are_forgotten(customers: Iterable[bytes], day: dt.date, forgotten: Forgotten) -> npt.NDArray[np.bool_]:
     return is_forgotten(pd.Series([each.decode() for each in customers], dtype=object), day, forgotten)
 
 
@@ -284,4 +302,4 @@ def _runs(sorted_ids: pd.Series) -> tuple[Ids, npt.NDArray[np.int64]]:
     """Distinct ids in UTF-8, and where each begins, of a sorted column."""
     place, ids = pd.factorize(sorted_ids)
     starts = np.append(0, np.cumsum(np.bincount(place, minlength=len(ids))))
-    return np.char.encode(np.asarray(ids, str), "utf-8"), starts.astype(np.int64)
+    return Ids.of(str(each).encode() for each in ids), starts.astype(np.int64)

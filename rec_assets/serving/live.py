@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -29,10 +29,12 @@ from rec_assets.recsys.rules.spec import Rules
 from rec_assets.serving import related
 from rec_assets.serving.answers import Answer, Answerer, Wish
 from rec_assets.serving.caching import BoundedCache
-from rec_assets.serving.folder import Published, ServingFolder
+from rec_assets.serving.folder import Pointed, Published, ServingFolder
+from rec_assets.serving.manifest import IndexUnreadable
 from rec_assets.serving.online import Key, OnlineState
 from rec_assets.serving.recommender import Ranked, Recommender, Signal
 from rec_assets.serving.tables import AVAILABILITY, FORGOTTEN, KEYS
+from rec_assets.serving.trial import try_index
 from rec_assets.serving.watched import WatchedFile
 from rec_assets.small_file import one_line
 
@@ -46,7 +48,7 @@ _ROOM = 2**19
 """Bytes that must find room before events are taken again: as many as the longest batch has by default."""
 
 _AGAIN_SECONDS = 30.0
-"""Between two tries to read an index that couldn't be read: a disk may have failed for a moment only."""
+"""Between two tries of an index that was refused: a disk may have failed for a moment only."""
 
 _RANKINGS, _ANSWERS, _RELATED = 32 << 20, 64 << 20, 16 << 20
 """Bytes, of an index each: rankings, for the shelves of one page; answers, for whoever does nothing new; products'
@@ -238,13 +240,12 @@ class Live:
         self.engine: Engine | None = None
         self.others: dict[str, Engine] = {}
         """The indexes that experiments ask for, by the name or version they ask by."""
-        self._wanted: dict[str, Published] = {}
-        self._others_again = 0.0
+        self._refused: dict[Published, tuple[str, float]] = {}
+        """Indexes that can't be used → why, and when each is tried again."""
+        self._warnings: dict[str, str] = {}
         self._kept = Kept({}, frozenset(), {}, {})
         self._silent = False
         self._unwritable: str | None = None
-        self._unreadable: Published | None = None
-        self._again = 0.0
         self._watched: dict[str, WatchedFile[Any]] = {"rules": rules}
         self._failed: dict[str, str] = {}
         """What couldn't be looked at, by name, and what went wrong."""
@@ -283,8 +284,7 @@ class Live:
         for name, file in self._watched.items():
             self._look_at(name, file.look)
         self._look_at("rules of the indexes", self._keep_to_rules)
-        self._look_at("index", self._look_for_current)
-        self._look_at("indexes of experiments", self._look_at_others)
+        self._look_at("indexes", self._look_at_indexes)
 
     def _look_at(self, name: str, look: Callable[[], object]) -> None:
         """Look at one thing; what goes wrong there is kept for `warnings`, and logged once."""
@@ -303,40 +303,74 @@ class Live:
             if engine.answerer.rules is not self.rules.value:
                 engine.keep_to(self.rules.value)
 
-    def _look_for_current(self) -> None:
-        published = self.folder.current()
-        if published is not None and (published != self._unreadable or time.monotonic() >= self._again):
-            self._look_at_current(published)
+    def _look_at_indexes(self) -> None:
+        pointed = self.folder.pointed()
+        self._look_at_current(pointed)
+        self._look_at_others(pointed.others)
+        self._warn(self._found_wrong(pointed))
 
-    def _look_at_current(self, published: Published) -> None:
-        if self.engine is not None and self.engine.published == published:
-            self._unreadable = None  # somebody went back to it
+    def _look_at_current(self, pointed: Pointed) -> None:
+        """Take the current index; where it is refused and nothing is held, the newest of those before that is not."""
+        if pointed.current is None:
             return
+        for published in (pointed.current, *(pointed.before if self.engine is None else ())):
+            if self.engine is not None and self.engine.published == published:
+                return
+            engine = self._loaded(published)
+            if engine is not None:
+                self.engine = engine
+                del engine
+                gc.unfreeze()
+                gc.collect()  # the old engine refers to itself; what it holds should go now
+                gc.freeze()  # an index stays: looking through its names again and again would hold up answers
+                _log.info("answering from %s", published.path.name)
+                return
+
+    def _look_at_others(self, wanted: Mapping[str, Published]) -> None:
+        found = {name: engine for name, each in wanted.items() if (engine := self._loaded(each)) is not None}
+        if found != self.others:
+            self.others = found
+
+    def _loaded(self, published: Published) -> Engine | None:
+        """The engine of an index, held already or new; None where it is refused, now or a moment ago."""
+        for engine in (self.engine, *self.others.values()):
+            if engine is not None and engine.published == published:
+                return engine
+        if published in self._refused and time.monotonic() < self._refused[published][1]:
+            return None
         try:
-            self.engine = Engine(published, self.rules.value)
-        except (OSError, ValueError, KeyError):
-            _log.exception("the index %s can't be read; answers go on from the one before", published.path.name)
-            self._unreadable, self._again = published, time.monotonic() + _AGAIN_SECONDS
-            return
-        self._unreadable = None
-        gc.unfreeze()
-        gc.collect()  # the old engine refers to itself; what it maps should go now
-        gc.freeze()  # an index stays: looking through its names again and again would hold up answers
-        _log.info("answering from %s", published.path.name)
+            try_index(published.path)
+            engine = Engine(published, self.rules.value)
+        except Exception as error:
+            why = str(error) if isinstance(error, IndexUnreadable) else f"{type(error).__name__}: {error}"
+            self._refused[published] = why, time.monotonic() + _AGAIN_SECONDS
+            return None
+        self._refused.pop(published, None)
+        return engine
 
-    def _look_at_others(self) -> None:
-        wanted = self.folder.others()
-        if wanted == self._wanted and (len(self.others) == len(wanted) or time.monotonic() < self._others_again):
-            return
-        held = [each for each in (self.engine, *self.others.values()) if each is not None]
-        by_index, found = {each.published: each for each in held}, {}
+    def _found_wrong(self, pointed: Pointed) -> dict[str, str]:
+        """What is wrong with what is published, in words by name."""
+        wrong = {"current.json": pointed.damage} if pointed.damage else {}
+        wanted = {f"index of {name}": each for name, each in pointed.others.items()}
+        if pointed.current is not None:
+            wanted["index"] = pointed.current
+        held = {each.published for each in (self.engine, *self.others.values()) if each is not None}
         for name, published in wanted.items():
-            try:
-                found[name] = by_index.get(published) or Engine(published, self.rules.value)
-            except (OSError, ValueError, KeyError):
-                _log.exception("the index %s can't be read; experiments with %s stand still", published.path.name, name)
-                self._others_again = time.monotonic() + _AGAIN_SECONDS
-        self._wanted, self.others = wanted, found
+            if published in self._refused and published not in held:
+                wrong[name] = self._refused[published][0]
+        self._refused = {
+            each: why for each, why in self._refused.items() if each in {*wanted.values(), *pointed.before}
+        }
+        return wrong
+
+    def _warn(self, wrong: dict[str, str]) -> None:
+        """Note what is wrong; the log says it once, and says when it is over."""
+        for name, why in wrong.items():
+            if self._warnings.get(name) != why:
+                _log.error("%s: %s", name, why)
+        for name in self._warnings.keys() - wrong.keys():
+            _log.info("%s: in order again", name)
+        self._warnings = wrong
 
     def beside(self, engine: Engine) -> dict[str, Engine]:
         """The indexes that may be compared with one: those of its day, which know as much of the shop."""
@@ -416,12 +450,14 @@ class Live:
     def ready(self) -> dict[str, Any]:
         """What is missing to answer, in words by name; empty where nothing is."""
         missing = {}
-        if self._unreadable is not None:
-            missing["index"] = f"{self._unreadable.path.name} can't be read: the log says why"
         if self.engine is None:
             missing["index"] = (
-                "no index is published yet: run `rec-assets bootstrap`, which materialises the graph up to "
-                "`serving_index`, on this REC_HOME"
+                self._warnings.get("index")
+                or self._warnings.get("current.json")
+                or (
+                    "no index is published yet: run `rec-assets bootstrap`, which materialises the graph up to "
+                    "`serving_index`, on this REC_HOME"
+                )
             )
         try:
             self.ask(self._look_at_online)
@@ -434,7 +470,11 @@ class Live:
 
     def warnings(self) -> dict[str, str]:
         """What doesn't keep requests from being answered but should be looked at, in words by name."""
-        found = {name: f"looking at it fails: {problem}" for name, problem in list(self._failed.items())}
+        found = dict(self._warnings)
+        if "index" in found and self.engine is not None:
+            found["index"] = f"answers are from {self.engine.published.path.name}: {found['index']}"
+        for name, problem in list(self._failed.items()):
+            found[name] = f"looking at it fails: {problem}"
         for name, file in self._watched.items():
             if file.problem is not None:
                 found[name] = f"{file.problem}; what the file said before goes on to count"

@@ -7,7 +7,15 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from rec_assets.serving.index import Index
+from rec_assets.serving.manifest import check
 from rec_assets_tests.serving import shop
+
+
+@pytest.fixture(autouse=True)
+def without_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process of its own for each index that a test loads: it takes seconds. Tests marked `trial` have it."""
+    if request.node.get_closest_marker("trial") is None:
+        monkeypatch.setattr("rec_assets.serving.live.try_index", check)
 
 
 @pytest.fixture(scope="session")

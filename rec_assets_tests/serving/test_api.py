@@ -623,15 +623,17 @@ def test_an_index_that_can_t_be_read_leaves_the_one_before_and_is_tried_again(
     client: Client, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rec_assets.serving.live._AGAIN_SECONDS", 0.0)
-    broken = client.live.folder.add(9, shop.AS_OF, lambda folder: folder.mkdir())
+    broken = client.live.folder.add(9, shop.AS_OF, lambda folder: folder.mkdir())  # as of no version at all
     client.live.folder.point(broken)
     client.live.look()
     assert client.get("/v1/trending").json()["model_version"] == 1
-    assert "can't be read" in client.get("/health/ready").json()["missing"]["index"]
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.json()["missing"], ready.json()["model_version"]) == (200, {}, 1)
+    assert "can't be read" in ready.json()["warnings"]["index"]
     index.save(broken.path)
     client.live.look()
     assert client.get("/v1/trending").json()["model_version"] == 9
-    assert client.get("/health/ready").status_code == 200
+    assert client.get("/health/ready").json()["warnings"] == {}
 
 
 def test_a_database_that_does_not_answer_stops_events_and_nothing_else(

@@ -14,7 +14,9 @@ from rec_assets.recsys.histories import build_histories
 from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.product_state import build_product_state
 from rec_assets.recsys.ranker import Ranker
-from rec_assets.serving.index import Index, IndexUnreadable, StoredHistories, StoredList, numbered
+from rec_assets.serving.ids import Ids
+from rec_assets.serving.index import Index, StoredHistories, StoredList, numbered
+from rec_assets.serving.manifest import MANIFEST, IndexUnreadable, seal
 from rec_assets.serving.recommender import Recommender
 from rec_assets_tests.serving import shop
 
@@ -54,6 +56,7 @@ def test_lists_written_before_their_sources_were_named_say_the_same(tmp_path: Pa
                 "customer", "pinned")  # fmt: skip
         np.save(folder / "source.npy", np.array([once.index(source) for source, _ in today], np.int8))
         (folder / "sources.arrow").unlink()
+        seal(tmp_path)
         read = Index.load(tmp_path).lists[name]
         assert [read.why(entry) for entry in range(len(read.product))] == today
 
@@ -67,8 +70,38 @@ def test_an_index_that_this_code_can_not_read_says_what_to_do(tmp_path: Path, la
         about = json.loads((tmp_path / "about.json").read_text())
         about["recipe"]["list_size"] = -1
         (tmp_path / "about.json").write_text(json.dumps(about))
+    seal(tmp_path)
     with pytest.raises(IndexUnreadable, match=r"can't be read by this version .* publish a new one with"):
         Index.load(tmp_path)
+
+
+def test_an_index_of_an_earlier_version_is_read_and_the_log_says_that_nothing_vouches_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = shop.index()
+    made.save(tmp_path)
+    about = json.loads((tmp_path / "about.json").read_text())
+    del about["sealed"]
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    (tmp_path / MANIFEST).unlink()
+    for folder in (tmp_path / "histories", *(tmp_path / "lists").iterdir()):
+        np.save(folder / "customers.npy", np.array(list(made.histories.customers)))
+        (folder / "customers_ends.npy").unlink()
+    found = Index.load(tmp_path)
+    assert list(found.histories.customers) == list(made.histories.customers)
+    assert found.histories.rows_of("c03") == made.histories.rows_of("c03") is not None
+    assert "nothing tells whether it is whole" in caplog.text
+
+
+def test_one_long_id_does_not_widen_the_others(tmp_path: Path) -> None:
+    ids = sorted(["a", "ab", "é", "x" * 512, *(f"c{number}" for number in range(1000))], key=str.encode)
+    (tmp_path / "ids").mkdir()
+    Ids.of(each.encode() for each in ids).save(tmp_path / "ids", "customers")
+    found = Ids.load(tmp_path / "ids", "customers")
+    assert [each.decode() for each in found] == ids
+    assert [found.find(each.encode()) for each in ids] == list(range(len(ids)))
+    assert [found.find(each) for each in (b"", b"aa", b"zz", b"c", b"x" * 600)] == [None] * 5
+    assert (tmp_path / "ids" / "customers.npy").stat().st_size < 6000
 
 
 def recommender_of(folder: Path, product_ids: list[str], customers: list[str]) -> Recommender:

@@ -102,7 +102,7 @@ def off_policy(answers: Sequence[LoggedAnswer]) -> OffPolicy:
         raise NotEnough("no answer was given with a known chance: let a variant's `exploration` be above 0")
     if any((each.propensity <= 0).any() for each in answers):
         raise NotEnough("an answer was logged with a chance of 0: it can't have been given")
-    units = np.array([each.unit for each in answers])
+    units = np.array([each.unit for each in answers], object)
     reward, expected, hoped = (np.stack([getattr(each, name) for each in answers]) for name in _OF_PLACES)
     weight = np.stack([np.cumprod(each.challenger / each.propensity) for each in answers])
     before = np.column_stack([np.ones(len(answers)), weight[:, :-1]])
@@ -141,7 +141,7 @@ def _effective(weight: Array) -> float:
     return float(weight.sum()) ** 2 / squares if squares else 0.0
 
 
-def _ratio(units: npt.NDArray[np.str_], of: Array, over: Array) -> Estimate:
+def _ratio(units: npt.NDArray[np.object_], of: Array, over: Array) -> Estimate:
     """Σ of / Σ over, with an interval by the delta method over units: a unit's answers are not independent."""
     sums = pd.DataFrame({"of": of, "over": over}).groupby(units).sum()
     found = value_of(Metric("", "of", "over"), Moments.of(sums))
@@ -149,7 +149,7 @@ def _ratio(units: npt.NDArray[np.str_], of: Array, over: Array) -> Estimate:
     return Estimate(found.value, found.value - reach, found.value + reach)
 
 
-def _self_normalised(units: npt.NDArray[np.str_], weight: Array, reward: Array) -> Estimate:
+def _self_normalised(units: npt.NDArray[np.object_], weight: Array, reward: Array) -> Estimate:
     """The sum over places of weighted means; the interval by what each unit adds to their sum, near it."""
     total = weight.sum(axis=0)
     means = (weight * reward).sum(axis=0) / total
@@ -161,7 +161,7 @@ def _self_normalised(units: npt.NDArray[np.str_], weight: Array, reward: Array) 
 
 
 def rewards_expected(
-    reward: Array, kind: npt.NDArray[np.int64], units: npt.NDArray[np.str_], kinds: int
+    reward: Array, kind: npt.NDArray[np.int64], units: npt.NDArray[np.object_], kinds: int
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """A model of rewards: the mean of each place and kind of product, learned from the other half of the units.
 

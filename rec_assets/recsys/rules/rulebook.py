@@ -161,13 +161,13 @@ _VERBS = {
 
 def products_of(chosen: Products, rules: Rules, state: ProductState) -> Mask:
     """(P,) the products that a rule names."""
-    found = np.isin(state.product_ids.astype(str), list(chosen.ids)) if chosen.ids else np.full(len(state), False)
+    found = pd.Index(state.product_ids).isin(chosen.ids) if chosen.ids else np.full(len(state), False)
     if chosen.file is not None:
         found |= pd.Index(state.product_ids).isin(rules.lists[chosen.file].index)
     if chosen.categories:
-        found |= np.isin(state.categories.astype(str), list(chosen.categories))[state.category]
+        found |= pd.Index(state.categories).isin(chosen.categories)[state.category]
     if chosen.brands:
-        found |= np.isin(state.brands.astype(str), list(chosen.brands))[state.brand]
+        found |= pd.Index(state.brands).isin(chosen.brands)[state.brand]
     if chosen.slow_movers is not None:
         worst_first = np.argsort(state.orders, kind="stable")
         sold = np.cumsum(state.orders[worst_first], dtype=np.float64)
