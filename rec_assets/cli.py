@@ -597,10 +597,10 @@ def main() -> None:
     from rec_assets.recsys.experiments.spec import ExperimentsError
     from rec_assets.recsys.rules.spec import RulesError
     from rec_assets.resources.java import JavaMissing
-    from rec_assets.resources.lake import MissingPartition
+    from rec_assets.resources.lake import DamagedPartition, MissingPartition
 
     expected: tuple[type[Exception], ...] = (
-        SourceError, JavaMissing, MissingPartition, InvalidSettings, ExperimentsError, RulesError,
+        SourceError, JavaMissing, MissingPartition, DamagedPartition, InvalidSettings, ExperimentsError, RulesError,
     )  # fmt: skip
     try:
         cli(standalone_mode=True)

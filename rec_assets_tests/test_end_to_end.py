@@ -131,12 +131,14 @@ def test_an_empty_lake_is_one_clear_line(tmp_path: Path, shop: BootstrappedShop)
 
 
 @pytest.mark.slow
-def test_a_deleted_partition_comes_back_the_same(copy: Shop) -> None:
+def test_a_deleted_and_a_damaged_partition_come_back_the_same(copy: Shop) -> None:
     before, day = fingerprints(copy.lake), max(copy.lake.days("hybrid_scores"))
-    shutil.rmtree(copy.lake.root / "hybrid_scores" / f"date={day}")
+    (damaged,) = (copy.lake.root / "hybrid_scores" / f"date={day}").glob("*.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:-100])
     shutil.rmtree(copy.lake.root / "co_purchase_graph" / f"date={day}")
     again = copy.run("bootstrap")
     assert again.returncode == 0, again.stderr[-2000:]
+    assert f"hybrid_scores of {day} is damaged and made again: {damaged}" in again.stderr
     assert fingerprints(copy.lake) == before
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, MetadataValue, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import functions as F
 
 from rec_assets.assets.models import as_of
 from rec_assets.assets.plots import as_markdown, line
@@ -31,6 +32,7 @@ from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.hybrid import ALL
 from rec_assets.recsys.interactions import net_purchases
 from rec_assets.recsys.not_learned import NO_RANKER
+from rec_assets.recsys.sums import exact_mean
 from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS
@@ -226,7 +228,7 @@ def _catalogue(
 def _rating_error(candidates: SparkFrame, ratings: SparkFrame) -> pd.DataFrame:
     """RMSE of ALS over the ratings given to candidates; one row in the metrics' shape."""
     keys = ["customer_id", "product_id"]
-    given = ratings.groupBy(*keys).avg("rating").withColumnRenamed("avg(rating)", "rating")
+    given = ratings.groupBy(*keys).agg(exact_mean(F.col("rating")).alias("rating"))
     predicted = candidates.where("als_score <> 0")  # of what has no factors there is no prediction
     known = predicted.select(*keys, "als_score").join(given, keys).toPandas()
     error = rmse(known.rename(columns={"als_score": "prediction"})[[*keys, "prediction"]], known[[*keys, "rating"]])
@@ -247,7 +249,7 @@ def _examples(
     examples = []
     for customer in by_activity.index[places.astype(int)].unique():
         own = history[history["customer_id"] == customer]
-        favourites = own["product_id"].map(categories).dropna().value_counts().head(3).index
+        favourites = own["product_id"].map(categories).dropna().sort_values().value_counts().head(3).index
         most = f"; most from {', '.join(favourites)}" if len(favourites) else ""
         rows = shown[(shown["customer_id"] == customer) & (shown["list"] == "all") & (shown["rank"] <= 10)]
         examples.append(

@@ -158,6 +158,9 @@ def run_plan(
             say(f"{label}: up to date")
             continue
         say(f"{label}: {', '.join(sorted({key.path[-1] for key, _ in stale}))}")
+        for key, day in stale:
+            if why := freshness.damage(key, day):
+                say(f"{key.path[-1]}{f' of {day}' if day else ''} is damaged and made again: {why}")
         # The plan is run again as a whole, if its process dies; Dagster needn't retry its parts.
         run_tags = {PARENT_TAG: parent, MAX_RETRIES_TAG: "0", **(tags or {})}
         _execute(run, stale, definitions, instance, run_tags)

@@ -56,12 +56,12 @@ class _Made:
 class Freshness:
     """Looks at Dagster's records, the lake, the registry and the landed files.
 
-    A partition is stale if it was never materialised, or is gone from the lake; if something it was made from has
-    changed since: an upstream partition in the lake, a landed file, or the experiments' file; if another version of the
-    asset's code made it (`code_version`); if a blocking check failed on it; if other models are in force on its day
-    than it was made with; or if it is of the newest day, and made by other rules than the shop has now. Lists of days
-    before are judged as they were shown. While no release is in force, the gate's decision is stale: the next plan may
-    have other limits.
+    A partition is stale if it was never materialised, or is gone from the lake, or damaged there; if something it was
+    made from has changed since: an upstream partition in the lake, a landed file, or the experiments' file; if another
+    version of the asset's code made it (`code_version`); if a blocking check failed on it; if other models are in force
+    on its day than it was made with; or if it is of the newest day, and made by other rules than the shop has now.
+    Lists of days before are judged as they were shown. While no release is in force, the gate's decision is stale: the
+    next plan may have other limits.
     """
 
     def __init__(
@@ -83,12 +83,14 @@ class Freshness:
         self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
         self._unproven_by_key: dict[AssetKey, set[str]] = {}
         self._in_force: dict[dt.date, Release | None] = {}
+        self._damage_by_table: dict[str, dict[dt.date | None, str]] = {}
 
     def forget(self) -> None:
         """Look at everything anew: a run has ended."""
         self._made_by_key.clear()
         self._unproven_by_key.clear()
         self._in_force.clear()
+        self._damage_by_table.clear()
 
     def stale(self, run: PlannedRun) -> list[Partition]:
         """The partitions of a planned run that are stale, or made from such."""
@@ -106,7 +108,7 @@ class Freshness:
         """Whether one partition is, by itself."""
         table = key.path[-1]
         made = self._made(key).get(day)
-        if made is None or self.lake.changed_at(table, day) is None:
+        if made is None or self.lake.changed_at(table, day) is None or self.damage(key, day):
             return True
         if any(changed > made.at for changed in self._inputs_changed(key, day)):
             return True
@@ -120,6 +122,13 @@ class Freshness:
         if table == "release_gate" and day is not None and self._release_on(day) is None:
             return True
         return table in USERS_OF_MODELS and day is not None and self._others_in_force(made, day)
+
+    def damage(self, key: AssetKey, day: dt.date | None) -> str:
+        """How a partition is damaged in the lake, "" where it isn't."""
+        table = key.path[-1]
+        if table not in self._damage_by_table:
+            self._damage_by_table[table] = self.lake.damage(table)
+        return self._damage_by_table[table].get(day, "")
 
     def _unproven(self, key: AssetKey) -> set[str]:
         """Runs in which a blocking check of the asset failed, or was to come and didn't: what they made doesn't count.

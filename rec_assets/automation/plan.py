@@ -144,7 +144,7 @@ def plan_training(
         )
     return [
         *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        _on("find" if lake.manifest("candidates", learned) else "learn", learned),
+        _on("find" if lake.is_whole("candidates", learned) else "learn", learned),
         _on("train", trained),
         *([_on("evaluate", newest)] if _can_be_evaluated(newest, settings, lake) else []),
         *_plan_report(first, newest),
@@ -172,7 +172,7 @@ def plan_training_or_refresh(
 
 def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:
     judged = newest - dt.timedelta(days=settings.horizon_days)
-    return all(lake.manifest(table, judged) for table in ("hybrid_scores", "candidates", "product_statistics"))
+    return all(lake.is_whole(table, judged) for table in ("hybrid_scores", "candidates", "product_statistics"))
 
 
 def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
@@ -181,7 +181,7 @@ def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
 
 def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[PlannedRun]:
     seen = [newest - dt.timedelta(days=age) for age in range(1, settings.reuse_days + 1)]
-    were_shown = any(lake.manifest("hybrid_scores", day) for day in seen)
+    were_shown = any(lake.is_whole("hybrid_scores", day) for day in seen)
     return [_on("score", newest), *([_on("watch", newest)] if were_shown else [])]
 
 

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from rec_assets.recsys.interactions import spread
 from rec_assets.recsys.recipe import AlsRecipe
+from rec_assets.recsys.sums import exact_mean, ordered_sum
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -51,7 +52,7 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
         # Lines, as adding them up takes Spark longer than sending them.
         lines = interactions.select("customer_id", "product_id", decayed.alias("strength")).toArrow()
         return interactions.sparkSession.createDataFrame(fit_on_one_machine(lines, recipe, seed=seed))
-    strength = F.avg("rating") if explicit else F.sum(decayed)
+    strength = exact_mean(F.col("rating")) if explicit else ordered_sum(decayed)
     pairs = interactions.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
     pairs = pairs.where(F.col("strength").isNotNull() & ~F.isnan("strength"))
     return _fit_in_spark(pairs, recipe, seed=seed, explicit=explicit)
@@ -79,8 +80,10 @@ def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.T
 
     products, product = _numbered_ids(lines["product_id"])
     customers, customer = _numbered_ids(lines["customer_id"])
+    values = lines["strength"].to_numpy()
+    order = np.argsort(values)  # lines come in any order, and the sum of a pair's floats depends on it
     strength = sp.coo_matrix(
-        (lines["strength"].to_numpy(), (customer, product)), (len(customers), len(products))
+        (values[order], (customer[order], product[order])), (len(customers), len(products))
     ).tocsr()
     enough = np.bincount(strength.indices, minlength=len(products)) >= recipe.min_buyers
     strength, products = strength[:, enough], products.filter(pa.array(enough))

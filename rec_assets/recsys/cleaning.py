@@ -21,7 +21,7 @@ from rec_assets.recsys.interactions import net_returns
 RULES: Mapping[str, str] = {
     "no_customer": "the line has no customer: nobody to recommend to",
     "no_product": "the line has no product",
-    "id_too_long": f"the id of customer or product has more than {LONGEST_ID} characters",
+    "id_too_long": f"the id of customer, product or order has more than {LONGEST_ID} characters",
     "unparseable_time": "the time is missing or not written as the source says",
     "outside_day": "the time lies outside the day of the file, by the shop's clock",
     "quantity_impossible": "the quantity is 0, negative (and no return), not a number, or above a million by mistake",
@@ -186,7 +186,9 @@ def _broken_rules(raw: pd.DataFrame, day: dt.date, rules: CleaningRules) -> pd.D
         {
             "no_customer": ~_filled(raw["customer_id"]),
             "no_product": ~_filled(raw["product_id"]),
-            "id_too_long": (raw[["customer_id", "product_id"]].fillna("").map(len) > LONGEST_ID).any(axis=1),
+            "id_too_long": (raw[["customer_id", "product_id", "order_id"]].fillna("").map(len) > LONGEST_ID).any(
+                axis=1
+            ),
             "unparseable_time": time.isna(),
             "outside_day": time.notna() & (local_day != pd.Timestamp(day)),
             "quantity_impossible": ~((quantity > 0) & np.isfinite(quantity)) | (quantity > ceiling),

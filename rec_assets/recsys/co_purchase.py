@@ -16,6 +16,7 @@ from rec_assets.recsys.interactions import spread
 from rec_assets.recsys.product_state import NEXT_BASKET, SAME_BASKET, SAME_CUSTOMER
 from rec_assets.recsys.recipe import CoPurchaseRecipe
 from rec_assets.recsys.sparse import incidence
+from rec_assets.recsys.sums import ordered_sum
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -48,7 +49,8 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     # Products too rare to reach the support can't have a neighbour.
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
-    degrees = bought.join(frequent, "product_id").groupBy("product_id").agg(F.sum(decay).alias("degree"))
+    by_age = bought.join(frequent, "product_id").groupBy("product_id", "age_days").agg(F.count("*").alias("orders"))
+    degrees = by_age.groupBy("product_id").agg(ordered_sum(decay * F.col("orders")).alias("degree"))
     # Product-sized, so it may come to the driver; lines and customers never do.
     products = degrees.orderBy("product_id").toPandas()
     spark = purchases.sparkSession
@@ -113,6 +115,7 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.T
     """A function from one block's rows (kind, block, basket[], other[], weight …) to its strongest edges."""
 
     def count(rows: pa.Table) -> pa.Table:
+        rows = rows.sort_by("weight")  # sums of floats then have one order; among equal weights it doesn't matter
         kind, block = rows["kind"][0], rows["block"][0].as_py()
         held = incidence(rows["basket"], len(degree))
         others = held if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(degree))
@@ -127,7 +130,7 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.T
         final = found.data.real[enough] / (
             degree[anchors[row]] ** recipe.anchor_damping * degree[column] ** recipe.popularity_damping
         )
-        final = final.astype(np.float32)  # the last bits would tell in which order Spark brought the baskets
+        final = final.astype(np.float32)
         order = np.lexsort((column, -final, row))
         starts = np.searchsorted(row[order], np.arange(len(anchors)))
         best = order[np.arange(len(order)) - starts[row[order]] < recipe.neighbours]

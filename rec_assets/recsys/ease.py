@@ -48,7 +48,7 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     buyers = pairs.groupBy("product_id").agg(F.count("*").alias("buyers"))
     # Product-sized, so it may come to the driver.
     products = buyers.orderBy(F.col("buyers").desc(), "product_id").limit(recipe.ease_products).toPandas()
-    ids = np.sort(products["product_id"].to_numpy(str))
+    ids = np.sort(products["product_id"].to_numpy(object))
     index = purchases.sparkSession.createDataFrame(
         pd.DataFrame({"product_id": ids, "product": np.arange(len(ids), dtype=np.int32)}),
         schema="product_id string, product int",
@@ -71,8 +71,8 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     product, neighbour = _strongest(weights, recipe.ease_neighbours)
     return pd.DataFrame(
         {
-            "product_id": ids[product].astype(object),
-            "neighbour_id": ids[neighbour].astype(object),
+            "product_id": ids[product],
+            "neighbour_id": ids[neighbour],
             "weight": weights[product, neighbour],
             "support": shared[product, neighbour].astype(np.int32),
         }

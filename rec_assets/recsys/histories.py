@@ -98,11 +98,11 @@ def build_histories(lines: pd.DataFrame, state: ProductState) -> Histories:
     if (lines["weight"] < 0).any():
         known &= lines["customer_id"].isin(lines.loc[known & (lines["weight"] >= 0), "customer_id"]).to_numpy()
     lines, product = lines[known], product[known]
-    # Not as numpy's text, which is as wide as the longest id everywhere.
-    customer, customer_ids = pd.factorize(lines["customer_id"].astype(str).to_numpy(object), sort=True)
-    order, _ = pd.factorize(lines["order_id"].astype(str).to_numpy(object), sort=True)
+    # Not as numpy's text, in which every id takes the room of the longest.
+    customer, customer_ids = pd.factorize(lines["customer_id"].to_numpy(object), sort=True)
+    order, _ = pd.factorize(lines["order_id"].to_numpy(object), sort=True)
     return histories_of(
-        customer_ids,
+        np.asarray(customer_ids, dtype=object),
         customer.astype(np.int64),
         product,
         order=order.astype(np.int64),

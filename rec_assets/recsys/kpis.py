@@ -10,6 +10,7 @@ import pandas as pd
 
 from rec_assets.recsys.events import CLICK, IMPRESSION, PURCHASE, RETURN
 from rec_assets.recsys.interactions import spread
+from rec_assets.recsys.sums import exact_sum
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -132,7 +133,7 @@ def _sold(bought: DataFrame, catalogue: DataFrame, head: DataFrame) -> DataFrame
     lines = bought.join(F.broadcast(is_head), "product_id", "left").join(listed, "product_id", "left")
     return lines.agg(
         F.count("*").alias("lines"),
-        F.coalesce(F.sum("quantity"), F.lit(0.0)).alias("items"),
+        F.coalesce(exact_sum(F.col("quantity")), F.lit(0.0)).alias("items"),
         _money(F.col("value")).alias("revenue"),
         _money(F.col("value"), F.col("is_head").isNull()).alias("tail_revenue"),
         F.countDistinct("customer_id", "order_id").alias("orders"),
@@ -145,7 +146,8 @@ def _money(value: Column, where: Column | None = None) -> Column:
     from pyspark.sql import functions as F
 
     counted = value if where is None else F.when(where, value)
-    return F.when((F.count("*") > 0) & (F.count(value) == 0), None).otherwise(F.coalesce(F.sum(counted), F.lit(0.0)))
+    total = F.coalesce(exact_sum(counted), F.lit(0.0))
+    return F.when((F.count("*") > 0) & (F.count(value) == 0), None).otherwise(total)
 
 
 def _rhythm(bought: DataFrame, begin: dt.date, day: dt.date) -> DataFrame:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rec_assets.recsys.events import PURCHASE, RETURN
+from rec_assets.recsys.sums import exact_sum
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 _DESCRIBED = ("title", "category", "brand", "text")
 
@@ -30,20 +31,26 @@ def build_products(interactions: DataFrame, catalogue: DataFrame) -> DataFrame:
     from pyspark.sql.types import DateType
 
     lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # a click tells nothing of a product
-    has_price = F.col("unit_price").isNotNull()
+    has_price, paid = F.col("unit_price").isNotNull(), F.col("unit_price") * F.col("quantity")
     sold = [("", has_price & (F.col("weight") > 0)), ("bulk_", has_price)]
     counted = lines.groupBy("product_id", *_DESCRIBED).agg(
         F.count("*").alias("lines"),
         F.min("date").alias("first"),
         F.max("date").alias("last"),
         # A bulk order (weight 0) has a price of its own, which counts where there is no other.
-        *(F.sum(F.when(which, F.col("unit_price") * F.col("quantity"))).alias(f"{name}value") for name, which in sold),
-        *(F.sum(F.when(which, F.col("quantity"))).alias(f"{name}pieces") for name, which in sold),
+        *(exact_sum(F.when(which, paid)).alias(f"{name}value") for name, which in sold),
+        *(exact_sum(F.when(which, F.col("quantity"))).alias(f"{name}pieces") for name, which in sold),
     )
     counted = counted.persist()
+
+    def total(name: str) -> Column:
+        return exact_sum(F.col(name))
+
     bought = counted.groupBy("product_id").agg(
         F.min("first").alias("first_bought"),
-        F.coalesce(*(F.sum(f"{name}value") / F.sum(f"{name}pieces") for name, _ in sold)).alias("line_price"),
+        F.coalesce(*(F.try_divide(total(f"{name}value"), total(f"{name}pieces")) for name, _ in sold)).alias(
+            "line_price"
+        ),
     )
     for name in _DESCRIBED:
         bought = bought.join(_commonest(counted, name), "product_id", "left")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rec_assets.recsys.sums import exact_sum
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -32,9 +34,9 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         (F.max("age_days") - F.min("age_days")).alias("span"),
         (F.max("age_days") < recent_days).cast("long").alias("is_new"),
         F.min("age_days").alias("last_age"),
-        F.sum("quantity").alias("quantity"),
-        F.sum(F.col("quantity") * F.col("unit_price")).alias("revenue"),
-        F.sum(F.when(F.col("unit_price").isNotNull(), F.col("quantity"))).alias("priced"),
+        exact_sum(F.col("quantity")).alias("quantity"),
+        exact_sum(F.col("quantity") * F.col("unit_price")).alias("revenue"),
+        exact_sum(F.when(F.col("unit_price").isNotNull(), F.col("quantity"))).alias("priced"),
     )
     again = F.col("days") > 1
     kept = per_pair.groupBy("product_id").agg(
@@ -45,8 +47,8 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         F.count("*").alias("buyers"),
         F.avg(again.cast("double")).alias("repeat_share"),
         (F.sum(F.when(again, F.col("span"))) / F.sum(F.when(again, F.col("days") - 1))).alias("interval_days"),
-        (F.sum("revenue") / F.sum("priced")).alias("price"),
-        F.sum("revenue").alias("revenue"),
+        F.try_divide(exact_sum(F.col("revenue")), exact_sum(F.col("priced"))).alias("price"),
+        exact_sum(F.col("revenue")).alias("revenue"),
         F.min("last_age").alias("last_age"),
     )
     returned = returns.groupBy("product_id").agg(F.count("*").alias("returns"))

@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rec_assets.recsys.task_rows import ARROW
-from rec_assets.resources.storage import Describe, Manifest, Part, Storage, open_storage
+from rec_assets.resources.storage import DAMAGED, MANIFEST, Describe, Manifest, Part, Storage, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 class MissingPartition(LookupError):
     """A table, or a day of it, isn't in the lake; the message says which and what to materialise."""
+
+
+class DamagedPartition(RuntimeError):
+    """Files of a partition are missing or other ones than were written; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,32 @@ class Lake:
             digest.update(f"{table} {day} {manifest.fingerprint if manifest else '-'}\n".encode())
         return digest.hexdigest()
 
+    def is_whole(self, table: str, day: dt.date | None = None) -> bool:
+        """Whether a partition is there and isn't damaged."""
+        return self.manifest(table, day) is not None and day not in self.damage(table)
+
+    def damage(self, table: str) -> dict[dt.date | None, str]:
+        """Partitions of a table that are damaged, and how, by name of a file.
+
+        Found by the sizes of files, and by what readers have found wrong since the partition was written.
+        """
+        base, sizes = self.storage.path(table), self.storage.sizes(table)
+        places = [path.removeprefix(base).strip("/").rpartition("/")[0] for path in sizes if path.endswith(MANIFEST)]
+        days = [dt.date.fromisoformat(place.removeprefix("date=")) if place else None for place in places]
+        found = {}
+        for day, manifest in zip(days, self._manifests(table, days), strict=True):
+            if manifest is None:
+                found[day] = f"{self.storage.path(_folder(table, day), MANIFEST)} can't be read"
+                continue
+            files = [self.storage.path(_folder(table, day), name) for name in manifest.files]
+            if absent := [file for file in files if file not in sizes]:
+                found[day] = f"{absent[0]} is missing"
+            elif sum(sizes[file] for file in files) != manifest.bytes:
+                found[day] = f"{', '.join(files)}: {sum(sizes[file] for file in files)} bytes, not {manifest.bytes}"
+            elif wrong := [file for file in files if file + DAMAGED in sizes]:
+                found[day] = f"{wrong[0]} has a wrong checksum"
+        return found
+
     # ---- reading ----
 
     def read(
@@ -89,6 +119,7 @@ class Lake:
 
         Raises:
             MissingPartition: the table or one of the days isn't there.
+            DamagedPartition: files of it are missing, or their checksums are wrong.
         """  # fmt: skip
 
         def read(files: list[str]) -> pa.Table:
@@ -123,9 +154,9 @@ class Lake:
             files = self._files(table, days)
             try:
                 return read(files)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 if files == seen:  # else a partition was replaced between looking and reading: look again
-                    raise
+                    raise DamagedPartition(f"{table}: a file is missing: {error}. {_REMAKE}") from error
                 seen = files
 
     def pandas(self, table: str, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
@@ -150,7 +181,7 @@ class Lake:
                 the first day.
 
         Raises:
-            MissingPartition: the table or one of the days isn't there.
+            MissingPartition, DamagedPartition: as `read`.
         """
         return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days, schema))
 
@@ -189,10 +220,10 @@ class Lake:
         files: list[str] = []
         wanted: Sequence[dt.date | None] = [None] if days is None else days
         for day, manifest in zip(wanted, self._manifests(table, wanted), strict=True):
-            if manifest is None:
+            if manifest is None and self.changed_at(table, day) is None:
                 missing.append(day)
             else:
-                files += [self.storage.path(_folder(table, day), name) for name in manifest.files]
+                files += self._sound_files(table, day, manifest)
         if missing or not files:
             which = f"day {missing[0]}" if missing and missing[0] else "the table"
             more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
@@ -200,6 +231,27 @@ class Lake:
                 f"{table}: {which}{more} is not in the lake ({self.root}): materialise {table} first"
             )
         return files
+
+    def _sound_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str]:
+        """Paths of a partition's files, whose checksums are right."""
+        folder = _folder(table, day)
+        while manifest is not None:
+            wrong, why = "", ""
+            try:
+                if not (wrong := self.storage.damaged_file(folder, manifest)):
+                    return [self.storage.path(folder, name) for name in manifest.files]
+                why = f"{self.storage.path(folder, wrong)} has a wrong checksum"
+            except FileNotFoundError as error:
+                why = f"{error.filename} is missing"
+            seen, manifest = manifest, self.manifest(table, day)
+            if manifest == seen and manifest.checksums == seen.checksums:  # else it was replaced meanwhile
+                if wrong:
+                    self.storage.mark(folder, wrong)
+                raise self._damaged(table, day, why)
+        raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
+
+    def _damaged(self, table: str, day: dt.date | None, why: str) -> DamagedPartition:
+        return DamagedPartition(f"{table}{f' of {day}' if day else ''} is damaged: {why}. {_REMAKE}")
 
     def _what_to_read(
         self, table: str, days: Sequence[dt.date] | None, schema: pa.Schema | None = None
@@ -214,6 +266,9 @@ class Lake:
         return schema.append(pa.field("date", pa.date32())) if with_date else schema
 
 
+_REMAKE = "Run `rec-assets bootstrap`, which makes it again, or materialise it in the UI"
+
+
 def _folder(table: str, day: dt.date | None) -> str:
     return f"{table}/date={day}" if day else table
 
@@ -226,6 +281,7 @@ def _describe(sources: Mapping[str, str]) -> Describe:
             bytes=sum(part.bytes for part in parts),
             fingerprint=hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest(),
             sources=dict(sources),
+            checksums=[part.checksum for part in parts],
         )
 
     return describe

@@ -99,10 +99,10 @@ def write_parquet(rows: TaskRows, put: Callable[[Path, int], Part], within: Path
             if _write_groups(tables, schema, path):
                 yield pa.Table.from_pylist([{"number": number, **put(path, number)._asdict()}])
 
-    columns = "number long, name string, digest string, rows long, bytes long"
+    columns = "number long, name string, digest string, rows long, bytes long, checksum long"
     written = sorted(rows.then(write, columns).to_spark().collect(), key=lambda row: row["number"])
     if written:
-        return [Part(row["name"], row["digest"], row["rows"], row["bytes"]) for row in written]
+        return [Part(*row[1:]) for row in written]
     with tempfile.TemporaryDirectory(dir=within) as folder:
         path = Path(folder) / "part.parquet"
         _write_groups([schema.empty_table()], schema, path)

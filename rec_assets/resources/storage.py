@@ -23,6 +23,7 @@ import shutil
 import tempfile
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -42,6 +43,8 @@ MANIFEST = "_manifest.json"
 STAGING = ".staging"
 STAGING_HOURS = 6
 DELETED = ".deleted"
+DAMAGED = ".damaged"
+"""Ending of the empty file beside one whose checksum a reader found wrong."""
 CHANGED_AT = "changed-at"
 
 _FOOTER_END = 8
@@ -60,6 +63,8 @@ class Manifest:
         bytes: Their size.
         fingerprint: SHA-256 over the files' pages and schemas; equal for equal content.
         sources: Of what landed: each file it was read from, and the SHA-256 of that.
+        checksums: CRC-32 of each file, whole; none in manifests of earlier versions. Equal content may have others, as
+            Java's footers differ.
     """
 
     files: list[str]
@@ -67,11 +72,15 @@ class Manifest:
     bytes: int
     fingerprint: str
     sources: dict[str, str] = field(default_factory=dict)
+    checksums: list[int] = field(default_factory=list, compare=False)
 
     @classmethod
-    def parse(cls, text: str) -> Manifest:
-        """A manifest from its file."""
-        return cls(**json.loads(text))
+    def parse(cls, text: str) -> Manifest | None:
+        """A manifest from its file; None where the file is damaged."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
 
     @property
     def text(self) -> str:
@@ -86,12 +95,14 @@ class Part(NamedTuple):
         name: Its name in the partition.
         digest: `content_hash` of it.
         rows, bytes: Its size.
+        checksum: CRC-32 of all its bytes.
     """
 
     name: str
     digest: str
     rows: int
     bytes: int
+    checksum: int
 
 
 Describe = Callable[[Sequence[Part]], Manifest]
@@ -115,11 +126,33 @@ class Disk:
         folder = self.root / table
         return [path.parent.name for path in folder.glob("*/" + MANIFEST)] if folder.is_dir() else []
 
+    def sizes(self, table: str) -> dict[str, int]:
+        """Bytes of every file of a table, by its path."""
+        found = {}
+        for path in (self.root / table).rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # replaced meanwhile
+                found[path.as_posix()] = path.stat().st_size
+        return found
+
+    def damaged_file(self, folder: str, manifest: Manifest) -> str:
+        """The first file of a partition whose checksum is wrong, "" where none's is.
+
+        Raises:
+            FileNotFoundError: a file isn't there (any more).
+        """
+        checked = zip(manifest.files, manifest.checksums, strict=False)
+        return next((name for name, checksum in checked if _crc(self.root / folder / name) != checksum), "")
+
+    def mark(self, folder: str, name: str) -> None:
+        """Leave word for the next plan that a file is damaged."""
+        with contextlib.suppress(OSError):  # a lake that we may only read
+            (self.root / folder / (name + DAMAGED)).touch()
+
     def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
-        """The manifest of each folder; None where it is no partition."""
+        """The manifest of each folder; None where it is no partition, or its manifest is damaged."""
         for folder in folders:
             try:
-                yield Manifest.parse((self.root / folder / MANIFEST).read_text())
+                yield Manifest.parse((self.root / folder / MANIFEST).read_text(errors="replace"))
             except FileNotFoundError:
                 yield None
 
@@ -166,16 +199,25 @@ class Disk:
         place = self.root / folder
         place.mkdir(parents=True, exist_ok=True)
         with _locked(self.root):
-            whole = all((place / name).is_file() for name in manifest.files)
-            if next(self.manifests([folder])) != manifest or not whole:
+            old = next(self.manifests([folder]))
+            if old is None or old != manifest or not self._is_whole(folder, old):
                 for name in manifest.files:
                     os.replace(staging / name, place / name)
                 (staging / MANIFEST).write_text(manifest.text)
+                if old == manifest:  # damaged files come back as they were: nothing made from them is stale
+                    shutil.copystat(place / MANIFEST, staging / MANIFEST)
                 os.replace(staging / MANIFEST, place / MANIFEST)
-            for stray in place.glob("*.parquet"):
+            for stray in (*place.glob("*.parquet"), *place.glob("*" + DAMAGED)):
                 if stray.name not in manifest.files:
                     stray.unlink(missing_ok=True)
         return manifest
+
+    def _is_whole(self, folder: str, manifest: Manifest) -> bool:
+        try:
+            size = sum((self.root / folder / name).stat().st_size for name in manifest.files)
+            return size == manifest.bytes and not self.damaged_file(folder, manifest)
+        except FileNotFoundError:
+            return False
 
     def delete(self, folder: str) -> Manifest | None:
         """Take a partition away; returns what it was, None where it wasn't there.
@@ -222,15 +264,27 @@ class ObjectStore:
         found = (path.removeprefix(base).split("/") for path in self.filesystem.find(base))
         return [parts[0] for parts in found if parts[1:] == [MANIFEST]]
 
+    def sizes(self, table: str) -> dict[str, int]:
+        """Bytes of every file of a table, by its path."""
+        found = self.filesystem.find(self.path(table) + "/", detail=True)
+        return {path: about["size"] for path, about in found.items()}
+
+    def damaged_file(self, folder: str, manifest: Manifest) -> str:
+        """Always "": a store checks what it keeps by itself."""
+        return ""
+
+    def mark(self, folder: str, name: str) -> None:
+        """Nothing to do, as no file is found damaged."""
+
     def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
-        """The manifest of each folder, asked for at once; None where it is no partition."""
+        """The manifest of each folder, asked for at once; None where it is no partition, or its manifest is damaged."""
         paths = [self.path(folder, MANIFEST) for folder in folders]
         # Not `cat`, which leaves a missing path out of its answer when it is the only one.
         answers = self.filesystem.cat_ranges(paths, [None] * len(paths), [None] * len(paths), on_error="return")
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
                 raise answer
-            yield None if isinstance(answer, Exception) else Manifest.parse(answer.decode())
+            yield None if isinstance(answer, Exception) else Manifest.parse(answer.decode(errors="replace"))
 
     def changed_at(self, folder: str) -> float | None:
         """When a partition's content last changed (seconds since the epoch); None where it isn't there.
@@ -283,8 +337,10 @@ class ObjectStore:
                 if old.files != manifest.files:  # else we put it, and the answer to that was lost
                     self._remove(folder, manifest.files)
                 return old
-            condition = {"IfMatch": head["ETag"]} if head and old else {"IfNoneMatch": "*"}
+            condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
             metadata = {CHANGED_AT: repr(time.time())}
+            if head and old is not None and replace(old, files=manifest.files) == manifest:
+                metadata = head["Metadata"]  # damaged files come back as they were: nothing made from them is stale
             try:
                 self.filesystem.pipe_file(
                     self.path(folder, MANIFEST), manifest.text.encode(), Metadata=metadata, **condition
@@ -298,7 +354,8 @@ class ObjectStore:
             return manifest
 
     def _is_whole(self, folder: str, manifest: Manifest) -> bool:
-        return all(self.filesystem.exists(self.path(folder, name)) for name in manifest.files)
+        sizes = self.sizes(folder)
+        return sum(sizes.get(self.path(folder, name), 0) for name in manifest.files) == manifest.bytes
 
     def delete(self, folder: str) -> Manifest | None:
         """Take a partition away; returns what it was, None where it wasn't there.
@@ -373,7 +430,16 @@ def _upload(filesystem: AbstractFileSystem, folder: str, token: str, path: Path,
 
 def _part(path: Path, suffix: str) -> Part:
     digest = content_hash(path)
-    return Part(f"{digest[:12]}-{suffix}.parquet", digest, pq.read_metadata(path).num_rows, path.stat().st_size)
+    rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
+    return Part(f"{digest[:12]}-{suffix}.parquet", digest, rows, size, _crc(path))
+
+
+def _crc(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(_AT_ONCE):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 def content_hash(path: Path) -> str:

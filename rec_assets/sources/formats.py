@@ -37,6 +37,12 @@ _ONE_BLOCK = 1 << 30
 
 csv.field_size_limit(_ONE_BLOCK)  # 131,072 characters by default
 
+LARGEST_UNPACKED = 2 << 30
+"""Bytes that a packed file may unpack to. Reading takes memory in proportion, and the file's own size doesn't tell."""
+
+_BATCH = 50_000
+"""Objects of JSON Lines that are held as Python's at a time."""
+
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
 _FIX_ENCODING = "set `encoding`, for instance latin-1 or cp1252"
@@ -71,9 +77,33 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
         raise SourceError(f"{path}: not readable as {spec.format}: {problem}; {fix}") from error
 
 
-def _unpacked(path: UPath, content: bytes) -> pa.NativeFile:
+class _Unpacked(io.RawIOBase):
     """The bytes of a file as a stream, unpacked if the file's name says that they are packed."""
-    return pa.input_stream(pa.py_buffer(content), compression=_PACKED.get(path.suffix))
+
+    def __init__(self, path: UPath, content: bytes) -> None:
+        self.path, self.size, kind = path, 0, _PACKED.get(path.suffix)
+        self.stream = pa.input_stream(pa.py_buffer(content), compression=kind)
+        self.limit = LARGEST_UNPACKED if kind else len(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.stream.read(len(buffer))
+        if not self.size and piece[:2] == b"\x1f\x8b":
+            raise SourceError(f"{self.path}: this is gzipped twice: unpack it once")
+        self.size += len(piece)
+        if self.size > self.limit:
+            raise SourceError(
+                f"{self.path}: unpacks to more than {self.limit >> 30} GiB: split it into several files (`path` may "
+                "name all of them, with a *), or land it unpacked"
+            )
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def _unpacked(path: UPath, content: bytes) -> io.BufferedReader:
+    return io.BufferedReader(_Unpacked(path, content), 1 << 20)
 
 
 def _refuse_disguised(spec: FileFormat, path: UPath, beginning: bytes) -> None:
@@ -81,6 +111,8 @@ def _refuse_disguised(spec: FileFormat, path: UPath, beginning: bytes) -> None:
         raise SourceError(f"{path}: this is a Parquet file: set `format: parquet`")
     if beginning == b"PK\x03\x04":
         raise SourceError(f"{path}: this is a zip archive or an Excel file: unpack it, or save it as CSV")
+    if beginning == b"\xfd7zX":
+        raise SourceError(f"{path}: this is packed by xz: unpack it, or pack it as .gz, .bz2 or .zst")
     if beginning[:2] == b"\x1f\x8b" and path.suffix != ".gz":
         raise SourceError(f"{path}: this is gzipped: let its name end in .gz")
 
@@ -219,14 +251,16 @@ def _bytes_text(value: bytes | None) -> str | None:
 
 
 def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
-    with _unpacked(path, content) as stream:
-        text = stream.read().decode(_without_mark(spec))
+    text = io.TextIOWrapper(_unpacked(path, content), encoding=_without_mark(spec), newline="\n")
     rows: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
     lists: dict[str, None] = {}
-    seen: set[str] = set()
-    for number, line in enumerate(text.split("\n"), start=1):
+    seen: dict[str, None] = {}
+    is_array = False
+    for number, line in enumerate(text, start=1):
         if not line.strip():
             continue
+        is_array = is_array or (not seen and line.lstrip().startswith("["))
         try:
             # Numbers stay the text that stands there: 1.10 is another id than 1.1.
             row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
@@ -239,22 +273,30 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
         if problem:
             whole = "; this file is one JSON array: `jq -c '.[]'` makes JSON Lines of it"
             raise SourceError(
-                f"{path}: line {number} {problem}: JSON Lines has one whole object in a line"
-                + whole * text.lstrip().startswith("[")
+                f"{path}: line {number} {problem}: JSON Lines has one whole object in a line" + whole * is_array
             )
         flat = _fields(row, spec.lines)
         lists.update(dict.fromkeys(name for name, value in flat.items() if isinstance(value, list)))
-        seen |= flat.keys()
+        seen.update(dict.fromkeys(flat))
         rows += _lines_of(flat, spec.lines) if spec.lines else [flat]
+        if len(rows) >= _BATCH:
+            tables.append(_jsonl_table(rows))
+            rows = []
     if spec.lines and spec.lines not in seen:
         raise _no_list(spec.lines, list(lists), path)
     if not seen:
         raise SourceError(f"{path}: the file has no line: land it again")
-    frame = pd.DataFrame([{name: _jsonl_text(value) for name, value in row.items()} for row in rows], dtype=object)
-    null: Any = None  # pandas' stubs know no None here
-    frame = frame.where(frame.notna(), null)
+    table = pa.concat_tables([*tables, _jsonl_table(rows)], promote_options="default")
+    frame = table.to_pandas().astype(object)
     frame.attrs[LISTS] = [name for name in lists if name != spec.lines]
     return frame
+
+
+def _jsonl_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as text; null where a row has no such field."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: pa.array([_jsonl_text(row.get(name)) for row in rows], pa.string()) for name in names}
+    return pa.table(columns)
 
 
 def _fields(value: dict[str, Any], lines: str | None, within: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 from upath import UPath
 
+from rec_assets.recsys.events import LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
 from rec_assets.recsys.text import join_columns
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import LISTS, POSITION, SECOND, read_text
@@ -28,6 +29,8 @@ from rec_assets.sources.times import NO_VALUE, local_days
 from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, stripped
 
 _LONGEST_HEADER = 100_000
+_JSON_ROWS = 50_000
+"""Lines that are held as Python's text at a time."""
 
 RAW_SCHEMA = pa.schema(
     [
@@ -127,7 +130,8 @@ def read_export(source: Source) -> dict[dt.date, pa.Table]:
 def read_catalogue(source: Source) -> pa.Table:
     """The newest catalogue file, CATALOGUE_SCHEMA; empty where the source has none.
 
-    Rows without a product id are left out, and of rows that are the same in every column all but the first.
+    Rows without a product id, or with one longer than LONGEST_ID, are left out, and of rows that are the same in every
+    column all but the first.
 
     Raises:
         SourceError: see the module; or a product stands in the file twice, with different values.
@@ -140,7 +144,8 @@ def read_catalogue(source: Source) -> pa.Table:
     named = (columns.category, columns.brand, columns.price, columns.available_from)
     listed = [columns.product_id, *columns.title, *columns.text, *spec.only, *spec.exclude, *filter(None, named)]
     _require(spec, frame, listed, path)
-    frame = frame[frame[columns.product_id].fillna("").str.strip() != ""]
+    listed_id = frame[columns.product_id].fillna("").str.strip()
+    frame = frame[(listed_id != "") & (listed_id.str.len() <= LONGEST_ID)]
     frame = frame.drop(columns=f"{spec.lines}.{POSITION}", errors="ignore").drop_duplicates()
     ids = frame[columns.product_id]
     twice = ids[ids.duplicated()]
@@ -181,19 +186,22 @@ def _read_purchases(source: Source, path: UPath, day: dt.date | None = None) -> 
         customer = [] if columns.customer_id in spec.order_columns else [columns.customer_id]
         _fill_orders(frame, [columns.order_id, *customer], spec.order_columns)
 
-    out = pd.DataFrame(index=frame.index)
-    out["source_file"] = source.label(path)
+    # Column by column into Arrow: as Python's objects, all of them together would take several times the memory.
+    out = _ArrowColumns()
+    out["source_file"] = pa.repeat(source.label(path), len(frame))
     out["source_row"] = np.arange(1, len(frame) + 1)
     for name in ("order_id", "customer_id", "product_id"):
         column = getattr(columns, name)
-        out[name] = frame[column] if column else None
+        out[name] = frame[column] if column else pa.nulls(len(frame))
     out["event_time"] = as_times(frame[columns.time], source, path, day)
     quantity = as_numbers(frame, columns.quantity, spec, path)
-    out["quantity"] = quantity if columns.quantity else 1.0
-    out["unit_price"] = as_numbers(frame, columns.unit_price, spec, path)
+    if not columns.quantity:
+        quantity = pd.Series(1.0, frame.index)
+    out["quantity"] = quantity
+    unit_price = as_numbers(frame, columns.unit_price, spec, path)
     if columns.amount:
-        amount = as_numbers(frame, columns.amount, spec, path)
-        out["unit_price"] = amount / out["quantity"].where(out["quantity"] != 0)
+        unit_price = as_numbers(frame, columns.amount, spec, path) / quantity.where(quantity != 0)
+    out["unit_price"] = unit_price
     out["rating"] = as_numbers(frame, columns.rating, spec, path)
     is_return = pd.Series(False, frame.index)
     if returns.negative_quantity:
@@ -209,7 +217,21 @@ def _read_purchases(source: Source, path: UPath, day: dt.date | None = None) -> 
     out["excluded_by"] = _excluded_by(frame, spec)
     _describe(out, frame, columns)
     out["line"] = line
-    return pa.Table.from_pandas(out, schema=RAW_SCHEMA, preserve_index=False)
+    return pa.table([out.columns[name] for name in RAW_SCHEMA.names], RAW_SCHEMA)
+
+
+class _ArrowColumns:
+    """Columns of RAW_SCHEMA."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+
+    def __setitem__(self, name: str, values: pd.Series | np.ndarray | pa.Array | pa.ChunkedArray) -> None:
+        kind = RAW_SCHEMA.field(name).type
+        if isinstance(values, pd.Series | np.ndarray):
+            self.columns[name] = pa.array(values, kind, from_pandas=True)
+        else:
+            self.columns[name] = values.cast(kind)
 
 
 def _fill_orders(frame: pd.DataFrame, order: Sequence[str], columns: Sequence[str]) -> None:
@@ -236,17 +258,19 @@ def _concat(tables: Iterator[pa.Table]) -> pa.Table:
     return pa.concat_tables([RAW_SCHEMA.empty_table(), *tables])
 
 
-def _describe(out: pd.DataFrame, frame: pd.DataFrame, columns: PurchaseColumns | CatalogueColumns) -> None:
-    """Fill title, category, brand and text (null where the source has none)."""
+def _describe(
+    out: pd.DataFrame | _ArrowColumns, frame: pd.DataFrame, columns: PurchaseColumns | CatalogueColumns
+) -> None:
+    """Fill title, category, brand and text (null where the source has none), none of them longer than allowed."""
     described = {
         "title": columns.title,
         "category": [columns.category] if columns.category else [],
         "brand": [columns.brand] if columns.brand else [],
     }
     for name, parts in described.items():
-        out[name] = join_columns(frame, parts, " ")
+        out[name] = join_columns(frame, parts, " ").str.slice(0, LONGEST_NAME)
     all_of_it = [column for parts in described.values() for column in parts]
-    out["text"] = join_columns(frame, columns.text or all_of_it, ", ").str.lower()
+    out["text"] = join_columns(frame, columns.text or all_of_it, ", ").str.slice(0, LONGEST_TEXT).str.lower()
 
 
 def _require(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
@@ -307,8 +331,14 @@ def _excluded_by(frame: pd.DataFrame, spec: FileFormat) -> pd.Series:
     return reason
 
 
-def _as_json(frame: pd.DataFrame) -> list[str]:
+def _as_json(frame: pd.DataFrame) -> pa.ChunkedArray:
     # Not with pandas' own writer: it ends the process on some malformed text.
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    columns = (frame[name].to_list() for name in frame.columns)
-    return [encode(dict(zip(frame.columns, values, strict=True))) for values in zip(*columns, strict=True)]
+
+    def lines(part: pd.DataFrame) -> pa.Array:
+        columns = (part[name].to_list() for name in part.columns)
+        values = zip(*columns, strict=True)
+        return pa.array([encode(dict(zip(part.columns, each, strict=True))) for each in values], pa.string())
+
+    parts = [lines(frame.iloc[start : start + _JSON_ROWS]) for start in range(0, len(frame), _JSON_ROWS)]
+    return pa.chunked_array(parts, pa.string())

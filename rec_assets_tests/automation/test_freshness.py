@@ -24,7 +24,7 @@ from dagster import AssetExecutionContext as Context
 from rec_assets.automation.freshness import Freshness
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import PROMOTED, Releases
 from rec_assets.sources.feedback import landed_file, read_feedback
 from rec_assets.sources.landing import file_fingerprints
@@ -145,6 +145,22 @@ def test_what_is_gone_from_the_lake_is_stale_with_what_is_made_from_it(made: Ben
     assert made.stale() == {"candidates"}
     made.lake.delete("raw_purchase_logs", DAY)
     assert made.stale() == BOTH
+
+
+def test_what_is_damaged_is_made_again_and_nothing_that_was_made_from_it_before(made: Bench) -> None:
+    for name in ("raw_purchase_logs", "candidates"):
+        manifest = made.lake.manifest(name, DAY)
+        assert manifest is not None
+        path = made.lake.root / name / f"date={DAY}" / manifest.files[0]
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20] + bytes(20))
+        assert made.stale() == set(), "what nobody read is taken to be whole"
+        with pytest.raises(DamagedPartition):
+            made.lake.read(name, [DAY])
+        assert made.stale() == {name, "candidates"}
+        made.make()
+        assert made.stale() == set()
+        assert path.read_bytes() == whole
 
 
 def test_what_another_version_of_the_code_made_is_stale(made: Bench) -> None:

@@ -61,6 +61,7 @@ def clean(lines: pd.DataFrame, rules: CleaningRules = UTC, day: dt.date = DAY) -
         ({"product_id": "x" * 512}, None),
         ({"product_id": "x" * 513}, "id_too_long"),
         ({"customer_id": "x" * 513}, "id_too_long"),
+        ({"order_id": "x" * 513}, "id_too_long"),
         ({"event_time": None}, "unparseable_time"),
         ({"event_time": "2017-01-01 23:59:59.999"}, None),
         ({"event_time": "2017-01-02"}, "outside_day"),

@@ -4,16 +4,22 @@ import datetime as dt
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
+from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.lake import DamagedPartition, Lake, MissingPartition
 from rec_assets.resources.storage import MANIFEST, STAGING, STAGING_HOURS, sweep_staging
 
 DAY = dt.date(2017, 12, 3)
@@ -129,3 +135,112 @@ def test_what_killed_writers_left_is_swept_up_when_nobody_has_touched_it_for_hou
         os.utime(folder, (touched, touched))
     sweep_staging(tmp_path)
     assert [path.name for path in (tmp_path / STAGING).iterdir()] == ["at_work"]
+
+
+def _file(lake: Lake) -> Path | UPath:
+    """The only file of the day."""
+    manifest = lake.manifest("sales", DAY)
+    assert manifest is not None
+    path: Path | UPath = lake.root / "sales" / f"date={DAY}" / manifest.files[0]
+    return path
+
+
+def _delete(lake: Lake) -> None:
+    _file(lake).unlink()
+
+
+def _truncate(lake: Lake) -> None:
+    path = _file(lake)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _halve_the_manifest(lake: Lake) -> None:
+    path = lake.root / "sales" / f"date={DAY}" / MANIFEST
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (_delete, r"\.parquet is missing"),
+        (_truncate, r"\.parquet: \d+ bytes, not \d+"),
+        (_halve_the_manifest, "_manifest.json can't be read"),
+    ],
+)
+def test_a_damaged_day_is_named_and_whole_once_it_is_written_again(
+    lake: Lake, harm: Callable[[Lake], None], said: str
+) -> None:
+    frame, other = pd.DataFrame({"n": [1, 2]}), DAY + dt.timedelta(days=1)
+    for day in (DAY, other):
+        lake.write("sales", frame, day)
+    assert lake.damage("sales") == {}
+    harm(lake)
+    assert list(lake.damage("sales")) == [DAY]
+    assert re.search(said, lake.damage("sales")[DAY])
+    assert not lake.is_whole("sales", DAY)
+    assert lake.is_whole("sales", other)
+    lake.write("sales", frame, DAY)
+    assert lake.damage("sales") == {}
+    assert lake.pandas("sales", [DAY])["n"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("harm", [_delete, _halve_the_manifest])
+def test_reading_a_damaged_day_says_which_and_what_to_do(lake: Lake, harm: Callable[[Lake], None]) -> None:
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    harm(lake)
+    said = rf"sales.*{DAY}.*Run `rec-assets bootstrap`"
+    with pytest.raises(DamagedPartition, match=said):
+        lake.read("sales", [DAY])
+
+
+def test_spark_is_given_no_file_whose_checksum_is_wrong(tmp_path: Path) -> None:
+    lake, no_session = Lake(tmp_path), cast("SparkSession", None)
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    path = _file(lake)
+    path.write_bytes(path.read_bytes().replace(b"PAR1", b"PAR2"))
+    for read in (lake.spark, lake.task_rows):
+        with pytest.raises(DamagedPartition, match=f"sales of {DAY} is damaged: {path} has a wrong checksum"):
+            read(no_session, "sales", [DAY])
+
+
+def test_what_comes_back_as_it_was_leaves_what_is_made_from_it_up_to_date(lake: Lake) -> None:
+    frame = pd.DataFrame({"n": [1]})
+    lake.write("sales", frame, DAY)
+    changed = lake.changed_at("sales", DAY)
+    time.sleep(0.02)
+    _delete(lake)
+    lake.write("sales", frame, DAY)
+    assert lake.changed_at("sales", DAY) == changed
+
+
+def test_a_read_of_a_file_with_a_flipped_bit_is_right_or_names_it(tmp_path: Path) -> None:
+    lake, chance = Lake(tmp_path), np.random.default_rng(1)
+    frame = pd.DataFrame({"id": [f"p{n}" for n in range(50)], "price": chance.normal(size=50)})
+    lake.write("sales", frame, DAY)
+    path, refused = _file(lake), 0
+    whole = path.read_bytes()
+    for _ in range(300):
+        bad = bytearray(whole)
+        bad[chance.integers(len(bad))] ^= 1 << chance.integers(8)
+        path.write_bytes(bad)
+        try:
+            found = lake.pandas("sales", [DAY], where=ds.field("price") > 0)
+        except DamagedPartition as error:
+            refused += path.name in str(error) and str(DAY) in str(error)
+        else:
+            pd.testing.assert_frame_equal(found.drop(columns="date"), frame[frame["price"] > 0].reset_index(drop=True))
+    assert refused == 300
+    # The reader tells the next plan, which looks at sizes alone.
+    assert re.search(r"wrong checksum", lake.damage("sales")[DAY])
+    lake.write("sales", frame, DAY)
+    assert lake.damage("sales") == {}
+    assert path.read_bytes() == whole
+
+
+def test_a_partition_written_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    place = tmp_path / "sales" / f"date={DAY}" / MANIFEST
+    place.write_text(json.dumps({k: v for k, v in json.loads(place.read_text()).items() if k != "checksums"}))
+    assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
+    assert lake.damage("sales") == {}

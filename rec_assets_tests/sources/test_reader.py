@@ -3,6 +3,7 @@ import datetime as dt
 import gzip
 import io
 import json
+import lzma
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from upath import UPath
 
 from rec_assets.recsys.cleaning import CleanedDay, CleaningRules, clean_day
+from rec_assets.recsys.events import LONGEST_NAME, LONGEST_TEXT
+from rec_assets.sources import formats
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.reader import (
     CATALOGUE_SCHEMA,
@@ -210,6 +213,7 @@ GOOD = log(*[f"2017-01-01 10:{n:02},ann,A{n},r1,1,1.5" for n in range(60)])
         (b"PAR1" + bytes(99), "this is a Parquet file: set `format: parquet`"),
         (b"PK\x03\x04" + bytes(99), "this is a zip archive or an Excel file: unpack it, or save it as CSV"),
         (gzip.compress(GOOD.encode()), "this is gzipped: let its name end in .gz"),
+        (lzma.compress(GOOD.encode()), "this is packed by xz: unpack it, or pack it as .gz, .bz2 or .zst"),
     ],
 )  # fmt: skip
 def test_a_csv_file_that_cannot_be_used_is_named_with_its_column_and_what_to_do(tmp_path, content, said):
@@ -218,6 +222,28 @@ def test_a_csv_file_that_cannot_be_used_is_named_with_its_column_and_what_to_do(
         read(shop(tmp_path))
     assert str(error.value).startswith(f"{path}: ")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "purchases"), [("2017-01-01.csv.gz", ""), ("2017-01-01.jsonl.gz", "format: jsonl")])
+def test_a_packed_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, name, purchases):
+    monkeypatch.setattr(formats, "LARGEST_UNPACKED", 1 << 20)
+    path = write(tmp_path, gzip.compress(b'{"at": "2017-01-01"}\n' * 100_000), name)
+    with pytest.raises(SourceError, match=r"unpacks to more than .* split it into several files") as error:
+        read(shop(tmp_path, path="{date:%Y-%m-%d}" + name[10:], purchases=purchases))
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_gzipped_twice_is_refused(tmp_path):
+    write(tmp_path, gzip.compress(gzip.compress(GOOD.encode())), "2017-01-01.csv.gz")
+    with pytest.raises(SourceError, match="this is gzipped twice: unpack it once"):
+        read(shop(tmp_path, path="{date:%Y-%m-%d}.csv.gz"))
+
+
+def test_texts_are_cut_where_they_get_too_long(tmp_path):
+    write(tmp_path, log(f'{LINE},"{"A" * 50_000}"', header=HEADER + ",note"))
+    line = read(shop(tmp_path, columns=f"{COLUMNS}, title: note")).iloc[0]
+    assert (line["title"], line["text"]) == ("A" * LONGEST_NAME, "a" * LONGEST_TEXT)
+    assert len(json.loads(line["line"])["note"]) == 50_000
 
 
 @pytest.mark.parametrize("cut", [30, -9, -4, -1])
@@ -690,7 +716,9 @@ def products(folder: Path, content: str | bytes, catalogue: str = CATALOGUE) -> 
 
 
 def test_the_catalogue_is_one_row_a_product(tmp_path):
-    found = products(tmp_path, "sku,name,price,kind\n007,Tea,2.5,a\n008,Fee,,x\n,nothing,1,a\n007,Tea,2.5,a\n")
+    found = products(
+        tmp_path, f"sku,name,price,kind\n007,Tea,2.5,a\n008,Fee,,x\n,nothing,1,a\n007,Tea,2.5,a\n{'x' * 513},Long,1,a\n"
+    )
     assert found["product_id"].to_list() == ["007", "008"]
     assert found["title"].to_list() == ["Tea", "Fee"]
     assert found["text"].to_list() == ["tea", "fee"]

@@ -12,6 +12,7 @@ from rec_assets.recsys.events import CART, CLICK, IMPRESSION, MONEY, PURCHASE, R
 from rec_assets.recsys.experiments.metrics import JUDGED, NUMBERS, WON
 from rec_assets.recsys.experiments.spec import CUSTOMER, Experiment
 from rec_assets.recsys.experiments.statistics import Moments
+from rec_assets.recsys.sums import exact_sum
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -86,7 +87,7 @@ def units_of(
     for more in (seen, bought, _robots(told, most_products)):
         units = units.join(more, "unit", "left")
     if experiment.unit == CUSTOMER:
-        spent = purchases.groupBy(F.col("customer_id").alias("unit")).agg(F.sum("value").alias("before"))
+        spent = purchases.groupBy(F.col("customer_id").alias("unit")).agg(exact_sum(F.col("value")).alias("before"))
         units = units.join(spent, "unit", "left")
     else:
         units = units.withColumn("before", F.lit(0.0))
@@ -114,7 +115,10 @@ def totals_of(units: DataFrame) -> dict[str, Totals]:
 
     units = units.withColumn("units", F.lit(1)).withColumnRenamed("robot", "robots")
     kinds = {each.name: "double" if each.type == "float" else "long" for each in fields(Totals)}
-    rows = units.groupBy("variant").agg(*(F.sum(F.col(name).cast(kind)) for name, kind in kinds.items()))
+    sums = [
+        exact_sum(F.col(name)) if kind == "double" else F.sum(F.col(name).cast(kind)) for name, kind in kinds.items()
+    ]
+    rows = units.groupBy("variant").agg(*sums)
     return {row["variant"]: Totals(*row[1:]) for row in rows.orderBy("variant").collect()}
 
 
@@ -126,7 +130,7 @@ def moments_of(units: DataFrame) -> dict[str, Moments]:
     names = (*NUMBERS, JUDGED, WON)
     columns = [F.lit(1.0), *(F.col(name) for name in names)]
     pairs = [(i, j) for i in range(len(columns)) for j in range(i, len(columns))]
-    sums = [F.sum(columns[i] * columns[j]).alias(f"{i}_{j}") for i, j in pairs]
+    sums = [exact_sum(columns[i] * columns[j]).alias(f"{i}_{j}") for i, j in pairs]
     found = {}
     for row in units.where(~F.col("robot") & ~F.col("switched")).groupBy("variant").agg(*sums).collect():
         gram = np.zeros((len(columns), len(columns)))
@@ -172,7 +176,7 @@ def _bought(told: DataFrame, shown: DataFrame, days: int) -> DataFrame:
     sums = bought.groupBy("unit").agg(
         F.count("*").cast("double").alias("purchases"),
         F.countDistinct(F.coalesce("order_id", "event_id")).cast("double").alias("orders"),
-        F.sum("value").alias("revenue"),
+        exact_sum(F.col("value")).alias("revenue"),
         F.count_if(F.col("unit_price").isNull()).cast("double").alias("unpriced"),
         F.lit(1.0).alias("buyer"),
         (F.countDistinct("date") > 1).cast("double").alias("repeater"),
@@ -189,7 +193,7 @@ def _bought(told: DataFrame, shown: DataFrame, days: int) -> DataFrame:
         .groupBy("unit", "event_id")
         .agg(F.max(F.coalesce("quantity", F.lit(1.0)) * F.coalesce("unit_price", "paid", F.lit(0.0))).alias("value"))
         .groupBy("unit")
-        .agg(F.count("*").cast("double").alias("returns"), F.sum("value").alias("returned"))
+        .agg(F.count("*").cast("double").alias("returns"), exact_sum(F.col("value")).alias("returned"))
     )
     return sums.join(returned, "unit", "left")
 
