@@ -136,7 +136,7 @@ class Api(BaseModel):
     burst: int = Field(200, ge=1, description="The same, at once.")
     max_body_kb: int = Field(512, ge=1, description="Longest body of a request.")
     max_connections: int = Field(
-        1000, ge=1, description="Connections that a worker has at once; one address has a quarter of them."
+        4000, ge=1, description="Connections that a worker has at once; one address has a quarter of them."
     )
     request_seconds: float = Field(
         20,

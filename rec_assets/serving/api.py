@@ -39,7 +39,7 @@ from rec_assets.serving.shared_metrics import SharedMetrics
 from rec_assets.serving.storefront import add_pages
 from rec_assets.serving.tables import ADMIN, EVENTS, READ, SALES, SIMULATE
 from rec_assets.serving.watched import WatchedFile
-from rec_assets.serving.work import EVENT, KILOBYTE, RANKED_PRODUCT, RANKING, SERVER_SHARE, RankingThread
+from rec_assets.serving.work import EVENT, KILOBYTE, RANKED_PRODUCT, RANKING, SERVER_SHARE, RankingTurns
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT_DAYS = 30
@@ -113,7 +113,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     experiments = WatchedFile(settings.experiments, read_experiments)
     live.watch("experiments", experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
-    rankings = RankingThread()
+    rankings = RankingTurns()
     shared = SharedMetrics(metrics, lambda: metrics.answers_from(live.engine.published if live.engine else None))
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
 
@@ -123,7 +123,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         live.start()
         shared.start()
         yield
-        rankings.stop()
         shared.stop()
         live.stop()
 

@@ -81,13 +81,14 @@ def _limits() -> Limits:
 class LimitedProtocol(HttpToolsProtocol):
     """HTTP as uvicorn speaks it, within `Limits`.
 
-    One timer at a time holds a connection to what it owes: the head of a request, its body, or that it reads the
-    answer. While the application works, none runs.
+    A connection owes the head of a request, its body, or that it reads the answer, and is closed when that is late; one
+    timer, which is not set anew by each request, looks whether it is. While the application works, nothing is owed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.limits = _limits()
+        self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._address = ""
         self._in_head, self._phase, self._received = True, 0, 0
@@ -98,13 +99,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._address = self.client[0] if self.client else ""
         self.limits.addresses[self._address] += 1
         self._owes()
+        self._watch()
         if not self.limits.may_come(self._address, len(self.connections)):
             transport.write(_FULL)
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self._is_quit()
+        if self._timer is not None:
+            self._timer.cancel()
         self.limits.addresses[self._address] -= 1
         if not self.limits.addresses[self._address]:
             del self.limits.addresses[self._address]
@@ -168,10 +171,15 @@ class LimitedProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _owes(self) -> None:
-        self._is_quit()
-        self._timer = self.loop.call_later(self.limits.seconds, self.transport.abort)
+        self._due = self.loop.time() + self.limits.seconds
 
     def _is_quit(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._due = None
+
+    def _watch(self) -> None:
+        """Close the connection if it is late; else look again when it may be, at the soonest."""
+        now = self.loop.time()
+        if self._due is not None and self._due <= now:
+            self.transport.abort()
+            return
+        self._timer = self.loop.call_at(self._due or now + self.limits.seconds, self._watch)

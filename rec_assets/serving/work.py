@@ -1,4 +1,4 @@
-"""What work a request costs its caller, and the thread in which rankings are made anew, one after the other.
+"""What work a request costs its caller, and the turns in which rankings are made anew, one after the other.
 
 The unit is a request that is looked up: a stored list. The others are in proportion to what they were measured to take.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from rec_assets.serving.security import Refused
@@ -22,17 +21,20 @@ SERVER_SHARE = 0.1
 MOST_WAITING = 200
 """Rankings that may wait: some seconds' work. Further ones are refused, as they would come too late."""
 
+_BETWEEN = 10
+"""Rounds of the event loop between two rankings: what is looked up takes some, from the socket to its answer."""
+
 T = TypeVar("T")
 
 
-class RankingThread:
-    """Makes rankings one at a time, beside the event loop, which goes on to answer what is looked up.
+class RankingTurns:
+    """Lets rankings be made one at a time, with the event loop's other work in between.
 
-    One thread, as several would take Python's lock from each other, and each be slower for it.
+    Not in a thread: the two would take Python's lock from each other, and both be slower for it.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rankings")
+        self._turn = asyncio.Lock()
         self._waiting = 0
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -45,10 +47,9 @@ class RankingThread:
             raise Refused(503, "busy", "too many rankings are waiting: try again soon", {"Retry-After": "1"})
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            async with self._turn:
+                for _ in range(_BETWEEN):
+                    await asyncio.sleep(0)
+                return work()
         finally:
             self._waiting -= 1
-
-    def stop(self) -> None:
-        """Finish what is at work, and drop what waits."""
-        self._thread.shutdown(cancel_futures=True)

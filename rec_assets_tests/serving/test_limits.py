@@ -1,5 +1,6 @@
 """What one caller can take of the API: memory, work and the others' time."""
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rec_assets.serving.index import Index
 from rec_assets.serving.live import Engine, RankingNeeded
 from rec_assets.serving.recommender import Signal
 from rec_assets.serving.security import RateLimit, caller_name
+from rec_assets.serving.work import RankingTurns
 from rec_assets_tests.serving import shop
 
 NONE: frozenset[str] = frozenset()
@@ -100,6 +102,23 @@ def test_only_what_is_looked_up_is_answered_at_once(engine: Engine) -> None:
     assert engine.answer(Wish(customer_id="c00"), NONE, at_once=True).answered_by == "customer"
     assert engine.answer(Wish(), NONE, at_once=True).answered_by == "popular"
     assert engine.answer(click, NONE) is engine.answer(click, NONE, at_once=True), "answered before"
+
+
+def test_what_is_looked_up_waits_for_one_ranking_at_most() -> None:
+    done: list[str] = []
+
+    async def looked_up() -> None:
+        for _ in range(5):  # from the socket to its answer
+            await asyncio.sleep(0)
+        done.append("looked up")
+
+    async def all_at_once() -> None:
+        turns = RankingTurns()
+        rankings = [turns.run(lambda: done.append("ranking")) for _ in range(8)]
+        await asyncio.gather(*rankings, looked_up())
+
+    asyncio.run(all_at_once())
+    assert done.count("ranking") == 8 and done.index("looked up") <= 1
 
 
 def test_who_spends_more_than_is_left_passes_once_and_waits_for_it() -> None:

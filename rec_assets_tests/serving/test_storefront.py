@@ -165,7 +165,7 @@ def test_someone_new_is_shown_what_their_session_says(storefront: DemoShop, visi
     page.locator("#for-you a").nth(2).click()
     clicked = storefront.wait_for("click")[0]
     assert clicked["customer_id"] is None and clicked["session_id"].startswith("s-")
-    page.wait_for_timeout(1000)
+    visit.wait_until_shelf("for-you", "!shown.includes(text)", "popular in")
     assert visit.shelf("for-you") != popular
 
 

@@ -19,7 +19,8 @@ import pytest
 from rec_assets.recsys.hybrid import ALL
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.index import Index
-from rec_assets.serving.online import READ, OnlineState
+from rec_assets.serving.online import OnlineState
+from rec_assets.serving.tables import READ
 from rec_assets_tests.conftest import free_port
 from rec_assets_tests.serving import shop
 

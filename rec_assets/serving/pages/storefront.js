@@ -67,7 +67,7 @@ document.addEventListener("recommendation-click", (event) => {
   event.preventDefault(); // there are no product pages here
   log("click", event.detail);
   open(event.detail);
-  setTimeout(() => [one("for-you"), one("buy-again")].forEach((shelf) => shelf.refresh()), 100);
+  event.recorded.then(() => [one("for-you"), one("buy-again")].forEach((shelf) => shelf.refresh()));
 });
 
 one("add").addEventListener("click", () => {

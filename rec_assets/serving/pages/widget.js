@@ -138,8 +138,9 @@ class ProductRecommendations extends HTMLElement {
     if (item.price !== null) card.append(this.#make("span", { class: "price" }, this.#price(item.price)));
     card.append(this.#make("span", { class: "why" }, item.reason));
     card.addEventListener("click", (event) => {
-      this.record("click", item.product_id, { recommendation_id: answer.recommendation_id, position: item.rank });
+      const recorded = this.record("click", item.product_id, { recommendation_id: answer.recommendation_id, position: item.rank });
       const chosen = new CustomEvent("recommendation-click", { bubbles: true, composed: true, cancelable: true, detail: item });
+      chosen.recorded = recorded; // a promise: what is asked after it counts the click
       if (!this.dispatchEvent(chosen)) event.preventDefault();
     });
     const entry = this.#make("li");
