@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from rec_assets.recsys.events import MONEY, PURCHASE
 from rec_assets.recsys.experiments.assignment import AS_EVER, Treatment, treat
-from rec_assets.recsys.experiments.spec import read_experiments
-from rec_assets.recsys.rules.spec import read_rules
+from rec_assets.recsys.experiments.spec import Experiments, read_experiments
+from rec_assets.recsys.rules.spec import NO_RULES, read_rules
 from rec_assets.serving import schemas
 from rec_assets.serving.addresses import RawAddresses, SafeHeaders
 from rec_assets.serving.answers import Entry, Wish
@@ -108,9 +108,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.api.database_url is None:
         with suppress(OSError):  # said by /health/ready, as any database that doesn't answer
             settings.serving.mkdir(parents=True, exist_ok=True)
-    rules = WatchedFile(settings.rules, read_rules, lambda found: found.files)
+    rules = WatchedFile(settings.rules, read_rules, NO_RULES, lambda found: found.files)
     live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
-    experiments = WatchedFile(settings.experiments, read_experiments)
+    experiments = WatchedFile(settings.experiments, read_experiments, Experiments())
     live.watch("experiments", experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
     rankings = RankingTurns()
@@ -175,6 +175,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """The index that this request is answered from, wholly."""
         if live.engine is None:
             raise Refused(503, "no_index", live.ready().get("index", "no index is loaded"), {"Retry-After": "5"})
+        if not live.rules.is_read:  # what they forbid must not be shown
+            raise Refused(503, "no_rules", "the rules can't be read, see /health/ready", {"Retry-After": "5"})
         return live.engine
 
     async def recommend(question: schemas.Question, now: Engine, caller: Caller) -> schemas.Recommendations:

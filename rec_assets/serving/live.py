@@ -459,6 +459,8 @@ class Live:
                     "`serving_index`, on this REC_HOME"
                 )
             )
+        if not self.rules.is_read:
+            missing["rules"] = f"{self.rules.problem}; recommendations are answered once they can be read"
         try:
             self.ask(self._look_at_online)
         except SQLAlchemyError:
@@ -477,7 +479,7 @@ class Live:
             found[name] = f"looking at it fails: {problem}"
         for name, file in self._watched.items():
             if file.problem is not None:
-                found[name] = f"{file.problem}; what the file said before goes on to count"
+                found[name] = f"{file.problem}; {file.consequence}"
         if self._unwritable is not None:
             found["events"] = (
                 "the database can't be written to, and the log says why: events, changes of stock and requests to be "

@@ -22,34 +22,38 @@ class WatchedFile(Generic[T]):
 
     Attributes:
         value: What was read last.
+        is_read: Whether it was ever read.
         problem: Why the file can't be used as it is now, in a line; None where it can.
     """
 
     def __init__(
-        self, path: Path | None, read: Callable[[Path | None], T], beside: Callable[[T], Iterable[Path]] = lambda _: ()
+        self,
+        path: Path | None,
+        read: Callable[[Path | None], T],
+        unread: T,
+        beside: Callable[[T], Iterable[Path]] = lambda _: (),
     ) -> None:
-        """Read it.
+        """Read it, if it can be read.
 
         Args:
             path: Of the file; None: there is none, and `read` knows what that means.
             read: Reads it.
+            unread: The value until the file can be read for the first time.
             beside: Other files that what was read rests on.
-
-        Raises:
-            ValueError: the file can't be used as it is.
         """
         self._path, self._read, self._beside = path, read, beside
-        seen = {} if path is None else {path: _stamp(path)}
-        self.value = read(path)
-        self._seen = self._stamps() | seen  # as they were before they were read: what changed meanwhile is seen
+        self.value, self.is_read = unread, False
         self.problem: str | None = None
-        self._again = 0.0
+        self._seen: Stamps = {}
+        self._again, self._looked = 0.0, False
+        self.look()
 
     def look(self) -> bool:
         """Read it again, if it has changed or, now and then, if it couldn't be read; returns whether it was."""
         stamps = self._stamps()
-        if stamps == self._seen and (self.problem is None or time.monotonic() < self._again):
+        if stamps == self._seen and (self.problem is None or time.monotonic() < self._again) and self._looked:
             return False
+        self._looked = True
         try:
             self.value = self._read(self._path)
         except Exception as error:
@@ -58,9 +62,11 @@ class WatchedFile(Generic[T]):
             self._complain(error, again=stamps == self._seen)
             self._seen, self._again = stamps, time.monotonic() + AGAIN_SECONDS
             return False
-        now = self._stamps()
+        now = self._stamps()  # as they were before they were read: what changed meanwhile is seen
         self._seen, self.problem = {path: stamps.get(path, stamp) for path, stamp in now.items()}, None
-        _log.info("%s was read again", self._path)
+        if self.is_read:
+            _log.info("%s was read again", self._path)
+        self.is_read = True
         return True
 
     def _complain(self, error: Exception, *, again: bool) -> None:
@@ -68,8 +74,15 @@ class WatchedFile(Generic[T]):
         problem = str(error) if is_expected else f"{self._path}: {type(error).__name__}: {error}"
         if not again or problem != self.problem:
             shown = None if is_expected else error
-            _log.error("%s; what the file said before goes on to count", problem, exc_info=shown)
+            _log.error("%s; %s", problem, self.consequence, exc_info=shown)
         self.problem = problem
+
+    @property
+    def consequence(self) -> str:
+        """What it means that the file can't be used as it is now."""
+        return (
+            "what the file said before goes on to count" if self.is_read else "nothing of it counts before it is right"
+        )
 
     def _stamps(self) -> Stamps:
         return {path: _stamp(path) for path in (self._path, *self._beside(self.value)) if path is not None}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rec_assets.recsys.rules.spec import read_rules
+from rec_assets.recsys.rules.spec import NO_RULES, read_rules
 from rec_assets.serving.answers import Wish
 from rec_assets.serving.folder import COPY, CURRENT, Published, ServingFolder
 from rec_assets.serving.index import Index
@@ -74,7 +74,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Live]]:
 
     def begin() -> Live:
         live = Live(
-            ServingFolder(tmp_path), OnlineState(f"sqlite:///{tmp_path / 'o.db'}"), WatchedFile(None, read_rules)
+            ServingFolder(tmp_path),
+            OnlineState(f"sqlite:///{tmp_path / 'o.db'}"),
+            WatchedFile(None, read_rules, NO_RULES),
         )
         live.online.create()
         live.look()

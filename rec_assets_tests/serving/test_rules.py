@@ -130,6 +130,7 @@ class Client:
             home=home, rules=home / "rules.yaml", experiments=home / "experiments.yaml" if experiments else None,
             api=Api(requests_per_second=1e6, burst=1_000_000),
         )  # fmt: skip
+        self.settings = settings
         settings.serving.mkdir(parents=True, exist_ok=True)
         shop.publish(settings.serving, with_lists(index, rules))
         app = create_app(settings)
@@ -236,6 +237,21 @@ def test_broken_files_keep_no_index_from_being_taken_and_a_warning_says_so(
     (client.folder / "experiments.yaml").write_text("experiments: []\n", encoding="utf-8")
     wait_until(lambda: client.http.get("/health/ready").json()["warnings"] == {})
     assert {item["rule"] for item in client.items()} == {None}
+
+
+def test_a_worker_that_starts_on_broken_rules_waits_for_right_ones(start: Callable[..., Client]) -> None:
+    client = start(PIN)
+    (client.folder / "rules.yaml").write_text("default: none\ndefault: none\n", encoding="utf-8")
+    with TestClient(create_app(client.settings), headers=client.http.headers) as late:
+        ready = late.get("/health/ready")
+        assert (ready.status_code, list(ready.json()["missing"])) == (503, ["rules"])
+        assert "line 2, column 1" in ready.json()["missing"]["rules"]
+        asked = late.post("/v1/recommendations", json={"customer_id": ANN})
+        assert (asked.status_code, asked.json()["error"]) == (503, "no_rules")
+        rules_of(client.folder, PIN)
+        wait_until(lambda: late.get("/health/ready").status_code == 200)
+        items = late.post("/v1/recommendations", json={"customer_id": ANN}).json()["items"]
+        assert items[0]["rule"] == "pinned by rule launch"
 
 
 def test_what_fails_at_one_look_keeps_nothing_else_from_being_looked_at(

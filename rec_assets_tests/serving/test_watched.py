@@ -20,7 +20,7 @@ def read(path: Path | None) -> dict[str, str]:
 
 
 def watch(path: Path | None) -> WatchedFile[dict[str, str]]:
-    return WatchedFile(path, read, lambda found: [path.parent / name for name in found] if path else [])
+    return WatchedFile(path, read, {}, lambda found: [path.parent / name for name in found] if path else [])
 
 
 def write(path: Path, text: str) -> None:
@@ -69,7 +69,7 @@ def test_what_can_t_be_read_is_not_read_at_every_look(tmp_path: Path) -> None:
 
     main = tmp_path / "main"
     write(main, "good")
-    watched = WatchedFile(main, reads_once)
+    watched = WatchedFile(main, reads_once, {})
     write(main, "bad")
     for _ in range(3):
         watched.look()
@@ -90,7 +90,7 @@ def test_a_reader_that_fails_leaves_what_was_and_its_trace_stands_in_the_log_onc
 
     main = tmp_path / "main"
     write(main, "good")
-    watched = WatchedFile(main, lookup)
+    watched = WatchedFile(main, lookup, {})
     write(main, "bad")
     for _ in range(3):
         assert not watched.look() and watched.value == "value"
@@ -104,7 +104,10 @@ def test_without_a_file_there_is_nothing_to_see() -> None:
     assert watched.value == {} and not watched.look()
 
 
-def test_a_first_file_that_can_t_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_first_file_that_can_t_be_read_counts_once_it_can(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "main", "gone")
-    with pytest.raises(ValueError, match="gone"):
-        watch(tmp_path / "main")
+    watched = watch(tmp_path / "main")
+    assert watched.value == {} and not watched.is_read and "gone" in str(watched.problem)
+    assert not watched.look() and caplog.text.count("nothing of it counts before it is right") == 1
+    write(tmp_path / "main", "")
+    assert watched.look() and watched.is_read and watched.problem is None
