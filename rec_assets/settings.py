@@ -120,7 +120,9 @@ class Api(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address that it listens on; `0.0.0.0` for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port that it listens on.")
-    workers: int = Field(1, ge=1, description="Processes; all share the index's memory and the online state.")
+    workers: int = Field(
+        1, ge=1, description="Processes; each has the index in its memory, and all share the online state."
+    )
     database_url: SecretStr | None = Field(
         None, description="Online state, as `postgresql+psycopg://user@host/shop`; default: SQLite under REC_HOME."
     )

@@ -21,14 +21,16 @@ def read_small_text(path: Path, most_bytes: int, error: type[Exception]) -> str:
     """
     named = one_line(str(path))  # another file may name it
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise error(f"{named}: is no regular file: name a text file")
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+        if is_regular:
+            with path.open("rb") as file:
+                content = file.read(most_bytes + 1)
     except OSError as problem:
         raise error(f"{named}: {problem.strerror or problem}") from None
     except ValueError as problem:  # a name with a null byte
         raise error(f"{named}: {problem}") from None
+    if not is_regular:
+        raise error(f"{named}: is no regular file: name a text file")
     if len(content) > most_bytes:
         raise error(f"{named}: is larger than the {most_bytes:,} bytes that such a file may have: make it smaller")
     try:

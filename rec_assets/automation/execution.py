@@ -26,6 +26,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.storage import sweep_staging
 from rec_assets.resources.tracking import end_dead_runs
+from rec_assets.serving.folder import ServingFolder
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
 
@@ -147,6 +148,7 @@ def run_plan(
         settings.experiments,
         rules_version=rules.version(rules.default),
         newest=max((day for run in plan for day in run.days if day is not None), default=None),
+        serving=ServingFolder(settings.serving),
     )
     done = []
     for number, run in enumerate(plan, start=1):

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.index import Index
@@ -60,10 +60,14 @@ def forget_customers(online: OnlineState, settings: Settings, time_zone: str, sa
 def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]) -> bool:
     """Rewrite everything without them; returns whether it could all be."""
     say(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''}, who asked for it")
-    lake, rewritten = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten)
+    lake, rewritten, done = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten), True
     for table, column in TABLES.items():
         for day in lake.days(table):
-            rewritten += _without(lake, table, column, day, forgotten)
+            try:
+                rewritten += _without(lake, table, column, day, forgotten)
+            except DamagedPartition as error:  # the plan that follows makes it again, without them
+                say(f"{error}; until then it may still know them, and this is tried before each plan")
+                done = False
     shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # it names customers, and is of no use any more
     serving = ServingFolder(settings.serving)
     for published in serving.indexes():
@@ -78,7 +82,6 @@ def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]
             serving.replace(published, kept.save)
             rewritten += 1
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    done = True
     for release in releases.all():
         with tempfile.TemporaryDirectory() as folder:
             fetched, new = Path(folder) / "index", Path(folder) / "new"

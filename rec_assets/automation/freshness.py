@@ -17,6 +17,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
+from rec_assets.serving.folder import ServingFolder
 from rec_assets.sources.feedback import LANDED, landed_file
 from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import Source
@@ -56,12 +57,12 @@ class _Made:
 class Freshness:
     """Looks at Dagster's records, the lake, the registry and the landed files.
 
-    A partition is stale if it was never materialised, or is gone from the lake, or damaged there; if something it was
-    made from has changed since: an upstream partition in the lake, a landed file, or the experiments' file; if another
-    version of the asset's code made it (`code_version`); if a blocking check failed on it; if other models are in force
-    on its day than it was made with; or if it is of the newest day, and made by other rules than the shop has now.
-    Lists of days before are judged as they were shown. While no release is in force, the gate's decision is stale: the
-    next plan may have other limits.
+    A partition is stale if it was never materialised, or is gone from the lake, or damaged there; if it is the newest
+    day's index, and damaged or gone where it is served; if something it was made from has changed since: an upstream
+    partition in the lake, a landed file, or the experiments' file; if another version of the asset's code made it
+    (`code_version`); if a blocking check failed on it; if other models are in force on its day than it was made with;
+    or if it is of the newest day, and made by other rules than the shop has now. Lists of days before are judged as
+    they were shown. While no release is in force, the gate's decision is stale: the next plan may have other limits.
     """
 
     def __init__(
@@ -75,11 +76,12 @@ class Freshness:
         experiments: Path | None = None,
         rules_version: str = "",
         newest: dt.date | None = None,
+        serving: ServingFolder | None = None,
     ) -> None:
         self.definitions, self.graph = definitions, definitions.resolve_asset_graph()
         self.instance, self.lake, self.releases, self.source = instance, lake, releases, source
         self.feedback, self.experiments = feedback, experiments
-        self.rules_version, self.newest = rules_version, newest
+        self.rules_version, self.newest, self.serving = rules_version, newest, serving
         self._made_by_key: dict[AssetKey, dict[dt.date | None, _Made]] = {}
         self._unproven_by_key: dict[AssetKey, set[str]] = {}
         self._in_force: dict[dt.date, Release | None] = {}
@@ -124,10 +126,13 @@ class Freshness:
         return table in USERS_OF_MODELS and day is not None and self._others_in_force(made, day)
 
     def damage(self, key: AssetKey, day: dt.date | None) -> str:
-        """How a partition is damaged in the lake, "" where it isn't."""
+        """How a partition is damaged, in the lake or, of the newest day's index, where it is served; "" if it isn't."""
         table = key.path[-1]
         if table not in self._damage_by_table:
             self._damage_by_table[table] = self.lake.damage(table)
+            is_served = table == "serving_index" and self.newest in self._made(key)
+            if is_served and self.serving is not None and (why := self.serving.damage()):
+                self._damage_by_table[table][self.newest] = why
         return self._damage_by_table[table].get(day, "")
 
     def _unproven(self, key: AssetKey) -> set[str]:

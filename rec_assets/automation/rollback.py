@@ -32,6 +32,8 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
             index = serving.add(target.version, target.as_of, lambda folder: releases.fetch_index(target, folder))
             try_index(index.path)
         except IndexUnreadable as error:
+            if index is not None:  # else the next plans would keep it as the version's newest
+                serving.remove(index)
             raise ReleaseError(f"version {target.version} can't be gone back to: {error}") from None
     champion = releases.roll_back(target.version)
     serving.point(index)

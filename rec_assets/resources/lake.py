@@ -88,6 +88,11 @@ class Lake:
 
         Found by the sizes of files, and by what readers have found wrong since the partition was written.
         """
+        found = self._damage(table)
+        again = self._damage(table) if found else {}  # what was being replaced at the first look isn't so at the second
+        return {day: why for day, why in again.items() if found.get(day) == why}
+
+    def _damage(self, table: str) -> dict[dt.date | None, str]:
         base, sizes = self.storage.path(table), self.storage.sizes(table)
         places = [path.removeprefix(base).strip("/").rpartition("/")[0] for path in sizes if path.endswith(MANIFEST)]
         days = [dt.date.fromisoformat(place.removeprefix("date=")) if place else None for place in places]
@@ -235,20 +240,25 @@ class Lake:
     def _sound_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str]:
         """Paths of a partition's files, whose checksums are right."""
         folder = _folder(table, day)
-        while manifest is not None:
-            wrong, why = "", ""
-            try:
-                if not (wrong := self.storage.damaged_file(folder, manifest)):
-                    return [self.storage.path(folder, name) for name in manifest.files]
-                why = f"{self.storage.path(folder, wrong)} has a wrong checksum"
-            except FileNotFoundError as error:
-                why = f"{error.filename} is missing"
-            seen, manifest = manifest, self.manifest(table, day)
-            if manifest == seen and manifest.checksums == seen.checksums:  # else it was replaced meanwhile
-                if wrong:
-                    self.storage.mark(folder, wrong)
-                raise self._damaged(table, day, why)
-        raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
+        if manifest is None or self._wrong(folder, manifest)[1]:
+            with self.storage.at_rest():  # a writer that was half way has ended
+                manifest = self.manifest(table, day)
+                if manifest is None:
+                    raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
+                name, why = self._wrong(folder, manifest)
+                if name:
+                    self.storage.mark(folder, name)
+                if why:
+                    raise self._damaged(table, day, why)
+        return [self.storage.path(folder, name) for name in manifest.files]
+
+    def _wrong(self, folder: str, manifest: Manifest) -> tuple[str, str]:
+        """The file whose checksum is wrong, and what is wrong with the partition in words; "" where nothing is."""
+        try:
+            name = self.storage.damaged_file(folder, manifest)
+        except FileNotFoundError as error:
+            return "", f"{error.filename} is missing"
+        return name, f"{self.storage.path(folder, name)} has a wrong checksum" if name else ""
 
     def _damaged(self, table: str, day: dt.date | None, why: str) -> DamagedPartition:
         return DamagedPartition(f"{table}{f' of {day}' if day else ''} is damaged: {why}. {_REMAKE}")

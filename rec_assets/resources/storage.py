@@ -143,6 +143,14 @@ class Disk:
         checked = zip(manifest.files, manifest.checksums, strict=False)
         return next((name for name, checksum in checked if _crc(self.root / folder / name) != checksum), "")
 
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Nobody swaps files meanwhile, unless this is a lake that we may only read."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                stack.enter_context(_locked(self.root))
+            yield
+
     def mark(self, folder: str, name: str) -> None:
         """Leave word for the next plan that a file is damaged."""
         with contextlib.suppress(OSError):  # a lake that we may only read
@@ -272,6 +280,10 @@ class ObjectStore:
     def damaged_file(self, folder: str, manifest: Manifest) -> str:
         """Always "": a store checks what it keeps by itself."""
         return ""
+
+    def at_rest(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing to wait for, as no file is replaced by another of its name."""
+        return contextlib.nullcontext()
 
     def mark(self, folder: str, name: str) -> None:
         """Nothing to do, as no file is found damaged."""

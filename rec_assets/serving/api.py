@@ -4,6 +4,8 @@ What is answered is decided in `answers.py`, from what `live.py` holds; what may
 """
 
 import datetime as dt
+import functools
+import logging
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,6 +51,8 @@ DEAREST = 20
 """Times the catalogue's price: what cost more is taken for a mistake, such as cents for euros, or an attack."""
 
 _WITH_BODY = ("POST", "PUT")
+
+_log = logging.getLogger(__name__)
 
 _FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
@@ -148,6 +152,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async def check(
             request: Request, key: Annotated[str | None, Security(_header)] = None, time: SimulatedTime = None
         ) -> Caller:
+            if not settings.api.trusted_proxies and "x-forwarded-for" in request.headers:
+                _say_that_a_proxy_is_unknown()
             kept = live.kept()
             known = kept.keys.get(key_digest(key)) if key else None
             caller = caller_name(known.name if known else "", request.client.host if request.client else "")
@@ -395,6 +401,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(middleware)
     app.add_middleware(Observe, metrics=metrics)
     return app
+
+
+@functools.cache
+def _say_that_a_proxy_is_unknown() -> None:
+    """Once: whoever asks can cause it."""
+    _log.warning(
+        "requests come with X-Forwarded-For, and REC_API__TRUSTED_PROXIES is empty: if they come through a proxy, name "
+        "its address there, or the limits take all its visitors for one caller"
+    )
 
 
 def _done_since(live: Live, question: schemas.Question, now: Engine) -> list[tuple[str, str, str]]:

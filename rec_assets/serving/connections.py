@@ -16,6 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rec_assets.serving.security import caller_name
 from rec_assets.settings import Api, get_settings
 
 _HEAD_BYTES = 64 * 1024
@@ -44,7 +45,7 @@ class Limits:
         connections: Most at once.
         of_one_address: Most of these from an address that is no trusted proxy's.
         body_bytes: Most that a request's body may take on the wire.
-        addresses: Of whom there are connections now, and how many.
+        addresses: Of whom there are connections now, as `caller_name` says, and how many.
     """
 
     def __init__(self, api: Api) -> None:
@@ -61,7 +62,7 @@ class Limits:
         """Whether one more connection is taken, which `addresses` counts already."""
         if open_connections > self.connections:
             return False
-        return self.addresses[address] <= self.of_one_address or is_in(address, self._trusted)
+        return self.addresses[caller_name("", address)] <= self.of_one_address or is_in(address, self._trusted)
 
 
 def is_in(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
@@ -70,6 +71,7 @@ def is_in(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv
         found = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket
         return True
+    found = getattr(found, "ipv4_mapped", None) or found  # as a socket for both kinds names who speaks IPv4
     return any(found in network for network in networks)
 
 
@@ -90,17 +92,18 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits = _limits()
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._address = ""
+        self._caller = ""
         self._in_head, self._phase, self._received = True, 0, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, if it may come."""
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
-        self.limits.addresses[self._address] += 1
+        address = self.client[0] if self.client else ""
+        self._caller = caller_name("", address)
+        self.limits.addresses[self._caller] += 1
         self._owes()
         self._watch()
-        if not self.limits.may_come(self._address, len(self.connections)):
+        if not self.limits.may_come(address, len(self.connections)):
             transport.write(_FULL)
             transport.close()
 
@@ -108,9 +111,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """Forget it."""
         if self._timer is not None:
             self._timer.cancel()
-        self.limits.addresses[self._address] -= 1
-        if not self.limits.addresses[self._address]:
-            del self.limits.addresses[self._address]
+        self.limits.addresses[self._caller] -= 1
+        if not self.limits.addresses[self._caller]:
+            del self.limits.addresses[self._caller]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rec_assets.serving.manifest import check, sync, sync_one
+from rec_assets.serving.manifest import IndexDamaged, check, sync, sync_one
 
 CURRENT, COPY = "current.json", "current.copy.json"
 STAGING_HOURS = 6
@@ -103,6 +103,20 @@ class ServingFolder:
     def others(self) -> dict[str, Published]:
         """The indexes that experiments ask for beside the current one, by the name or version they ask by."""
         return dict(self.pointed().others)
+
+    def damage(self) -> str:
+        """What is wrong with what was published here, in words; "" where nothing is. Reads all of it."""
+        pointed = self.pointed()
+        if pointed.damage:
+            return pointed.damage
+        if pointed.current is None:  # nothing is wrong with a folder that another machine writes
+            return f"no index counts in {self.root}" if (self.root / "indexes").is_dir() else ""
+        for each in (pointed.current, *pointed.others.values()):
+            try:
+                check(each.path)
+            except (IndexDamaged, OSError) as error:
+                return str(error)
+        return ""
 
     def indexes(self) -> list[Published]:
         """All that are there, by as-of day, version and number."""

@@ -120,7 +120,7 @@ class Engine:
         """Answer by these rules from now on."""
         answerer = Answerer(self.recommender, self._rank, rules)
         at_once = copy.copy(answerer)
-        at_once.rank = _not_now
+        at_once.rank = self._ranked_before
         self._asked = self._of(answerer, at_once, frozenset())
 
     def _of(self, answerer: Answerer, at_once: Answerer, unavailable: frozenset[str]) -> _Asked:
@@ -132,6 +132,12 @@ class Engine:
         if asked.unavailable is not unavailable:
             asked = self._asked = self._of(asked.answerer, asked.at_once, unavailable)
         return asked
+
+    def _ranked_before(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked:
+        found = self._rankings.get((customer_id, signals))
+        if found is None:
+            raise RankingNeeded
+        return found
 
     def _rank(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked | None:
         key = customer_id, signals
@@ -181,10 +187,6 @@ class Engine:
         answerer = asked.at_once if at_once else asked.answerer
         found = answerer.answer(wish, asked.available, np.random.default_rng())
         return found if wish.exploration else asked.answers.put(wish, found)
-
-
-def _not_now(*_: object) -> Ranked | None:
-    raise RankingNeeded
 
 
 def _kept(state: ProductState, find: Callable[[ProductState, int], related.Found]) -> Callable[[int], related.Found]:
@@ -251,8 +253,9 @@ class Live:
         """What couldn't be looked at, by name, and what went wrong."""
         self._stop = threading.Event()
         self._watchers = [
-            threading.Thread(target=self._watch, name="index-watcher", daemon=True),
-            # One of its own: it may wait for a database, and a new index must not wait along.
+            # Each by itself: a file must not wait until an index has been tried, nor an index for a database.
+            threading.Thread(target=self._watch, args=(self._look_at_files,), name="file-watcher", daemon=True),
+            threading.Thread(target=self._watch, args=(self._look_for_indexes,), name="index-watcher", daemon=True),
             threading.Thread(target=self._watch_database, name="database-watcher", daemon=True),
         ]
 
@@ -281,9 +284,15 @@ class Live:
 
         Whatever goes wrong with one of them, the others are looked at.
         """
+        self._look_at_files()
+        self._look_for_indexes()
+
+    def _look_at_files(self) -> None:
         for name, file in self._watched.items():
             self._look_at(name, file.look)
         self._look_at("rules of the indexes", self._keep_to_rules)
+
+    def _look_for_indexes(self) -> None:
         self._look_at("indexes", self._look_at_indexes)
 
     def _look_at(self, name: str, look: Callable[[], object]) -> None:
@@ -320,9 +329,7 @@ class Live:
             if engine is not None:
                 self.engine = engine
                 del engine
-                gc.unfreeze()
-                gc.collect()  # the old engine refers to itself; what it holds should go now
-                gc.freeze()  # an index stays: looking through its names again and again would hold up answers
+                _collect()
                 _log.info("answering from %s", published.path.name)
                 return
 
@@ -330,6 +337,7 @@ class Live:
         found = {name: engine for name, each in wanted.items() if (engine := self._loaded(each)) is not None}
         if found != self.others:
             self.others = found
+            _collect()
 
     def _loaded(self, published: Published) -> Engine | None:
         """The engine of an index, held already or new; None where it is refused, now or a moment ago."""
@@ -487,9 +495,9 @@ class Live:
             )
         return found
 
-    def _watch(self) -> None:
+    def _watch(self, look: Callable[[], None]) -> None:
         while not self._stop.wait(LOOK_SECONDS):
-            self.look()
+            look()
 
     def _watch_database(self) -> None:
         probed = time.monotonic()
@@ -521,6 +529,13 @@ class Live:
 
 _OF_THE_VALUES = (DataError, IntegrityError)
 """Errors that tell of what was asked for, and not of the database."""
+
+
+def _collect() -> None:
+    """Let go of old engines now: they refer to themselves. What stays isn't looked through again while answers wait."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _why(error: Exception) -> str:

@@ -83,6 +83,8 @@ _WHOSE = {
 _NEWEST = {asked: _newest_of(whose) for asked, whose in _WHOSE.items()}
 _TIRED = {asked: _tired_of(whose) for asked, whose in _WHOSE.items()}
 _COUNTS = sa.select(_counters).where(_counters.c.name.in_(COUNTERS))
+_NOBODY_IS_FORGOTTEN_NOW = sa.select(_counters.c.value).where(_counters.c.name == FORGOTTEN).with_for_update(read=True)
+"""Waits for `forget`, and has it wait for this transaction: what is written meanwhile must not outlast it."""
 _PROBE = "probe"
 """A counter that goes up only to see whether anything can be written."""
 
@@ -304,6 +306,8 @@ class OnlineState:
     def _forgotten_of(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Places of the rows that are of a customer, and of a time, to forget."""
         digests = {row["customer_id"]: customer_digest(row["customer_id"]) for row in rows if row["customer_id"]}
+        if digests and not self._is_sqlite:  # where one writes at a time
+            connection.execute(_NOBODY_IS_FORGOTTEN_NOW)
         found = sa.select(_forgotten).where(_forgotten.c.customer.in_(list(digests.values())))
         until = {row.customer: row.at for row in connection.execute(found)} if digests else {}
         return [

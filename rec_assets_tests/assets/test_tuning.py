@@ -121,6 +121,7 @@ def _fake_ndcg(monkeypatch: pytest.MonkeyPatch, worth: Any) -> list[tuple[dt.dat
     return judged
 
 
+@pytest.mark.slow
 def test_a_tiny_shop_is_tuned_from_the_lake_to_a_recipe(settings: Settings) -> None:
     result = _tune(settings, trials=3)
     found, study = _metadata(result), _study(settings)

@@ -108,6 +108,19 @@ def test_an_index_of_other_code_that_can_not_be_rewritten_goes(settings: Setting
     assert ForgottenFile.read(settings.forgotten_file).pending == {}
 
 
+def test_a_damaged_partition_holds_nothing_up_and_is_tried_again(settings: Settings) -> None:
+    lake = Lake(settings.lake)
+    (file,) = (settings.lake / "raw_purchase_logs" / f"date={days_ago(1)}").glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert any(f"raw_purchase_logs of {days_ago(1)} is damaged" in line for line in forget(settings, ANN))
+    for days in (0, 2):
+        assert lake.pandas("raw_purchase_logs", [days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
+    assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
+    lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(1))  # as the plan makes it
+    land_feedback(settings, "UTC", lambda _: None)
+    assert ForgottenFile.read(settings.forgotten_file).pending == {}
+
+
 def test_what_a_file_still_holds_is_left_out_when_it_is_read_again(settings: Settings) -> None:
     forget(settings, ANN)
     rows = Lake(settings.lake).read("raw_purchase_logs", [days_ago(3)]).drop_columns(["date"])

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,11 @@ from rec_assets.automation.plan import PlannedRun
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import PROMOTED, Releases
+from rec_assets.serving.folder import ServingFolder
 from rec_assets.sources.feedback import landed_file, read_feedback
 from rec_assets.sources.landing import file_fingerprints
 from rec_assets.sources.spec import Source, load_source
+from rec_assets_tests.serving import shop
 
 DAY = dt.date(2018, 1, 1)
 RUN = PlannedRun("job", DAY, DAY)
@@ -87,13 +90,19 @@ class Bench:
         def release_gate() -> None:
             self.lake.write("release_gate", pd.DataFrame({"passed": [False]}), DAY)
 
+        @asset(partitions_def=days)
+        def serving_index() -> None:
+            shop.publish(self.folder / "serving", shop.index())
+            self.lake.write("serving_index", pd.DataFrame({"n": [1]}), DAY)
+
         jobs = [
+            define_asset_job("publish", [serving_index]),
             define_asset_job("gate", [release_gate]),
             define_asset_job("job", [raw_purchase_logs, candidates]),
             define_asset_job("events", [raw_feedback_events]),
             define_asset_job("lists", [hybrid_scores]),
         ]
-        assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores, release_gate]
+        assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores, release_gate, serving_index]
         return Definitions(assets, asset_checks=[sound], jobs=jobs)
 
     def make(self) -> None:
@@ -161,6 +170,31 @@ def test_what_is_damaged_is_made_again_and_nothing_that_was_made_from_it_before(
         made.make()
         assert made.stale() == set()
         assert path.read_bytes() == whole
+
+
+def test_an_index_that_is_damaged_where_it_is_served_is_published_again(bench: Bench) -> None:
+    serving, run = ServingFolder(bench.folder / "serving"), PlannedRun("publish", DAY, DAY)
+
+    def stale() -> list[Any]:
+        return bench._freshness(serving=serving, newest=DAY).stale(run)
+
+    def publish() -> Path:
+        bench.definitions.resolve_job_def("publish").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+        current = serving.current()
+        assert current is not None and stale() == []
+        return current.path
+
+    assert stale(), "never made"
+    (publish() / "ranker.ubj").write_bytes(b"")
+    assert "ranker.ubj" in bench._freshness(serving=serving, newest=DAY).damage(*stale()[0])
+    shutil.rmtree(publish())
+    assert stale()
+    publish()
+    for name in ("current.json", "current.copy.json"):
+        (serving.root / name).unlink()
+    assert stale()
+    publish()
+    assert bench._freshness(newest=DAY).stale(run) == [], "another machine's to look at"
 
 
 def test_what_another_version_of_the_code_made_is_stale(made: Bench) -> None:

@@ -121,6 +121,7 @@ def test_the_graph_stays_as_it_is(tmp_path: Path, assets: str) -> None:
     assert shape(build_definitions(there)) == shape(build_definitions(here))
 
 
+@pytest.mark.slow
 def test_a_machine_that_sees_nothing_of_the_lake_gets_days_metadata_and_checks(
     host: Host, ingested: ExecuteInProcessResult
 ) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 from upath import UPath
 
 from rec_assets.resources.lake import DamagedPartition, Lake, MissingPartition
-from rec_assets.resources.storage import MANIFEST, STAGING, STAGING_HOURS, sweep_staging
+from rec_assets.resources.storage import MANIFEST, STAGING, STAGING_HOURS, Disk, _crc, _locked, sweep_staging
 
 DAY = dt.date(2017, 12, 3)
 
@@ -201,6 +203,29 @@ def test_spark_is_given_no_file_whose_checksum_is_wrong(tmp_path: Path) -> None:
     for read in (lake.spark, lake.task_rows):
         with pytest.raises(DamagedPartition, match=f"sales of {DAY} is damaged: {path} has a wrong checksum"):
             read(no_session, "sales", [DAY])
+
+
+def test_a_day_that_is_just_being_replaced_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path)
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+    path, found, sizes = _file(lake), [], lake.storage.sizes("sales")
+    manifest = path.with_name(MANIFEST)
+    reader = threading.Thread(target=lambda: found.append(lake.pandas("sales", [DAY])["n"].tolist()))
+    with _locked(tmp_path):  # a writer's file of the same name is there already, and its manifest not yet
+        pq.write_table(pa.table({"n": [2]}), path)
+        reader.start()
+        time.sleep(0.2)
+        assert not found
+        about = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**about, "checksums": [_crc(path)], "bytes": path.stat().st_size}))
+    reader.join()
+    assert found == [[2]]
+    lake.write("sales", pd.DataFrame({"n": [3]}), DAY)
+    looks, look = iter([sizes]), Disk.sizes  # the first look lists the files of before
+    monkeypatch.setattr(Disk, "sizes", lambda self, table: next(looks, None) or look(self, table))
+    assert lake.damage("sales") == {}
 
 
 def test_what_comes_back_as_it_was_leaves_what_is_made_from_it_up_to_date(lake: Lake) -> None:

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 from starlette.routing import compile_path
 
+from rec_assets.serving import api
 from rec_assets.serving.api import create_app
 from rec_assets.serving.index import Index
 from rec_assets.serving.live import Live
@@ -551,6 +552,16 @@ def test_a_home_that_isn_t_there_is_made_and_says_what_to_do(tmp_path: Path) -> 
     assert ready.status_code == 503 and set(ready.json()["missing"]) == {"index"}
     assert "rec-assets bootstrap" in ready.json()["missing"]["index"]
     assert (tmp_path / "new" / "serving" / "online.db").exists()
+
+
+def test_a_proxy_that_is_not_trusted_is_said_once(
+    start: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    api._say_that_a_proxy_is_unknown.cache_clear()
+    client = start()
+    for name in ("X-Other", *2 * ["X-Forwarded-For"]):
+        assert client.http.get("/v1/trending", headers={name: "203.0.113.7"}).status_code == 200
+    assert len([line for line in caplog.messages if "REC_API__TRUSTED_PROXIES" in line]) == 1
 
 
 def test_a_database_that_never_answered_is_no_wrong_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

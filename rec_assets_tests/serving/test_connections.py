@@ -167,6 +167,14 @@ def test_one_address_has_a_quarter_of_the_connections_unless_it_is_a_proxy(monke
             assert again.recv(1000).startswith(b"HTTP/1.1 200")
 
 
+def test_a_caller_with_many_addresses_of_ipv6_is_one_and_a_proxy_is_known_by_either_kind() -> None:
+    limits = Limits(Api(max_connections=8, trusted_proxies=("10.0.0.0/8",)))
+    limits.addresses["@2001:db8::/64"] = 3
+    assert not limits.may_come("2001:db8::1", 4) and limits.may_come("2001:db8:0:1::1", 4)
+    limits.addresses["@10.0.0.5"] = 3
+    assert limits.may_come("::ffff:10.0.0.5", 4)
+
+
 def test_a_worker_takes_no_more_connections_than_it_may_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
     assert Limits(Api(max_connections=1000)).connections == 128

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -262,3 +264,46 @@ def test_the_pointer_names_what_counted_before(index: Index, tmp_path: Path) -> 
     pointed = ServingFolder(tmp_path).pointed()
     assert (pointed.current, pointed.before, pointed.damage) == (second, (first,), "")
     assert json.loads((tmp_path / CURRENT).read_text()) == json.loads((tmp_path / COPY).read_text())
+
+
+def test_a_file_is_read_again_while_an_index_is_being_tried(
+    index: Index, tmp_path: Path, start: Callable[[], Live], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.publish(tmp_path, index)
+    live, path = start(), tmp_path / "words"
+    path.write_text("old")
+    words = WatchedFile(path, lambda found: str(found and found.read_text()))
+    live.watch("words", words)
+    is_tried, may_end = threading.Event(), threading.Event()
+
+    def try_long(_: Path) -> None:
+        is_tried.set()
+        may_end.wait(30)
+
+    monkeypatch.setattr("rec_assets.serving.live.try_index", try_long)
+    live.start()
+    try:
+        publish_next(tmp_path, index)
+        assert is_tried.wait(30)
+        path.write_text("newer")
+        deadline = time.monotonic() + 30
+        while words.value == "old" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert words.value == "newer" and not may_end.is_set()
+    finally:
+        may_end.set()
+        live.stop()
+
+
+def test_an_index_that_nothing_asks_for_any_more_is_let_go(
+    index: Index, tmp_path: Path, start: Callable[[], Live]
+) -> None:
+    first, serving = shop.publish(tmp_path, index), ServingFolder(tmp_path)
+    second = serving.add(2, LATER, index.save)
+    serving.point(first, {"candidate": second})
+    live = start()
+    live.look()
+    held = weakref.ref(live.others["candidate"])
+    serving.point(first, {})
+    live.look()
+    assert held() is None

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import multiprocessing
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import sqlalchemy as sa
 from rec_assets.recsys.events import LONGEST_ID
 from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving.online import Event, OnlineState, Written, key_digest, sender_of
-from rec_assets.serving.tables import ADMIN, READ
+from rec_assets.serving.tables import ADMIN, FORGOTTEN, READ, forgotten
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.timezone.utc)
 LONG_AGO = NOW - dt.timedelta(days=90)
@@ -73,6 +75,18 @@ def test_ids_are_each_sender_s_own_and_may_be_as_long_as_any(online: OnlineState
     assert online.let_go("events", [(str(number), "") for number in range(6000)]) == 0
     left = online.rows_between("events", NOW, NOW + dt.timedelta(days=1))
     assert {row["product_id"] for row in left} == {"a", "d"}
+
+
+def test_an_event_that_comes_while_its_customer_is_forgotten_is_not_kept(online: OnlineState) -> None:
+    written: list[Written] = []
+    writer = threading.Thread(target=lambda: written.append(online.record([click(1, customer="ann")], NOW)))
+    noted = {"customer": customer_digest("ann"), "at": NOW.timestamp() + 1}
+    with online._counted(FORGOTTEN) as connection:  # as `forget` begins
+        writer.start()
+        time.sleep(0.3)
+        connection.execute(sa.insert(forgotten).values(**noted))
+    writer.join()
+    assert written[0].new == 0 and "forgotten" in written[0].refused[0]
 
 
 def test_a_session_alone_says_nothing_of_who_signed_in_during_it(online: OnlineState) -> None:
