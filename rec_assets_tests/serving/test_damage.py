@@ -272,7 +272,7 @@ def test_a_file_is_read_again_while_an_index_is_being_tried(
     shop.publish(tmp_path, index)
     live, path = start(), tmp_path / "words"
     path.write_text("old")
-    words = WatchedFile(path, lambda found: str(found and found.read_text()))
+    words = WatchedFile(path, lambda found: str(found and found.read_text()), "")
     live.watch("words", words)
     is_tried, may_end = threading.Event(), threading.Event()
 
