@@ -225,10 +225,11 @@ class Lake:
         files: list[str] = []
         wanted: Sequence[dt.date | None] = [None] if days is None else days
         for day, manifest in zip(wanted, self._manifests(table, wanted), strict=True):
-            if manifest is None and self.changed_at(table, day) is None:
+            sound = self._sound_files(table, day, manifest)
+            if sound is None:
                 missing.append(day)
             else:
-                files += self._sound_files(table, day, manifest)
+                files += sound
         if missing or not files:
             which = f"day {missing[0]}" if missing and missing[0] else "the table"
             more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
@@ -237,18 +238,24 @@ class Lake:
             )
         return files
 
-    def _sound_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str]:
-        """Paths of a partition's files, whose checksums are right."""
+    def _sound_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str] | None:
+        """Paths of a partition's files, whose checksums are right; None where it isn't there, or no longer."""
         folder = _folder(table, day)
-        if manifest is None or self._wrong(folder, manifest)[1]:
+        while manifest is None or self._wrong(folder, manifest)[1]:
             with self.storage.at_rest():  # a writer that was half way has ended
+                changed_at = self.changed_at(table, day)
+                if changed_at is None:
+                    return None
                 manifest = self.manifest(table, day)
                 if manifest is None:
-                    raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
+                    if self.changed_at(table, day) == changed_at:
+                        raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
+                    continue
                 name, why = self._wrong(folder, manifest)
-                if name:
-                    self.storage.mark(folder, name)
-                if why:
+                # In a store nothing is at rest: another manifest may have come, or a deleter, who takes it first.
+                if why and self.manifest(table, day) == manifest:
+                    if name:
+                        self.storage.mark(folder, name)
                     raise self._damaged(table, day, why)
         return [self.storage.path(folder, name) for name in manifest.files]
 
