@@ -158,7 +158,8 @@ class ServingFolder:
         Without `others`, those that stand beside it stay.
 
         The two newest of each of the last three versions stay: a rollback finds its index, and a reader that has just
-        been told of one has time to open it.
+        been told of one has time to open it. So does the newest of those before that is whole, however many damaged
+        ones came after it: a worker that starts answers from that.
         """
         pointed = self.pointed()
         others = pointed.others if others is None else others
@@ -171,6 +172,7 @@ class ServingFolder:
         kept = {
             each.path for version in versions for each in [one for one in found if one.version == version][-2:]
         } | {to.path, *(each.path for each in others.values())}  # fmt: skip
+        kept.update(next(([each.path] for each in before if _is_whole(each)), []))
         for each in found:
             if each.path not in kept:
                 shutil.rmtree(each.path, ignore_errors=True)
@@ -222,6 +224,14 @@ class ServingFolder:
         if type(version) is not int or folder != "indexes" or not name or name.startswith(".") or {*name} & {*"/\\\0"}:
             raise ValueError(f"{found!r} names no index in {self.root / 'indexes'}")
         return Published(version, dt.date.fromisoformat(found["as_of"]), self.root / "indexes" / name)
+
+
+def _is_whole(index: Published) -> bool:
+    try:
+        check(index.path)
+    except (IndexDamaged, OSError):
+        return False
+    return True
 
 
 def _described(index: Published) -> dict[str, str | int]:

@@ -259,6 +259,18 @@ def test_a_process_that_dies_of_an_index_is_a_reason_to_refuse_it(
         try_index(tmp_path / "index")
 
 
+@pytest.mark.parametrize("versions", [(1, 1, 1, 1), (1, 2, 3, 4, 5)], ids=["one version", "several"])
+def test_however_many_damaged_ones_came_after_it_the_last_whole_index_stays(
+    index: Index, tmp_path: Path, start: Callable[[], Live], versions: tuple[int, ...]
+) -> None:
+    whole = shop.publish(tmp_path, index, versions[0])
+    for version in versions[1:]:
+        published = shop.publish(tmp_path, index, version)
+        os.truncate(published.path / "ranker.ubj", 0)
+    live = start()
+    assert live.engine is not None and live.engine.published == whole
+
+
 def test_the_pointer_names_what_counted_before(index: Index, tmp_path: Path) -> None:
     first, second = shop.publish(tmp_path, index), publish_next(tmp_path, index)
     pointed = ServingFolder(tmp_path).pointed()
