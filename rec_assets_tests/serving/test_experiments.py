@@ -202,9 +202,15 @@ def test_a_changed_file_counts_at_once_and_a_broken_one_leaves_what_was(start: C
     assert client.ask(CUSTOMERS[0])["experiments"] != {}
 
 
-def test_a_broken_file_keeps_the_api_from_starting(tmp_path: Path, index: Index) -> None:
-    with pytest.raises(ValueError, match=r"experiments\.yaml: .*the shares sum to 1\.4"):
-        Client(tmp_path, index, experiment("a: {share: 0.9}, b: {share: 0.5}"))
+def test_a_worker_that_starts_on_a_broken_file_answers_without_experiments_and_says_so(
+    tmp_path: Path, index: Index
+) -> None:
+    client = Client(tmp_path, index, experiment("a: {share: 0.9}, b: {share: 0.5}"))
+    ready = client.http.get("/health/ready")
+    assert ready.status_code == 200 and "the shares sum to 1.4" in ready.json()["warnings"]["experiments"]
+    asked = client.http.post("/v1/recommendations", json={"customer_id": "c00"}).json()
+    assert asked["items"] and asked["experiments"] == {}
+    client.http.__exit__(None, None, None)
 
 
 def test_what_can_t_be_written_down_is_answered_as_ever(
