@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import requests
 
-from rec_assets.private_files import write_private
+from rec_assets.files import write_whole
 from rec_assets.recsys.cleaning import CleaningRules, clean_day
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
 from rec_assets.sources.reader import read_day
@@ -77,7 +77,7 @@ class Ledger:
     def write(self, path: Path) -> None:
         """As JSON, which names customers: readable for its owner and group only."""
         text = {"simulated": True, "exposures": self.exposures, "events": self.events}
-        write_private(path, json.dumps(text, default=str))
+        write_whole(path, json.dumps(text, default=str), private=True)
 
     def totals(self, experiment: str, unit: str, attribution_days: int) -> dict[str, dict[str, float]]:
         """Variant → what an experiment's report should have counted, worked out one event at a time.

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from rec_assets.assets.models import as_of
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.assets.state import missing_by
+from rec_assets.files import write_whole
 from rec_assets.partitions import Days
 from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices, rmse
@@ -33,7 +34,6 @@ from rec_assets.recsys.hybrid import ALL
 from rec_assets.recsys.interactions import net_purchases
 from rec_assets.recsys.not_learned import NO_RANKER
 from rec_assets.recsys.sums import exact_mean
-from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS
 from rec_assets.resources.tracking import TrackingResource

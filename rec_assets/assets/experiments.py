@@ -21,13 +21,13 @@ from pyspark.sql import functions as F
 from rec_assets.assets.business import GROUP, OWNERS
 from rec_assets.assets.ingestion import read_landed, run_days
 from rec_assets.assets.plots import as_markdown
+from rec_assets.files import write_whole
 from rec_assets.partitions import Days
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.experiments.outcomes import moments_of, totals_of, units_of, versions_of
 from rec_assets.recsys.experiments.page import as_table, effects_figure, experiments_page, summary
 from rec_assets.recsys.experiments.reading import Reading, read
 from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS, Experiment, read_experiments
-from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource

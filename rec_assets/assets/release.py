@@ -31,11 +31,11 @@ from rec_assets.assets.artefact import index_writer, propose, register
 from rec_assets.assets.models import as_of, layout_digest
 from rec_assets.assets.state import Models, missing_of, recipe_from
 from rec_assets.assets.trial import first_lists, trial_lists
+from rec_assets.files import write_whole
 from rec_assets.partitions import Days
 from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
 from rec_assets.recsys.release.gate import check_artefact, check_not_taken_back
 from rec_assets.recsys.release.page import Decision, decision_page, decision_table
-from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.storage import STAGING

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rec_assets.assets.rules import with_cap
 from rec_assets.assets.state import ranker_from, unlearned_state
+from rec_assets.files import write_whole
 from rec_assets.recsys.evaluation.judge import make_slices
 from rec_assets.recsys.evaluation.sample import sample_customers
 from rec_assets.recsys.interactions import net_purchases
@@ -19,7 +20,6 @@ from rec_assets.recsys.rules.page import DRAWN, Simulated, simulation_page
 from rec_assets.recsys.rules.rulebook import Rulebook, rulebook_of, unknown_of
 from rec_assets.recsys.rules.simulation import lists_by_rules, measure, trade_offs
 from rec_assets.recsys.rules.spec import NONE, Rules, RulesError, read_rules
-from rec_assets.resources.files import write_whole
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.storage import STAGING

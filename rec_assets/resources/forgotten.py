@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rec_assets.private_files import write_private
+from rec_assets.files import write_whole
 from rec_assets.recsys.forgetting import Forgotten, is_forgotten
 
 
@@ -39,7 +39,7 @@ class ForgottenFile:
     def write(self, file: Path) -> None:
         """Replace it, readable for its owner and group only."""
         parts = {part: {digest: str(until) for digest, until in getattr(self, part).items()} for part in _PARTS}
-        write_private(file, json.dumps(parts, indent=1))
+        write_whole(file, json.dumps(parts, indent=1), private=True)
 
     def without(self, rows: pa.Table, day: dt.date) -> pa.Table:
         """Rows of a day (with `customer_id`) but those of the forgotten."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rec_assets.files import write_whole
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.files import write_whole
 from rec_assets.small_file import one_line, parse_json, read_small_text
 
 if TYPE_CHECKING:

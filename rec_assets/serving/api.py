@@ -29,9 +29,10 @@ from rec_assets.recsys.rules.spec import NO_RULES, read_rules
 from rec_assets.serving import schemas
 from rec_assets.serving.addresses import RawAddresses, SafeHeaders
 from rec_assets.serving.answers import Entry, Wish
+from rec_assets.serving.engine import Engine, RankingNeeded, TiredOf
 from rec_assets.serving.experiments import Shown, runnable, show
 from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.live import Engine, Kept, Live, RankingNeeded, TiredOf
+from rec_assets.serving.live import Kept, Live
 from rec_assets.serving.metrics import Metrics, Observe
 from rec_assets.serving.online import Event, Key, OnlineState, Written, key_digest, sender_of
 from rec_assets.serving.problems import PROBLEMS, NothingTaken, handle_errors
@@ -405,7 +406,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @functools.cache
 def _say_that_a_proxy_is_unknown() -> None:
-    """Once: whoever asks can cause it."""
+    """Say it once, because any caller can cause it."""
     _log.warning(
         "requests come with X-Forwarded-For, and REC_API__TRUSTED_PROXIES is empty: if they come through a proxy, name "
         "its address there, or the limits take all its visitors for one caller"

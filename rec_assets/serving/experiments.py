@@ -15,7 +15,7 @@ from rec_assets.recsys.experiments.assignment import Treatment
 from rec_assets.recsys.experiments.interleaving import team_draft
 from rec_assets.recsys.experiments.spec import CHAMPION, Experiment, Variant, models_of, rule_sets_of
 from rec_assets.serving.answers import HOLDOUT, Answer, Entry, Wish
-from rec_assets.serving.live import Engine, TiredOf
+from rec_assets.serving.engine import Engine, TiredOf
 from rec_assets.serving.online import Exposure
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rec_assets.private_files import restrict, write_private
+from rec_assets.files import restrict, write_whole
 from rec_assets.recsys.forgetting import Forgotten, customer_digest
 from rec_assets.serving.online import OnlineState
 from rec_assets.serving.tables import EVENT_ROWS, LANDED_TABLES
@@ -71,7 +71,7 @@ def _land(file: Path, key: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *
     text = "".join(f"{lines[each]}\n" for each in sorted(lines))
     if text == (before or ""):
         return None
-    write_private(file, text)
+    write_whole(file, text, private=True)
     return len(lines)
 
 
@@ -104,6 +104,6 @@ def forget_landed(folder: Path, forgotten: Forgotten) -> int:
     for file, rows in landed.items():
         kept = [line for line, row in rows if not goes(row, days[file])]
         if len(kept) < len(rows):
-            write_private(file, "".join(f"{line}\n" for line in kept))
+            write_whole(file, "".join(f"{line}\n" for line in kept), private=True)
             changed += 1
     return changed

@@ -12,9 +12,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
 )
-from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rec_assets.serving.folder import Published
@@ -82,11 +80,6 @@ class Metrics:
         if published is not None:
             self._version.set(published.version)
             self._as_of.set((published.as_of.toordinal() - 719_163) * 86_400)
-
-
-def as_text(metrics: Collector) -> bytes:
-    """Metrics in Prometheus' text format."""
-    return generate_latest(metrics)
 
 
 class Observe:

@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from rec_assets.private_files import restrict
+from rec_assets.files import restrict
 from rec_assets.recsys.events import IMPRESSION
 from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving.tables import (

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prometheus_client import Metric
+from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from rec_assets.serving.metrics import Metrics, as_text
+from rec_assets.serving.metrics import Metrics
 
 FOLDER_VARIABLE = "_REC_ASSETS_METRICS"
 """Environment variable by which a server tells its workers the folder."""
@@ -112,7 +112,7 @@ class SharedMetrics(Collector):
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         self._look()
-        text = as_text(self)
+        text = generate_latest(self)
         if not self._is_shared:
             text += b"# Of this worker alone: the folder of all workers' metrics can't be used, the log says why.\n"
         return text
@@ -128,7 +128,7 @@ class SharedMetrics(Collector):
         self._look()
         unfinished = self._file.with_suffix(".new")
         try:
-            unfinished.write_bytes(as_text(_Of(self._own())))
+            unfinished.write_bytes(generate_latest(_Of(self._own())))
             unfinished.replace(self._file)
         except OSError as error:
             with suppress(OSError):

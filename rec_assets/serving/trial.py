@@ -50,8 +50,8 @@ def answer_once(folder: Path) -> None:
 
     from rec_assets.recsys.rules.spec import NO_RULES
     from rec_assets.serving.answers import Wish
+    from rec_assets.serving.engine import Engine
     from rec_assets.serving.folder import Published
-    from rec_assets.serving.live import Engine
 
     engine = Engine(Published(0, dt.date.min, folder), NO_RULES)  # answers somebody who looks at a product
     for each in engine.recommender.index.histories.customers[:1]:

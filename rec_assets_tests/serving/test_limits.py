@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from rec_assets.recsys.rules.spec import NO_RULES
-from rec_assets.serving import live, schemas
+from rec_assets.serving import schemas
 from rec_assets.serving.answers import Wish
 from rec_assets.serving.caching import BoundedCache
+from rec_assets.serving.engine import Engine, RankingNeeded
 from rec_assets.serving.index import Index
-from rec_assets.serving.live import Engine, RankingNeeded
 from rec_assets.serving.recommender import Signal
 from rec_assets.serving.security import RateLimit, caller_name
 from rec_assets.serving.work import RankingTurns
@@ -66,8 +66,8 @@ def test_a_flood_of_large_requests_keeps_nothing_that_callers_made_up(engine: En
 def test_a_flood_of_different_requests_stays_within_the_caches_bytes(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "_ANSWERS", 200_000)
-    monkeypatch.setattr(live, "_RANKINGS", 200_000)
+    monkeypatch.setattr("rec_assets.serving.engine._ANSWERS", 200_000)
+    monkeypatch.setattr("rec_assets.serving.engine._RANKINGS", 200_000)
     engine = Engine(shop.publish(tmp_path, index), NO_RULES)
     chance = random.Random(1)
     for _ in range(100):

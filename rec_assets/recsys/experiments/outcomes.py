@@ -61,7 +61,7 @@ def units_of(
         experiment: Which.
         exposures: `experiment_exposures` from its first day on.
         events: `raw_feedback_events` of the same days. Purchases and returns that a public key reported (`sender`)
-            don't count: whoever opens a page can report what they like.
+            don't count: anybody who opens a page can report anything.
         purchases: customer_id, date, value of the BEFORE_DAYS before the experiment (`cleaned_interactions`).
         most_products: Who clicks more products in a day is taken for a robot.
     """
