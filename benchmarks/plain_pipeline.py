@@ -23,7 +23,7 @@ from rec_assets.recsys.als import fit_als
 from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.cleaning import CLEANED_SCHEMA, CleaningRules, clean_day
 from rec_assets.recsys.co_purchase import co_purchase_graph
-from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices
+from rec_assets.recsys.evaluation.judge import Catalog, evaluate, make_slices
 from rec_assets.recsys.histories import HISTORY_COLUMNS
 from rec_assets.recsys.hybrid import LISTS
 from rec_assets.recsys.interactions import history_lines, net_purchases, returns
@@ -40,7 +40,7 @@ from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.spark import spark_resource
 from rec_assets.serving.index import Index, StoredHistories, StoredList
 from rec_assets.settings import Settings
-from rec_assets.sources.reader import read_catalogue, read_day
+from rec_assets.sources.reader import read_catalog, read_day
 from rec_assets.sources.spec import Source, load_source
 
 DEPTH = 20
@@ -56,9 +56,9 @@ class Script:
     folder: Path
 
     def read_and_clean(self, first: dt.date, last: dt.date) -> None:
-        """All lines of these days, into one file, and the catalogue."""
-        self.catalogue = read_catalogue(self.source)
-        listed = self.catalogue.to_pandas()
+        """All lines of these days, into one file, and the catalog."""
+        self.catalog = read_catalog(self.source)
+        listed = self.catalog.to_pandas()
         rules = CleaningRules(
             time_zone=self.source.time_zone,
             has_price=self.source.has_price,
@@ -73,7 +73,7 @@ class Script:
 
     def describe_products(self) -> None:
         """Products and the vectors of their texts."""
-        self.products = build_products(self.lines, self._stored("catalogue", self.catalogue)).toPandas()
+        self.products = build_products(self.lines, self._stored("catalog", self.catalog)).toPandas()
         nothing = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         self.embeddings = embed_new(self.products, nothing, EncoderResource(model=self.settings.encoder).encode)
 
@@ -109,8 +109,8 @@ class Script:
         recipe, day = self.settings.recipe, state.as_of
         lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size, {}).to_spark()
         categories = self.products.set_index("product_id")["category"]
-        similar = substitutes_in_spark(self.spark, state, recipe.neighbours).unionByName(
-            self.spark.createDataFrame(complements(graph, categories, recipe.neighbours))
+        similar = substitutes_in_spark(self.spark, state, recipe.neighbors).unionByName(
+            self.spark.createDataFrame(complements(graph, categories, recipe.neighbors))
         )
         self._stored(f"similar {day}", similar)
         return self._stored(f"lists {day}", lists)
@@ -131,7 +131,7 @@ class Script:
             pd.concat([shown, baselines[baselines["customer_id"].isin(truth["customer_id"])]]),
             make_slices(truth, history, orders),
             fallback=fallback_lists(statistics, categories, DEPTH, "hybrid"),
-            catalogue=Catalogue(
+            catalog=Catalog(
                 size=len(state),
                 customers=len(orders),
                 buyers=statistics.set_index("product_id")["buyers"],

@@ -47,7 +47,7 @@ class Split:
     truth: pd.DataFrame
     """customer_id, product_id; distinct. Its customers are the ones judged."""
     products: pd.DataFrame
-    """The catalogue, all of which is ranked: product_id, title, category, brand, text, price."""
+    """The catalog, all of which is ranked: product_id, title, category, brand, text, price."""
     exclude_bought: bool
     """Whether lists leave out what the customer bought before."""
 
@@ -77,9 +77,9 @@ def journey_splits(
     )
     truth = lines.loc[(age < 0) & (age >= -horizon_days), _PAIR].drop_duplicates().sort_values(_PAIR)
     orders = known.groupby("customer_id")["order_id"].nunique()
-    catalogue = products[products["product_id"].isin(known["product_id"])].reset_index(drop=True)
+    catalog = products[products["product_id"].isin(known["product_id"])].reset_index(drop=True)
     return [
-        Split(JOURNEY, part.name, f"{as_of.date()}", known, part.truth, catalogue, part.name == NOVEL)
+        Split(JOURNEY, part.name, f"{as_of.date()}", known, part.truth, catalog, part.name == NOVEL)
         for part in make_slices(truth, known[_PAIR].drop_duplicates(), orders)
         if part.name in (ALL, NOVEL)
     ]
@@ -92,7 +92,7 @@ def leave_one_out(
 
     Args:
         lines: As in `datasets`, with `position`; customers have three purchases or more.
-        products: The catalogue.
+        products: The catalog.
         shuffle: Seed of the order of same-day purchases; None: the order of `position`.
         validation: Leave the last item out altogether; the one before is asked for.
     """

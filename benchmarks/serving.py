@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serving`: the API under load, and MLflow's own server on the same artefact in the same run.
+"""`python -m benchmarks.serving`: the API under load, and MLflow's own server on the same artifact in the same run.
 
 Load is open: requests are sent when they are due, whether earlier ones were answered or not, and an answer's time
 counts from when its request was due. Throughput is what eight callers get who ask again as soon as they are answered.

@@ -148,7 +148,7 @@ def graph(folder: Path) -> Iterator[Row]:
     demo = Row("whole graph", "rec_assets", size, meter.seconds, meter.peak_mb, note=f"NDCG@10 {' / '.join(scores)}")
     yield demo.within(reference, 1.25)
     # Of three as-of days the bootstrap learns on the first; what it takes is that of any.
-    steps = shop.steps("catalogue", "ingest", "refresh_products", "learn",
+    steps = shop.steps("catalog", "ingest", "refresh_products", "learn",
                        f"train {speed_data.BEFORE_LAST}", f"score {speed_data.BEFORE_LAST}")  # fmt: skip
     units = speed_data.count_units(home)
 
@@ -253,7 +253,7 @@ def texts(folder: Path) -> Iterator[Row]:
     with Meter() as meter:
         again = speed_encoding.encode_new(products, known)
     assert len(again) == len(known)
-    yield Row("encoding an unchanged catalogue", "rec_assets", size, meter.seconds, note="0 texts encoded")
+    yield Row("encoding an unchanged catalog", "rec_assets", size, meter.seconds, note="0 texts encoded")
 
 
 WORKS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit, "texts": texts, "graph": graph}

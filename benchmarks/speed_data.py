@@ -112,5 +112,5 @@ def hybrid_ndcg(home: Path) -> tuple[float, float]:
 def one_day_runs(day: dt.date) -> list[tuple[str, dt.date | None]]:
     """The runs of a plan that make each asset of one as-of day once: job and day."""
     before = day - dt.timedelta(days=Settings().horizon_days)
-    return [("catalogue", None), ("ingest", None), ("refresh_products", None), ("learn", before), ("train", day),
+    return [("catalog", None), ("ingest", None), ("refresh_products", None), ("learn", before), ("train", day),
             ("score", day)]  # fmt: skip

@@ -15,8 +15,8 @@ _NOTHING = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Seri
 
 def products() -> pd.DataFrame:
     """content_hash, text of every product."""
-    _, catalogue = complete_journey()
-    return pd.DataFrame({"content_hash": catalogue["text"].map(content_hash), "text": catalogue["text"]})
+    _, catalog = complete_journey()
+    return pd.DataFrame({"content_hash": catalog["text"].map(content_hash), "text": catalog["text"]})
 
 
 def encode_every_row(rows: pd.DataFrame) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def check_source_command(source: str | None) -> None:
 
 @cli.command()
 def bootstrap() -> None:
-    """Work out what the newest day needs and materialise it, oldest first."""
+    """Work out what the newest day needs and materialize it, oldest first."""
     from rec_assets.recsys.experiments.spec import check_rule_sets, read_experiments
     from rec_assets.recsys.rules.spec import read_rules
     from rec_assets.resources.java import require_java
@@ -248,7 +248,7 @@ def rules() -> None:
 
 @rules.command("show")
 def show_rules() -> None:
-    """Read the rules' file (REC_RULES) and say what each rule does to today's catalogue, or what is wrong."""
+    """Read the rules' file (REC_RULES) and say what each rule does to today's catalog, or what is wrong."""
     from tabulate import tabulate
 
     from rec_assets.automation.rules import look_at
@@ -265,7 +265,7 @@ def show_rules() -> None:
         for row in look_at(settings)
     ]  # fmt: skip
     none = "no rules: set REC_RULES to a YAML file (docs/rules.md)"
-    headers = ["rule set", "rule", "kind", "products hidden", "not in the catalogue"]
+    headers = ["rule set", "rule", "kind", "products hidden", "not in the catalog"]
     click.echo(tabulate(rows, headers=headers) if rows else none)
 
 
@@ -287,7 +287,7 @@ def simulate_rules(rule_sets: tuple[str, ...]) -> None:
         ]
         for name, row in found.table.to_dict("index").items()
     ]  # fmt: skip
-    headers = ["rules", "NDCG@10", "change", "novel", "catalogue shown", "change", "bought value", "expected value"]
+    headers = ["rules", "NDCG@10", "change", "novel", "catalog shown", "change", "bought value", "expected value"]
     click.echo(tabulate(rows, headers=headers, disable_numparse=True))
     click.echo(f"\nPage: {path}")
 

@@ -95,11 +95,11 @@ def run_job(name: str) -> None:
 
 
 def _messages(result: ExecuteInProcessResult) -> Iterator[Mapping[str, Any]]:
-    """Each asset's metadata, what all its days share only once; then the checks. Serialised as Dagster does it."""
+    """Each asset's metadata, what all its days share only once; then the checks. Serialized as Dagster does it."""
     made: dict[str, dict[str | None, Mapping[str, Any]]] = defaultdict(dict)
     for event in result.get_asset_materialization_events():
-        materialisation = event.step_materialization_data.materialization
-        made[materialisation.asset_key.to_user_string()][materialisation.partition] = materialisation.metadata
+        materialization = event.step_materialization_data.materialization
+        made[materialization.asset_key.to_user_string()][materialization.partition] = materialization.metadata
     for asset, by_day in made.items():
         first = next(iter(by_day.values()))
         shared = {

@@ -1,7 +1,7 @@
 """The day partitions, and the windows of days that one day's assets read.
 
 Partition D means "knowing all days up to and including D, and nothing later". A model, its training labels and its
-judgement are told apart by these mappings alone; no asset splits its own data.
+judgment are told apart by these mappings alone; no asset splits its own data.
 """
 
 from __future__ import annotations

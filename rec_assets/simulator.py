@@ -143,7 +143,7 @@ class Simulator:
     def run(self, days: list[dt.date], zone: dt.tzinfo, say: Callable[[str], None] = lambda _: None) -> Ledger:
         """Play some days, one after the other; returns the ledger.
 
-        What the API refuses as implausible, such as a price far above the catalogue's, is said and not in the ledger.
+        What the API refuses as implausible, such as a price far above the catalog's, is said and not in the ledger.
 
         Raises:
             requests.HTTPError: the API refused something; the message says what.

@@ -1,4 +1,4 @@
-"""A small shop with its whole graph materialised, once per session, by the command a user would type; and servers."""
+"""A small shop with its whole graph materialized, once per session, by the command a user would type; and servers."""
 
 import getpass
 import os

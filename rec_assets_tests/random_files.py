@@ -53,7 +53,7 @@ purchases:
 returns:
   negative_quantity: true
   status: {column: State, values: [returned], line_is: purchase}
-catalogue:
+catalog:
   path: products/*.csv
   columns: {product_id: SKU, title: [Product, Variant], price: List price}
 """
@@ -69,7 +69,7 @@ rule_sets:
     - {name: margin, kind: weigh, worth: list.csv, strength: 0.4}
     - {name: net, kind: returns, cost: 0.3}
     - name: tail
-      kind: favour
+      kind: favor
       products:
         slow_movers: 0.3
       places: 2

@@ -17,7 +17,7 @@ BEAUTY_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_
 
 GIFTWARE_DAYS = (dt.date(2010, 12, 1), dt.date(2011, 3, 30))
 
-GIFTWARE_YAML = r"""# A wholesaler of giftware: one file a day, without a catalogue.
+GIFTWARE_YAML = r"""# A wholesaler of giftware: one file a day, without a catalog.
 name: giftware
 time_zone: Europe/London
 purchases:
@@ -39,7 +39,7 @@ returns:
   order_id_prefix: C
 """
 
-BEAUTY_YAML = """# Amazon Beauty: one export of reviewed purchases, and a catalogue.
+BEAUTY_YAML = """# Amazon Beauty: one export of reviewed purchases, and a catalog.
 name: beauty
 first_day: 2002-06-12
 last_day: 2014-07-23
@@ -50,7 +50,7 @@ purchases:
     customer_id: user_id
     product_id: asin
     time: timestamp
-catalogue:
+catalog:
   path: {data}/items.csv.gz
   columns:
     product_id: asin
@@ -101,7 +101,7 @@ purchases:
     time: transaction_timestamp
     quantity: quantity
     amount: sales_value
-catalogue:
+catalog:
   path: products.csv
   columns:
     product_id: product_id
@@ -148,7 +148,7 @@ def write_journey_slice(
 def write_giftware_shop(folder: Path) -> Path:
     """Write 120 days of a giftware wholesaler, always the same, and describe them.
 
-    About 6,000 lines by 60 customers, who each favour two styles of product. Closed on Saturdays and at
+    About 6,000 lines by 60 customers, who each favor two styles of product. Closed on Saturdays and at
     Christmas. In the style of such files: cancellations (C before the invoice, a negative quantity) some days
     after the purchase; descriptions that differ from line to line; a fifth of the invoices without customer;
     postage, manual and bad-debt lines; gifts at no price; lines twice; 80,995 pieces ordered and cancelled.

@@ -31,10 +31,10 @@ def tiny_shop() -> tuple[pd.DataFrame, pd.DataFrame]:
     ]
     lines = pd.DataFrame(rows, columns=["customer_id", "product_id", "day"]).drop_duplicates()
     lines["order_id"] = lines["customer_id"] + lines["day"].dt.strftime("@%Y%m%d")
-    return lines.assign(quantity=1.0, unit_price=np.nan), catalogue()
+    return lines.assign(quantity=1.0, unit_price=np.nan), catalog()
 
 
-def catalogue() -> pd.DataFrame:
+def catalog() -> pd.DataFrame:
     products = pd.DataFrame({"product_id": [f"p{number:02}" for number in range(12)]})
     return products.assign(title="a", category=["tea", "milk"] * 6, brand="b", text="a", price=np.nan)
 
@@ -50,7 +50,7 @@ def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
         ],
         columns=["customer_id", "product_id", "day", "position"],
     )
-    return lines.assign(quantity=1.0, unit_price=np.nan), catalogue()
+    return lines.assign(quantity=1.0, unit_price=np.nan), catalog()
 
 
 def texts_at_right_angles(products: pd.DataFrame, _: str) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +140,7 @@ def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model, mo
     for split in splits:
         if not model.answers(split):
             continue
-        few = {"neighbours": 3} if "k-NN" in model.name else {"factors": 4} if "ALS" in model.name else {}
+        few = {"neighbors": 3} if "k-NN" in model.name else {"factors": 4} if "ALS" in model.name else {}
         try:
             peer = model.build(split.dataset, few).fit(split.lines, split.products)
         except ModuleNotFoundError as missing:
@@ -237,15 +237,15 @@ def test_texts_are_compared_with_the_mean_of_a_history_or_with_each_and_unseen_o
 def test_als_folds_a_customer_in_with_the_confidence_of_the_paper() -> None:
     implicit_models = pytest.importorskip("benchmarks.peers.implicit_models")
     lines = two_tastes_lines()
-    alpha, regularisation = 3.0, 0.1
+    alpha, regularization = 3.0, 0.1
     als = implicit_models.ImplicitAls(
-        factors=3, regularisation=regularisation, alpha=alpha, half_life=10.0, iterations=40
+        factors=3, regularization=regularization, alpha=alpha, half_life=10.0, iterations=40
     ).fit(lines, lines[["product_id"]].drop_duplicates())
     y = als._model.item_factors.astype(float)
     r = als.matrix(10.0).toarray()[0]
     confidence, bought = 1 + alpha * r, (r > 0).astype(float)
     expected = np.linalg.solve(
-        y.T @ (y * confidence[:, None]) + regularisation * np.eye(3), y.T @ (confidence * bought)
+        y.T @ (y * confidence[:, None]) + regularization * np.eye(3), y.T @ (confidence * bought)
     )
     assert als._model.user_factors[0] == pytest.approx(expected, abs=0.02)
 

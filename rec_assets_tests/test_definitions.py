@@ -13,7 +13,7 @@ from rec_assets.settings import Settings
 from rec_assets_tests.shops import write_giftware_shop
 
 GROUPS = {
-    "ingestion": {"raw_purchase_logs", "raw_product_catalogue", "raw_feedback_events"},
+    "ingestion": {"raw_purchase_logs", "raw_product_catalog", "raw_feedback_events"},
     "interactions": {"cleaned_interactions", "rejected_purchases", "products"},
     "models": {
         "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "candidates", "ranker",
@@ -27,11 +27,11 @@ GROUPS = {
 
 PARENTS = {
     "raw_purchase_logs": set(),
-    "raw_product_catalogue": set(),
+    "raw_product_catalog": set(),
     "raw_feedback_events": set(),
-    "cleaned_interactions": {"raw_purchase_logs", "raw_product_catalogue", "raw_feedback_events"},
-    "rejected_purchases": {"raw_purchase_logs", "raw_product_catalogue"},
-    "products": {"cleaned_interactions", "raw_product_catalogue"},
+    "cleaned_interactions": {"raw_purchase_logs", "raw_product_catalog", "raw_feedback_events"},
+    "rejected_purchases": {"raw_purchase_logs", "raw_product_catalog"},
+    "products": {"cleaned_interactions", "raw_product_catalog"},
     "product_statistics": {"cleaned_interactions"},
     "als_model": {"cleaned_interactions"},
     "co_purchase_graph": {"cleaned_interactions"},
@@ -69,10 +69,10 @@ PARENTS = {
     "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
-WITHOUT_DAYS = {"raw_product_catalogue", "products", "product_embeddings", "tuned_recipe"}
+WITHOUT_DAYS = {"raw_product_catalog", "products", "product_embeddings", "tuned_recipe"}
 
 JOBS = {
-    "catalogue": {"raw_product_catalogue"},
+    "catalog": {"raw_product_catalog"},
     "ingest": {
         "raw_purchase_logs",
         "raw_feedback_events",
@@ -99,7 +99,7 @@ JOBS = {
 
 SENSORS = {
     "landing": "ingest",
-    "new_catalogue": "refresh",
+    "new_catalog": "refresh",
     "models_grown_old": "retrain",
     "alert_on_run_failure": None,
     "alert_on_check_failure": None,

@@ -59,7 +59,7 @@ def test_every_asset_of_the_graph_has_its_partitions(shop: BootstrappedShop) -> 
         assert shop.lake.days(table) == [newest - horizon, newest], table
     for table in ("evaluation_report", *RELEASE):
         assert shop.lake.days(table) == [newest], table
-    for table in ("raw_product_catalogue", "products", "product_embeddings"):
+    for table in ("raw_product_catalog", "products", "product_embeddings"):
         assert shop.lake.manifest(table) is not None, table
 
 

@@ -196,7 +196,7 @@ def test_key_figures_know_what_was_shown_and_clicked(played: tuple[Shop, Ledger]
     shop, _ = played
     figures = shop.lake.pandas("business_kpis", [LANDED[-1]]).set_index("kpi")
     assert figures.index.tolist() == list(KPIS)
-    assert 0 < figures["value"]["catalogue_shown"] < 1
+    assert 0 < figures["value"]["catalog_shown"] < 1
     assert 0 < figures["value"]["recommended_revenue"] < 1
 
 

@@ -52,7 +52,7 @@ def products() -> pd.DataFrame:
         {
             "product_id": ids, "title": ids, "category": texts, "brand": None, "text": texts,
             "content_hash": [hashlib.sha256(text.encode()).hexdigest() for text in texts],
-            "price": 2.0, "first_seen": FIRST, "in_catalogue": False, "excluded": False,
+            "price": 2.0, "first_seen": FIRST, "in_catalog": False, "excluded": False,
         }
     )  # fmt: skip
 

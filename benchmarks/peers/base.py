@@ -46,7 +46,7 @@ class ScoringPeer(ABC):
 
     Attributes:
         customer_ids: (customers,) those with history, sorted; rows of all matrices.
-        product_ids: (products,) the catalogue by falling number of lines; columns of all matrices.
+        product_ids: (products,) the catalog by falling number of lines; columns of all matrices.
         line_row, line_column, line_age: (lines,) of each line its row, column and age.
     """
 
@@ -67,9 +67,9 @@ class ScoringPeer(ABC):
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Self:
         """See `Peer`."""
         lines_of = lines["product_id"].value_counts()
-        catalogue = products["product_id"].sort_values()
-        popular_first = (-catalogue.map(lines_of).fillna(0).to_numpy()).argsort(kind="stable")
-        self.product_ids = pd.Index(catalogue.to_numpy()[popular_first])
+        catalog = products["product_id"].sort_values()
+        popular_first = (-catalog.map(lines_of).fillna(0).to_numpy()).argsort(kind="stable")
+        self.product_ids = pd.Index(catalog.to_numpy()[popular_first])
         self.customer_ids = pd.Index(np.sort(lines["customer_id"].unique()))
         self.line_row = self.customer_ids.get_indexer(pd.Index(lines["customer_id"]))
         self.line_column = self.product_ids.get_indexer(pd.Index(lines["product_id"]))

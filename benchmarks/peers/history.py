@@ -1,4 +1,4 @@
-"""Models of the customer's own history: what was bought before, and TIFU-KNN, which asks the neighbours too."""
+"""Models of the customer's own history: what was bought before, and TIFU-KNN, which asks the neighbors too."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class TifuKnn(ScoringPeer):
 
     A customer's baskets are cut into groups of `group_size`, counted from the newest. A basket weighs
     `within`^(newer baskets of its group), a group `across`^(newer groups); a customer's vector is the mean over groups
-    of the mean over their baskets. The score is `own` · own vector + (1 − own) · mean of the `neighbours` vectors that
+    of the mean over their baskets. The score is `own` · own vector + (1 − own) · mean of the `neighbors` vectors that
     are nearest by Euclidean distance.
     """
 
     group_size: int = 7
     within: float = 0.9
     across: float = 0.7
-    neighbours: int = 300
+    neighbors: int = 300
     own: float = 0.7
 
     @classmethod
@@ -58,7 +58,7 @@ class TifuKnn(ScoringPeer):
             "group_size": IntDistribution(2, 40, log=True),
             "within": FloatDistribution(0.8, 1.0),
             "across": FloatDistribution(0.4, 1.0),
-            "neighbours": IntDistribution(20, 1000, log=True),
+            "neighbors": IntDistribution(20, 1000, log=True),
             "own": FloatDistribution(0.3, 1.0),
         }
 
@@ -85,10 +85,10 @@ class TifuKnn(ScoringPeer):
         """See `ScoringPeer`."""
         vectors = self._vectors[rows]
         squares = np.asarray(self._vectors.power(2).sum(axis=1)).ravel()
-        # Squared distance less the customer's own square, which is the same for all neighbours.
+        # Squared distance less the customer's own square, which is the same for all neighbors.
         distance = squares - 2 * (vectors @ self._vectors.T).toarray()
         distance[np.arange(len(rows)), rows] = np.inf
-        k = min(self.neighbours, distance.shape[1] - 1)
+        k = min(self.neighbors, distance.shape[1] - 1)
         nearest = np.argpartition(distance, k - 1, axis=1)[:, :k]
         share = np.full(nearest.size, 1 / k, dtype=np.float32)
         entries = (share, (np.repeat(np.arange(len(rows)), k), nearest.ravel()))

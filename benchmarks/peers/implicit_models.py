@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
-from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, ItemItemRecommender, TFIDFRecommender
+from implicit.nearest_neighbors import BM25Recommender, CosineRecommender, ItemItemRecommender, TFIDFRecommender
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy import sparse
@@ -25,7 +25,7 @@ class ImplicitAls(ScoringPeer):
     """
 
     factors: int = 64
-    regularisation: float = 0.05
+    regularization: float = 0.05
     alpha: float = 5.0
     half_life: float = 120.0
     iterations: int = 15
@@ -37,7 +37,7 @@ class ImplicitAls(ScoringPeer):
         """See `ScoringPeer`."""
         return {
             "factors": IntDistribution(32, 256, log=True),
-            "regularisation": FloatDistribution(0.005, 5, log=True),
+            "regularization": FloatDistribution(0.005, 5, log=True),
             "alpha": FloatDistribution(0.05, 50, log=True),
             "half_life": HALF_LIFE[dataset],
         }
@@ -46,7 +46,7 @@ class ImplicitAls(ScoringPeer):
         """See `ScoringPeer`."""
         self._model = AlternatingLeastSquares(
             factors=self.factors,
-            regularization=self.regularisation,
+            regularization=self.regularization,
             alpha=1.0,
             iterations=self.iterations,
             random_state=0,
@@ -66,12 +66,12 @@ class _ItemKnn(ScoringPeer):
     """Item k-NN: the decayed history times the similarities of each product to its nearest.
 
     Attributes:
-        neighbours: Products kept for each; the product itself is one of them.
+        neighbors: Products kept for each; the product itself is one of them.
         half_life: Of the history of the customer who is shown a list.
         learned_from: Similarities come from the numbers of lines, from their decayed sums, or from bought or not.
     """
 
-    neighbours: int = 100
+    neighbors: int = 100
     half_life: float = 120.0
     learned_from: str = "counts"
 
@@ -81,7 +81,7 @@ class _ItemKnn(ScoringPeer):
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
         return {
-            "neighbours": IntDistribution(3, 1000, log=True),
+            "neighbors": IntDistribution(3, 1000, log=True),
             "half_life": HALF_LIFE[dataset],
             "learned_from": CategoricalDistribution(["counts", "decayed", "bought"]),
         }
@@ -110,7 +110,7 @@ class CosineKnn(_ItemKnn):
 
     def model(self) -> ItemItemRecommender:
         """See `_ItemKnn`."""
-        return CosineRecommender(K=self.neighbours)
+        return CosineRecommender(K=self.neighbors)
 
 
 @dataclass
@@ -119,7 +119,7 @@ class TfIdfKnn(_ItemKnn):
 
     def model(self) -> ItemItemRecommender:
         """See `_ItemKnn`."""
-        return TFIDFRecommender(K=self.neighbours)
+        return TFIDFRecommender(K=self.neighbors)
 
 
 @dataclass
@@ -140,4 +140,4 @@ class Bm25Knn(_ItemKnn):
 
     def model(self) -> ItemItemRecommender:
         """See `_ItemKnn`."""
-        return BM25Recommender(K=self.neighbours, K1=self.k1, B=self.b)
+        return BM25Recommender(K=self.neighbors, K1=self.k1, B=self.b)

@@ -23,26 +23,26 @@ class Ease(ScoringPeer):
     With P = (XᵀX + λI)⁻¹, the weights are B_ij = −P_ij / P_jj, and 0 on the diagonal.
 
     Attributes:
-        regularisation: λ.
+        regularization: λ.
         half_life: Of the history that is multiplied with B; X itself is binary.
         size: So many of the products sold most are learned and shown; of Amazon Beauty all.
     """
 
-    regularisation: float = 300.0
+    regularization: float = 300.0
     half_life: float = 120.0
     size: int = 8000
 
-    defaults: ClassVar = {**DEFAULT_HALF_LIFE, BEAUTY: {"regularisation": 100.0, "half_life": 2.0, "size": 20_000}}
+    defaults: ClassVar = {**DEFAULT_HALF_LIFE, BEAUTY: {"regularization": 100.0, "half_life": 2.0, "size": 20_000}}
 
     @classmethod
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
-        return {"regularisation": FloatDistribution(20, 3000, log=True), "half_life": HALF_LIFE[dataset]}
+        return {"regularization": FloatDistribution(20, 3000, log=True), "half_life": HALF_LIFE[dataset]}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
         """See `ScoringPeer`."""
         sold = self.matrix().sign()[:, : self.size].astype(np.float32)
-        self._weights = solve((sold.T @ sold).toarray(), self.regularisation)
+        self._weights = solve((sold.T @ sold).toarray(), self.regularization)
         self._history = self.matrix(self.half_life)[:, : self.size]
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:

@@ -31,11 +31,11 @@ class _LensKitKnn(ScoringPeer):
     """A scorer of LensKit, asked about all products.
 
     Attributes:
-        neighbours: Most neighbours that count for a score.
+        neighbors: Most neighbors that count for a score.
         learned_age, history_age: Only lines younger than this are learned from; only those are a customer's history.
     """
 
-    neighbours: int = 50
+    neighbors: int = 50
     learned_age: float = 400.0
     history_age: float = 400.0
 
@@ -45,7 +45,7 @@ class _LensKitKnn(ScoringPeer):
     def space(cls, dataset: str) -> Space:
         """See `ScoringPeer`."""
         return {
-            "neighbours": IntDistribution(3, 500, log=True),
+            "neighbors": IntDistribution(3, 500, log=True),
             "learned_age": _AGES[dataset],
             "history_age": _AGES[dataset],
         }
@@ -87,7 +87,7 @@ class LensKitItemKnn(_LensKitKnn):
 
     def scorer(self) -> ItemKNNScorer:
         """See `_LensKitKnn`."""
-        return ItemKNNScorer(max_nbrs=self.neighbours, save_nbrs=500, feedback="implicit")
+        return ItemKNNScorer(max_nbrs=self.neighbors, save_nbrs=500, feedback="implicit")
 
 
 @dataclass
@@ -96,4 +96,4 @@ class LensKitUserKnn(_LensKitKnn):
 
     def scorer(self) -> UserKNNScorer:
         """See `_LensKitKnn`."""
-        return UserKNNScorer(max_nbrs=self.neighbours, feedback="implicit")
+        return UserKNNScorer(max_nbrs=self.neighbors, feedback="implicit")

@@ -46,7 +46,7 @@ class TextSimilarity(ScoringPeer):
         half_life: Of the history.
         text: The column that is read: the project's joint text, or the title alone.
         compared: A text with the "mean" of the customer's, by cosine; or with each "single" one, by the squares of
-            centred cosines among the texts most alike, as the hybrid does (`similar_texts`).
+            centered cosines among the texts most alike, as the hybrid does (`similar_texts`).
     """
 
     half_life: float = 120.0

@@ -49,12 +49,12 @@ def business_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
     def business_kpis(
         context: AssetExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
     ) -> MaterializeResult:
-        """Order value, repeat purchases, returns, catalogue use, the long tail: of the four weeks up to the day."""
+        """Order value, repeat purchases, returns, catalog use, the long tail: of the four weeks up to the day."""
         wanted, session = run_days(context), spark.spark_session
         least = days.first + dt.timedelta(days=PERIOD_DAYS - 1)
         if wanted[0] < least:
             raise Failure(
-                f"key figures are of {PERIOD_DAYS} days, and {days.first} is the first day of data: materialise "
+                f"key figures are of {PERIOD_DAYS} days, and {days.first} is the first day of data: materialize "
                 f"business_kpis from {least} on"
             )
         lookback = max(settings.lookback_days, PERIOD_DAYS)

@@ -16,7 +16,7 @@ from rec_assets.assets.state import missing_by
 from rec_assets.files import write_whole
 from rec_assets.partitions import Days
 from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
-from rec_assets.recsys.evaluation.judge import Catalogue, evaluate, make_slices, rmse
+from rec_assets.recsys.evaluation.judge import Catalog, evaluate, make_slices, rmse
 from rec_assets.recsys.evaluation.live import BAND_DAYS
 from rec_assets.recsys.evaluation.live import DEPTH as LIVE_DEPTH
 from rec_assets.recsys.evaluation.live import live_accuracy as measure_live
@@ -100,7 +100,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
             lists,
             slices,
             fallback=fallback_lists(product_statistics, products.set_index("product_id")["category"], DEPTH, HYBRID),
-            catalogue=_catalogue(products, product_statistics, product_embeddings, known_customers, judged_day),
+            catalog=_catalog(products, product_statistics, product_embeddings, known_customers, judged_day),
             reference=HYBRID,
             seed=settings.recipe.seed,
         )
@@ -121,7 +121,7 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
                 buyers=judged.buyers,
                 customers=truth["customer_id"].nunique(),
                 purchases=len(truth),
-                catalogue_size=int(_known(products, judged_day).sum()),
+                catalog_size=int(_known(products, judged_day).sum()),
                 models={
                     HYBRID: f"The {'fixed' if NO_RANKER in missing else 'learned'} blend of all sources, which "
                     "customers are shown.",
@@ -210,13 +210,13 @@ def _known(products: pd.DataFrame, day: dt.date) -> pd.Series:
     return (pd.to_datetime(products["first_seen"]).dt.date <= day) & ~products["excluded"].astype(bool)
 
 
-def _catalogue(
+def _catalog(
     products: pd.DataFrame, statistics: pd.DataFrame, embeddings: pd.DataFrame, customers: int, day: dt.date
-) -> Catalogue:
+) -> Catalog:
     known = products[_known(products, day)]
     rows = pd.Series(np.arange(len(embeddings)), index=embeddings["content_hash"])
     with_text = known[known["content_hash"].isin(rows.index)]
-    return Catalogue(
+    return Catalog(
         size=len(known),
         customers=customers,
         buyers=statistics.set_index("product_id")["buyers"],
@@ -249,8 +249,8 @@ def _examples(
     examples = []
     for customer in by_activity.index[places.astype(int)].unique():
         own = history[history["customer_id"] == customer]
-        favourites = own["product_id"].map(categories).dropna().sort_values().value_counts().head(3).index
-        most = f"; most from {', '.join(favourites)}" if len(favourites) else ""
+        favorites = own["product_id"].map(categories).dropna().sort_values().value_counts().head(3).index
+        most = f"; most from {', '.join(favorites)}" if len(favorites) else ""
         rows = shown[(shown["customer_id"] == customer) & (shown["list"] == "all") & (shown["rank"] <= 10)]
         examples.append(
             ExampleCustomer(

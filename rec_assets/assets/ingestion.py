@@ -30,8 +30,8 @@ from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.feedback import landed_fingerprints, read_feedback
-from rec_assets.sources.landing import catalogue_fingerprint, file_fingerprints
-from rec_assets.sources.reader import RAW_SCHEMA, read_catalogue, read_day, read_export
+from rec_assets.sources.landing import catalog_fingerprint, file_fingerprints
+from rec_assets.sources.reader import RAW_SCHEMA, read_catalog, read_day, read_export
 from rec_assets.sources.spec import Source
 
 GROUP = "ingestion"
@@ -92,11 +92,11 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
         return MaterializeResult(metadata=metadata)
 
     @asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version=f"1-{source.version}")
-    def raw_product_catalogue(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
-        """The newest catalogue feed, one row a product; empty where the source has none."""
-        sources = catalogue_fingerprint(source)
-        manifest = lake.write("raw_product_catalogue", read_catalogue(source), sources=sources)
-        return MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalogue", None, manifest))
+    def raw_product_catalog(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
+        """The newest catalog feed, one row a product; empty where the source has none."""
+        sources = catalog_fingerprint(source)
+        manifest = lake.write("raw_product_catalog", read_catalog(source), sources=sources)
+        return MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalog", None, manifest))
 
     @asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
@@ -106,7 +106,7 @@ def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[Ass
         """Impressions, clicks, carts, purchases and returns that visitors' browsers reported to the API on the day."""
         return read_landed(context, lake, settings, "raw_feedback_events", read_feedback)
 
-    return [raw_purchase_logs, raw_product_catalogue, raw_feedback_events]
+    return [raw_purchase_logs, raw_product_catalog, raw_feedback_events]
 
 
 def read_landed(
@@ -128,7 +128,7 @@ def read_landed(
 
 
 def run_days(context: AssetExecutionContext) -> list[dt.date]:
-    """The days that this run materialises."""
+    """The days that this run materializes."""
     return [dt.date.fromisoformat(key) for key in context.partition_keys]
 
 

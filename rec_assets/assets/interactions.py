@@ -42,7 +42,7 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
     def spec(name: str, description: str, *more: str) -> AssetSpec:
         return AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "parquet"},
-            deps=["raw_purchase_logs", "raw_product_catalogue", *more], partitions_def=days.partitions,
+            deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
             code_version=f"2-{source.version}",
         )  # fmt: skip
 
@@ -62,11 +62,11 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
     )
     def clean_purchases(context: AssetExecutionContext, lake: ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
         wanted, counts, refused = run_days(context), Counter[str](), Counter[str]()
-        catalogue = lake.pandas("raw_product_catalogue", columns=["product_id", "excluded"])
+        catalog = lake.pandas("raw_product_catalog", columns=["product_id", "excluded"])
         rules = CleaningRules(
             time_zone=source.time_zone,
             has_price=source.has_price,
-            excluded_products=frozenset(catalogue.loc[catalogue["excluded"], "product_id"]),
+            excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
             bulk_quantity=source.purchases.bulk_quantity,
         )
         for number, day in enumerate(wanted, start=1):
@@ -106,8 +106,8 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
         group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, code_version="1",
         ins={"cleaned_interactions": AssetIn(metadata=ALL)},
     )  # fmt: skip
-    def products(cleaned_interactions: SparkFrame, raw_product_catalogue: SparkFrame) -> SparkFrame:
-        """One row a product: text, category, price, first day seen, content hash; from the catalogue and the lines."""
-        return build_products(cleaned_interactions, raw_product_catalogue)
+    def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:
+        """One row a product: text, category, price, first day seen, content hash; from the catalog and the lines."""
+        return build_products(cleaned_interactions, raw_product_catalog)
 
     return [clean_purchases, products]

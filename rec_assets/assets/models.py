@@ -143,7 +143,7 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         candidates: SparkFrame,
         cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:
-        """The learned blend: boosted trees over the candidates of a horizon ago, labelled with what was bought."""
+        """The learned blend: boosted trees over the candidates of a horizon ago, labeled with what was bought."""
         if missing := missing_features(candidates.columns):
             raise Failure(missing)
         recipe = recipes.to_train()

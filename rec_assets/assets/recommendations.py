@@ -84,7 +84,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         )  # fmt: skip
         session = spark.spark_session
         categories = products.set_index("product_id")["category"]
-        found = session.createDataFrame(complements(co_purchase_graph, categories, recipe.neighbours), SIMILAR_TYPES)
-        return substitutes_in_spark(session, state, recipe.neighbours).unionByName(found)
+        found = session.createDataFrame(complements(co_purchase_graph, categories, recipe.neighbors), SIMILAR_TYPES)
+        return substitutes_in_spark(session, state, recipe.neighbors).unionByName(found)
 
     return [hybrid_scores, similar_products]

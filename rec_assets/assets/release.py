@@ -27,14 +27,14 @@ from dagster import (
 )
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.artefact import index_writer, propose, register
+from rec_assets.assets.artifact import index_writer, propose, register
 from rec_assets.assets.models import as_of, layout_digest
 from rec_assets.assets.state import Models, missing_of, recipe_from
 from rec_assets.assets.trial import first_lists, trial_lists
 from rec_assets.files import write_whole
 from rec_assets.partitions import Days
 from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
-from rec_assets.recsys.release.gate import check_artefact, check_not_taken_back
+from rec_assets.recsys.release.gate import check_artifact, check_not_taken_back
 from rec_assets.recsys.release.page import Decision, decision_page, decision_table
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
@@ -150,8 +150,8 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         rules, comparisons = lists.judge(settings)
         checks = [
             *rules,
-            *check_artefact(
-                artefact_mb=float(proposed.tags["artefact_mb"]), latency_ms=float(proposed.tags["latency_ms"]),
+            *check_artifact(
+                artifact_mb=float(proposed.tags["artifact_mb"]), latency_ms=float(proposed.tags["latency_ms"]),
                 limits=settings.gate,
             ),
             check_not_taken_back(releases.taken_back(proposed)),

@@ -39,12 +39,12 @@ def state_of(
 
 
 def unlearned_state(as_of: dt.date, products: pd.DataFrame, product_statistics: pd.DataFrame) -> ProductState:
-    """The state without models: what is known of the products from the catalogue and the purchases."""
+    """The state without models: what is known of the products from the catalog and the purchases."""
     _require_returns(as_of, product_statistics)
     return build_product_state(
         as_of, products=products, statistics=product_statistics,
         factors=pd.DataFrame({"product_id": [], "factors": []}),
-        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
         embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ def unlearned_state(as_of: dt.date, products: pd.DataFrame, product_statistics: 
 def _require_returns(as_of: dt.date, product_statistics: pd.DataFrame) -> None:
     if "returns" not in product_statistics:
         raise MissingPartition(
-            f"product_statistics of {as_of} was made by an earlier version, which counted no returns: materialise "
+            f"product_statistics of {as_of} was made by an earlier version, which counted no returns: materialize "
             "product_statistics and candidates of that day anew"
         )
 

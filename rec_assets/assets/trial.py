@@ -27,7 +27,7 @@ class TrialLists:
             first release.
         truth: What was bought since; None without a champion.
         bought: Products bought in the lookback.
-        catalogue_size: Products that could be shown.
+        catalog_size: Products that could be shown.
         warning: What to know of the champion's lists, in words; "" where nothing.
     """
 
@@ -35,13 +35,13 @@ class TrialLists:
     champion: pd.DataFrame | None
     truth: pd.DataFrame | None
     bought: pd.Index
-    catalogue_size: int
+    catalog_size: int
     warning: str = ""
 
     def judge(self, settings: Settings) -> tuple[list[GateCheck], list[Comparison]]:
         """Apply the rules on lists."""
         rails = check_lists(
-            self.challenger, self.champion, bought=self.bought, catalogue_size=self.catalogue_size, limits=settings.gate
+            self.challenger, self.champion, bought=self.bought, catalog_size=self.catalog_size, limits=settings.gate
         )
         if self.champion is None or self.truth is None:
             return rails, []
@@ -101,6 +101,6 @@ def trial_lists(
         champion=lists_of(theirs, known.where(judged), products),
         truth=truth_since(purchases.where(judged), outcome.where(judged)),
         bought=_bought(statistics),
-        catalogue_size=len(ours.state),
+        catalog_size=len(ours.state),
         warning=theirs.ranker.warning,
     )

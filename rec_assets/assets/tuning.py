@@ -295,7 +295,7 @@ def _only_one(folder: Path) -> Iterator[Path]:
     """Hold the lock of the studies: else the trials of a process that lives would be taken for a dead one's.
 
     Yields:
-        A folder for what is large, empty: what a killed process left in it is gone, and so is it afterwards.
+        A folder for what is large, empty: what a killed process left in it is gone, and so is it afterward.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

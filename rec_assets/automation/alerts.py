@@ -53,7 +53,7 @@ RUNS_A_TICK = 50
 WAITING = 200
 
 ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED)
-LANDED = {"raw_purchase_logs", "raw_product_catalogue"}
+LANDED = {"raw_purchase_logs", "raw_product_catalog"}
 """Steps that read what landed."""
 
 

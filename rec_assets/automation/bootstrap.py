@@ -24,7 +24,7 @@ from rec_assets.sources.spec import Source
 
 
 def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> list[PlannedRun]:
-    """Materialise what the newest day needs and isn't up to date.
+    """Materialize what the newest day needs and isn't up to date.
 
     Returns:
         The runs that were needed, in order.

@@ -1,4 +1,4 @@
-"""Which partitions are up to date: those materialised since all that they were made from last changed."""
+"""Which partitions are up to date: those materialized since all that they were made from last changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _only_warns(record: AssetCheckExecutionRecord) -> bool:
 
 @dataclass(frozen=True)
 class _Made:
-    """A materialisation: when, by which version of the code, with which models, and by which rules."""
+    """A materialization: when, by which version of the code, with which models, and by which rules."""
 
     at: float
     run_id: str
@@ -57,7 +57,7 @@ class _Made:
 class Freshness:
     """Looks at Dagster's records, the lake, the registry and the landed files.
 
-    A partition is stale if it was never materialised, or is gone from the lake, or damaged there; if it is the newest
+    A partition is stale if it was never materialized, or is gone from the lake, or damaged there; if it is the newest
     day's index, and damaged or gone where it is served; if something it was made from has changed since: an upstream
     partition in the lake, a landed file, or the experiments' file; if another version of the asset's code made it
     (`code_version`); if a blocking check failed on it; if other models are in force on its day than it was made with;
@@ -210,8 +210,8 @@ class Freshness:
                 yield file.stat().st_mtime
         if name in USERS_OF_EXPERIMENTS and self.experiments is not None and self.experiments.exists():
             yield self.experiments.stat().st_mtime
-        if name == "raw_product_catalogue" and (catalogue := self.source.catalogue_file()):
-            yield modified_at(catalogue) or 0.0
+        if name == "raw_product_catalog" and (catalog := self.source.catalog_file()):
+            yield modified_at(catalog) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
         for parent, partition in parents:
             parent_day = dt.date.fromisoformat(partition) if partition else None

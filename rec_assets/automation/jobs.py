@@ -6,7 +6,7 @@ from dagster import AssetSelection, JobDefinition, define_asset_job, in_process_
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "catalogue": ("Read the newest catalogue feed.", ("raw_product_catalogue",)),
+    "catalog": ("Read the newest catalog feed.", ("raw_product_catalog",)),
     "ingest": (
         "Read and clean what landed, for a day or a range of days.",
         (

@@ -144,7 +144,7 @@ _VARYING = (
 )
 
 
-def normalised(why: str) -> str:
+def normalized(why: str) -> str:
     """The words without numbers, dates, times and ids; lines that are then equal count once, however many they were."""
     text = why.lower()
     for pattern in _VARYING:
@@ -180,7 +180,7 @@ class Ledger:
 
     Args:
         repeat_hours: After how long a cause that goes on is reported again.
-        causes: By what failed, and the hash of the normalised words.
+        causes: By what failed, and the hash of the normalized words.
     """
 
     def __init__(self, repeat_hours: float, causes: dict[str, dict[str, Cause]] | None = None) -> None:
@@ -189,7 +189,7 @@ class Ledger:
     def failed(self, problem: Problem, days: Days, at: float) -> str | None:
         """Note a failure; None where it is held back, else how often it was before, in words ("" for never)."""
         causes = self.causes.setdefault(problem.what, {})
-        key = hashlib.sha256(normalised(problem.why).encode()).hexdigest()[:16]
+        key = hashlib.sha256(normalized(problem.why).encode()).hexdigest()[:16]
         cause = causes.get(key)
         if cause is None:
             causes[key] = Cause(reported=at, seen=at, open=[days])

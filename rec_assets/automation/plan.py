@@ -176,7 +176,7 @@ def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:
 
 
 def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
-    return [PlannedRun("catalogue"), PlannedRun("ingest", oldest, newest), PlannedRun("refresh_products")]
+    return [PlannedRun("catalog"), PlannedRun("ingest", oldest, newest), PlannedRun("refresh_products")]
 
 
 def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[PlannedRun]:

@@ -1,4 +1,4 @@
-"""`rec-assets rules`: what the rules say of today's catalogue, and what they would have done to past lists."""
+"""`rec-assets rules`: what the rules say of today's catalog, and what they would have done to past lists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RuleRow:
-    """One rule and today's catalogue: how many products it hides, and what it names that isn't there."""
+    """One rule and today's catalog: how many products it hides, and what it names that isn't there."""
 
     rule_set: str
     name: str
@@ -40,11 +40,11 @@ class RuleRow:
 
 
 def look_at(settings: Settings) -> list[RuleRow]:
-    """Each rule beside the newest day's catalogue.
+    """Each rule beside the newest day's catalog.
 
     Raises:
         RulesError: the rules can't be used as they are.
-        MissingPartition: there is no catalogue yet.
+        MissingPartition: there is no catalog yet.
     """
     rules, lake = read_rules(settings.rules), Lake(settings.lake)
     if not any(rules.sets.values()):
@@ -94,7 +94,7 @@ def simulate(settings: Settings, wanted: list[str], say: Say) -> tuple[Simulated
             alone = f"{name}: {rule.name}"
             if len(rules.sets[name]) > 1:
                 books[alone] = rulebook_of(rules, name, state, only=rule.name)
-            if rule.kind == "favour":
+            if rule.kind == "favor":
                 varied = trade_offs(rulebook_of(rules, name, state, only=rule.name))
                 curves[alone] = {point: f"{alone} {point}" for point in varied}
                 variants |= {curves[alone][point]: book for point, book in varied.items()}

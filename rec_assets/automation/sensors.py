@@ -1,4 +1,4 @@
-"""The sensors that start runs: when files land, when a catalogue lands, when models have grown old.
+"""The sensors that start runs: when files land, when a catalog lands, when models have grown old.
 
 Each tick looks, asks `requests` what should be run, and says in the UI what it found. All are off until turned on.
 """
@@ -29,7 +29,7 @@ from rec_assets.partitions import Days
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
-from rec_assets.sources.landing import Landed, fingerprint_of, lies_in_future, look, look_at_catalogue
+from rec_assets.sources.landing import Landed, fingerprint_of, lies_in_future, look, look_at_catalog
 from rec_assets.sources.spec import Source
 
 AT_WORK = [
@@ -95,23 +95,21 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
             cursor=cursor,
         )
 
-    @sensor(**every, job_name="refresh", description="A new catalogue feed: asks for `refresh`, without training.")
-    def new_catalogue(context: SensorEvaluationContext) -> SensorResult:
+    @sensor(**every, job_name="refresh", description="A new catalog feed: asks for `refresh`, without training.")
+    def new_catalog(context: SensorEvaluationContext) -> SensorResult:
         known = _known(context.cursor).get(dt.date.min)
-        found = look_at_catalogue(source, known, now=time.time(), settle_seconds=settings.landing_settle_seconds)
+        found = look_at_catalog(source, known, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if found is None:
-            return SensorResult(skip_reason="no catalogue has landed" if source.catalogue else "the source has none")
+            return SensorResult(skip_reason="no catalog has landed" if source.catalog else "the source has none")
         cursor = json.dumps({str(dt.date.min): vars(found)})
         if not found.settled:
-            return SensorResult(skip_reason="waiting until the new catalogue has stopped growing", cursor=cursor)
-        manifest = lake.manifest("raw_product_catalogue")
+            return SensorResult(skip_reason="waiting until the new catalog has stopped growing", cursor=cursor)
+        manifest = lake.manifest("raw_product_catalog")
         if manifest is not None and fingerprint_of(manifest.sources) == found.fingerprint:
-            return SensorResult(skip_reason="nothing new: the newest catalogue is in the lake", cursor=cursor)
-        context.log.info("a new catalogue has landed")
+            return SensorResult(skip_reason="nothing new: the newest catalog is in the lake", cursor=cursor)
+        context.log.info("a new catalog has landed")
         before = manifest.fingerprint if manifest else "nothing"
-        request = RunRequest(
-            run_key=f"{before} to {found.fingerprint}", tags={REASON_TAG: "a new catalogue has landed"}
-        )
+        request = RunRequest(run_key=f"{before} to {found.fingerprint}", tags={REASON_TAG: "a new catalog has landed"})
         return SensorResult(run_requests=[request], cursor=cursor)
 
     @sensor(
@@ -150,7 +148,7 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
         # Once a day: until the next, accuracy is that of the lists before, and would ask again whatever was trained.
         return SensorResult(run_requests=[RunRequest(run_key=str(newest), tags={REASON_TAG: words})])
 
-    return [landing, new_catalogue, models_grown_old]
+    return [landing, new_catalog, models_grown_old]
 
 
 _NOTHING_MEASURED = pd.DataFrame(columns=["date", "hit_rate", "unknown_products", "unknown_customers"])

@@ -1,4 +1,4 @@
-"""Which days a check looks at: those its step materialised, or the newest in the lake where it is evaluated alone."""
+"""Which days a check looks at: those its step materialized, or the newest in the lake where it is evaluated alone."""
 
 import datetime as dt
 
@@ -19,7 +19,7 @@ def checked_days(context: AssetCheckExecutionContext, lake: Lake) -> list[dt.dat
     table = context.check_specs[0].asset_key.path[-1]
     days = lake.days(table)
     if not days:
-        raise MissingPartition(f"{table}: no day is in the lake ({lake.root}): materialise {table} first")
+        raise MissingPartition(f"{table}: no day is in the lake ({lake.root}): materialize {table} first")
     return days[-1:]
 
 

@@ -1,4 +1,4 @@
-"""Checks on the group `models`: finite, normalised, complete."""
+"""Checks on the group `models`: finite, normalized, complete."""
 
 import numpy as np
 from dagster import (
@@ -46,10 +46,10 @@ def model_checks() -> list[AssetChecksDefinition]:
             description=f"{sides['rows'].sum()} factor vectors for {' and '.join(sorted(sides['kind'])) or 'nobody'}",
         )
 
-    @asset_check(asset="co_purchase_graph", description="No product neighbours itself, no weight below 0.")
+    @asset_check(asset="co_purchase_graph", description="No product neighbors itself, no weight below 0.")
     def graph_is_sound(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         graph = lake.pandas("co_purchase_graph", [as_of(context, lake)])
-        loops = int((graph["product_id"] == graph["neighbour_id"]).sum())
+        loops = int((graph["product_id"] == graph["neighbor_id"]).sum())
         return AssetCheckResult(
             passed=loops == 0 and bool((graph["weight"] > 0).all()),
             description=f"{len(graph)} edges, {loops} loops",

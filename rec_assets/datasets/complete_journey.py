@@ -1,4 +1,4 @@
-"""Land the Complete Journey, from its PyPI package, as a shop would: one CSV file a day, and a catalogue."""
+"""Land the Complete Journey, from its PyPI package, as a shop would: one CSV file a day, and a catalog."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rec_assets.sources.spec import Source
 
 
 def land(source: Source) -> int:
-    """Write the days' files and the catalogue that aren't there yet; each appears whole or not at all.
+    """Write the days' files and the catalog that aren't there yet; each appears whole or not at all.
 
     Returns:
         The number of files written.
     """
-    assert source.catalogue is not None
-    catalogue = Path(source.expand(source.catalogue.path))
-    if catalogue.exists():  # written last: everything else is there
+    assert source.catalog is not None
+    catalog = Path(source.expand(source.catalog.path))
+    if catalog.exists():  # written last: everything else is there
         return 0
     written = 0
     for day, lines in tqdm(_days(source), desc="landing", unit=" days", total=364, mininterval=1):
@@ -30,7 +30,7 @@ def land(source: Source) -> int:
         if not path.exists():
             _write(lines, path)
             written += 1
-    _write(_table("products"), catalogue)
+    _write(_table("products"), catalog)
     return written + 1
 
 

@@ -26,7 +26,7 @@ RULES: Mapping[str, str] = {
     "outside_day": "the time lies outside the day of the file, by the shop's clock",
     "quantity_impossible": "the quantity is 0, negative (and no return), not a number, or above a million by mistake",
     "price_impossible": "the price is 0, negative or not a number, in a source that has prices",
-    "excluded": "the source or its catalogue excludes this line or product",
+    "excluded": "the source or its catalog excludes this line or product",
     "duplicate_line": "the same line, equal in every column, stood in the day's files before",
 }
 """Every rule with its reason. A line is refused for all that apply; the last looks at sound lines."""
@@ -79,7 +79,7 @@ class CleaningRules:
     Attributes:
         time_zone: IANA name; decides the day.
         has_price: Whether the source gives prices, so that a line must have one.
-        excluded_products: Ids the catalogue excludes.
+        excluded_products: Ids the catalog excludes.
         bulk_quantity: Quantity above which a line is a bulk order; None: the day's robust limit; "none": no line is.
     """
 

@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _ANCHOR_BLOCKS = 8
-_EDGES = "kind string, product int, neighbour int, weight float, support int"
+_EDGES = "kind string, product int, neighbor int, weight float, support int"
 
 
 def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFrame:
-    """Weights product → neighbour, from shopping days shared, from one order to the next ones, and by EASE.
+    """Weights product → neighbor, from shopping days shared, from one order to the next ones, and by EASE.
 
     The weight of i → j is Σ 0.5^(age/half-life) over the days on which j goes with i (or the orders with which it
     follows i), divided by the decayed orders of i to the power of `anchor_damping` (at 1 it is a share of them) and by
-    those of j to the power of `popularity_damping` (so that best sellers are not everybody's neighbour). Source: the
+    those of j to the power of `popularity_damping` (so that best sellers are not everybody's neighbor). Source: the
     asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013. An
     order that is not the very next one counts `next_decay` for each step. EASE: see `ease.ease_weights`.
 
     Args:
         purchases: Net purchases (`interactions.net_purchases`).
-        recipe: Decays, floor of support, neighbours kept, damping.
+        recipe: Decays, floor of support, neighbors kept, damping.
 
     Returns:
-        kind, product_id, neighbour_id, weight (> 0), support (baskets, or customers); a product's side by side, by
+        kind, product_id, neighbor_id, weight (> 0), support (baskets, or customers); a product's side by side, by
         kind and falling weight.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     bought = spread(purchases.select("customer_id", "order_id", "product_id", "age_days")).distinct().persist()
-    # Products too rare to reach the support can't have a neighbour.
+    # Products too rare to reach the support can't have a neighbor.
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     by_age = bought.join(frequent, "product_id").groupBy("product_id", "age_days").agg(F.count("*").alias("orders"))
@@ -87,14 +87,12 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     )
     if recipe.ease_products:
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
-    neighbours = index.select(F.col("product").alias("neighbour"), F.col("product_id").alias("neighbour_id"))
-    named = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbours), "neighbour")
+    neighbors = index.select(F.col("product").alias("neighbor"), F.col("product_id").alias("neighbor_id"))
+    named = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbors), "neighbor")
     # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time. And not before the
     # joins: Spark drops a sort that a join follows.
-    parts = spread(named, "kind", "product").sortWithinPartitions(
-        "kind", "product", F.col("weight").desc(), "neighbour"
-    )
-    return parts.select("kind", "product_id", "neighbour_id", "weight", "support")
+    parts = spread(named, "kind", "product").sortWithinPartitions("kind", "product", F.col("weight").desc(), "neighbor")
+    return parts.select("kind", "product_id", "neighbor_id", "weight", "support")
 
 
 def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
@@ -104,7 +102,7 @@ def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchase
         {
             "kind": SAME_CUSTOMER,
             "product": number.get_indexer(shared["product_id"]).astype(np.int32),
-            "neighbour": number.get_indexer(shared["neighbour_id"]).astype(np.int32),
+            "neighbor": number.get_indexer(shared["neighbor_id"]).astype(np.int32),
             "weight": shared["weight"],
             "support": shared["support"],
         }
@@ -133,12 +131,12 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.T
         final = final.astype(np.float32)
         order = np.lexsort((column, -final, row))
         starts = np.searchsorted(row[order], np.arange(len(anchors)))
-        best = order[np.arange(len(order)) - starts[row[order]] < recipe.neighbours]
+        best = order[np.arange(len(order)) - starts[row[order]] < recipe.neighbors]
         return pa.table(
             {
                 "kind": pa.repeat(kind, len(best)),
                 "product": anchors[row[best]].astype(np.int32),
-                "neighbour": column[best].astype(np.int32),
+                "neighbor": column[best].astype(np.int32),
                 "weight": final[best],
                 "support": support[best].astype(np.int32),
             }

@@ -26,7 +26,7 @@ _ROW_BLOCKS = 8
 
 
 def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
-    """Weights product → neighbour: how much a history that holds the one speaks for the other.
+    """Weights product → neighbor: how much a history that holds the one speaks for the other.
 
     With G the products' matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source:
     Steck, "Embarrassingly shallow autoencoders for sparse data", 2019. Of the weights for each j the strongest positive
@@ -37,7 +37,7 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
         recipe: Products to learn, λ, floor of support, weights kept.
 
     Returns:
-        product_id, neighbour_id, weight (> 0, float32), support (shared customers).
+        product_id, neighbor_id, weight (> 0, float32), support (shared customers).
 
     Raises:
         ValueError: products are so often bought together that λ is too small to tell them apart in float32.
@@ -68,13 +68,13 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     pairs.unpersist()
     weights = solve(shared, recipe.ease_regularization)
     weights[shared < recipe.min_support] = 0
-    product, neighbour = _strongest(weights, recipe.ease_neighbours)
+    product, neighbor = _strongest(weights, recipe.ease_neighbors)
     return pd.DataFrame(
         {
             "product_id": ids[product],
-            "neighbour_id": ids[neighbour],
-            "weight": weights[product, neighbour],
-            "support": shared[product, neighbour].astype(np.int32),
+            "neighbor_id": ids[neighbor],
+            "weight": weights[product, neighbor],
+            "support": shared[product, neighbor].astype(np.int32),
         }
     )
 

@@ -204,7 +204,7 @@ def _in_words(entry: _Entry, titles: Mapping[str, str], categories: Mapping[str,
     if source == "als":
         return "bought by customers who buy like you"
     if source == "same_customer":
-        return "customers with your favourites buy this too"
+        return "customers with your favorites buy this too"
     if source == "brand":
         return "from a brand you buy"
     return f"popular in {category}" if category else "popular right now"

@@ -28,7 +28,7 @@ LATE = 2.0
 """So many times their usual gap without a purchase, and a regular may be lost."""
 
 HEAD = 0.2
-"""Share of the catalogue that sells most; all the rest is the long tail."""
+"""Share of the catalog that sells most; all the rest is the long tail."""
 
 Unit = Literal["money", "number", "share", "days"]
 
@@ -54,15 +54,15 @@ KPIS = {
     "churn_risk": Kpi("regulars who may be lost", "share", "overdue", "regulars"),
     "return_rate_value": Kpi("returned, by value", "share", "returned_value", "revenue"),
     "return_rate_lines": Kpi("returned, by lines", "share", "returned_lines", "lines"),
-    "catalogue_coverage": Kpi("catalogue sold", "share", "products_sold", "catalogue"),
-    "catalogue_shown": Kpi("catalogue shown", "share", "products_shown", "catalogue"),
+    "catalog_coverage": Kpi("catalog sold", "share", "products_sold", "catalog"),
+    "catalog_shown": Kpi("catalog shown", "share", "products_shown", "catalog"),
     "tail_revenue": Kpi("revenue from the long tail", "share", "tail_revenue", "revenue"),
     "tail_views": Kpi("views of the long tail", "share", "tail_views", "views"),
     "recommended_revenue": Kpi("revenue after a recommendation", "share", "recommended_revenue", "revenue"),
 }
 """Name → definition, in the order in which they are shown."""
 
-NEEDS_EVENTS = ("catalogue_shown", "tail_views", "recommended_revenue")
+NEEDS_EVENTS = ("catalog_shown", "tail_views", "recommended_revenue")
 """Figures that rest on what the API was told; unknown in a period without any impression."""
 
 
@@ -86,11 +86,11 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
     bought = lines.where(F.col("event") == PURCHASE).withColumn("value", F.col("quantity") * F.col("unit_price"))
     bought = spread(bought.select("customer_id", "product_id", "order_id", "date", "quantity", "value")).persist()
     returned = lines.where(F.col("event") == RETURN)
-    catalogue = products.where((F.col("first_seen") <= F.lit(day)) & ~F.col("excluded")).select("product_id")
-    size = catalogue.count()
-    head = _best_sellers(bought, catalogue, size)
+    catalog = products.where((F.col("first_seen") <= F.lit(day)) & ~F.col("excluded")).select("product_id")
+    size = catalog.count()
+    head = _best_sellers(bought, catalog, size)
     sums = [
-        _sold(bought.where(in_period), catalogue, head),
+        _sold(bought.where(in_period), catalog, head),
         _rhythm(bought, begin, day),
         returned.agg(
             # A shop that never had anything back doesn't log returns.
@@ -99,13 +99,13 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
                 "returned_value"
             ),
         ),
-        _seen(events.where(in_period), catalogue, head),
+        _seen(events.where(in_period), catalog, head),
         _after_clicks(bought.where(in_period), events),
     ]
     found = {str(name): float(value) for each in sums for name, value in each.toPandas().astype(float).iloc[0].items()}
     for kept in (bought, head):
         kept.unpersist()
-    return pd.DataFrame([_figure(name, {**found, "catalogue": float(size)}) for name in KPIS])
+    return pd.DataFrame([_figure(name, {**found, "catalog": float(size)}) for name in KPIS])
 
 
 def _figure(name: str, sums: dict[str, float]) -> dict[str, object]:
@@ -117,19 +117,19 @@ def _figure(name: str, sums: dict[str, float]) -> dict[str, object]:
     return {"kpi": name, "value": value, "numerator": numerator, "denominator": denominator}
 
 
-def _best_sellers(bought: DataFrame, catalogue: DataFrame, size: int) -> DataFrame:
-    """product_id of the head: the HEAD of the catalogue with most purchase lines, ties to the lower id."""
+def _best_sellers(bought: DataFrame, catalog: DataFrame, size: int) -> DataFrame:
+    """product_id of the head: the HEAD of the catalog with most purchase lines, ties to the lower id."""
     from pyspark.sql import functions as F
 
-    sold = bought.groupBy("product_id").agg(F.count("*").alias("sold")).join(catalogue, "product_id", "left_semi")
+    sold = bought.groupBy("product_id").agg(F.count("*").alias("sold")).join(catalog, "product_id", "left_semi")
     return sold.orderBy(F.col("sold").desc(), "product_id").limit(round(HEAD * size)).select("product_id").persist()
 
 
-def _sold(bought: DataFrame, catalogue: DataFrame, head: DataFrame) -> DataFrame:
+def _sold(bought: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     is_head = head.withColumn("is_head", F.lit(True))
-    listed = catalogue.withColumn("listed", F.col("product_id"))
+    listed = catalog.withColumn("listed", F.col("product_id"))
     lines = bought.join(F.broadcast(is_head), "product_id", "left").join(listed, "product_id", "left")
     return lines.agg(
         F.count("*").alias("lines"),
@@ -176,10 +176,10 @@ def _rhythm(bought: DataFrame, begin: dt.date, day: dt.date) -> DataFrame:
     return counts.crossJoin(gaps)
 
 
-def _seen(events: DataFrame, catalogue: DataFrame, head: DataFrame) -> DataFrame:
+def _seen(events: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
-    views = events.where(F.col("type") == IMPRESSION).select("product_id").join(catalogue, "product_id", "left_semi")
+    views = events.where(F.col("type") == IMPRESSION).select("product_id").join(catalog, "product_id", "left_semi")
     is_head = head.withColumn("is_head", F.lit(True))
     return views.join(F.broadcast(is_head), "product_id", "left").agg(
         F.count("*").alias("views"),

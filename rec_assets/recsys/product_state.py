@@ -70,7 +70,7 @@ class ProductState:
         brand: (P,) index into `brands`.
         brands: (B,) brand names; "" where a product has none.
         price: (P,) usual unit price: the mean of what was paid in the window, NaN where unknown.
-        list_price: (P,) price to show, in cents' steps: the catalogue's, else the mean of all that was paid; NaN where
+        list_price: (P,) price to show, in cents' steps: the catalog's, else the mean of all that was paid; NaN where
             unknown.
         age_days: (P,) days since the product was first seen.
         orders: (P,) order lines in the lookback window.
@@ -150,15 +150,15 @@ class ProductState:
     @cached_property
     def in_graph(self) -> Scope:
         """The products that go with, or follow, any other."""
-        return Scope.where(_is_neighbour(self.same_basket) | _is_neighbour(self.next_basket))
+        return Scope.where(_is_neighbor(self.same_basket) | _is_neighbor(self.next_basket))
 
     @cached_property
     def of_customers(self) -> Scope:
         """The products that customers of any other buy too."""
-        return Scope.where(_is_neighbour(self.same_customer))
+        return Scope.where(_is_neighbor(self.same_customer))
 
     @cached_property
-    def neighbours(self) -> sp.csr_matrix:
+    def neighbors(self) -> sp.csr_matrix:
         """(P, …) same basket and next basket, to the products `in_graph`, and same customer, to those `of_customers`.
 
         Side by side, so that one product of matrices does for all; each with a last column of zeros.
@@ -334,7 +334,7 @@ def build_product_state(
         statistics: product_id, orders, recent_orders, recent_buyers, new_buyers, buyers, returns, repeat_share,
             interval_days, price.
         factors: product_id, factors (list of floats), of ALS; may be empty.
-        graph: kind (one of KINDS), product_id, neighbour_id, weight.
+        graph: kind (one of KINDS), product_id, neighbor_id, weight.
         embeddings: content_hash, vector (list of floats).
 
     Products first seen after `as_of`, and excluded ones, are left out: nobody could have been recommended them.
@@ -393,11 +393,11 @@ def similar_texts(vectors: Floats, keep: int = ALIKE) -> sp.csr_matrix:
     The mean of all texts is taken off first: what every text of a shop has in common tells nothing. Squares make a few
     near texts count more than many that are a little alike.
     """
-    centred = vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
-    centred = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    centered = vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
+    centered = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
     blocks = []
-    for first in range(0, len(centred), _TEXT_BLOCK):
-        cosine = np.maximum(centred[first : first + _TEXT_BLOCK] @ centred.T, 0)
+    for first in range(0, len(centered), _TEXT_BLOCK):
+        cosine = np.maximum(centered[first : first + _TEXT_BLOCK] @ centered.T, 0)
         if cosine.shape[1] > keep:
             least = np.partition(cosine, -keep, axis=1)[:, [-keep]]
             cosine[cosine < least] = 0
@@ -405,7 +405,7 @@ def similar_texts(vectors: Floats, keep: int = ALIKE) -> sp.csr_matrix:
     return sp.csr_matrix(sp.vstack(blocks)) if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
 
 
-def _is_neighbour(graph: sp.csr_matrix) -> npt.NDArray[np.bool_]:
+def _is_neighbor(graph: sp.csr_matrix) -> npt.NDArray[np.bool_]:
     """(P,) whether any other product points to it."""
     return np.bincount(graph.indices, minlength=graph.shape[1]) > 0
 
@@ -424,7 +424,7 @@ def _rows_of(frame: pd.DataFrame, key: str, vector: str, index: pd.Index) -> Flo
 
 def _matrix(edges: pd.DataFrame, index: pd.Index) -> sp.csr_matrix:
     row = index.get_indexer(pd.Index(edges["product_id"]))
-    col = index.get_indexer(pd.Index(edges["neighbour_id"]))
+    col = index.get_indexer(pd.Index(edges["neighbor_id"]))
     both = (row >= 0) & (col >= 0)
     weights = edges["weight"].to_numpy(np.float32)[both]
     matrix = sp.csr_matrix((weights, (row[both], col[both])), shape=(len(index), len(index)), dtype=np.float32)

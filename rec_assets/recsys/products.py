@@ -1,4 +1,4 @@
-"""Products: one row each, from the catalogue feed and from what the purchase lines say of them."""
+"""Products: one row each, from the catalog feed and from what the purchase lines say of them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 _DESCRIBED = ("title", "category", "brand", "text")
 
 
-def build_products(interactions: DataFrame, catalogue: DataFrame) -> DataFrame:
-    """Join both views of a product; the catalogue's word counts more than the lines'.
+def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
+    """Join both views of a product; the catalog's word counts more than the lines'.
 
     Of texts that differ from line to line the commonest is taken, of equally common ones the first in the alphabet.
     A product never bought and without `available_from` is first seen on the newest day: it is known since now.
 
     Args:
         interactions: `cleaned_interactions` of all days, with `date`.
-        catalogue: `raw_product_catalogue`.
+        catalog: `raw_product_catalog`.
 
     Returns:
         product_id, title, category, brand, text, content_hash (SHA-256 of text), price, first_seen (date),
-        in_catalogue, excluded; sorted by product_id.
+        in_catalog, excluded; sorted by product_id.
     """
     from pyspark.sql import functions as F
     from pyspark.sql.types import DateType
@@ -55,7 +55,7 @@ def build_products(interactions: DataFrame, catalogue: DataFrame) -> DataFrame:
     for name in _DESCRIBED:
         bought = bought.join(_commonest(counted, name), "product_id", "left")
     newest = counted.agg(F.max("last").alias("newest"))
-    listed = catalogue.select("product_id", *_DESCRIBED, "price", "available_from", "excluded")
+    listed = catalog.select("product_id", *_DESCRIBED, "price", "available_from", "excluded")
     joined = bought.join(listed, "product_id", "full_outer").crossJoin(F.broadcast(newest))
     text = F.coalesce("text", "line_text")
     first = F.least(F.col("first_bought"), F.col("available_from").cast(DateType()))
@@ -68,7 +68,7 @@ def build_products(interactions: DataFrame, catalogue: DataFrame) -> DataFrame:
         F.sha2(text, 256).alias("content_hash"),
         F.coalesce("price", "line_price").alias("price"),
         F.coalesce(first, "newest").alias("first_seen"),
-        F.col("excluded").isNotNull().alias("in_catalogue"),
+        F.col("excluded").isNotNull().alias("in_catalog"),
         F.coalesce("excluded", F.lit(False)).alias("excluded"),
     ).orderBy("product_id")
 

@@ -120,7 +120,7 @@ class Sample:
 
 
 def fit_ranker(sample: Sample, recipe: RankerRecipe, *, seed: int) -> Ranker:
-    """Train on candidates as they looked on a day, labelled with what was bought afterwards.
+    """Train on candidates as they looked on a day, labeled with what was bought afterward.
 
     Args:
         sample: What became of them.

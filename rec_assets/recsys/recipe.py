@@ -35,14 +35,14 @@ class CoPurchaseRecipe(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     half_life_days: float = Field(180.0, gt=0, description="Age at which a basket counts half.")
-    neighbours: int = Field(60, ge=1, description="Strongest neighbours kept per product and kind.")
+    neighbors: int = Field(60, ge=1, description="Strongest neighbors kept per product and kind.")
     min_support: int = Field(3, ge=1, description="Pairs seen in fewer baskets than this are noise.")
     max_basket: int = Field(100, ge=2, description="Products of a basket beyond this many are not paired.")
     popularity_damping: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Exponent on the neighbour's popularity: 0 favours best sellers, 1 rare ones.",
+        description="Exponent on the neighbor's popularity: 0 favors best sellers, 1 rare ones.",
     )
     anchor_damping: float = Field(
         1.0, ge=0, le=1, description="Exponent on the product's own popularity: 1 makes its weights shares."
@@ -53,7 +53,7 @@ class CoPurchaseRecipe(BaseModel):
         4000, ge=0, description="Products with most buyers that EASE learns; n² numbers in memory, n³ steps; 0: none."
     )
     ease_regularization: float = Field(1000.0, gt=0, description="λ of EASE.")
-    ease_neighbours: int = Field(300, ge=1, description="Strongest products that speak for each one in EASE.")
+    ease_neighbors: int = Field(300, ge=1, description="Strongest products that speak for each one in EASE.")
 
 
 class CandidateRecipe(BaseModel):
@@ -71,11 +71,11 @@ class CandidateRecipe(BaseModel):
     new_days: int = Field(28, ge=1)
     recent_days: int = Field(14, ge=1, description="What counts as recent for recent popularity.")
     own_half_life_days: float = Field(120.0, gt=0, description="Decay of what was bought, and of its categories.")
-    history_half_life_days: float = Field(60.0, gt=0, description="Decay of the history that seeks neighbours.")
+    history_half_life_days: float = Field(60.0, gt=0, description="Decay of the history that seeks neighbors.")
     history_order_decay: float = Field(
         1.0, gt=0, le=1, description="What each later order of the customer leaves of an order's weight there."
     )
-    history_products: int = Field(150, ge=1, description="Strongest products of a history that seek neighbours.")
+    history_products: int = Field(150, ge=1, description="Strongest products of a history that seek neighbors.")
 
 
 class RankerRecipe(BaseModel):
@@ -104,7 +104,7 @@ class Recipe(BaseModel):
     candidates: CandidateRecipe = CandidateRecipe()
     ranker: RankerRecipe = RankerRecipe()
     list_size: int = Field(100, ge=1, description="Length of each customer's lists.")
-    neighbours: int = Field(20, ge=1, description="Substitutes and complements listed per product.")
+    neighbors: int = Field(20, ge=1, description="Substitutes and complements listed per product.")
     seed: int = Field(7, description="Seeds everything random.")
 
     @classmethod

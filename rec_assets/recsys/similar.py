@@ -59,12 +59,12 @@ def likeness(state: ProductState, rows: npt.NDArray[np.int64], columns: npt.NDAr
 
 
 def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.DataFrame:
-    """What goes with a product: its strongest neighbours in shared baskets that serve another need (category).
+    """What goes with a product: its strongest neighbors in shared baskets that serve another need (category).
 
     Args:
         graph: As `co_purchase_graph` gives it.
         categories: product_id → category.
-        size: Neighbours per product.
+        size: Neighbors per product.
 
     Returns:
         SIMILAR_COLUMNS.
@@ -72,10 +72,10 @@ def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.Dat
     edges = graph[graph["kind"] == "same_basket"]
     ours, theirs = (
         edges["product_id"].map(categories).fillna(""),
-        edges["neighbour_id"].map(categories).fillna(""),
+        edges["neighbor_id"].map(categories).fillna(""),
     )
     edges = edges[(ours != theirs) | (ours == "")]
-    edges = edges.sort_values(["product_id", "weight", "neighbour_id"], ascending=[True, False, True])
+    edges = edges.sort_values(["product_id", "weight", "neighbor_id"], ascending=[True, False, True])
     rank = edges.groupby("product_id", sort=False).cumcount() + 1
     edges, rank = edges[rank <= size], rank[rank <= size]
     return pd.DataFrame(
@@ -83,7 +83,7 @@ def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.Dat
             "product_id": edges["product_id"].to_numpy(),
             "kind": COMPLEMENT,
             "rank": rank.to_numpy(np.int32),
-            "similar_product_id": edges["neighbour_id"].to_numpy(),
+            "similar_product_id": edges["neighbor_id"].to_numpy(),
             "score": edges["weight"].to_numpy(np.float64),
             "reason": [f"bought together in {count} baskets" for count in edges["support"]],
         }

@@ -40,8 +40,8 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class NeighbourScores:
-    """What the sources think that go from the products of a history to their neighbours."""
+class NeighborScores:
+    """What the sources think that go from the products of a history to their neighbors."""
 
     same_basket: Scores
     next_basket: Scores
@@ -61,15 +61,15 @@ class SourceScores:
     Attributes:
         own: (N,) decayed purchases of each pair.
         als: By the customers' vectors, folded in.
-        whole: By the neighbours of all their history.
-        newest: By the neighbours of their newest order or session alone.
+        whole: By the neighbors of all their history.
+        newest: By the neighbors of their newest order or session alone.
         category_taste: (n, C) share of each category in a decayed history.
     """
 
     own: Floats
     als: Scores
-    whole: NeighbourScores
-    newest: NeighbourScores
+    whole: NeighborScores
+    newest: NeighborScores
     category_taste: Floats
 
 
@@ -78,12 +78,12 @@ def score_sources(histories: Histories, seeds: sp.csr_matrix, state: ProductStat
 
     Args:
         histories: Of the n customers.
-        seeds: (n, P) what of each history seeks neighbours, weights summing to 1.
+        seeds: (n, P) what of each history seeks neighbors, weights summing to 1.
         state: What is known of the products.
         recipe: Decays.
     """
     n, half_life = len(histories.customer_ids), recipe.candidates.own_half_life_days
-    whole, newest = _of_neighbours(sp.vstack([seeds, _newest_products(histories, len(state))], format="csr"), state, n)
+    whole, newest = _of_neighbors(sp.vstack([seeds, _newest_products(histories, len(state))], format="csr"), state, n)
     taste = sums(histories.customer, state.category[histories.product], histories.interest(half_life),
                  (n, len(state.categories)))  # fmt: skip
     return SourceScores(
@@ -115,9 +115,9 @@ def sums(row: Longs, column: Ints, values: Floats, shape: tuple[int, int]) -> Fl
     return flat.reshape(shape).astype(np.float32)
 
 
-def _of_neighbours(seeds: sp.csr_matrix, state: ProductState, n: int) -> tuple[NeighbourScores, NeighbourScores]:
+def _of_neighbors(seeds: sp.csr_matrix, state: ProductState, n: int) -> tuple[NeighborScores, NeighborScores]:
     """Scores of the first n rows of seeds, and of the others."""
-    found = (seeds @ state.neighbours).toarray()
+    found = (seeds @ state.neighbors).toarray()
     text = state.text[seeds.indices]
     has_text = text >= 0
     # Several products of a row may have one text: the matrix product adds them up.
@@ -128,8 +128,8 @@ def _of_neighbours(seeds: sp.csr_matrix, state: ProductState, n: int) -> tuple[N
     content = (texts @ state.alike_or_none).toarray()
     width = state.in_graph.width
 
-    def scores(rows: slice) -> NeighbourScores:
-        return NeighbourScores(
+    def scores(rows: slice) -> NeighborScores:
+        return NeighborScores(
             same_basket=Scores(found[rows, :width], state.in_graph.column),
             next_basket=Scores(found[rows, width : 2 * width], state.in_graph.column),
             same_customer=Scores(found[rows, 2 * width :], state.of_customers.column),

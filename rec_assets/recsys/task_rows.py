@@ -68,7 +68,7 @@ class TaskRows:
 
 @contextmanager
 def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
-    """The rows of a frame, in its order, as files below a folder that tasks see, too; these are gone afterwards.
+    """The rows of a frame, in its order, as files below a folder that tasks see, too; these are gone afterward.
 
     So come rows to this process. Some million by the usual way, through the heap of Spark's driver, can fill that, and
     then nothing answers.

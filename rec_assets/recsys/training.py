@@ -45,10 +45,10 @@ def training_sample(candidates: DataFrame, outcome: DataFrame, recipe: RankerRec
     customers = candidates.select("customer_id").distinct().count()
     share = min(1.0, recipe.customers / max(customers, 1))
     chosen = hash_below(share, "customer_id")
-    labelled = candidates.where(chosen).join(
+    labeled = candidates.where(chosen).join(
         outcome.withColumn("bought", F.lit(True)), ["customer_id", "product_id"], "left"
     )
-    kept = labelled.where(F.col("bought") | hash_below(recipe.negatives, "product_id", "customer_id"))
+    kept = labeled.where(F.col("bought") | hash_below(recipe.negatives, "product_id", "customer_id"))
     return kept.orderBy("customer_id", "product_id").select(
         *FEATURES, F.coalesce("bought", F.lit(False)).alias("bought")
     )

@@ -68,7 +68,7 @@ class Judged:
 
     @property
     def ndcg(self) -> float:
-        """Mean NDCG@10 over everything bought: what tuning maximises."""
+        """Mean NDCG@10 over everything bought: what tuning maximizes."""
         return float(self.per_customer[ALL][f"ndcg@{HEADLINE_K}"].mean())
 
     @property

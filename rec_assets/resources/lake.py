@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class MissingPartition(LookupError):
-    """A table, or a day of it, isn't in the lake; the message says which and what to materialise."""
+    """A table, or a day of it, isn't in the lake; the message says which and what to materialize."""
 
 
 class DamagedPartition(RuntimeError):
@@ -234,7 +234,7 @@ class Lake:
             which = f"day {missing[0]}" if missing and missing[0] else "the table"
             more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
             raise MissingPartition(
-                f"{table}: {which}{more} is not in the lake ({self.root}): materialise {table} first"
+                f"{table}: {which}{more} is not in the lake ({self.root}): materialize {table} first"
             )
         return files
 
@@ -283,7 +283,7 @@ class Lake:
         return schema.append(pa.field("date", pa.date32())) if with_date else schema
 
 
-_REMAKE = "Run `rec-assets bootstrap`, which makes it again, or materialise it in the UI"
+_REMAKE = "Run `rec-assets bootstrap`, which makes it again, or materialize it in the UI"
 
 
 def _folder(table: str, day: dt.date | None) -> str:

@@ -76,7 +76,7 @@ class LakeIOManager(ConfigurableIOManager):
         """Read what the input's partition mapping asks for.
 
         Raises:
-            MissingPartition: a day of it was never materialised, or lies before the first day of data.
+            MissingPartition: a day of it was never materialized, or lies before the first day of data.
         """
         table = context.asset_key.path[-1]
         days = self._days(context, table) if context.has_asset_partitions else None
@@ -110,14 +110,14 @@ class LakeIOManager(ConfigurableIOManager):
                 if self.lake.manifest(table, version) is None:
                     raise MissingPartition(
                         f"{table} of {version}, which the release in force on {days[-1]} (version {release.version}) "
-                        f"holds, is not in the lake: materialise {table} for {version}, or go back to another release "
+                        f"holds, is not in the lake: materialize {table} for {version}, or go back to another release "
                         "with `rec-assets rollback --to VERSION`"
                     )
                 return [version]
         there = sorted(set(days) & set(self.lake.days(table)))
         if not there:
             raise MissingPartition(
-                f"{table}: nothing from {days[0]} to {days[-1]} is in the lake: materialise {table} for {days[-1]} "
+                f"{table}: nothing from {days[0]} to {days[-1]} is in the lake: materialize {table} for {days[-1]} "
                 "(it may be a few days older than the scores that use it, see REC_REUSE_DAYS)"
             )
         return there if wanted == "all" else there[-1:]

@@ -490,7 +490,7 @@ def sweep_staging(disk: Path) -> None:
 
 @contextlib.contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
-    """A folder on the lake's own disk for what isn't visible yet; gone afterwards."""
+    """A folder on the lake's own disk for what isn't visible yet; gone afterward."""
     path = root / STAGING / uuid.uuid4().hex
     path.mkdir(parents=True)
     try:

@@ -85,7 +85,7 @@ class TrackingResource(ConfigurableResource):
     def _create_run(self, client: Any) -> None:
         """Make the run, with its tag, in one step, for dagster-mlflow to find.
 
-        It would start the run first and tag it then: killed in between, that one would run for ever, unrecognised.
+        It would start the run first and tag it then: killed in between, that one would run for ever, unrecognized.
         """
         experiment, run = client.get_experiment_by_name(self.experiment).experiment_id, self._context.run
         if not client.search_runs([experiment], filter_string=f"tags.dagster_run_id = '{run.run_id}'"):

@@ -49,7 +49,7 @@ OLDEST_EVENT_DAYS = 30
 """An event may lie so far back, as far as events are kept; one ahead, by a client's wrong clock, happens now."""
 
 DEAREST = 20
-"""Times the catalogue's price: what cost more is taken for a mistake, such as cents for euros, or an attack."""
+"""Times the catalog's price: what cost more is taken for a mistake, such as cents for euros, or an attack."""
 
 _WITH_BODY = ("POST", "PUT")
 
@@ -72,7 +72,7 @@ SimulatedTime = Annotated[
     AwareDatetime | None,
     Header(alias="X-Simulated-Time", description="Of the traffic simulator: what time it takes it to be."),
 ]
-ProductId = Annotated[schemas.Id, Path(description="As in the catalogue.")]
+ProductId = Annotated[schemas.Id, Path(description="As in the catalog.")]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             _spend(limit, caller, 1.0, least=1.0)
             if key and not kept.counters:  # never read: that isn't the key's fault
                 raise Refused(503, "database", "the database doesn't answer, see /health/ready", {"Retry-After": "2"})
-            found = _authorise(known, scope, has_key=bool(key))
+            found = _authorize(known, scope, has_key=bool(key))
             if time is not None and SIMULATE not in found.scopes:
                 raise Refused(403, "wrong_scope", f"X-Simulated-Time takes a key with the scope {SIMULATE!r}")
             if time is not None and not _FIRST_TIME <= time <= dt.datetime.now(dt.timezone.utc):
@@ -259,7 +259,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def related(name: str, product_id: str, k: int, now: Engine, kept: Kept) -> schemas.Shown:
         place = now.recommender.place.get(product_id)
         if place is None:
-            raise Refused(404, "unknown_product", "the catalogue of the current index has no product of this id")
+            raise Refused(404, "unknown_product", "the catalog of the current index has no product of this id")
         found, score = now.related[name](place)
         return _shelf(now, kept, found, score, k, source=name, reason=_REASONS[name])
 
@@ -355,7 +355,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """Take a product out of all answers at once, or put it back."""
         live.write(lambda: live.online.set_available(product_id, wish.available))
         known = live.engine is not None and product_id in live.engine.recommender.place
-        return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalogue=known)
+        return schemas.ProductAvailability(product_id=product_id, available=wish.available, in_catalog=known)
 
     @app.delete("/v1/customers/{customer_id:id}", tags=["administration"], responses=PROBLEMS)
     def forget_customer(customer_id: CustomerId, caller: Annotated[Caller, may_administer]) -> schemas.Forgotten:
@@ -422,7 +422,7 @@ def _done_since(live: Live, question: schemas.Question, now: Engine) -> list[tup
         return []
 
 
-def _authorise(key: Key | None, scope: str, *, has_key: bool) -> Key:
+def _authorize(key: Key | None, scope: str, *, has_key: bool) -> Key:
     asks = {"WWW-Authenticate": "X-API-Key"}
     if not has_key:
         raise Refused(401, "no_key", "send a key in the header X-API-Key; `rec-assets keys add` makes one", asks)
@@ -452,8 +452,8 @@ def _as_event(
     usual = None if engine is None or event.unit_price is None else engine.recommender.price_of(event.product_id)
     if usual and event.unit_price is not None and event.unit_price > DEAREST * usual:
         return schemas.WrongEvent(
-            f"unit_price: {event.unit_price:g} is more than {DEAREST} times the catalogue's price of {usual:g}; send "
-            "the price of one piece, in the catalogue's currency and not in cents"
+            f"unit_price: {event.unit_price:g} is more than {DEAREST} times the catalog's price of {usual:g}; send "
+            "the price of one piece, in the catalog's currency and not in cents"
         )
     # Without times, the events of a batch happened in its order.
     now = caller.now

@@ -24,10 +24,10 @@ from rec_assets.serving.recommender import Ranked, Recommender, Signal
 
 _RANKINGS, _ANSWERS, _RELATED = 32 << 20, 64 << 20, 16 << 20
 """Bytes, of an index each: rankings, for the shelves of one page; answers, for whoever does nothing new; products'
-neighbours of a kind."""
+neighbors of a kind."""
 
 _MOST_RELATED = 500
-"""Neighbours kept of a product: some for those out of stock."""
+"""Neighbors kept of a product: some for those out of stock."""
 
 TiredOf = Callable[[int, int], frozenset[str]]
 """From a number of impressions, and days, to the products that a shopper saw so often in these and didn't touch."""

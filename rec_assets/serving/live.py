@@ -289,7 +289,7 @@ class Live:
                 self._warnings.get("index")
                 or self._warnings.get("current.json")
                 or (
-                    "no index is published yet: run `rec-assets bootstrap`, which materialises the graph up to "
+                    "no index is published yet: run `rec-assets bootstrap`, which materializes the graph up to "
                     "`serving_index`, on this REC_HOME"
                 )
             )

@@ -141,7 +141,7 @@ class Item(BaseModel):
     title: str
     category: str
     price: float | None = Field(
-        description="To the cent: the catalogue's price; without one, the mean of what was paid. Null where unknown."
+        description="To the cent: the catalog's price; without one, the mean of what was paid. Null where unknown."
     )
     rule: str | None = Field(None, description="The shop's rule that put it there: `boosted by rule summer-stock`.")
 
@@ -181,7 +181,7 @@ class NewEvent(_Strict):
     time: AwareDatetime | None = Field(None, description="With its zone; default: when it arrives.")
     order_id: Id | None = None
     quantity: Annotated[float, Field(gt=0, le=MOST_PIECES, allow_inf_nan=False)] | None = None
-    unit_price: Amount | None = Field(None, description="In the catalogue's currency, not in cents.")
+    unit_price: Amount | None = Field(None, description="In the catalog's currency, not in cents.")
     recommendation_id: Id | None = Field(None, description="Of the answer that showed the product.")
     position: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its rank there.")
 
@@ -241,7 +241,7 @@ class ProductAvailability(Availability):
     """What is now so."""
 
     product_id: str
-    in_catalogue: bool = Field(description="Whether the index knows the product.")
+    in_catalog: bool = Field(description="Whether the index knows the product.")
 
 
 class Forgotten(BaseModel):

@@ -61,7 +61,7 @@ def caller_name(key: str, host: str) -> str:
 class RateLimit:
     """A token bucket for each caller, in this worker.
 
-    What is dearer than what is left puts the caller into debt: it passes once, and is waited for afterwards.
+    What is dearer than what is left puts the caller into debt: it passes once, and is waited for afterward.
 
     Attributes:
         per_second: Units that a caller may spend in the long run; a plain request is one.

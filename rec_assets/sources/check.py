@@ -17,7 +17,7 @@ from rec_assets.sources.explain import explain_lines
 from rec_assets.sources.findings import SourceCheck, count, share
 from rec_assets.sources.landing import days_with_data, lies_in_future
 from rec_assets.sources.paths import is_uri, reaching
-from rec_assets.sources.reader import read_catalogue, read_day, read_export
+from rec_assets.sources.reader import read_catalog, read_day, read_export
 from rec_assets.sources.sample import Sample
 from rec_assets.sources.spec import Source
 from rec_assets.sources.verdict import explain_cleaning, explain_what_can_be_learned
@@ -50,10 +50,10 @@ def check_source(source: Source, *, days: int | None = None, now: float | None =
     """
     check = SourceCheck(source.name)
     by_day, is_whole = _read_lines(source, days, time.time() if now is None else now, check)
-    catalogue = _read_catalogue(source, check)
+    catalog = _read_catalog(source, check)
     if not by_day:
         return check
-    sample = Sample(source, by_day, catalogue)
+    sample = Sample(source, by_day, catalog)
     if sample.lines.empty:
         check.errors.append("the files that were read have no line: land some with lines")
         return check
@@ -110,21 +110,21 @@ def _read_lines(
     return {day: table.to_pandas() for day, table in read.items()}, is_whole
 
 
-def _read_catalogue(source: Source, check: SourceCheck) -> pd.DataFrame:
+def _read_catalog(source: Source, check: SourceCheck) -> pd.DataFrame:
     try:
-        catalogue = read_catalogue(source).to_pandas()
-        file = source.catalogue_file()
+        catalog = read_catalog(source).to_pandas()
+        file = source.catalog_file()
     except SourceError as error:
         check.errors.append(str(error))
         return pd.DataFrame({"product_id": [], "text": [], "excluded": []}, dtype=object)
     if file is not None:
-        excluded = int(catalogue["excluded"].sum())
-        check.say("Catalogue", str(file), f"{count(len(catalogue), 'product')}, of them excluded: {excluded:,}")
-    for product in catalogue.head(1).to_dict("records"):
+        excluded = int(catalog["excluded"].sum())
+        check.say("Catalog", str(file), f"{count(len(catalog), 'product')}, of them excluded: {excluded:,}")
+    for product in catalog.head(1).to_dict("records"):
         named = (name for name in ("title", "category", "brand", "price") if pd.notna(product[name]))
         described = [f"{name} {product[name]!r}" for name in named]
-        check.say("Catalogue", f"for instance {product['product_id']!r}: {', '.join(described)}")
-    return catalogue
+        check.say("Catalog", f"for instance {product['product_id']!r}: {', '.join(described)}")
+    return catalog
 
 
 def _days_to_read(source: Source, days: Sequence[dt.date]) -> int:

@@ -105,7 +105,7 @@ def _explain_columns(sample: Sample, check: SourceCheck) -> None:
         check.say("Columns", f"not used: {', '.join(map(repr, unused))}")
     known = {name for name, named in columns if named}
     known |= {"unit_price", "amount"} if source.has_price else set()
-    known |= {"title", "category", "brand"} if source.catalogue else set()
+    known |= {"title", "category", "brand"} if source.catalog else set()
     for column in unused:
         alike = [name for name, words in _LOOKS_LIKE.items() if re.search(words, column, re.IGNORECASE)]
         if alike and alike[0] not in known:

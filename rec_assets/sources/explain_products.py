@@ -1,4 +1,4 @@
-"""What `check-source` says of ids, products and the catalogue."""
+"""What `check-source` says of ids, products and the catalog."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def explain_ids(values: pd.Series, name: str, column: str, check: SourceCheck) -
 
 
 def explain_products(sample: Sample, check: SourceCheck) -> None:
-    """What the log and the catalogue say of products."""
-    lines, products, catalogue = sample.lines, sample.products, sample.catalogue
-    listed = set(catalogue["product_id"])
+    """What the log and the catalog say of products."""
+    lines, products, catalog = sample.lines, sample.products, sample.catalog
+    listed = set(catalog["product_id"])
     if listed:
         unlisted = products - listed
-        check.say("Catalogue", f"products of the log that are in it: {share(len(products & listed), len(products))}")
+        check.say("Catalog", f"products of the log that are in it: {share(len(products & listed), len(products))}")
         _explain_unlisted(unlisted, listed, check)
         if len(unlisted) > 0.1 * len(products):
-            check.warnings.append(f"{share(len(unlisted), len(products))} of the products are not in the catalogue")
+            check.warnings.append(f"{share(len(unlisted), len(products))} of the products are not in the catalog")
     with_text = {
-        *catalogue["product_id"][catalogue["text"].notna()],
+        *catalog["product_id"][catalog["text"].notna()],
         *lines["product_id"][lines["text"].notna()],
     }
     check.say("Products", f"with a text to compare them by: {share(len(products & with_text), len(products))}")
     if not products & with_text:
         check.warnings.append(
-            "no product has a text: those not bought yet can't be recommended; name `title` or a catalogue"
+            "no product has a text: those not bought yet can't be recommended; name `title` or a catalog"
         )
     texts = lines[~lines["product_id"].isin(listed)].groupby("product_id")["text"].nunique()
     if several := int((texts > 1).sum()):
@@ -74,7 +74,7 @@ def explain_products(sample: Sample, check: SourceCheck) -> None:
 
 
 def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) -> None:
-    """Spot ids that the catalogue writes a little differently."""
+    """Spot ids that the catalog writes a little differently."""
     differences: dict[str, Callable[[str], str]] = {
         "blanks around them": str.strip,
         "leading zeros": lambda product: product.lstrip("0"),
@@ -86,7 +86,7 @@ def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) 
         pairs = [(product, by_form[alike(product)]) for product in sorted(unlisted) if alike(product) in by_form]
         if pairs:
             check.warnings.append(
-                f"{count(len(pairs), 'product id')} of the log and the catalogue differ by {difference}, "
+                f"{count(len(pairs), 'product id')} of the log and the catalog differ by {difference}, "
                 f"such as {pairs[0][0]!r} and {pairs[0][1]!r}: write them alike, for these are two products"
             )
 

@@ -29,7 +29,7 @@ _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 
 @dataclass(frozen=True)
 class Landed:
-    """What lies there for one day (or for the catalogue).
+    """What lies there for one day (or for the catalog).
 
     Attributes:
         fingerprint: SHA-256 over names and contents of the files, in order: changes with these only, not with times.
@@ -123,12 +123,12 @@ def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
     return first, last
 
 
-def look_at_catalogue(source: Source, known: Landed | None, *, now: float, settle_seconds: float) -> Landed | None:
-    """What lies there as the newest catalogue; None where nothing does, or the source has none. See `look`."""
-    newest = source.catalogue_files()[-1:]
-    if source.catalogue is None or not newest:
+def look_at_catalog(source: Source, known: Landed | None, *, now: float, settle_seconds: float) -> Landed | None:
+    """What lies there as the newest catalog; None where nothing does, or the source has none. See `look`."""
+    newest = source.catalog_files()[-1:]
+    if source.catalog is None or not newest:
         return None
-    return _landed(source, newest, known, _whole(source.glob(source.catalogue.path), now, settle_seconds))
+    return _landed(source, newest, known, _whole(source.glob(source.catalog.path), now, settle_seconds))
 
 
 def file_fingerprints(source: Source, day: dt.date | None) -> dict[str, str]:
@@ -140,13 +140,13 @@ def file_fingerprints(source: Source, day: dt.date | None) -> dict[str, str]:
     return {source.label(file): _fingerprint(file) for file in source.files(day)}
 
 
-def catalogue_fingerprint(source: Source) -> dict[str, str]:
-    """The same of the newest catalogue; empty where the source has none.
+def catalog_fingerprint(source: Source) -> dict[str, str]:
+    """The same of the newest catalog; empty where the source has none.
 
     Raises:
-        SourceError: a catalogue is described but none is there, or it can't be read.
+        SourceError: a catalog is described but none is there, or it can't be read.
     """
-    newest = source.catalogue_file()
+    newest = source.catalog_file()
     return {source.label(newest): _fingerprint(newest)} if newest else {}
 
 

@@ -1,4 +1,4 @@
-"""Read a source's files into raw lines and raw catalogue rows: typed, with file and row, nothing dropped.
+"""Read a source's files into raw lines and raw catalog rows: typed, with file and row, nothing dropped.
 
 What a whole file gets wrong (unreadable, a column missing, a column of another type) is a `SourceError`; what
 a single line gets wrong is kept for cleaning to refuse.
@@ -24,7 +24,7 @@ from rec_assets.recsys.text import join_columns
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import LISTS, POSITION, SECOND, read_text
 from rec_assets.sources.paths import is_uri
-from rec_assets.sources.spec import CatalogueColumns, FileFormat, PurchaseColumns, Source
+from rec_assets.sources.spec import CatalogColumns, FileFormat, PurchaseColumns, Source
 from rec_assets.sources.times import NO_VALUE, local_days
 from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, stripped
 
@@ -58,7 +58,7 @@ RAW_SCHEMA = pa.schema(
 `is_return`: the line stands for a return. `was_returned`: it is a purchase, and its status says that it came back.
 """
 
-CATALOGUE_SCHEMA = pa.schema(
+CATALOG_SCHEMA = pa.schema(
     [
         ("product_id", pa.string()),
         ("title", pa.string()),
@@ -72,7 +72,7 @@ CATALOGUE_SCHEMA = pa.schema(
         ("source_row", pa.int64()),
     ]
 )
-"""`raw_product_catalogue`."""
+"""`raw_product_catalog`."""
 
 
 def read_day(source: Source, day: dt.date, newest: dt.date | None = None) -> pa.Table:
@@ -127,8 +127,8 @@ def read_export(source: Source) -> dict[dt.date, pa.Table]:
     return {day.date(): table.slice(first[day], lines[day]) for day in found}
 
 
-def read_catalogue(source: Source) -> pa.Table:
-    """The newest catalogue file, CATALOGUE_SCHEMA; empty where the source has none.
+def read_catalog(source: Source) -> pa.Table:
+    """The newest catalog file, CATALOG_SCHEMA; empty where the source has none.
 
     Rows without a product id, or with one longer than LONGEST_ID, are left out, and of rows that are the same in every
     column all but the first.
@@ -136,9 +136,9 @@ def read_catalogue(source: Source) -> pa.Table:
     Raises:
         SourceError: see the module; or a product stands in the file twice, with different values.
     """
-    spec, path = source.catalogue, source.catalogue_file()
+    spec, path = source.catalog, source.catalog_file()
     if spec is None or path is None:
-        return CATALOGUE_SCHEMA.empty_table()
+        return CATALOG_SCHEMA.empty_table()
     columns = spec.columns
     frame = read_text(spec, path)
     named = (columns.category, columns.brand, columns.price, columns.available_from)
@@ -163,7 +163,7 @@ def read_catalogue(source: Source) -> pa.Table:
     out["excluded"] = _excluded_by(frame, spec) != ""
     out["source_file"] = source.label(path)
     out["source_row"] = frame.index + 1
-    return pa.Table.from_pandas(out, schema=CATALOGUE_SCHEMA, preserve_index=False)
+    return pa.Table.from_pandas(out, schema=CATALOG_SCHEMA, preserve_index=False)
 
 
 def file_fingerprint(paths: Sequence[UPath]) -> str:
@@ -259,7 +259,7 @@ def _concat(tables: Iterator[pa.Table]) -> pa.Table:
 
 
 def _describe(
-    out: pd.DataFrame | _ArrowColumns, frame: pd.DataFrame, columns: PurchaseColumns | CatalogueColumns
+    out: pd.DataFrame | _ArrowColumns, frame: pd.DataFrame, columns: PurchaseColumns | CatalogColumns
 ) -> None:
     """Fill title, category, brand and text (null where the source has none), none of them longer than allowed."""
     described = {

@@ -19,11 +19,11 @@ _RAW_LINES, _RAW_BLOCKS = 50_000, 50
 
 @dataclass(frozen=True)
 class Sample:
-    """What was read of a source: raw lines by day, and its catalogue."""
+    """What was read of a source: raw lines by day, and its catalog."""
 
     source: Source
     by_day: dict[dt.date, pd.DataFrame]
-    catalogue: pd.DataFrame
+    catalog: pd.DataFrame
 
     @cached_property
     def lines(self) -> pd.DataFrame:
@@ -32,8 +32,8 @@ class Sample:
 
     @cached_property
     def counting(self) -> pd.DataFrame:
-        """Lines that neither the source nor its catalogue leaves out."""
-        listed = self.catalogue["product_id"][self.catalogue["excluded"].astype(bool)]
+        """Lines that neither the source nor its catalog leaves out."""
+        listed = self.catalog["product_id"][self.catalog["excluded"].astype(bool)]
         return self.lines[(self.lines["excluded_by"] == "") & ~self.lines["product_id"].isin(listed)]
 
     @cached_property

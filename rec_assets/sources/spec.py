@@ -1,4 +1,4 @@
-"""A source: one YAML file that says where a shop's purchase logs and catalogue lie and how to read them."""
+"""A source: one YAML file that says where a shop's purchase logs and catalog lie and how to read them."""
 
 from __future__ import annotations
 
@@ -212,8 +212,8 @@ class Returns(_Part):
     status: StatusColumn | None = None
 
 
-class CatalogueColumns(_Part):
-    """Which column of the catalogue means what."""
+class CatalogColumns(_Part):
+    """Which column of the catalog means what."""
 
     product_id: str
     title: Columns = []
@@ -224,10 +224,10 @@ class CatalogueColumns(_Part):
     available_from: str | None = Field(None, description="ISO date from which the product may be recommended.")
 
 
-class Catalogue(FileFormat):
-    """The product catalogue: the newest file that `path` matches, by the date in it, else by name."""
+class Catalog(FileFormat):
+    """The product catalog: the newest file that `path` matches, by the date in it, else by name."""
 
-    columns: CatalogueColumns
+    columns: CatalogColumns
 
 
 class Source(_Part):
@@ -240,7 +240,7 @@ class Source(_Part):
     last_day: Day | None = Field(None, description="Last day there will ever be; default: open end.")
     dataset: str | None = Field(None, description="Built-in adapter that lands this source's files.")
     purchases: Purchases
-    catalogue: Catalogue | None = None
+    catalog: Catalog | None = None
     returns: Returns = Returns()
     folder: Path = Field(Path(), exclude=True)
     home: Path = Field(Path(), exclude=True)
@@ -307,28 +307,28 @@ class Source(_Part):
             return sorted(file for files in files_by_day(pattern).values() for file in files)
         return files_matching(on_day(pattern, day) if day else pattern)
 
-    def catalogue_files(self) -> list[UPath]:
-        """Catalogue files, the newest last: by the date in their paths, else by name."""
-        if self.catalogue is None:
+    def catalog_files(self) -> list[UPath]:
+        """Catalog files, the newest last: by the date in their paths, else by name."""
+        if self.catalog is None:
             return []
-        pattern = self.glob(self.catalogue.path)
+        pattern = self.glob(self.catalog.path)
         if has_date(pattern):
             return [files[-1] for _, files in sorted(files_by_day(pattern).items())]
         return files_matching(pattern)
 
-    def catalogue_file(self) -> UPath | None:
-        """The newest catalogue file: by the date in its path, else by name; None where the source has none.
+    def catalog_file(self) -> UPath | None:
+        """The newest catalog file: by the date in its path, else by name; None where the source has none.
 
         Raises:
-            SourceError: a catalogue is described but no file is there.
+            SourceError: a catalog is described but no file is there.
         """
-        if self.catalogue is None:
+        if self.catalog is None:
             return None
-        found = self.catalogue_files()
+        found = self.catalog_files()
         if not found:
             raise SourceError(
-                f"no catalogue file matches {self.expand(self.catalogue.path)}: put one there, fix `path`, "
-                "or leave `catalogue` out"
+                f"no catalog file matches {self.expand(self.catalog.path)}: put one there, fix `path`, "
+                "or leave `catalog` out"
             )
         return found[-1]
 

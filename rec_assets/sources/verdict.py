@@ -32,8 +32,8 @@ Refused = dict[str, pd.DataFrame]
 
 def explain_cleaning(sample: Sample, days: Sequence[dt.date], check: SourceCheck) -> None:
     """What cleaning would refuse of these days, with an example for each rule, and whether enough is left."""
-    source, catalogue = sample.source, sample.catalogue
-    excluded = frozenset(catalogue["product_id"][catalogue["excluded"].astype(bool)])
+    source, catalog = sample.source, sample.catalog
+    excluded = frozenset(catalog["product_id"][catalog["excluded"].astype(bool)])
     rules = CleaningRules(source.time_zone, source.has_price, excluded, source.purchases.bulk_quantity)
     cleaned, rejected = [], []
     for day in days:

@@ -170,7 +170,7 @@ def test_a_release_works_on_under_code_that_computes_other_features(bench: Bench
 def test_a_first_release_that_is_rejected_leaves_nothing_to_publish_and_says_what_to_do(
     shop: BootstrappedShop, tmp_path: Path
 ) -> None:
-    bench = Bench(shop, tmp_path / "home", REC_GATE__ARTEFACT_MB="0.001")
+    bench = Bench(shop, tmp_path / "home", REC_GATE__ARTIFACT_MB="0.001")
     result = bench.release()
     assert not result.success
     (failed,) = (event for event in result.all_events if event.is_step_failure)

@@ -24,11 +24,11 @@ rule_sets:
   house:
     - {name: recalled, kind: never, products: {file: recalled.csv}}
     - {name: comes-back, kind: returns, cost: 1}
-    - {name: tail, kind: favour, products: {slow_movers: 0.5}, places: 3, most_loss: 0.1}
+    - {name: tail, kind: favor, products: {slow_movers: 0.5}, places: 3, most_loss: 0.1}
     - {name: launch, kind: pin, product: "%s", place: 1}
     - {name: enough, kind: frequency_cap, most: 5}
   bold:
-    - {name: tail, kind: favour, products: {slow_movers: 0.5}, places: 5, most_loss: 1}
+    - {name: tail, kind: favor, products: {slow_movers: 0.5}, places: 5, most_loss: 1}
 """
 
 

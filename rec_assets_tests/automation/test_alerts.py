@@ -35,7 +35,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from rec_assets.automation.alerts import build_alert_sensors
 from rec_assets.automation.execution import PARENT_TAG
-from rec_assets.automation.messages import Days, Ledger, Problem, normalised
+from rec_assets.automation.messages import Days, Ledger, Problem, normalized
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
 
@@ -495,11 +495,11 @@ SAME = {
 @pytest.mark.parametrize("name", SAME)
 def test_these_are_the_same_cause(name: str) -> None:
     one, other = SAME[name]
-    assert normalised(one) == normalised(other)
+    assert normalized(one) == normalized(other)
 
 
 def test_words_make_another_cause() -> None:
-    assert normalised("no column SKU") != normalised("no column Qty")
+    assert normalized("no column SKU") != normalized("no column Qty")
 
 
 HOUR = 3600.0

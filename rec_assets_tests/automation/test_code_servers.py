@@ -148,8 +148,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Iterator[P
 
 def test_each_code_server_sees_a_run_through(parts: Parts) -> None:
     day = str(GIFTWARE_DAYS[0])
-    runs = [parts.launch("one", "catalogue"), parts.launch("two", "catalogue")]
-    parts.wait("both catalogues", lambda: all(parts.status(run) is DagsterRunStatus.SUCCESS for run in runs))
+    runs = [parts.launch("one", "catalog"), parts.launch("two", "catalog")]
+    parts.wait("both catalogs", lambda: all(parts.status(run) is DagsterRunStatus.SUCCESS for run in runs))
     runs.append(parts.launch("two", "ingest", **{"dagster/partition": day}))
     parts.wait("the day", lambda: parts.status(runs[-1]) is DagsterRunStatus.SUCCESS)
     places = [json.loads(parts.instance.get_run_by_id(run).tags[GRPC_INFO_TAG])["port"] for run in runs]  # type: ignore[union-attr]

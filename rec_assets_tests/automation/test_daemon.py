@@ -115,7 +115,7 @@ def on(days: int) -> dt.date:
 
 
 def test_automation_is_off_until_turned_on(street: Street) -> None:
-    assert [street.deployment.ticks(name) for name in ("landing", "models_grown_old", "new_catalogue")] == [[], [], []]
+    assert [street.deployment.ticks(name) for name in ("landing", "models_grown_old", "new_catalog")] == [[], [], []]
 
 
 def test_files_that_land_end_in_a_new_champion_with_no_hand_on_it(street: Street) -> None:

@@ -31,7 +31,7 @@ def _settings(**changed: int) -> Settings:
 def test_the_demo_s_year_takes_twelve_runs_oldest_first() -> None:
     runs = plan_bootstrap(dt.date(2017, 1, 1), dt.date(2017, 12, 31), _settings())
     assert [str(run) for run in runs] == [
-        "catalogue",
+        "catalog",
         "ingest 2017-01-01 to 2017-12-31",
         "refresh_products",
         "learn 2017-11-05",
@@ -110,7 +110,7 @@ def in_words(runs: list[PlannedRun]) -> list[str]:
 
 def test_a_new_day_is_scored_and_published_by_the_models_in_force(tmp_path: Path) -> None:
     assert in_words(plan_refresh(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
-        "catalogue", "ingest 2017-01-21 to 2018-01-20", "refresh_products", "score 2018-01-20", "publish 2018-01-20",
+        "catalog", "ingest 2017-01-21 to 2018-01-20", "refresh_products", "score 2018-01-20", "publish 2018-01-20",
         "report 2018-01-20",
     ]  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_without_a_release_nothing_is_published(tmp_path: Path) -> None:
 
 def test_new_models_are_trained_as_of_days_ago_so_that_the_days_since_can_judge_them(tmp_path: Path) -> None:
     assert in_words(plan_training(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
-        "catalogue", "ingest 2017-01-01 to 2018-01-20", "refresh_products", "learn 2017-12-16", "train 2018-01-13",
+        "catalog", "ingest 2017-01-01 to 2018-01-20", "refresh_products", "learn 2017-12-16", "train 2018-01-13",
         "report 2018-01-20", "release 2018-01-20", "score 2018-01-20", "publish 2018-01-20",
     ]  # fmt: skip
 

@@ -27,14 +27,14 @@ from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
 from rec_assets.settings import Settings
-from rec_assets.sources.landing import catalogue_fingerprint, file_fingerprints
+from rec_assets.sources.landing import catalog_fingerprint, file_fingerprints
 from rec_assets.sources.spec import load_source
 
 YAML = """
 purchases:
   path: "{date:%Y-%m-%d}.csv"
   columns: {customer_id: buyer, product_id: sku, time: at}
-catalogue:
+catalog:
   path: products.csv
   columns: {product_id: sku}
 """
@@ -142,15 +142,15 @@ def test_a_day_before_the_first_or_after_today_does_not_stop_the_sensor(shop: Sh
     assert partitions.has_partition_key(str(tomorrow))
 
 
-def test_a_new_catalogue_is_asked_for_once_it_is_not_the_one_in_the_lake(shop: Shop) -> None:
-    assert shop.tick("new_catalogue") == ("no catalogue has landed", [])
+def test_a_new_catalog_is_asked_for_once_it_is_not_the_one_in_the_lake(shop: Shop) -> None:
+    assert shop.tick("new_catalog") == ("no catalog has landed", [])
     shop.land("products.csv", "sku\nA\n", age=1)
-    assert shop.tick("new_catalogue") == ("waiting until the new catalogue has stopped growing", [])
+    assert shop.tick("new_catalog") == ("waiting until the new catalog has stopped growing", [])
     shop.land("products.csv", "sku\nA\n")
-    assert shop.tick("new_catalogue") == ("", [{REASON_TAG: "a new catalogue has landed"}])
-    sources = catalogue_fingerprint(shop.source)
-    shop.lake.write("raw_product_catalogue", pd.DataFrame({"product_id": ["A"]}), sources=sources)
-    assert shop.tick("new_catalogue") == ("nothing new: the newest catalogue is in the lake", [])
+    assert shop.tick("new_catalog") == ("", [{REASON_TAG: "a new catalog has landed"}])
+    sources = catalog_fingerprint(shop.source)
+    shop.lake.write("raw_product_catalog", pd.DataFrame({"product_id": ["A"]}), sources=sources)
+    assert shop.tick("new_catalog") == ("nothing new: the newest catalog is in the lake", [])
 
 
 def test_models_are_asked_for_when_they_can_be_judged_and_enough_is_new(shop: Shop) -> None:

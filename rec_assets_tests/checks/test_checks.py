@@ -57,8 +57,8 @@ def _not_a_number(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(factors=[frame["factors"].iloc[0] * np.float32("nan"), *frame["factors"].iloc[1:]])
 
 
-def _own_neighbour(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(neighbour_id=frame["product_id"])
+def _own_neighbor(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(neighbor_id=frame["product_id"])
 
 
 def _like_itself(frame: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +102,7 @@ CASES: list[tuple[str, str, Broken, str]] = [
     ("every_text_is_embedded", "product_embeddings", _without_first_row, "1 without vector"),
     ("factors_are_finite", "als_model", _not_a_number, "factor vectors"),
     ("factors_are_finite", "als_model", _one_row, "1 factor vectors for customer"),
-    ("graph_is_sound", "co_purchase_graph", _own_neighbour, "loops"),
+    ("graph_is_sound", "co_purchase_graph", _own_neighbor, "loops"),
     ("pairs_are_unique", "candidates", _first_row_twice, "1 repeated"),
     ("pairs_are_unique", "candidates", _nothing, "0 pairs"),
     ("lists_are_complete", "hybrid_scores", _without_first_row, "1 all lists too short"),

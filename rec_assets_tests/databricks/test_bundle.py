@@ -47,8 +47,8 @@ def test_resources_are_what_databricks_knows(bundle: Path) -> None:
     for kind, resources in read(bundle)["resources"].items():
         for resource in resources.values():
             TYPES[kind].from_dict(resource)
-            with pytest.raises(ValueError, match="Unexpected field 'colour'"):
-                TYPES[kind].from_dict({**resource, "colour": "red"})
+            with pytest.raises(ValueError, match="Unexpected field 'color'"):
+                TYPES[kind].from_dict({**resource, "color": "red"})
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=["pipeline", "serving"])

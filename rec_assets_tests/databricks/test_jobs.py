@@ -23,9 +23,9 @@ def run(shop: Shop, job: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_job_is_run_with_dagsters_records(bare: Shop) -> None:
-    done = run(bare, "catalogue")
+    done = run(bare, "catalog")
     assert done.returncode == 0, done.stderr
-    assert bare.lake.manifest("raw_product_catalogue") is not None
+    assert bare.lake.manifest("raw_product_catalog") is not None
     assert (bare.home / "dagster" / "dagster.yaml").is_file()
 
 

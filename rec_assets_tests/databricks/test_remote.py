@@ -94,7 +94,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def ingested(host: Host) -> ExecuteInProcessResult:
     """Five days read and cleaned there, in one run."""
     settings = host.settings()
-    assert host.run(settings, "catalogue", {"raw_product_catalogue"}).success
+    assert host.run(settings, "catalog", {"raw_product_catalog"}).success
     assets = {"raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"}
     return host.run(settings, "ingest", assets, FIRST, DAY)
 
@@ -206,6 +206,6 @@ def test_a_plan_on_a_machine_that_does_not_see_the_lake_is_refused(host: Host) -
     source = load_source(settings.source, settings.root)
     with pytest.raises(ExecutionError, match="run the bundle's job on Databricks instead"):
         run_plan(
-            [PlannedRun("catalogue")], Definitions(), DagsterInstance.ephemeral(), settings, source,
+            [PlannedRun("catalog")], Definitions(), DagsterInstance.ephemeral(), settings, source,
             parent="1", say=print,
         )  # fmt: skip

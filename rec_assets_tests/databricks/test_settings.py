@@ -41,7 +41,7 @@ def test_a_lake_in_a_store_is_the_same_for_both() -> None:
     [
         ({"volume": "/mnt/state"}, "volume"),
         ({"wheel": "rec_assets.zip"}, "wheel"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
     ],
 )
 def test_a_wrong_place_is_named(wrong: dict[str, str], reason: str) -> None:

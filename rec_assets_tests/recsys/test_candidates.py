@@ -57,7 +57,7 @@ def a_state(**changes: pd.DataFrame) -> ProductState:
             {
                 "kind": ["same_basket", "same_basket", "next_basket"],
                 "product_id": [TEA, MUG, TEA],
-                "neighbour_id": [MUG, POT, POT],
+                "neighbor_id": [MUG, POT, POT],
                 "weight": [0.5, 0.4, 0.3],
             }
         ),
@@ -216,7 +216,7 @@ def test_other_customers_and_the_order_of_lines_change_nothing() -> None:
 def test_a_shop_without_text_factors_or_graph_still_gets_candidates() -> None:
     state = a_state(
         factors=pd.DataFrame({"product_id": [], "factors": []}),
-        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
         embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
     )
     found = find_candidates(lines(("ann", TEA, 5)), state, Recipe())

@@ -37,7 +37,7 @@ ORDERS = [
     ("eve", "13", "tea", (4, 1), 9, 4.0),  # after the day: not known
 ]
 RETURNS = [("cleo", "9", "pot", (3, 12), 1, 30.0), ("bob", "8", "pot", (2, 2), 1, 30.0)]
-CATALOGUE = ["tea", "mug", "pot", "jam", "cup", "lid", "jar", "fan", "hat", "pen"]
+CATALOG = ["tea", "mug", "pot", "jam", "cup", "lid", "jar", "fan", "hat", "pen"]
 
 
 def on(month: int, day: int) -> dt.date:
@@ -70,7 +70,7 @@ def events(spark: SparkSession, *rows: tuple[str, str | None, str, str | None, d
 
 
 def products(spark: SparkSession) -> DataFrame:
-    rows = [(name, on(1, 1), False) for name in CATALOGUE]
+    rows = [(name, on(1, 1), False) for name in CATALOG]
     rows += [("new", on(4, 2), False), ("fuel", on(1, 1), True)]
     return spark.createDataFrame(rows, PRODUCTS)
 
@@ -104,8 +104,8 @@ BY_HAND = {
     "churn_risk": 1 / 2,  # bob, of ann and bob
     "return_rate_value": 30 / 64,
     "return_rate_lines": 1 / 6,
-    "catalogue_coverage": 5 / 10,
-    "catalogue_shown": 3 / 10,
+    "catalog_coverage": 5 / 10,
+    "catalog_shown": 3 / 10,
     "tail_revenue": 42 / 64,  # pot, jam and cup; tea and mug, of four lines each, are the head
     "tail_views": 1 / 4,  # hat
     "recommended_revenue": 4 / 64,
@@ -120,7 +120,7 @@ def test_a_figure_is_what_its_formula_gives_by_hand(figures: pd.Series, name: st
 def test_without_events_or_prices_what_rests_on_them_is_unknown(spark: SparkSession) -> None:
     found = business_kpis(lines(spark, prices=False), events(spark), products(spark), DAY).set_index("kpi")["value"]
     money = {"revenue", "average_order_value", "return_rate_value", "tail_revenue"}
-    assert set(found.index[found.isna()]) == {*money, "catalogue_shown", "tail_views", "recommended_revenue"}
+    assert set(found.index[found.isna()]) == {*money, "catalog_shown", "tail_views", "recommended_revenue"}
     assert found["orders"] == 5
 
 
@@ -138,6 +138,6 @@ def test_a_period_of_nothing_is_0_of_everything(spark: SparkSession) -> None:
     found = business_kpis(
         lines(spark).where("event = 'purchase' and date < '2024-02-01'"), events(spark), products(spark), DAY
     ).set_index("kpi")["value"]
-    assert found["revenue"] == found["orders"] == found["active_customers"] == found["catalogue_coverage"] == 0
+    assert found["revenue"] == found["orders"] == found["active_customers"] == found["catalog_coverage"] == 0
     assert pd.isna(found["average_order_value"]) and pd.isna(found["repeat_interval_days"])
     assert found["churn_risk"] == 1.0  # bob; ann has bought once only

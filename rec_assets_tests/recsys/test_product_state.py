@@ -27,9 +27,9 @@ def test_what_all_texts_have_in_common_makes_none_alike() -> None:
 def test_cosines_count_squared_and_only_the_most_alike_are_kept() -> None:
     rng = np.random.default_rng(0)
     vectors = units(*rng.normal(size=(40, 6)))
-    centred = vectors - vectors.mean(axis=0)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    squares = np.maximum(centred @ centred.T, 0) ** 2
+    centered = vectors - vectors.mean(axis=0)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    squares = np.maximum(centered @ centered.T, 0) ** 2
     alike = similar_texts(vectors, keep=5)
     assert (np.diff(alike.indptr) == 5).all()
     for row in range(40):
@@ -53,12 +53,12 @@ def priced(listed: list[float], paid: list[float]) -> ProductState:
         products=pd.DataFrame({"product_id": ids, "price": listed, "first_seen": dt.date(2024, 1, 1), **products}),
         statistics=pd.DataFrame({"product_id": ids, "price": paid, "repeat_share": 0, "interval_days": 1.0, **counts}),
         factors=pd.DataFrame({"product_id": [], "factors": []}),
-        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
         embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
     )
 
 
-def test_the_price_to_show_is_the_catalogue_s_to_the_cent_and_models_learn_from_what_was_paid() -> None:
+def test_the_price_to_show_is_the_catalog_s_to_the_cent_and_models_learn_from_what_was_paid() -> None:
     state = priced([3.49, np.nan, np.nan], [3.4634146690368652, 2.3333, np.nan])
     assert state.list_price == pytest.approx([3.49, 2.33, np.nan], nan_ok=True)
     assert state.price == pytest.approx([3.4634146690368652, 2.3333, np.nan], nan_ok=True)

@@ -19,7 +19,7 @@ RECIPE = Recipe(candidates=CandidateRecipe(**SIZES, history_products=6))
 
 @pytest.fixture(scope="module")
 def shop() -> tuple[ProductState, pd.DataFrame]:
-    """Some products have no text, no factors, no neighbours or no orders; many share a text; scores tie."""
+    """Some products have no text, no factors, no neighbors or no orders; many share a text; scores tie."""
     chance, ids = np.random.default_rng(3), np.array([f"p{i:03}" for i in range(PRODUCTS)], object)
     texts = [f"t{i:02}" for i in range(TEXTS)]
     vectors = np.abs(chance.normal(size=(TEXTS, 8)))
@@ -43,9 +43,9 @@ def shop() -> tuple[ProductState, pd.DataFrame]:
         graph=pd.DataFrame(
             {
                 "kind": chance.choice(KINDS, 500), "product_id": chance.choice(ids[:70], 500),
-                "neighbour_id": chance.choice(ids[20:90], 500), "weight": chance.choice([0.25, 0.5, 1.0], 500),
+                "neighbor_id": chance.choice(ids[20:90], 500), "weight": chance.choice([0.25, 0.5, 1.0], 500),
             }
-        ).drop_duplicates(["kind", "product_id", "neighbour_id"]),
+        ).drop_duplicates(["kind", "product_id", "neighbor_id"]),
         embeddings=pd.DataFrame(
             {"content_hash": texts, "vector": list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))}
         ),

@@ -65,7 +65,7 @@ def state_with(factors: pd.DataFrame) -> ProductState:
         {"product_id": ids, "orders": 1, "recent_orders": 0, "new_buyers": 0, "buyers": 1, "returns": 0,
          "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
     )  # fmt: skip
-    nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []})
+    nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []})
     return build_product_state(
         dt.date(2024, 6, 30),
         products=products,
@@ -194,7 +194,7 @@ def test_the_graph_counts_shared_baskets_and_the_next_day(spark: SparkSession) -
     ]
     recipe = CoPurchaseRecipe(min_support=2, half_life_days=1.0, popularity_damping=0.0, ease_products=0)
     graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
-    edges = graph.set_index(["kind", "product_id", "neighbour_id"])
+    edges = graph.set_index(["kind", "product_id", "neighbor_id"])
     assert set(edges.index) == {
         ("same_basket", "bread", "butter"), ("same_basket", "butter", "bread"),
         ("next_basket", "bread", "jam"), ("next_basket", "butter", "jam"),
@@ -210,7 +210,7 @@ def test_what_follows_some_orders_later_counts_less(spark: SparkSession) -> None
     recipe = CoPurchaseRecipe(
         min_support=2, half_life_days=1e6, popularity_damping=0.0, next_orders=2, next_decay=0.25, ease_products=0
     )
-    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas().set_index(["product_id", "neighbour_id"])
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas().set_index(["product_id", "neighbor_id"])
     assert set(graph["kind"]) == {"next_basket"}
     weights = graph.loc["bread", "weight"]
     assert weights.to_dict() == {"jam": pytest.approx(1.0, rel=1e-3), "tea": pytest.approx(0.25, rel=1e-3)}
@@ -220,7 +220,7 @@ def test_ease_is_the_closed_form_of_the_shared_customers(spark: SparkSession) ->
     rng = np.random.default_rng(5)
     held = rng.random((40, 12)) < 0.3
     rows = [(f"c{u:02}", f"p{i:02}", f"o{u}", 0) for u, i in zip(*np.nonzero(held), strict=True)]
-    recipe = CoPurchaseRecipe(min_support=1, ease_regularization=2.0, ease_neighbours=4)
+    recipe = CoPurchaseRecipe(min_support=1, ease_regularization=2.0, ease_neighbors=4)
     graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
     edges = graph[graph["kind"] == "same_customer"]
     shared = held.T.astype(float) @ held
@@ -233,7 +233,7 @@ def test_ease_is_the_closed_form_of_the_shared_customers(spark: SparkSession) ->
         for i in np.argsort(-weights[:, j])[:4]
         if weights[i, j] > 0
     }
-    found = {(row.product_id, row.neighbour_id): row.weight for row in edges.itertuples()}
+    found = {(row.product_id, row.neighbor_id): row.weight for row in edges.itertuples()}
     assert found.keys() == expected.keys()
     assert all(found[pair] == pytest.approx(weight, rel=1e-3) for pair, weight in expected.items())
 
@@ -251,7 +251,7 @@ def test_what_goes_with_a_product_is_a_share_of_its_orders_or_less_so(spark: Spa
     # Tea is bought eight times, in two of them with milk.
     rows = [(f"c{i}", "tea", f"o{i}", 0) for i in range(8)] + [(f"c{i}", "milk", f"o{i}", 0) for i in range(2)]
     recipe = CoPurchaseRecipe(min_support=2, popularity_damping=0.0, anchor_damping=damping, ease_products=0)
-    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas().set_index(["product_id", "neighbour_id"])
+    graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas().set_index(["product_id", "neighbor_id"])
     assert graph.loc[("tea", "milk"), "weight"] == pytest.approx(2 / 8**damping)
 
 
@@ -262,7 +262,7 @@ def test_pairs_seen_too_seldom_are_noise(spark: SparkSession) -> None:
     rows += [("bob", "bread", "2", 0), ("bob", "butter", "2", 0), ("bob", "jam", "3", 0), ("eve", "jam", "4", 0)]
     graph = co_purchase_graph(purchases(spark, *rows), CoPurchaseRecipe(min_support=2)).toPandas()
     kinds = graph[graph["kind"] == "same_customer"]
-    assert set(zip(kinds["product_id"], kinds["neighbour_id"], strict=True)) == {
+    assert set(zip(kinds["product_id"], kinds["neighbor_id"], strict=True)) == {
         ("bread", "butter"), ("butter", "bread"),
     }  # fmt: skip
 
@@ -313,7 +313,7 @@ def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession
     assert (found["new_buyers"], found["recent_orders"]) == (1, 3)
 
 
-def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark: SparkSession) -> None:
+def test_products_join_the_catalog_with_the_commonest_words_of_the_lines(spark: SparkSession) -> None:
     days = [dt.date(2024, 1, n) for n in (1, 2, 3, 9)]
     lines = [
         ("mug", "MUG", None, 2.0, days[2], 1.0), ("mug", "Mug red", None, 4.0, days[1], 1.0),
@@ -328,7 +328,7 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
         schema="product_id string, title string, category string, brand string, text string, unit_price double, "
         "quantity double, date date, event string, weight double",
     )  # fmt: skip
-    catalogue = spark.createDataFrame(
+    catalog = spark.createDataFrame(
         [
             ("pot", "Tea pot", None, None, "tea pot", 10.0, None, True),
             ("new", None, "x", None, None, None, None, False),
@@ -336,10 +336,10 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
         schema="product_id string, title string, category string, brand string, text string, price double, "
         "available_from date, excluded boolean",
     )
-    found = build_products(interactions, catalogue).toPandas().set_index("product_id")
+    found = build_products(interactions, catalog).toPandas().set_index("product_id")
     assert found.loc["mug", ["title", "text", "price", "first_seen"]].tolist() == ["Mug red", "mug red", 4.0, days[1]]
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
-    assert found.loc["new", ["title", "first_seen", "in_catalogue"]].tolist() == ["x", days[3], True]
+    assert found.loc["new", ["title", "first_seen", "in_catalog"]].tolist() == ["x", days[3], True]
     assert found.loc["crate", "price"] == 0.5
     assert "ghost" not in found.index, "a click makes no product"
 
@@ -347,7 +347,7 @@ def test_products_join_the_catalogue_with_the_commonest_words_of_the_lines(spark
 def test_the_graphs_rows_come_in_one_order(spark: SparkSession) -> None:
     graph = co_purchase_graph(purchases(spark, *checkerboard()), CoPurchaseRecipe(min_support=1)).toPandas()
     assert graph["kind"].nunique() > 1
-    wanted = graph.sort_values(["kind", "product_id", "weight", "neighbour_id"], ascending=[True, True, False, True])
+    wanted = graph.sort_values(["kind", "product_id", "weight", "neighbor_id"], ascending=[True, True, False, True])
     pd.testing.assert_frame_equal(graph, wanted.reset_index(drop=True))
 
 

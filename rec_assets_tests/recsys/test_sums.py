@@ -20,7 +20,7 @@ LINES = (
     "event string, customer_id string, order_id string, product_id string, date date, age_days int, weight double, "
     "quantity double, unit_price double, rating double, title string, category string, brand string, text string"
 )
-CATALOGUE = (
+CATALOG = (
     "product_id string, title string, category string, brand string, text string, price double, available_from date, "
     "excluded boolean"
 )
@@ -51,7 +51,7 @@ def lines() -> list[tuple[object, ...]]:
 
 
 def products_of(found: DataFrame) -> DataFrame:
-    return build_products(found, found.sparkSession.createDataFrame([], CATALOGUE))
+    return build_products(found, found.sparkSession.createDataFrame([], CATALOG))
 
 
 def statistics_of(found: DataFrame) -> DataFrame:

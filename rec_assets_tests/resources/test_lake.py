@@ -46,7 +46,7 @@ def test_an_unpartitioned_table_has_no_day(lake: Lake) -> None:
 
 def test_a_missing_day_is_named(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    with pytest.raises(MissingPartition, match=r"sales: day 2017-12-04 and 1 more days.*materialise sales first"):
+    with pytest.raises(MissingPartition, match=r"sales: day 2017-12-04 and 1 more days.*materialize sales first"):
         lake.read("sales", [DAY, dt.date(2017, 12, 4), dt.date(2017, 12, 5)])
 
 

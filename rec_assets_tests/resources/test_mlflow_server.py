@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from dagster import DagsterInstance, asset, materialize
 
-from rec_assets.assets.artefact import Proposal, register
+from rec_assets.assets.artifact import Proposal, register
 from rec_assets.automation.rollback import roll_back
 from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.resources.releases import PROMOTED, Release, Releases

@@ -176,8 +176,8 @@ def test_old_indexes_go_but_those_of_the_last_versions_stay(tmp_path: Path) -> N
 def test_releases_are_known_where_listings_leave_tags_out(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
     # Unity Catalog isn't here; its registry does this one thing otherwise.
     version = propose(releases, 10)
-    in_catalogue = Releases("databricks", MODEL)
-    assert in_catalogue.client._registry_uri == "databricks-uc"
+    in_catalog = Releases("databricks", MODEL)
+    assert in_catalog.client._registry_uri == "databricks-uc"
     whole = MlflowClient.search_model_versions
 
     def without_tags(client: MlflowClient, *arguments: object, **options: object) -> list[ModelVersion]:
@@ -185,5 +185,5 @@ def test_releases_are_known_where_listings_leave_tags_out(releases: Releases, mo
         return [ModelVersion(each.name, each.version, each.creation_timestamp) for each in found]
 
     monkeypatch.setattr(MlflowClient, "search_model_versions", without_tags)
-    in_catalogue.uri = in_catalogue.registry_uri = releases.uri
-    assert [release.version for release in in_catalogue.all()] == [version]
+    in_catalog.uri = in_catalog.registry_uri = releases.uri
+    assert [release.version for release in in_catalog.all()] == [version]

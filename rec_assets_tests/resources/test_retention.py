@@ -218,7 +218,7 @@ def test_a_deleted_day_is_gone_whole_and_the_others_stay(lake: Lake) -> None:
     assert not (lake.root / "sales" / f"date={ago(1)}").exists()
     assert not list((lake.root / DELETED).glob("*"))
     assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
-    with pytest.raises(MissingPartition, match="materialise sales first"):
+    with pytest.raises(MissingPartition, match="materialize sales first"):
         lake.read("sales", [ago(1)])
 
 

@@ -50,7 +50,7 @@ def _assets(end: Callable[[], None]) -> list[AssetsDefinition]:
 
 
 def _run(tracking: TrackingResource, end: Callable[[], None]) -> str:
-    """Materialise, come what may; returns the Dagster run's id."""
+    """Materialize, come what may; returns the Dagster run's id."""
     with DagsterInstance.ephemeral() as instance:
         with contextlib.suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
             materialize(_assets(end), resources={"tracking": tracking}, instance=instance, raise_on_error=False)

@@ -63,7 +63,7 @@ def state() -> ProductState:
             {
                 "kind": "same_basket",
                 "product_id": [product(a) for a, _ in pairs],
-                "neighbour_id": [product(b) for _, b in pairs],
+                "neighbor_id": [product(b) for _, b in pairs],
                 "weight": [1 / (1 + abs(a - b)) for a, b in pairs],
             }
         ),

@@ -140,7 +140,7 @@ def test_a_product_out_of_stock_is_gone_at_once_and_comes_back(client: Client) -
     first = client.recommend(customer_id=ANN)[0]
     path = f"/v1/products/{first}/availability"
     assert client.http.put(path, json={"available": False}).json() == {
-        "available": False, "product_id": first, "in_catalogue": True,
+        "available": False, "product_id": first, "in_catalog": True,
     }  # fmt: skip
     assert first not in client.recommend(customer_id=ANN, k=60)
     for question in ("/v1/trending", "/v1/products/p03/similar", "/v1/products/p05/complements"):
@@ -148,7 +148,7 @@ def test_a_product_out_of_stock_is_gone_at_once_and_comes_back(client: Client) -
     assert client.http.put(path, json={"available": True}).status_code == 200
     assert client.recommend(customer_id=ANN)[0] == first
     elsewhere = client.http.put("/v1/products/next season/availability", json={"available": False})
-    assert elsewhere.json()["in_catalogue"] is False
+    assert elsewhere.json()["in_catalog"] is False
 
 
 def test_what_goes_with_a_product(client: Client) -> None:
@@ -390,7 +390,7 @@ WRONG_EVENTS: list[tuple[Any, str]] = [
     (event(1, "purchase", quantity=-1), "quantity: Input should be greater than 0"),
     (event(1, "purchase", quantity=10_001), "quantity: Input should be less than or equal to 10000"),
     (event(1, "purchase", unit_price=float("1e10")), "unit_price: Input should be less than or equal to 1000000000"),
-    (event(1, "return", unit_price=410), "unit_price: 410 is more than 20 times the catalogue's price of 4.1; send"),
+    (event(1, "return", unit_price=410), "unit_price: 410 is more than 20 times the catalog's price of 4.1; send"),
     ({**event(1), "customer_id": None}, "customer_id or session_id must say whose event it is"),
     (event(1, "bought"), "type: "),
     (event(1, time="2026-01-01"), "time: "),
@@ -415,7 +415,7 @@ def test_a_wrong_event_is_refused_and_takes_no_other_along(client: Client) -> No
         assert says in answer.json()["message"] and answer.json()["fields"][0]["field"] == "events.0"
 
 
-def test_a_price_is_compared_where_the_catalogue_has_one(client: Client) -> None:
+def test_a_price_is_compared_where_the_catalog_has_one(client: Client) -> None:
     dear = [event(1, "purchase", unit_price=82), event(2, "purchase", product="unheard of", unit_price=1e9)]
     assert client.send(*dear).json() == {"new": 2, "known": 0, "refused": []}
 

@@ -117,7 +117,7 @@ def recommender_of(folder: Path, product_ids: list[str], customers: list[str]) -
              "repeat_share": 1.0, "interval_days": 7.0, "price": 1.0}
         ),
         factors=pd.DataFrame({"product_id": [], "factors": []}),
-        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbour_id": [], "weight": []}),
+        graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
         embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
     )  # fmt: skip
     rows = [(customer, product, 7) for customer in customers for product in product_ids]

@@ -29,7 +29,7 @@ from rec_assets_tests.serving.test_api import wait_until
 
 ANN = "c00"
 PIN = "{name: launch, kind: pin, product: p58, place: 1}"
-TAIL = "{name: tail, kind: favour, products: {slow_movers: 0.4}, places: 6, most_loss: 0.5}"
+TAIL = "{name: tail, kind: favor, products: {slow_movers: 0.4}, places: 6, most_loss: 0.5}"
 CAP = "{name: mixed, kind: cap, per: category, most: 7}"
 NO_BATH = "{name: recalled, kind: never, products: {categories: [bath]}}"
 DEAR = "{name: dear, kind: weigh, strength: 0.2}"

@@ -10,10 +10,10 @@ from upath import UPath
 
 from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
 from rec_assets.sources.check import SourceCheck, check_source
-from rec_assets.sources.reader import read_catalogue, read_day, read_export
+from rec_assets.sources.reader import read_catalog, read_day, read_export
 from rec_assets.sources.spec import (
-    Catalogue,
-    CatalogueColumns,
+    Catalog,
+    CatalogColumns,
     PurchaseColumns,
     Purchases,
     Returns,
@@ -38,7 +38,7 @@ def check(
     columns: str = COLUMNS,
     purchases: str = "",
     rest: str = "",
-    catalogue: str = "",
+    catalog: str = "",
     export: bool = False,
 ) -> SourceCheck:
     """A look at a shop with these lines, in a file a day (by their first ten characters) or in an export."""
@@ -47,9 +47,9 @@ def check(
         files.setdefault("all" if export else line[:10], []).append(line)
     for name, content in files.items():
         (folder / f"{name}.csv").write_text("\n".join([header, *content]) + "\n", encoding="utf-8")
-    if catalogue:
-        (folder / "products.txt").write_text(catalogue, encoding="utf-8")
-        rest += "\ncatalogue: {path: products.txt, columns: {product_id: sku, title: name}}"
+    if catalog:
+        (folder / "products.txt").write_text(catalog, encoding="utf-8")
+        rest += "\ncatalog: {path: products.txt, columns: {product_id: sku, title: name}}"
     path = "all.csv" if export else "{date:%Y-%m-%d}.csv"
     (folder / "shop.yaml").write_text(
         f"purchases: {{path: '{path}', columns: {{{columns}}}, {purchases}}}\n{rest}\n", encoding="utf-8"
@@ -66,7 +66,7 @@ def warned(found: SourceCheck) -> str:
 
 def test_a_sound_source_is_explained_without_a_complaint(tmp_path):
     lines = [line.replace(f",A{n % 20},", f",A{(n + n // 20) % 20},") for n, line in enumerate(LINES)]
-    found = check(tmp_path, lines, catalogue="sku,name\n" + "".join(f"A{n},thing {n}\n" for n in range(20)))
+    found = check(tmp_path, lines, catalog="sku,name\n" + "".join(f"A{n},thing {n}\n" for n in range(20)))
     assert found.ok
     assert found.errors == found.warnings == []
     text = found.to_text()
@@ -136,8 +136,8 @@ def test_a_long_time_without_files_is_a_warning(tmp_path):
             "column 'at': 20 of 20 values are not times written as",
         ),
         (LINES, {"purchases": "format: parquet"}, "not readable as parquet"),
-        (LINES, {"catalogue": "name\nx\n"}, "products.txt: column 'sku' is missing"),
-        (LINES, {"rest": "catalogue: {path: no.csv, columns: {product_id: a}}"}, "no catalogue file matches"),
+        (LINES, {"catalog": "name\nx\n"}, "products.txt: column 'sku' is missing"),
+        (LINES, {"rest": "catalog: {path: no.csv, columns: {product_id: a}}"}, "no catalog file matches"),
         (LINES, {"rest": "first_day: 2018-01-01"}, "none between first_day (2018-01-01)"),
         (
             LINES,
@@ -201,11 +201,11 @@ def test_files_without_lines_are_an_error(tmp_path):
          "25.0% of the lines (25% of the value) would be refused as `unparseable_time`"),
         ([f"2017-01-01 10:0{n % 9},ann{n},A,one,1,1" for n in range(9)], {}, "1 of 1 order id belong to"),
         ([f"2017-01-01 10:00,{n}.0,A,{n},1,1" for n in range(9)], {}, "ids end in '.0', such as '0.0'"),
-        (LINES, {"catalogue": "sku,name\nA1,one\n"}, "95.0% of the products are not in the catalogue"),
+        (LINES, {"catalog": "sku,name\nA1,one\n"}, "95.0% of the products are not in the catalog"),
         ([f"2017-01-01 10:00,ann,{n},r,1,1" for n in range(1, 9)],
-         {"catalogue": "sku,name\n" + "".join(f"00{n},x\n" for n in range(1, 9))},
-         "8 product ids of the log and the catalogue differ by leading zeros, such as '1' and '001'"),
-        (["2017-01-01 10:00,ann,a1,r,1,1"], {"catalogue": "sku,name\nA1,x\n"}, "differ by capital letters"),
+         {"catalog": "sku,name\n" + "".join(f"00{n},x\n" for n in range(1, 9))},
+         "8 product ids of the log and the catalog differ by leading zeros, such as '1' and '001'"),
+        (["2017-01-01 10:00,ann,a1,r,1,1"], {"catalog": "sku,name\nA1,x\n"}, "differ by capital letters"),
         ([line + ",KÃ¤se" for line in LINES],
          {"header": HEADER + ",name", "columns": COLUMNS + ", title: name"},
          "set `encoding: utf-8`"),
@@ -477,7 +477,7 @@ def test_the_amazon_beauty_files_are_understood(tmp_path):
     assert "198,502 read, of 22,363 customers and 12,101 products" in text
     assert "products of the log that are in it: all" in text
     assert sum(len(table) for table in read_export(source).values()) == 198_502
-    assert read_catalogue(source)["category"][0].as_py() == "Beauty > Makeup > Nails > Nail Polish"
+    assert read_catalog(source)["category"][0].as_py() == "Beauty > Makeup > Nails > Nail Polish"
 
 
 # The reference
@@ -500,7 +500,7 @@ def test_the_examples_of_the_reference_are_sources(tmp_path):
 
 def test_the_reference_explains_every_field():
     text = DOC.read_text(encoding="utf-8")
-    parts = (Source, Purchases, PurchaseColumns, Catalogue, CatalogueColumns, Returns, StatusColumn)
+    parts = (Source, Purchases, PurchaseColumns, Catalog, CatalogColumns, Returns, StatusColumn)
     fields = {name for part in parts for name, about in part.model_fields.items() if not about.exclude}
     assert {name for name in fields if not re.search(rf"(^ *|`){name}(:|`)", text, re.MULTILINE)} == set()
     assert {"home", "folder"}.isdisjoint(fields)

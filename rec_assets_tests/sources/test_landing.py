@@ -11,7 +11,7 @@ from rec_assets.sources.landing import (
     Landed,
     file_fingerprints,
     look,
-    look_at_catalogue,
+    look_at_catalog,
     modified_at,
     newest_whole_day,
 )
@@ -214,31 +214,31 @@ def test_a_time_in_the_future_is_not_settled_until_a_marker_says_so_or_it_has_co
     assert seen(zone.source())[DAY].settled
 
 
-# The catalogue and lineage
+# The catalog and lineage
 
 
-def test_the_newest_catalogue_is_looked_at_like_a_day(zone, files_read):
-    rest = f"catalogue: {{path: '{zone.base}/products-*.csv', columns: {{product_id: sku}}}}"
+def test_the_newest_catalog_is_looked_at_like_a_day(zone, files_read):
+    rest = f"catalog: {{path: '{zone.base}/products-*.csv', columns: {{product_id: sku}}}}"
     source = zone.source(rest=rest)
 
-    def seen_catalogue(known: Landed | None = None) -> Landed | None:
-        return look_at_catalogue(source, known, now=NOON, settle_seconds=SETTLE)
+    def seen_catalog(known: Landed | None = None) -> Landed | None:
+        return look_at_catalog(source, known, now=NOON, settle_seconds=SETTLE)
 
-    assert seen_catalogue() is None
+    assert seen_catalog() is None
     zone.land("products-1.csv", "one")
-    first = seen_catalogue()
-    assert first and first.settled and seen_catalogue(first) == first
+    first = seen_catalog()
+    assert first and first.settled and seen_catalog(first) == first
     zone.land("products-2.csv", "two", age=5)
-    growing = seen_catalogue(first)
+    growing = seen_catalog(first)
     assert growing and not growing.settled
     assert files_read == ["products-1.csv"]
     zone.land("products-2.csv", "two")
-    second = seen_catalogue(growing)
+    second = seen_catalog(growing)
     assert second and second.settled and second.fingerprint != first.fingerprint
 
 
-def test_a_source_without_a_catalogue_has_nothing_to_look_at(zone):
-    assert look_at_catalogue(zone.source(), None, now=NOON, settle_seconds=SETTLE) is None
+def test_a_source_without_a_catalog_has_nothing_to_look_at(zone):
+    assert look_at_catalog(zone.source(), None, now=NOON, settle_seconds=SETTLE) is None
 
 
 def test_files_are_named_in_lineage_as_in_the_raw_rows(zone):

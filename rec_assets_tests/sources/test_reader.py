@@ -18,10 +18,10 @@ from rec_assets.recsys.events import LONGEST_NAME, LONGEST_TEXT
 from rec_assets.sources import formats
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.reader import (
-    CATALOGUE_SCHEMA,
+    CATALOG_SCHEMA,
     RAW_SCHEMA,
     file_fingerprint,
-    read_catalogue,
+    read_catalog,
     read_day,
     read_export,
 )
@@ -702,20 +702,20 @@ def test_an_export_without_any_time_is_refused(tmp_path, content, said):
     assert said in str(error.value)
 
 
-# The catalogue
+# The catalog
 
 FIELDS = "{product_id: sku, title: name, price: price}"
-CATALOGUE = f"catalogue: {{path: products.csv, columns: {FIELDS}, exclude: {{kind: x}}}}"
+CATALOG = f"catalog: {{path: products.csv, columns: {FIELDS}, exclude: {{kind: x}}}}"
 
 
-def products(folder: Path, content: str | bytes, catalogue: str = CATALOGUE) -> pd.DataFrame:
+def products(folder: Path, content: str | bytes, catalog: str = CATALOG) -> pd.DataFrame:
     write(folder, content, "products.csv")
-    table = read_catalogue(shop(folder, rest=catalogue))
-    assert table.schema.equals(CATALOGUE_SCHEMA)
+    table = read_catalog(shop(folder, rest=catalog))
+    assert table.schema.equals(CATALOG_SCHEMA)
     return table.to_pandas()
 
 
-def test_the_catalogue_is_one_row_a_product(tmp_path):
+def test_the_catalog_is_one_row_a_product(tmp_path):
     found = products(
         tmp_path, f"sku,name,price,kind\n007,Tea,2.5,a\n008,Fee,,x\n,nothing,1,a\n007,Tea,2.5,a\n{'x' * 513},Long,1,a\n"
     )
@@ -740,23 +740,23 @@ def test_the_catalogue_is_one_row_a_product(tmp_path):
         ("sku,name,price,kind\n7,Käse,1,a\n".encode("latin-1"), "column 'name': not utf-8 text"),
     ],
 )
-def test_a_catalogue_that_cannot_be_used_is_named_with_its_column(tmp_path, content, said):
+def test_a_catalog_that_cannot_be_used_is_named_with_its_column(tmp_path, content, said):
     with pytest.raises(SourceError, match=r"products\.csv: ") as error:
         products(tmp_path, content)
     assert said in str(error.value)
 
 
-def test_a_catalogue_may_say_from_when_a_product_is_there(tmp_path):
-    catalogue = "catalogue: {path: products.csv, columns: {product_id: sku, available_from: since}}"
+def test_a_catalog_may_say_from_when_a_product_is_there(tmp_path):
+    catalog = "catalog: {path: products.csv, columns: {product_id: sku, available_from: since}}"
     content = "sku,since\n1,2017-01-05\n2,2017-01-06T23:30:00-05:00\n3,\n4,2017-1\n"
-    found = products(tmp_path, content, catalogue)["available_from"]
+    found = products(tmp_path, content, catalog)["available_from"]
     assert found.to_list()[:3] == [dt.date(2017, 1, 5), dt.date(2017, 1, 6), None]
     with pytest.raises(SourceError, match="column 'since': 1 of 1 values are not ISO dates"):
-        products(tmp_path, "sku,since\n1,5.1.2017\n", catalogue)
+        products(tmp_path, "sku,since\n1,5.1.2017\n", catalog)
 
 
-def test_without_a_catalogue_there_are_no_rows_of_it(tmp_path):
-    assert read_catalogue(shop(tmp_path)).equals(CATALOGUE_SCHEMA.empty_table())
+def test_without_a_catalog_there_are_no_rows_of_it(tmp_path):
+    assert read_catalog(shop(tmp_path)).equals(CATALOG_SCHEMA.empty_table())
 
 
 def test_a_fingerprint_changes_with_any_byte_and_with_nothing_else(tmp_path):
@@ -829,12 +829,12 @@ def test_a_bad_file_under_a_uri_is_named_by_its_uri(tmp_path, name, content, sai
     assert str(error.value).startswith(f"{file}: ") and said in str(error.value)
 
 
-def test_an_export_and_a_catalogue_may_lie_under_a_uri(tmp_path):
+def test_an_export_and_a_catalog_may_lie_under_a_uri(tmp_path):
     export = in_memory(tmp_path, log(LINE, LINE.replace("2017-01-01", "2017-01-02")), "all.csv")
     feed = in_memory(tmp_path, "sku,name\nA1,Tea\n", "products.csv")
-    rest = f"catalogue: {{path: '{feed}', columns: {{product_id: sku, title: name}}}}"
+    rest = f"catalog: {{path: '{feed}', columns: {{product_id: sku, title: name}}}}"
     source = shop(tmp_path, path=str(export), rest=rest)
     assert list(read_export(source)) == [DAY, DAY + dt.timedelta(days=1)]
-    assert read_catalogue(source).select(["product_id", "title", "source_file"]).to_pylist() == [
+    assert read_catalog(source).select(["product_id", "title", "source_file"]).to_pylist() == [
         {"product_id": "A1", "title": "Tea", "source_file": str(feed)}
     ]

@@ -35,7 +35,7 @@ def test_three_columns_and_a_path_are_enough(tmp_path):
     assert shop.name == "shop"
     assert (shop.time_zone, shop.purchases.format, shop.purchases.time_format) == ("UTC", "csv", "iso8601")
     assert not shop.is_daily and not shop.has_price
-    assert shop.catalogue is None
+    assert shop.catalog is None
 
 
 def test_the_demo_is_found_by_its_name(tmp_path):
@@ -55,17 +55,17 @@ def test_a_tab_may_be_written_with_or_without_quotes(tmp_path, written):
 
 
 def test_a_field_left_empty_counts_as_not_given(tmp_path):
-    shop = source(tmp_path, purchases="encoding:", rest="catalogue:\nfirst_day:")
-    assert (shop.purchases.encoding, shop.catalogue, shop.first_day) == ("utf-8", None, None)
+    shop = source(tmp_path, purchases="encoding:", rest="catalog:\nfirst_day:")
+    assert (shop.purchases.encoding, shop.catalog, shop.first_day) == ("utf-8", None, None)
 
 
 @pytest.mark.parametrize(
     ("purchases", "rest", "said"),
     [
         ("formt: csv", "", "there is no field purchases.formt; did you mean format?"),
-        ("", "catalog: {}", "there is no field catalog; did you mean catalogue?"),
+        ("", "catalog: {}", "there is no field catalog; did you mean catalog?"),
         ("", "returns: {status: {colum: x, values: y}}", "returns.status.colum; did you mean column?"),
-        ("", "catalogue: {path: p.csv, columns: {title: t}}", "catalogue.columns.product_id is missing"),
+        ("", "catalog: {path: p.csv, columns: {title: t}}", "catalog.columns.product_id is missing"),
         ("format: excel", "", "purchases.format: Input should be 'csv', 'parquet' or 'jsonl'"),
         ("delimiter: ';;'", "", "purchases.delimiter: String should have at most 1 character"),
         ("encoding: base64", "", "purchases.encoding: 'base64' is no encoding such as utf-8"),
@@ -270,14 +270,12 @@ def test_a_uri_that_cannot_be_used_is_refused_when_the_source_is_read(tmp_path, 
 def test_a_driver_that_is_not_installed_is_named_with_the_path(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
-    shop = source(
-        tmp_path, "s3://bucket/{date:%Y-%m-%d}.csv", rest="catalogue: {path: 's3://bucket/p.csv', " + PRODUCTS
-    )
+    shop = source(tmp_path, "s3://bucket/{date:%Y-%m-%d}.csv", rest="catalog: {path: 's3://bucket/p.csv', " + PRODUCTS)
     for attempt in (shop.files, shop.landed_days, shop.bounds):
         with pytest.raises(SourceError, match=r"^s3://bucket/.*\.csv: the driver .* not installed: Install s3fs"):
             attempt()
     with pytest.raises(SourceError, match=r"^s3://bucket/p\.csv: the driver .* not installed: Install s3fs"):
-        shop.catalogue_file()
+        shop.catalog_file()
 
 
 def test_an_error_of_a_driver_is_one_of_the_source(tmp_path, monkeypatch):
@@ -322,7 +320,7 @@ def test_without_any_file_the_path_looked_for_is_named(tmp_path):
         source(tmp_path, "{date:%Y-%m-%d}.csv").bounds()
 
 
-# The catalogue
+# The catalog
 
 FEEDS = ["products.csv", "products-1.csv", "products-2.csv", "feeds/31-01-2017.csv", "feeds/01-02-2017.csv"]
 
@@ -335,19 +333,19 @@ FEEDS = ["products.csv", "products-1.csv", "products-2.csv", "feeds/31-01-2017.c
         ("feeds/{date:%d-%m-%Y}.csv", "feeds/01-02-2017.csv"),
     ],
 )
-def test_the_newest_catalogue_counts(tmp_path, path, newest):
+def test_the_newest_catalog_counts(tmp_path, path, newest):
     land(tmp_path, *FEEDS)
-    shop = source(tmp_path, rest=f"catalogue: {{path: '{path}', {PRODUCTS}")
-    assert shop.catalogue_file() == tmp_path / newest
+    shop = source(tmp_path, rest=f"catalog: {{path: '{path}', {PRODUCTS}")
+    assert shop.catalog_file() == tmp_path / newest
     store = in_memory(tmp_path, *FEEDS)
-    shop = source(tmp_path, rest=f"catalogue: {{path: '{store}/{path}', {PRODUCTS}")
-    assert shop.catalogue_file() == store / newest
+    shop = source(tmp_path, rest=f"catalog: {{path: '{store}/{path}', {PRODUCTS}")
+    assert shop.catalog_file() == store / newest
 
 
-def test_a_catalogue_that_is_described_must_be_there(tmp_path):
-    shop = source(tmp_path, rest="catalogue: {path: 'products.csv', columns: {product_id: sku}}")
-    with pytest.raises(SourceError, match=r"no catalogue file matches .*products\.csv"):
-        shop.catalogue_file()
+def test_a_catalog_that_is_described_must_be_there(tmp_path):
+    shop = source(tmp_path, rest="catalog: {path: 'products.csv', columns: {product_id: sku}}")
+    with pytest.raises(SourceError, match=r"no catalog file matches .*products\.csv"):
+        shop.catalog_file()
 
 
 def test_the_version_changes_with_what_changes_lines_and_with_nothing_else(tmp_path):

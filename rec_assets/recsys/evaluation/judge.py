@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rec_assets.recsys.evaluation.metrics import (
     bootstrap_interval,
-    catalogue_coverage,
+    catalog_coverage,
     gini,
     intra_list_diversity,
     novelty,
@@ -50,7 +50,7 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
-class Catalogue:
+class Catalog:
     """The products as they stood on the as-of day: what the metrics beyond accuracy are measured against."""
 
     size: int
@@ -147,7 +147,7 @@ def evaluate(
     slices: Sequence[Slice],
     *,
     fallback: pd.DataFrame,
-    catalogue: Catalogue,
+    catalog: Catalog,
     reference: str = "hybrid",
     ks: Sequence[int] = (5, 10, 20),
     seed: int,
@@ -164,7 +164,7 @@ def evaluate(
         lists: `model`, `list` ("all" or "discover"), `customer_id`, `product_id`, `rank` from 1.
         slices: From `make_slices`.
         fallback: `model`, `product_id`, `rank`; what each model shows a customer without history.
-        catalogue: The products as of the day.
+        catalog: The products as of the day.
         reference: The model the others are baselines of.
         ks: Depths at which lists are cut; 10 must be among them.
         seed: Of the bootstrap over customers.
@@ -197,7 +197,7 @@ def evaluate(
         measured = {model: ranking_metrics(shown[model], part.truth, ks) for model in models}
         metrics.append(_with_intervals(part, measured, seed))
         if part.name in (ALL, NOVEL):
-            metrics.append(_beyond_accuracy(part, {model: shown[model] for model in models}, catalogue, ks))
+            metrics.append(_beyond_accuracy(part, {model: shown[model] for model in models}, catalog, ks))
         differences.append(_differences(part, measured, reference, seed))
     return Evaluation(pd.concat(metrics, ignore_index=True), pd.concat(differences, ignore_index=True))
 
@@ -226,7 +226,7 @@ def _with_intervals(part: Slice, measured: Mapping[str, pd.DataFrame], seed: int
 
 
 def _beyond_accuracy(
-    part: Slice, shown: Mapping[str, pd.DataFrame], catalogue: Catalogue, ks: Sequence[int]
+    part: Slice, shown: Mapping[str, pd.DataFrame], catalog: Catalog, ks: Sequence[int]
 ) -> pd.DataFrame:
     """What the lists of the judged customers are like as a whole, whether or not anything was bought."""
     customers = part.truth["customer_id"].unique()
@@ -235,11 +235,11 @@ def _beyond_accuracy(
         judged = lists[lists["customer_id"].isin(customers)]
         for k in ks:
             values = {
-                "catalogue_coverage": catalogue_coverage(judged, k=k, catalogue_size=catalogue.size),
-                "gini": gini(judged, k=k, catalogue_size=catalogue.size),
-                "novelty": novelty(judged, k=k, buyers=catalogue.buyers, customers=catalogue.customers),
+                "catalog_coverage": catalog_coverage(judged, k=k, catalog_size=catalog.size),
+                "gini": gini(judged, k=k, catalog_size=catalog.size),
+                "novelty": novelty(judged, k=k, buyers=catalog.buyers, customers=catalog.customers),
                 "intra_list_diversity": intra_list_diversity(
-                    judged, k=k, rows=catalogue.embedding_rows, vectors=catalogue.embeddings
+                    judged, k=k, rows=catalog.embedding_rows, vectors=catalog.embeddings
                 ),
             }
             rows += [(model, metric, k, value) for metric, value in values.items()]

@@ -129,46 +129,46 @@ def _hit_matrix(
     return hits.reshape(len(customers), depth)
 
 
-def catalogue_coverage(recommendations: pd.DataFrame, *, k: int, catalogue_size: int) -> float:
-    """Share of the catalogue that is shown to anyone: |products in any top k| / `catalogue_size`; NaN of no catalogue.
+def catalog_coverage(recommendations: pd.DataFrame, *, k: int, catalog_size: int) -> float:
+    """Share of the catalog that is shown to anyone: |products in any top k| / `catalog_size`; NaN of no catalog.
 
     Raises:
-        ValueError: More products are shown than the catalogue has.
+        ValueError: More products are shown than the catalog has.
 
     >>> lists = pd.DataFrame({"customer_id": ["a", "b"], "product_id": ["milk", "milk"], "rank": [1, 1]})
-    >>> catalogue_coverage(lists, k=10, catalogue_size=4)
+    >>> catalog_coverage(lists, k=10, catalog_size=4)
     0.25
     """
-    shown = len(_exposures(recommendations, k, catalogue_size))
-    return shown / catalogue_size if catalogue_size else float("nan")
+    shown = len(_exposures(recommendations, k, catalog_size))
+    return shown / catalog_size if catalog_size else float("nan")
 
 
-def gini(recommendations: pd.DataFrame, *, k: int, catalogue_size: int) -> float:
+def gini(recommendations: pd.DataFrame, *, k: int, catalog_size: int) -> float:
     """How unevenly the places in the top k are shared out among all products, those never shown included.
 
-    G = Σ_i (2i − n − 1) x_i / (n Σ x), with x ascending and i from 1 to n = `catalogue_size`. 0: every
-    product is shown equally often; towards 1: a single product takes every place. NaN when nothing is shown.
+    G = Σ_i (2i − n − 1) x_i / (n Σ x), with x ascending and i from 1 to n = `catalog_size`. 0: every
+    product is shown equally often; toward 1: a single product takes every place. NaN when nothing is shown.
 
     Raises:
-        ValueError: More products are shown than the catalogue has.
+        ValueError: More products are shown than the catalog has.
 
     >>> lists = pd.DataFrame({"customer_id": ["a", "b"], "product_id": ["milk", "tea"], "rank": [1, 1]})
-    >>> gini(lists, k=10, catalogue_size=2), gini(lists, k=10, catalogue_size=4)
+    >>> gini(lists, k=10, catalog_size=2), gini(lists, k=10, catalog_size=4)
     (0.0, 0.5)
     """
-    shown = np.sort(_exposures(recommendations, k, catalogue_size))
+    shown = np.sort(_exposures(recommendations, k, catalog_size))
     if len(shown) == 0:
         return float("nan")
     # Products never shown add nothing to the sum: they only push the shown ones to the end of the order.
-    position = np.arange(catalogue_size - len(shown) + 1, catalogue_size + 1)
-    return float(((2 * position - catalogue_size - 1) * shown).sum() / (catalogue_size * shown.sum()))
+    position = np.arange(catalog_size - len(shown) + 1, catalog_size + 1)
+    return float(((2 * position - catalog_size - 1) * shown).sum() / (catalog_size * shown.sum()))
 
 
-def _exposures(recommendations: pd.DataFrame, k: int, catalogue_size: int) -> NDArray[np.int64]:
+def _exposures(recommendations: pd.DataFrame, k: int, catalog_size: int) -> NDArray[np.int64]:
     """In how many top k each shown product stands; shape (shown products,)."""
     shown = recommendations.loc[recommendations["rank"] <= k, "product_id"].value_counts()
-    if len(shown) > catalogue_size:
-        raise ValueError(f"{len(shown)} products are recommended out of a catalogue of {catalogue_size}")
+    if len(shown) > catalog_size:
+        raise ValueError(f"{len(shown)} products are recommended out of a catalog of {catalog_size}")
     return shown.to_numpy().astype(np.int64)
 
 

@@ -55,10 +55,10 @@ def activity_figure(evaluation: pd.DataFrame, reference: str, baseline: str) -> 
     """NDCG@10 of the reference and of one baseline in each group of customers by activity."""
     figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
     axes = figure.subplots()
-    for model, offset, colour in ((reference, -0.17, ACCENT), (baseline, 0.17, PLAIN)):
+    for model, offset, color in ((reference, -0.17, ACCENT), (baseline, 0.17, PLAIN)):
         by_group = {group: scores(evaluation, group, "ndcg").reindex([model]) for group in ACTIVITY}
         rows = pd.concat(by_group)
-        _bars(axes, rows, np.arange(len(rows)) + offset, height=0.32, colours=[colour] * len(rows), label=model)
+        _bars(axes, rows, np.arange(len(rows)) + offset, height=0.32, colors=[color] * len(rows), label=model)
     _name_rows(axes, list(ACTIVITY))
     _plain_frame(axes)
     legend = figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=_NORMAL)
@@ -69,8 +69,8 @@ def activity_figure(evaluation: pd.DataFrame, reference: str, baseline: str) -> 
 
 def _draw_models(axes: Axes, ranked: pd.DataFrame, reference: str) -> None:
     """A bar per model from top to bottom, the reference brought out."""
-    colours = [ACCENT if model == reference else PLAIN for model in ranked.index]
-    _bars(axes, ranked, np.arange(len(ranked)), height=0.68, colours=colours)
+    colors = [ACCENT if model == reference else PLAIN for model in ranked.index]
+    _bars(axes, ranked, np.arange(len(ranked)), height=0.68, colors=colors)
     _name_rows(axes, [str(model) for model in ranked.index])
     for model, label in zip(ranked.index, axes.get_yticklabels(), strict=True):
         label.set_fontweight("bold" if model == reference else "normal")
@@ -83,12 +83,12 @@ def _bars(
     positions: np.ndarray,
     *,
     height: float,
-    colours: list[str],
+    colors: list[str],
     label: str | None = None,
 ) -> None:
     """Horizontal bars with intervals, and the value after each; rows without a value stay empty."""
     value, low, high = (rows[name].to_numpy() for name in ("value", "ci_low", "ci_high"))
-    axes.barh(positions, value, height=height, color=colours, label=label)
+    axes.barh(positions, value, height=height, color=colors, label=label)
     axes.errorbar(value, positions, xerr=[value - low, high - value], fmt="none", ecolor=INK, elinewidth=1)
     for position, number, end in zip(positions, value, high, strict=True):
         if np.isfinite(number):
@@ -106,13 +106,13 @@ def _bars(
 
 
 def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
-    """NDCG@10 against catalogue coverage@10 over all purchases: the best place is the upper right."""
+    """NDCG@10 against catalog coverage@10 over all purchases: the best place is the upper right."""
     accuracy = scores(evaluation, ALL, "ndcg")["value"].sort_values(kind="stable")
-    coverage = scores(evaluation, ALL, "catalogue_coverage")["value"].reindex(accuracy.index)
+    coverage = scores(evaluation, ALL, "catalog_coverage")["value"].reindex(accuracy.index)
     figure = Figure(figsize=(_WIDTH, 3.3), layout="constrained")
     axes = figure.subplots()
-    colours = [ACCENT if model == reference else MUTED for model in accuracy.index]
-    axes.scatter(coverage, accuracy, c=colours, s=34, zorder=3)
+    colors = [ACCENT if model == reference else MUTED for model in accuracy.index]
+    axes.scatter(coverage, accuracy, c=colors, s=34, zorder=3)
 
     top = float(np.nanmax(accuracy.to_numpy(), initial=1e-9)) * 1.12
     right = float(np.nanmax(coverage.to_numpy(), initial=1e-9)) * 1.08
@@ -134,7 +134,7 @@ def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
             arrowprops={"arrowstyle": "-", "color": PLAIN, "linewidth": 0.7, "shrinkA": 2, "shrinkB": 4},
         )
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    axes.set_xlabel("share of the catalogue shown to anyone", fontsize=_SMALL, color=MUTED)
+    axes.set_xlabel("share of the catalog shown to anyone", fontsize=_SMALL, color=MUTED)
     axes.set_ylabel("NDCG@10", fontsize=_SMALL, color=MUTED)
     _plain_frame(axes, grid="both")
     return figure

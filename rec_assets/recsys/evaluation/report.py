@@ -54,9 +54,9 @@ _ACCURACY = {
     "hit_rate": ("Hit rate", "The share of customers who bought at least one of the products shown."),
 }
 _BEYOND_ACCURACY = {
-    "catalogue_coverage": (
+    "catalog_coverage": (
         "Coverage",
-        "The share of the catalogue that was shown to at least one customer.",
+        "The share of the catalog that was shown to at least one customer.",
     ),
     "gini": (
         "Gini",
@@ -112,7 +112,7 @@ class ReportContext:
     """Of these, the customers who are judged: all, or a fixed sample."""
     purchases: int
     """Distinct (customer, product) pairs they bought."""
-    catalogue_size: int
+    catalog_size: int
     """Products that could have been recommended."""
     models: Mapping[str, str]
     """One sentence on each model, by its name, for the glossary."""
@@ -212,7 +212,7 @@ def summary_table(evaluation: pd.DataFrame) -> pd.DataFrame:
         columns[f"{name} NDCG@10"] = scores(evaluation, name, "ndcg").apply(_with_interval, axis=1)
         columns[f"{name} P@10"] = scores(evaluation, name, "precision")["value"].map(_number)
         columns[f"{name} R@10"] = scores(evaluation, name, "recall")["value"].map(_number)
-    coverage = scores(evaluation, ALL, "catalogue_coverage")["value"]
+    coverage = scores(evaluation, ALL, "catalog_coverage")["value"]
     columns[f"{ALL} coverage@10"] = coverage.map(lambda share: "–" if np.isnan(share) else f"{share:.2%}")
     table = pd.DataFrame(columns).rename_axis("model").fillna("–")
     return table.loc[scores(evaluation, ALL, "ndcg").index]
@@ -267,8 +267,8 @@ def _plots(evaluation: pd.DataFrame, overall: Verdict | None, reference: str) ->
             "Further right: more of the range is shown. Further up: more purchases are foreseen.",
             to_svg(
                 coverage_figure(evaluation, reference),
-                "Scatter plot of NDCG@10 against the share of the catalogue shown: "
-                + _in_words(evaluation, ALL, "catalogue_coverage"),
+                "Scatter plot of NDCG@10 against the share of the catalog shown: "
+                + _in_words(evaluation, ALL, "catalog_coverage"),
             ),
         ),
     ]

@@ -125,7 +125,7 @@ def off_policy(answers: Sequence[LoggedAnswer]) -> OffPolicy:
         champion=_ratio(units, reward.sum(axis=1), np.ones(len(answers))),
         estimates={
             "IPS": _ratio(units, (weight * reward).sum(axis=1), np.ones(len(answers))),
-            "SNIPS": _self_normalised(units, weight, reward),
+            "SNIPS": _self_normalized(units, weight, reward),
             "doubly robust": _ratio(
                 units, (before * hoped + weight * (reward - expected)).sum(axis=1), np.ones(len(answers))
             ),
@@ -149,7 +149,7 @@ def _ratio(units: npt.NDArray[np.object_], of: Array, over: Array) -> Estimate:
     return Estimate(found.value, found.value - reach, found.value + reach)
 
 
-def _self_normalised(units: npt.NDArray[np.object_], weight: Array, reward: Array) -> Estimate:
+def _self_normalized(units: npt.NDArray[np.object_], weight: Array, reward: Array) -> Estimate:
     """The sum over places of weighted means; the interval by what each unit adds to their sum, near it."""
     total = weight.sum(axis=0)
     means = (weight * reward).sum(axis=0) / total

@@ -32,10 +32,10 @@ def effects_figure(comparison: Comparison) -> Figure:
         ends = [effect.relative(each) for each in (effect.always_low, effect.low, effect.high, effect.always_high)]
         middle = effect.relative(effect.difference.value)
         good = middle >= 0 if is_up else middle <= 0
-        colour = MUTED if ends[0] <= 0 <= ends[3] else ACCENT if good else _RED
-        axes.plot([ends[0], ends[3]], [row, row], color=colour, linewidth=1)
-        axes.plot([ends[1], ends[2]], [row, row], color=colour, linewidth=4, alpha=0.5)
-        axes.plot([middle], [row], "o", color=colour)
+        color = MUTED if ends[0] <= 0 <= ends[3] else ACCENT if good else _RED
+        axes.plot([ends[0], ends[3]], [row, row], color=color, linewidth=1)
+        axes.plot([ends[1], ends[2]], [row, row], color=color, linewidth=4, alpha=0.5)
+        axes.plot([middle], [row], "o", color=color)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.set_yticks(range(len(names)), [metric_of(name).title for name in names], color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rec_assets.recsys.evaluation.metrics import (
     Interval,
-    catalogue_coverage,
+    catalog_coverage,
     paired_bootstrap_difference,
     ranking_metrics,
 )
@@ -116,7 +116,7 @@ def check_lists(
     champion: pd.DataFrame | None,
     *,
     bought: pd.Index,
-    catalogue_size: int,
+    catalog_size: int,
     limits: GateLimits,
 ) -> list[GateCheck]:
     """The guard rails on what would be shown: complete, as broad, not too new, not all different.
@@ -124,7 +124,7 @@ def check_lists(
     Args:
         challenger, champion: As in `compare`; no champion where there is none yet.
         bought: Products bought at least once in the lookback.
-        catalogue_size: Products that could be shown.
+        catalog_size: Products that could be shown.
         limits: How far each may go.
     """
     top = challenger[challenger["rank"] <= DEPTH]
@@ -140,7 +140,7 @@ def check_lists(
     lengths = pd.DataFrame({"ours": top.groupby(keys).size(), "theirs": before.groupby(keys).size()}).fillna(0)
     short = int((lengths["ours"] < lengths["theirs"]).sum())
     same = len(top.merge(before, on=[*keys, "product_id"])) / max(len(before), 1)
-    ours, theirs = (catalogue_coverage(lists, k=DEPTH, catalogue_size=catalogue_size) for lists in (
+    ours, theirs = (catalog_coverage(lists, k=DEPTH, catalog_size=catalog_size) for lists in (
         top[top["list"] == ALL], before[before["list"] == ALL]))  # fmt: skip
     floor = limits.coverage * theirs
     return [
@@ -148,16 +148,16 @@ def check_lists(
         _at_most("complete lists", short, 0, "{:.0f} lists are shorter than the champion's; {:.0f} may be"),
         GateCheck(
             "coverage", ours, floor, ours >= floor,
-            f"it shows {ours:.2%} of the catalogue, the champion {theirs:.2%}; {floor:.2%} is the least",
+            f"it shows {ours:.2%} of the catalog, the champion {theirs:.2%}; {floor:.2%} is the least",
         ),
         _at_most("churn", 1 - same, limits.churn, "{:.1%} of the places differ from the champion's; {:.1%} may"),
     ]  # fmt: skip
 
 
-def check_artefact(*, artefact_mb: float, latency_ms: float, limits: GateLimits) -> list[GateCheck]:
+def check_artifact(*, artifact_mb: float, latency_ms: float, limits: GateLimits) -> list[GateCheck]:
     """What serving the model costs."""
     return [
-        _at_most("size", artefact_mb, limits.artefact_mb, "the model takes {:.1f} MB; {:.0f} MB is the most"),
+        _at_most("size", artifact_mb, limits.artifact_mb, "the model takes {:.1f} MB; {:.0f} MB is the most"),
         _at_most("latency", latency_ms, limits.latency_ms, "19 of 20 answers take {:.0f} ms at most; {:.0f} ms may be"),
     ]
 

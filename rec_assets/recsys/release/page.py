@@ -60,9 +60,9 @@ def comparison_figure(comparisons: Sequence[Comparison]) -> Figure:
     axes = figure.subplots()
     for row, each in enumerate(comparisons):
         low, mean, high = (float(value) for value in (each.difference.low, each.difference.mean, each.difference.high))
-        colour = ACCENT if mean >= 0 else _RED
-        axes.plot([low, high], [row, row], color=colour, linewidth=2)
-        axes.plot([mean], [row], "o", color=colour)
+        color = ACCENT if mean >= 0 else _RED
+        axes.plot([low, high], [row, row], color=color, linewidth=2)
+        axes.plot([mean], [row], "o", color=color)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.set_yticks(range(len(comparisons)), [f"list “{each.list_name}”" for each in comparisons], color=INK)
     axes.set_ylim(len(comparisons) - 0.5, -0.5)

@@ -1,1 +1,1 @@
-"""A merchandiser's rules: what is never shown, what is favoured, and where; after scoring, in batch and API alike."""
+"""A merchandiser's rules: what is never shown, what is favored, and where; after scoring, in batch and API alike."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rec_assets.recsys.product_state import Floats, Longs
-from rec_assets.recsys.rules.rulebook import Favoured, Rulebook
+from rec_assets.recsys.rules.rulebook import Favored, Rulebook
 from rec_assets.recsys.rules.spec import TEN
 
 _MOST_RATE = 0.95
@@ -52,7 +52,7 @@ class Arranged(NamedTuple):
 
 
 def arrange(book: Rulebook, offer: Offer, depth: int, is_barred: Callable[[int], bool]) -> Arranged:
-    """Apply a rulebook: leave out, weigh, put complements first, cap, favour, pin; in this order.
+    """Apply a rulebook: leave out, weigh, put complements first, cap, favor, pin; in this order.
 
     Args:
         book: The rules.
@@ -67,14 +67,14 @@ def arrange(book: Rulebook, offer: Offer, depth: int, is_barred: Callable[[int],
         rule[first] = book.complements.rule
     left = first + _without(left, first)
     caps = [_Capped(each.group[offer.product].tolist(), each.most) for each in book.caps]
-    worths = [each.weight[offer.product] * offer.score for each in book.favours]
+    worths = [each.weight[offer.product] * offer.score for each in book.favors]
     placed, fixed = list[int](), set(first)
     while left and len(placed) < depth + len(book.pins):
         ten = _next_ten(left, caps)
-        for favour, worth in zip(book.favours, worths, strict=True):
-            before, ten = ten, _give_places(favour, worth, ten, left, offer.score, caps, fixed)
+        for favor, worth in zip(book.favors, worths, strict=True):
+            before, ten = ten, _give_places(favor, worth, ten, left, offer.score, caps, fixed)
             entered = [each for each in ten if each not in before]
-            rule[entered] = favour.rule
+            rule[entered] = favor.rule
             fixed.update(each for each in ten if worth[each] > 0)
         left = _without(left, ten)
         placed += ten
@@ -157,7 +157,7 @@ def _next_ten(left: list[int], caps: list[_Capped]) -> list[int]:
 
 
 def _give_places(
-    favour: Favoured,
+    favor: Favored,
     worth: Floats,
     ten: list[int],
     left: list[int],
@@ -165,14 +165,14 @@ def _give_places(
     caps: list[_Capped],
     fixed: set[int],
 ) -> list[int]:
-    """The ten with favoured products from further down, the worthiest first, in the places of its last others.
+    """The ten with favored products from further down, the worthiest first, in the places of its last others.
 
     One by one, as long as the expected DCG, Σ score / log2(place + 1) (Järvelin & Kekäläinen 2002), falls by at most
-    `most_loss` in all. What is fixed stays; `worth` is above 0 for the favoured.
+    `most_loss` in all. What is fixed stays; `worth` is above 0 for the favored.
     """
-    least = (1 - favour.most_loss) * _expected(ten, score)
+    least = (1 - favor.most_loss) * _expected(ten, score)
     further = sorted((each for each in _without(left, ten) if worth[each] > 0), key=lambda each: -worth[each])
-    for _ in range(favour.places - int((worth[ten] > 0).sum())):
+    for _ in range(favor.places - int((worth[ten] > 0).sum())):
         leaving = next((each for each in reversed(ten) if worth[each] == 0 and each not in fixed), None)
         if leaving is None:
             break

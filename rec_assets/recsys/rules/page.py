@@ -1,4 +1,4 @@
-"""What a simulation of rules found, on one page: a table and, of favouring rules, the trade-off as a plot."""
+"""What a simulation of rules found, on one page: a table and, of favoring rules, the trade-off as a plot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_LOSS, LEAST_GAIN = 0.05, 0.5
 DRAWN = ("ndcg_change", "coverage_change")
 """What a curve shows, by `places` and `most_loss`."""
 
-_COLOURS = ("#9fd3cd", "#4fa69d", "#0f766e", "#0a3d3a")
+_COLORS = ("#9fd3cd", "#4fa69d", "#0f766e", "#0a3d3a")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,9 @@ def trade_off_figure(curve: pd.DataFrame) -> Figure:
     """Coverage gained against NDCG@10 lost, a line for each number of places, a point for each limit of loss."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    for (places, points), colour in zip(curve.groupby("places"), _COLOURS, strict=True):
+    for (places, points), color in zip(curve.groupby("places"), _COLORS, strict=True):
         points = points.sort_values("most_loss")
-        axes.plot(
-            -points["ndcg_change"], points["coverage_change"], "o-", color=colour, label=f"{places} of ten places"
-        )
+        axes.plot(-points["ndcg_change"], points["coverage_change"], "o-", color=color, label=f"{places} of ten places")
     axes.axvline(MOST_LOSS, color=MUTED, linewidth=1, linestyle=":")
     axes.axhline(LEAST_GAIN, color=MUTED, linewidth=1, linestyle=":")
     for axis in (axes.xaxis, axes.yaxis):
@@ -60,7 +58,7 @@ def trade_off_figure(curve: pd.DataFrame) -> Figure:
     axes.set_xlim(left=min(0.0, float((-curve["ndcg_change"]).min())))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("NDCG@10 lost", color=INK)
-    axes.set_ylabel("more of the catalogue shown", color=INK)
+    axes.set_ylabel("more of the catalog shown", color=INK)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

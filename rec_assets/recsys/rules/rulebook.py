@@ -1,4 +1,4 @@
-"""A rule set as arrays over the catalogue: made once for a state of the products, then applied to each customer."""
+"""A rule set as arrays over the catalog: made once for a state of the products, then applied to each customer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rec_assets.recsys.product_state import Floats, Ints, ProductState
 from rec_assets.recsys.rules.spec import (
     Cap,
     ComplementsFirst,
-    Favour,
+    Favor,
     FrequencyCap,
     Never,
     Pin,
@@ -52,7 +52,7 @@ class First(NamedTuple):
     places: int
 
 
-class Favoured(NamedTuple):
+class Favored(NamedTuple):
     """Products that get so many of ten places while that costs at most a share of DCG; by rule number `rule`.
 
     `weight` is (P,): 0 for all others; among these, who comes in first is decided by score · weight.
@@ -75,7 +75,7 @@ class Rulebook:
         shown: (P,) which products may be shown.
         weights: Rule and (P,) what scores are multiplied by.
         returns: Rule and what a return costs, as a share of the price.
-        complements, caps, favours, pins: What their kinds say.
+        complements, caps, favors, pins: What their kinds say.
         frequency_cap: Impressions, and days in which they count.
     """
 
@@ -87,7 +87,7 @@ class Rulebook:
     returns: tuple[int, float] | None
     complements: First | None
     caps: tuple[Limited, ...]
-    favours: tuple[Favoured, ...]
+    favors: tuple[Favored, ...]
     pins: tuple[Placed, ...]
     frequency_cap: tuple[int, int] | None
 
@@ -140,10 +140,10 @@ def rulebook_of(rules: Rules, name: str, state: ProductState, *, only: str | Non
             for number, rule in numbered
             if isinstance(rule, Cap)
         ),
-        favours=tuple(
-            Favoured(number, _favour_weight(rule, rules, state), rule.places, rule.most_loss)
+        favors=tuple(
+            Favored(number, _favor_weight(rule, rules, state), rule.places, rule.most_loss)
             for number, rule in numbered
-            if isinstance(rule, Favour)
+            if isinstance(rule, Favor)
         ),
         pins=tuple(sorted(pins, key=lambda pin: pin.place)),
         frequency_cap=next(((rule.most, rule.days) for rule in chosen if isinstance(rule, FrequencyCap)), None),
@@ -154,7 +154,7 @@ _VERBS = {
     "weigh": "raised",
     "returns": "raised",
     "complements_first": "put first",
-    "favour": "boosted",
+    "favor": "boosted",
     "pin": "pinned",
 }
 
@@ -176,7 +176,7 @@ def products_of(chosen: Products, rules: Rules, state: ProductState) -> Mask:
 
 
 def unknown_of(rule: Rule, rules: Rules, state: ProductState) -> list[str]:
-    """What a rule names and the state doesn't know: products, categories or brands; most likely misspelt."""
+    """What a rule names and the state doesn't know: products, categories or brands; most likely misspelled."""
     chosen = getattr(rule, "products", None)
     named: dict[str, tuple[list[str], npt.NDArray[np.object_]]] = {}
     if isinstance(chosen, Products):
@@ -203,8 +203,8 @@ def _weight(rule: Weigh, rules: Rules, state: ProductState) -> Floats:
     return np.where(known, relative**rule.strength, 1.0).astype(np.float32)
 
 
-def _favour_weight(rule: Favour, rules: Rules, state: ProductState) -> Floats:
-    """(P,) 0 where not favoured. Of slow movers 1 / √(orders + 1), so that not the same few come in for everybody."""
+def _favor_weight(rule: Favor, rules: Rules, state: ProductState) -> Floats:
+    """(P,) 0 where not favored. Of slow movers 1 / √(orders + 1), so that not the same few come in for everybody."""
     chosen = products_of(rule.products, rules, state)
     weight = 1 / np.sqrt(state.orders + 1) if rule.products.slow_movers is not None else np.ones(len(state))
     return np.where(chosen, weight, 0).astype(np.float32)

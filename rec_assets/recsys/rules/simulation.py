@@ -12,7 +12,7 @@ import pandas as pd
 
 from rec_assets.recsys.evaluation.judge import ALL as ALL_PURCHASES
 from rec_assets.recsys.evaluation.judge import NOVEL, Slice
-from rec_assets.recsys.evaluation.metrics import catalogue_coverage, paired_bootstrap_difference, ranking_metrics
+from rec_assets.recsys.evaluation.metrics import catalog_coverage, paired_bootstrap_difference, ranking_metrics
 from rec_assets.recsys.hybrid import ALL, DISCOVER, arrange_lists, score_candidates
 from rec_assets.recsys.ranker import Ranker
 from rec_assets.recsys.rules.rulebook import Rulebook
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 PLACES = (1, 2, 3, 5)
 LOSSES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
-"""What a favouring rule's `places` and `most_loss` are varied over for its trade-off curve."""
+"""What a favoring rule's `places` and `most_loss` are varied over for its trade-off curve."""
 
 _TYPES = "rules string, customer_id string, list string, rank int, product_id string, score double, rule string"
 
 
 def trade_offs(book: Rulebook) -> dict[tuple[int, float], Rulebook]:
-    """A book of one favouring rule with other places and losses, by these."""
-    (favour,) = book.favours
+    """A book of one favoring rule with other places and losses, by these."""
+    (favor,) = book.favors
     return {
         (places, loss): replace(
             book,
-            favours=(favour._replace(places=places, most_loss=loss),),
+            favors=(favor._replace(places=places, most_loss=loss),),
         )
         for places in PLACES
         for loss in LOSSES
@@ -75,7 +75,7 @@ def lists_by_rules(
 
 
 def measure(
-    lists: pd.DataFrame, names: Iterable[str], slices: list[Slice], price: pd.Series, catalogue_size: int, *, seed: int
+    lists: pd.DataFrame, names: Iterable[str], slices: list[Slice], price: pd.Series, catalog_size: int, *, seed: int
 ) -> pd.DataFrame:
     """What each rulebook's lists are worth, beside those without rules.
 
@@ -84,7 +84,7 @@ def measure(
         names: Of the rulebooks.
         slices: What the customers went on to buy (`make_slices`); those of it are judged.
         price: By product_id.
-        catalogue_size: Products that could be shown.
+        catalog_size: Products that could be shown.
         seed: Of the bootstrap over customers.
 
     Returns:
@@ -108,7 +108,7 @@ def measure(
         rows[name] = {
             "ndcg": ndcg[name].mean(),
             "ndcg_novel": novel.mean(),
-            "coverage": catalogue_coverage(shown, k=TEN, catalogue_size=catalogue_size),
+            "coverage": catalog_coverage(shown, k=TEN, catalog_size=catalog_size),
             "revenue": cost[hit].sum() / len(judged),
             "expected_revenue": (shown["score"] * cost).sum() / len(judged),
             "ruled": shown["rule"].notna().mean(),

@@ -110,10 +110,10 @@ class ComplementsFirst(_Rule):
     places: int = Field(3, ge=1, le=TEN)
 
 
-class Favour(_Rule):
+class Favor(_Rule):
     """Some places of each ten are for these products, as long as that costs little expected relevance."""
 
-    kind: Literal["favour"]
+    kind: Literal["favor"]
     products: Products
     places: int = Field(ge=1, le=TEN, description="Of each ten.")
     most_loss: float = Field(
@@ -146,7 +146,7 @@ class Pin(_Rule):
 
 
 Rule = Annotated[
-    Never | PriceFloor | Weigh | Returns | ComplementsFirst | Favour | Cap | FrequencyCap | Pin,
+    Never | PriceFloor | Weigh | Returns | ComplementsFirst | Favor | Cap | FrequencyCap | Pin,
     Field(discriminator="kind"),
 ]
 RuleSet = tuple[Rule, ...]

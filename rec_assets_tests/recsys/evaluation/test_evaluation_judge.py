@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.evaluation.judge import SLICES, Catalogue, Evaluation, evaluate, make_slices, rmse
+from rec_assets.recsys.evaluation.judge import SLICES, Catalog, Evaluation, evaluate, make_slices, rmse
 from rec_assets.recsys.evaluation.verdict import scores, verdict
 
 
@@ -27,7 +27,7 @@ HISTORY = pairs("ann:ab bob:abc cem:ad")
 ORDERS = pd.Series({"ann": 2, "bob": 5, "cem": 9})
 TRUTH = pairs("ann:ac bob:az cem:bz eve:az")
 
-CATALOGUE = Catalogue(
+CATALOG = Catalog(
     size=10,
     customers=3,
     buyers=pd.Series({"a": 3, "b": 2, "c": 1, "d": 1}),
@@ -48,7 +48,7 @@ FALLBACK = pd.DataFrame({"model": ["hybrid", "hybrid", "popularity"], "product_i
 
 def judged(lists: pd.DataFrame = LISTS, truth: pd.DataFrame = TRUTH, **options) -> Evaluation:
     slices = make_slices(truth, HISTORY, ORDERS, cold_buyers=2)
-    return evaluate(lists, slices, **{"fallback": FALLBACK, "catalogue": CATALOGUE, "seed": 1} | options)
+    return evaluate(lists, slices, **{"fallback": FALLBACK, "catalog": CATALOG, "seed": 1} | options)
 
 
 # Slices
@@ -148,7 +148,7 @@ def test_a_shop_with_nothing_to_discover_counts_as_zero_for_the_reference():
 
 def test_a_day_on_which_nobody_has_a_history_is_judged_by_new_customers_alone():
     slices = make_slices(TRUTH, HISTORY.head(0), ORDERS.head(0))
-    result = evaluate(LISTS.head(0), slices, fallback=FALLBACK, catalogue=CATALOGUE, seed=1)
+    result = evaluate(LISTS.head(0), slices, fallback=FALLBACK, catalog=CATALOG, seed=1)
     assert scores(result.metrics, "new customers", "ndcg").loc["hybrid", "customers"] == 4
     assert verdict(result.metrics, result.differences, "all") is None
     assert scores(result.metrics, "all", "ndcg")["customers"].to_dict() == {"hybrid": 0}
@@ -157,9 +157,9 @@ def test_a_day_on_which_nobody_has_a_history_is_judged_by_new_customers_alone():
 def test_beyond_accuracy_is_measured_on_the_judged_customers_of_all_and_novel():
     crowd = lists("hybrid", "all", "eve:efgh")  # eve has no history, so her personal list is not judged
     metrics = judged(pd.concat([LISTS, crowd])).metrics
-    beyond = metrics[metrics["metric"] == "catalogue_coverage"]
+    beyond = metrics[metrics["metric"] == "catalog_coverage"]
     assert set(beyond["slice"]) == {"all", "novel"}
-    assert scores(metrics, "all", "catalogue_coverage").loc["hybrid", "value"] == 0.4  # a, c, d, z of ten
+    assert scores(metrics, "all", "catalog_coverage").loc["hybrid", "value"] == 0.4  # a, c, d, z of ten
     assert beyond[["ci_low", "ci_high"]].isna().all(axis=None)
 
 

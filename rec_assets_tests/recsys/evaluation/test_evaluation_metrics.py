@@ -8,7 +8,7 @@ import ranx
 from rec_assets.recsys.evaluation import judge, metrics
 from rec_assets.recsys.evaluation.metrics import (
     bootstrap_interval,
-    catalogue_coverage,
+    catalog_coverage,
     gini,
     intra_list_diversity,
     novelty,
@@ -138,25 +138,25 @@ def test_ranking_metrics_agree_with_ranx():
 
 
 def test_coverage_counts_a_product_once_however_often_it_is_shown():
-    assert catalogue_coverage(lists(ann="ab", bob="ac"), k=2, catalogue_size=10) == 0.3
-    assert catalogue_coverage(lists(ann="ab", bob="ac"), k=1, catalogue_size=10) == 0.1
+    assert catalog_coverage(lists(ann="ab", bob="ac"), k=2, catalog_size=10) == 0.3
+    assert catalog_coverage(lists(ann="ab", bob="ac"), k=1, catalog_size=10) == 0.1
 
 
 def test_gini_agrees_with_its_definition_by_pairs():
     shown = [4, 2, 1, 0, 0, 0]
     by_pairs = np.abs(np.subtract.outer(shown, shown)).sum() / (2 * len(shown) * sum(shown))
     recommendations = lists(ann="ab", bob="ab", cem="a", dan="ac")
-    assert gini(recommendations, k=10, catalogue_size=6) == pytest.approx(by_pairs)
+    assert gini(recommendations, k=10, catalog_size=6) == pytest.approx(by_pairs)
 
 
-def test_gini_of_one_product_for_all_is_as_uneven_as_the_catalogue_allows():
-    assert gini(lists(ann="a", bob="a"), k=10, catalogue_size=4) == pytest.approx(3 / 4)
+def test_gini_of_one_product_for_all_is_as_uneven_as_the_catalog_allows():
+    assert gini(lists(ann="a", bob="a"), k=10, catalog_size=4) == pytest.approx(3 / 4)
 
 
-@pytest.mark.parametrize("measure", [catalogue_coverage, gini])
-def test_showing_more_products_than_the_catalogue_has_is_an_error(measure):
-    with pytest.raises(ValueError, match="3 products are recommended out of a catalogue of 2"):
-        measure(lists(ann="abc"), k=10, catalogue_size=2)
+@pytest.mark.parametrize("measure", [catalog_coverage, gini])
+def test_showing_more_products_than_the_catalog_has_is_an_error(measure):
+    with pytest.raises(ValueError, match="3 products are recommended out of a catalog of 2"):
+        measure(lists(ann="abc"), k=10, catalog_size=2)
 
 
 def test_novelty_of_bestsellers_is_nothing_and_of_unseen_products_finite():

@@ -19,7 +19,7 @@ from rec_assets.recsys.evaluation.report import (
 )
 
 ACCURACY = ("precision", "recall", "ndcg", "map", "mrr", "hit_rate")
-BEYOND = ("catalogue_coverage", "gini", "novelty", "intra_list_diversity")
+BEYOND = ("catalog_coverage", "gini", "novelty", "intra_list_diversity")
 LEVELS = {"hybrid": 0.41, "own purchases": 0.40, "popularity": 0.17}
 
 
@@ -65,7 +65,7 @@ def context() -> ReportContext:
         buyers=1234,
         customers=1234,
         purchases=56789,
-        catalogue_size=65425,
+        catalog_size=65425,
         models={model: f"What {model} means." for model in LEVELS},
         slices={name: f"What {name} means." for name in SLICES},
         examples=[

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.release.gate import (
-    check_artefact,
+    check_artifact,
     check_lists,
     check_not_taken_back,
     check_quality,
@@ -107,18 +107,18 @@ def test_discover_lists_are_judged_by_novel_purchases_only() -> None:
     ids=["the same", "hardly bought", "shorter", "one customer fewer", "all different", "the same for all"],
 )
 def test_each_guard_rail_holds_alone(challenger: pd.DataFrame, bought: list[str], fails: set[str]) -> None:
-    found = check_lists(challenger, lists(), bought=pd.Index(bought), catalogue_size=len(PRODUCTS), limits=LIMITS)
+    found = check_lists(challenger, lists(), bought=pd.Index(bought), catalog_size=len(PRODUCTS), limits=LIMITS)
     assert {check.name for check in found} == {"cold products", "complete lists", "coverage", "churn"}
     assert {check.name for check in found if not check.passed} == fails
 
 
 def test_the_first_release_has_nobody_to_be_compared_with() -> None:
-    found = check_lists(lists(), None, bought=pd.Index(PRODUCTS), catalogue_size=len(PRODUCTS), limits=LIMITS)
+    found = check_lists(lists(), None, bought=pd.Index(PRODUCTS), catalog_size=len(PRODUCTS), limits=LIMITS)
     assert [(check.name, check.passed) for check in found] == [("cold products", True)]
 
 
 def test_a_model_too_large_or_too_slow_is_refused() -> None:
-    found = check_artefact(artefact_mb=3000, latency_ms=1500, limits=LIMITS)
+    found = check_artifact(artifact_mb=3000, latency_ms=1500, limits=LIMITS)
     assert [(check.name, check.passed) for check in found] == [("size", False), ("latency", False)]
     assert "3000.0 MB" in found[0].says and "1500 ms" in found[1].says
 

@@ -83,8 +83,8 @@ def test_what_comes_back_counts_less(book: Book) -> None:
     assert shown(rules, given) == list(range(20))
 
 
-def test_favoured_products_get_the_last_places_of_ten_while_that_is_cheap(book: Book) -> None:
-    rule = "{{name: tail, kind: favour, products: {{ids: [p30, p31, p32, p33]}}, places: 3, most_loss: {}}}"
+def test_favored_products_get_the_last_places_of_ten_while_that_is_cheap(book: Book) -> None:
+    rule = "{{name: tail, kind: favor, products: {{ids: [p30, p31, p32, p33]}}, places: 3, most_loss: {}}}"
     free = book(rule.format(1))
     assert shown(free, depth=10) == [0, 1, 2, 3, 4, 5, 6, 30, 31, 32]
     assert shown(free)[10:] == [7, 8, 9, 10, 11, 12, 13, 14, 15, 33]  # one is left for the next ten
@@ -99,22 +99,22 @@ def test_favoured_products_get_the_last_places_of_ten_while_that_is_cheap(book: 
 
 
 def test_what_is_there_anyway_counts_among_the_places(book: Book) -> None:
-    rules = book("{name: tail, kind: favour, products: {ids: [p02, p05, p30]}, places: 2, most_loss: 1}")
+    rules = book("{name: tail, kind: favor, products: {ids: [p02, p05, p30]}, places: 2, most_loss: 1}")
     assert shown(rules, depth=10) == list(range(10))
     assert said(rules, depth=10) == {}
 
 
 def test_slow_movers_are_the_worst_sellers_with_a_share_of_the_orders(book: Book) -> None:
-    (favour,) = book("{name: a, kind: favour, products: {slow_movers: 0.2}, places: 1}").favours
-    slow = favour.weight > 0
+    (favor,) = book("{name: a, kind: favor, products: {slow_movers: 0.2}, places: 1}").favors
+    slow = favor.weight > 0
     orders, others = STATE.orders[slow], STATE.orders[~slow]
     assert orders.sum() <= 0.2 * STATE.orders.sum() < orders.sum() + others.min()
     assert orders.max() <= others.min()
-    assert favour.weight[slow] == pytest.approx(1 / np.sqrt(orders + 1))
+    assert favor.weight[slow] == pytest.approx(1 / np.sqrt(orders + 1))
 
 
 def test_of_slow_movers_the_slowest_come_in_before_those_that_score_a_little_more(book: Book) -> None:
-    rule = "{{name: tail, kind: favour, products: {{{}}}, places: 1, most_loss: 1}}"
+    rule = "{{name: tail, kind: favor, products: {{{}}}, places: 1, most_loss: 1}}"
     close = np.full(40, 0.30, np.float32)
     close[:10], close[30] = 0.5, 0.301
     assert shown(book(rule.format("ids: [p30, p39]")), offer(score=close), 10)[-1] == 30
@@ -133,9 +133,9 @@ def test_a_cap_moves_the_rest_of_a_group_down_to_the_next_ten(book: Book) -> Non
     assert [each % 3 for each in shown(rules, mixed, 10)] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_favoured_products_keep_to_the_caps(book: Book) -> None:
+def test_favored_products_keep_to_the_caps(book: Book) -> None:
     rules = book("{name: a, kind: cap, per: category, most: 4}",
-                 "{name: tail, kind: favour, products: {ids: [p30, p31]}, places: 2, most_loss: 1}")  # fmt: skip
+                 "{name: tail, kind: favor, products: {ids: [p30, p31]}, places: 2, most_loss: 1}")  # fmt: skip
     # Of the first ten four are tea, the last of them too: it makes place for p30, tea again.
     found = shown(rules, depth=10)
     assert {30, 31} <= set(found)
@@ -175,9 +175,9 @@ def test_what_is_never_shown_is_not_pinned(book: Book) -> None:
     assert 0 not in shown(rules, offer()._replace(product=np.arange(1, 41)))
 
 
-def test_two_favours_leave_each_other_s_products(book: Book) -> None:
-    rules = book("{name: a, kind: favour, products: {ids: [p08, p30]}, places: 2, most_loss: 1}",
-                 "{name: b, kind: favour, products: {ids: [p31, p32]}, places: 2, most_loss: 1}")  # fmt: skip
+def test_two_favors_leave_each_other_s_products(book: Book) -> None:
+    rules = book("{name: a, kind: favor, products: {ids: [p08, p30]}, places: 2, most_loss: 1}",
+                 "{name: b, kind: favor, products: {ids: [p31, p32]}, places: 2, most_loss: 1}")  # fmt: skip
     assert shown(rules, depth=10) == [0, 1, 2, 3, 4, 5, 8, 30, 31, 32]
 
 
@@ -187,8 +187,8 @@ EVERYTHING = (
     "{name: net, kind: returns}",
     "{name: with, kind: complements_first, places: 2}",
     "{name: cap, kind: cap, per: category, most: 6}",
-    "{name: tail, kind: favour, products: {slow_movers: 0.4}, places: 3, most_loss: 0.2}",
-    "{name: promo, kind: favour, products: {ids: [p13, p16, p40]}, places: 1, most_loss: 0.2}",
+    "{name: tail, kind: favor, products: {slow_movers: 0.4}, places: 3, most_loss: 0.2}",
+    "{name: promo, kind: favor, products: {ids: [p13, p16, p40]}, places: 1, most_loss: 0.2}",
     "{name: pin, kind: pin, product: p33, place: 2}",
 )
 

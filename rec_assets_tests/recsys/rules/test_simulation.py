@@ -47,6 +47,6 @@ def test_what_rules_cost_and_gain_by_hand() -> None:
 
 
 def test_a_trade_off_varies_share_and_loss(book: Book) -> None:
-    varied = trade_offs(book("{name: tail, kind: favour, products: {ids: [p30]}, places: 4, most_loss: 0.2}"))
+    varied = trade_offs(book("{name: tail, kind: favor, products: {ids: [p30]}, places: 4, most_loss: 0.2}"))
     assert set(varied) == {(places, loss) for places in PLACES for loss in LOSSES}
-    assert varied[2, 0.01].favours[0].places == 2 and varied[2, 0.01].favours[0].most_loss == 0.01
+    assert varied[2, 0.01].favors[0].places == 2 and varied[2, 0.01].favors[0].most_loss == 0.01

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.recsys.rules.spec import NO_RULES, NONE, Favour, Rules, RulesError, read_rules
+from rec_assets.recsys.rules.spec import NO_RULES, NONE, Favor, Rules, RulesError, read_rules
 
 WHOLE = """
 default: house
@@ -17,7 +17,7 @@ rule_sets:
     - {name: dearer, kind: weigh}
     - {name: net, kind: returns, cost: 0.3}
     - {name: with-it, kind: complements_first, days: 3}
-    - {name: tail, kind: favour, products: {slow_movers: 0.3}, places: 2, most_loss: 0.01}
+    - {name: tail, kind: favor, products: {slow_movers: 0.3}, places: 2, most_loss: 0.01}
     - {name: mixed, kind: cap, per: brand, most: 3}
     - {name: enough, kind: frequency_cap, most: 4}
     - {name: launch, kind: pin, product: 0123, place: 1}
@@ -41,7 +41,7 @@ def test_a_file_with_every_kind_is_understood(tmp_path: Path) -> None:
     rules = read(tmp_path, WHOLE)
     assert rules.default == "house" and set(rules.sets) == {NONE, "house", "bare"}
     assert [rule.kind for rule in rules.sets["house"]] == [
-        "never", "price_floor", "weigh", "weigh", "returns", "complements_first", "favour", "cap", "frequency_cap",
+        "never", "price_floor", "weigh", "weigh", "returns", "complements_first", "favor", "cap", "frequency_cap",
         "pin",
     ]  # fmt: skip
     assert rules.sets["house"][-1].product == "0123"  # no octal number
@@ -49,7 +49,7 @@ def test_a_file_with_every_kind_is_understood(tmp_path: Path) -> None:
     assert rules.lists["margin.csv"].to_dict() == {"0123": 2.5, "7": 1.0}
     assert {path.name for path in rules.files} == {"rules.yaml", "recalled.csv", "margin.csv"}
     tail = rules.sets["house"][6]
-    assert isinstance(tail, Favour) and tail.most_loss == 0.01
+    assert isinstance(tail, Favor) and tail.most_loss == 0.01
 
 
 def test_without_a_file_there_is_a_set_without_rules() -> None:
@@ -85,10 +85,10 @@ def one(rule: str) -> str:
         (one("{name: a, kind: never}"), "products is missing"),
         (one("{name: a, kind: never, products: {}}"), "names no products: say which by any of ids, file, categories"),
         (one("{name: a, kind: never, products: {category: [tea]}}"), "did you mean categories?"),
-        (one("{name: a, kind: favour, products: {ids: [p1]}, places: 20%}"), "places"),
-        (one("{name: a, kind: favour, products: {ids: [p1]}, place: 2}"), "did you mean places?"),
-        (one("{name: a, kind: favour, products: {ids: [p1]}, places: 12}"), "less than or equal to 10"),
-        (one("{name: a, kind: cap, per: colour, most: 2}"), "'brand' or 'category'"),
+        (one("{name: a, kind: favor, products: {ids: [p1]}, places: 20%}"), "places"),
+        (one("{name: a, kind: favor, products: {ids: [p1]}, place: 2}"), "did you mean places?"),
+        (one("{name: a, kind: favor, products: {ids: [p1]}, places: 12}"), "less than or equal to 10"),
+        (one("{name: a, kind: cap, per: color, most: 2}"), "'brand' or 'category'"),
         (one("{name: a, kind: price_floor, least: inf}"), "least: Input should be a finite number"),
         (one("{name: a b, kind: price_floor, least: 1}"), "name"),
         (one("{name: a, kind: price_floor, least: 1}, {name: a, kind: price_floor, least: 2}"), "two rules called a"),

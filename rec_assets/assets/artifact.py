@@ -1,4 +1,4 @@
-"""The artefact of a release: an index of plain arrays, written to a folder, and its way into the MLflow registry."""
+"""The artifact of a release: an index of plain arrays, written to a folder, and its way into the MLflow registry."""
 
 import datetime as dt
 import hashlib
@@ -120,7 +120,7 @@ def index_writer(
 
 
 def register(tracking: TrackingResource, releases: Releases, proposal: Proposal, write: WriteIndex) -> Release:
-    """Log the artefact and register it, as a version with the proposal's tags and the alias `challenger`."""
+    """Log the artifact and register it, as a version with the proposal's tags and the alias `challenger`."""
     from rec_assets.serving import pyfunc
 
     mlflow = tracking.mlflow
@@ -128,10 +128,10 @@ def register(tracking: TrackingResource, releases: Releases, proposal: Proposal,
         index = Path(folder) / "index"
         write(index)
         size = sum(path.stat().st_size for path in index.rglob("*") if path.is_file()) / 1e6
-        measured = {"artefact_mb": f"{size:.1f}", "latency_ms": f"{_latency_ms(index):.0f}"}
+        measured = {"artifact_mb": f"{size:.1f}", "latency_ms": f"{_latency_ms(index):.0f}"}
         mlflow.log_dict(dict(proposal.inputs), "inputs.json")
         logged = mlflow.pyfunc.log_model(
-            name=releases.model.rpartition(".")[2],  # without the catalogue and schema that Unity Catalog wants
+            name=releases.model.rpartition(".")[2],  # without the catalog and schema that Unity Catalog wants
             python_model=pyfunc.__file__,
             artifacts={"index": index.as_posix()},
             code_paths=[str(Path(rec_assets.__file__).parent)],
