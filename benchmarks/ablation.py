@@ -23,7 +23,7 @@ from benchmarks.protocols import KS, REPORTED, Split, journey_splits, leave_one_
 from benchmarks.running import SEED
 from benchmarks.tuning import read_chosen
 from rec_assets.recsys.evaluation.metrics import paired_bootstrap_difference, ranking_metrics
-from rec_assets.recsys.features import FEATURE_GROUPS
+from rec_assets.recsys.ranking.features import FEATURE_GROUPS
 from rec_assets.recsys.recipe import Recipe
 
 RESULTS = Path(__file__).with_name("results") / "ablation.csv"

@@ -20,16 +20,16 @@ from pyspark.sql import functions as F
 
 from benchmarks.peers.text import embeddings
 from benchmarks.protocols import HORIZON_DAYS, KS, hidden_products
-from rec_assets.recsys.als import fit_als
-from rec_assets.recsys.co_purchase import co_purchase_graph
-from rec_assets.recsys.hybrid import ALL, DISCOVER
-from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.ranker import Sample, fit_ranker
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.product_statistics import product_statistics
+from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER
+from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
+from rec_assets.recsys.ranking.scoring import candidates_in_spark, lists_in_spark
+from rec_assets.recsys.ranking.training import training_sample
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark
-from rec_assets.recsys.statistics import product_statistics
-from rec_assets.recsys.text import content_hash
-from rec_assets.recsys.training import training_sample
+from rec_assets.recsys.retrieval.als import fit_als
+from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
+from rec_assets.recsys.retrieval.text import content_hash
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -115,7 +115,7 @@ class Hybrid:
     def rank(self, without: Sequence[str] = ()) -> Hybrid:
         """Train the ranker and make everybody's lists, some features being unknown of all products."""
         sample = self._sample.assign(**dict.fromkeys(without, np.float32(np.nan)))
-        ranker = fit_ranker(Sample.of(sample), self._recipe.ranker, seed=self._recipe.seed)
+        ranker = fit_ranker(TrainingSample.of(sample), self._recipe.ranker, seed=self._recipe.seed)
         # What makes a candidate "bought before" is no feature, though it has the name of one.
         unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "own_orders"}
         found = self._found.withColumns(unknown) if unknown else self._found
@@ -144,7 +144,7 @@ class Hybrid:
             bought = bought[bought["product_id"].isin(hidden)]
         return known, bought
 
-    def _models(self, lines: pd.DataFrame) -> ProductState:
+    def _models(self, lines: pd.DataFrame) -> ProductSnapshot:
         recipe = self._recipe
         purchases = _spark_lines(lines).persist()
         model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=False).where("kind = 'product'")
@@ -154,7 +154,7 @@ class Hybrid:
             age = age.where(age.isna(), oldest.max())
         # A product that nobody bought is new where such are asked for, and elsewhere not known yet.
         age = age.fillna(0 if self.unseen else -1)
-        state = build_product_state(
+        state = build_product_snapshot(
             _AS_OF,
             products=self._catalog.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
             statistics=product_statistics(

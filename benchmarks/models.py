@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import Peer, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split
-from rec_assets.recsys.evaluation.judge import ALL, NOVEL
+from rec_assets.recsys.evaluation.evaluate import ALL, NOVEL
 
 HYBRID = "hybrid"
 

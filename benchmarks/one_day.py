@@ -12,7 +12,7 @@ import sys
 import click
 
 from benchmarks.speed_data import one_day_runs
-from rec_assets.automation.execution import only_one, open_instance, run_plan
+from rec_assets.automation.execution import open_instance, plan_lock, run_plan
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.definitions import defs
 from rec_assets.settings import get_settings
@@ -34,7 +34,7 @@ def main(day: dt.datetime) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    with only_one(settings):
+    with plan_lock(settings):
         run_plan(plan, defs, open_instance(settings), settings, source, parent=f"process {os.getpid()}", say=say)
 
 

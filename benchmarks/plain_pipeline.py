@@ -19,23 +19,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
-from rec_assets.recsys.als import fit_als
-from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
-from rec_assets.recsys.cleaning import CLEANED_SCHEMA, CleaningRules, clean_day
-from rec_assets.recsys.co_purchase import co_purchase_graph
-from rec_assets.recsys.evaluation.judge import Catalog, evaluate, make_slices
-from rec_assets.recsys.histories import HISTORY_COLUMNS
-from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.interactions import history_lines, net_purchases, returns
-from rec_assets.recsys.kpis import business_kpis
-from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.products import build_products
-from rec_assets.recsys.ranker import Ranker, Sample, fit_ranker
-from rec_assets.recsys.scoring import candidates_in_spark, lists_in_spark, substitutes_in_spark
-from rec_assets.recsys.similar import complements
-from rec_assets.recsys.statistics import product_statistics
-from rec_assets.recsys.text import embed_new
-from rec_assets.recsys.training import training_sample
+from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, CleaningRules, clean_day
+from rec_assets.recsys.data.histories import HISTORY_COLUMNS
+from rec_assets.recsys.data.interactions import history_lines, net_purchases, returns
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.product_statistics import product_statistics
+from rec_assets.recsys.data.products import build_products
+from rec_assets.recsys.evaluation.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
+from rec_assets.recsys.evaluation.evaluate import Catalog, evaluate, make_slices
+from rec_assets.recsys.evaluation.kpis import business_kpis
+from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
+from rec_assets.recsys.ranking.scoring import candidates_in_spark, lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.ranking.training import training_sample
+from rec_assets.recsys.retrieval.als import fit_als
+from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
+from rec_assets.recsys.retrieval.similar import complements
+from rec_assets.recsys.retrieval.text import embed_new
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.spark import spark_resource
 from rec_assets.serving.index import Index, StoredHistories, StoredList
@@ -77,7 +77,7 @@ class Script:
         nothing = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         self.embeddings = embed_new(self.products, nothing, EncoderResource(model=self.settings.encoder).encode)
 
-    def learn(self, day: dt.date) -> tuple[ProductState, pd.DataFrame, DataFrame]:
+    def learn(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
         """State, graph and candidates of a day, from models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
         purchases, interactions = net_purchases(window, day), history_lines(window, day)
@@ -86,7 +86,7 @@ class Script:
         factors = fit_als(interactions, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()
-        state = build_product_state(
+        state = build_product_snapshot(
             day, products=self.products, statistics=statistics, graph=graph, embeddings=self.embeddings,
             factors=factors[factors["kind"] == "product"].rename(columns={"id": "product_id"}),
         )  # fmt: skip
@@ -99,12 +99,14 @@ class Script:
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         recipe = self.settings.recipe
         pairs = outcome.select("customer_id", "product_id").distinct()
-        sample = Sample.of(training_sample(candidates, pairs, recipe.ranker).toPandas())
+        sample = TrainingSample.of(training_sample(candidates, pairs, recipe.ranker).toPandas())
         ranker = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         ranker.score(sample.features)  # the histogram in the UI
         return ranker
 
-    def recommend(self, state: ProductState, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker) -> DataFrame:
+    def recommend(
+        self, state: ProductSnapshot, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker
+    ) -> DataFrame:
         """Everybody's lists, and what is similar to each product."""
         recipe, day = self.settings.recipe, state.as_of
         lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size, {}).to_spark()
@@ -116,7 +118,7 @@ class Script:
         return self._stored(f"lists {day}", lists)
 
     def judge(
-        self, candidates: DataFrame, lists: DataFrame, statistics: pd.DataFrame, state: ProductState, day: dt.date
+        self, candidates: DataFrame, lists: DataFrame, statistics: pd.DataFrame, state: ProductSnapshot, day: dt.date
     ) -> pd.DataFrame:
         """Metrics of the lists of a horizon before a day, beside the baselines."""
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
@@ -142,7 +144,7 @@ class Script:
             seed=self.settings.recipe.seed,
         ).metrics
 
-    def publish(self, state: ProductState, lists: DataFrame, ranker: Ranker) -> None:
+    def publish(self, state: ProductSnapshot, lists: DataFrame, ranker: Ranker) -> None:
         """What the API would serve; the graph writes it twice, for the registry and for the API."""
         recipe, day = self.settings.recipe, state.as_of
         interactions = history_lines(self._window(day, self.settings.lookback_days), day)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.datasets import BEAUTY, JOURNEY, amazon_beauty, complete_journey
-from rec_assets.recsys.evaluation.judge import ALL, NOVEL, make_slices
+from rec_assets.recsys.evaluation.evaluate import ALL, NOVEL, make_slices
 
 NEXT, COLD = "next item", "cold products"
 

@@ -19,7 +19,7 @@ import yaml
 from tqdm import tqdm
 
 from rec_assets.datasets.complete_journey import land
-from rec_assets.recsys.hybrid import ALL
+from rec_assets.recsys.ranking.hybrid import ALL
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import load_source

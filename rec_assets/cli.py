@@ -251,7 +251,7 @@ def show_rules() -> None:
     """Read the rules' file (REC_RULES) and say what each rule does to today's catalog, or what is wrong."""
     from tabulate import tabulate
 
-    from rec_assets.automation.rules import look_at
+    from rec_assets.automation.rules import inspect_rules
     from rec_assets.recsys.rules.spec import read_rules
 
     settings = get_settings()
@@ -262,7 +262,7 @@ def show_rules() -> None:
             f"{row.hidden:,}" if row.hidden else "",
             f"{', '.join(row.unknown[:3])}{f' and {len(row.unknown) - 3:,} more' if len(row.unknown) > 3 else ''}",
         ]
-        for row in look_at(settings)
+        for row in inspect_rules(settings)
     ]  # fmt: skip
     none = "no rules: set REC_RULES to a YAML file (docs/rules.md)"
     headers = ["rule set", "rule", "kind", "products hidden", "not in the catalog"]
@@ -305,11 +305,11 @@ def off_policy_command(model: str, days: int, places: int) -> None:
     from tabulate import tabulate
 
     from rec_assets.automation.off_policy import estimate
-    from rec_assets.recsys.experiments.off_policy import NotEnough
+    from rec_assets.recsys.experiments.off_policy import InsufficientData
 
     try:
         release, found = estimate(get_settings(), model, last_days=days, places=places)
-    except NotEnough as error:
+    except InsufficientData as error:
         raise click.ClickException(str(error)) from None
     rows = [
         [name, f"{each.value:.4f}", f"{each.low:.4f} to {each.high:.4f}"]
@@ -545,7 +545,7 @@ def _named(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) -> list
 
 
 def _popular(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
-    from rec_assets.recsys.hybrid import popular_lists
+    from rec_assets.recsys.ranking.hybrid import popular_lists
 
     categories = lake.pandas("products", columns=["product_id", "category"]).set_index("product_id")["category"]
     popular = popular_lists(lake.pandas("product_statistics", [day]), categories, k)
@@ -556,7 +556,7 @@ def _show_results(settings: Settings) -> None:
     """What a bootstrap ends with: the report, its table, and a taste of the recommendations."""
     from rec_assets.assets.evaluation import report_path
     from rec_assets.assets.experiments import report_path as experiments_path
-    from rec_assets.assets.state import missing_of
+    from rec_assets.assets.models_of_day import missing_models
     from rec_assets.recsys.evaluation.report import summary_table
     from rec_assets.resources.lake import Lake
     from rec_assets.resources.releases import Releases
@@ -572,7 +572,7 @@ def _show_results(settings: Settings) -> None:
     rows = _named(lake, day, shown, "all") if customer is None else _recommendations(lake, day, customer, 5, "all")
     click.echo(_as_table(rows))
     release = Releases(settings.mlflow_uri, settings.registered_model).in_force(day)
-    if release is not None and (missing := missing_of(lake, release)):
+    if release is not None and (missing := missing_models(lake, release)):
         click.echo(f"\nNot learned, as of {release.ranker_version}: {'; '.join(missing)}")
     if settings.experiments and (reported := lake.days("experiment_report")):
         click.echo(f"\nExperiments: {experiments_path(settings, reported[-1])}")

@@ -15,7 +15,7 @@ from rec_assets.automation.rollback import build_rollback
 from rec_assets.automation.schedules import build_schedules
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
-from rec_assets.partitions import build_days
+from rec_assets.partitions import build_day_partitions
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
@@ -37,7 +37,7 @@ def build_definitions(settings: Settings) -> Definitions:
     """
     source = load_source(settings.source, settings.root)
     first, _ = source.bounds()
-    days = build_days(settings, first, source.last_day)
+    days = build_day_partitions(settings, first, source.last_day)
     spark = spark_resource(settings)
     flows = build_flows(settings, source, lambda: definitions)
     housekeeping, housekeeping_schedule = build_housekeeping(settings, source)

@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from upath import UPath
 
-from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS
+from rec_assets.recsys.experiments.spec import COVARIATE_DAYS, LONGEST_DAYS
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.limits import GateLimits
 from rec_assets.sqlite import sqlite_url, unfit_for_sqlite
@@ -403,7 +403,7 @@ class Settings(BaseSettings):
         models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
         observed = LONGEST_DAYS + self.api.keep_event_days if self.experiments else 0
         return {
-            **dict.fromkeys(daily, max(back + self.lookback_days, observed + BEFORE_DAYS if observed else 0)),
+            **dict.fromkeys(daily, max(back + self.lookback_days, observed + COVARIATE_DAYS if observed else 0)),
             **dict.fromkeys(models, back + self.reuse_days),
             "candidates": back + 1,
             "hybrid_scores": back + 1,

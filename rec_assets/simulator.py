@@ -24,7 +24,7 @@ import pandas as pd
 import requests
 
 from rec_assets.files import write_whole
-from rec_assets.recsys.cleaning import CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleaningRules, clean_day
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
 from rec_assets.sources.reader import read_day
 from rec_assets.sources.spec import Source

@@ -10,7 +10,7 @@ from benchmarks import ablation, hybrid
 from benchmarks.hybrid import Hybrid
 from benchmarks.protocols import Split, hidden_products, hide_products, journey_splits, leave_one_out
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
-from rec_assets.recsys.features import FEATURE_GROUPS
+from rec_assets.recsys.ranking.features import FEATURE_GROUPS
 from rec_assets_tests import two_tastes
 
 DAYS = 80

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.cleaning import RULES
+from rec_assets.recsys.data.cleaning import RULES
 from rec_assets.resources.lake import Lake
 from rec_assets_tests.conftest import ODD_NAME, BootstrappedShop, Shop, free_port
 
@@ -258,8 +258,9 @@ def test_every_mlflow_run_is_finished_and_the_release_leads_back(shop: Bootstrap
 def test_the_science_imports_without_dagster_mlflow_or_spark() -> None:
     script = """
 import sys
-import rec_assets.recsys.candidates, rec_assets.recsys.hybrid, rec_assets.recsys.als, rec_assets.recsys.interactions
-import rec_assets.recsys.co_purchase, rec_assets.recsys.evaluation.judge, rec_assets.recsys.cleaning
+import rec_assets.recsys.retrieval.candidates, rec_assets.recsys.ranking.hybrid
+import rec_assets.recsys.retrieval.als, rec_assets.recsys.data.interactions
+import rec_assets.recsys.retrieval.co_purchase, rec_assets.recsys.evaluation.evaluate, rec_assets.recsys.data.cleaning
 assert not {"dagster", "mlflow", "pyspark"} & set(sys.modules), "too much"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -19,8 +19,8 @@ import pytest
 
 from rec_assets.assets.experiments import report_path
 from rec_assets.automation.off_policy import estimate
+from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.experiments import off_policy
-from rec_assets.recsys.kpis import KPIS
 from rec_assets.serving.online import OnlineState
 from rec_assets.settings import Settings
 from rec_assets.simulator import Ledger, Simulator, World
@@ -219,7 +219,7 @@ def test_a_model_beside_itself_is_estimated_to_get_what_it_got(
     assert found.champion.value * found.answers == pytest.approx(len(clicked))
     for name, each in found.estimates.items():
         assert each.value == pytest.approx(found.champion.value, rel=0.1), name
-    with pytest.raises(off_policy.NotEnough, match="the other model"):
+    with pytest.raises(off_policy.InsufficientData, match="the other model"):
         monkeypatch.setattr(off_policy, "LEAST_EFFECTIVE", 1e6)
         estimate(settings, "champion", last_days=28, places=3)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.recsys.not_learned import NO_RANKER
+from rec_assets.recsys.unlearned import NO_RANKER
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.recommender import Recommender
 from rec_assets_tests.conftest import SMALL, Shop

@@ -13,8 +13,8 @@ from scipy import sparse
 
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
-from rec_assets.recsys.product_state import similar_texts
-from rec_assets.recsys.text import content_hash, embed_new
+from rec_assets.recsys.data.product_snapshot import similar_texts
+from rec_assets.recsys.retrieval.text import content_hash, embed_new
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "embeddings.parquet"
 

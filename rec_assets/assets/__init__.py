@@ -11,12 +11,12 @@ from rec_assets.assets.models import model_assets
 from rec_assets.assets.recommendations import recommendation_assets
 from rec_assets.assets.release import release_assets
 from rec_assets.assets.tuning import tuning_assets
-from rec_assets.partitions import Days
+from rec_assets.partitions import DayPartitions
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
 
 
-def all_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+def all_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
     """Every asset of the graph."""
     return [
         *ingestion_assets(settings, source, days),

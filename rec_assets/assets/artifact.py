@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame as SparkFrame
 
 import rec_assets
-from rec_assets.assets.state import Models, state_of
-from rec_assets.recsys.histories import HISTORY_COLUMNS
-from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.interactions import history_lines
+from rec_assets.assets.models_of_day import Models, snapshot_of
+from rec_assets.recsys.data.histories import HISTORY_COLUMNS
+from rec_assets.recsys.data.interactions import history_lines
+from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.scoring import by_customers
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.scoring import by_customers
-from rec_assets.recsys.task_rows import collect
+from rec_assets.recsys.spark.arrow_rows import collect
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.resources.tracking import TrackingResource
@@ -102,7 +102,7 @@ def index_writer(
     Given the day's `hybrid_scores`, the index holds these lists, too: whoever did nothing since is answered with them.
     Below `staging`, which Spark's tasks have to see, histories lie on their way.
     """
-    state = state_of(
+    state = snapshot_of(
         as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
         co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
     )  # fmt: skip

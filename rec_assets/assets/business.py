@@ -20,9 +20,9 @@ from matplotlib.ticker import PercentFormatter
 
 from rec_assets.assets.ingestion import run_days
 from rec_assets.assets.plots import as_markdown
-from rec_assets.partitions import Days
-from rec_assets.recsys.kpis import ATTRIBUTION_DAYS, KPIS, PERIOD_DAYS
-from rec_assets.recsys.kpis import business_kpis as work_out
+from rec_assets.partitions import DayPartitions
+from rec_assets.recsys.evaluation.kpis import ATTRIBUTION_DAYS, KPIS, PERIOD_DAYS
+from rec_assets.recsys.evaluation.kpis import business_kpis as work_out
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
@@ -34,15 +34,15 @@ OWNERS = ["team:recommendations"]
 _DRAWN_DAYS = 365
 
 
-def business_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
+def business_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
 
     @asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, partitions_def=days.partitions, code_version="1",
         backfill_policy=BackfillPolicy.single_run(),
         deps=[
-            AssetDep("cleaned_interactions", partition_mapping=days.reported),
-            AssetDep("raw_feedback_events", partition_mapping=days.heard),
+            AssetDep("cleaned_interactions", partition_mapping=days.kpi_window),
+            AssetDep("raw_feedback_events", partition_mapping=days.kpi_events_window),
             "products",
         ],
     )  # fmt: skip

@@ -11,12 +11,13 @@ from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
 from rec_assets.assets.models import as_of
+from rec_assets.assets.models_of_day import missing_by
 from rec_assets.assets.plots import as_markdown, line
-from rec_assets.assets.state import missing_by
 from rec_assets.files import write_whole
-from rec_assets.partitions import Days
-from rec_assets.recsys.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
-from rec_assets.recsys.evaluation.judge import Catalog, evaluate, make_slices, rmse
+from rec_assets.partitions import DayPartitions
+from rec_assets.recsys.data.interactions import net_purchases
+from rec_assets.recsys.evaluation.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
+from rec_assets.recsys.evaluation.evaluate import Catalog, evaluate, make_slices, rmse
 from rec_assets.recsys.evaluation.live import BAND_DAYS
 from rec_assets.recsys.evaluation.live import DEPTH as LIVE_DEPTH
 from rec_assets.recsys.evaluation.live import live_accuracy as measure_live
@@ -30,12 +31,11 @@ from rec_assets.recsys.evaluation.report import (
 )
 from rec_assets.recsys.evaluation.sample import sample_customers
 from rec_assets.recsys.events import PURCHASE
-from rec_assets.recsys.hybrid import ALL
-from rec_assets.recsys.interactions import net_purchases
-from rec_assets.recsys.not_learned import NO_RANKER
-from rec_assets.recsys.sums import exact_mean
+from rec_assets.recsys.ranking.hybrid import ALL
+from rec_assets.recsys.spark.sums import exact_mean
+from rec_assets.recsys.unlearned import NO_RANKER
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE, NEWEST, OF_PRODUCTS
+from rec_assets.resources.lake_io import ACTIVE, NEWEST, OF_PRODUCTS
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import Source
@@ -55,16 +55,16 @@ def report_path(settings: Settings, day: dt.date) -> Path:
     return settings.reports / f"date={day}" / "evaluation.html"
 
 
-def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+def evaluation_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
-    before = AssetIn(partition_mapping=days.before)
+    before = AssetIn(partition_mapping=days.horizon_ago)
 
     @asset(
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1",
         kinds={"pandas", "mlflow"},
         ins={
             "hybrid_scores": before, "candidates": before, "product_statistics": before,
-            "cleaned_interactions": AssetIn(partition_mapping=days.outcome),
+            "cleaned_interactions": AssetIn(partition_mapping=days.label_window),
         },
     )  # fmt: skip
     def evaluation_report(
@@ -163,8 +163,8 @@ def evaluation_assets(settings: Settings, source: Source, days: Days) -> list[As
     @asset(
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"pandas"},
         ins={
-            "hybrid_scores": AssetIn(partition_mapping=days.shown, metadata=NEWEST),
-            "als_model": AssetIn(partition_mapping=days.newest, metadata=IN_FORCE | OF_PRODUCTS),
+            "hybrid_scores": AssetIn(partition_mapping=days.served_window, metadata=NEWEST),
+            "als_model": AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | OF_PRODUCTS),
         },
     )  # fmt: skip
     def live_accuracy(

@@ -22,12 +22,12 @@ from rec_assets.assets.business import GROUP, OWNERS
 from rec_assets.assets.ingestion import read_landed, run_days
 from rec_assets.assets.plots import as_markdown
 from rec_assets.files import write_whole
-from rec_assets.partitions import Days
+from rec_assets.partitions import DayPartitions
 from rec_assets.recsys.events import PURCHASE
+from rec_assets.recsys.experiments.analysis import ExperimentResult, analyze
 from rec_assets.recsys.experiments.outcomes import moments_of, totals_of, units_of, versions_of
 from rec_assets.recsys.experiments.page import as_table, effects_figure, experiments_page, summary
-from rec_assets.recsys.experiments.reading import Reading, read
-from rec_assets.recsys.experiments.spec import BEFORE_DAYS, LONGEST_DAYS, Experiment, read_experiments
+from rec_assets.recsys.experiments.spec import COVARIATE_DAYS, LONGEST_DAYS, Experiment, read_experiments
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
@@ -40,7 +40,7 @@ def report_path(settings: Settings, day: dt.date) -> Path:
     return settings.reports / f"date={day}" / "experiments.html"
 
 
-def experiment_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
+def experiment_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets."""
 
     @asset(
@@ -55,9 +55,9 @@ def experiment_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
         group_name=GROUP, owners=OWNERS, kinds={"spark"}, partitions_def=days.partitions, code_version="1",
         backfill_policy=BackfillPolicy.single_run(),
         deps=[
-            AssetDep("experiment_exposures", partition_mapping=days.observed),
-            AssetDep("raw_feedback_events", partition_mapping=days.observed),
-            AssetDep("cleaned_interactions", partition_mapping=days.foretold),
+            AssetDep("experiment_exposures", partition_mapping=days.experiment_window),
+            AssetDep("raw_feedback_events", partition_mapping=days.experiment_window),
+            AssetDep("cleaned_interactions", partition_mapping=days.covariate_window),
         ],
     )  # fmt: skip
     def experiment_report(
@@ -93,14 +93,16 @@ def experiment_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
     return [experiment_exposures, experiment_report]
 
 
-def _reading(experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResource, settings: Settings) -> Reading:
+def _reading(
+    experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResource, settings: Settings
+) -> ExperimentResult:
     def table(name: str, first: dt.date, end: dt.date, schema: pa.Schema | None = None) -> SparkFrame:
         there = lake.days(name)
         chosen = [each for each in there if first <= each <= end] or there[:1]  # of none, at least the columns
         return lake.spark(spark.spark_session, name, chosen, schema=schema).where(F.col("date").between(first, end))
 
     before = table(
-        "cleaned_interactions", experiment.start - dt.timedelta(days=BEFORE_DAYS),
+        "cleaned_interactions", experiment.start - dt.timedelta(days=COVARIATE_DAYS),
         experiment.start - dt.timedelta(days=1),
     )  # fmt: skip
     exposures = table("experiment_exposures", experiment.start, min(day, experiment.end))
@@ -111,7 +113,7 @@ def _reading(experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResou
         before.where(F.col("event") == PURCHASE).withColumn("value", F.col("net_quantity") * F.col("unit_price")),
         settings.feedback.most_products,
     ).persist()
-    found = read(experiment, day, totals_of(units), moments_of(units), versions_of(experiment, exposures))
+    found = analyze(experiment, day, totals_of(units), moments_of(units), versions_of(experiment, exposures))
     spark.spark_session.catalog.clearCache()
     return found
 

@@ -21,7 +21,7 @@ from dagster import (
 )
 
 from rec_assets.assets.plots import as_markdown, line
-from rec_assets.partitions import Days
+from rec_assets.partitions import DayPartitions
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
@@ -38,7 +38,7 @@ GROUP = "ingestion"
 OWNERS = ["team:data"]
 
 
-def ingestion_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+def ingestion_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
 
     @asset(

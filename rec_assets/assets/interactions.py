@@ -20,9 +20,9 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.ingestion import run_days
 from rec_assets.assets.plots import as_markdown, bars
-from rec_assets.partitions import Days
-from rec_assets.recsys.cleaning import CLEANED_SCHEMA, RULES, CleaningRules, clean_day, interest_of
-from rec_assets.recsys.products import build_products
+from rec_assets.partitions import DayPartitions
+from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, RULES, CleaningRules, clean_day, implicit_feedback
+from rec_assets.recsys.data.products import build_products
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import ALL, partition_metadata
 from rec_assets.resources.tracking import TrackingResource
@@ -36,7 +36,7 @@ OWNERS = ["team:data"]
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reasons", pa.string()))
 
 
-def interaction_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+def interaction_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
 
     def spec(name: str, description: str, *more: str) -> AssetSpec:
@@ -73,7 +73,7 @@ def interaction_assets(settings: Settings, source: Source, days: Days) -> list[A
             raw = lake.manifest("raw_purchase_logs", day)
             result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
             events = lake.pandas("raw_feedback_events", [day])
-            interest = interest_of(events, settings.feedback.weights, settings.feedback.most_products)
+            interest = implicit_feedback(events, settings.feedback.weights, settings.feedback.most_products)
             cleaned = pd.concat([result.cleaned, interest], ignore_index=True) if len(interest) else result.cleaned
             for name, frame, schema in (
                 ("cleaned_interactions", cleaned, CLEANED_SCHEMA),

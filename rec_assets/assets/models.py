@@ -10,24 +10,24 @@ import pandas as pd
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
+from rec_assets.assets.models_of_day import snapshot_of
 from rec_assets.assets.plots import as_markdown, bars, histogram
-from rec_assets.assets.state import state_of
-from rec_assets.partitions import Days
-from rec_assets.recsys.als import fit_als
-from rec_assets.recsys.candidates import CANDIDATE_COLUMNS
-from rec_assets.recsys.co_purchase import co_purchase_graph as compute_graph
-from rec_assets.recsys.features import missing_features
-from rec_assets.recsys.interactions import history_lines, net_purchases, returns
-from rec_assets.recsys.not_learned import NO_RANKER
-from rec_assets.recsys.ranker import fit_ranker
-from rec_assets.recsys.scoring import candidates_in_spark
-from rec_assets.recsys.statistics import product_statistics as compute_statistics
-from rec_assets.recsys.task_rows import TaskRows
-from rec_assets.recsys.text import embed_new
-from rec_assets.recsys.training import collect_sample, training_sample
+from rec_assets.partitions import DayPartitions
+from rec_assets.recsys.data.interactions import history_lines, net_purchases, returns
+from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
+from rec_assets.recsys.ranking.features import missing_features
+from rec_assets.recsys.ranking.ranker import fit_ranker
+from rec_assets.recsys.ranking.scoring import candidates_in_spark
+from rec_assets.recsys.ranking.training import collect_sample, training_sample
+from rec_assets.recsys.retrieval.als import fit_als
+from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
+from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph as compute_graph
+from rec_assets.recsys.retrieval.text import embed_new
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.recsys.unlearned import NO_RANKER
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS, day_of
+from rec_assets.resources.lake_io import ACTIVE, OF_PRODUCTS, day_of
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.storage import STAGING
@@ -42,11 +42,11 @@ DRAWN_ROWS = 200_000
 """Rows of the ranker's sample that the histogram of its scores shows at most."""
 
 
-def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+def model_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
     lookback = AssetIn(partition_mapping=days.lookback)
-    in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
-    factors = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE | OF_PRODUCTS)
+    in_force = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
+    factors = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | OF_PRODUCTS)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -115,9 +115,9 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         product_statistics: pd.DataFrame,
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
-    ) -> TaskRows:
+    ) -> LazyArrowRows:
         """(customer, product) pairs from every source as they looked on the day, with the ranker's features."""
-        state = state_of(
+        state = snapshot_of(
             as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
             co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
         )  # fmt: skip
@@ -132,8 +132,8 @@ def model_assets(settings: Settings, source: Source, days: Days) -> list[AssetsD
         **daily,
         kinds={"xgboost", "mlflow"},
         ins={
-            "candidates": AssetIn(partition_mapping=days.before),
-            "cleaned_interactions": AssetIn(partition_mapping=days.outcome),
+            "candidates": AssetIn(partition_mapping=days.horizon_ago),
+            "cleaned_interactions": AssetIn(partition_mapping=days.label_window),
         },
     )
     def ranker(

@@ -7,15 +7,15 @@ from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, R
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.models import as_of
-from rec_assets.assets.rules import default_book, with_cap
-from rec_assets.assets.state import ranker_from, state_of
-from rec_assets.partitions import Days
-from rec_assets.recsys.features import missing_features
-from rec_assets.recsys.scoring import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
-from rec_assets.recsys.similar import complements
-from rec_assets.recsys.task_rows import TaskRows
+from rec_assets.assets.models_of_day import ranker_from, snapshot_of
+from rec_assets.assets.rules import default_rules, with_frequency_cap
+from rec_assets.partitions import DayPartitions
+from rec_assets.recsys.ranking.features import missing_features
+from rec_assets.recsys.ranking.scoring import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.retrieval.similar import complements
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import IN_FORCE, OF_PRODUCTS, day_of
+from rec_assets.resources.lake_io import ACTIVE, OF_PRODUCTS, day_of
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -23,11 +23,11 @@ GROUP = "recommendations"
 OWNERS = ["team:recommendations"]
 
 
-def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefinition]:
+def recommendation_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
     recipe = settings.recipe
-    in_force = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE)
-    factors = AssetIn(partition_mapping=days.newest, metadata=IN_FORCE | OF_PRODUCTS)
+    in_force = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
+    factors = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | OF_PRODUCTS)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -40,11 +40,11 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
     def hybrid_scores(
         context: AssetExecutionContext,
         lake: ResourceParam[Lake],
-        candidates: TaskRows,
+        candidates: LazyArrowRows,
         ranker: pd.DataFrame,
         products: pd.DataFrame,
         product_statistics: pd.DataFrame,
-    ) -> TaskRows:
+    ) -> LazyArrowRows:
         """Two top lists a customer, `all` and `discover` (nothing bought before), by the shop's rules; with reasons."""
         first, model = lake.head("candidates", as_of(context), rows=1), ranker_from(ranker)
         if missing := missing_features(first.column_names, model.features):
@@ -57,11 +57,11 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
             "ranker_version": day_of(ranker),
         }
         context.add_output_metadata({"ranker_version": str(day_of(ranker)), "list_size": recipe.list_size})
-        book = default_book(settings, as_of(context), products, product_statistics)
+        book = default_rules(settings, as_of(context), products, product_statistics)
         context.add_output_metadata({"rules_version": book.version})
-        rows: SparkFrame | TaskRows = candidates
+        rows: SparkFrame | LazyArrowRows = candidates
         if book.frequency_cap is not None:
-            rows = with_cap(candidates.to_spark(), book, lake, as_of(context))
+            rows = with_frequency_cap(candidates.to_spark(), book, lake, as_of(context))
         return lists_in_spark(rows, model, products, recipe.list_size, versions, book)
 
     @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": factors, "co_purchase_graph": in_force})
@@ -78,7 +78,7 @@ def recommendation_assets(settings: Settings, days: Days) -> list[AssetsDefiniti
         context.add_output_metadata(
             {"als_version": str(day_of(als_model)), "graph_version": str(day_of(co_purchase_graph))}
         )
-        state = state_of(
+        state = snapshot_of(
             as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
             co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
         )  # fmt: skip

@@ -28,11 +28,11 @@ from dagster import (
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.artifact import index_writer, propose, register
+from rec_assets.assets.gate_lists import first_lists, trial_lists
 from rec_assets.assets.models import as_of, layout_digest
-from rec_assets.assets.state import Models, missing_of, recipe_from
-from rec_assets.assets.trial import first_lists, trial_lists
+from rec_assets.assets.models_of_day import Models, missing_models, recipe_from
 from rec_assets.files import write_whole
-from rec_assets.partitions import Days
+from rec_assets.partitions import DayPartitions
 from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
 from rec_assets.recsys.release.gate import check_artifact, check_not_taken_back
 from rec_assets.recsys.release.page import Decision, decision_page, decision_table
@@ -78,10 +78,13 @@ def challenger_day(lake: Lake, releases: Releases, day: dt.date, gate_days: int)
     return trained[-1]
 
 
-def release_assets(settings: Settings, source: Source, days: Days) -> list[AssetsDefinition]:
+def release_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
     lookback = AssetIn(partition_mapping=days.lookback)
-    models = [AssetDep(name, partition_mapping=days.proposed) for name in ("als_model", "co_purchase_graph", "ranker")]
+    models = [
+        AssetDep(name, partition_mapping=days.challenger_window)
+        for name in ("als_model", "co_purchase_graph", "ranker")
+    ]
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -124,7 +127,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         **daily,
         kinds={"spark", "mlflow"},
         deps=models,
-        ins={"cleaned_interactions": AssetIn(partition_mapping=days.trial)},
+        ins={"cleaned_interactions": AssetIn(partition_mapping=days.gate_window)},
     )
     def release_gate(
         context: AssetExecutionContext,
@@ -158,7 +161,7 @@ def release_assets(settings: Settings, source: Source, days: Days) -> list[Asset
         ]  # fmt: skip
         decision = Decision(
             day, proposed.ranker_version, proposed.version, standing.version if standing else None, checks, comparisons,
-            missing_of(lake, proposed),
+            missing_models(lake, proposed),
         )  # fmt: skip
         path = decision_path(settings, day)
         write_whole(path, decision_page(decision))

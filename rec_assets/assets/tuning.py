@@ -27,10 +27,10 @@ from pydantic import Field
 
 import rec_assets.recsys
 from rec_assets.assets.plots import as_markdown, bars
+from rec_assets.recsys.evaluation.backtest import Backtest, NothingToEvaluate
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.search_space import PARTS, space_around
-from rec_assets.recsys.study import RecipeStudy, open_study
-from rec_assets.recsys.walk_forward import NothingToJudge, Past
+from rec_assets.recsys.tuning.search_space import PARTS, space_around
+from rec_assets.recsys.tuning.study import RecipeStudy, open_study
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes, TunedRecipe
 from rec_assets.resources.spark import SparkResource
@@ -100,7 +100,7 @@ def tuning_assets(settings: Settings, source: Source) -> list[AssetsDefinition]:
                 f"study {name}: {tuning.studied} of {config.trials} trials done, {len(dead)} had died; judged on the "
                 f"{settings.horizon_days} days after each of {', '.join(map(str, windows))}"
             )
-            past = Past(
+            past = Backtest(
                 lake.spark(spark.spark_session, "cleaned_interactions", days), products, product_embeddings,
                 settings.lookback_days, settings.horizon_days, explicit, folder=scratch,
             )  # fmt: skip
@@ -184,7 +184,7 @@ def tuning_days(there: list[dt.date], windows: int, settings: Settings) -> tuple
 
 
 def _judge(  # type: ignore[no-untyped-def] # mlflow's module, as dagster-mlflow wraps it
-    context: AssetExecutionContext, mlflow, past: Past, windows: list[dt.date], tuning: RecipeStudy
+    context: AssetExecutionContext, mlflow, past: Backtest, windows: list[dt.date], tuning: RecipeStudy
 ):
     """A function that judges a trial, each as an MLflow run within that of the Dagster run."""
     parent = mlflow.active_run().info.run_id
@@ -199,7 +199,7 @@ def _judge(  # type: ignore[no-untyped-def] # mlflow's module, as dagster-mlflow
             for step, day in enumerate(windows):
                 try:
                     found = past.walk_forward(day, recipe)
-                except NothingToJudge as error:
+                except NothingToEvaluate as error:
                     raise Failure(f"{error}: there is nothing to tune by; name fewer `windows`") from None
                 ndcg.append(found.ndcg)
                 novel.append(found.novel_ndcg)

@@ -41,7 +41,7 @@ from dagster._core.storage.tags import (
 from dagster_shared.error import SerializableErrorInfo
 
 from rec_assets.automation.execution import PARENT_TAG
-from rec_assets.automation.messages import Days, Ledger, Message, Problem, in_words, shorten
+from rec_assets.automation.messages import DayRange, FailureCause, Ledger, Message, in_words, shorten
 from rec_assets.resources.releases import REJECTED
 from rec_assets.resources.tracking import INTERRUPTIONS
 from rec_assets.settings import Settings
@@ -61,8 +61,8 @@ LANDED = {"raw_purchase_logs", "raw_product_catalog"}
 class Findings:
     """What one ended run tells: what went well, and what didn't, with its days."""
 
-    succeeded: list[tuple[str, Days]] = field(default_factory=list)
-    failed: list[tuple[Problem, Days]] = field(default_factory=list)
+    succeeded: list[tuple[str, DayRange]] = field(default_factory=list)
+    failed: list[tuple[FailureCause, DayRange]] = field(default_factory=list)
 
 
 Reader = Callable[[DagsterInstance, DagsterRun, EventLogRecord], Findings]
@@ -137,7 +137,7 @@ def _tick(context: SensorEvaluationContext, settings: Settings, kind: str, read:
         findings = read(instance, run, record)
         for what, days in findings.succeeded:
             state.ledger.succeeded(what, days)
-        due: list[tuple[Problem, Days]] = []
+        due: list[tuple[FailureCause, DayRange]] = []
         histories: list[str] = []
         for problem, days in findings.failed:
             if (history := state.ledger.failed(problem, days, record.timestamp)) is None:
@@ -244,7 +244,7 @@ def read_steps(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord) 
         error = data.error if isinstance(data, JobFailureData) else None
         why = _telling(error).message if error else ended.message or "no reason was given"
         killed = error is None and re.search(r"kill|terminat|interrupt|crash|\bdied\b", why, re.IGNORECASE)
-        problem = Problem(f"job {run.job_name}", shorten(why), "killed" if killed else "error")
+        problem = FailureCause(f"job {run.job_name}", shorten(why), "killed" if killed else "error")
         findings.failed.append((problem, days))
     return findings
 
@@ -256,13 +256,13 @@ def read_checks(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord)
         check = entry.get_dagster_event().event_specific_data
         assert isinstance(check, AssetCheckEvaluation)
         what = f"check {check.check_name} of {check.asset_key.to_user_string()}"
-        days = _days(run) if _days(run) != Days() else Days(check.partition or "", check.partition or "")
+        days = _days(run) if _days(run) != DayRange() else DayRange(check.partition or "", check.partition or "")
         if check.passed:
             findings.succeeded.append((what, days))
         else:
             blocked = check.blocking and check.severity == AssetCheckSeverity.ERROR
             why = shorten(check.description or "the check gives no description")
-            findings.failed.append((Problem(what, why, "blocking" if blocked else "warning"), days))
+            findings.failed.append((FailureCause(what, why, "blocking" if blocked else "warning"), days))
     return findings
 
 
@@ -276,15 +276,17 @@ def read_verdicts(instance: DagsterInstance, run: DagsterRun, end: EventLogRecor
             continue
         what = f"version {told['version']} of the model"
         if told["decision"] == REJECTED:
-            findings.failed.append((Problem(what, shorten(told["reasons"]), "rejected"), _days(run)))
+            findings.failed.append((FailureCause(what, shorten(told["reasons"]), "rejected"), _days(run)))
         else:
             findings.succeeded.append((what, _days(run)))
     return findings
 
 
-def _days(run: DagsterRun) -> Days:
+def _days(run: DagsterRun) -> DayRange:
     day = run.tags.get(PARTITION_NAME_TAG, "")
-    return Days(run.tags.get(ASSET_PARTITION_RANGE_START_TAG, day), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, day))
+    return DayRange(
+        run.tags.get(ASSET_PARTITION_RANGE_START_TAG, day), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, day)
+    )
 
 
 def _has_failed_child(instance: DagsterInstance, run: DagsterRun) -> bool:
@@ -293,13 +295,13 @@ def _has_failed_child(instance: DagsterInstance, run: DagsterRun) -> bool:
     return bool(instance.get_runs(children, limit=1))
 
 
-def _step_problem(step: str, failure: StepFailureData) -> Problem:
+def _step_problem(step: str, failure: StepFailureData) -> FailureCause:
     said = failure.user_failure_data.description if failure.user_failure_data else None
     classes = {error.cls_name for error in _chain(failure.error)}
     why = said or (_telling(failure.error).message if failure.error else "no reason was given")
     if "SourceError" in classes or (said and step in LANDED):
-        return Problem(step, shorten(why), "unreadable")
-    return Problem(step, shorten(why), "killed" if classes & set(INTERRUPTIONS) else "error")
+        return FailureCause(step, shorten(why), "unreadable")
+    return FailureCause(step, shorten(why), "killed" if classes & set(INTERRUPTIONS) else "error")
 
 
 def _chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from dagster import Definitions
 
-from rec_assets.automation.execution import only_one, open_instance, run_plan
+from rec_assets.automation.execution import open_instance, plan_lock, run_plan
 from rec_assets.automation.feedback import land_feedback
 from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_training_or_refresh
 from rec_assets.resources.lake import Lake
@@ -34,7 +34,7 @@ def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> l
         ExecutionError: another plan is at work, or a run failed.
         SourceError: the source can't be used as it is.
     """
-    with only_one(settings):
+    with plan_lock(settings):
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
         first, newest = days_with_data(source, time.time())

@@ -77,7 +77,7 @@ def open_instance(settings: Settings) -> DagsterInstance:
 
 
 @contextlib.contextmanager
-def only_one(settings: Settings, *, say: Say | None = None) -> Iterator[None]:
+def plan_lock(settings: Settings, *, say: Say | None = None) -> Iterator[None]:
     """Hold the lock of the deployment; it goes with the process, however that ends.
 
     Args:
@@ -111,7 +111,7 @@ def run_plan(
     say: Say,
     tags: Mapping[str, str] | None = None,
 ) -> list[PlannedRun]:
-    """Run what of a plan is stale. The caller holds the lock (`only_one`).
+    """Run what of a plan is stale. The caller holds the lock (`plan_lock`).
 
     Args:
         plan: Its runs, in order.

@@ -20,7 +20,7 @@ from dagster import (
     op,
 )
 
-from rec_assets.automation.execution import ExecutionError, only_one, run_plan
+from rec_assets.automation.execution import ExecutionError, plan_lock, run_plan
 from rec_assets.automation.feedback import land_feedback
 from rec_assets.automation.plan import PlanError, PlannedRun, plan_refresh, plan_training_or_refresh
 from rec_assets.resources.lake import Lake
@@ -53,7 +53,7 @@ def build_flows(settings: Settings, source: Source, definitions: Callable[[], De
         if newest is None:
             raise Failure(f"no day has landed whole in {source.expand(source.purchases.path)} yet")
         tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
-        with only_one(settings, say=context.log.info):
+        with plan_lock(settings, say=context.log.info):
             land_feedback(settings, source.time_zone, context.log.info)
             try:
                 done = run_plan(

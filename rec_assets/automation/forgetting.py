@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rec_assets.recsys.forgetting import Forgotten, is_forgotten
+from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import Releases

@@ -30,7 +30,7 @@ ADVICE: dict[Advice, str] = {
 
 
 @dataclass(frozen=True)
-class Days:
+class DayRange:
     """The days that a run was for, both included; empty texts where it has none."""
 
     first: str = ""
@@ -39,17 +39,17 @@ class Days:
     def __str__(self) -> str:
         return self.first if self.first == self.last else f"{self.first} to {self.last}"
 
-    def overlaps(self, other: Days) -> bool:
+    def overlaps(self, other: DayRange) -> bool:
         """Whether they have a day in common, or neither has any."""
         return self.first <= other.last and other.first <= self.last
 
-    def covers(self, other: Days) -> bool:
+    def covers(self, other: DayRange) -> bool:
         """Whether all days of the other are among these."""
         return self.first <= other.first and other.last <= self.last
 
 
 @dataclass(frozen=True)
-class Problem:
+class FailureCause:
     """One thing that failed.
 
     Attributes:
@@ -80,7 +80,7 @@ class Message:
     kind: str
     job: str
     days: str
-    problems: list[Problem]
+    problems: list[FailureCause]
     run_id: str
     url: str
     failed_at: str
@@ -89,7 +89,7 @@ class Message:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Message:
         """From what `asdict` made of one."""
-        return cls(**{**stored, "problems": [Problem(**problem) for problem in stored["problems"]]})
+        return cls(**{**stored, "problems": [FailureCause(**problem) for problem in stored["problems"]]})
 
     @property
     def title(self) -> str:
@@ -168,7 +168,7 @@ class Cause:
     seen: float
     held: int = 0
     succeeded: bool = False
-    open: list[Days] = field(default_factory=list)
+    open: list[DayRange] = field(default_factory=list)
 
 
 class Ledger:
@@ -186,7 +186,7 @@ class Ledger:
     def __init__(self, repeat_hours: float, causes: dict[str, dict[str, Cause]] | None = None) -> None:
         self.repeat_seconds, self.causes = repeat_hours * 3600, causes or {}
 
-    def failed(self, problem: Problem, days: Days, at: float) -> str | None:
+    def failed(self, problem: FailureCause, days: DayRange, at: float) -> str | None:
         """Note a failure; None where it is held back, else how often it was before, in words ("" for never)."""
         causes = self.causes.setdefault(problem.what, {})
         key = hashlib.sha256(normalized(problem.why).encode()).hexdigest()[:16]
@@ -203,7 +203,7 @@ class Ledger:
         cause.reported, cause.held, cause.succeeded = at, 0, False
         return f"{times} more {'time' if times == 1 else 'times'} since {since}" if times else ""
 
-    def succeeded(self, what: str, days: Days) -> None:
+    def succeeded(self, what: str, days: DayRange) -> None:
         """Note a success: the causes it ends are forgotten."""
         for key, cause in list(self.causes.get(what, {}).items()):
             cause.succeeded = True
@@ -230,7 +230,7 @@ class Ledger:
         """From what `to_dict` made of one."""
 
         def cause(each: dict[str, Any]) -> Cause:
-            return Cause(**{**each, "open": [Days(**days) for days in each["open"]]})
+            return Cause(**{**each, "open": [DayRange(**days) for days in each["open"]]})
 
         causes = {what: {key: cause(each) for key, each in found.items()} for what, found in stored.items()}
         return cls(repeat_hours, causes)

@@ -16,13 +16,19 @@ from tqdm import tqdm
 
 from rec_assets.recsys.events import CLICK, IMPRESSION, PURCHASE
 from rec_assets.recsys.experiments.exploration import plackett_luce_weights
-from rec_assets.recsys.experiments.off_policy import LoggedAnswer, NotEnough, OffPolicy, off_policy, rewards_expected
-from rec_assets.recsys.hybrid import DISCOVER
+from rec_assets.recsys.experiments.off_policy import (
+    InsufficientData,
+    LoggedAnswer,
+    OffPolicy,
+    off_policy,
+    rewards_expected,
+)
+from rec_assets.recsys.ranking.hybrid import DISCOVER
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
-from rec_assets.serving.answers import BUY_AGAIN, CUSTOMER, POOL
 from rec_assets.serving.online import NEWEST_EVENTS
 from rec_assets.serving.recommender import Recommender, Signal, signals_of
+from rec_assets.serving.responder import BUY_AGAIN, CUSTOMER, POOL
 from rec_assets.settings import Settings
 
 MOST_ANSWERS = 4000
@@ -73,7 +79,7 @@ def estimate(settings: Settings, model: str, *, last_days: int, places: int) -> 
     days = [day for day in lake.days("experiment_exposures") if day > release.as_of][-last_days:]
     logged = _logged(lake, days, places)
     if logged.empty:
-        raise NotEnough(
+        raise InsufficientData(
             f"no usable answers after {release.as_of}, the day on which version {release.version} was registered: it "
             "takes answers given later, in an experiment whose variant has `exploration` above 0, to known customers, "
             f"without filters, rules or diversity, of {places} products or more"

@@ -15,7 +15,7 @@ import pandas as pd
 from rec_assets.recsys.evaluation.live import control_band
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Retraining
-from rec_assets.sources.landing import Landed, fingerprint_of
+from rec_assets.sources.landing import LandedFiles, fingerprint_of
 
 BRIDGED_DAYS = 7
 """Days between two that must be read, up to which one run reads them all: reading a day again is cheap."""
@@ -45,7 +45,7 @@ class IngestRequest:
         return f"{len(days)} day{'s' if len(days) > 1 else ''} landed: {listed}"
 
 
-def ingest_requests(landed: Mapping[dt.date, Landed], lake: Lake, oldest: dt.date) -> list[IngestRequest]:
+def ingest_requests(landed: Mapping[dt.date, LandedFiles], lake: Lake, oldest: dt.date) -> list[IngestRequest]:
     """The runs that read what has landed and isn't in the lake as it lies there, oldest first.
 
     Args:
@@ -124,7 +124,7 @@ class _Day:
     cleaned: str | None
 
     @classmethod
-    def of(cls, day: dt.date, found: Landed | None, lake: Lake) -> _Day:
+    def of(cls, day: dt.date, found: LandedFiles | None, lake: Lake) -> _Day:
         raw, cleaned = (lake.manifest(table, day) for table in ("raw_purchase_logs", "cleaned_interactions"))
         return cls(
             day,
@@ -153,7 +153,7 @@ class _Day:
         return (self.day - before.day).days <= BRIDGED_DAYS and self.is_read == before.is_read
 
 
-def _growing(first: dt.date, last: dt.date, landed: Mapping[dt.date, Landed]) -> bool:
+def _growing(first: dt.date, last: dt.date, landed: Mapping[dt.date, LandedFiles]) -> bool:
     """Whether a day in between is still growing, so that one run over both would read half of it."""
     return any(first < day < last and not found.settled for day, found in landed.items())
 

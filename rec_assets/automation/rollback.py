@@ -5,7 +5,7 @@ from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_proce
 from rec_assets.resources.releases import Release, ReleaseError, Releases
 from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.manifest import IndexUnreadable
-from rec_assets.serving.trial import try_index
+from rec_assets.serving.self_test import self_test
 from rec_assets.settings import Settings
 
 
@@ -30,7 +30,7 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
     if index is None:
         try:
             index = serving.add(target.version, target.as_of, lambda folder: releases.fetch_index(target, folder))
-            try_index(index.path)
+            self_test(index.path)
         except IndexUnreadable as error:
             if index is not None:  # else the next plans would keep it as the version's newest
                 serving.remove(index)
@@ -42,7 +42,7 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
 
 def _answers(index: Published) -> bool:
     try:
-        try_index(index.path)
+        self_test(index.path)
     except IndexUnreadable:
         return False
     return True

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from rec_assets.assets.rules import with_cap
-from rec_assets.assets.state import ranker_from, unlearned_state
+from rec_assets.assets.models_of_day import ranker_from, snapshot_without_models
+from rec_assets.assets.rules import with_frequency_cap
 from rec_assets.files import write_whole
-from rec_assets.recsys.evaluation.judge import make_slices
+from rec_assets.recsys.data.interactions import net_purchases
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.evaluation.evaluate import make_slices
 from rec_assets.recsys.evaluation.sample import sample_customers
-from rec_assets.recsys.interactions import net_purchases
-from rec_assets.recsys.product_state import ProductState
+from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules, unknown_products
 from rec_assets.recsys.rules.page import DRAWN, Simulated, simulation_page
-from rec_assets.recsys.rules.rulebook import Rulebook, rulebook_of, unknown_of
 from rec_assets.recsys.rules.simulation import lists_by_rules, measure, trade_offs
 from rec_assets.recsys.rules.spec import NONE, Rules, RulesError, read_rules
 from rec_assets.resources.lake import Lake, MissingPartition
@@ -39,7 +39,7 @@ class RuleRow:
     unknown: list[str]
 
 
-def look_at(settings: Settings) -> list[RuleRow]:
+def inspect_rules(settings: Settings) -> list[RuleRow]:
     """Each rule beside the newest day's catalog.
 
     Raises:
@@ -55,8 +55,8 @@ def look_at(settings: Settings) -> list[RuleRow]:
     state = _state(lake, days[-1])
     return [
         RuleRow(
-            name, rule.name, rule.kind, int((~rulebook_of(rules, name, state, only=rule.name).shown).sum()),
-            unknown_of(rule, rules, state),
+            name, rule.name, rule.kind, int((~compile_rules(rules, name, state, only=rule.name).shown).sum()),
+            unknown_products(rule, rules, state),
         )
         for name, rule_set in rules.sets.items()
         for rule in rule_set
@@ -85,17 +85,17 @@ def simulate(settings: Settings, wanted: list[str], say: Say) -> tuple[Simulated
         raise MissingPartition("evaluation_report: nothing was judged yet: run `rec-assets bootstrap` first")
     day = judged[-1] - dt.timedelta(days=settings.horizon_days)
     state = _state(lake, day)
-    books = {NONE: rulebook_of(rules, NONE, state)}
-    variants: dict[str, Rulebook] = {}
+    books = {NONE: compile_rules(rules, NONE, state)}
+    variants: dict[str, CompiledRules] = {}
     curves: dict[str, dict[tuple[int, float], str]] = {}
     for name in chosen:
-        books[name] = rulebook_of(rules, name, state)
+        books[name] = compile_rules(rules, name, state)
         for rule in rules.sets[name]:
             alone = f"{name}: {rule.name}"
             if len(rules.sets[name]) > 1:
-                books[alone] = rulebook_of(rules, name, state, only=rule.name)
+                books[alone] = compile_rules(rules, name, state, only=rule.name)
             if rule.kind == "favor":
-                varied = trade_offs(rulebook_of(rules, name, state, only=rule.name))
+                varied = trade_offs(compile_rules(rules, name, state, only=rule.name))
                 curves[alone] = {point: f"{alone} {point}" for point in varied}
                 variants |= {curves[alone][point]: book for point, book in varied.items()}
     say(f"as of {day}, by {len(books) + len(variants)} rulebooks; held against the purchases up to {judged[-1]}")
@@ -110,7 +110,7 @@ def simulate(settings: Settings, wanted: list[str], say: Say) -> tuple[Simulated
         )
     candidates = sample.of(lake.spark(spark, "candidates", [day]))
     for book in {each.rests: each for each in books.values() if each.rests}.values():
-        candidates = with_cap(candidates, book, lake, day)
+        candidates = with_frequency_cap(candidates, book, lake, day)
     candidates = candidates.persist()
     version = lake.head("hybrid_scores", day, rows=1)["ranker_version"][0].as_py()
     ranker = ranker_from(lake.pandas("ranker", [version]))
@@ -149,5 +149,5 @@ def _chosen(rules: Rules, wanted: list[str]) -> list[str]:
     return wanted or own
 
 
-def _state(lake: Lake, day: dt.date) -> ProductState:
-    return unlearned_state(day, lake.pandas("products"), lake.pandas("product_statistics", [day]))
+def _state(lake: Lake, day: dt.date) -> ProductSnapshot:
+    return snapshot_without_models(day, lake.pandas("products"), lake.pandas("product_statistics", [day]))

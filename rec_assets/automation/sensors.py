@@ -25,11 +25,11 @@ from dagster import (
 from rec_assets.automation.execution import day_range_tags
 from rec_assets.automation.flows import REASON_TAG
 from rec_assets.automation.requests import ingest_requests, reasons_to_train
-from rec_assets.partitions import Days
+from rec_assets.partitions import DayPartitions
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings
-from rec_assets.sources.landing import Landed, fingerprint_of, lies_in_future, look, look_at_catalog
+from rec_assets.sources.landing import LandedFiles, fingerprint_of, is_in_future, scan, scan_catalog
 from rec_assets.sources.spec import Source
 
 AT_WORK = [
@@ -38,7 +38,7 @@ AT_WORK = [
 ]  # fmt: skip
 
 
-def build_sensors(settings: Settings, source: Source, days: Days) -> list[SensorDefinition]:
+def build_sensors(settings: Settings, source: Source, days: DayPartitions) -> list[SensorDefinition]:
     """The sensors of a code location."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     every: dict[str, Any] = {
@@ -54,9 +54,9 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
             return SensorResult(skip_reason="an export has no new days: run `rec-assets bootstrap` when it is replaced")
         known = _known(context.cursor)
         now = time.time()
-        found = look(source, known, now=now, settle_seconds=settings.landing_settle_seconds)
-        mistyped = [str(day) for day in found if lies_in_future(day, now)]
-        landed = {day: what for day, what in found.items() if days.first <= day and not lies_in_future(day, now)}
+        found = scan(source, known, now=now, settle_seconds=settings.landing_settle_seconds)
+        mistyped = [str(day) for day in found if is_in_future(day, now)]
+        landed = {day: what for day, what in found.items() if days.first <= day and not is_in_future(day, now)}
         cursor = json.dumps({str(day): vars(found) for day, found in landed.items()})
         if not landed:
             return SensorResult(
@@ -98,7 +98,7 @@ def build_sensors(settings: Settings, source: Source, days: Days) -> list[Sensor
     @sensor(**every, job_name="refresh", description="A new catalog feed: asks for `refresh`, without training.")
     def new_catalog(context: SensorEvaluationContext) -> SensorResult:
         known = _known(context.cursor).get(dt.date.min)
-        found = look_at_catalog(source, known, now=time.time(), settle_seconds=settings.landing_settle_seconds)
+        found = scan_catalog(source, known, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if found is None:
             return SensorResult(skip_reason="no catalog has landed" if source.catalog else "the source has none")
         cursor = json.dumps({str(dt.date.min): vars(found)})
@@ -162,6 +162,6 @@ def _age(release: Release) -> tuple[dt.date, int]:
     return release.as_of, release.version
 
 
-def _known(cursor: str | None) -> Mapping[dt.date, Landed]:
+def _known(cursor: str | None) -> Mapping[dt.date, LandedFiles]:
     """What the last tick found."""
-    return {dt.date.fromisoformat(day): Landed(**found) for day, found in json.loads(cursor or "{}").items()}
+    return {dt.date.fromisoformat(day): LandedFiles(**found) for day, found in json.loads(cursor or "{}").items()}

@@ -17,7 +17,7 @@ from dagster import (
 )
 
 from rec_assets.checks.days import as_of, checked_days
-from rec_assets.recsys.cleaning import RETURNED
+from rec_assets.recsys.data.cleaning import RETURNED
 from rec_assets.recsys.events import INTEREST
 from rec_assets.resources.lake import Lake
 from rec_assets.sources.spec import Source

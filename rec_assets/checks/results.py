@@ -14,14 +14,14 @@ from dagster import (
 )
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.rules import default_book, with_cap
-from rec_assets.assets.state import ranker_from
+from rec_assets.assets.models_of_day import ranker_from
+from rec_assets.assets.rules import default_rules, with_frequency_cap
 from rec_assets.checks.days import as_of, checked_days
-from rec_assets.recsys.evaluation.judge import ALL
+from rec_assets.recsys.evaluation.evaluate import ALL
+from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.evaluation.live import control_band
 from rec_assets.recsys.evaluation.verdict import verdict
-from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.kpis import KPIS
+from rec_assets.recsys.ranking.hybrid import LISTS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
@@ -42,10 +42,10 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         day, session = as_of(context, lake), spark.spark_session
         lists, pairs = (lake.spark(session, table, [day]) for table in ("hybrid_scores", "candidates"))
         products = lake.pandas("products")
-        book = default_book(settings, day, products, lake.pandas("product_statistics", [day]))
+        book = default_rules(settings, day, products, lake.pandas("product_statistics", [day]))
         hidden = [*products.loc[products["excluded"], "product_id"], *book.product_ids[~book.shown]]
         if book.frequency_cap is not None:
-            pairs = with_cap(pairs, book, lake, day).where(f"not {book.rests}")
+            pairs = with_frequency_cap(pairs, book, lake, day).where(f"not {book.rests}")
         customers, problems = list_problems(lists, pairs, hidden, settings.recipe.list_size)
         # Whether there may be no candidates is said by the check of these.
         expected = lake.rows("candidates", [day]) > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from dagster import ConfigurableResource, get_dagster_logger
 
-from rec_assets.recsys.product_state import Floats
+from rec_assets.recsys.data.product_snapshot import Floats
 
 PACKAGED = "packaged-minilm"
 CHUNK = 2048

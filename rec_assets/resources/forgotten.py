@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rec_assets.files import write_whole
-from rec_assets.recsys.forgetting import Forgotten, is_forgotten
+from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from rec_assets.recsys.task_rows import ARROW
+from rec_assets.recsys.spark.arrow_rows import ARROW
 from rec_assets.resources.storage import DAMAGED, MANIFEST, Describe, Manifest, Part, Storage, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
 
-    from rec_assets.recsys.task_rows import TaskRows
+    from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 
 
 class MissingPartition(LookupError):
@@ -190,7 +190,7 @@ class Lake:
         """
         return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days, schema))
 
-    def task_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> TaskRows:
+    def task_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
         """The same, read by Python in Spark's tasks, file by file. Raises as `spark`."""
         return self.storage.task_rows(session, self.storage.path(table), *self._what_to_read(table, days))
 
@@ -207,7 +207,7 @@ class Lake:
         data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
         return self.storage.write(_folder(table, day), data, _describe(sources or {}))
 
-    def write_spark(self, table: str, frame: DataFrame | TaskRows, day: dt.date | None = None) -> Manifest:
+    def write_spark(self, table: str, frame: DataFrame | LazyArrowRows, day: dt.date | None = None) -> Manifest:
         """Replace a partition by what Spark computes; Spark's tasks write the files."""
         return self.storage.write_spark(_folder(table, day), frame, _describe({}))
 

@@ -1,8 +1,8 @@
 """The lake as Dagster sees it: an IO manager that hands assets their inputs as Spark or pandas frames.
 
-Which frame an asset gets is what its parameter's annotation says; `TaskRows` are a Spark frame's rows as Python reads
-them in Spark's tasks. A window of days comes as one frame with a `date`
-column; an input marked `IN_FORCE` comes as the day whose model the release in force holds, or else as the newest of
+Which frame an asset gets is what its parameter's annotation says; `LazyArrowRows` are a Spark frame's rows as Python
+reads them in Spark's tasks. A window of days comes as one frame with a `date` column;
+an input marked `ACTIVE` comes as the day whose model the release in force holds, or else as the newest of
 its window that is there; one marked `ALL` as all the days that are there.
 """
 
@@ -24,14 +24,14 @@ from dagster import (
 from dagster._check import CheckError
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.recsys.task_rows import TaskRows
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.storage import Manifest
 from rec_assets.settings import parse_lake
 
-IN_FORCE = {"lake/days": "in force"}
+ACTIVE = {"lake/days": "in force"}
 """Metadata of an AssetIn of a model: the one in force is wanted, and before any release the newest that is there."""
 
 NEWEST = {"lake/days": "newest"}
@@ -60,7 +60,7 @@ class LakeIOManager(ConfigurableIOManager):
         """The lake itself."""
         return Lake(parse_lake(self.root))
 
-    def handle_output(self, context: OutputContext, obj: SparkFrame | TaskRows | pd.DataFrame) -> None:
+    def handle_output(self, context: OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
         """Write one partition, or an unpartitioned table, and show it in the UI."""
         table = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
@@ -68,11 +68,11 @@ class LakeIOManager(ConfigurableIOManager):
             manifest = self.lake.write(table, obj, day)
         else:
             manifest = self.lake.write_spark(table, obj, day)
-            begun = obj.begin if isinstance(obj, TaskRows) else obj
+            begun = obj.begin if isinstance(obj, LazyArrowRows) else obj
             begun.sparkSession.catalog.clearCache()  # what the asset kept to compute this has served
         context.add_output_metadata(partition_metadata(self.lake, table, day, manifest))
 
-    def load_input(self, context: InputContext) -> SparkFrame | TaskRows | pd.DataFrame:
+    def load_input(self, context: InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame:
         """Read what the input's partition mapping asks for.
 
         Raises:
@@ -83,7 +83,7 @@ class LakeIOManager(ConfigurableIOManager):
         wanted = context.dagster_type.typing_type
         if wanted is SparkFrame:
             return self.lake.spark(self.spark.spark_session, table, days)
-        if wanted is TaskRows:
+        if wanted is LazyArrowRows:
             return self.lake.task_rows(self.spark.spark_session, table, days)
         kind = (context.definition_metadata or {}).get("lake/kind")
         frame = self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)

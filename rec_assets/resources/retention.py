@@ -18,7 +18,7 @@ INTERACTIONS = ("raw_purchase_logs", "raw_feedback_events", "cleaned_interaction
 
 
 @dataclass(frozen=True)
-class Kept:
+class RetainedPartition:
     """A day that stays though it is older than its table's retention.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
 
     newest: dt.date | None
     delete: Mapping[str, Sequence[dt.date]]
-    kept: Sequence[Kept]
+    kept: Sequence[RetainedPartition]
 
 
 def plan(
@@ -68,7 +68,7 @@ def plan(
         return Plan(None, {}, [])
     needed = _needs(releases, horizon_days, lookback_days)
     delete: dict[str, list[dt.date]] = {}
-    kept: list[Kept] = []
+    kept: list[RetainedPartition] = []
     for table, length in keep.items():
         there = sorted(days.get(table, ()))
         if length is None or not there:
@@ -82,7 +82,7 @@ def plan(
             if reason is None:
                 delete.setdefault(table, []).append(day)
             else:
-                kept.append(Kept(table, day, reason))
+                kept.append(RetainedPartition(table, day, reason))
     return Plan(newest, delete, kept)
 
 

@@ -1,7 +1,7 @@
 """Parquet files that Spark's tasks read and write in Python, with Arrow; in an object store by fsspec.
 
-So go `TaskRows`, which would take a detour through Java's rows otherwise; and every table of an object store for which
-Spark's own Hadoop has no connector. Workers need this package, and a store's credentials as the driver has them.
+So go `LazyArrowRows`, which would take a detour through Java's rows otherwise; and every table of an object store for
+which Spark's own Hadoop has no connector. Workers need this package, and a store's credentials as the driver has them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rec_assets.recsys.task_rows import TaskRows, arrow_schema
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
 from rec_assets.resources.storage import Part
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def hadoop_opens(session: SparkSession, scheme: str) -> bool:
 
 def read_parquet(
     session: SparkSession, files: Mapping[str, int], base: str, types: str, filesystem: AbstractFileSystem | None
-) -> TaskRows:
+) -> LazyArrowRows:
     """The rows of files, each file in one task and in order, with the day of a folder `date=…` below `base` as `date`.
 
     Args:
@@ -75,10 +75,10 @@ def read_parquet(
                         yield table.select(schema.names).cast(schema)
 
     # One row and so one task for each number.
-    return TaskRows.of(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
+    return LazyArrowRows.of(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
 
 
-def write_parquet(rows: TaskRows, put: Callable[[Path, int], Part], within: Path | None = None) -> list[Part]:
+def write_parquet(rows: LazyArrowRows, put: Callable[[Path, int], Part], within: Path | None = None) -> list[Part]:
     """Make the rows; each task writes its own as one file. Returns these in the order of the tasks.
 
     Args:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
 
-    from rec_assets.recsys.task_rows import TaskRows
+    from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 
 MANIFEST = "_manifest.json"
 STAGING = ".staging"
@@ -175,7 +175,7 @@ class Disk:
         """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
         return session.read.option("basePath", base).schema(schema).parquet(*map(_literally, files))
 
-    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> TaskRows:
+    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> LazyArrowRows:
         """The same as rows that Python reads in Spark's tasks."""
         from rec_assets.resources.spark_files import read_parquet
 
@@ -188,13 +188,13 @@ class Disk:
             _write_parquet(data, staging / "new.parquet")
             return self._replace(folder, staging, [_stage(staging, staging / "new.parquet", 0)], describe)
 
-    def write_spark(self, folder: str, frame: DataFrame | TaskRows, describe: Describe) -> Manifest:
+    def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, describe: Describe) -> Manifest:
         """Replace a partition by what Spark computes; its tasks write the files."""
-        from rec_assets.recsys.task_rows import TaskRows
+        from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
         from rec_assets.resources.spark_files import write_parquet
 
         with staging_folder(self.root) as staging:
-            if isinstance(frame, TaskRows):
+            if isinstance(frame, LazyArrowRows):
                 parts = write_parquet(frame, functools.partial(_stage, staging), within=staging)
             else:
                 frame.write.option("compression", "zstd").parquet((staging / "out").as_posix())
@@ -318,7 +318,7 @@ class ObjectStore:
             )  # fmt: skip
         return self.task_rows(session, base, files, schema).to_spark()
 
-    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> TaskRows:
+    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> LazyArrowRows:
         """The same as rows that Python reads in Spark's tasks."""
         from rec_assets.resources.spark_files import read_parquet
 
@@ -332,12 +332,12 @@ class ObjectStore:
             _write_parquet(data, path)
             return self._replace(folder, [_upload(self.filesystem, self.path(folder), _token(), path, 0)], describe)
 
-    def write_spark(self, folder: str, frame: DataFrame | TaskRows, describe: Describe) -> Manifest:
+    def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, describe: Describe) -> Manifest:
         """Replace a partition by what Spark computes; its tasks upload the files."""
-        from rec_assets.recsys.task_rows import TaskRows
+        from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
         from rec_assets.resources.spark_files import write_parquet
 
-        rows = frame if isinstance(frame, TaskRows) else TaskRows.of(frame)
+        rows = frame if isinstance(frame, LazyArrowRows) else LazyArrowRows.of(frame)
         put = functools.partial(_upload, self.filesystem, self.path(folder), _token())
         return self._replace(folder, write_parquet(rows, put), describe)
 

@@ -23,26 +23,26 @@ from starlette.concurrency import run_in_threadpool
 from threadpoolctl import threadpool_limits
 
 from rec_assets.recsys.events import MONEY, PURCHASE
-from rec_assets.recsys.experiments.assignment import AS_EVER, Treatment, treat
+from rec_assets.recsys.experiments.assignment import NO_TREATMENT, Treatment, assign_treatment
 from rec_assets.recsys.experiments.spec import Experiments, read_experiments
 from rec_assets.recsys.rules.spec import NO_RULES, read_rules
 from rec_assets.serving import schemas
 from rec_assets.serving.addresses import RawAddresses, SafeHeaders
-from rec_assets.serving.answers import Entry, Wish
-from rec_assets.serving.engine import Engine, RankingNeeded, TiredOf
-from rec_assets.serving.experiments import Shown, runnable, show
+from rec_assets.serving.costs import EVENT, KILOBYTE, RANKED_PRODUCT, RANKING, SERVER_SHARE, RankingQueue
+from rec_assets.serving.engine import Engine, FrequencyCapped, RankingNeeded
+from rec_assets.serving.experiments import ExperimentResponse, respond, runnable
 from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.live import Kept, Live
 from rec_assets.serving.metrics import Metrics, Observe
-from rec_assets.serving.online import Event, Key, OnlineState, Written, key_digest, sender_of
+from rec_assets.serving.online import Event, Key, OnlineState, WriteResult, key_digest, sender_of
 from rec_assets.serving.problems import PROBLEMS, NothingTaken, handle_errors
 from rec_assets.serving.recommender import signals_of
+from rec_assets.serving.responder import RecommendationRequest, RecommendedItem
+from rec_assets.serving.runtime import OnlineSnapshot, ServingRuntime
 from rec_assets.serving.security import RateLimit, Refused, caller_name, check_customer_token
 from rec_assets.serving.shared_metrics import SharedMetrics
 from rec_assets.serving.storefront import add_pages
 from rec_assets.serving.tables import ADMIN, EVENTS, READ, SALES, SIMULATE
 from rec_assets.serving.watched import WatchedFile
-from rec_assets.serving.work import EVENT, KILOBYTE, RANKED_PRODUCT, RANKING, SERVER_SHARE, RankingTurns
 from rec_assets.settings import Settings, get_settings
 
 OLDEST_EVENT_DAYS = 30
@@ -82,7 +82,7 @@ class Caller:
     name: str
     limit: RateLimit
     key: Key
-    kept: Kept
+    kept: OnlineSnapshot
     secret: str | None
     now: dt.datetime
     simulated: bool
@@ -114,11 +114,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         with suppress(OSError):  # said by /health/ready, as any database that doesn't answer
             settings.serving.mkdir(parents=True, exist_ok=True)
     rules = WatchedFile(settings.rules, read_rules, NO_RULES, lambda found: found.files)
-    live = Live(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
+    live = ServingRuntime(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
     experiments = WatchedFile(settings.experiments, read_experiments, Experiments())
     live.watch("experiments", experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
-    rankings = RankingTurns()
+    rankings = RankingQueue()
     shared = SharedMetrics(metrics, lambda: metrics.answers_from(live.engine.published if live.engine else None))
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
 
@@ -186,12 +186,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             raise Refused(503, "no_rules", "the rules can't be read, see /health/ready", {"Retry-After": "5"})
         return live.engine
 
-    async def recommend(question: schemas.Question, now: Engine, caller: Caller) -> schemas.Recommendations:
+    async def recommend(question: schemas.RecommendationBody, now: Engine, caller: Caller) -> schemas.Recommendations:
         customer, kept = question.customer_id, caller.kept
         is_forgotten = customer is not None and live.is_forgotten(now, customer, kept)
         done = _done_since(live, question, now)
         asked = [(event.type, event.product_id, question.session_id or "now") for event in question.events]
-        wish = Wish(
+        wish = RecommendationRequest(
             k=question.k,
             customer_id="" if customer is None or is_forgotten else customer,
             signals=signals_of([*done, *asked], weights),
@@ -209,14 +209,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         others, today = live.beside(now), caller.now.astimezone(now.zone).date()
         planned = [] if is_forgotten else experiments.value.on(today)
         running, seen = runnable(planned, others, now.answerer.rules.sets), tired(question, caller.now)
-        treatment = treat(running, customer, session) if running else AS_EVER
+        treatment = assign_treatment(running, customer, session) if running else NO_TREATMENT
 
-        async def shown_under(treatment: Treatment) -> Shown:
+        async def shown_under(treatment: Treatment) -> ExperimentResponse:
             try:
-                return show(now, others, treatment, wish, kept.unavailable, seen, at_once=True)
+                return respond(now, others, treatment, wish, kept.unavailable, seen, at_once=True)
             except RankingNeeded:
                 caller.pay((RANKING + RANKED_PRODUCT * wish.k) * max(1, len(treatment.mixed)))
-                return await rankings.run(lambda: show(now, others, treatment, wish, kept.unavailable, seen))
+                return await rankings.run(lambda: respond(now, others, treatment, wish, kept.unavailable, seen))
 
         shown = await shown_under(treatment)
         is_logged = len(running) == len(planned)
@@ -233,7 +233,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             try:
                 await run_in_threadpool(live.write, lambda: live.online.expose(exposure))
             except SQLAlchemyError:  # what nobody can judge is answered as ever
-                is_logged, treatment = False, AS_EVER
+                is_logged, treatment = False, NO_TREATMENT
                 shown = await shown_under(treatment)
         if not is_logged:
             metrics.unexposed()
@@ -244,7 +244,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             experiments=treatment.variants,
         )
 
-    def tired(question: schemas.Question, now: dt.datetime) -> TiredOf:
+    def tired(question: schemas.RecommendationBody, now: dt.datetime) -> FrequencyCapped:
         """What the shopper saw often enough; nothing where the database doesn't answer."""
 
         def tired_of(most: int, days: int) -> frozenset[str]:
@@ -256,7 +256,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
         return tired_of
 
-    def related(name: str, product_id: str, k: int, now: Engine, kept: Kept) -> schemas.Shown:
+    def related(name: str, product_id: str, k: int, now: Engine, kept: OnlineSnapshot) -> schemas.ProductList:
         place = now.recommender.place.get(product_id)
         if place is None:
             raise Refused(404, "unknown_product", "the catalog of the current index has no product of this id")
@@ -266,7 +266,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.get("/v1/customers/{customer_id:id}/recommendations", tags=["recommend"], responses=PROBLEMS)
     async def recommendations_of_a_customer(
         customer_id: CustomerId,
-        wish: Annotated[schemas.CustomerQuestion, Query()],
+        wish: Annotated[schemas.CustomerQuery, Query()],
         caller: Annotated[Caller, may_read],
         now: Annotated[Engine, Depends(engine)],
         token: CustomerToken = None,
@@ -277,7 +277,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @app.post("/v1/recommendations", tags=["recommend"], responses=PROBLEMS)
     async def recommendations(
-        question: schemas.Question,
+        question: schemas.RecommendationBody,
         caller: Annotated[Caller, may_read],
         now: Annotated[Engine, Depends(engine)],
         token: CustomerToken = None,
@@ -289,10 +289,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def product_route(name: str, about: str) -> None:
         async def route(
             product_id: ProductId,
-            wish: Annotated[schemas.ProductQuestion, Query()],
+            wish: Annotated[schemas.ProductQuery, Query()],
             caller: Annotated[Caller, may_read],
             now: Annotated[Engine, Depends(engine)],
-        ) -> schemas.Shown:
+        ) -> schemas.ProductList:
             return related(name, product_id, wish.k, now, caller.kept)
 
         responses = {**PROBLEMS, 404: {"model": schemas.Problem, "description": "No such product."}}
@@ -307,10 +307,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @app.get("/v1/trending", tags=["products"], responses=PROBLEMS)
     async def trending(
-        wish: Annotated[schemas.TrendingQuestion, Query()],
+        wish: Annotated[schemas.TrendingQuery, Query()],
         caller: Annotated[Caller, may_read],
         now: Annotated[Engine, Depends(engine)],
-    ) -> schemas.Shown:
+    ) -> schemas.ProductList:
         """What sells more of late than it used to."""
         found, score = now.trending
         if wish.category is not None:
@@ -339,7 +339,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 events[number] = found
         for customer in {event.customer_id for event in events.values()}:
             caller.may_speak_of(customer, token)
-        written = live.write(lambda: live.online.record(list(events.values()), now)) if events else Written(0, {})
+        written = live.write(lambda: live.online.record(list(events.values()), now)) if events else WriteResult(0, {})
         places = list(events)
         refused |= {places[number]: why for number, why in written.refused.items()}
         told = [schemas.RefusedEvent(number=number, message=refused[number]) for number in sorted(refused)]
@@ -413,7 +413,7 @@ def _say_that_a_proxy_is_unknown() -> None:
     )
 
 
-def _done_since(live: Live, question: schemas.Question, now: Engine) -> list[tuple[str, str, str]]:
+def _done_since(live: ServingRuntime, question: schemas.RecommendationBody, now: Engine) -> list[tuple[str, str, str]]:
     if question.customer_id is None and question.session_id is None:
         return []
     try:
@@ -464,7 +464,7 @@ def _as_event(
     return Event(**{**event.model_dump(), "time": happened, "sender": sender})
 
 
-def _shown(entries: list[Entry], now: Engine, recommendation_id: str) -> dict[str, Any]:
+def _shown(entries: list[RecommendedItem], now: Engine, recommendation_id: str) -> dict[str, Any]:
     return {
         "recommendation_id": recommendation_id,
         "model_version": now.published.version,
@@ -473,17 +473,17 @@ def _shown(entries: list[Entry], now: Engine, recommendation_id: str) -> dict[st
     }
 
 
-def _item(rank: int, entry: Entry) -> schemas.Item:
+def _item(rank: int, entry: RecommendedItem) -> schemas.Item:
     shown = {name: value for name, value in vars(entry).items() if name != "propensity"}
     return schemas.Item(rank=rank, **{**shown, "score": round(entry.score, 6)})  # float32 tells no more
 
 
 def _shelf(
-    now: Engine, kept: Kept, found: np.ndarray, score: np.ndarray, k: int, *, source: str, reason: str
-) -> schemas.Shown:
+    now: Engine, kept: OnlineSnapshot, found: np.ndarray, score: np.ndarray, k: int, *, source: str, reason: str
+) -> schemas.ProductList:
     keep = np.flatnonzero(now.may_be_shown(kept.unavailable)[found])[:k]
     entries = [now.answerer.entry(int(found[i]), float(score[i]), source, reason) for i in keep]
-    return schemas.Shown(**_shown(entries, now, uuid.uuid4().hex))
+    return schemas.ProductList(**_shown(entries, now, uuid.uuid4().hex))
 
 
 _REASONS = {"similar": "alike", "complements": "bought together", "upsell": "alike, and finer"}

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rec_assets.recsys.product_state import ProductState
-from rec_assets.recsys.rules.rulebook import Mask
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.rules.compiled import Mask
 from rec_assets.recsys.rules.spec import Rules
 from rec_assets.serving import related
-from rec_assets.serving.answers import Answer, Answerer, Wish
 from rec_assets.serving.caching import BoundedCache
 from rec_assets.serving.folder import Published
 from rec_assets.serving.recommender import Ranked, Recommender, Signal
+from rec_assets.serving.responder import RecommendationRequest, RecommendationResponse, Responder
 
 _RANKINGS, _ANSWERS, _RELATED = 32 << 20, 64 << 20, 16 << 20
 """Bytes, of an index each: rankings, for the shelves of one page; answers, for whoever does nothing new; products'
@@ -29,7 +29,7 @@ neighbors of a kind."""
 _MOST_RELATED = 500
 """Neighbors kept of a product: some for those out of stock."""
 
-TiredOf = Callable[[int, int], frozenset[str]]
+FrequencyCapped = Callable[[int, int], frozenset[str]]
 """From a number of impressions, and days, to the products that a shopper saw so often in these and didn't touch."""
 
 
@@ -48,11 +48,11 @@ class _Asked:
         answers: What was answered before.
     """
 
-    answerer: Answerer
-    at_once: Answerer
+    answerer: Responder
+    at_once: Responder
     unavailable: frozenset[str]
     available: Mask
-    answers: BoundedCache[Wish, Answer]
+    answers: BoundedCache[RecommendationRequest, RecommendationResponse]
 
 
 class Engine:
@@ -78,18 +78,18 @@ class Engine:
         for name in ("place", "titles", "categories"):
             getattr(recommender, name)
         if len(recommender.state):
-            warm_up = Wish(signals=(Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up"),))
+            warm_up = RecommendationRequest(signals=(Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up"),))
             self.answer(warm_up, frozenset())
 
     def keep_to(self, rules: Rules) -> None:
         """Answer by these rules from now on."""
-        answerer = Answerer(self.recommender, self._rank, rules)
+        answerer = Responder(self.recommender, self._rank, rules)
         at_once = copy.copy(answerer)
         at_once.rank = self._ranked_before
         self._asked = self._of(answerer, at_once, frozenset())
 
-    def _of(self, answerer: Answerer, at_once: Answerer, unavailable: frozenset[str]) -> _Asked:
-        answers: BoundedCache[Wish, Answer] = BoundedCache(_ANSWERS, _answer_bytes)
+    def _of(self, answerer: Responder, at_once: Responder, unavailable: frozenset[str]) -> _Asked:
+        answers: BoundedCache[RecommendationRequest, RecommendationResponse] = BoundedCache(_ANSWERS, _answer_bytes)
         return _Asked(answerer, at_once, unavailable, answerer.available(unavailable), answers)
 
     def _asked_of(self, unavailable: frozenset[str]) -> _Asked:
@@ -114,15 +114,15 @@ class Engine:
         return found
 
     @property
-    def answerer(self) -> Answerer:
+    def answerer(self) -> Responder:
         """Who answers, by the rules as they are now."""
         return self._asked.answerer
 
-    def has_rules(self, wish: Wish) -> bool:
+    def has_rules(self, wish: RecommendationRequest) -> bool:
         """Whether a wish keeps to any."""
         return bool(self.answerer.book_of(wish))
 
-    def without_tired(self, wish: Wish, tired_of: TiredOf) -> Wish:
+    def without_tired(self, wish: RecommendationRequest, tired_of: FrequencyCapped) -> RecommendationRequest:
         """The wish without what the shopper has seen too often, if its rules have a cap on that."""
         cap = self.answerer.book_of(wish).frequency_cap
         tired = tired_of(*cap) if cap else frozenset()
@@ -136,7 +136,9 @@ class Engine:
         """Which products may be shown; worked out anew where that has changed."""
         return self._asked_of(unavailable).available
 
-    def answer(self, wish: Wish, unavailable: frozenset[str], *, at_once: bool = False) -> Answer:
+    def answer(
+        self, wish: RecommendationRequest, unavailable: frozenset[str], *, at_once: bool = False
+    ) -> RecommendationResponse:
         """What a shopper is shown; the same again while nothing changes, unless chance has a say.
 
         Raises:
@@ -154,7 +156,9 @@ class Engine:
         return found if wish.exploration else asked.answers.put(wish, found)
 
 
-def _kept(state: ProductState, find: Callable[[ProductState, int], related.Found]) -> Callable[[int], related.Found]:
+def _kept(
+    state: ProductSnapshot, find: Callable[[ProductSnapshot, int], related.Found]
+) -> Callable[[int], related.Found]:
     cache: BoundedCache[int, related.Found] = BoundedCache(
         _RELATED, lambda _, found: sum(each.nbytes for each in found)
     )
@@ -165,7 +169,7 @@ def _kept(state: ProductState, find: Callable[[ProductState, int], related.Found
     return kept
 
 
-def _answer_bytes(wish: Wish, answer: Answer) -> int:
+def _answer_bytes(wish: RecommendationRequest, answer: RecommendationResponse) -> int:
     """Names of products and categories are the index's own, so of an id only its place in a set counts."""
     return (
         700

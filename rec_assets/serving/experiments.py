@@ -14,13 +14,13 @@ from typing import Any
 from rec_assets.recsys.experiments.assignment import Treatment
 from rec_assets.recsys.experiments.interleaving import team_draft
 from rec_assets.recsys.experiments.spec import CHAMPION, Experiment, Variant, models_of, rule_sets_of
-from rec_assets.serving.answers import HOLDOUT, Answer, Entry, Wish
-from rec_assets.serving.engine import Engine, TiredOf
+from rec_assets.serving.engine import Engine, FrequencyCapped
 from rec_assets.serving.online import Exposure
+from rec_assets.serving.responder import HOLDOUT, RecommendationRequest, RecommendationResponse, RecommendedItem
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExperimentResponse:
     """What a shopper is shown under a treatment.
 
     Attributes:
@@ -32,8 +32,8 @@ class Shown:
     """
 
     engine: Engine
-    answer: Answer
-    wish: Wish
+    answer: RecommendationResponse
+    wish: RecommendationRequest
     teams: list[str]
     by_rules: bool
 
@@ -71,16 +71,16 @@ def runnable(
     ]
 
 
-def show(
+def respond(
     now: Engine,
     others: Mapping[str, Engine],
     treatment: Treatment,
-    wish: Wish,
+    wish: RecommendationRequest,
     unavailable: frozenset[str],
-    tired_of: TiredOf,
+    tired_of: FrequencyCapped,
     *,
     at_once: bool = False,
-) -> Shown:
+) -> ExperimentResponse:
     """What a shopper sees.
 
     Args:
@@ -102,25 +102,27 @@ def show(
     engines = [now if side.model == CHAMPION else others[str(side.model)] for side in sides]
     wishes = [engine.without_tired(_changed(wish, side), tired_of) for engine, side in zip(engines, sides, strict=True)]
     answers = [
-        Answer([], HOLDOUT) if side.show == "nothing" else engine.answer(each, unavailable, at_once=at_once)
+        RecommendationResponse([], HOLDOUT)
+        if side.show == "nothing"
+        else engine.answer(each, unavailable, at_once=at_once)
         for side, engine, each in zip(sides, engines, wishes, strict=True)
     ]
     by_rules = any(engine.has_rules(each) for engine, each in zip(engines, wishes, strict=True))
     if not treatment.mixed:
-        return Shown(engines[0], answers[0], wishes[0], [], by_rules)
+        return ExperimentResponse(engines[0], answers[0], wishes[0], [], by_rules)
     drafted = team_draft([each.entries for each in answers], wish.k, _product, lambda: random.getrandbits(1))
     names = list(treatment.mixed)
     by_chance = any(each.exploration for each in wishes)  # on top of the coins: nobody can tell
     entries = [replace(each.entry, propensity=None if by_chance else each.propensity) for each in drafted]
-    mixed = Answer(entries, answers[0].answered_by)
-    return Shown(engines[0], mixed, wishes[0], [names[each.team] for each in drafted], by_rules)
+    mixed = RecommendationResponse(entries, answers[0].answered_by)
+    return ExperimentResponse(engines[0], mixed, wishes[0], [names[each.team] for each in drafted], by_rules)
 
 
-def _product(entry: Entry) -> str:
+def _product(entry: RecommendedItem) -> str:
     return entry.product_id
 
 
-def _changed(wish: Wish, variant: Variant) -> Wish:
+def _changed(wish: RecommendationRequest, variant: Variant) -> RecommendationRequest:
     changes: dict[str, Any] = {}
     if variant.mode is not None:
         changes["mode"] = variant.mode

@@ -47,7 +47,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Pointed:
+class IndexPointers:
     """What `current.json` says.
 
     Attributes:
@@ -69,14 +69,14 @@ class ServingFolder:
 
     root: Path
 
-    def pointed(self) -> Pointed:
+    def pointed(self) -> IndexPointers:
         """What is published, as the file or, where that is damaged, its copy says."""
         damage = ""
         for name in (CURRENT, COPY):
             path = self.root / name
             try:
                 found = json.loads(path.read_bytes())
-                pointed = Pointed(
+                pointed = IndexPointers(
                     self._published(found),
                     tuple(self._published(each) for each in found.get("before", [])),
                     {other: self._published(each) for other, each in found.get("others", {}).items()},
@@ -89,9 +89,9 @@ class ServingFolder:
                     "it anew"
                 )
             else:
-                return Pointed(pointed.current, pointed.before, pointed.others, damage)
+                return IndexPointers(pointed.current, pointed.before, pointed.others, damage)
         nothing = not any((self.root / name).exists() for name in (CURRENT, COPY))
-        return Pointed(damage="" if nothing else damage)
+        return IndexPointers(damage="" if nothing else damage)
 
     def current(self) -> Published | None:
         """The index that counts; None before the first."""
@@ -165,7 +165,7 @@ class ServingFolder:
         others = pointed.others if others is None else others
         was = [each for each in (pointed.current, *pointed.before) if each is not None]
         before = [each for each in was if each.path != to.path and each.version <= to.version]
-        self._swap(Pointed(to, tuple(before), others))
+        self._swap(IndexPointers(to, tuple(before), others))
         found = self.indexes()
         compared = {each.version for each in others.values()} - {to.version}  # nobody goes back to a challenger
         versions = sorted({each.version for each in found if each.version not in compared} | {to.version})[-3:]
@@ -189,7 +189,7 @@ class ServingFolder:
 
         if pointed.current is not None:
             others = {name: moved(each) for name, each in pointed.others.items()}
-            self._swap(Pointed(moved(pointed.current), tuple(map(moved, pointed.before)), others))
+            self._swap(IndexPointers(moved(pointed.current), tuple(map(moved, pointed.before)), others))
         shutil.rmtree(old.path, ignore_errors=True)
         return new
 
@@ -204,7 +204,7 @@ class ServingFolder:
         """The newest index of a version that is still there."""
         return next((each for each in reversed(self.indexes()) if each.version == version), None)
 
-    def _swap(self, to: Pointed) -> None:
+    def _swap(self, to: IndexPointers) -> None:
         assert to.current is not None
         about = {
             **_described(to.current),

@@ -4,7 +4,7 @@ Not mapped: a file that is cut short or overwritten while it is in use must not 
 
     manifest.json   each file's size and SHA-256 (`manifest.py`)
     about.json   ranker.ubj
-    state/       what is known of the products (`ProductState`)
+    state/       what is known of the products (`ProductSnapshot`)
     histories/   what each customer bought and looked at, up to the state's day
     lists/       everybody's lists as the batch made them (optional: without them each answer is worked out)
 
@@ -27,10 +27,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rec_assets.recsys.forgetting import Forgotten, is_forgotten
-from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.product_state import STATE_LAYOUT, ProductState
-from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
+from rec_assets.recsys.data.product_snapshot import SNAPSHOT_LAYOUT, ProductSnapshot
+from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.serving.ids import Ids
 from rec_assets.serving.manifest import MANIFEST, IndexDamaged, IndexUnreadable, check, seal
@@ -48,7 +48,7 @@ _SOURCES_ONCE = ("own", "als", "co_purchase", "same_customer", "content", "categ
 
 _log = logging.getLogger(__name__)
 
-LAYOUT = (*STATE_LAYOUT, *_LINES, *_ENTRIES, *_TEXTS, "customers_ends", MANIFEST)
+LAYOUT = (*SNAPSHOT_LAYOUT, *_LINES, *_ENTRIES, *_TEXTS, "customers_ends", MANIFEST)
 """Names of all that an index holds: as soon as there is another, the plan publishes anew."""
 
 
@@ -112,7 +112,7 @@ class StoredHistories(_ByCustomer):
     rating: npt.NDArray[np.float32]
 
     @classmethod
-    def of_lines(cls, lines: pd.DataFrame, state: ProductState) -> StoredHistories:
+    def of_lines(cls, lines: pd.DataFrame, state: ProductSnapshot) -> StoredHistories:
         """From a frame with HISTORY_COLUMNS; lines of products that the state doesn't know are left out."""
         return cls.of_numbered(numbered(lines, pd.Index(state.product_ids)))
 
@@ -168,7 +168,7 @@ class StoredList(_ByCustomer):
     rules: pa.Array
 
     @classmethod
-    def of_entries(cls, entries: pa.Table, state: ProductState) -> StoredList:
+    def of_entries(cls, entries: pa.Table, state: ProductSnapshot) -> StoredList:
         """From customer_id, rank, product_id, score, source, reason, rule."""
         entries = entries.sort_by([("customer_id", "ascending"), ("rank", "ascending")])
         product = state.positions(entries["product_id"].to_pandas())
@@ -227,7 +227,7 @@ class Index:
         about: What the release tells: versions, days, fingerprints.
     """
 
-    state: ProductState
+    state: ProductSnapshot
     ranker: Ranker
     recipe: Recipe
     histories: StoredHistories
@@ -278,7 +278,7 @@ class Index:
                     "the index %s was written by an earlier version: nothing tells whether it is whole", folder
                 )
             return cls(
-                state=ProductState.load(folder / "state"),
+                state=ProductSnapshot.load(folder / "state"),
                 ranker=Ranker.load((folder / "ranker.ubj").read_bytes(), tuple(about["features"])),
                 recipe=Recipe.stored(about["recipe"]),
                 histories=StoredHistories.load(folder / "histories"),

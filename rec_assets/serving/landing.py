@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rec_assets.files import restrict, write_whole
-from rec_assets.recsys.forgetting import Forgotten, customer_digest
+from rec_assets.recsys.data.forgetting import Forgotten, customer_digest
 from rec_assets.serving.online import OnlineState
 from rec_assets.serving.tables import EVENT_ROWS, LANDED_TABLES
 

@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from rec_assets.files import restrict
+from rec_assets.recsys.data.forgetting import customer_digest
 from rec_assets.recsys.events import IMPRESSION
-from rec_assets.recsys.forgetting import customer_digest
 from rec_assets.serving.tables import (
     ADMIN,
     AVAILABILITY,
@@ -141,7 +141,7 @@ def sender_of(customer_id: str | None, session_id: str | None, *, is_public: boo
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """What became of a batch of events.
 
     Attributes:
@@ -267,14 +267,14 @@ class OnlineState:
 
     # ---- events ----
 
-    def record(self, events: Sequence[Event], now: dt.datetime) -> Written:
+    def record(self, events: Sequence[Event], now: dt.datetime) -> WriteResult:
         """Write events, all that aren't refused or none.
 
         What is there already, by sender and event_id, stays as it is; it is refused where its content is another, also
         within the batch. What a customer did before asking to be forgotten is refused, however often it is sent.
         """
         if not events:
-            return Written(0, {})
+            return WriteResult(0, {})
         rows = [{**vars(each), "time": each.time.timestamp(), "received": now.timestamp()} for each in events]
         with self.engine.begin() as connection:
             refused = dict.fromkeys(self._forgotten_of(connection, rows), _IS_FORGOTTEN)
@@ -289,7 +289,7 @@ class OnlineState:
         for number, row in enumerate(rows):
             if number not in refused and (why := _conflict(row, there[row["sender"], row["event_id"]])):
                 refused[number] = why
-        return Written(len(new), refused)
+        return WriteResult(len(new), refused)
 
     def _write_new(
         self, connection: sa.Connection, rows: Mapping[tuple[str, str], Mapping[str, Any]]

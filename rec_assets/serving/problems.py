@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from rec_assets.serving import schemas
-from rec_assets.serving.live import DatabaseSilent
+from rec_assets.serving.runtime import DatabaseUnavailable
 from rec_assets.serving.security import Refused
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -77,7 +77,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     async def database(_: Request, error: SQLAlchemyError) -> JSONResponse:
-        if not isinstance(error, DatabaseSilent):  # said once, and not by each request
+        if not isinstance(error, DatabaseUnavailable):  # said once, and not by each request
             logging.getLogger(__name__).error("the online state doesn't answer: %s", type(error).__name__)
         message = "the database doesn't answer, or can't be written to; nothing was written, send it again"
         return _problem(503, "database", message, headers={"Retry-After": "2"})

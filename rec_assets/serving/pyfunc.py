@@ -17,7 +17,7 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema
 
-from rec_assets.recsys.hybrid import ALL
+from rec_assets.recsys.ranking.hybrid import ALL
 from rec_assets.serving.recommender import Recommender
 
 SIGNATURE = ModelSignature(

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.candidates import Candidates, candidates_of
+from rec_assets.recsys.data.histories import Histories, histories_of
+from rec_assets.recsys.data.product_snapshot import Floats, Longs, ProductSnapshot
 from rec_assets.recsys.events import RETURN
-from rec_assets.recsys.features import FEATURES
-from rec_assets.recsys.histories import Histories, histories_of
-from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS, explain
-from rec_assets.recsys.product_state import Floats, Longs, ProductState
+from rec_assets.recsys.ranking.features import FEATURES
+from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS, explain
+from rec_assets.recsys.retrieval.candidates import Candidates, candidates_of
 from rec_assets.serving.index import Index
 
 SEGMENT = "segment"
@@ -101,7 +101,7 @@ class Recommender:
         return cls(Index.load(folder))
 
     @property
-    def state(self) -> ProductState:
+    def state(self) -> ProductSnapshot:
         """What is known of the products."""
         return self.index.state
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rec_assets.recsys.product_state import UNKNOWN, Floats, Longs, ProductState
-from rec_assets.recsys.similar import likeness
+from rec_assets.recsys.data.product_snapshot import UNKNOWN, Floats, Longs, ProductSnapshot
+from rec_assets.recsys.retrieval.similar import likeness
 
 DEARER = 1.05, 2.0
 """An upsell costs at least and at most so many times the product."""
@@ -14,7 +14,7 @@ Found = tuple[Longs, Floats]
 """Positions, best first, and their scores."""
 
 
-def similar(state: ProductState, product: int) -> Found:
+def similar(state: ProductSnapshot, product: int) -> Found:
     """What could stand in for a product: of its category, alike in text and buyers, as in `similar_products`."""
     members = np.flatnonzero(state.category == state.category[product])
     members = members[members != product]
@@ -24,7 +24,7 @@ def similar(state: ProductState, product: int) -> Found:
     return members[order], score[order]
 
 
-def upsell(state: ProductState, product: int) -> Found:
+def upsell(state: ProductSnapshot, product: int) -> Found:
     """Of what could stand in for a product, what is dearer; nothing where prices are unknown."""
     found, score = similar(state, product)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -33,7 +33,7 @@ def upsell(state: ProductState, product: int) -> Found:
     return found[dearer], score[dearer]
 
 
-def complements(state: ProductState, product: int) -> Found:
+def complements(state: ProductSnapshot, product: int) -> Found:
     """What is bought along with a product and serves another need (category), as in `similar_products`."""
     row = slice(state.same_basket.indptr[product], state.same_basket.indptr[product + 1])
     found, weight = state.same_basket.indices[row].astype(np.int64), state.same_basket.data[row]
@@ -44,7 +44,7 @@ def complements(state: ProductState, product: int) -> Found:
     return found[order], np.asarray(weight[order], np.float32)
 
 
-def trending(state: ProductState) -> Found:
+def trending(state: ProductSnapshot) -> Found:
     """What more customers bought recently than before: recent buyers beyond those expected, in standard deviations.
 
     (recent − expected) / √(expected + 1), where a product's share of all buyers says what is expected; the counts are

@@ -74,7 +74,7 @@ class SessionEvent(_Strict):
     product_id: Id
 
 
-class Question(_Strict):
+class RecommendationBody(_Strict):
     """Whom to recommend to, and what."""
 
     customer_id: Id | None = Field(None, description="As in the purchase logs; none for someone not signed in.")
@@ -89,7 +89,7 @@ class Question(_Strict):
     exploration: Share = Field(0.0, description="How much chance has a say in the order.")
 
 
-class CustomerQuestion(_Strict):
+class CustomerQuery(_Strict):
     """The same as a URL's parameters."""
 
     k: Count = 10
@@ -103,9 +103,9 @@ class CustomerQuestion(_Strict):
     diversity: Share = 0.0
     exploration: Share = 0.0
 
-    def question(self, customer_id: str) -> Question:
+    def question(self, customer_id: str) -> RecommendationBody:
         """As a question about a customer. Raises ValidationError where its fields don't go together."""
-        return Question(
+        return RecommendationBody(
             customer_id=customer_id,
             session_id=self.session_id,
             k=self.k,
@@ -118,13 +118,13 @@ class CustomerQuestion(_Strict):
         )
 
 
-class ProductQuestion(_Strict):
+class ProductQuery(_Strict):
     """How many products that go with one."""
 
     k: Count = 10
 
 
-class TrendingQuestion(ProductQuestion):
+class TrendingQuery(ProductQuery):
     """Which products that are on the rise."""
 
     category: Text | None = None
@@ -146,7 +146,7 @@ class Item(BaseModel):
     rule: str | None = Field(None, description="The shop's rule that put it there: `boosted by rule summer-stock`.")
 
 
-class Shown(BaseModel):
+class ProductList(BaseModel):
     """Products, best first, and where they come from."""
 
     recommendation_id: str = Field(description="Send it back with the events that follow from this answer.")
@@ -155,7 +155,7 @@ class Shown(BaseModel):
     items: list[Item]
 
 
-class Recommendations(Shown):
+class Recommendations(ProductList):
     """An answer to a question about a shopper."""
 
     answered_by: Literal["customer", "session", "segment", "popular", "holdout"] = Field(

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
-from rec_assets.serving.live import Live
+from rec_assets.serving.runtime import ServingRuntime
 from rec_assets.serving.security import customer_token
 
 PAGES = Path(__file__).with_name("pages")
@@ -20,7 +20,7 @@ _SWAGGER = Path(fastapi_swagger.__file__).with_name("resources")
 SHOWN_CUSTOMERS = 12
 
 
-def add_pages(app: FastAPI, live: Live, storefront_key: str | None, customer_secret: str | None) -> None:
+def add_pages(app: FastAPI, live: ServingRuntime, storefront_key: str | None, customer_secret: str | None) -> None:
     """Serve the documentation, the widget and, given a key for it, the demo shop.
 
     The secret signs the tokens of the demo shop's customers.

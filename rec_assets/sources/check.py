@@ -15,10 +15,10 @@ from upath import UPath
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.explain import explain_lines
 from rec_assets.sources.findings import SourceCheck, count, share
-from rec_assets.sources.landing import days_with_data, lies_in_future
+from rec_assets.sources.landing import days_with_data, is_in_future
 from rec_assets.sources.paths import is_uri, reaching
 from rec_assets.sources.reader import read_catalog, read_day, read_export
-from rec_assets.sources.sample import Sample
+from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.spec import Source
 from rec_assets.sources.verdict import explain_cleaning, explain_what_can_be_learned
 
@@ -53,7 +53,7 @@ def check_source(source: Source, *, days: int | None = None, now: float | None =
     catalog = _read_catalog(source, check)
     if not by_day:
         return check
-    sample = Sample(source, by_day, catalog)
+    sample = SourceSample(source, by_day, catalog)
     if sample.lines.empty:
         check.errors.append("the files that were read have no line: land some with lines")
         return check
@@ -97,7 +97,7 @@ def _read_lines(
             check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
             check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
             _explain_bounds(source, {day: len(table) for day, table in read.items()}, now, check)
-            read = {day: table for day, table in read.items() if not lies_in_future(day, now)}
+            read = {day: table for day, table in read.items() if not is_in_future(day, now)}
             begin, end = source.first_day or min(read), source.last_day or max(read)
             read = {day: table for day, table in read.items() if begin <= day <= end}
             if not read:
@@ -178,7 +178,7 @@ def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
 
 def _explain_bounds(source: Source, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
     total = sum(lines.values())
-    if future := [day for day in lines if lies_in_future(day, now)]:
+    if future := [day for day in lines if is_in_future(day, now)]:
         check.warnings.append(
             f"{share(sum(lines[day] for day in future), total)} of the lines lie in the future, {future[0]} to "
             f"{future[-1]}: was a clock wrong, or is `time_format`? They will not be read"

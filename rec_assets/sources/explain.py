@@ -10,7 +10,7 @@ import pandas as pd
 from rec_assets.sources.explain_products import explain_ids, explain_products
 from rec_assets.sources.findings import SourceCheck, as_yaml, count, share, shortened
 from rec_assets.sources.reader import used_columns
-from rec_assets.sources.sample import Sample
+from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.spec import UTC_WORDS, zone_word
 from rec_assets.sources.times import NO_VALUE, quoted, swapped_format
 
@@ -46,7 +46,7 @@ _ORDER_LEVEL = 0.05
 """From this share of lines on, empty where the order has a value, a column is one of orders."""
 
 
-def explain_lines(sample: Sample, check: SourceCheck) -> None:
+def explain_lines(sample: SourceSample, check: SourceCheck) -> None:
     """What the lines say, topic by topic."""
     _explain_times(sample, check)
     _explain_columns(sample, check)
@@ -57,7 +57,7 @@ def explain_lines(sample: Sample, check: SourceCheck) -> None:
     explain_products(sample, check)
 
 
-def _explain_times(sample: Sample, check: SourceCheck) -> None:
+def _explain_times(sample: SourceSample, check: SourceCheck) -> None:
     source, spec = sample.source, sample.source.purchases
     is_utc = spec.times_are == "utc" or zone_word(spec.time_format) in UTC_WORDS
     meaning = "UTC" if is_utc else source.time_zone
@@ -93,7 +93,7 @@ def _explain_times(sample: Sample, check: SourceCheck) -> None:
         )
 
 
-def _explain_columns(sample: Sample, check: SourceCheck) -> None:
+def _explain_columns(sample: SourceSample, check: SourceCheck) -> None:
     source, columns = sample.source, sample.source.purchases.columns
     for meaning, named in columns:
         for column in named if isinstance(named, list) else [named] if named else []:
@@ -118,7 +118,7 @@ def _explain_columns(sample: Sample, check: SourceCheck) -> None:
         check.warnings.append("no `unit_price` or `amount`: revenue is not known, and no line refused for its price")
 
 
-def _explain_orders(sample: Sample, check: SourceCheck) -> None:
+def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
     lines, columns = sample.lines, sample.source.purchases.columns
     customers = lines["customer_id"].fillna("").str.strip()
     known = customers[customers != ""]
@@ -144,7 +144,7 @@ def _explain_orders(sample: Sample, check: SourceCheck) -> None:
         check.warnings.append("titles hold letters like 'Ã©': set `encoding: utf-8`")
 
 
-def _explain_kinds(sample: Sample, check: SourceCheck) -> None:
+def _explain_kinds(sample: SourceSample, check: SourceCheck) -> None:
     """Columns that say what a line is: a purchase, or something that must not count as one."""
     source = sample.source
     spec, excluded = source.purchases, sample.lines["excluded_by"].loc[sample.written.index] != ""
@@ -177,7 +177,7 @@ def _listed(counts: pd.Series) -> str:
     return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
 
 
-def _explain_order_columns(sample: Sample, check: SourceCheck) -> None:
+def _explain_order_columns(sample: SourceSample, check: SourceCheck) -> None:
     """Columns that stand on the first line of an order only, as shops' exports write what is of the whole order."""
     spec, status = sample.source.purchases, sample.source.returns.status
     if not spec.columns.order_id:
@@ -195,7 +195,7 @@ def _explain_order_columns(sample: Sample, check: SourceCheck) -> None:
             )
 
 
-def _explain_returns(sample: Sample, check: SourceCheck) -> None:
+def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
     returns, lines = sample.source.returns, sample.lines
     signs = [
         "a negative quantity" if returns.negative_quantity else "",
@@ -232,7 +232,7 @@ def _explain_returns(sample: Sample, check: SourceCheck) -> None:
         )
 
 
-def _explain_status(sample: Sample, line_is: str, check: SourceCheck) -> None:
+def _explain_status(sample: SourceSample, line_is: str, check: SourceCheck) -> None:
     """Whether the status stands on the purchase's own line, as the source says, or on a second line beside it."""
     lines, has_order = sample.lines, sample.source.purchases.columns.order_id is not None
     marked = lines["was_returned"] if line_is == "purchase" else lines["is_return"] & ~(lines["quantity"] < 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from rec_assets.sources.findings import SourceCheck, as_yaml, count, share
-from rec_assets.sources.sample import Sample
+from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import NO_VALUE
 
 _NOBODY = {value.lower() for value in NO_VALUE if value} | {"guest", "unknown", "anonymous", "0", "-1"}
@@ -48,7 +48,7 @@ def explain_ids(values: pd.Series, name: str, column: str, check: SourceCheck) -
         check.warnings.append(f"column {column!r}: ids end in '.0', such as {ids.iloc[0]!r}: write them without")
 
 
-def explain_products(sample: Sample, check: SourceCheck) -> None:
+def explain_products(sample: SourceSample, check: SourceCheck) -> None:
     """What the log and the catalog say of products."""
     lines, products, catalog = sample.lines, sample.products, sample.catalog
     listed = set(catalog["product_id"])
@@ -91,7 +91,7 @@ def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) 
             )
 
 
-def _explain_services(sample: Sample, check: SourceCheck) -> None:
+def _explain_services(sample: SourceSample, check: SourceCheck) -> None:
     """Codes that are no products: postage, fees, vouchers. Popular as they are, they would be recommended."""
     lines = sample.counting[~sample.counting["is_return"]]
     lines = lines[lines["product_id"].fillna("").str.strip() != ""]

@@ -28,7 +28,7 @@ _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 
 
 @dataclass(frozen=True)
-class Landed:
+class LandedFiles:
     """What lies there for one day (or for the catalog).
 
     Attributes:
@@ -43,9 +43,9 @@ class Landed:
     settled: bool
 
 
-def look(
-    source: Source, known: Mapping[dt.date, Landed], *, now: float, settle_seconds: float
-) -> dict[dt.date, Landed]:
+def scan(
+    source: Source, known: Mapping[dt.date, LandedFiles], *, now: float, settle_seconds: float
+) -> dict[dt.date, LandedFiles]:
     """What lies there for each day; an export stands for all days, under the last one.
 
     Days outside of the source's `first_day` and `last_day` don't count.
@@ -73,7 +73,7 @@ def look(
 def newest_whole_day(source: Source, *, now: float, settle_seconds: float) -> dt.date | None:
     """The newest day of a daily source whose files are whole, by their times or markers; none is read for that.
 
-    Days in the future don't count (`lies_in_future`).
+    Days in the future don't count (`is_in_future`).
 
     Raises:
         SourceError: a URI can't be reached.
@@ -81,12 +81,12 @@ def newest_whole_day(source: Source, *, now: float, settle_seconds: float) -> dt
     pattern = source.glob(source.purchases.path)
     last, is_whole = source.last_day or dt.date.max, _whole(pattern, now, settle_seconds)
     for day, files in sorted(files_by_day(pattern).items(), reverse=True):
-        if day <= last and not lies_in_future(day, now) and all(is_whole(file, modified_at(file)) for file in files):
+        if day <= last and not is_in_future(day, now) and all(is_whole(file, modified_at(file)) for file in files):
             return day
     return None
 
 
-def lies_in_future(day: dt.date, now: float) -> bool:
+def is_in_future(day: dt.date, now: float) -> bool:
     """Whether a day has not begun anywhere on earth: its file's name, or the clock, is wrong."""
     return day > dt.datetime.fromtimestamp(now, dt.timezone.utc).date() + dt.timedelta(days=1)
 
@@ -113,9 +113,9 @@ def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
                 else f"source {source.name}: no file matches {source.expand(source.purchases.path)}"
             )
         first, last = within[0], within[-1]
-        if lies_in_future(last, now):
+        if is_in_future(last, now):
             raise SourceError(f"a file has landed for {last}, which lies in the future: fix its name, or take it away")
-    elif lies_in_future(last, now):
+    elif is_in_future(last, now):
         raise SourceError(
             f"source {source.name}: last_day ({last}) lies in the future: set it to the newest day that the export has "
             "lines of (`rec-assets check-source` tells which)"
@@ -123,8 +123,8 @@ def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
     return first, last
 
 
-def look_at_catalog(source: Source, known: Landed | None, *, now: float, settle_seconds: float) -> Landed | None:
-    """What lies there as the newest catalog; None where nothing does, or the source has none. See `look`."""
+def scan_catalog(source: Source, known: LandedFiles | None, *, now: float, settle_seconds: float) -> LandedFiles | None:
+    """What lies there as the newest catalog; None where nothing does, or the source has none. See `scan`."""
     newest = source.catalog_files()[-1:]
     if source.catalog is None or not newest:
         return None
@@ -151,7 +151,7 @@ def catalog_fingerprint(source: Source) -> dict[str, str]:
 
 
 def fingerprint_of(files: Mapping[str, str]) -> str:
-    """The fingerprint that `look` gives files of these names and SHA-256: is what was read what lies there?
+    """The fingerprint that `scan` gives files of these names and SHA-256: is what was read what lies there?
 
     Args:
         files: As `file_fingerprints` gives them.
@@ -170,26 +170,26 @@ def modified_at(file: UPath) -> float | None:
 
 
 def _landed(
-    source: Source, files: Sequence[UPath], known: Landed | None, is_whole: Callable[[UPath, float | None], bool]
-) -> Landed:
+    source: Source, files: Sequence[UPath], known: LandedFiles | None, is_whole: Callable[[UPath, float | None], bool]
+) -> LandedFiles:
     seen, settled = [], True
     for file in files:
         with reaching(file):
             try:
                 about = _about(file)
             except FileNotFoundError:  # taken away since it was listed; the next look lists anew
-                return Landed("", "", settled=False)
+                return LandedFiles("", "", settled=False)
             modified = _modified(about)
             tags = [str(about[name]) for name in _TAGS if about.get(name)]
             seen.append([source.label(file), about.get("size"), modified, *tags])
             settled = settled and is_whole(file, modified)
     stamp = _digest(seen)
     if not settled:
-        return Landed("", stamp, settled=False)
+        return LandedFiles("", stamp, settled=False)
     if known and known.fingerprint and known.stamp == stamp:
-        return Landed(known.fingerprint, stamp, settled=True)
+        return LandedFiles(known.fingerprint, stamp, settled=True)
     content = {source.label(file): _fingerprint(file) for file in files}
-    return Landed(fingerprint_of(content), stamp, settled=True)
+    return LandedFiles(fingerprint_of(content), stamp, settled=True)
 
 
 def _whole(pattern: str, now: float, settle_seconds: float) -> Callable[[UPath, float | None], bool]:

@@ -20,7 +20,7 @@ import pyarrow.csv
 from upath import UPath
 
 from rec_assets.recsys.events import LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
-from rec_assets.recsys.text import join_columns
+from rec_assets.recsys.retrieval.text import join_columns
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import LISTS, POSITION, SECOND, read_text
 from rec_assets.sources.paths import is_uri

@@ -18,7 +18,7 @@ _RAW_LINES, _RAW_BLOCKS = 50_000, 50
 
 
 @dataclass(frozen=True)
-class Sample:
+class SourceSample:
     """What was read of a source: raw lines by day, and its catalog."""
 
     source: Source

@@ -204,7 +204,7 @@ class StatusColumn(_Part):
     )
 
 
-class Returns(_Part):
+class ReturnSettings(_Part):
     """How the log writes that something came back."""
 
     negative_quantity: bool = Field(False, description="Lines with a quantity below 0 are returns.")
@@ -241,7 +241,7 @@ class Source(_Part):
     dataset: str | None = Field(None, description="Built-in adapter that lands this source's files.")
     purchases: Purchases
     catalog: Catalog | None = None
-    returns: Returns = Returns()
+    returns: ReturnSettings = ReturnSettings()
     folder: Path = Field(Path(), exclude=True)
     home: Path = Field(Path(), exclude=True)
 

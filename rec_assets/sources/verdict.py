@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import RULES, CleaningRules, clean_day
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.sources.findings import SourceCheck, count, share, shortened
-from rec_assets.sources.sample import Sample
+from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import local_days
 
 FEW = 0.01
@@ -30,7 +30,7 @@ _BY_DESIGN = {"excluded", "no_customer", "duplicate_line"}
 Refused = dict[str, pd.DataFrame]
 
 
-def explain_cleaning(sample: Sample, days: Sequence[dt.date], check: SourceCheck) -> None:
+def explain_cleaning(sample: SourceSample, days: Sequence[dt.date], check: SourceCheck) -> None:
     """What cleaning would refuse of these days, with an example for each rule, and whether enough is left."""
     source, catalog = sample.source, sample.catalog
     excluded = frozenset(catalog["product_id"][catalog["excluded"].astype(bool)])
@@ -52,7 +52,7 @@ def explain_cleaning(sample: Sample, days: Sequence[dt.date], check: SourceCheck
     _judge(kept, refused, total, check)
 
 
-def explain_what_can_be_learned(sample: Sample, check: SourceCheck) -> None:
+def explain_what_can_be_learned(sample: SourceSample, check: SourceCheck) -> None:
     """What a whole log is too small or too thin for; such a shop gets lists from what there is."""
     lines = sample.counting[sample.counting["customer_id"].fillna("").str.strip() != ""]
     lines = lines[~(lines["is_return"] | lines["was_returned"])]
@@ -81,7 +81,7 @@ def _explain_bulk(kept: pd.DataFrame, check: SourceCheck) -> None:
         )
 
 
-def _explain_shares(sample: Sample, by_rule: Refused, total: int, value: float, check: SourceCheck) -> None:
+def _explain_shares(sample: SourceSample, by_rule: Refused, total: int, value: float, check: SourceCheck) -> None:
     for rule, lines in by_rule.items():
         of_value = _value(lines) / value if value else 0.0
         if rule in _BY_DESIGN or not (len(lines) > FEW * total or of_value > FEW):
@@ -137,38 +137,38 @@ def _example(lines: pd.DataFrame) -> str:
     return f"{first['source_file']}, row {first['source_row']}: {shortened(first['line'], 200)}"
 
 
-def _of_product(sample: Sample, lines: pd.DataFrame) -> str:
+def _of_product(sample: SourceSample, lines: pd.DataFrame) -> str:
     column = sample.source.purchases.columns.product_id
     return f"{column!r} is empty there; if another column names every product, map that one to `product_id`"
 
 
-def _of_id(sample: Sample, lines: pd.DataFrame) -> str:
+def _of_id(sample: SourceSample, lines: pd.DataFrame) -> str:
     return "are `customer_id` and `product_id` the right columns?"
 
 
-def _of_time(sample: Sample, lines: pd.DataFrame) -> str:
+def _of_time(sample: SourceSample, lines: pd.DataFrame) -> str:
     return "their times can't be read: is `time_format` right?"
 
 
-def _of_day(sample: Sample, lines: pd.DataFrame) -> str:
+def _of_day(sample: SourceSample, lines: pd.DataFrame) -> str:
     if (lines["event_time"].dt.tz_localize(None).dt.floor("D") == lines["day"]).mean() > 0.9:
         return "files hold days of UTC: set `time_zone: UTC`, or land files by the shop's clock"
     return "they are of another day than their file: are `time_zone`, `times_are` and `time_format` right?"
 
 
-def _of_quantity(sample: Sample, lines: pd.DataFrame) -> str:
+def _of_quantity(sample: SourceSample, lines: pd.DataFrame) -> str:
     if (lines["quantity"] < 0).mean() > 0.5:
         return "if they are returns, set `returns: {negative_quantity: true}`"
     return f"{_written(sample, sample.source.purchases.columns.quantity, lines)}: is `quantity` the right column?"
 
 
-def _of_price(sample: Sample, lines: pd.DataFrame) -> str:
+def _of_price(sample: SourceSample, lines: pd.DataFrame) -> str:
     columns = sample.source.purchases.columns
     written = _written(sample, columns.unit_price or columns.amount, lines)
     return f"{written}: are prices written as `decimal` says, or are these gifts?"
 
 
-def _written(sample: Sample, column: str | None, lines: pd.DataFrame) -> str:
+def _written(sample: SourceSample, column: str | None, lines: pd.DataFrame) -> str:
     values = sample.written[column] if column else pd.Series(dtype=object)
     rows = sample.lines.index[sample.lines["line"].isin(set(lines["line"].head(1000)))]
     found = values.reindex(rows).dropna().value_counts().head(3)
@@ -176,7 +176,7 @@ def _written(sample: Sample, column: str | None, lines: pd.DataFrame) -> str:
     return f"{column!r} is {shown} there" if shown else "see the example"
 
 
-_HOW_TO_FIX: dict[str, Callable[[Sample, pd.DataFrame], str]] = {
+_HOW_TO_FIX: dict[str, Callable[[SourceSample, pd.DataFrame], str]] = {
     "no_product": _of_product,
     "id_too_long": _of_id,
     "unparseable_time": _of_time,

@@ -14,8 +14,8 @@ import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from rec_assets.definitions import build_definitions
-from rec_assets.recsys.features import FEATURES
-from rec_assets.recsys.ranker import Sample, fit_ranker
+from rec_assets.recsys.ranking.features import FEATURES
+from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
 from rec_assets.recsys.recipe import RankerRecipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
@@ -37,7 +37,9 @@ def worsened(models: Frames) -> Frames:
     """The same models with their factors dealt out to other products, and a ranker that learned from chance."""
     rng = np.random.default_rng(5)
     als, sample = models["als_model"], pd.DataFrame(rng.random((2000, len(FEATURES))), columns=list(FEATURES))
-    ranker = fit_ranker(Sample.of(sample.assign(bought=rng.random(2000) < 0.1)), RankerRecipe(rounds=20), seed=1)
+    ranker = fit_ranker(
+        TrainingSample.of(sample.assign(bought=rng.random(2000) < 0.1)), RankerRecipe(rounds=20), seed=1
+    )
     recipe = models["ranker"]["recipe"]
     return {
         **models,

@@ -11,10 +11,10 @@ import pytest
 from dagster import AssetSelection, DagsterInstance, Definitions, define_asset_job
 
 from rec_assets.definitions import build_definitions
-from rec_assets.recsys.rules.spec import Pin, read_rules
-from rec_assets.serving.answers import Answerer, Wish
+from rec_assets.recsys.rules.spec import PinRule, read_rules
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.recommender import Recommender
+from rec_assets.serving.responder import RecommendationRequest, Responder
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop
 
@@ -51,7 +51,7 @@ def assert_by_rules(shop: Shop, file: Path, without: pd.DataFrame) -> pd.DataFra
     assert set(lists["rules_version"]) == {rules.version("house")}
     assert set(lists["rule"].dropna()) == {"raised by rule comes-back", "boosted by rule tail", "pinned by rule launch"}
     (recalled,), pin = rules.lists["recalled.csv"].index, rules.sets["house"][3]
-    assert isinstance(pin, Pin)
+    assert isinstance(pin, PinRule)
     first = lists[(lists["rank"] == 1) & (lists["list"] == "all")]
     assert recalled in set(without["product_id"]) and recalled not in set(lists["product_id"])
     assert set(first["product_id"]) == {pin.product} and len(first) == without["customer_id"].nunique()
@@ -97,10 +97,10 @@ def test_a_bootstrap_takes_the_rules_up_and_the_api_shows_its_lists(ruled: Shop,
     assert published is not None and published.as_of == days[-1]
     recommender = Recommender.load(published.path)
     assert recommender.index.about["rules_version"] == rules.version("house")
-    stored = Answerer(recommender, rules=rules)
-    live = Answerer(Recommender(replace(recommender.index, lists={})), rules=rules)
+    stored = Responder(recommender, rules=rules)
+    live = Responder(Recommender(replace(recommender.index, lists={})), rules=rules)
     for customer in sorted(lists["customer_id"].unique())[::40]:
-        wish = Wish(k=20, customer_id=customer, rules="house")
+        wish = RecommendationRequest(k=20, customer_id=customer, rules="house")
         shown = [one.answer(wish, one.available(frozenset()), np.random.default_rng(1)) for one in (stored, live)]
         rows = lists[(lists["customer_id"] == customer) & (lists["list"] == "all")].sort_values("rank")
         batch = list(zip(rows["product_id"], rows["rule"].where(rows["rule"].notna(), None), strict=True))

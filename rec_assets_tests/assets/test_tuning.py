@@ -20,11 +20,11 @@ from optuna.trial import TrialState
 
 from rec_assets.assets.tuning import tuning_days
 from rec_assets.definitions import build_definitions
-from rec_assets.recsys.cleaning import CLEANED_SCHEMA
+from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA
+from rec_assets.recsys.evaluation.backtest import Backtest, BacktestResult
 from rec_assets.recsys.recipe import AlsRecipe, CandidateRecipe, CoPurchaseRecipe, RankerRecipe, Recipe
-from rec_assets.recsys.search_space import Range, space_around, suggest
-from rec_assets.recsys.study import RecipeStudy, open_study
-from rec_assets.recsys.walk_forward import Judged, Past
+from rec_assets.recsys.tuning.search_space import Range, space_around, suggest
+from rec_assets.recsys.tuning.study import RecipeStudy, open_study
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes
 from rec_assets.settings import Settings
@@ -112,12 +112,12 @@ def _fake_ndcg(monkeypatch: pytest.MonkeyPatch, worth: Any) -> list[tuple[dt.dat
     """Judge recipes by a formula instead of by Spark; returns what was judged."""
     judged: list[tuple[dt.date, Recipe]] = []
 
-    def walk_forward(self: Past, day: dt.date, recipe: Recipe) -> Judged:
+    def walk_forward(self: Backtest, day: dt.date, recipe: Recipe) -> BacktestResult:
         judged.append((day, recipe))
         table = pd.DataFrame({"ndcg@10": [worth(recipe)]})
-        return Judged(day, pd.DataFrame(), {"all": table, "novel": table / 10})
+        return BacktestResult(day, pd.DataFrame(), {"all": table, "novel": table / 10})
 
-    monkeypatch.setattr(Past, "walk_forward", walk_forward)
+    monkeypatch.setattr(Backtest, "walk_forward", walk_forward)
     return judged
 
 

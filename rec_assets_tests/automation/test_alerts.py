@@ -35,7 +35,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from rec_assets.automation.alerts import build_alert_sensors
 from rec_assets.automation.execution import PARENT_TAG
-from rec_assets.automation.messages import Days, Ledger, Problem, normalized
+from rec_assets.automation.messages import DayRange, FailureCause, Ledger, normalized
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
 
@@ -506,15 +506,15 @@ HOUR = 3600.0
 
 
 def test_the_ledger_reports_again_by_the_clock_with_what_was_held_back() -> None:
-    ledger, problem = Ledger(24), Problem("als_model", "bad", "error")
-    found = [ledger.failed(problem, Days(), at * HOUR) for at in (0, 1, 23, 25, 26, 49)]
+    ledger, problem = Ledger(24), FailureCause("als_model", "bad", "error")
+    found = [ledger.failed(problem, DayRange(), at * HOUR) for at in (0, 1, 23, 25, 26, 49)]
     assert found == ["", None, None, "3 more times since 1970-01-01 00:00 UTC", None,
                      "2 more times since 1970-01-02 01:00 UTC"]  # fmt: skip
 
 
 def test_the_ledger_survives_the_cursor_and_forgets_what_is_long_gone() -> None:
     ledger = Ledger(24)
-    ledger.failed(Problem("als_model", "bad", "error"), Days("2017-12-01", "2017-12-01"), 0)
+    ledger.failed(FailureCause("als_model", "bad", "error"), DayRange("2017-12-01", "2017-12-01"), 0)
     copy = Ledger.from_dict(24, json.loads(json.dumps(ledger.to_dict())))
     assert copy.causes == ledger.causes
     copy.forget(29 * 24 * HOUR)

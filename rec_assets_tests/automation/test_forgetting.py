@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rec_assets.automation.feedback import land_feedback
-from rec_assets.recsys.forgetting import customer_digest, is_forgotten
+from rec_assets.recsys.data.forgetting import customer_digest, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.serving.folder import ServingFolder

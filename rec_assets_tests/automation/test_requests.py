@@ -12,7 +12,7 @@ import pytest
 from rec_assets.automation.requests import ingest_requests, reasons_to_train
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Retraining
-from rec_assets.sources.landing import Landed, fingerprint_of
+from rec_assets.sources.landing import LandedFiles, fingerprint_of
 
 MONDAY = dt.date(2018, 1, 1)
 TABLES = ("raw_purchase_logs", "cleaned_interactions")
@@ -22,12 +22,12 @@ def day(number: int) -> dt.date:
     return MONDAY + dt.timedelta(days=number)
 
 
-def landed(**days: str) -> dict[dt.date, Landed]:
+def landed(**days: str) -> dict[dt.date, LandedFiles]:
     """`d3="old"`: on day 3 lies a file with that content; "growing" lies there half."""
     return {
-        day(int(name[1:])): Landed("", "", settled=False)
+        day(int(name[1:])): LandedFiles("", "", settled=False)
         if content == "growing"
-        else Landed(fingerprint_of({"file.csv": content}), content, settled=True)
+        else LandedFiles(fingerprint_of({"file.csv": content}), content, settled=True)
         for name, content in days.items()
     }
 
@@ -86,7 +86,7 @@ def test_what_landed_and_is_not_in_the_lake_as_it_lies_there_is_asked_for(
 
 def test_days_before_the_oldest_are_read_only_if_they_were_read_before_and_changed(lake: Lake) -> None:
     found = landed(**{**READ, "d2": "fixed"})
-    found[day(-3)] = Landed("x", "x", settled=True)
+    found[day(-3)] = LandedFiles("x", "x", settled=True)
     assert [str(each) for each in ingest_requests(found, lake, oldest=day(5))] == ["1 day landed: 2018-01-03"]
 
 

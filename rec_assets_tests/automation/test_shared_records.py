@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dagster import DagsterRun, asset, materialize
 from pydantic import SecretStr, ValidationError
 
-from rec_assets.automation.execution import DATABASE_VARIABLE, ExecutionError, only_one, open_instance
+from rec_assets.automation.execution import DATABASE_VARIABLE, ExecutionError, open_instance, plan_lock
 from rec_assets.settings import Settings
 
 HOLD = """
@@ -92,7 +92,7 @@ def test_processes_with_one_database_exclude_each_other_and_say_who_waits(tmp_pa
     ours, other = settings(tmp_path / "ours", database), hold(tmp_path / "other", database)
     try:
         held = rf"another bootstrap is at work \(rec_assets on .*, process {other.pid}, since"
-        with pytest.raises(ExecutionError, match=held), only_one(ours):
+        with pytest.raises(ExecutionError, match=held), plan_lock(ours):
             pass
         said: list[str] = []
 
@@ -100,7 +100,7 @@ def test_processes_with_one_database_exclude_each_other_and_say_who_waits(tmp_pa
             said.append(text)
             other.send_signal(signal.SIGKILL)  # what a kill leaves behind is free at once
 
-        with only_one(ours, say=say):
+        with plan_lock(ours, say=say):
             assert len(said) == 1
             assert "waiting: another plan is at work (rec_assets on" in said[0] and str(other.pid) in said[0]
     finally:
@@ -111,14 +111,14 @@ def test_processes_with_one_database_exclude_each_other_and_say_who_waits(tmp_pa
 def test_the_lock_goes_with_a_holder_that_fails(tmp_path: Path, database: str) -> None:
     ours = settings(tmp_path, database)
     for _ in range(2):
-        with pytest.raises(ValueError, match="failed"), only_one(ours):
+        with pytest.raises(ValueError, match="failed"), plan_lock(ours):
             raise ValueError("failed")
 
 
 def test_databases_do_not_wait_for_each_other(tmp_path: Path, database: str, postgres: str) -> None:
     other = hold(tmp_path / "other", database)
     try:
-        with only_one(settings(tmp_path, postgres.replace("+psycopg:", "+psycopg2:"))):
+        with plan_lock(settings(tmp_path, postgres.replace("+psycopg:", "+psycopg2:"))):
             pass
     finally:
         other.kill()

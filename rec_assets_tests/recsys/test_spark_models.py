@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from rec_assets.recsys.als import fit_als
-from rec_assets.recsys.co_purchase import co_purchase_graph
-from rec_assets.recsys.ease import ease_weights
+from rec_assets.recsys.data.histories import build_histories
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.product_statistics import product_statistics
+from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.evaluation.sample import sample_customers
-from rec_assets.recsys.features import FEATURES
-from rec_assets.recsys.fold_in import fold_in
-from rec_assets.recsys.histories import build_histories
-from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.products import build_products
-from rec_assets.recsys.ranker import Sample
+from rec_assets.recsys.ranking.features import FEATURES
+from rec_assets.recsys.ranking.ranker import TrainingSample
+from rec_assets.recsys.ranking.scoring import with_frequency_capped
+from rec_assets.recsys.ranking.training import collect_sample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
-from rec_assets.recsys.scoring import with_resting
-from rec_assets.recsys.statistics import product_statistics
-from rec_assets.recsys.training import collect_sample
+from rec_assets.recsys.retrieval.als import fit_als
+from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
+from rec_assets.recsys.retrieval.ease import ease_weights
+from rec_assets.recsys.retrieval.fold_in import fold_in
 
 TYPES = (
     "customer_id string, product_id string, order_id string, age_days int, weight double, quantity double, "
@@ -53,7 +53,7 @@ def checkerboard(size: int = 20) -> list[tuple[str, str, str, int]]:
     return [(f"{u:02}", f"{i:02}", f"o{u}", 0) for u in range(size) for i in range(size) if u % 2 == i % 2 and u != i]
 
 
-def state_with(factors: pd.DataFrame) -> ProductState:
+def state_with(factors: pd.DataFrame) -> ProductSnapshot:
     ids = sorted(factors["product_id"])
     products = pd.DataFrame(
         {
@@ -66,7 +66,7 @@ def state_with(factors: pd.DataFrame) -> ProductState:
          "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
     )  # fmt: skip
     nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []})
-    return build_product_state(
+    return build_product_snapshot(
         dt.date(2024, 6, 30),
         products=products,
         statistics=statistics,
@@ -301,7 +301,7 @@ def test_what_a_customer_saw_so_often_and_did_nothing_with_rests(spark: SparkSes
     seen = spark.createDataFrame(events, "customer_id string, product_id string, type string")
     pairs = [(customer, product) for customer in ("ann", "cat") for product in ("mug", "pot", "tea")]
     candidates = spark.createDataFrame(pairs, "customer_id string, product_id string")
-    found = with_resting(candidates, seen, 3, "rests").toPandas()
+    found = with_frequency_capped(candidates, seen, 3, "rests").toPandas()
     assert [tuple(row) for row in found[found["rests"]][["customer_id", "product_id"]].to_numpy()] == [("ann", "tea")]
     assert len(found) == len(pairs) and found["rests"].dtype == bool
 
@@ -375,7 +375,7 @@ def test_a_sample_collected_by_files_is_the_one_that_spark_collects(spark: Spark
     types = ", ".join([*(f"{name} float" for name in FEATURES), "bought boolean"])
     frame = pd.DataFrame(values, columns=list(FEATURES)).assign(bought=values[:, 0] < 0.1)
     rows = spark.createDataFrame(frame, types).repartition(3, "bought").replace(float("nan"), None)
-    found, expected = collect_sample(rows, tmp_path), Sample.of(rows.toPandas())
+    found, expected = collect_sample(rows, tmp_path), TrainingSample.of(rows.toPandas())
     assert np.isnan(found.features).sum() == len(values[::7])
     np.testing.assert_array_equal(found.features, expected.features)
     np.testing.assert_array_equal(found.bought, expected.bought)

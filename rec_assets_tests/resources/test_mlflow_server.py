@@ -12,7 +12,7 @@ from dagster import DagsterInstance, asset, materialize
 
 from rec_assets.assets.artifact import Proposal, register
 from rec_assets.automation.rollback import roll_back
-from rec_assets.recsys.forgetting import customer_digest
+from rec_assets.recsys.data.forgetting import customer_digest
 from rec_assets.resources.releases import PROMOTED, Release, Releases
 from rec_assets.resources.tracking import TrackingResource, end_dead_runs
 from rec_assets.serving.folder import ServingFolder

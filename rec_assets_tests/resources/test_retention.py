@@ -14,7 +14,7 @@ from upath import UPath
 
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import Release
-from rec_assets.resources.retention import Kept, plan
+from rec_assets.resources.retention import RetainedPartition, plan
 from rec_assets.resources.storage import DELETED, MANIFEST, ObjectStore
 from rec_assets.settings import Retention, Settings
 
@@ -122,8 +122,8 @@ def test_the_reason_names_the_version_and_its_role() -> None:
     releases = [release(4, 300), release(7, 200)]
     found = plan(there, {"als_model": 50}, releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
     assert found.kept == [
-        Kept("als_model", ago(300), "version 4, what a rollback goes back to"),
-        Kept("als_model", ago(200), "version 7, in force"),
+        RetainedPartition("als_model", ago(300), "version 4, what a rollback goes back to"),
+        RetainedPartition("als_model", ago(200), "version 7, in force"),
     ]
 
 

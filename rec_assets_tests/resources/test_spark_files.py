@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from rec_assets.recsys.scoring import by_customers
-from rec_assets.recsys.task_rows import TaskRows, collect
+from rec_assets.recsys.ranking.scoring import by_customers
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
 from rec_assets.resources import spark_files
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.storage import content_hash
@@ -35,7 +35,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(tmp_path / "lake")
 
 
-def sales(spark: SparkSession, customers: int = 500) -> TaskRows:
+def sales(spark: SparkSession, customers: int = 500) -> LazyArrowRows:
     """Ten rows a customer, whose `share` is unknown for the first."""
 
     def rows(lines: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.recsys.scoring import by_customers
+from rec_assets.recsys.ranking.scoring import by_customers
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.spark_files import hadoop_opens

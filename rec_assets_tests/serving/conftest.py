@@ -15,7 +15,7 @@ from rec_assets_tests.serving import shop
 def without_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """No process of its own for each index that a test loads: it takes seconds. Tests marked `trial` have it."""
     if request.node.get_closest_marker("trial") is None:
-        monkeypatch.setattr("rec_assets.serving.live.try_index", check)
+        monkeypatch.setattr("rec_assets.serving.runtime.self_test", check)
 
 
 @pytest.fixture(scope="session")

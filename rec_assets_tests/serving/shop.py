@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rec_assets.recsys.candidates import find_candidates
-from rec_assets.recsys.hybrid import LISTS, make_lists
-from rec_assets.recsys.product_state import ProductState, build_product_state
-from rec_assets.recsys.ranker import Ranker, Sample, fit_ranker
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.ranking.hybrid import LISTS, make_lists
+from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.retrieval.candidates import find_candidates
 from rec_assets.serving.folder import Published, ServingFolder
 from rec_assets.serving.index import Index, StoredHistories, StoredList
 
@@ -28,7 +28,7 @@ def product(number: int) -> str:
     return f"p{number:02}"
 
 
-def state() -> ProductState:
+def state() -> ProductSnapshot:
     """Products of three categories in turn; those of one are alike and bought together, the first ones most."""
     ids = [product(number) for number in range(PRODUCTS)]
     rng = np.random.default_rng(5)
@@ -37,7 +37,7 @@ def state() -> ProductState:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     orders = np.arange(PRODUCTS, 0, -1) * 3
     pairs = [(a, b) for a in range(PRODUCTS) for b in range(PRODUCTS) if a != b and (a - b) % 5 == 0]
-    return build_product_state(
+    return build_product_snapshot(
         AS_OF,
         products=pd.DataFrame(
             {
@@ -84,16 +84,16 @@ def histories() -> pd.DataFrame:
     return frame.assign(order_id=order, weight=1.0, rating=np.nan)
 
 
-def ranker(known: ProductState) -> Ranker:
+def ranker(known: ProductSnapshot) -> Ranker:
     # A week before: thresholds that are the very values to be scored would make every last bit tell.
     found = find_candidates(histories().assign(age_days=histories()["age_days"] + 7), known, RECIPE)
     likely = 2 * found["own_share"] + found["als_relative"] + 0.02 * found["popularity"]
     recipe = RECIPE.ranker.model_copy(update={"rounds": 60, "min_child_weight": 1.0, "learning_rate": 0.1})
     chance = np.random.default_rng(7).random(len(found))
-    return fit_ranker(Sample.of(found.assign(bought=likely.rank(pct=True) ** 2 > chance)), recipe, seed=1)
+    return fit_ranker(TrainingSample.of(found.assign(bought=likely.rank(pct=True) ** 2 > chance)), recipe, seed=1)
 
 
-def lists(known: ProductState, blend: Ranker) -> pd.DataFrame:
+def lists(known: ProductSnapshot, blend: Ranker) -> pd.DataFrame:
     """`hybrid_scores`, as the batch makes them."""
     titles = dict(zip(known.product_ids, known.titles, strict=True))
     categories = dict(zip(known.product_ids, known.categories[known.category], strict=True))

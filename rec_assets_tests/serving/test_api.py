@@ -20,8 +20,8 @@ from starlette.routing import compile_path
 from rec_assets.serving import api
 from rec_assets.serving.api import create_app
 from rec_assets.serving.index import Index
-from rec_assets.serving.live import Live
 from rec_assets.serving.recommender import Signal, signals_of
+from rec_assets.serving.runtime import ServingRuntime
 from rec_assets.serving.security import Refused, check_customer_token, customer_token
 from rec_assets.settings import Api, Settings
 from rec_assets_tests.serving import shop
@@ -34,7 +34,7 @@ class Client:
     """A caller with a key of every scope."""
 
     http: TestClient
-    live: Live
+    live: ServingRuntime
     home: Path
 
     def get(self, path: str, **parameters: Any) -> Any:
@@ -67,7 +67,7 @@ def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
         http = TestClient(app, raise_server_exceptions=False)
         http.__enter__()
         running.append(http)
-        live: Live = app.state.live
+        live: ServingRuntime = app.state.live
         http.headers["X-API-Key"] = live.online.add_key("test", ["read", "events", "sales", "admin"], _now())
         return Client(http, live, tmp_path)
 
@@ -532,7 +532,7 @@ def test_work_counts_and_not_requests(start: Callable[..., Client]) -> None:
 
 
 def test_where_too_many_rankings_wait_only_these_are_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rec_assets.serving.work.MOST_WAITING", 0)
+    monkeypatch.setattr("rec_assets.serving.costs.MOST_WAITING", 0)
     refused = client.http.post("/v1/recommendations", json={"events": [{"type": "click", "product_id": "p31"}]})
     assert (refused.status_code, refused.json()["error"], refused.headers["Retry-After"]) == (503, "busy", "1")
     assert client.recommend(customer_id=ANN)
@@ -612,7 +612,7 @@ def test_a_new_index_is_taken_up_while_requests_go_on_and_no_answer_mixes_two(cl
 def test_an_index_that_can_t_be_read_leaves_the_one_before_and_is_tried_again(
     client: Client, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rec_assets.serving.live._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("rec_assets.serving.runtime._AGAIN_SECONDS", 0.0)
     broken = client.live.folder.add(9, shop.AS_OF, lambda folder: folder.mkdir())  # as of no version at all
     client.live.folder.point(broken)
     client.live.look()
@@ -673,7 +673,7 @@ def test_a_full_disk_refuses_events_and_ready_says_so_until_there_is_room(client
 
 
 def test_what_can_t_be_written_is_seen_before_an_event_is_lost(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rec_assets.serving.live.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("rec_assets.serving.runtime.PROBE_SECONDS", 0.1)
     connection = client.live.online.engine.raw_connection()
     connection.cursor().execute("PRAGMA query_only=ON")
     connection.close()

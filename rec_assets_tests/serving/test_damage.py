@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 
 from rec_assets.recsys.rules.spec import NO_RULES, read_rules
-from rec_assets.serving.answers import Wish
 from rec_assets.serving.folder import COPY, CURRENT, Published, ServingFolder
 from rec_assets.serving.index import Index
-from rec_assets.serving.live import Live
 from rec_assets.serving.manifest import MANIFEST, IndexDamaged, IndexUnreadable, check, seal
 from rec_assets.serving.online import OnlineState
-from rec_assets.serving.trial import try_index
+from rec_assets.serving.responder import RecommendationRequest
+from rec_assets.serving.runtime import ServingRuntime
+from rec_assets.serving.self_test import self_test
 from rec_assets.serving.watched import WatchedFile
 from rec_assets_tests.serving import shop
 
-ANN = Wish(customer_id="c00")
+ANN = RecommendationRequest(customer_id="c00")
 LATER = shop.AS_OF + dt.timedelta(days=1)
 
 
@@ -70,12 +70,12 @@ DAMAGES = (cut, empty, flip, delete, swap, garble)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], Live]]:
-    """A worker's `Live` on the folder, which looks when the test says so."""
+def start(tmp_path: Path) -> Iterator[Callable[[], ServingRuntime]]:
+    """A worker's `ServingRuntime` on the folder, which looks when the test says so."""
     running = []
 
-    def begin() -> Live:
-        live = Live(
+    def begin() -> ServingRuntime:
+        live = ServingRuntime(
             ServingFolder(tmp_path),
             OnlineState(f"sqlite:///{tmp_path / 'o.db'}"),
             WatchedFile(None, read_rules, NO_RULES),
@@ -90,7 +90,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Live]]:
         live.online.close()
 
 
-def answer_of(live: Live) -> list[str]:
+def answer_of(live: ServingRuntime) -> list[str]:
     assert live.engine is not None
     return [each.product_id for each in live.engine.answer(ANN, frozenset()).entries]
 
@@ -125,11 +125,11 @@ def test_a_damaged_index_leaves_the_last_good_one_answering_in_workers_that_run_
     damage: Callable[[Path, np.random.Generator], None],
     index: Index,
     tmp_path: Path,
-    start: Callable[[], Live],
+    start: Callable[[], ServingRuntime],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("rec_assets.serving.live._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("rec_assets.serving.runtime._AGAIN_SECONDS", 0.0)
     good = shop.publish(tmp_path, index)
     running = start()
     before = answer_of(running)
@@ -148,7 +148,7 @@ def test_a_damaged_index_leaves_the_last_good_one_answering_in_workers_that_run_
 
 
 def test_what_happens_to_files_in_use_changes_no_answer(
-    index: Index, tmp_path: Path, start: Callable[[], Live]
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     published = shop.publish(tmp_path, index)
     live = start()
@@ -163,7 +163,7 @@ def test_what_happens_to_files_in_use_changes_no_answer(
 
 
 def test_an_index_that_a_restart_can_not_take_is_not_ready_and_says_why(
-    index: Index, tmp_path: Path, start: Callable[[], Live]
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     shutil.rmtree(shop.publish(tmp_path, index).path)
     assert "the folder is gone" in start().ready()["index"]
@@ -176,7 +176,7 @@ def test_an_index_that_a_restart_can_not_take_is_not_ready_and_says_why(
      '{"version": 1, "as_of": "2026-02-28", "path": "indexes/.."}', '{"version": 1, "as_of": "2026-02-28"}', "\0" * 40],
 )  # fmt: skip
 def test_a_damaged_pointer_is_said_and_its_copy_counts(
-    content: str | None, index: Index, tmp_path: Path, start: Callable[[], Live]
+    content: str | None, index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     good = shop.publish(tmp_path, index)
     running = start()
@@ -198,7 +198,7 @@ def test_a_damaged_pointer_is_said_and_its_copy_counts(
 
 
 def test_an_index_taken_back_is_nothing_to_fall_back_to(
-    index: Index, tmp_path: Path, start: Callable[[], Live]
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     good = shop.publish(tmp_path, index)
     publish_next(tmp_path, index)
@@ -208,7 +208,7 @@ def test_an_index_taken_back_is_nothing_to_fall_back_to(
 
 
 def test_an_experiment_s_damaged_index_stops_that_experiment_only(
-    index: Index, tmp_path: Path, start: Callable[[], Live]
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     serving = ServingFolder(tmp_path)
     good = shop.publish(tmp_path, index)
@@ -233,7 +233,7 @@ def test_a_damaged_index_is_not_published(index: Index, tmp_path: Path) -> None:
 
 @pytest.mark.trial
 def test_an_index_that_fails_its_trial_is_refused_though_its_files_are_whole(
-    index: Index, tmp_path: Path, start: Callable[[], Live], monkeypatch: pytest.MonkeyPatch
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = shop.publish(tmp_path, index)
     live = start()
@@ -254,14 +254,14 @@ def test_a_process_that_dies_of_an_index_is_a_reason_to_refuse_it(
     stub = tmp_path / "python"
     stub.write_text("#!/bin/sh\nkill -ABRT $$\n")
     stub.chmod(0o755)
-    monkeypatch.setattr("rec_assets.serving.trial.sys.executable", str(stub))
+    monkeypatch.setattr("rec_assets.serving.self_test.sys.executable", str(stub))
     with pytest.raises(IndexUnreadable, match="died of SIGABRT"):
-        try_index(tmp_path / "index")
+        self_test(tmp_path / "index")
 
 
 @pytest.mark.parametrize("versions", [(1, 1, 1, 1), (1, 2, 3, 4, 5)], ids=["one version", "several"])
 def test_however_many_damaged_ones_came_after_it_the_last_whole_index_stays(
-    index: Index, tmp_path: Path, start: Callable[[], Live], versions: tuple[int, ...]
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], versions: tuple[int, ...]
 ) -> None:
     whole = shop.publish(tmp_path, index, versions[0])
     for version in versions[1:]:
@@ -279,7 +279,7 @@ def test_the_pointer_names_what_counted_before(index: Index, tmp_path: Path) -> 
 
 
 def test_a_file_is_read_again_while_an_index_is_being_tried(
-    index: Index, tmp_path: Path, start: Callable[[], Live], monkeypatch: pytest.MonkeyPatch
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.publish(tmp_path, index)
     live, path = start(), tmp_path / "words"
@@ -292,7 +292,7 @@ def test_a_file_is_read_again_while_an_index_is_being_tried(
         is_tried.set()
         may_end.wait(30)
 
-    monkeypatch.setattr("rec_assets.serving.live.try_index", try_long)
+    monkeypatch.setattr("rec_assets.serving.runtime.self_test", try_long)
     live.start()
     try:
         publish_next(tmp_path, index)
@@ -308,7 +308,7 @@ def test_a_file_is_read_again_while_an_index_is_being_tried(
 
 
 def test_an_index_that_nothing_asks_for_any_more_is_let_go(
-    index: Index, tmp_path: Path, start: Callable[[], Live]
+    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     first, serving = shop.publish(tmp_path, index), ServingFolder(tmp_path)
     second = serving.add(2, LATER, index.save)

@@ -15,7 +15,7 @@ from rec_assets.recsys.experiments.spec import read_experiments
 from rec_assets.serving.api import create_app
 from rec_assets.serving.folder import ServingFolder
 from rec_assets.serving.index import Index
-from rec_assets.serving.live import Live
+from rec_assets.serving.runtime import ServingRuntime
 from rec_assets.settings import Api, Settings
 from rec_assets_tests.serving import shop
 from rec_assets_tests.serving.test_api import wait_until
@@ -43,7 +43,7 @@ class Client:
         self.folder = ServingFolder(settings.serving)
         self.http = TestClient(app)
         self.http.__enter__()
-        self.live: Live = app.state.live
+        self.live: ServingRuntime = app.state.live
         self.key("test", ["read", "events", "admin"])
 
     def key(self, name: str, scopes: list[str]) -> None:

@@ -9,11 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rec_assets.recsys.features import FEATURES
-from rec_assets.recsys.histories import build_histories
-from rec_assets.recsys.hybrid import LISTS
-from rec_assets.recsys.product_state import build_product_state
-from rec_assets.recsys.ranker import Ranker
+from rec_assets.recsys.data.histories import build_histories
+from rec_assets.recsys.data.product_snapshot import build_product_snapshot
+from rec_assets.recsys.ranking.features import FEATURES
+from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.serving.ids import Ids
 from rec_assets.serving.index import Index, StoredHistories, StoredList, numbered
 from rec_assets.serving.manifest import MANIFEST, IndexUnreadable, seal
@@ -106,7 +106,7 @@ def test_one_long_id_does_not_widen_the_others(tmp_path: Path) -> None:
 
 def recommender_of(folder: Path, product_ids: list[str], customers: list[str]) -> Recommender:
     """Of a shop in which nothing was learned, as written to disk and read back; each bought all there is."""
-    known = build_product_state(
+    known = build_product_snapshot(
         shop.AS_OF,
         products=pd.DataFrame(
             {"product_id": product_ids, "title": "Ware", "category": None, "brand": None, "price": 1.0,

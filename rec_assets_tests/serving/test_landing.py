@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.recsys.forgetting import customer_digest
+from rec_assets.recsys.data.forgetting import customer_digest
 from rec_assets.serving.landing import forget_landed, land_events
 from rec_assets.serving.online import Event, OnlineState
 from rec_assets.sources.errors import SourceError

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from rec_assets.recsys.rules.spec import NO_RULES
 from rec_assets.serving import schemas
-from rec_assets.serving.answers import Wish
 from rec_assets.serving.caching import BoundedCache
+from rec_assets.serving.costs import RankingQueue
 from rec_assets.serving.engine import Engine, RankingNeeded
 from rec_assets.serving.index import Index
 from rec_assets.serving.recommender import Signal
+from rec_assets.serving.responder import RecommendationRequest
 from rec_assets.serving.security import RateLimit, caller_name
-from rec_assets.serving.work import RankingTurns
 from rec_assets_tests.serving import shop
 
 NONE: frozenset[str] = frozenset()
@@ -43,10 +43,10 @@ def test_a_flood_of_large_requests_keeps_nothing_that_callers_made_up(engine: En
     def made_up() -> str:
         return "".join(random.choices("abcdef", k=512))
 
-    engine.answer(Wish(), NONE)
+    engine.answer(RecommendationRequest(), NONE)
     kept, ranked = len(engine._asked.answers), len(engine._rankings)
     for _ in range(50):
-        wish = Wish(
+        wish = RecommendationRequest(
             customer_id=made_up(),
             signals=tuple(Signal(made_up(), 0.1, made_up()) for _ in range(100)),
             categories=frozenset(made_up() for _ in range(50)),
@@ -56,7 +56,7 @@ def test_a_flood_of_large_requests_keeps_nothing_that_callers_made_up(engine: En
         assert engine.answer(wish, NONE).entries == []
     assert (len(engine._asked.answers), len(engine._rankings)) == (kept + 1, ranked), "all of them are one request"
     known = frozenset("".join(["p", "0", str(number)]) for number in range(9))
-    engine.answer(Wish(exclude=known | {made_up()}, signals=(Signal("p31", 0.1, made_up()),)), NONE)
+    engine.answer(RecommendationRequest(exclude=known | {made_up()}, signals=(Signal("p31", 0.1, made_up()),)), NONE)
     (wish,) = [wish for wish in engine._asked.answers._entries if wish.exclude]
     ids = engine.recommender.state.product_ids
     assert wish.exclude == known and all(any(each is own for own in ids) for each in wish.exclude)
@@ -72,35 +72,50 @@ def test_a_flood_of_different_requests_stays_within_the_caches_bytes(
     chance = random.Random(1)
     for _ in range(100):
         signals = tuple(Signal(shop.product(chance.randrange(shop.PRODUCTS)), 0.1, "v") for _ in range(5))
-        engine.answer(Wish(k=20, signals=signals), NONE)
+        engine.answer(RecommendationRequest(k=20, signals=signals), NONE)
     assert 0 < engine._asked.answers.bytes <= 200_000
     assert 0 < engine._rankings.bytes <= 200_000
 
 
 def test_what_an_index_does_not_know_changes_no_answer(engine: Engine) -> None:
     for wish, more in (
-        (Wish(customer_id="c00"), Wish(customer_id="c00", exclude=frozenset({"no such"}))),
-        (Wish(customer_id="c00"), Wish(customer_id="c00", signals=(Signal("no such", 1.0, "v"),))),
-        (Wish(), Wish(segment="no such")),
-        (Wish(categories=frozenset({"tea"})), Wish(categories=frozenset({"tea", "no such"}))),
+        (
+            RecommendationRequest(customer_id="c00"),
+            RecommendationRequest(customer_id="c00", exclude=frozenset({"no such"})),
+        ),
+        (
+            RecommendationRequest(customer_id="c00"),
+            RecommendationRequest(customer_id="c00", signals=(Signal("no such", 1.0, "v"),)),
+        ),
+        (RecommendationRequest(), RecommendationRequest(segment="no such")),
+        (
+            RecommendationRequest(categories=frozenset({"tea"})),
+            RecommendationRequest(categories=frozenset({"tea", "no such"})),
+        ),
     ):
         assert engine.answer(wish, NONE) == engine.answer(more, NONE)
 
 
 def test_a_change_of_stock_changes_what_was_answered_before(engine: Engine) -> None:
-    first = engine.answer(Wish(customer_id="c00"), NONE).entries[0].product_id
+    first = engine.answer(RecommendationRequest(customer_id="c00"), NONE).entries[0].product_id
     gone = frozenset({first})
-    assert first not in [entry.product_id for entry in engine.answer(Wish(customer_id="c00"), gone).entries]
-    assert engine.answer(Wish(customer_id="c00"), NONE).entries[0].product_id == first
+    assert first not in [
+        entry.product_id for entry in engine.answer(RecommendationRequest(customer_id="c00"), gone).entries
+    ]
+    assert engine.answer(RecommendationRequest(customer_id="c00"), NONE).entries[0].product_id == first
 
 
 def test_only_what_is_looked_up_is_answered_at_once(engine: Engine) -> None:
-    click = Wish(signals=(Signal("p31", 0.1, "v"),))
-    for slow in (click, Wish(customer_id="c00", signals=click.signals), Wish(customer_id="c00", diversity=0.5)):
+    click = RecommendationRequest(signals=(Signal("p31", 0.1, "v"),))
+    for slow in (
+        click,
+        RecommendationRequest(customer_id="c00", signals=click.signals),
+        RecommendationRequest(customer_id="c00", diversity=0.5),
+    ):
         with pytest.raises(RankingNeeded):
             engine.answer(slow, NONE, at_once=True)
-    assert engine.answer(Wish(customer_id="c00"), NONE, at_once=True).answered_by == "customer"
-    assert engine.answer(Wish(), NONE, at_once=True).answered_by == "popular"
+    assert engine.answer(RecommendationRequest(customer_id="c00"), NONE, at_once=True).answered_by == "customer"
+    assert engine.answer(RecommendationRequest(), NONE, at_once=True).answered_by == "popular"
     assert engine.answer(click, NONE) is engine.answer(click, NONE, at_once=True), "answered before"
 
 
@@ -113,7 +128,7 @@ def test_what_is_looked_up_waits_for_one_ranking_at_most() -> None:
         done.append("looked up")
 
     async def all_at_once() -> None:
-        turns = RankingTurns()
+        turns = RankingQueue()
         rankings = [turns.run(lambda: done.append("ranking")) for _ in range(8)]
         await asyncio.gather(*rankings, looked_up())
 
@@ -148,5 +163,5 @@ def test_a_caller_is_a_key_at_an_address(one: str, other: str, same: bool) -> No
 
 def test_thousands_of_wrong_fields_are_one_error() -> None:
     with pytest.raises(ValidationError) as found:
-        schemas.Question.model_validate({f"x{number}": 1 for number in range(10_000)})
+        schemas.RecommendationBody.model_validate({f"x{number}": 1 for number in range(10_000)})
     assert found.value.error_count() == 1 and "10000 fields" in str(found.value)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from rec_assets.recsys.data.forgetting import customer_digest
 from rec_assets.recsys.events import LONGEST_ID
-from rec_assets.recsys.forgetting import customer_digest
-from rec_assets.serving.online import Event, OnlineState, Written, key_digest, sender_of
+from rec_assets.serving.online import Event, OnlineState, WriteResult, key_digest, sender_of
 from rec_assets.serving.tables import ADMIN, FORGOTTEN, READ, forgotten
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.timezone.utc)
@@ -35,10 +35,10 @@ def online(url: str) -> Iterator[OnlineState]:
 
 def test_events_sent_twice_count_once(online: OnlineState) -> None:
     later = replace(click(1), time=NOW + dt.timedelta(seconds=9))
-    assert online.record([click(1), click(2), later], NOW) == Written(2, {})
-    assert online.record([click(2), click(3)], NOW) == Written(1, {})
+    assert online.record([click(1), click(2), later], NOW) == WriteResult(2, {})
+    assert online.record([click(2), click(3)], NOW) == WriteResult(1, {})
     assert [product for _, product, _ in online.events_of("ann", None, LONG_AGO)] == ["tea"] * 3
-    assert online.record([], NOW) == Written(0, {})
+    assert online.record([], NOW) == WriteResult(0, {})
 
 
 OTHER = {
@@ -52,7 +52,7 @@ def test_another_event_with_a_known_id_is_refused_and_the_first_one_stays(online
     other = replace(click(1), **{field: OTHER[field]})
     (refused,) = online.record([click(1), other, click(2)], NOW).refused.items()
     assert refused[0] == 1 and f"another event with this id was sent before, with other {field};" in refused[1]
-    assert online.record([other, click(1)], NOW) == Written(0, {0: refused[1]})
+    assert online.record([other, click(1)], NOW) == WriteResult(0, {0: refused[1]})
     (kept,) = online.rows_between("events", click(1).time, click(2).time)
     assert kept[field] == getattr(click(1), field)
 
@@ -68,8 +68,8 @@ def test_ids_are_each_sender_s_own_and_may_be_as_long_as_any(online: OnlineState
         replace(click(1, product), event_id=longest, sender=sender)
         for product, sender in zip("abcd", ("", ann, *visitors), strict=True)
     ]
-    assert online.record(events, NOW) == Written(4, {})
-    assert online.record(events, NOW) == Written(0, {})
+    assert online.record(events, NOW) == WriteResult(4, {})
+    assert online.record(events, NOW) == WriteResult(0, {})
     keys = [(longest, ann), (longest, visitors[0])]
     assert online.let_go("events", keys) == 2
     assert online.let_go("events", [(str(number), "") for number in range(6000)]) == 0
@@ -78,7 +78,7 @@ def test_ids_are_each_sender_s_own_and_may_be_as_long_as_any(online: OnlineState
 
 
 def test_an_event_that_comes_while_its_customer_is_forgotten_is_not_kept(online: OnlineState) -> None:
-    written: list[Written] = []
+    written: list[WriteResult] = []
     writer = threading.Thread(target=lambda: written.append(online.record([click(1, customer="ann")], NOW)))
     noted = {"customer": customer_digest("ann"), "at": NOW.timestamp() + 1}
     with online._counted(FORGOTTEN) as connection:  # as `forget` begins
@@ -170,7 +170,7 @@ def test_a_database_of_an_earlier_version_is_upgraded_by_several_processes_and_k
     assert {(row["event_id"], row["quantity"], row["sender"]) for row in rows} == {
         (f"e{number}", float(number), "") for number in range(140)
     }
-    assert before.record([replace(click(7), quantity=7.0), replace(click(7), sender="x")], NOW) == Written(1, {})
+    assert before.record([replace(click(7), quantity=7.0), replace(click(7), sender="x")], NOW) == WriteResult(1, {})
     assert before.counters()["keys"] == counted["keys"] + 1, "workers read the keys again, once"
     assert {key.name: key.scopes for key in before.keys().values()} == {
         "shop": {"read", "events", "sales"}, "pages": {"read", "events"}, "reader": {"read"},

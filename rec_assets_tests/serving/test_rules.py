@@ -14,18 +14,18 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from rec_assets.recsys.candidates import find_candidates
-from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS, make_lists
-from rec_assets.recsys.rules.rulebook import rulebook_of
+from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS, make_lists
+from rec_assets.recsys.retrieval.candidates import find_candidates
+from rec_assets.recsys.rules.compiled import compile_rules
 from rec_assets.recsys.rules.spec import Rules, read_rules
-from rec_assets.serving.answers import BUY_AGAIN, Answerer, Wish
 from rec_assets.serving.api import create_app
 from rec_assets.serving.index import Index, StoredList
 from rec_assets.serving.recommender import Recommender
+from rec_assets.serving.responder import BUY_AGAIN, RecommendationRequest, Responder
 from rec_assets.settings import Api, Settings
 from rec_assets_tests.serving import shop
-from rec_assets_tests.serving.test_answers import bought_by
 from rec_assets_tests.serving.test_api import wait_until
+from rec_assets_tests.serving.test_responder import bought_by
 
 ANN = "c00"
 PIN = "{name: launch, kind: pin, product: p58, place: 1}"
@@ -44,7 +44,7 @@ def rules_of(folder: Path, text: str = ALL_OF_THEM) -> Rules:
 
 def with_lists(index: Index, rules: Rules) -> Index:
     """The index as the batch makes it under rules."""
-    book, state = rulebook_of(rules, rules.default, index.state), index.state
+    book, state = compile_rules(rules, rules.default, index.state), index.state
     titles = dict(zip(state.product_ids, state.titles, strict=True))
     categories = dict(zip(state.product_ids, state.categories[state.category], strict=True))
     found = find_candidates(shop.histories(), state, shop.RECIPE)
@@ -58,16 +58,16 @@ def with_lists(index: Index, rules: Rules) -> Index:
     return replace(index, lists=stored, about={**index.about, "rules_version": book.version})
 
 
-def ask(one: Answerer, **wish: object) -> list[tuple[str, str, str, str | None]]:
-    answer = one.answer(Wish(**wish), one.available(frozenset()), np.random.default_rng(1))  # type: ignore[arg-type]
+def ask(one: Responder, **wish: object) -> list[tuple[str, str, str, str | None]]:
+    answer = one.answer(RecommendationRequest(**wish), one.available(frozenset()), np.random.default_rng(1))  # type: ignore[arg-type]
     return [(each.product_id, each.source, each.reason, each.rule) for each in answer.entries]
 
 
 def test_batch_and_api_keep_to_the_same_rules(index: Index, tmp_path: Path) -> None:
     rules = rules_of(tmp_path)
     made = with_lists(index, rules)
-    stored = Answerer(Recommender(made), rules=rules)
-    live = Answerer(Recommender(shop.without_lists(index)), rules=rules)
+    stored = Responder(Recommender(made), rules=rules)
+    live = Responder(Recommender(shop.without_lists(index)), rules=rules)
     seen = set()
     for customer, mode in itertools.product(index.histories.customers, (ALL, DISCOVER)):
         answers = [ask(one, customer_id=customer.decode(), mode=mode, rules="house", k=12) for one in (stored, live)]
@@ -96,20 +96,20 @@ def test_a_stored_list_is_shown_only_under_the_rules_that_it_was_made_by(index: 
         return recommender.rank(customer, signals)
 
     recommender = Recommender(made)
-    one = Answerer(recommender, rank, rules)
+    one = Responder(recommender, rank, rules)
     first = ask(one, customer_id=ANN, rules="house")[1][0]
     assert asked == []
     for wish in ({"rules": "none"}, {"rules": "other"}, {"rules": "house", "exclude": frozenset({first})},
                  {"rules": "house", "mode": BUY_AGAIN}):  # fmt: skip
         ask(one, customer_id=ANN, **wish)
     assert len(asked) == 4
-    changed = Answerer(recommender, rank, rules_of(tmp_path, TAIL))
+    changed = Responder(recommender, rank, rules_of(tmp_path, TAIL))
     ask(changed, customer_id=ANN, rules="house")
     assert len(asked) == 5
 
 
 def test_rules_hold_for_who_is_unknown_and_after_filters(index: Index, tmp_path: Path) -> None:
-    one = Answerer(Recommender(index), rules=rules_of(tmp_path))
+    one = Responder(Recommender(index), rules=rules_of(tmp_path))
     unknown = ask(one, rules="house")
     assert unknown[0] == ("p58", "segment", "popular in china", "pinned by rule launch")
     assert [product for product, *_ in ask(one)][:3] == ["p00", "p01", "p02"]

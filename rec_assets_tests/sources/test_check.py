@@ -8,7 +8,7 @@ import pytest
 import yaml
 from upath import UPath
 
-from rec_assets.recsys.cleaning import RULES, CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import RULES, CleaningRules, clean_day
 from rec_assets.sources.check import SourceCheck, check_source
 from rec_assets.sources.reader import read_catalog, read_day, read_export
 from rec_assets.sources.spec import (
@@ -16,7 +16,7 @@ from rec_assets.sources.spec import (
     CatalogColumns,
     PurchaseColumns,
     Purchases,
-    Returns,
+    ReturnSettings,
     Source,
     StatusColumn,
     load_source,
@@ -500,7 +500,7 @@ def test_the_examples_of_the_reference_are_sources(tmp_path):
 
 def test_the_reference_explains_every_field():
     text = DOC.read_text(encoding="utf-8")
-    parts = (Source, Purchases, PurchaseColumns, Catalog, CatalogColumns, Returns, StatusColumn)
+    parts = (Source, Purchases, PurchaseColumns, Catalog, CatalogColumns, ReturnSettings, StatusColumn)
     fields = {name for part in parts for name, about in part.model_fields.items() if not about.exclude}
     assert {name for name in fields if not re.search(rf"(^ *|`){name}(:|`)", text, re.MULTILINE)} == set()
     assert {"home", "folder"}.isdisjoint(fields)

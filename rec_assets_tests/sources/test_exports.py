@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.cleaning import CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleaningRules, clean_day
 from rec_assets.sources.check import check_source
 from rec_assets.sources.reader import read_day, read_export
 from rec_assets.sources.spec import load_source

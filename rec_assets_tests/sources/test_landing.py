@@ -8,12 +8,12 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.landing import (
-    Landed,
+    LandedFiles,
     file_fingerprints,
-    look,
-    look_at_catalog,
     modified_at,
     newest_whole_day,
+    scan,
+    scan_catalog,
 )
 from rec_assets.sources.reader import file_fingerprint
 from rec_assets.sources.spec import Source, load_source
@@ -50,8 +50,10 @@ def zone(request, tmp_path) -> Zone:
     return Zone(tmp_path, UPath(tmp_path / "zone") if request.param == "folder" else UPath(f"memory:/{tmp_path}/zone"))
 
 
-def seen(source: Source, known: dict[dt.date, Landed] | None = None, now: float = NOON) -> dict[dt.date, Landed]:
-    return look(source, known or {}, now=now, settle_seconds=SETTLE)
+def seen(
+    source: Source, known: dict[dt.date, LandedFiles] | None = None, now: float = NOON
+) -> dict[dt.date, LandedFiles]:
+    return scan(source, known or {}, now=now, settle_seconds=SETTLE)
 
 
 @pytest.fixture
@@ -221,8 +223,8 @@ def test_the_newest_catalog_is_looked_at_like_a_day(zone, files_read):
     rest = f"catalog: {{path: '{zone.base}/products-*.csv', columns: {{product_id: sku}}}}"
     source = zone.source(rest=rest)
 
-    def seen_catalog(known: Landed | None = None) -> Landed | None:
-        return look_at_catalog(source, known, now=NOON, settle_seconds=SETTLE)
+    def seen_catalog(known: LandedFiles | None = None) -> LandedFiles | None:
+        return scan_catalog(source, known, now=NOON, settle_seconds=SETTLE)
 
     assert seen_catalog() is None
     zone.land("products-1.csv", "one")
@@ -238,7 +240,7 @@ def test_the_newest_catalog_is_looked_at_like_a_day(zone, files_read):
 
 
 def test_a_source_without_a_catalog_has_nothing_to_look_at(zone):
-    assert look_at_catalog(zone.source(), None, now=NOON, settle_seconds=SETTLE) is None
+    assert scan_catalog(zone.source(), None, now=NOON, settle_seconds=SETTLE) is None
 
 
 def test_files_are_named_in_lineage_as_in_the_raw_rows(zone):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rec_assets.recsys.cleaning import CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleaningRules, clean_day
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.reader import read_day
 from rec_assets.sources.spec import Source, load_source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.recsys.cleaning import CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleaningRules, clean_day
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.sources.check import check_source
 from rec_assets.sources.errors import SourceError

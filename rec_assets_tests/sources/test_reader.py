@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from rec_assets.recsys.cleaning import CleanedDay, CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleanedDay, CleaningRules, clean_day
 from rec_assets.recsys.events import LONGEST_NAME, LONGEST_TEXT
 from rec_assets.sources import formats
 from rec_assets.sources.errors import SourceError

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rec_assets.recsys.evaluation.judge import ACTIVITY, ALL, NOVEL
+from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NOVEL
 from rec_assets.recsys.evaluation.verdict import scores
 
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e3e8ee"

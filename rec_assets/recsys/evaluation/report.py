@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rec_assets.recsys.evaluation.judge import (
+from rec_assets.recsys.evaluation.evaluate import (
     ACTIVITY,
     ALL,
     COLD_PRODUCTS,

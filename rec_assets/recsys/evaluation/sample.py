@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rec_assets.recsys.training import hash_below
+from rec_assets.recsys.ranking.training import hash_below
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class EvaluatedCustomers:
     """Customers who are judged.
 
     Attributes:
@@ -30,7 +30,7 @@ class Judged:
         return frame.join(F.broadcast(self.bought.select("customer_id").distinct()), "customer_id", "left_semi")
 
 
-def sample_customers(outcome: DataFrame, most: int) -> Judged:
+def sample_customers(outcome: DataFrame, most: int) -> EvaluatedCustomers:
     """About `most` of the customers in `outcome`, or all where there are fewer.
 
     Args:
@@ -39,7 +39,7 @@ def sample_customers(outcome: DataFrame, most: int) -> Judged:
     """
     buyers = outcome.select("customer_id").distinct().count()
     sampled = outcome.where(among(buyers, most))
-    return Judged(sampled.select("customer_id", "product_id").distinct().persist(), buyers)
+    return EvaluatedCustomers(sampled.select("customer_id", "product_id").distinct().persist(), buyers)
 
 
 def among(customers: int, most: int) -> Column:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from rec_assets.recsys.evaluation.judge import HEADLINE_K, HEADLINE_METRIC
+from rec_assets.recsys.evaluation.evaluate import HEADLINE_K, HEADLINE_METRIC
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rec_assets.recsys.experiments.spec import CUSTOMER, Experiment, Variant
 
 
-def place_of(unit_id: str, salt: str) -> float:
+def bucket_of(unit_id: str, salt: str) -> float:
     """A unit's place in [0, 1): as good as chance, and independent between salts."""
     digest = hashlib.sha256(f"{salt}\x00{unit_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
@@ -17,7 +17,7 @@ def place_of(unit_id: str, salt: str) -> float:
 
 def assign(experiment: Experiment, unit_id: str) -> str | None:
     """The variant of a unit; None for the share of the traffic that the experiment leaves alone."""
-    place, end = place_of(unit_id, experiment.salt or experiment.name), 0.0
+    place, end = bucket_of(unit_id, experiment.salt or experiment.name), 0.0
     for name, variant in experiment.variants.items():
         end += variant.share
         if place < end:
@@ -40,11 +40,11 @@ class Treatment:
     mixed: dict[str, Variant]
 
 
-AS_EVER = Treatment({}, Variant(share=1), {})
+NO_TREATMENT = Treatment({}, Variant(share=1), {})
 """Of who is in no experiment."""
 
 
-def treat(experiments: Sequence[Experiment], customer_id: str | None, session_id: str | None) -> Treatment:
+def assign_treatment(experiments: Sequence[Experiment], customer_id: str | None, session_id: str | None) -> Treatment:
     """Assign a shopper to the experiments that run; those whose unit isn't known are left out.
 
     Experiments that run together change different things (`spec.Experiments`), so that what they change adds up.
@@ -64,5 +64,5 @@ def treat(experiments: Sequence[Experiment], customer_id: str | None, session_id
             chosen = experiment.variants[name]
             changes.update((lever, getattr(chosen, lever)) for lever in chosen.levers)
     if not variants:
-        return AS_EVER
-    return Treatment(variants, AS_EVER.variant.model_copy(update=changes), mixed)
+        return NO_TREATMENT
+    return Treatment(variants, NO_TREATMENT.variant.model_copy(update=changes), mixed)

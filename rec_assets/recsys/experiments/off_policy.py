@@ -29,7 +29,7 @@ LEAST_SUPPORT = 0.8
 Z95 = 1.959963984540054
 
 
-class NotEnough(ValueError):
+class InsufficientData(ValueError):
     """The log doesn't say enough of the challenger; the message says what is missing."""
 
 
@@ -99,9 +99,9 @@ def off_policy(answers: Sequence[LoggedAnswer]) -> OffPolicy:
         NotEnough: there are too few answers that the challenger might have given.
     """
     if not answers:
-        raise NotEnough("no answer was given with a known chance: let a variant's `exploration` be above 0")
+        raise InsufficientData("no answer was given with a known chance: let a variant's `exploration` be above 0")
     if any((each.propensity <= 0).any() for each in answers):
-        raise NotEnough("an answer was logged with a chance of 0: it can't have been given")
+        raise InsufficientData("an answer was logged with a chance of 0: it can't have been given")
     units = np.array([each.unit for each in answers], object)
     reward, expected, hoped = (np.stack([getattr(each, name) for each in answers]) for name in _OF_PLACES)
     weight = np.stack([np.cumprod(each.challenger / each.propensity) for each in answers])
@@ -109,12 +109,12 @@ def off_policy(answers: Sequence[LoggedAnswer]) -> OffPolicy:
     effective = _effective(weight[:, -1])
     support = float(np.mean([each.support for each in answers]))
     if support < LEAST_SUPPORT:
-        raise NotEnough(
+        raise InsufficientData(
             f"{1 - support:.0%} of what the other model would show could not have been logged: the answers say nothing "
             "of that. Compare them online, or explore more"
         )
     if effective < LEAST_EFFECTIVE:
-        raise NotEnough(
+        raise InsufficientData(
             f"{len(answers):,} answers are worth {effective:,.0f} of the other model's, and {LEAST_EFFECTIVE:,.0f} are "
             "the least: log more, look at fewer places, or explore more"
         )

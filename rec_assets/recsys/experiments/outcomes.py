@@ -12,7 +12,7 @@ from rec_assets.recsys.events import CART, CLICK, IMPRESSION, MONEY, PURCHASE, R
 from rec_assets.recsys.experiments.metrics import JUDGED, NUMBERS, WON
 from rec_assets.recsys.experiments.spec import CUSTOMER, Experiment
 from rec_assets.recsys.experiments.statistics import Moments
-from rec_assets.recsys.sums import exact_sum
+from rec_assets.recsys.spark.sums import exact_sum
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

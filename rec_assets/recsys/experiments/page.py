@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from rec_assets.recsys.evaluation.plots import ACCENT, INK, MUTED, PLAIN, to_svg
-from rec_assets.recsys.experiments.reading import Comparison, Reading, metric_of
+from rec_assets.recsys.experiments.analysis import Comparison, ExperimentResult, metric_of
 from rec_assets.recsys.experiments.statistics import Effect, Value
 
 _RED = "#b3261e"
@@ -64,7 +64,7 @@ def history_figure(history: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def experiments_page(readings: Sequence[Reading], histories: pd.DataFrame, day: dt.date) -> str:
+def experiments_page(readings: Sequence[ExperimentResult], histories: pd.DataFrame, day: dt.date) -> str:
     """One self-contained HTML page.
 
     Args:
@@ -73,7 +73,7 @@ def experiments_page(readings: Sequence[Reading], histories: pd.DataFrame, day: 
         day: The day.
     """
 
-    def plots(reading: Reading, comparison: Comparison) -> list[Markup]:
+    def plots(reading: ExperimentResult, comparison: Comparison) -> list[Markup]:
         about = f"{reading.experiment.name}, {comparison.variant}"
         main = main_metric(reading)
         past = histories[
@@ -94,12 +94,12 @@ def experiments_page(readings: Sequence[Reading], histories: pd.DataFrame, day: 
     )
 
 
-def main_metric(reading: Reading) -> str:
+def main_metric(reading: ExperimentResult) -> str:
     """What decides."""
     return "preference" if reading.experiment.design == "interleave" else reading.experiment.main_metric
 
 
-def summary(readings: Sequence[Reading]) -> str:
+def summary(readings: Sequence[ExperimentResult]) -> str:
     """A line a comparison, as Markdown."""
     rows = [
         f"| {reading.experiment.name} | {each.variant} | **{each.verdict.kind}** | {each.verdict.says} |"
@@ -113,7 +113,7 @@ def summary(readings: Sequence[Reading]) -> str:
     return "\n".join(["| experiment | variant | | |", "| --- | --- | --- | --- |", *rows]) + note
 
 
-def as_table(readings: Sequence[Reading]) -> pa.Table:
+def as_table(readings: Sequence[ExperimentResult]) -> pa.Table:
     """The readings, REPORT_SCHEMA."""
     rows = []
     for reading in readings:

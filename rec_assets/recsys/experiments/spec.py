@@ -18,7 +18,7 @@ MetricName = Literal[
 CHAMPION = "champion"
 CUSTOMER = "customer"
 
-BEFORE_DAYS = 56
+COVARIATE_DAYS = 56
 """Days before an experiment whose purchases foretell those within it."""
 
 LONGEST_DAYS = 90

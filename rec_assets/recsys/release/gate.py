@@ -15,7 +15,7 @@ from rec_assets.recsys.evaluation.metrics import (
     paired_bootstrap_difference,
     ranking_metrics,
 )
-from rec_assets.recsys.hybrid import ALL, DISCOVER, LISTS
+from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS
 from rec_assets.recsys.release.limits import GateLimits
 
 DEPTH = 10

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.evaluation.judge import ALL as ALL_PURCHASES
-from rec_assets.recsys.evaluation.judge import NOVEL, Slice
+from rec_assets.recsys.evaluation.evaluate import ALL as ALL_PURCHASES
+from rec_assets.recsys.evaluation.evaluate import NOVEL, Slice
 from rec_assets.recsys.evaluation.metrics import catalog_coverage, paired_bootstrap_difference, ranking_metrics
-from rec_assets.recsys.hybrid import ALL, DISCOVER, arrange_lists, score_candidates
-from rec_assets.recsys.ranker import Ranker
-from rec_assets.recsys.rules.rulebook import Rulebook
+from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, arrange_lists, score_candidates
+from rec_assets.recsys.ranking.ranker import Ranker
+from rec_assets.recsys.ranking.scoring import by_customers
+from rec_assets.recsys.rules.compiled import CompiledRules
 from rec_assets.recsys.rules.spec import NONE, TEN
-from rec_assets.recsys.scoring import by_customers
-from rec_assets.recsys.task_rows import collect
+from rec_assets.recsys.spark.arrow_rows import collect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -30,7 +30,7 @@ LOSSES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 _TYPES = "rules string, customer_id string, list string, rank int, product_id string, score double, rule string"
 
 
-def trade_offs(book: Rulebook) -> dict[tuple[int, float], Rulebook]:
+def trade_offs(book: CompiledRules) -> dict[tuple[int, float], CompiledRules]:
     """A book of one favoring rule with other places and losses, by these."""
     (favor,) = book.favors
     return {
@@ -44,7 +44,11 @@ def trade_offs(book: Rulebook) -> dict[tuple[int, float], Rulebook]:
 
 
 def lists_by_rules(
-    candidates: DataFrame, ranker: Ranker, books: Mapping[str, Rulebook], variants: Mapping[str, Rulebook], disk: Path
+    candidates: DataFrame,
+    ranker: Ranker,
+    books: Mapping[str, CompiledRules],
+    variants: Mapping[str, CompiledRules],
+    disk: Path,
 ) -> pd.DataFrame:
     """The first ten of both lists of each customer by each rulebook.
 

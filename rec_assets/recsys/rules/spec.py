@@ -66,21 +66,21 @@ class _Rule(_Part):
         return chosen.file if isinstance(chosen, Products) else None
 
 
-class Never(_Rule):
+class ExcludeRule(_Rule):
     """These products are never shown."""
 
     kind: Literal["never"]
     products: Products
 
 
-class PriceFloor(_Rule):
+class MinPriceRule(_Rule):
     """Products that cost less, or whose price nobody knows, are never shown."""
 
     kind: Literal["price_floor"]
     least: float = Field(gt=0, description="In the shop's currency.")
 
 
-class Weigh(_Rule):
+class WeightRule(_Rule):
     """Scores are multiplied by (worth / its median) ** strength: what earns more stands higher."""
 
     kind: Literal["weigh"]
@@ -95,14 +95,14 @@ class Weigh(_Rule):
         return self.worth
 
 
-class Returns(_Rule):
+class ReturnsRule(_Rule):
     """What the product, and the customer, are likely to send back stands lower."""
 
     kind: Literal["returns"]
     cost: float = Field(0.5, gt=0, le=2, description="Of a return, as a share of the price.")
 
 
-class ComplementsFirst(_Rule):
+class ComplementsRule(_Rule):
     """After a purchase, what is bought along with it stands first."""
 
     kind: Literal["complements_first"]
@@ -110,7 +110,7 @@ class ComplementsFirst(_Rule):
     places: int = Field(3, ge=1, le=TEN)
 
 
-class Favor(_Rule):
+class BoostRule(_Rule):
     """Some places of each ten are for these products, as long as that costs little expected relevance."""
 
     kind: Literal["favor"]
@@ -121,7 +121,7 @@ class Favor(_Rule):
     )
 
 
-class Cap(_Rule):
+class CapRule(_Rule):
     """No more than so many of one brand or category among ten, as long as there is anything else."""
 
     kind: Literal["cap"]
@@ -129,7 +129,7 @@ class Cap(_Rule):
     most: int = Field(ge=1, le=TEN)
 
 
-class FrequencyCap(_Rule):
+class FrequencyCapRule(_Rule):
     """What was shown so often, and neither clicked nor put into the basket, rests until that is long ago."""
 
     kind: Literal["frequency_cap"]
@@ -137,7 +137,7 @@ class FrequencyCap(_Rule):
     days: int = Field(7, ge=1, le=30, description="In which they count.")
 
 
-class Pin(_Rule):
+class PinRule(_Rule):
     """One product stands at one place, whoever asks."""
 
     kind: Literal["pin"]
@@ -146,7 +146,15 @@ class Pin(_Rule):
 
 
 Rule = Annotated[
-    Never | PriceFloor | Weigh | Returns | ComplementsFirst | Favor | Cap | FrequencyCap | Pin,
+    ExcludeRule
+    | MinPriceRule
+    | WeightRule
+    | ReturnsRule
+    | ComplementsRule
+    | BoostRule
+    | CapRule
+    | FrequencyCapRule
+    | PinRule,
     Field(discriminator="kind"),
 ]
 RuleSet = tuple[Rule, ...]

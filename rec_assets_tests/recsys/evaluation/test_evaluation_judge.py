@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.evaluation.judge import SLICES, Catalog, Evaluation, evaluate, make_slices, rmse
+from rec_assets.recsys.evaluation.evaluate import SLICES, Catalog, Evaluation, evaluate, make_slices, rmse
 from rec_assets.recsys.evaluation.verdict import scores, verdict
 
 

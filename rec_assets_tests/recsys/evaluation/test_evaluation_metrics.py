@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import ranx
 
-from rec_assets.recsys.evaluation import judge, metrics
+from rec_assets.recsys.evaluation import evaluate as judge
+from rec_assets.recsys.evaluation import metrics
 from rec_assets.recsys.evaluation.metrics import (
     bootstrap_interval,
     catalog_coverage,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from rec_assets.recsys.evaluation.judge import ACTIVITY, ALL, NEW_CUSTOMERS, NOVEL, SLICES
+from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NEW_CUSTOMERS, NOVEL, SLICES
 from rec_assets.recsys.evaluation.plots import headline_figure, to_svg
 from rec_assets.recsys.evaluation.report import (
     ExampleCustomer,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
-from rec_assets.recsys.experiments.off_policy import LoggedAnswer, NotEnough, off_policy, rewards_expected
+from rec_assets.recsys.experiments.off_policy import InsufficientData, LoggedAnswer, off_policy, rewards_expected
 
 PLACES, PRODUCTS = 2, 5
 CLICKED = np.array([0.5, 0.4, 0.2, 0.1, 0.05])  # chance that a product is clicked in the first place
@@ -92,17 +92,17 @@ def test_the_champion_beside_itself_is_what_it_got() -> None:
 
 def test_too_little_to_go_by_is_refused() -> None:
     rng = np.random.default_rng(4)
-    with pytest.raises(NotEnough, match="150 answers are worth"):
+    with pytest.raises(InsufficientData, match="150 answers are worth"):
         off_policy(answers(rng, 150))
-    with pytest.raises(NotEnough, match="are the least"):
+    with pytest.raises(InsufficientData, match="are the least"):
         off_policy(answers(rng, 3000, exploration=0.1))  # nearly always the same order, and not the challenger's
-    with pytest.raises(NotEnough, match="no answer was given with a known chance"):
+    with pytest.raises(InsufficientData, match="no answer was given with a known chance"):
         off_policy([])
     foreign = [
         LoggedAnswer(each.unit, each.propensity, each.challenger, each.reward, each.expected, each.hoped, 0.7)
         for each in answers(rng, 2000)
     ]
-    with pytest.raises(NotEnough, match="30% of what the other model would show"):
+    with pytest.raises(InsufficientData, match="30% of what the other model would show"):
         off_policy(foreign)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rec_assets.recsys.experiments.assignment import AS_EVER, assign, place_of, treat
+from rec_assets.recsys.experiments.assignment import NO_TREATMENT, assign, assign_treatment, bucket_of
 from rec_assets.recsys.experiments.spec import Experiments, models_of, read_experiments
 
 YAML = """
@@ -128,7 +128,7 @@ def test_units_are_assigned_in_their_shares_the_same_each_time_and_in_no_order()
     assert stats.chisquare(counts, np.array([0.2, 0.3, 0.5]) * len(units)).pvalue > 0.001
     assert [assign(one, unit) for unit in reversed(units)] == found[::-1]
     # The same as anywhere else, for ever: a change of the hash would mix up experiments that run.
-    assert place_of("c1", "e0") == pytest.approx(0.1332162261, abs=1e-9)
+    assert bucket_of("c1", "e0") == pytest.approx(0.1332162261, abs=1e-9)
 
 
 def test_assignments_of_two_experiments_tell_nothing_of_each_other() -> None:
@@ -147,18 +147,18 @@ def test_what_experiments_change_adds_up() -> None:
         {"control": {"share": 1e-9}, "chance": {"share": 1 - 1e-9, "exploration": 0.2}},
         {"control": {"share": 1e-9}, "fresh": {"share": 1 - 1e-9, "model": "7"}},
     )
-    treatment = treat(found.experiments, "ann", None)
+    treatment = assign_treatment(found.experiments, "ann", None)
     assert treatment.variants == {"e0": "chance", "e1": "fresh"}
     assert (treatment.variant.exploration, treatment.variant.model) == (0.2, "7")
     assert models_of(found.experiments) == {"7"}
-    assert treat(found.experiments, None, "s1") is AS_EVER  # the unit is the customer, who isn't known
+    assert assign_treatment(found.experiments, None, "s1") is NO_TREATMENT  # the unit is the customer, who isn't known
     sessions = experiments({"a": {"share": 0.5}, "b": {"share": 0.5}}, unit="session").experiments
-    assert treat(sessions, "ann", "s1").variants == treat(sessions, "bob", "s1").variants != {}
+    assert assign_treatment(sessions, "ann", "s1").variants == assign_treatment(sessions, "bob", "s1").variants != {}
 
 
 def test_two_rankings_are_mixed_for_everybody_in_the_experiment() -> None:
     (mixed,) = experiments(
         {"control": {"share": 0.5}, "fresh": {"share": 0.5, "model": "challenger"}}, design="interleave"
     ).experiments
-    treatment = treat([mixed], "ann", None)
+    treatment = assign_treatment([mixed], "ann", None)
     assert list(treatment.mixed) == ["control", "fresh"] and treatment.variant.model == "champion"

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.evaluation.judge import make_slices
+from rec_assets.recsys.evaluation.evaluate import make_slices
 from rec_assets.recsys.rules.simulation import LOSSES, PLACES, measure, trade_offs
 from rec_assets.recsys.rules.spec import NONE
-from rec_assets_tests.recsys.rules.test_arrange import Book, book
+from rec_assets_tests.recsys.rules.test_rerank import Book, book
 
 __all__ = ["book"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.recsys.rules.spec import NO_RULES, NONE, Favor, Rules, RulesError, read_rules
+from rec_assets.recsys.rules.spec import NO_RULES, NONE, BoostRule, Rules, RulesError, read_rules
 
 WHOLE = """
 default: house
@@ -49,7 +49,7 @@ def test_a_file_with_every_kind_is_understood(tmp_path: Path) -> None:
     assert rules.lists["margin.csv"].to_dict() == {"0123": 2.5, "7": 1.0}
     assert {path.name for path in rules.files} == {"rules.yaml", "recalled.csv", "margin.csv"}
     tail = rules.sets["house"][6]
-    assert isinstance(tail, Favor) and tail.most_loss == 0.01
+    assert isinstance(tail, BoostRule) and tail.most_loss == 0.01
 
 
 def test_without_a_file_there_is_a_set_without_rules() -> None:

@@ -1,0 +1,56 @@
+"""Product statistics over a window: how much, by how many, how often again, at what price."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rec_assets.recsys.spark.sums import exact_sum
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days: int) -> DataFrame:
+    """One row per product bought in the window; what was all given back is there with 0 orders.
+
+    Args:
+        purchases: Net purchases (`interactions.net_purchases`).
+        returns: `interactions.returns` of the window.
+        recent_days: What counts as recent: ages 0 … recent_days - 1.
+
+    Returns:
+        product_id, orders (lines), recent_orders (lines), recent_buyers (distinct customers with a recent purchase),
+        new_buyers (customers whose first purchase is recent), buyers (distinct customers), repeat_share (share of
+        buyers who bought on more than one day), interval_days (their mean gap between purchase days, null where nobody
+        bought twice), price (mean unit price, null where unknown), revenue, last_age (null where nothing was kept),
+        returns (lines); sorted by product_id.
+    """
+    from pyspark.sql import functions as F
+
+    per_pair = purchases.groupBy("product_id", "customer_id").agg(
+        F.count("*").alias("orders"),
+        F.sum((F.col("age_days") < recent_days).cast("long")).alias("recent_orders"),
+        F.countDistinct("age_days").alias("days"),
+        (F.max("age_days") - F.min("age_days")).alias("span"),
+        (F.max("age_days") < recent_days).cast("long").alias("is_new"),
+        F.min("age_days").alias("last_age"),
+        exact_sum(F.col("quantity")).alias("quantity"),
+        exact_sum(F.col("quantity") * F.col("unit_price")).alias("revenue"),
+        exact_sum(F.when(F.col("unit_price").isNotNull(), F.col("quantity"))).alias("priced"),
+    )
+    again = F.col("days") > 1
+    kept = per_pair.groupBy("product_id").agg(
+        F.sum("orders").alias("orders"),
+        F.sum("recent_orders").alias("recent_orders"),
+        F.sum((F.col("recent_orders") > 0).cast("long")).alias("recent_buyers"),
+        F.sum("is_new").alias("new_buyers"),
+        F.count("*").alias("buyers"),
+        F.avg(again.cast("double")).alias("repeat_share"),
+        (F.sum(F.when(again, F.col("span"))) / F.sum(F.when(again, F.col("days") - 1))).alias("interval_days"),
+        F.try_divide(exact_sum(F.col("revenue")), exact_sum(F.col("priced"))).alias("price"),
+        exact_sum(F.col("revenue")).alias("revenue"),
+        F.min("last_age").alias("last_age"),
+    )
+    returned = returns.groupBy("product_id").agg(F.count("*").alias("returns"))
+    counts = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
+    return kept.join(returned, "product_id", "full_outer").fillna(0, counts).orderBy("product_id")

@@ -1,0 +1,1 @@
+"""Ranking: features, the learned ranker, and the recommendation lists."""

@@ -1,0 +1,1 @@
+"""Retrieval: the models and candidate sources that propose (customer, product) pairs."""

@@ -1,0 +1,133 @@
+"""EASE: which products speak for which, learned from what customers have in common; counted in Spark, solved in numpy.
+
+It needs the products' whole matrix of shared customers at once, so it learns the products with most buyers only and
+does not scale past some twenty thousand of them (`ease_products`): a source of its own beside the ones that do scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.linalg import lapack
+
+from rec_assets.recsys.recipe import CoPurchaseRecipe
+from rec_assets.recsys.retrieval.incidence import incidence
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_ROW_BLOCKS = 8
+
+
+def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
+    """Weights product → neighbor: how much a history that holds the one speaks for the other.
+
+    With G the products' matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source:
+    Steck, "Embarrassingly shallow autoencoders for sparse data", 2019. Of the weights for each j the strongest positive
+    ones are kept, where enough customers are shared.
+
+    Args:
+        purchases: customer_id, product_id: of net purchases (`interactions.net_purchases`).
+        recipe: Products to learn, λ, floor of support, weights kept.
+
+    Returns:
+        product_id, neighbor_id, weight (> 0, float32), support (shared customers).
+
+    Raises:
+        ValueError: products are so often bought together that λ is too small to tell them apart in float32.
+    """
+    from pyspark.sql import functions as F
+
+    pairs = purchases.select("customer_id", "product_id").distinct().persist()
+    buyers = pairs.groupBy("product_id").agg(F.count("*").alias("buyers"))
+    # Product-sized, so it may come to the driver.
+    products = buyers.orderBy(F.col("buyers").desc(), "product_id").limit(recipe.ease_products).toPandas()
+    ids = np.sort(products["product_id"].to_numpy(object))
+    index = purchases.sparkSession.createDataFrame(
+        pd.DataFrame({"product_id": ids, "product": np.arange(len(ids), dtype=np.int32)}),
+        schema="product_id string, product int",
+    )
+    histories = (
+        pairs.join(F.broadcast(index), "product_id").groupBy("customer_id").agg(F.collect_set("product").alias("held"))
+    )
+    blocks = F.array_distinct(F.transform("held", lambda product: product % _ROW_BLOCKS))
+    rows = (
+        histories.select("held", F.explode(blocks).alias("block"))
+        .repartition(_ROW_BLOCKS, "block")
+        .mapInArrow(_count_shared(len(ids)), schema="product int, others array<int>, shared array<float>")
+    )
+    shared = np.zeros((len(ids), len(ids)), np.float32)
+    for product, others, counts in rows.toPandas().itertuples(index=False):
+        shared[product, others] = counts
+    pairs.unpersist()
+    weights = solve(shared, recipe.ease_regularization)
+    weights[shared < recipe.min_support] = 0
+    product, neighbor = _strongest(weights, recipe.ease_neighbors)
+    return pd.DataFrame(
+        {
+            "product_id": ids[product],
+            "neighbor_id": ids[neighbor],
+            "weight": weights[product, neighbor],
+            "support": shared[product, neighbor].astype(np.int32),
+        }
+    )
+
+
+def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function from batches (held[], block) to rows: product, others it shares customers with, how many.
+
+    It adds up batch by batch, so its memory grows with the products alone.
+    """
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        shared: dict[int, npt.NDArray[np.float32]] = {}
+        for batch in map(pa.Table.from_batches, ([batch] for batch in batches)):
+            for block in pc.unique(batch["block"]).to_pylist():
+                held = incidence(batch.filter(pc.field("block") == block)["held"], products)
+                found = (held[:, block::_ROW_BLOCKS].T @ held).tocoo()
+                total = shared.setdefault(block, np.zeros(found.shape, np.float32))
+                total[found.row, found.col] += found.data
+        for block, total in shared.items():
+            row, column = np.nonzero(total)
+            starts = np.searchsorted(row, np.arange(len(total) + 1)).astype(np.int32)
+            yield pa.record_batch(
+                {
+                    "product": np.arange(block, products, _ROW_BLOCKS, dtype=np.int32),
+                    "others": pa.ListArray.from_arrays(starts, column.astype(np.int32)),
+                    "shared": pa.ListArray.from_arrays(starts, total[row, column]),
+                }
+            )
+
+    return count
+
+
+def solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:
+    """(n, n) weights from (n, n) shared customers, in float32; the diagonal is 0. Raises as `ease_weights` does."""
+    if not len(shared):
+        return shared
+    system = shared.copy()
+    system[np.diag_indices_from(system)] += regularization
+    # A symmetric positive definite matrix: half the work of a general inverse.
+    factor, failed = lapack.spotrf(np.asfortranarray(system), lower=1, overwrite_a=1)
+    if failed:
+        raise ValueError(f"EASE: products can't be told apart, raise ease_regularization (now {regularization:g})")
+    half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(half) + np.tril(half, -1).T
+    weights = -inverse / np.diag(inverse)[None, :]
+    np.fill_diagonal(weights, 0)
+    return np.asarray(weights, np.float32)
+
+
+def _strongest(weights: npt.NDArray[np.float32], keep: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Positions (row, column) of the `keep` highest positive weights of each column."""
+    chosen = weights > 0
+    if len(weights) > keep:
+        chosen &= weights >= np.partition(weights, -keep, axis=0)[-keep]
+    row, column = np.nonzero(chosen)
+    return row, column

@@ -1,0 +1,1 @@
+"""Hyper-parameter tuning: the search space and the resumable study."""

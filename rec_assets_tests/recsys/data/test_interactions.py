@@ -1,0 +1,153 @@
+import datetime as dt
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from rec_assets.recsys.data.interactions import history_lines, net_purchases, net_returns
+from rec_assets.recsys.events import CLICK, PURCHASE, RETURN
+
+
+def lines(*events: tuple[str, str, int, float]) -> pd.DataFrame:
+    """`("ann", "A", 1, 2)`: on day 1, ann bought 2 of A; of a negative quantity she returned as many."""
+    rows = [
+        {
+            "line_id": f"log#{number}",
+            "customer_id": customer,
+            "product_id": product,
+            "event": PURCHASE if quantity > 0 else RETURN,
+            "event_time": pd.Timestamp("2017-01-01", tz="UTC") + pd.Timedelta(days=day),
+            "quantity": abs(float(quantity)),
+            "net_quantity": abs(float(quantity)),
+        }
+        for number, (customer, product, day, quantity) in enumerate(events)
+    ]
+    return pd.DataFrame(rows)
+
+
+def net(*events: tuple[str, str, int, float]) -> list[float]:
+    return net_returns(lines(*events))["net_quantity"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        ([("ann", "A", 1, 2)], [2]),
+        ([("ann", "A", 1, 2), ("ann", "A", 2, -2)], [0, 0]),
+        ([("ann", "A", 1, 2), ("ann", "A", 2, -1)], [1, 0]),
+        ([("ann", "A", 1, 2), ("ann", "A", 2, -3)], [0, 1]),
+        ([("ann", "A", 2, -1), ("ann", "A", 1, 1)], [0, 0]),
+        ([("ann", "A", 1, -1), ("ann", "A", 2, 1)], [1, 1]),
+        ([("ann", "A", 1, -1), ("ann", "A", 1, 1)], [0, 0]),
+        ([("ann", "A", 1, 1), ("ann", "A", 2, 1), ("ann", "A", 3, -1)], [1, 0, 0]),
+        ([("ann", "A", 1, 2), ("ann", "A", 2, 1), ("ann", "A", 3, -2)], [1, 0, 0]),
+        ([("ann", "A", 1, 1), ("ann", "A", 2, -1), ("ann", "A", 3, 1), ("ann", "A", 4, -1)], [0, 0, 0, 0]),
+        ([("ann", "A", 1, 3), ("ann", "A", 2, -1), ("ann", "A", 3, -1)], [1, 0, 0]),
+        ([("ann", "A", 1, 1), ("ann", "B", 2, -1)], [1, 1]),
+        ([("ann", "A", 1, 1), ("bob", "A", 2, -1)], [1, 1]),
+        ([("ann", "A", 1, 0.1), ("ann", "A", 2, 0.2), ("ann", "A", 3, -0.3)], [0, 0, 0]),
+    ],
+    ids=[
+        "nothing returned", "all", "some", "more than bought", "rows in any order", "before it was bought",
+        "at the time it was bought", "the newest first", "then the one before", "each return its own",
+        "return by return", "another product", "another customer", "fractions",
+    ],
+)  # fmt: skip
+def test_a_return_is_taken_off_the_newest_purchases_before_it(events, left):
+    assert net(*events) == left
+
+
+def test_rows_keep_their_order_their_index_and_their_other_columns():
+    before = lines(("bob", "B", 3, -1), ("ann", "A", 1, 1), ("bob", "B", 1, 5)).set_index(pd.Index([7, 7, 3]))
+    kept = before.copy()
+    after = net_returns(before)
+    assert before.equals(kept)
+    assert after.drop(columns="net_quantity").equals(kept.drop(columns="net_quantity"))
+    assert after["net_quantity"].to_list() == [0, 1, 4]
+
+
+def random_lines(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    events = [
+        (
+            rng.choice(["ann", "bob"]),
+            rng.choice(["A", "B"]),
+            int(rng.integers(6)),
+            float(rng.choice([-3, -1, 1, 2, 5])),
+        )
+        for _ in range(rng.integers(1, 40))
+    ]
+    return lines(*events).sample(frac=1, random_state=seed)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_what_is_taken_off_purchases_is_what_is_taken_off_returns(seed):
+    before = random_lines(seed)
+    after = net_returns(before)
+    taken = (after["quantity"] - after["net_quantity"]).groupby(
+        [after["customer_id"], after["product_id"], after["event"]]
+    )
+    for _, pair in taken.sum().groupby(level=[0, 1]):
+        by_event = pair.droplevel([0, 1])
+        assert by_event.get(PURCHASE, 0) == by_event.get(RETURN, 0)
+    assert after["net_quantity"].between(0, after["quantity"]).all()
+    assert net_returns(after)["net_quantity"].equals(after["net_quantity"])
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_netting_each_day_before_the_window_changes_nothing(seed):
+    window = random_lines(seed)
+    by_day = pd.concat([net_returns(day) for _, day in window.groupby("event_time")])
+    assert net_returns(by_day)["net_quantity"].sort_index().equals(net_returns(window)["net_quantity"].sort_index())
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    running = SparkSession.getActiveSession()
+    builder = SparkSession.builder.master("local[1]").appName("test_interactions")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.sql.session.timeZone": "UTC",
+    }
+    session = builder.config(map=settings).getOrCreate()
+    yield session
+    if running is None:
+        session.stop()
+
+
+def test_net_purchases_are_the_purchase_lines_that_were_kept(spark):
+    window = lines(
+        ("ann", "A", 1, 5), ("ann", "A", 9, -2), ("ann", "B", 2, 1), ("ann", "B", 3, -1), ("bob", "B", 4, 1),
+        ("bob", "C", 5, -1),
+    )  # fmt: skip
+    window = window.assign(
+        order_id="r" + window.index.astype(str),
+        date=window["event_time"].dt.date,
+        weight=1.0,
+        unit_price=2.0,
+        rating=np.nan,
+    )
+    clicked = window.iloc[[5]].assign(event=CLICK, order_id="s1", weight=0.1, net_quantity=0.0)
+    bulk = window.iloc[[0, 5]].assign(product_id="D", weight=0.0)  # bought and given back, and nothing to learn from
+    window = pd.concat([window, clicked, bulk])
+    kept = [
+        ("ann", "A", "r0", dt.date(2017, 1, 2), 9, 1.0, 3.0),
+        ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0, 1.0),
+    ]
+    found = net_purchases(spark.createDataFrame(window), dt.date(2017, 1, 11))
+    assert found.columns == [
+        "customer_id", "product_id", "order_id", "date", "age_days", "weight", "quantity", "unit_price", "rating",
+    ]  # fmt: skip
+    assert sorted(tuple(row)[:7] for row in found.collect()) == kept
+    found = history_lines(spark.createDataFrame(window), dt.date(2017, 1, 11))
+    assert sorted(tuple(row)[:7] for row in found.where("weight > 0").collect()) == [
+        *kept,
+        ("bob", "C", "s1", dt.date(2017, 1, 6), 5, 0.1, 0.0),
+    ]
+    returned = found.where("weight <= 0").select("customer_id", "product_id", "order_id", "age_days", "weight")
+    assert sorted(tuple(row) for row in returned.collect()) == [
+        ("ann", "A", "r1", 1, -1.0), ("ann", "B", "r3", 7, -1.0), ("bob", "C", "r5", 5, -1.0),
+    ]  # fmt: skip

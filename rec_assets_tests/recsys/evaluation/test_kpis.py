@@ -1,0 +1,143 @@
+"""The shop's key figures, each worked out by hand from a dozen orders."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from rec_assets.recsys.evaluation.kpis import KPIS, business_kpis
+
+DAY = dt.date(2024, 3, 31)  # the period begins on 4 March
+
+LINES = (
+    "event string, customer_id string, order_id string, product_id string, date date, quantity double, "
+    "unit_price double"
+)
+EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
+PRODUCTS = "product_id string, first_seen date, excluded boolean"
+
+# customer, order, product, month and day, pieces, price. "tea" sells most: of ten products the head is two.
+ORDERS = [
+    ("ann", "1", "tea", (1, 10), 1, 4.0),
+    ("ann", "2", "tea", (2, 1), 1, 4.0),
+    ("ann", "3", "tea", (3, 5), 2, 4.0),  # gap of 33 days
+    ("ann", "3", "mug", (3, 5), 1, 10.0),
+    ("ann", "4", "tea", (3, 20), 1, 4.0),  # 15
+    ("bob", "5", "mug", (1, 1), 1, 10.0),
+    ("bob", "6", "mug", (1, 8), 1, 10.0),
+    ("bob", "7", "mug", (1, 15), 1, 10.0),
+    ("bob", "8", "pot", (1, 22), 1, 30.0),  # a regular of every seventh day, gone for 69
+    ("cleo", "9", "pot", (3, 10), 1, 30.0),
+    ("dan", "10", "jam", (2, 20), 3, 2.0),
+    ("dan", "11", "jam", (3, 31), 3, 2.0),  # 40
+    ("dan", "12", "cup", (3, 31), 1, 6.0),  # the same day: no gap
+    ("eve", "13", "tea", (4, 1), 9, 4.0),  # after the day: not known
+]
+RETURNS = [("cleo", "9", "pot", (3, 12), 1, 30.0), ("bob", "8", "pot", (2, 2), 1, 30.0)]
+CATALOG = ["tea", "mug", "pot", "jam", "cup", "lid", "jar", "fan", "hat", "pen"]
+
+
+def on(month: int, day: int) -> dt.date:
+    return dt.date(2024, month, day)
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    yield (
+        SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
+
+
+def lines(spark: SparkSession, *, prices: bool = True) -> DataFrame:
+    rows = [
+        (event, who, order, what, on(*when), float(pieces), price if prices else None)
+        for event, orders in (("purchase", ORDERS), ("return", RETURNS))
+        for who, order, what, when, pieces, price in orders
+        if on(*when) <= DAY
+    ]
+    rows.append(("click", "ann", "visit", "hat", DAY, 0.0, None))  # interest is no purchase
+    return spark.createDataFrame(rows, LINES)
+
+
+def events(spark: SparkSession, *rows: tuple[str, str | None, str, str | None, dt.date]) -> DataFrame:
+    return spark.createDataFrame(list(rows), EVENTS)
+
+
+def products(spark: SparkSession) -> DataFrame:
+    rows = [(name, on(1, 1), False) for name in CATALOG]
+    rows += [("new", on(4, 2), False), ("fuel", on(1, 1), True)]
+    return spark.createDataFrame(rows, PRODUCTS)
+
+
+@pytest.fixture(scope="module")
+def figures(spark: SparkSession) -> pd.Series:
+    shown = [("impression", "ann", name, "r1", on(3, 4)) for name in ("tea", "mug", "mug", "hat", "fuel")]
+    clicked = [
+        ("click", "ann", "tea", "r1", on(3, 13)),  # bought on the 20th: the seventh day
+        ("click", "ann", "tea", "r2", on(3, 14)),  # counts once
+        ("click", "ann", "mug", "r1", on(3, 6)),  # after the purchase
+        ("click", "cleo", "pot", "r3", on(3, 2)),  # eight days before
+        ("click", "dan", "cup", None, on(3, 30)),  # not in an answer of ours
+        ("click", None, "jam", "r4", on(3, 30)),  # nobody's
+        ("impression", "ann", "pen", "r0", on(3, 3)),  # before the period
+    ]
+    found = business_kpis(lines(spark), events(spark, *shown, *clicked), products(spark), DAY)
+    assert found["kpi"].tolist() == list(KPIS)
+    return found.set_index("kpi")["value"]
+
+
+# In the period: ann 3 (8 + 10) and 4 (4), cleo 9 (30), dan 11 (6) and 12 (6).
+BY_HAND = {
+    "revenue": 64.0,
+    "orders": 5,
+    "average_order_value": 64 / 5,
+    "items_per_order": 9 / 5,
+    "active_customers": 3,
+    "repeat_purchase_rate": 2 / 3,  # ann and dan
+    "repeat_interval_days": 33,  # of 33, 15 and 40
+    "churn_risk": 1 / 2,  # bob, of ann and bob
+    "return_rate_value": 30 / 64,
+    "return_rate_lines": 1 / 6,
+    "catalog_coverage": 5 / 10,
+    "catalog_shown": 3 / 10,
+    "tail_revenue": 42 / 64,  # pot, jam and cup; tea and mug, of four lines each, are the head
+    "tail_views": 1 / 4,  # hat
+    "recommended_revenue": 4 / 64,
+}
+
+
+@pytest.mark.parametrize("name", list(KPIS))
+def test_a_figure_is_what_its_formula_gives_by_hand(figures: pd.Series, name: str) -> None:
+    assert figures[name] == pytest.approx(BY_HAND[name])
+
+
+def test_without_events_or_prices_what_rests_on_them_is_unknown(spark: SparkSession) -> None:
+    found = business_kpis(lines(spark, prices=False), events(spark), products(spark), DAY).set_index("kpi")["value"]
+    money = {"revenue", "average_order_value", "return_rate_value", "tail_revenue"}
+    assert set(found.index[found.isna()]) == {*money, "catalog_shown", "tail_views", "recommended_revenue"}
+    assert found["orders"] == 5
+
+
+def test_a_log_without_any_return_knows_nothing_of_returns(spark: SparkSession) -> None:
+    bought = lines(spark).where("event = 'purchase'")
+    found = business_kpis(bought, events(spark), products(spark), DAY).set_index("kpi")["value"]
+    assert pd.isna(found["return_rate_value"]) and pd.isna(found["return_rate_lines"])
+    earlier = lines(spark).where("event = 'purchase'").limit(1).withColumn("event", F.lit("return"))
+    earlier = earlier.withColumn("date", F.lit(DAY - dt.timedelta(days=40)))
+    found = business_kpis(bought.unionByName(earlier), events(spark), products(spark), DAY).set_index("kpi")["value"]
+    assert found["return_rate_value"] == found["return_rate_lines"] == 0
+
+
+def test_a_period_of_nothing_is_0_of_everything(spark: SparkSession) -> None:
+    found = business_kpis(
+        lines(spark).where("event = 'purchase' and date < '2024-02-01'"), events(spark), products(spark), DAY
+    ).set_index("kpi")["value"]
+    assert found["revenue"] == found["orders"] == found["active_customers"] == found["catalog_coverage"] == 0
+    assert pd.isna(found["average_order_value"]) and pd.isna(found["repeat_interval_days"])
+    assert found["churn_risk"] == 1.0  # bob; ann has bought once only

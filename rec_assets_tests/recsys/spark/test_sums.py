@@ -1,0 +1,92 @@
+"""Equal rows give equal tables, in whatever order Spark brings them."""
+
+import datetime as dt
+import random
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from rec_assets.recsys.data.product_statistics import product_statistics
+from rec_assets.recsys.data.products import build_products
+from rec_assets.recsys.evaluation.kpis import business_kpis
+from rec_assets.recsys.spark.sums import exact_mean, exact_sum, ordered_sum
+
+DAY = dt.date(2024, 3, 31)
+
+LINES = (
+    "event string, customer_id string, order_id string, product_id string, date date, age_days int, weight double, "
+    "quantity double, unit_price double, rating double, title string, category string, brand string, text string"
+)
+CATALOG = (
+    "product_id string, title string, category string, brand string, text string, price double, available_from date, "
+    "excluded boolean"
+)
+EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    yield (
+        SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
+
+
+def lines() -> list[tuple[object, ...]]:
+    """Purchases of few products at prices and quantities that binary floats can't hold."""
+    chance = random.Random(1)
+    return [
+        (
+            "purchase", f"c{chance.randrange(5)}", f"o{chance.randrange(40)}", f"p{chance.randrange(4)}",
+            DAY - dt.timedelta(days=age), age, 1.0, chance.randrange(1, 40) / 10, chance.randrange(1, 10**6) / 1000,
+            chance.randrange(1, 50) / 10, chance.choice("xyz"), None, None, chance.choice("xyz"),
+        )
+        for age in (chance.randrange(28) for _ in range(300))
+    ]  # fmt: skip
+
+
+def products_of(found: DataFrame) -> DataFrame:
+    return build_products(found, found.sparkSession.createDataFrame([], CATALOG))
+
+
+def statistics_of(found: DataFrame) -> DataFrame:
+    return product_statistics(found, found.limit(0), recent_days=7)
+
+
+def key_figures_of(found: DataFrame) -> DataFrame:
+    spark = found.sparkSession
+    products = spark.createDataFrame([("p0", DAY, False)], "product_id string, first_seen date, excluded boolean")
+    return spark.createDataFrame(business_kpis(found, spark.createDataFrame([], EVENTS), products, DAY))
+
+
+@pytest.mark.parametrize("table", [products_of, statistics_of, key_figures_of])
+def test_the_order_of_rows_leaves_a_table_as_it_is(
+    spark: SparkSession, table: Callable[[DataFrame], DataFrame]
+) -> None:
+    rows = lines()
+    shuffled = random.Random(1).sample(rows, len(rows))
+    expected = table(spark.createDataFrame(rows, LINES)).toPandas()
+    found = table(spark.createDataFrame(shuffled, LINES).repartition(3)).toPandas()
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_the_order_of_rows_leaves_a_sum_of_decays_as_it_is(spark: SparkSession) -> None:
+    decays = [(0.5 ** (age / 7.3),) for age in range(365)]
+    sums = set()
+    for seed in range(3):
+        shuffled = random.Random(seed).sample(decays, len(decays))
+        sums.add(spark.createDataFrame(shuffled, "value double").agg(ordered_sum(F.col("value"))).collect()[0][0])
+    assert len(sums) == 1
+
+
+def test_sums_leave_out_what_is_no_amount(spark: SparkSession) -> None:
+    values = spark.createDataFrame([(0.1,), (0.2,), (0.3,), (None,), (1e300,), (float("inf"),)], "value double")
+    value = F.col("value")
+    assert values.agg(exact_sum(value), exact_mean(value)).first() == (0.6, 0.2)
+    assert values.where("value < 1").agg(ordered_sum(value)).first() == (0.1 + 0.2 + 0.3,)
+    assert values.where("value IS NULL").agg(exact_sum(value)).first() == (None,)
