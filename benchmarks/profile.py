@@ -1,7 +1,7 @@
-"""`python -m benchmarks.profile COMMAND…`: where processor time goes, by process, Java thread and Spark stage.
+"""`python -m benchmarks.profile COMMAND…`: processor time by process, Java thread and Spark stage.
 
-For example `python -m benchmarks.profile rec-assets bootstrap` after a new day has landed. Processor time hardly
-depends on what else the machine does, unlike wall time. For single Python functions use py-spy on the processes.
+For example `python -m benchmarks.profile rec-assets bootstrap` after a new day has landed. Unlike wall time, processor
+time hardly depends on other load of the machine. For single Python functions, use py-spy on the processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import click
 import psutil
 from tabulate import tabulate
 
-LOOK_SECONDS = 0.25
+SAMPLE_SECONDS = 0.25
 SHOWN = 15
 
 Thread = tuple[int, int]
@@ -30,7 +30,7 @@ Thread = tuple[int, int]
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def main(command: tuple[str, ...]) -> None:
-    """Run COMMAND and show what it spent."""
+    """Run COMMAND and print its processor time."""
     with tempfile.TemporaryDirectory(prefix="profile_") as folder:
         events = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": Path(folder).as_uri(),
                   "spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}  # fmt: skip
@@ -44,13 +44,13 @@ def main(command: tuple[str, ...]) -> None:
         click.echo(tabulate(by_thread.most_common(SHOWN), headers=["\nJava thread", "\ncpu s"], floatfmt=".1f"))
         for log in Path(folder).iterdir():
             rows = sorted(stages(log), key=lambda row: -row["ran s"])[:SHOWN]
-            click.echo("\nSpark stages that ran longest, their tasks added up")
+            click.echo("\nSpark stages with the longest run time, summed over tasks")
             click.echo(tabulate(rows, headers="keys", floatfmt=".1f"))
     sys.exit(process.returncode)
 
 
 def watch(process: subprocess.Popen[bytes]) -> tuple[Counter[str], Counter[str]]:
-    """Processor seconds by kind of process, and of Java by name of thread, until the process ends."""
+    """Processor seconds by kind of process and by Java thread, until the process ends."""
     spent: dict[tuple[int, float], tuple[str, float]] = {}
     threads: dict[Thread, tuple[str, float]] = {}
     root = psutil.Process(process.pid)
@@ -67,7 +67,7 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[Counter[str], Counter[str]]
                     threads.update(_threads(each.pid))
             except psutil.Error:  # it has just ended
                 continue
-        time.sleep(LOOK_SECONDS)
+        time.sleep(SAMPLE_SECONDS)
     return _sums(spent.values()), _sums(threads.values())
 
 
@@ -80,7 +80,7 @@ def _kind(command: list[str]) -> str:
 
 
 def _threads(pid: int) -> Iterator[tuple[Thread, tuple[str, float]]]:
-    """Threads of a process by name, as Linux tells them; elsewhere none."""
+    """Threads of a process with name and processor time; only on Linux."""
     tick = os.sysconf("SC_CLK_TCK")
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         try:
@@ -99,7 +99,7 @@ def _sums(values: Any) -> Counter[str]:
 
 
 def stages(log: Path) -> Iterator[dict[str, Any]]:
-    """Stages of an event log: when they began, how long they took, what their tasks ran and computed in Java."""
+    """Stages of an event log: start, duration, and the run time and Java processor time of their tasks."""
     ran: Counter[int] = Counter()
     computed: Counter[int] = Counter()
     begun = 0.0

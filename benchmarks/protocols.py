@@ -1,6 +1,6 @@
-"""Who is asked what: each dataset cut into what models may know and what customers went on to buy.
+"""Evaluation protocols: each data set split into known purchases and later purchases.
 
-Models and metrics are not known here. Nothing of a split's truth is among its lines.
+The lines of a split never contain its truth.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ NEXT, COLD = "next item", "cold products"
 HORIZON_DAYS = 28
 REPORTED = pd.Timestamp("2017-12-03")
 EARLIER = tuple(REPORTED - pd.Timedelta(days=HORIZON_DAYS * back) for back in (1, 2, 3))
-"""As-of days of the walk-forward before the reported one. Hyper-parameters are chosen on the first."""
+"""As-of days of the backtests before the reported one. Hyper-parameters are chosen on the first."""
 
 SHUFFLES = (0, 1, 2)
-"""Seeds of the order of same-day purchases in `shuffled`; its figures are means over these."""
+"""Seeds of the order of same-day purchases in `shuffled`; its metrics are means over these."""
 
 KS: Mapping[str, tuple[int, ...]] = {ALL: (5, 10, 20), NOVEL: (5, 10, 20), NEXT: (5, 10, 20), COLD: (10, 50)}
-"""Depths at which lists are cut, by task."""
+"""Lengths of the lists, by task."""
 
 _PAIR = ["customer_id", "product_id"]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One question. Splits of the same dataset, task and variant are one protocol: their figures are averaged."""
+    """One split. Splits of the same data set, task and variant are one protocol: their metrics are averaged."""
 
     dataset: str
     task: str
     """`all`, `novel`, `next item` or `cold products`; hyper-parameters are chosen for each."""
     variant: str
-    """The as-of day, or how same-day purchases are ordered."""
+    """The as-of day, or the order of same-day purchases."""
     lines: pd.DataFrame
     """All known purchases: customer_id, product_id, order_id, age_days (int ≥ 0, before the as-of day), quantity,
-    unit_price, and `age`: what recency is counted in, days or (Beauty) the customer's later purchases. A customer's
-    order_ids sort in the order of time."""
+    unit_price, and `age`: the unit of recency, days or (Beauty) the customer's later purchases. A customer's
+    order_ids sort by time."""
     truth: pd.DataFrame
-    """customer_id, product_id; distinct. Its customers are the ones judged."""
+    """customer_id, product_id; distinct. Its customers are evaluated."""
     products: pd.DataFrame
-    """The catalog, all of which is ranked: product_id, title, category, brand, text, price."""
+    """The catalog; all of it is ranked: product_id, title, category, brand, text, price."""
     exclude_bought: bool
-    """Whether lists leave out what the customer bought before."""
+    """Whether lists exclude products that the customer bought before."""
 
     @property
     def protocol(self) -> str:
@@ -60,14 +60,14 @@ class Split:
 def journey_splits(
     lines: pd.DataFrame, products: pd.DataFrame, as_of: pd.Timestamp, *, horizon_days: int = HORIZON_DAYS
 ) -> list[Split]:
-    """Purchases up to and including a day → those of the days after: `all` of them, and only what is `novel`.
+    """Predict the purchases after a day from those up to and including it: `all` of them, and only `novel` ones.
 
-    Judged are customers with a history who buy in the window. Products never seen before stay in the truth.
+    Customers with a history who buy in the window are evaluated. Unknown products stay in the truth.
 
     Args:
         lines: As in `datasets`.
-        products: As in `datasets`; those bought by the as-of day are ranked.
-        as_of: Last day that is known.
+        products: As in `datasets`; those bought up to the as-of day are ranked.
+        as_of: Last known day.
         horizon_days: Length of the window after it.
     """
     age = (as_of - lines["day"]).dt.days
@@ -88,13 +88,13 @@ def journey_splits(
 def leave_one_out(
     lines: pd.DataFrame, products: pd.DataFrame, *, shuffle: int | None = None, validation: bool = False
 ) -> Split:
-    """A customer's sequence but for the last item → that item, all products ranked but those of the sequence.
+    """Predict the last item of a customer's sequence from the others; products of the sequence are not ranked.
 
     Args:
-        lines: As in `datasets`, with `position`; customers have three purchases or more.
+        lines: As in `datasets`, with `position`; customers have at least three purchases.
         products: The catalog.
         shuffle: Seed of the order of same-day purchases; None: the order of `position`.
-        validation: Leave the last item out altogether; the one before is asked for.
+        validation: Remove the last item, and predict the one before it.
     """
     tie = lines["position"] if shuffle is None else np.random.default_rng(shuffle).permutation(len(lines))
     keys = ["customer_id", "tie"] if shuffle is None else ["customer_id", "day", "tie"]
@@ -118,11 +118,11 @@ def leave_one_out(
 
 
 def hide_products(split: Split, *, tenth: int) -> Split:
-    """Take a tenth of the products out of all lines, and ask for those customers whose next item is one of them.
+    """Remove a tenth of the products from all lines; evaluate customers whose next item is one of them.
 
     Args:
         split: From `leave_one_out`.
-        tenth: Which: the products whose SHA-256 leaves this remainder by ten.
+        tenth: Products whose SHA-256 modulo 10 has this value.
     """
     hidden = hidden_products(split.products, tenth)
     return Split(
@@ -137,10 +137,10 @@ def hide_products(split: Split, *, tenth: int) -> Split:
 
 
 def known_well(split: Split, *, least: int = 5) -> Split:
-    """Of the same question, the answers that were bought so many times in what is known.
+    """The same split, only with truth products that have at least `least` known purchases.
 
-    In data cut down to products with at least five purchases, fewer known ones betray that some are held out; these
-    answers are free of that.
+    In a data set of products with at least five purchases, a lower known count reveals a held-out purchase. These
+    products have no such leak.
     """
     sold = split.lines["product_id"].value_counts()
     often = split.truth["product_id"].map(sold).fillna(0) >= least
@@ -149,7 +149,7 @@ def known_well(split: Split, *, least: int = 5) -> Split:
 
 
 def hidden_products(products: pd.DataFrame, tenth: int) -> set[str]:
-    """One tenth of the product_ids, see `hide_products`."""
+    """A tenth of the product_ids, see `hide_products`."""
     return {
         product
         for product in products["product_id"]
@@ -163,7 +163,7 @@ def reported_journey() -> list[Split]:
 
 
 def reported_beauty() -> list[Split]:
-    """The last item in both orders, those among them that are known well, and cold products."""
+    """The last item in both orders, its well-known products, and cold products."""
     published = leave_one_out(*amazon_beauty())
     shuffled = [leave_one_out(*amazon_beauty(), shuffle=seed) for seed in SHUFFLES]
     return [published, known_well(published), *shuffled, hide_products(published, tenth=0)]
@@ -175,7 +175,7 @@ def tuning_journey() -> list[Split]:
 
 
 def tuning_beauty() -> list[Split]:
-    """The validation item; other products are hidden than in the report."""
+    """The validation item, with other hidden products than in the report."""
     validation = leave_one_out(*amazon_beauty(), validation=True)
     return [validation, hide_products(validation, tenth=1)]
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality`: the hybrid and its peers on the same splits, as one table."""
+"""`python -m benchmarks.quality`: measure the hybrid and its peers on the same splits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--only", multiple=True, help="Only this model; may be repeated. Results of others stay.")
-@click.option("--protocol", "wanted", multiple=True, help="Only protocols whose dataset and name hold this; likewise.")
+@click.option("--only", multiple=True, help="Only this model; can be repeated. Results of others are kept.")
+@click.option(
+    "--protocol", "wanted", multiple=True, help="Only protocols with this text in their name; can be repeated."
+)
 def main(only: Sequence[str], wanted: Sequence[str]) -> None:
-    """Measure all models, write each one's results as they come, then the comparison, the table and the plot."""
+    """Measure all models, and write results, comparison, table and plot."""
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / "quality.csv"
     measured = _read(file)
@@ -62,7 +64,7 @@ def _is_wanted(split: Split, wanted: Sequence[str]) -> bool:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """What was measured here; or, of PUBLISHED, by others."""
+    """Own results; for the file PUBLISHED, results of others."""
     if not file.is_file():
         return pd.DataFrame(columns=COLUMNS)
     rows = pd.read_csv(file)
@@ -70,20 +72,20 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _in_order(results: pd.DataFrame) -> pd.DataFrame:
-    """Datasets, then protocols as they are defined, then models as in `MODELS`; metrics as they come."""
+    """Sort by data set, protocol and model, in the order of their definitions."""
     names = [model.name for model in MODELS]
     tasks = ["all", "novel", "next item", "cold products"]
-    place = pd.DataFrame(
+    keys = pd.DataFrame(
         {
             "dataset": results["dataset"].map(list(REPORT).index),
             "task": results["protocol"].str.split(", ").str[0].map(tasks.index),
-            # Days: the newest, which is the reported one, first. Orders: as the alphabet has them.
+            # Days: newest first. Orders: alphabetically.
             "variant": results["protocol"].str.split(", ").str[1].map(_newest_first),
             "model": results["model"].map(lambda name: names.index(name) if name in names else len(names)),
         },
         index=results.index,
     )
-    return results.loc[place.sort_values(list(place.columns), kind="stable").index].reset_index(drop=True)
+    return results.loc[keys.sort_values(list(keys.columns), kind="stable").index].reset_index(drop=True)
 
 
 def _newest_first(variant: str) -> str:

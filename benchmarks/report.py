@@ -1,4 +1,4 @@
-"""How results are shown: the table of README.md between its markers, and the plot."""
+"""Tables in README.md, between its markers, and the plot of the results."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rec_assets.recsys.evaluation.plots import ACCENT, GRID, INK, MUTED
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 PUBLISHED = ", published"
-"""Ending of the name of a model whose figures others measured."""
+"""Suffix of models with published results of others."""
 
 
 def headline(part: pd.DataFrame) -> tuple[tuple[str, int], tuple[str, int]]:
-    """The metric a protocol is ordered by, and a second one beside it."""
+    """The metric that sorts a protocol, and a second metric."""
     return (("hit_rate", 50), ("hit_rate", 10)) if part["k"].max() == 50 else (("ndcg", 10), ("hit_rate", 10))
 
 
 def ranked(part: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one protocol in its first headline metric, best first."""
+    """Rows of one protocol for its first metric, best first."""
     metric, k = headline(part)[0]
     rows = part[(part["metric"] == metric) & (part["k"] == k)]
     return rows.sort_values(["value", "model"], ascending=[False, True], ignore_index=True)
 
 
 def table(results: pd.DataFrame) -> str:
-    """One table of all protocols in Markdown, the hybrid in bold."""
+    """One Markdown table of all protocols, the hybrid in bold."""
     lines = [
         "| dataset | protocol | model | NDCG@10 (cold: HR@50) | 95 % interval | HR@10 | customers | fit, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -50,9 +50,9 @@ def table(results: pd.DataFrame) -> str:
 
 
 def versus_table(versus: pd.DataFrame) -> str:
-    """The hybrid against the best peer, in Markdown."""
+    """Markdown table of the hybrid compared with the best peers."""
     lines = [
-        "| dataset | protocol | best peer | metric | hybrid − peer | 95 % interval | by the peer's |",
+        "| dataset | protocol | best peer | metric | hybrid − peer | 95 % interval | relative |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in versus.to_dict("records"):
@@ -67,7 +67,7 @@ def _short(value: float) -> str:
 
 
 def write_readme(results: pd.DataFrame, versus: pd.DataFrame) -> None:
-    """Replace what stands between the markers."""
+    """Replace the text between the markers."""
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]

@@ -1,6 +1,6 @@
-"""One run of the benchmark: every model on every split, means with intervals, and the hybrid against the best peer.
+"""A benchmark run: measure every model on every split, and compare the hybrid with the best peer.
 
-Values of single customers are kept in `CACHE`, so that models measured in different runs can be compared in pairs.
+Values of single customers are stored in `CACHE`, so that models from different runs can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from benchmarks.models import HYBRID, Model
 from benchmarks.protocols import KS, Split
-from rec_assets.recsys.evaluation.metrics import bootstrap_interval, paired_bootstrap_difference, ranking_metrics
+from rec_assets.recsys.evaluation.bootstrap import bootstrap_interval, paired_bootstrap_difference
+from rec_assets.recsys.evaluation.metrics import ranking_metrics
 
 CACHE = Path(__file__).with_name(".cache") / "customers"
 SEED = 1
@@ -31,16 +32,16 @@ KEY = ["dataset", "protocol", "model"]
 
 
 def measure(model: Model, splits: Sequence[Split], chosen: dict[str, Any]) -> Iterator[pd.DataFrame]:
-    """Results of one model, protocol by protocol, as soon as each is there.
+    """Measure one model, one protocol after the other.
 
     Args:
-        model: Asked for all the splits.
-        splits: Those of one protocol stand together.
+        model: The model; it must support all the splits.
+        splits: Sorted by protocol.
         chosen: Dataset → task → model → hyper-parameters.
 
     Yields:
-        `COLUMNS`: metrics of `ranking_metrics` at the depths of the task, with 95 % bootstrap intervals over customers.
-        Where a protocol has several splits, values are means over them, customer by customer.
+        `COLUMNS`: metrics of `ranking_metrics` for the list lengths of the task, with 95 % bootstrap intervals over
+        customers. If a protocol has several splits, the values of each customer are means over them.
     """
     fitted: tuple[Any, ...] = ()
     peer, seconds = None, 0.0
@@ -69,7 +70,7 @@ def measure(model: Model, splits: Sequence[Split], chosen: dict[str, Any]) -> It
 
 
 def customer_file(dataset: str, protocol: str, model: str) -> Path:
-    """Where the values of single customers are kept."""
+    """The file of the values of single customers."""
     return CACHE / dataset / protocol / f"{model}.parquet"
 
 
@@ -89,7 +90,7 @@ def _summary(by_customer: pd.DataFrame) -> pd.DataFrame:
 
 
 def merge(results: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """All results, in which those of the models and protocols measured again are replaced."""
+    """All results; new ones replace those of the same models and protocols."""
     if results.empty:
         return new
     again = pd.MultiIndex.from_frame(results[KEY]).isin(pd.MultiIndex.from_frame(new[KEY]))
@@ -97,16 +98,16 @@ def merge(results: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 
 def versus_best_peer(results: pd.DataFrame) -> pd.DataFrame:
-    """Hybrid − best peer of each protocol, paired by customer, in NDCG and hit rate at the depth of the headline.
+    """Hybrid − best peer of each protocol, paired by customer, in NDCG and hit rate.
 
-    The best peer is the one that turned out best on the very purchases that are judged: a little luck is on its side.
+    The best peer is chosen on the evaluated purchases, which favors it a little.
 
     Args:
-        results: `COLUMNS`, measured here; the customers' values are read from `CACHE`.
+        results: `COLUMNS`. The values of single customers are read from `CACHE`.
 
     Returns:
         dataset, protocol, peer, metric, k, value (the difference), ci_low, ci_high, relative (value over the peer's
-        mean), customers; empty where no protocol has the hybrid and a peer.
+        mean), customers; empty if no protocol has the hybrid and a peer.
     """
     rows = []
     for (dataset, protocol), part in results.groupby(["dataset", "protocol"], sort=False):
@@ -122,7 +123,7 @@ def versus_best_peer(results: pd.DataFrame) -> pd.DataFrame:
                 for model in (HYBRID, best)
             ]
             if both[0] is None or both[1] is None:
-                tqdm.write(f"not compared, {dataset}, {protocol}: measure hybrid and {best!r} here", file=sys.stderr)
+                tqdm.write(f"not compared: {dataset}, {protocol}: measure hybrid and {best!r} here", file=sys.stderr)
                 continue
             interval = paired_bootstrap_difference(both[0], both[1].reindex(both[0].index), seed=SEED)
             value, low, high = (round(float(end), 5) for end in interval)
@@ -133,7 +134,7 @@ def versus_best_peer(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_customers(file: Path, column: str, mean: float) -> pd.Series | None:
-    """Values of single customers; None if they are not there or not those of the mean in the results."""
+    """Values of single customers; None if they are missing or do not have the mean of the results."""
     if not file.is_file():
         return None
     values = pd.read_parquet(file)[column]

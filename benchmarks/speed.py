@@ -1,6 +1,6 @@
-"""`python -m benchmarks.speed`: how long work takes, beside a reference for the same work in the same run.
+"""`python -m benchmarks.speed`: run times compared with a reference for the same work in the same run.
 
-Every work is a function that yields rows; `WORKS` lists them. A ratio is a row's seconds over its reference's.
+Each work is a function that yields rows; `WORKS` lists them. A ratio is a row's seconds divided by its reference's.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tqdm import tqdm
 from benchmarks import costs, speed_data
 
 RESULTS = Path(__file__).with_name("results") / "speed.csv"
-MOST_MB = 10_000
-"""Peak memory that ten times the purchases may take."""
+MAX_MB = 10_000
+"""Limit of the peak memory for ten times the purchases."""
 
-LOOK_SECONDS = 2.0
-"""To look at memory takes time itself."""
+SAMPLE_SECONDS = 2.0
+"""Not shorter, because measuring memory takes time, too."""
 
 
 @dataclass
@@ -37,11 +37,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-        work, system, size: What was done, by what, on how much.
+        work, system, size: The work, the software and the data size.
         seconds: Wall time.
-        peak_mb: Highest memory of all its processes together, shared pages counted once; None where not looked at.
-        ratio: Seconds over the reference's, or the other way round where the target is a speed-up.
-        target: What is aimed at.
+        peak_mb: Highest memory of all its processes together, shared pages counted once; None if not measured.
+        ratio: Seconds divided by the reference's, or the inverse if the target is a speed-up.
+        target: The target of the ratio.
         met: Whether it is met.
         note: What tells that the work was the same.
     """
@@ -57,13 +57,13 @@ class Row:
     note: str = ""
 
     def faster_than(self, reference: Row, times: float) -> Row:
-        """Fill in the target of being so many times faster."""
+        """Set the target of being `times` times faster."""
         self.ratio, self.target = round(reference.seconds / self.seconds, 2), f"≥ {times:g} times faster"
         self.met = self.ratio >= times
         return self
 
     def within(self, reference: Row, share: float) -> Row:
-        """Fill in the target of taking at most such a share of the reference's time."""
+        """Set the target of at most this share of the reference's time."""
         self.ratio, self.target = round(self.seconds / reference.seconds, 3), f"≤ {share:g} times"
         self.met = self.ratio <= share
         return self
@@ -71,11 +71,11 @@ class Row:
 
 @dataclass
 class Meter:
-    """Wall time and peak memory of a process (this one) and all it started, while it is entered."""
+    """Wall time and peak memory of a process (default: this one) and its children, in a `with` block."""
 
     process: int = field(default_factory=os.getpid)
     seconds: float = 0.0
-    peak_mb: float | None = None  # it was over before a first look
+    peak_mb: float | None = None  # the process ended before the first measurement
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Meter:
@@ -90,7 +90,7 @@ class Meter:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
+        while not self._over.wait(SAMPLE_SECONDS):
             used = 0
             with contextlib.suppress(psutil.Error):  # it has just ended
                 first = psutil.Process(self.process)
@@ -102,14 +102,14 @@ class Meter:
 
 @dataclass
 class Shop:
-    """The demo in a folder, without its last day, which then lands."""
+    """The demo in a folder; the last day lands later."""
 
     home: Path
     source: Path
     log: str = ""
 
     def run(self, *arguments: str) -> tuple[str, Meter]:
-        """A command of the project, as a process of its own: what it printed, and what it took."""
+        """Run a command of the project as a process; returns its output, time and memory."""
         environment = {**os.environ, "REC_HOME": str(self.home), "REC_SOURCE": str(self.source)}
         command = [sys.executable, *arguments]
         with (
@@ -124,7 +124,7 @@ class Shop:
         return printed, meter
 
     def steps(self, *runs: str) -> dict[tuple[str, str], float]:
-        """Seconds by run and step of some runs of the last plan, as its log tells them."""
+        """Seconds by job and step of some runs of the last plan, from its log."""
         current, seconds = "", {}
         for line in self.log.splitlines():
             if found := re.match(r"\[\d+/\d+\] ([^:]*)", line):
@@ -135,7 +135,7 @@ class Shop:
 
 
 def graph(folder: Path) -> Iterator[Row]:
-    """The whole demo beside a plain script; then a new day and a corrected one beside the whole demo."""
+    """The whole demo compared with a plain script; a new and a corrected day compared with the whole demo."""
     home, plain = folder / "demo", "plain script"
     shop = Shop(home, speed_data.land_demo(home))
     size = f"{speed_data.count_lines(home):,} lines"
@@ -147,9 +147,10 @@ def graph(folder: Path) -> Iterator[Row]:
     scores = [f"{value:.4f}" for value in speed_data.hybrid_ndcg(home)]
     demo = Row("whole graph", "rec_assets", size, meter.seconds, meter.peak_mb, note=f"NDCG@10 {' / '.join(scores)}")
     yield demo.within(reference, 1.25)
-    # Of three as-of days the bootstrap learns on the first; what it takes is that of any.
-    steps = shop.steps("catalog", "ingest", "refresh_products", "learn",
-                       f"train {speed_data.BEFORE_LAST}", f"score {speed_data.BEFORE_LAST}")  # fmt: skip
+    # The bootstrap trains retrieval models as of the first of three days; the time of each day is the same.
+    last = speed_data.BEFORE_LAST
+    jobs = ("ingest_catalog", "ingest", "update_products", "train_retrieval")
+    steps = shop.steps(*jobs, f"train_models {last}", f"score_customers {last}")
     units = speed_data.count_units(home)
 
     yield from _small(shop)
@@ -171,7 +172,7 @@ def graph(folder: Path) -> Iterator[Row]:
     seconds = round(sum(more.values()), 1)
     row = Row("graph of one as-of day, ten times the purchases", "rec_assets", size, seconds, meter.peak_mb)
     row.within(part, 11)
-    row.target, row.met = f"{row.target}, < {MOST_MB / 1000:g} GB", bool(row.met) and (row.peak_mb or 0) < MOST_MB
+    row.target, row.met = f"{row.target}, < {MAX_MB / 1000:g} GB", bool(row.met) and (row.peak_mb or 0) < MAX_MB
     yield row
     costs.write(steps, more, units, speed_data.count_units(home))
 
@@ -186,7 +187,7 @@ def _small(shop: Shop) -> Iterator[Row]:
 
 
 def lists(folder: Path) -> Iterator[Row]:
-    """Top-100 for every customer by ALS factors, beside Spark's own."""
+    """Top-100 for every customer by ALS factors, compared with Spark's own function."""
     from benchmarks import speed_als
 
     for name, factors, part in (
@@ -194,7 +195,7 @@ def lists(folder: Path) -> Iterator[Row]:
         ("synthetic", speed_als.synthetic_factors(folder, 200_000, 50_000), 0.1),
     ):
         size = f"{name}: {factors.customers:,} × {factors.products:,}"
-        if part == 1:  # once before: code is compiled and workers have started
+        if part == 1:  # a first run, so that code is compiled and workers are started
             speed_als.recommend_for_all_users(factors, part)
             speed_als.top_for_all(factors)
         with Meter() as meter:
@@ -206,19 +207,19 @@ def lists(folder: Path) -> Iterator[Row]:
         with Meter() as meter:
             speed_als.top_for_all(factors)
         ours = Row("top-100 for every customer", "rec_assets", size, meter.seconds, meter.peak_mb)
-        ours.note = f"{speed_als.agreement(factors):.2%} of the places of 500 customers agree"
+        ours.note = f"{speed_als.agreement(factors):.2%} of the ranks of 500 customers agree"
         yield ours.faster_than(reference, 15)
 
 
 def fit(folder: Path) -> Iterator[Row]:
-    """ALS, fitted from the window of purchases, beside the library implicit."""
+    """ALS fit on the purchases of the window, compared with the library implicit."""
     from benchmarks import speed_als
 
     task = speed_als.FitTask.of_journey()
     size = f"{len(task.lines):,} lines, rank {task.recipe.rank}, {task.recipe.iterations} iterations"
     reference = None
     for system, work in task.systems().items():
-        work()  # once before: code is compiled and files are cached
+        work()  # a first run, so that code is compiled and files are cached
         with Meter() as meter:
             factors = work()
         row = Row("ALS fit", system, size, meter.seconds, meter.peak_mb)
@@ -233,7 +234,7 @@ def fit(folder: Path) -> Iterator[Row]:
 
 
 def texts(folder: Path) -> Iterator[Row]:
-    """Vectors of the demo's product texts, beside encoding every row."""
+    """Vectors of the demo's product texts, compared with encoding every row."""
     from benchmarks import speed_encoding
 
     products, part = speed_encoding.products(), 0.1
@@ -262,8 +263,8 @@ WORKS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit,
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", type=click.Choice(list(WORKS)), help="One work; the rows of the others stay as they are.")
 def main(only: str | None) -> None:
-    """Measure all works, on two cores within an hour; writes benchmarks/results/speed.csv and costs.csv."""
-    if only is None:  # each in a process of its own: what one leaves in memory is not another's
+    """Measure all works (an hour on two cores); writes benchmarks/results/speed.csv and costs.csv."""
+    if only is None:  # in separate processes, so that memory of one does not count for another
         for name in WORKS:
             subprocess.run([sys.executable, "-m", "benchmarks.speed", "--only", name], check=True)
         return

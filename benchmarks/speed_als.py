@@ -1,7 +1,7 @@
-"""ALS in `speed`: fitted by Spark, by the solver implicit of the same asset, and by that library alone; and top lists.
+"""ALS in `speed`: fits by Spark, by the asset's solver "implicit" and by that library alone; and top lists.
 
-The lists of ours are the way in which `candidates` takes the best of ALS: blocks of customers in Spark's tasks, a
-product of matrices each, and `top_columns`.
+Top lists are computed as in the asset `candidates`: for blocks of customers in Spark tasks, with a matrix product and
+`top_columns`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COMPARED = 500
 
 
 def session() -> SparkSession:
-    """The project's own."""
+    """The project's Spark session."""
     return spark_resource(Settings()).spark_session
 
 
@@ -55,7 +55,7 @@ class Factors:
 
 @dataclass
 class FitTask:
-    """Purchases known on the reported day, and what is asked of the factors."""
+    """Purchases known on the reported day, and the splits that evaluate the factors."""
 
     splits: list[Split]
     recipe: AlsRecipe
@@ -69,7 +69,7 @@ class FitTask:
         return cls(splits, AlsRecipe(), lines)
 
     def systems(self) -> dict[str, Callable[[], pd.DataFrame]]:
-        """Name → a function that fits; the reference first. Each starts from the lines, in its own form."""
+        """Name → a function that fits ALS from the lines; the reference first."""
         frame = session().createDataFrame(self.lines).persist()
         frame.count()
         on_one_machine = self.recipe.model_copy(update={"solver": "implicit"})
@@ -80,7 +80,7 @@ class FitTask:
         }
 
     def _by_the_library(self) -> pd.DataFrame:
-        """As someone would who has the lines in pandas and no Spark."""
+        """With the lines in pandas and without Spark."""
         from implicit.cpu.als import AlternatingLeastSquares
 
         recipe = self.recipe
@@ -104,7 +104,7 @@ class FitTask:
         )
 
     def ndcg(self, factors: pd.DataFrame) -> tuple[float, ...]:
-        """NDCG@10 of the lists by these factors alone: of all purchases, and of novel ones."""
+        """NDCG@10 of the lists by these factors alone, for all and for novel purchases."""
         customers, products = (factors[factors["kind"] == kind] for kind in ("customer", "product"))
         users, items = pd.Index(customers["id"]), pd.Index(products["id"])
         scores = np.stack(customers["factors"].to_list()) @ np.stack(products["factors"].to_list()).T

@@ -1,7 +1,7 @@
-"""The shops that `speed` times: the demo as daily files without its last day, and that with ten times the households.
+"""The shops that `speed` measures: the demo as daily files without its last day, and with ten times the households.
 
-The households that are added are drawn from the real ones, with all their purchases of the year on the days of these,
-under ids of their own: so the seasons, the baskets and the products' shares stay.
+Additional households are sampled from the real ones, with all their purchases of the year and new ids, so seasons,
+baskets and the products' shares do not change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rec_assets.datasets.complete_journey import land
 from rec_assets.recsys.ranking.hybrid import ALL
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import load_source
+from rec_assets.sources.spec import load_data_source
 
 LAST = dt.date(2017, 12, 31)
 BEFORE_LAST = LAST - dt.timedelta(days=1)
@@ -33,22 +33,22 @@ _PURCHASES = Path("landing/complete_journey/purchases")
 
 
 def land_demo(home: Path) -> Path:
-    """Land all days but the last, and describe the source as a shop with daily files would; returns that file."""
+    """Land all days except the last, and write the YAML file of a data source with daily files; returns this file."""
     home.mkdir(parents=True)
-    land(load_source("complete_journey", home))
+    land(load_data_source("complete_journey", home))
     (home / "later").mkdir()
     shutil.move(home / _PURCHASES / f"{LAST}.csv", home / "later")
     return _describe(home)
 
 
 def land_last_day(home: Path) -> None:
-    """The day that was held back."""
+    """Land the last day."""
     shutil.move(home / "later" / f"{LAST}.csv", home / _PURCHASES)
     (home / _PURCHASES / f"{LAST}.csv").touch()
 
 
 def correct_a_day(home: Path) -> None:
-    """One more piece in one line."""
+    """Add 1 to the quantity of one line."""
     path = home / _PURCHASES / f"{A_MONTH_AGO}.csv"
     lines = pd.read_csv(path, dtype=str)
     quantity = lines["quantity"].astype(int)
@@ -58,7 +58,7 @@ def correct_a_day(home: Path) -> None:
 
 
 def land_ten_times(home: Path) -> Path:
-    """The demo with nine more households for each, but for the last day."""
+    """Land the demo with nine more households for each, except the last day."""
     source = land_demo(home)
     files = sorted((home / _PURCHASES).glob("*.csv"))
     real = np.unique(np.concatenate([pd.read_csv(file, usecols=["household_id"])["household_id"] for file in files]))
@@ -85,12 +85,12 @@ def _describe(home: Path) -> Path:
 
 
 def count_lines(home: Path) -> int:
-    """Purchase lines that landed."""
+    """Number of landed purchase lines."""
     return sum(path.read_bytes().count(b"\n") - 1 for path in (home / _PURCHASES).glob("*.csv"))
 
 
 def count_units(home: Path) -> dict[str, int]:
-    """Of a shop with one as-of day or more in its lake: how many lines, customers and products."""
+    """Numbers of lines, customers and products of a shop with at least one as-of day in its lake."""
     lake = Lake(home / "lake")
     customers = lake.pandas("hybrid_scores", lake.days("hybrid_scores")[-1:], columns=["customer_id"])
     return {
@@ -101,7 +101,7 @@ def count_units(home: Path) -> dict[str, int]:
 
 
 def hybrid_ndcg(home: Path) -> tuple[float, float]:
-    """NDCG@10 of all and of novel purchases, as the newest report has them."""
+    """NDCG@10 for all and for novel purchases in the newest report."""
     lake = Lake(home / "lake")
     table = lake.pandas("evaluation_report", lake.days("evaluation_report")[-1:])
     ours = table[(table["model"] == "hybrid") & (table["metric"] == "ndcg") & (table["k"] == 10)]
@@ -110,7 +110,7 @@ def hybrid_ndcg(home: Path) -> tuple[float, float]:
 
 
 def one_day_runs(day: dt.date) -> list[tuple[str, dt.date | None]]:
-    """The runs of a plan that make each asset of one as-of day once: job and day."""
+    """Job and day of the runs that materialize each asset of one as-of day once."""
     before = day - dt.timedelta(days=Settings().horizon_days)
-    return [("catalog", None), ("ingest", None), ("refresh_products", None), ("learn", before), ("train", day),
-            ("score", day)]  # fmt: skip
+    return [("ingest_catalog", None), ("ingest", None), ("update_products", None), ("train_retrieval", before),
+            ("train_models", day), ("score_customers", day)]  # fmt: skip

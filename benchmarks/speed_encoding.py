@@ -1,4 +1,4 @@
-"""Encoding the demo's product texts in `speed`: every row, as one would in a notebook, and as the asset does."""
+"""Encoding of the demo's product texts for `speed`: row by row as in a notebook, and as the asset does it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def products() -> pd.DataFrame:
 
 
 def encode_every_row(rows: pd.DataFrame) -> pd.DataFrame:
-    """content_hash, vector of each row, by the library as its documentation shows it."""
+    """content_hash, vector of each row, as in the documentation of the library."""
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(EncoderResource(model=Settings().encoder).location, device="cpu")
@@ -29,12 +29,12 @@ def encode_every_row(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def encode_new(rows: pd.DataFrame, known: pd.DataFrame = _NOTHING) -> pd.DataFrame:
-    """What the asset `product_embeddings` does."""
+    """As in the asset `product_embeddings`."""
     return embed_new(rows, known, EncoderResource(model=Settings().encoder).encode)
 
 
 def least_cosine(one: pd.DataFrame, other: pd.DataFrame) -> float:
-    """Of the texts of the first frame, how unlike the other one's vectors they are at most."""
+    """The lowest cosine between the vectors of both frames, over the texts of the first one."""
     both = one.drop_duplicates("content_hash").merge(other, on="content_hash", suffixes=("", "_other"))
     left, right = (np.stack(both[name].to_list()) for name in ("vector", "vector_other"))
     return float((left * right).sum(axis=1).min())

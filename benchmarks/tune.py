@@ -13,10 +13,10 @@ from benchmarks.tuning import read_chosen, search, write_chosen
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--only", multiple=True, help="Only this model; may be repeated.")
+@click.option("--only", multiple=True, help="Only this model; can be repeated.")
 @click.option("--dataset", "datasets", multiple=True, type=click.Choice(list(TUNING)), help="Only this dataset.")
 def main(only: Sequence[str], datasets: Sequence[str]) -> None:
-    """Choose the hyper-parameters of every peer; the hybrid has its own ways of choosing them."""
+    """Choose the hyper-parameters of every peer. Those of the hybrid are chosen by hand."""
     for dataset in datasets or TUNING:
         try:
             splits = TUNING[dataset]()
@@ -39,7 +39,7 @@ def main(only: Sequence[str], datasets: Sequence[str]) -> None:
 
 
 def by_lines(splits: Sequence[Split]) -> list[list[Split]]:
-    """Splits that share their lines, and so a fitted model, in one group each."""
+    """Groups of splits with the same lines, which share a fitted model."""
     groups: dict[int, list[Split]] = {}
     for split in splits:
         groups.setdefault(id(split.lines), []).append(split)

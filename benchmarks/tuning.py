@@ -1,8 +1,7 @@
-"""The search for each peer's hyper-parameters, and the file that holds what was chosen.
+"""Random search for the hyper-parameters of each peer, and the file of the results.
 
-All models get the same number of trials. So few are drawn at random (seeded), the first being the literature's
-values: an adaptive sampler would do the same before it has ten trials to learn from. Random trials can be judged on
-all tasks that share their lines at once, and each task takes the best of them for itself.
+All models get the same number of trials, the first with the values of the literature. With so few trials, an adaptive
+sampler would be random, too. Random trials can be evaluated on all tasks with the same lines at once.
 """
 
 from __future__ import annotations
@@ -28,38 +27,38 @@ TRIALS = 10
 SEED = 2017
 
 CUSTOMERS = {"complete_journey": 500, "amazon_beauty": 3000}
-"""So many customers, drawn once, judge the trials of all models."""
+"""Number of sampled customers on which the trials of all models are evaluated."""
 
 Chosen = dict[str, dict[str, dict[str, dict[str, Any]]]]
 """Dataset → task → model → hyper-parameters."""
 
 
 def read_chosen(path: Path = TUNED) -> Chosen:
-    """What was chosen so far; empty without a file."""
+    """The chosen hyper-parameters; empty without a file."""
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def write_chosen(chosen: Mapping[str, Any], path: Path = TUNED) -> None:
-    """Write all that was chosen, sorted."""
+    """Write the chosen hyper-parameters, sorted."""
     head = (
-        "# The peers' values: chosen by `make bench-tune`, on days and items before those that are reported.\n"
-        "# The hybrid's: by hand, on the validation item.\n"
+        "# Values of the peers: chosen by `make bench-tune`, on days and items before the reported ones.\n"
+        "# Values of the hybrid: chosen by hand, on the validation item.\n"
     )
     path.write_text(head + yaml.safe_dump(chosen, sort_keys=True), encoding="utf-8")
 
 
 def objective(task: str) -> tuple[str, int]:
-    """The column of `ranking_metrics` to be raised, and the depth of the lists."""
+    """The column of `ranking_metrics` to maximize, and the length of the lists."""
     return ("hit_rate@50", 50) if task == COLD else ("ndcg@10", 10)
 
 
 def search(model: Model, splits: Sequence[Split], *, trials: int = TRIALS) -> dict[str, dict[str, Any]]:
-    """The best hyper-parameters of one model by task.
+    """Task → the best hyper-parameters of one model.
 
     Args:
-        model: Judged on those of the splits that it answers.
-        splits: All of one dataset and with the same lines.
-        trials: How many sets of values are judged.
+        model: Evaluated on the splits that it supports.
+        splits: Of one data set, with the same lines.
+        trials: Number of trials.
     """
     asked = [split for split in splits if model.answers(split)]
     cls = model.load()
@@ -75,9 +74,9 @@ def search(model: Model, splits: Sequence[Split], *, trials: int = TRIALS) -> di
         peer = model.build(asked[0].dataset, trial.params).fit(asked[0].lines, asked[0].products)
         study.tell(trial, [_value(peer, split) for split in asked])
     best = {}
-    for place, split in enumerate(asked):
+    for number, split in enumerate(asked):
         value, winner = max(
-            ((done.values[place], done) for done in study.trials), key=lambda pair: (pair[0], -pair[1].number)
+            ((done.values[number], done) for done in study.trials), key=lambda pair: (pair[0], -pair[1].number)
         )
         best[split.task] = {name: _rounded(chosen) for name, chosen in winner.params.items()}
         tqdm.write(f"{split.dataset}, {split.task}, {model.name}: {value:.4f} {best[split.task]}", file=sys.stderr)

@@ -1,4 +1,4 @@
--- Run once, by an empty PostgreSQL: each part has a database of its own.
+-- An empty PostgreSQL runs this once. Each service has its own database.
 CREATE DATABASE dagster;
 CREATE DATABASE mlflow;
 CREATE DATABASE online;

@@ -1,17 +1,17 @@
-"""The code location: `build_definitions` assembles everything for one source and one set of settings."""
+"""The code location: `build_definitions` assembles all definitions for one data source and one set of settings."""
 
 from __future__ import annotations
 
 from dagster import Definitions, in_process_executor
 
 from rec_assets.assets import all_assets
-from rec_assets.assets.remote import made_on_databricks
-from rec_assets.automation.alerts import build_alert_sensors
-from rec_assets.automation.flows import build_flows
+from rec_assets.assets.databricks_assets import run_on_databricks
+from rec_assets.automation.alert_sensors import build_alert_sensors
+from rec_assets.automation.asset_jobs import build_asset_jobs
 from rec_assets.automation.housekeeping import build_housekeeping
-from rec_assets.automation.jobs import build_jobs
+from rec_assets.automation.plan_jobs import build_plan_jobs
 from rec_assets.automation.progress import progress_logger
-from rec_assets.automation.rollback import build_rollback
+from rec_assets.automation.rollback import build_rollback_job
 from rec_assets.automation.schedules import build_schedules
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
@@ -23,56 +23,52 @@ from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.settings import Settings, get_settings
-from rec_assets.sources.spec import load_source
+from rec_assets.sources.spec import load_data_source
 
 
 def build_definitions(settings: Settings) -> Definitions:
-    """Assets, checks, jobs and resources.
+    """Build the assets, checks, jobs, schedules, sensors and resources.
 
     Raises:
-        SourceError: the source's YAML file, or its first day, can't be made out.
-        DatabricksUnusable: assets are to be made on Databricks, and dagster-databricks is missing.
+        SourceError: the YAML file of the data source is invalid, or its first day is unknown.
+        DatabricksUnusable: the settings name a Databricks workspace, but dagster-databricks is not installed.
     """
-    source = load_source(settings.source, settings.root)
+    source = load_data_source(settings.source, settings.root)
     first, _ = source.bounds()
     days = build_day_partitions(settings, first, source.last_day)
     spark = spark_resource(settings)
-    flows = build_flows(settings, source, lambda: definitions)
+    plan_jobs = build_plan_jobs(settings, source, lambda: definitions)
     housekeeping, housekeeping_schedule = build_housekeeping(settings, source)
     assets, checks = all_assets(settings, source, days), all_checks(settings, source)
     if settings.databricks:
-        assets, checks = made_on_databricks(settings, assets, checks)
+        assets, checks = run_on_databricks(settings, assets, checks)
     definitions = Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*build_jobs(), *flows, build_rollback(settings), housekeeping],
-        schedules=[*build_schedules(settings, source, flows), housekeeping_schedule],
+        jobs=[*build_asset_jobs(), *plan_jobs, build_rollback_job(settings), housekeeping],
+        schedules=[*build_schedules(settings, source, plan_jobs), housekeeping_schedule],
         sensors=[*build_sensors(settings, source, days), *build_alert_sensors(settings)],
         executor=in_process_executor,
         loggers={"console": progress_logger},
         resources={
             "io_manager": LakeIOManager(
-                root=str(settings.lake),
-                mlflow_uri=settings.mlflow_uri,
-                registered_model=settings.registered_model,
+                root=str(settings.lake), mlflow_uri=settings.mlflow_uri, registered_model=settings.registered_model,
                 spark=spark,
             ),
             "lake": Lake(settings.lake),
-            "recipes": Recipes.of(settings),
+            "recipes": Recipes.from_settings(settings),
             "releases": Releases(settings.mlflow_uri, settings.registered_model),
             "serving": ServingFolder(settings.serving),
             "spark": spark,
             "encoder": EncoderResource(model=settings.encoder),
             "tracking": TrackingResource(
-                uri=settings.mlflow_uri,
-                artifacts=str(settings.root / "mlflow" / "artifacts"),
-                experiment=settings.mlflow_experiment,
-                ui_url=settings.mlflow_ui_base_url,
+                uri=settings.mlflow_uri, artifacts=str(settings.root / "mlflow" / "artifacts"),
+                experiment=settings.mlflow_experiment, ui_url=settings.mlflow_ui_base_url,
             ),
         },
-    )
+    )  # fmt: skip
     return definitions
 
 

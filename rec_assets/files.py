@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files that hold customers' ids or digests of keys."""
+"""Atomic writes of text files, and file permissions for customer ids and key digests."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 _OTHERS = 0o007
 
 
-def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a text file: a reader sees the old one or the new one, whatever is killed when. Makes its folder.
+def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a text file and create its folder. A reader sees the old file or the new one, never a part of it.
 
     Args:
-        path: Of the file.
-        text: What it is to hold.
-        private: Nobody but its owner and group may read it; what the group may do is the umask's to say.
+        path: Path of the file.
+        text: Content of the file.
+        private: Whether only the owner and group may read it. The umask decides what the group may do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.part")
-    staged.unlink(missing_ok=True)  # of a killed process, and perhaps with other rights
+    staged.unlink(missing_ok=True)  # a killed process may have left it with other permissions
     mode = 0o666 & ~(_OTHERS if private else 0)
     with open(os.open(staged, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
         file.write(text)
@@ -28,10 +28,9 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
 
 
 def restrict(paths: Iterable[Path]) -> None:
-    """Take all rights on files or folders from who is neither owner nor group; what isn't there stays so.
+    """Remove all permissions of others from files or folders. Paths that do not exist or can't be changed are skipped.
 
-    What can't be changed stays as it is: a path of another user's, or on a disk that is read only. Nothing is opened:
-    to close a SQLite file that this process has open elsewhere would take its locks away.
+    Nothing is opened: closing a SQLite file that this process has open elsewhere would release its locks.
     """
     for path in paths:
         with suppress(OSError):

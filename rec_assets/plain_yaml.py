@@ -1,8 +1,7 @@
-"""YAML reduced to what our files need: mappings, lists and text, without surprises and within limits.
+"""Parse a subset of YAML: mappings, lists and text, within limits.
 
-Values stay the text that stands there: 0123 is no octal number and `no` not false. Refused are a key that stands
-twice, tags (`!!int`), merge keys (`<<`), keys that are no text, and a second document. An alias (`*name`) repeats what
-its anchor (`&name`) marks, as long as the whole stays small.
+Values stay text: 0123 is not an octal number, and `no` is not false. Duplicate keys, tags (`!!int`), merge keys (`<<`),
+keys that are not text and a second document are errors. An alias (`*name`) repeats its anchor (`&name`), within limits.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from typing import NamedTuple, NoReturn
 
 import yaml
 
-DEEPEST = 32
-"""Mappings and lists within one another."""
+MAX_DEPTH = 32
+"""Maximum nesting of mappings and lists."""
 
-MOST_CHARACTERS = 1_000_000
-"""Of all values and keys, each time an alias repeats them; each value counts one more."""
+MAX_CHARACTERS = 1_000_000
+"""Maximum of all values and keys. Each use of an alias counts, and each value counts one more."""
 
 _NULLS = ("", "~", "null", "Null", "NULL")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""What YAML doesn't allow, and the byte order mark."""
+"""Characters that YAML doesn't allow, and the byte order mark."""
 
 
-class NotPlain(ValueError):
-    """The text is no YAML, or more than plain YAML; the message says where and why."""
+class UnsupportedYaml(ValueError):
+    """The text is not YAML, or uses a feature that is not supported. The message has the position and the reason."""
 
 
-class Place(NamedTuple):
-    """Where something begins; both count from 1."""
+class Position(NamedTuple):
+    """Where a value begins. Line and column count from 1."""
 
     line: int
     column: int
@@ -41,66 +40,66 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """What a file says.
+    """Parsed YAML.
 
     Attributes:
-        content: Dicts, lists, texts, and None where no value is given.
-        places: id of a dict or list → its key or index → where that begins.
+        content: Dicts, lists, strings, and None for a missing value.
+        positions: id of a dict or list → its key or index → position.
     """
 
     content: object
-    places: dict[int, dict[object, Place]]
+    positions: dict[int, dict[object, Position]]
 
-    def place_of(self, location: Sequence[object]) -> Place | None:
-        """Where a value begins, or what is nearest around it; names that lead nowhere are passed over."""
-        at, found = self.content, None
+    def position_of(self, location: Sequence[object]) -> Position | None:
+        """Position of a value, or of the nearest value that contains it. Unknown names are skipped."""
+        value, position = self.content, None
         for name in location:
-            places = self.places.get(id(at), {})
-            if name in places:
-                found = places[name]
-                at = at[name]  # type: ignore[index]  # it has places, so it is a dict or a list
-        return found
+            positions = self.positions.get(id(value), {})
+            if name in positions:
+                position = positions[name]
+                value = value[name]  # type: ignore[index]  # it has positions, so it is a dict or a list
+        return position
 
 
 def parse(text: str) -> Document:
-    """Read a text.
+    """Parse a text.
 
     Raises:
-        NotPlain: it is no YAML, or more than is taken.
+        UnsupportedYaml: see the class.
     """
-    strange = _UNPRINTABLE.search(text)
-    if strange:
-        before = text[: strange.start()]
-        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise NotPlain(f"{place}: the character U+{ord(strange[0]):04X} can't stand in YAML: take it out")
+    invalid = _UNPRINTABLE.search(text)
+    if invalid:
+        before = text[: invalid.start()]
+        position = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise UnsupportedYaml(f"{position}: YAML doesn't allow the character U+{ord(invalid[0]):04X}: remove it")
     try:
         return _Parser(text).document()
     except yaml.MarkedYAMLError as problem:
-        raise NotPlain(_in_words(problem, text)) from None
+        raise UnsupportedYaml(_describe(problem, text)) from None
     except yaml.YAMLError as problem:
-        raise NotPlain(" ".join(str(problem).split())) from None
+        raise UnsupportedYaml(" ".join(str(problem).split())) from None
 
 
-def _in_words(problem: yaml.MarkedYAMLError, text: str) -> str:
+def _describe(problem: yaml.MarkedYAMLError, text: str) -> str:
     mark = problem.problem_mark or problem.context_mark
-    why = " ".join(each for each in (problem.context, problem.problem) if each)
+    reason = " ".join(filter(None, (problem.context, problem.problem)))
     if mark is None:
-        return why
+        return reason
     line = [*text.split("\n"), ""][min(mark.line, text.count("\n"))]
     hint = ": indent with spaces, not with tabs" if line[mark.column : mark.column + 1] == "\t" else ""
-    return f"{Place(mark.line + 1, mark.column + 1)}: {why}{hint}"
+    return f"{Position(mark.line + 1, mark.column + 1)}: {reason}{hint}"
 
 
 class _Parser:
-    """One text on its way to a document."""
+    """Builds a document from the events of the C parser."""
 
     def __init__(self, text: str) -> None:
-        # The C parser: the one in Python takes seconds for a few hundred kilobytes. Its events come one by one, so that
-        # what is too deep or too much is refused before it is read to its end.
+        # Python's own parser takes seconds for a few hundred kilobytes. Events come one by one, so that a document
+        # that is too deep or too large is an error before it is read completely.
         self._events = yaml.parse(text, Loader=yaml.CSafeLoader)
-        self._places: dict[int, dict[object, Place]] = {}
+        self._positions: dict[int, dict[object, Position]] = {}
         self._anchors: dict[str, tuple[object, int, int]] = {}
-        """Anchor → what it marks, its characters and its height."""
+        """Anchor → its value, number of characters and height."""
         self._characters = 0
 
     def document(self) -> Document:
@@ -111,18 +110,18 @@ class _Parser:
         next(self._events)  # the document ends
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
-            _refuse(event, "a second document begins here: a file holds one, so take the line `---` out")
-        return Document(content, self._places)
+            _refuse(event, "a second document begins here: a file has only one, so remove the line `---`")
+        return Document(content, self._positions)
 
     def _value(self, event: yaml.Event, depth: int) -> tuple[object, int]:
-        """The value that begins with an event, and its height: 0 of a text."""
+        """The value that begins with an event, and its height (levels of nesting; 0 for text)."""
         if isinstance(event, yaml.AliasEvent):
-            return self._repeated(event, depth)
+            return self._alias(event, depth)
         assert isinstance(event, yaml.NodeEvent)
         tag = getattr(event, "tag", None)
         if tag is not None:
             written = tag.replace("tag:yaml.org,2002:", "!!")
-            _refuse(event, f"tags such as {written} aren't taken: write the value alone, in quotes if need be")
+            _refuse(event, f"tags such as {written} are not supported: write only the value, in quotes if necessary")
         before, height = self._characters, 0
         self._count(event, 1)
         value: object
@@ -130,76 +129,76 @@ class _Parser:
             self._count(event, len(event.value))
             value = _text(event)
         else:
-            if depth == DEEPEST:
-                _refuse(event, f"more than {DEEPEST} mappings and lists stand within one another")
+            if depth == MAX_DEPTH:
+                _refuse(event, f"mappings and lists are nested more than {MAX_DEPTH} levels deep")
             value, height = self._mapping(depth) if isinstance(event, yaml.MappingStartEvent) else self._list(depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = value, self._characters - before, height
         return value, height
 
     def _mapping(self, depth: int) -> tuple[dict[str, object], int]:
-        found: dict[str, object] = {}
-        places: dict[object, Place] = {}
+        values: dict[str, object] = {}
+        positions: dict[object, Position] = {}
         height = 0
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)
-            if key in found:
-                _refuse(event, f"{key} stands here a second time, after {places[key]}: leave one")
-            places[key] = _place(event)
-            found[key], below = self._value(next(self._events), depth + 1)
+            if key in values:
+                _refuse(event, f"duplicate key {key}, first at {positions[key]}: remove one")
+            positions[key] = _position(event)
+            values[key], below = self._value(next(self._events), depth + 1)
             height = max(height, below)
-        self._places[id(found)] = places
-        return found, height + 1
+        self._positions[id(values)] = positions
+        return values, height + 1
 
     def _list(self, depth: int) -> tuple[list[object], int]:
-        found: list[object] = []
-        places: dict[object, Place] = {}
+        values: list[object] = []
+        positions: dict[object, Position] = {}
         height = 0
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            places[len(found)] = _place(event)
+            positions[len(values)] = _position(event)
             value, below = self._value(event, depth + 1)
-            found.append(value)
+            values.append(value)
             height = max(height, below)
-        self._places[id(found)] = places
-        return found, height + 1
+        self._positions[id(values)] = positions
+        return values, height + 1
 
     def _key(self, event: yaml.Event) -> str:
         if not isinstance(event, yaml.ScalarEvent):
-            _refuse(event, "a key must be a text")
+            _refuse(event, "a key must be text")
         if event.value == "<<" and event.implicit[0]:
-            _refuse(event, "merge keys (<<) aren't taken: write the fields out")
+            _refuse(event, "merge keys (<<) are not supported: write all fields")
         if event.value == "" and event.implicit[0]:
-            _refuse(event, "a value stands here without a key")
+            _refuse(event, "this value has no key")
         key, _ = self._value(event, 0)
-        return event.value if key is None else str(key)  # `null` is a name as any other
+        return event.value if key is None else str(key)  # `null` is a normal key
 
-    def _repeated(self, event: yaml.AliasEvent, depth: int) -> tuple[object, int]:
+    def _alias(self, event: yaml.AliasEvent, depth: int) -> tuple[object, int]:
         if event.anchor not in self._anchors:
-            _refuse(event, f"*{event.anchor} repeats nothing that stands whole above it as &{event.anchor}")
+            _refuse(event, f"the alias *{event.anchor} has no complete anchor &{event.anchor} above it")
         value, characters, height = self._anchors[event.anchor]
-        if depth + height > DEEPEST:
-            _refuse(event, f"with *{event.anchor}, more than {DEEPEST} mappings and lists stand within one another")
+        if depth + height > MAX_DEPTH:
+            _refuse(event, f"with *{event.anchor}, mappings and lists are nested more than {MAX_DEPTH} levels deep")
         self._count(event, characters)
         return value, height
 
     def _count(self, event: yaml.Event, characters: int) -> None:
         self._characters += characters
-        if self._characters > MOST_CHARACTERS:
-            _refuse(event, f"here are more than {MOST_CHARACTERS:,} characters, with what aliases (*) repeat")
+        if self._characters > MAX_CHARACTERS:
+            _refuse(event, f"the file has more than {MAX_CHARACTERS:,} characters, with repeated aliases (*)")
 
 
 def _text(event: yaml.ScalarEvent) -> str | None:
     text: str = event.value
     if "\0" in text:
-        _refuse(event, r"a value can't hold the null character (\0)")
+        _refuse(event, r"a value can't have the null character (\0)")
     return None if event.implicit[0] and text in _NULLS else text
 
 
-def _place(event: yaml.Event) -> Place:
+def _position(event: yaml.Event) -> Position:
     mark = event.start_mark
-    assert mark is not None  # only events that are made by hand have none
-    return Place(mark.line + 1, mark.column + 1)
+    assert mark is not None  # only events created by hand have none
+    return Position(mark.line + 1, mark.column + 1)
 
 
-def _refuse(event: yaml.Event, why: str) -> NoReturn:
-    raise NotPlain(f"{_place(event)}: {why}")
+def _refuse(event: yaml.Event, reason: str) -> NoReturn:
+    raise UnsupportedYaml(f"{_position(event)}: {reason}")

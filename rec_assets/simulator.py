@@ -1,8 +1,9 @@
-"""A traffic simulator: real customers' later purchases, played against the API over HTTP. It is evidence of nothing.
+"""A traffic simulator: replays later purchases of real customers against the API over HTTP. It proves no effect.
 
-Whoever bought something on a day visits the shop before, sees what the API recommends, clicks by place and by whether
-they were about to buy it, and buys what they did buy. Some buy on impulse, some return, browsers send late or twice,
-robots click everything. What was sent is kept in a ledger, by which the reports can be checked.
+A customer who bought something on a day visits the shop before, gets recommendations, clicks depending on the rank and
+on whether they are about to buy the product, and then buys what they really bought. Some purchases are impulsive, some
+are returned, browsers send events late or twice, and robots click everything. A ledger of all events and exposures lets
+tests check the reports.
 """
 
 from __future__ import annotations
@@ -23,37 +24,37 @@ import numpy as np
 import pandas as pd
 import requests
 
-from rec_assets.files import write_whole
-from rec_assets.recsys.data.cleaning import CleaningRules, clean_day
+from rec_assets.files import write_atomically
+from rec_assets.recsys.data.cleaning import CleaningSettings, clean_day
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
 from rec_assets.sources.reader import read_day
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
-_AT_ONCE, _ROBOT_CLICKS = 500, 400
-_TOO_FAST = 429
+_BATCH_SIZE, _ROBOT_CLICKS = 500, 400
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True)
-class World:
-    """How simulated shoppers behave.
+class ShopperBehavior:
+    """How simulated customers behave; all but `position_bias` and `robots` are probabilities.
 
     Attributes:
-        seen: A place r of a list is looked at with chance r ** -seen (Joachims et al. 2017).
-        keen: Chance that a product that one is about to buy is clicked, once looked at.
-        curious: The same for any other.
-        basket: Chance that what was clicked and is about to be bought goes into the basket.
-        impulse: Chance that what was clicked is bought though nobody was about to.
-        visits: Chance of a visit on a day without purchases.
-        returns: Chance that a purchase comes back, one to five days later.
-        late: Chance that an event is sent a day late.
-        twice: Chance that it is sent again.
-        robots: Visitors a day who click far more than a shopper.
+        position_bias: A customer examines rank r with probability r ** -position_bias (Joachims et al. 2017).
+        intended_click: Click on an examined product that the customer is about to buy.
+        other_click: Click on any other examined product.
+        cart: Put a clicked product that the customer is about to buy into the cart.
+        impulse: Buy another clicked product.
+        visits: Visit on a day without purchases.
+        returns: Return a purchase, one to five days later.
+        late: Send an event a day late.
+        twice: Send an event twice.
+        robots: Visitors per day who click far more than a customer.
     """
 
-    seen: float = 0.5
-    keen: float = 0.6
-    curious: float = 0.03
-    basket: float = 0.5
+    position_bias: float = 0.5
+    intended_click: float = 0.6
+    other_click: float = 0.03
+    cart: float = 0.5
     impulse: float = 0.1
     visits: float = 0.05
     returns: float = 0.05
@@ -63,50 +64,49 @@ class World:
 
 
 @dataclass
-class Ledger:
-    """What was really done, whatever the API made of it.
+class TrafficLedger:
+    """All simulated traffic, independent of what the API recorded.
 
     Attributes:
-        exposures: An answer of an experiment each: experiment, variant, unit's ids, time, recommendation_id.
-        events: All that happened, each once.
+        exposures: One per response of an experiment: experiment, variant, ids of the unit, time, recommendation_id.
+        events: All events, each once.
     """
 
     exposures: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """As JSON, which names customers: readable for its owner and group only."""
+        """Write the ledger as JSON, readable for its owner and group only, because it names customers."""
         text = {"simulated": True, "exposures": self.exposures, "events": self.events}
-        write_whole(path, json.dumps(text, default=str), private=True)
+        write_atomically(path, json.dumps(text, default=str), private=True)
 
     def totals(self, experiment: str, unit: str, attribution_days: int) -> dict[str, dict[str, float]]:
-        """Variant → what an experiment's report should have counted, worked out one event at a time.
+        """Variant → the totals that the experiment report should have, computed one event at a time.
 
         Args:
-            experiment: Its name.
+            experiment: Name of the experiment.
             unit: "customer" or "session".
             attribution_days: Days after an exposure in which a purchase counts.
         """
         window, key = dt.timedelta(days=attribution_days), f"{unit}_id"
-        mine = [each for each in self.exposures if each["experiment"] == experiment]
-        owner = {each["recommendation_id"]: each[key] for each in mine}
-        variant = {each[key]: each["variant"] for each in mine}
+        exposures = [exposure for exposure in self.exposures if exposure["experiment"] == experiment]
+        unit_of = {exposure["recommendation_id"]: exposure[key] for exposure in exposures}
+        variant = {exposure[key]: exposure["variant"] for exposure in exposures}
         times: dict[str, list[dt.datetime]] = defaultdict(list)
-        for each in mine:
-            times[each[key]].append(each["time"])
-        found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for exposure in exposures:
+            times[exposure[key]].append(exposure["time"])
+            totals[exposure["variant"]]["exposures"] += 1
         counted: set[tuple[str, str, str]] = set()
-        for each in mine:
-            found[each["variant"]]["exposures"] += 1
-        for event in sorted(self.events, key=lambda one: (one["time"], one["type"] == RETURN)):
-            answer = event.get("recommendation_id")
-            who = str(owner.get(answer) or event.get(key))
-            if who not in variant:
+        for event in sorted(self.events, key=lambda event: (event["time"], event["type"] == RETURN)):
+            response = event.get("recommendation_id")
+            unit_id = str(unit_of.get(response) or event.get(key))
+            if unit_id not in variant:
                 continue
-            sums, line = found[variant[who]], (who, str(event.get("order_id")), event["product_id"])
+            sums, line = totals[variant[unit_id]], (unit_id, str(event.get("order_id")), event["product_id"])
             value = event.get("quantity", 1) * event.get("unit_price", 0)
             if event["type"] == PURCHASE:
-                if any(time <= event["time"] <= time + window for time in times[who]):
+                if any(time <= event["time"] <= time + window for time in times[unit_id]):
                     counted.add(line)
                     sums["purchases"] += 1
                     sums["revenue"] += value
@@ -114,54 +114,55 @@ class Ledger:
                 if line in counted:
                     sums["returns"] += 1
                     sums["returned"] += value
-            elif answer in owner:
+            elif response in unit_of:
                 sums[f"{event['type']}s"] += 1
-        return {name: dict(sums) for name, sums in found.items()}
+        return {name: dict(sums) for name, sums in totals.items()}
 
 
 class Simulator:
-    """Traffic for one API.
+    """Simulated traffic for one API.
 
     Args:
-        url: Of the API.
-        key: With the scopes `read`, `events`, `sales` and `simulate`.
-        truth: customer_id, product_id, order_id, time (UTC), quantity, unit_price: what was really bought.
-        world: How shoppers behave.
-        seed: Of all chance.
+        url: URL of the API.
+        key: API key with the scopes `read`, `events`, `sales` and `simulate`.
+        purchases: The real purchases: customer_id, product_id, order_id, time (UTC), quantity, unit_price.
+        behavior: How customers behave.
+        seed: Seed of the random generator.
     """
 
-    def __init__(self, url: str, key: str, truth: pd.DataFrame, world: World, seed: int = 0) -> None:
-        self.url, self.truth, self.world = url.rstrip("/"), truth.sort_values("time"), world
+    def __init__(self, url: str, key: str, purchases: pd.DataFrame, behavior: ShopperBehavior, seed: int = 0) -> None:
+        self.url, self.purchases, self.behavior = url.rstrip("/"), purchases.sort_values("time"), behavior
         self.http = requests.Session()
         self.http.headers["X-API-Key"] = key
-        self.chance = np.random.default_rng(seed)
-        self.ledger = Ledger()
-        self.prices = truth.groupby("product_id")["unit_price"].median()  # NaN in a shop without prices
+        self.random = np.random.default_rng(seed)
+        self.ledger = TrafficLedger()
+        self.prices = purchases.groupby("product_id")["unit_price"].median()  # NaN if the shop has no prices
         self._later: dict[dt.date, list[dict[str, Any]]] = defaultdict(list)
         self._run, self._number = f"simulated-{uuid.uuid4().hex[:8]}", 0
 
-    def run(self, days: list[dt.date], zone: dt.tzinfo, say: Callable[[str], None] = lambda _: None) -> Ledger:
-        """Play some days, one after the other; returns the ledger.
+    def run(self, days: list[dt.date], zone: dt.tzinfo, log: Callable[[str], None] = lambda _: None) -> TrafficLedger:
+        """Simulate some days in order; returns the ledger.
 
-        What the API refuses as implausible, such as a price far above the catalog's, is said and not in the ledger.
+        Events that the API rejects as implausible, such as a price far above the catalog's, are logged and not in the
+        ledger.
 
         Raises:
-            requests.HTTPError: the API refused something; the message says what.
+            requests.HTTPError: the API rejected a request; the message says why.
         """
-        self._zone, self._say = zone, say
-        local = self.truth["time"].dt.tz_convert(zone).dt.date
-        by_day = dict(iter(self.truth.groupby(local)))
+        self._zone, self._log = zone, log
+        local = self.purchases["time"].dt.tz_convert(zone).dt.date
+        by_day = dict(iter(self.purchases.groupby(local)))
         self._about_to_buy: dict[str, set[str]] = {
-            str(customer): set(rows["product_id"]) for customer, rows in self.truth.groupby("customer_id")
+            str(customer): set(rows["product_id"]) for customer, rows in self.purchases.groupby("customer_id")
         }
         for day in days:
             begin = dt.datetime.combine(day, dt.time(), tzinfo=zone).astimezone(dt.timezone.utc)
-            batch = [*self._later.pop(day, []), *self._day(by_day.get(day, self.truth.iloc[:0]), begin)]
+            batch = [*self._later.pop(day, []), *self._day(by_day.get(day, self.purchases.iloc[:0]), begin)]
             self._send(batch, _end_of(day, zone))
-            say(f"{day}: {len(batch):,} events sent, {len(self.ledger.exposures):,} answers of experiments so far")
+            log(f"{day}: {len(batch):,} events sent, {len(self.ledger.exposures):,} exposures so far")
         for day in sorted(self._later):
             self._send(self._later[day], _end_of(day, zone))
-            say(f"{day}: {len(self._later[day]):,} events sent that come late, or come back")
+            log(f"{day}: {len(self._later[day]):,} late events and returns sent")
         return self.ledger
 
     def _day(self, bought: pd.DataFrame, begin: dt.datetime) -> Iterator[dict[str, Any]]:
@@ -176,27 +177,27 @@ class Simulator:
                         customer_id=customer, session_id=session, order_id=str(row["order_id"]),
                     )  # fmt: skip
                     self._about_to_buy[customer].discard(row["product_id"])
-            elif self.chance.random() < self.world.visits:
-                yield from self._visit(customer, begin + dt.timedelta(hours=float(self.chance.uniform(8, 22))))
-        for number in range(self.world.robots):
+            elif self.random.random() < self.behavior.visits:
+                yield from self._visit(customer, begin + dt.timedelta(hours=float(self.random.uniform(8, 22))))
+        for number in range(self.behavior.robots):
             yield from self._robot(f"robot-{number}", begin + dt.timedelta(hours=12))
 
     def _visit(self, customer: str, time: dt.datetime) -> Generator[dict[str, Any], None, str]:
-        """What happens in a visit; gives back its session."""
+        """Yield the events of a visit; returns its session id."""
         session = f"{self._run}-{customer}-{time:%Y%m%dT%H%M%S}"
-        answer = self._ask(customer, session, time)
-        about = {"customer_id": customer, "session_id": session, "recommendation_id": answer["recommendation_id"]}
-        for item in answer["items"]:
+        response = self._request_recommendations(customer, session, time)
+        about = {"customer_id": customer, "session_id": session, "recommendation_id": response["recommendation_id"]}
+        for item in response["items"]:
             rank, product, time = item["rank"], item["product_id"], time + dt.timedelta(seconds=1)
             yield from self._event(IMPRESSION, product, time, **about, position=rank)
-            wanted = product in self._about_to_buy[customer]
-            chance = rank**-self.world.seen * (self.world.keen if wanted else self.world.curious)
-            if self.chance.random() >= chance:
+            intended = product in self._about_to_buy[customer]
+            click = self.behavior.intended_click if intended else self.behavior.other_click
+            if self.random.random() >= rank**-self.behavior.position_bias * click:
                 continue
             yield from self._event(CLICK, product, time, **about, position=rank)
-            if wanted and self.chance.random() < self.world.basket:
+            if intended and self.random.random() < self.behavior.cart:
                 yield from self._event(CART, product, time, **about, position=rank)
-            if not wanted and self.chance.random() < self.world.impulse:
+            if not intended and self.random.random() < self.behavior.impulse:
                 price = float(self.prices.get(product, item["price"] or math.nan))
                 yield from self._purchase(product, time, price, **about, order_id=f"impulse-{session}-{rank}")
         return session
@@ -206,81 +207,81 @@ class Simulator:
     ) -> Iterator[dict[str, Any]]:
         sold: dict[str, Any] = {**about, "quantity": quantity, **({} if math.isnan(price) else {"unit_price": price})}
         yield from self._event(PURCHASE, product, time, **sold)
-        if self.chance.random() < self.world.returns:
-            back = time + dt.timedelta(days=int(self.chance.integers(1, 6)))
+        if self.random.random() < self.behavior.returns:
+            back = time + dt.timedelta(days=int(self.random.integers(1, 6)))
             self._later[back.astimezone(self._zone).date()].extend(
                 self._event(RETURN, product, back, **sold, now=False)
             )
 
     def _robot(self, name: str, time: dt.datetime) -> Iterator[dict[str, Any]]:
         session = f"{self._run}-{name}-{time:%Y%m%d}"
-        answer = self._ask(name, session, time)
-        who: dict[str, Any] = {"customer_id": name, "session_id": session}
-        for item in answer["items"]:
-            about = {**who, "recommendation_id": answer["recommendation_id"]}
+        response = self._request_recommendations(name, session, time)
+        ids: dict[str, Any] = {"customer_id": name, "session_id": session}
+        for item in response["items"]:
+            about = {**ids, "recommendation_id": response["recommendation_id"]}
             yield from self._event(CLICK, item["product_id"], time, **about)
-        for product in self.chance.permutation(self.prices.index.to_numpy())[:_ROBOT_CLICKS]:
-            yield from self._event(CLICK, str(product), time, **who)
+        for product in self.random.permutation(self.prices.index.to_numpy())[:_ROBOT_CLICKS]:
+            yield from self._event(CLICK, str(product), time, **ids)
 
-    def _ask(self, customer: str, session: str, time: dt.datetime) -> dict[str, Any]:
+    def _request_recommendations(self, customer: str, session: str, time: dt.datetime) -> dict[str, Any]:
         path = f"/v1/customers/{quote(customer, safe='')}/recommendations"
-        answer = self._call("GET", path, time, params={"k": 10, "session_id": session})
-        for experiment, variant in answer["experiments"].items():
+        response = self._call("GET", path, time, params={"k": 10, "session_id": session})
+        for experiment, variant in response["experiments"].items():
             self.ledger.exposures.append(
                 {"experiment": experiment, "variant": variant, "customer_id": customer, "session_id": session,
-                 "time": time, "recommendation_id": answer["recommendation_id"]}
+                 "time": time, "recommendation_id": response["recommendation_id"]}
             )  # fmt: skip
-        return answer
+        return response
 
     def _event(
         self, kind: str, product: str, time: dt.datetime, *, now: bool = True, **about: Any
     ) -> Iterator[dict[str, Any]]:
-        """An event to be sent today; or, by a browser that is late, later."""
+        """Record an event, and yield it to send today, or schedule it for the next day if the browser is late."""
         self._number += 1
         event = {"event_id": f"{self._run}-{self._number}", "type": kind, "product_id": product, "time": time, **about}
         self.ledger.events.append(event)
-        times = 2 if self.chance.random() < self.world.twice else 1
-        if now and self.chance.random() < self.world.late:
+        times = 2 if self.random.random() < self.behavior.twice else 1
+        if now and self.random.random() < self.behavior.late:
             self._later[time.astimezone(self._zone).date() + dt.timedelta(days=1)].extend([event] * times)
         else:
             yield from [event] * times
 
     def _send(self, events: list[dict[str, Any]], now: dt.datetime) -> None:
-        for first in range(0, len(events), _AT_ONCE):
-            batch = [{**each, "time": each["time"].isoformat()} for each in events[first : first + _AT_ONCE]]
-            taken = self._call("POST", "/v1/events", now, json={"events": batch})
-            if refused := {batch[each["number"]]["event_id"]: each["message"] for each in taken["refused"]}:
-                self.ledger.events = [each for each in self.ledger.events if each["event_id"] not in refused]
-                self._say(f"{len(refused)} events refused, the first one by {next(iter(refused.values()))}")
+        for first in range(0, len(events), _BATCH_SIZE):
+            batch = [{**event, "time": event["time"].isoformat()} for event in events[first : first + _BATCH_SIZE]]
+            result = self._call("POST", "/v1/events", now, json={"events": batch})
+            if rejected := {batch[error["index"]]["event_id"]: error["message"] for error in result["rejected"]}:
+                self.ledger.events = [event for event in self.ledger.events if event["event_id"] not in rejected]
+                self._log(f"{len(rejected)} events rejected, the first one because of: {next(iter(rejected.values()))}")
 
     def _call(self, method: str, path: str, now: dt.datetime, **more: Any) -> dict[str, Any]:
-        """Ask the API, at a simulated time; again and again while it says that this is too fast."""
+        """Send a request at a simulated time, and retry it while the rate limit applies."""
         while True:
-            answer = self.http.request(
+            response = self.http.request(
                 method, self.url + path, headers={"X-Simulated-Time": now.isoformat()}, timeout=60, **more
             )
-            if answer.status_code != _TOO_FAST:
+            if response.status_code != _TOO_MANY_REQUESTS:
                 break
-            sleep(float(answer.headers.get("Retry-After", 1)))
-        if not answer.ok:
-            raise requests.HTTPError(f"{method} {answer.url}: {answer.status_code} {answer.text[:500]}")
-        found: dict[str, Any] = answer.json()
-        return found
+            sleep(float(response.headers.get("Retry-After", 1)))
+        if not response.ok:
+            raise requests.HTTPError(f"{method} {response.url}: {response.status_code} {response.text[:500]}")
+        body: dict[str, Any] = response.json()
+        return body
 
 
 def _end_of(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
     return dt.datetime.combine(day, dt.time.max, tzinfo=zone).astimezone(dt.timezone.utc)
 
 
-def later_purchases(source: Source, days: list[dt.date], customers: int | None) -> pd.DataFrame:
-    """What customers bought on some days that the models don't know, as `Simulator` wants it.
+def later_purchases(source: DataSource, days: list[dt.date], customers: int | None) -> pd.DataFrame:
+    """The purchases of days after the published index, as `Simulator` needs them.
 
     Args:
-        source: Daily files, landed for these days too.
-        days: The days; those without a file are left out.
-        customers: So many, those with the first ids; None: all.
+        source: A data source with daily files that have landed for these days.
+        days: The days. Days without a file are skipped.
+        customers: Maximum number of customers, in the order of their ids; None: all.
     """
-    rules = CleaningRules(time_zone=source.time_zone, has_price=source.has_price)
+    rules = CleaningSettings(time_zone=source.time_zone, has_price=source.has_price)
     frames = [
         clean_day(read_day(source, day, day).to_pandas(), day, rules).cleaned for day in days if source.files(day)
     ]
@@ -288,6 +289,6 @@ def later_purchases(source: Source, days: list[dt.date], customers: int | None) 
         return pd.DataFrame()
     lines = pd.concat(frames, ignore_index=True)
     lines = lines[lines["event"] == PURCHASE].rename(columns={"event_time": "time"})
-    some = sorted(lines["customer_id"].unique())[:customers]
+    chosen = sorted(lines["customer_id"].unique())[:customers]
     columns = ["customer_id", "product_id", "order_id", "time", "quantity", "unit_price"]
-    return lines.loc[lines["customer_id"].isin(some), columns].reset_index(drop=True)
+    return lines.loc[lines["customer_id"].isin(chosen), columns].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Text that people write for us: files read whole and within a limit, JSON, and messages about them in one line."""
+"""Small text files that users write: read with a size limit, parsed strictly, reported in one-line messages."""
 
 from __future__ import annotations
 
@@ -8,61 +8,62 @@ from pathlib import Path
 from typing import Any
 
 
-def read_small_text(path: Path, most_bytes: int, error: type[Exception]) -> str:
-    """Read a file in UTF-8, with or without a byte order mark.
+def read_small_text(path: Path, max_bytes: int, error: type[Exception]) -> str:
+    """Read a UTF-8 file, with or without a byte order mark.
 
     Args:
-        path: Of the file.
-        most_bytes: That it may have.
-        error: What to raise.
+        path: Path of the file.
+        max_bytes: Maximum size.
+        error: Exception type to raise.
 
     Raises:
-        error: it isn't there, is no regular file (a named pipe would hold up the reader), too large, or no UTF-8.
+        error: the file does not exist, is not a regular file (reading a named pipe would block), is too large, or is
+            not UTF-8.
     """
-    named = one_line(str(path))  # another file may name it
+    name = one_line(str(path))  # the path may come from another user file
     try:
         is_regular = stat.S_ISREG(path.stat().st_mode)
         if is_regular:
             with path.open("rb") as file:
-                content = file.read(most_bytes + 1)
+                content = file.read(max_bytes + 1)
     except OSError as problem:
-        raise error(f"{named}: {problem.strerror or problem}") from None
-    except ValueError as problem:  # a name with a null byte
-        raise error(f"{named}: {problem}") from None
+        raise error(f"{name}: {problem.strerror or problem}") from None
+    except ValueError as problem:  # a path with a null byte
+        raise error(f"{name}: {problem}") from None
     if not is_regular:
-        raise error(f"{named}: is no regular file: name a text file")
-    if len(content) > most_bytes:
-        raise error(f"{named}: is larger than the {most_bytes:,} bytes that such a file may have: make it smaller")
+        raise error(f"{name}: is no regular file: name a text file")
+    if len(content) > max_bytes:
+        raise error(f"{name}: is larger than the {max_bytes:,} bytes that are allowed: make it smaller")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
-        raise error(f"{named}: line {line}: no UTF-8 text: save the file as UTF-8") from None
+        raise error(f"{name}: line {line}: no UTF-8 text: save the file as UTF-8") from None
 
 
 def parse_json(text: str) -> Any:
-    """JSON in which no key stands twice in one object.
+    """Parse JSON; duplicate keys in one object are an error.
 
     Raises:
-        ValueError: it is no such JSON, or nested too deeply.
+        ValueError: the text is not valid JSON, has a duplicate key, or is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once_each)
+        return json.loads(text, object_pairs_hook=_without_duplicates)
     except RecursionError:
         raise ValueError("values are nested too deeply") from None
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key} stands there twice: leave one")
-        found[key] = value
-    return found
+        if key in values:
+            raise ValueError(f"the key {key} is there twice: remove one")
+        values[key] = value
+    return values
 
 
-def one_line(text: str, longest: int = 400) -> str:
-    """The text without line breaks and control characters, and cut where it is long."""
-    printable = "".join(each if each.isprintable() else " " for each in text[: 2 * longest])
+def one_line(text: str, max_length: int = 400) -> str:
+    """The text without line breaks and control characters, cut to `max_length`."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 2 * max_length])
     line = " ".join(printable.split())
-    return line if len(line) <= longest and len(text) <= 2 * longest else f"{line[: longest - 1]}…"
+    return line if len(line) <= max_length and len(text) <= 2 * max_length else f"{line[: max_length - 1]}…"

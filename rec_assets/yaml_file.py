@@ -1,4 +1,4 @@
-"""Our YAML files as pydantic models, with errors in words that name the file, the line, the field and its choices."""
+"""Read YAML files into pydantic models. Errors name the file, the line, the field and the valid values."""
 
 from __future__ import annotations
 
@@ -11,76 +11,75 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from rec_assets.plain_yaml import Document, NotPlain, parse
+from rec_assets.plain_yaml import Document, UnsupportedYaml, parse
 from rec_assets.small_file import one_line, read_small_text
 
 M = TypeVar("M", bound=BaseModel)
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-"""What people call a part of a file, such as an experiment or a rule: it stands in tables and columns."""
-
+"""Name of a part of a file, such as an experiment or a rule. Tables use it as a value and as a column name."""
 
 Day = Annotated[dt.date, Field(ge=dt.date(1900, 1, 1), lt=dt.date(2200, 1, 1))]
-"""A day that others can be counted from: 0001-01-01 and 9999-12-31 have none before or after them."""
+"""A day with days before and after it, unlike 0001-01-01 and 9999-12-31."""
 
-MOST_BYTES = 256 * 1024
-"""Of a file: some thousand rules or experiments, or some ten thousand products by id."""
+MAX_BYTES = 256 * 1024
+"""Maximum file size: some thousand rules or experiments, or ten thousand product ids."""
 
-_MOST_PROBLEMS = 5
-"""Named at once."""
+_MAX_ERRORS = 5
+"""Errors to show at once."""
 
 
 def read_yaml(
     path: Path,
     model: type[M],
-    what: str,
+    expected: str,
     *,
     defaults: Mapping[str, Any] | None = None,
-    given: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     error: type[ValueError] = ValueError,
 ) -> M:
-    """Read a file.
+    """Read a YAML file.
 
     Args:
-        path: Of the file.
-        model: What it holds.
-        what: The same in words, as "a source is a mapping of fields such as `purchases:`".
-        defaults: Fields, where the file doesn't say them.
-        given: Fields that the file can't say.
-        error: What to raise.
+        path: Path of the file.
+        model: Model of its content.
+        expected: The content in words, such as "a data source is a mapping of fields such as `purchases:`".
+        defaults: Values for fields that the file doesn't set.
+        fixed: Fields that the file can't set.
+        error: Type of the errors.
 
     Raises:
-        error: no YAML as `plain_yaml` takes it, or a field that is missing, unknown or of a wrong kind; in one line.
+        error: the file isn't YAML that `plain_yaml` supports, or a field is missing, unknown or wrong. One line.
     """
-    text = read_small_text(path, MOST_BYTES, error)
+    text = read_small_text(path, MAX_BYTES, error)
     try:
         document = parse(text)
-    except NotPlain as problem:
-        raise error(f"{path}: not readable as YAML: {one_line(str(problem))}") from None
+    except UnsupportedYaml as problem:
+        raise error(f"{path}: can't be read as YAML: {one_line(str(problem))}") from None
     content = document.content
     if not isinstance(content, dict):
-        found = "nothing" if content is None else "a list" if isinstance(content, list) else "a text"
-        raise error(f"{path}: {what}, and here stands {found}")
-    fields = {**(defaults or {}), **content, **(given or {})}
+        kind = "is empty" if content is None else "has a list" if isinstance(content, list) else "has text"
+        raise error(f"{path}: {expected}, but this file {kind}")
+    fields = {**(defaults or {}), **content, **(fixed or {})}
     try:
         return model.model_validate(_without_nulls(fields))
     except ValidationError as problem:
-        raise error(f"{path}: {_all_in_words(problem, document, model)}") from None
+        raise error(f"{path}: {_describe_all(problem, document, model)}") from None
 
 
-def _all_in_words(problem: ValidationError, document: Document, model: type[BaseModel]) -> str:
+def _describe_all(problem: ValidationError, document: Document, model: type[BaseModel]) -> str:
     errors = problem.errors(include_url=False, include_context=False, include_input=False)
-    said = []
-    for each in errors[:_MOST_PROBLEMS]:
-        place = document.place_of(each["loc"])
-        said.append(f"{place}: " * (place is not None) + one_line(_in_words(each, model)))
-    more = len(errors) - len(said)
-    return "; ".join(said) + f"; and {more} more" * (more > 0)
+    texts = []
+    for details in errors[:_MAX_ERRORS]:
+        position = document.position_of(details["loc"])
+        texts.append(f"{position}: " * (position is not None) + one_line(_describe(details, model)))
+    more = len(errors) - len(texts)
+    return "; ".join(texts) + f"; and {more} more" * (more > 0)
 
 
 def _without_nulls(value: object) -> object:
-    """A field without a value counts as not given."""
+    """Drop fields without a value: they count as not set."""
     if isinstance(value, list):
         return [_without_nulls(inner) for inner in value]
     if isinstance(value, dict):
@@ -88,30 +87,28 @@ def _without_nulls(value: object) -> object:
     return value
 
 
-def _in_words(problem: ErrorDetails, model: type[BaseModel]) -> str:
+def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
     location = [str(name) for name in problem["loc"]]
-    field = ".".join(location)
+    path = ".".join(location)
     if problem["type"] == "missing":
-        return f"{field} is missing"
+        return f"{path} is missing"
     if problem["type"] == "extra_forbidden":
-        known = [name for name, about in _part_at(location[:-1], model).model_fields.items() if not about.exclude]
+        known = [name for name, field in _model_at(location[:-1], model).model_fields.items() if not field.exclude]
         near = difflib.get_close_matches(location[-1], known, n=1)
-        return f"there is no field {field}; " + (
-            f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        )
-    return f"{field}: " * bool(field) + problem["msg"].removeprefix("Value error, ")
+        return f"unknown field {path}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+    return f"{path}: " * bool(path) + problem["msg"].removeprefix("Value error, ")
 
 
-def _part_at(location: list[str], whole: type[BaseModel]) -> type[BaseModel]:
-    """The model of the part of the file that a location leads to."""
-    parts = [whole]
+def _model_at(location: list[str], root: type[BaseModel]) -> type[BaseModel]:
+    """The model of the part of the file at a location."""
+    models = [root]
     for name in location:
-        holder = next((part for part in parts if name in part.model_fields), None)
+        holder = next((model for model in models if name in model.model_fields), None)
         if holder is not None:
-            parts = _models_in(holder.model_fields[name].annotation) or parts
-        else:  # the name of an entry in a mapping, a place in a list, or what kind of part it is
-            parts = [part for part in parts if name in _tags(part)] or parts
-    return parts[0]
+            models = _models_in(holder.model_fields[name].annotation) or models
+        else:  # a key of a mapping, an index of a list, or the tag of a union
+            models = [model for model in models if name in _tags(model)] or models
+    return models[0]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -120,6 +117,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
-def _tags(part: type[BaseModel]) -> tuple[str, ...]:
-    """What `kind` says of such a part, where parts are told apart by it."""
-    return get_args(part.model_fields["kind"].annotation) if "kind" in part.model_fields else ()
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    """The values of `kind` that select this model in a union."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()

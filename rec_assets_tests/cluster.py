@@ -1,4 +1,4 @@
-"""A Spark standalone cluster and a Spark Connect server on this machine, each daemon a JVM of its own, for tests."""
+"""A Spark standalone cluster and a Spark Connect server on this machine for tests; each daemon is a JVM."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ START_SECONDS = 90
 
 @dataclass(frozen=True)
 class Daemon:
-    """A JVM, with all that it started."""
+    """A JVM and its descendants."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, pattern: str) -> str:
-        """The first group of a pattern in its log."""
+        """Wait for a pattern in the log; returns its first group."""
         until = time.monotonic() + START_SECONDS
-        while not (found := re.search(pattern, self.said)):
-            assert self.process.poll() is None, self.said[-3000:]
-            assert time.monotonic() < until, f"no {pattern} in {self.said[-3000:]}"
+        while not (found := re.search(pattern, self.output)):
+            assert self.process.poll() is None, self.output[-3000:]
+            assert time.monotonic() < until, f"no {pattern} in {self.output[-3000:]}"
             time.sleep(0.1)
         return found[1]
 
     def kill(self) -> None:
-        """SIGKILL, for it and all it started: nobody gets to say good-bye."""
+        """Send SIGKILL to the JVM and its descendants."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -52,14 +52,14 @@ class Daemon:
 
 @contextlib.contextmanager
 def daemon(folder: Path, name: str, *command: str) -> Iterator[Daemon]:
-    """Run one of Spark's own programs in the background."""
+    """Run a program of Spark in the background."""
     log = folder / f"{name}.log"
     environment = {
         **os.environ,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_DAEMON_MEMORY": "512m",
         "SPARK_LOCAL_DIRS": str(folder / "scratch"),
-        "PYSPARK_PYTHON": sys.executable,  # of the tasks, where a Connect server decides it
+        "PYSPARK_PYTHON": sys.executable,  # of the tasks, if a Connect server starts them
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -75,21 +75,21 @@ def daemon(folder: Path, name: str, *command: str) -> Iterator[Daemon]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A master and its workers, of one core each."""
+    """A master and workers of one core each."""
 
     url: str
     state_url: str
     workers: list[Daemon]
 
     def state(self) -> Mapping[str, Any]:
-        """What the master knows: workers, applications."""
+        """The state of the master: workers, applications."""
         with urllib.request.urlopen(self.state_url, timeout=10) as answer:
             return dict(json.load(answer))
 
 
 @contextlib.contextmanager
 def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
-    """A master with workers that have registered."""
+    """Start a master, and workers that register with it."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         master = stack.enter_context(
@@ -106,14 +106,14 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
             )
             for number in range(workers)
         ]  # fmt: skip
-        for each in started:
-            each.wait_for("(Successfully registered with master)")
+        for worker in started:
+            worker.wait_for("(Successfully registered with master)")
         yield Cluster(url, f"http://127.0.0.1:{ui}/json/", started)
 
 
 @contextlib.contextmanager
 def connect_server(folder: Path, master: str) -> Iterator[str]:
-    """A Spark Connect server whose Spark runs on a master; gives its URL."""
+    """Start a Spark Connect server on a master; yields its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

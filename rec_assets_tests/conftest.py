@@ -1,4 +1,9 @@
-"""A small shop with its whole graph materialized, once per session, by the command a user would type; and servers."""
+"""Fixtures that many tests share (a bootstrapped shop, Spark, servers), and the classes that tests belong to.
+
+A test without a marker runs in `make test`. The markers `slow`, `long` and `cluster` move it to the command of that
+name. A test of `make test` is also in `make test-fast`, unless it uses one of HEAVY_FIXTURES or has the marker
+`integration`.
+"""
 
 import getpass
 import os
@@ -14,15 +19,76 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 from upath import UPath
 
 from rec_assets.resources.lake import Lake
+from rec_assets.settings import Settings
 from rec_assets_tests.shops import write_giftware_shop
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
-# Small tables: Java's second compiler never earns what it costs.
-# Its stack is the one that the graph's own sessions get: ten iterations of ALS need it where nothing is checkpointed.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -Xss4m")
+# Test tables are small: compiling takes longer than it saves, in Java's second compiler and in Spark's code generation.
+# `make test-long` and `make cluster-test` override this and run what users run.
+os.environ.setdefault(
+    "SPARK_SUBMIT_OPTS",
+    "-XX:TieredStopAtLevel=1 -Xss4m -Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN",
+)
+
+# Nothing here outlives a power cut, and writing an index waits for the disk at each of its 70 files.
+os.fsync = lambda _: None
+
+CLASSES = ("slow", "long", "cluster")
+"""Markers of the tests that `make test` leaves out. A test has one of them at most."""
+
+HEAVY_FIXTURES = {"bucket", "browser", "postgres", "shop", "spark"}
+"""A test that uses one of these is not fast. Tests of one process share what they start."""
+
+SLOW_FIXTURES = {"browser", "postgres"}
+"""A test that uses one of these is slow, unless its marker says something else."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker, and before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Add the markers `fast` and `slow` where the fixtures decide, and the group of tests that one worker runs."""
+    shared = {item: _shared_fixtures(item) for item in items}
+    for item, fixtures in shared.items():
+        classes = [name for name in CLASSES if item.get_closest_marker(name)]
+        if len(classes) > 1:
+            raise pytest.UsageError(f"{item.nodeid}: a test has one class, not {' and '.join(classes)}")
+        if not classes and fixtures & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
+        elif not classes and not fixtures and not item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.fast)
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("shop" if "shop" in fixtures else item.nodeid.split("::")[0]))
+    # The tests of the bootstrapped shop take longest, so a worker begins with them. The tests that use Spark are next.
+    items.sort(key=lambda item: ("shop" not in shared[item], "spark" not in shared[item]))
+
+
+def _shared_fixtures(item: pytest.Item) -> set[str]:
+    """Return the HEAVY_FIXTURES of a test. A fixture of that name that a module makes for each test is another one."""
+    assert isinstance(item, pytest.Function)
+    defined = item._fixtureinfo.name2fixturedefs
+    used = {name for name in HEAVY_FIXTURES & defined.keys() if defined[name][-1].scope != "function"}
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return used | {
+        value for value in parameters if isinstance(value, str) and value in HEAVY_FIXTURES
+    }  # `url[postgres]`
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep bytes out of the names of tests: gzip writes the time, and all workers must find the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def _no_spark_in_fast_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        pytest.fail("a fast test starts Spark: use the fixture `spark`, or add the marker `integration`")
+
+    if request.node.get_closest_marker("fast"):
+        monkeypatch.setattr(SparkSession.Builder, "getOrCreate", refuse)
+
 
 SMALL = {
     "REC_HORIZON_DAYS": "14",
@@ -80,6 +146,21 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> BootstrappedShop:
     folder = tmp_path_factory.mktemp("giftware")
     bare = Shop(folder / "home", write_giftware_shop(folder / "shop"))
     return BootstrappedShop(bare.home, bare.source, bare.run("bootstrap"))
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+    """Spark with the settings of the graph, on one core. All tests of a process share one Java process."""
+    from rec_assets.resources.spark import spark_resource  # imports Dagster, which takes seconds
+
+    settings = Settings(
+        home=tmp_path_factory.getbasetemp() / "spark",
+        spark_master="local[1]",
+        spark_driver_memory="2g",
+        spark_shuffle_partitions=1,
+    )
+    # A job that ran in this process may have left other settings. The module's first test gets these again.
+    return spark_resource(settings).spark_session
 
 
 def free_port() -> int:
@@ -165,10 +246,10 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UPath]:
             server.wait(30)
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", "bucket"])
 def lake_root(request: pytest.FixtureRequest, tmp_path: Path) -> Path | UPath:
-    """Where an empty lake may lie: a folder, and a prefix of a bucket."""
+    """Root of an empty lake: a folder, and a prefix of a bucket."""
     if request.param == "disk":
         return tmp_path / "lake"
-    root: UPath = request.getfixturevalue("bucket") / tmp_path.name
+    root: UPath = request.getfixturevalue(request.param) / tmp_path.name
     return root

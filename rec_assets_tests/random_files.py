@@ -1,6 +1,7 @@
-"""Reads a thousand random changes of a file that people write, under limits of time and memory.
+"""Read random changes of a file that people write, with limits of time and memory.
 
-`python -m rec_assets_tests.random_files KIND FOLDER CHANGES`; an example that takes seconds, or much memory, kills it.
+Run `python -m rec_assets_tests.random_files KIND FOLDER CHANGES`. The process ends if one change takes seconds or too
+much memory.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
+from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.rules.spec import RulesError, read_rules
+from rec_assets.recsys.rules.rules_file import RulesError, read_rules
 from rec_assets.resources.recipes import Recipes, RecipeUnreadable
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import load_source
+from rec_assets.sources.spec import load_data_source
 
 SECONDS = 5
-"""That one example may take on a machine that does other things as well; it takes milliseconds."""
+"""Limit for one change on a busy machine; it normally takes milliseconds."""
 
-MOST_MORE = 200 * 2**20
-"""Bytes of memory that may come on top of what the process has before."""
+MAX_EXTRA_BYTES = 200 * 2**20
+"""Limit of additional memory."""
 
 SOURCE = """
 name: shop
@@ -52,7 +53,7 @@ purchases:
     SKU: [POSTAGE, "007"]
 returns:
   negative_quantity: true
-  status: {column: State, values: [returned], line_is: purchase}
+  status: {column: State, values: [returned], line_type: purchase}
 catalog:
   path: products/*.csv
   columns: {product_id: SKU, title: [Product, Variant], price: List price}
@@ -62,19 +63,19 @@ RULES = """
 default: house
 rule_sets:
   house:
-    - {name: recalled, kind: never, products: {file: list.csv, categories: [tea]}}
+    - {name: recalled, kind: exclude, products: {file: list.csv, categories: [tea]}}
     - name: from-two
-      kind: price_floor
-      least: 2
-    - {name: margin, kind: weigh, worth: list.csv, strength: 0.4}
-    - {name: net, kind: returns, cost: 0.3}
+      kind: min_price
+      price: 2
+    - {name: margin, kind: weight, value_file: list.csv, strength: 0.4}
+    - {name: net, kind: returns_penalty, cost: 0.3}
     - name: tail
-      kind: favor
+      kind: boost
       products:
         slow_movers: 0.3
-      places: 2
-    - {name: enough, kind: frequency_cap, most: 4}
-    - {name: launch, kind: pin, product: 0123, place: 1}
+      slots: 2
+    - {name: enough, kind: frequency_cap, max_impressions: 4}
+    - {name: launch, kind: pin, product_id: 0123, rank: 1}
   bare: []
 """
 
@@ -84,7 +85,7 @@ experiments:
     question: Does a little chance help?
     start: 2026-03-02
     end: 2026-03-29
-    guard_rails: {return_rate: 0.1}
+    guardrails: {return_rate: 0.1}
     attribution_days: 7
     variants:
       control: {share: 0.4}
@@ -100,7 +101,7 @@ experiments:
         model: challenger
 """
 
-LIST = 'product_id,worth,why\n0123,2.5,"old, sold"\n7,1,\n"p ""9""",3,x\n'
+LIST = 'product_id,value,why\n0123,2.5,"old, sold"\n7,1,\n"p ""9""",3,x\n'
 
 RECIPE = '{\n "recipe": {\n  "als.rank": 64,\n  "als.alpha": 2.5\n },\n "provenance": {"study": "a", "trial": 7}\n}\n'
 
@@ -125,7 +126,7 @@ _VALUE = re.compile(r"(?<=[:,\[] )[^\n,{}\[\]]+|(?<=,)[^\n,]+")
 Change = Callable[[np.random.Generator, bytes], bytes]
 
 
-def _of_lines(rng: np.random.Generator, content: bytes) -> bytes:
+def _change_lines(rng: np.random.Generator, content: bytes) -> bytes:
     lines = content.decode("utf-8", "replace").split("\n")
     at, other = (int(rng.integers(len(lines))) for _ in range(2))
     match int(rng.integers(8)):
@@ -149,16 +150,16 @@ def _of_lines(rng: np.random.Generator, content: bytes) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _of_a_value(rng: np.random.Generator, content: bytes) -> bytes:
+def _change_value(rng: np.random.Generator, content: bytes) -> bytes:
     text = content.decode("utf-8", "replace")
-    values = [found.span() for found in _VALUE.finditer(text)]
+    values = [result.span() for result in _VALUE.finditer(text)]
     if not values:
         return content
     begin, end = values[int(rng.integers(len(values)))]
     return (text[:begin] + _VALUES[int(rng.integers(len(_VALUES)))] + text[end:]).encode()
 
 
-def _of_bytes(rng: np.random.Generator, content: bytes) -> bytes:
+def _change_bytes(rng: np.random.Generator, content: bytes) -> bytes:
     at = int(rng.integers(len(content) + 1))
     until = at + int(rng.integers(1, 20))
     match int(rng.integers(5)):
@@ -174,20 +175,20 @@ def _of_bytes(rng: np.random.Generator, content: bytes) -> bytes:
             return content[:at] if at % 5 else content.decode("utf-8", "replace").encode("utf-16")
 
 
-_CHANGES: tuple[Change, ...] = (_of_lines, _of_a_value, _of_a_value, _of_bytes)
+_CHANGES: tuple[Change, ...] = (_change_lines, _change_value, _change_value, _change_bytes)
 
 
-def changed(content: str, seed: int) -> bytes:
-    """The content with a few random changes."""
+def change(content: str, seed: int) -> bytes:
+    """Change the content at one or two random places."""
     rng = np.random.default_rng(seed)
-    found = content.encode()
+    result = content.encode()
     for _ in range(int(rng.integers(1, 3))):
-        found = _CHANGES[int(rng.integers(len(_CHANGES)))](rng, found)
-    return found
+        result = _CHANGES[int(rng.integers(len(_CHANGES)))](rng, result)
+    return result
 
 
 def _use_source(path: Path) -> None:
-    source = load_source(str(path), path.parent)
+    source = load_data_source(str(path), path.parent)
     assert source.version and source.glob(source.purchases.path) and source.zone
 
 
@@ -202,13 +203,13 @@ def _use_list(path: Path) -> None:
 
 
 def _use_experiments(path: Path) -> None:
-    found = read_experiments(path)
-    assert isinstance(models_of(found.experiments), set)
-    assert all(each.days_until(each.counts_until) > 0 for each in found.experiments)
+    result = read_experiments(path)
+    assert isinstance(models_in(result.experiments), set)
+    assert all(each.traffic_days(each.last_purchase_day) > 0 for each in result.experiments)
 
 
 def _use_recipe(path: Path) -> None:
-    Recipes(Recipe(), path).to_train()
+    Recipes(Recipe(), path).active()
 
 
 KINDS: dict[str, tuple[str, str, Callable[[Path], None], type[Exception]]] = {
@@ -221,31 +222,30 @@ KINDS: dict[str, tuple[str, str, Callable[[Path], None], type[Exception]]] = {
 
 
 def main(kind: str, folder: Path, changes: int) -> None:
-    """Read all the changes; how many of them could be used is printed."""
+    """Read all changes, and print how many are valid."""
     name, content, use, expected = KINDS[kind]
-    path, usable = folder / name, 0
+    path, valid = folder / name, 0
     (folder / "list.csv").write_text(LIST)
     path.write_text(content)
-    use(path)  # as it is
-    has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (has + MOST_MORE,) * 2)
+    use(path)  # unchanged
+    memory = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (memory + MAX_EXTRA_BYTES,) * 2)
     for seed in range(changes):
-        path.write_bytes(changed(content, seed))
-        signal.alarm(SECONDS)  # kills, also within what is no Python
+        path.write_bytes(change(content, seed))
+        signal.alarm(SECONDS)  # ends the process, also in native code
         try:
             use(path)
-            usable += 1
+            valid += 1
         except expected as error:
-            said = str(error)
-            assert said.startswith(str(folder)) and said.isprintable() and len(said) < 4_000, (
-                f"change {seed}: {said[:4000]!r}"
-            )
+            message = str(error)
+            is_short_line = message.startswith(str(folder)) and message.isprintable() and len(message) < 4_000
+            assert is_short_line, f"change {seed}: {message[:4000]!r}"
         except BaseException:
             print(f"change {seed} of {kind}", file=sys.stderr)
             raise
         finally:
             signal.alarm(0)
-    print(usable)
+    print(valid)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Random shops: sizes, rhythms and dirt of all kinds, each the same for its seed. Some can't be used."""
+"""Random shops of all sizes, with all kinds of bad data, the same for each seed. Some can't be used."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ TIMES = {
 }
 
 
-def write_random_shop(folder: Path, seed: int, *, horizon: int = 5, sound: bool = False) -> Path:
-    """Write a shop's files and its YAML file; returns the latter.
+def write_random_shop(folder: Path, seed: int, *, horizon: int = 5, valid: bool = False) -> Path:
+    """Write the files and the YAML file of a shop, and return the path of the YAML file.
 
     Args:
-        folder: Where to.
-        seed: Which shop.
-        horizon: Days that the shop's horizon will have: most shops have enough days for it.
-        sound: Without dirt that would make it useless: only its size and rhythm are odd.
+        folder: Folder of the files.
+        seed: Number of the shop.
+        horizon: Horizon in days; most shops have enough days for it.
+        valid: No bad data; only the size and the days are unusual.
     """
-    shop = _Shop(random.Random(seed), horizon, sound)
+    shop = _Shop(random.Random(seed), horizon, valid)
     folder.mkdir(parents=True, exist_ok=True)
     shop.write(folder)
     path = folder / "shop.yaml"
@@ -43,7 +43,7 @@ def write_random_shop(folder: Path, seed: int, *, horizon: int = 5, sound: bool 
 
 
 class _Shop:
-    def __init__(self, rng: random.Random, horizon: int, sound: bool) -> None:
+    def __init__(self, rng: random.Random, horizon: int, valid: bool) -> None:
         self.rng = rng
         self.daily = rng.random() < 0.6
         self.format = rng.choice(["csv", "csv", "csv", "jsonl", "parquet"])
@@ -54,18 +54,18 @@ class _Shop:
         self.days = rng.choice([1, 2 * horizon, 2 * horizon + 1, 3 * horizon, 6 * horizon])
         self.customers, self.products = rng.choice([1, 2, 10, 60]), rng.choice([1, 2, 30, 300])
         self.lines_a_day = rng.choice([1, 3, 20])
-        self.once = rng.random() < 0.2  # everybody buys once
+        self.once = rng.random() < 0.2  # each customer buys once
         self.unique = rng.random() < 0.2  # each product is sold once
         self.closed = rng.random() < 0.3
         self.returned = rng.choice([0, 0, 0.2, 1.0])
         kinds = ["none", "no customers", "no prices", "grouped prices", "negative", "future", "bulk", "views", "twice",
                  "wrong format", "no column", "bytes", "empty", "guests"]  # fmt: skip
-        self.dirt = "none" if sound else rng.choice(kinds)
+        self.bad_data = "none" if valid else rng.choice(kinds)
         self.first = dt.date(2024, 3, 1)
 
     def orders(self) -> list[dict[str, Any]]:
-        """Orders, each with its lines."""
-        rng, found = self.rng, []
+        """Orders with their lines."""
+        rng, orders = self.rng, []
         customers = 10**6 if self.once else self.customers
         for number in range(self.days):
             day = self.first + dt.timedelta(days=number)
@@ -79,19 +79,19 @@ class _Shop:
                     "qty": str(rng.choice([1, 1, 2])), "price": f"{1 + product % 50}.50",
                     "state": "refunded" if rng.random() < self.returned else "sold",
                 }  # fmt: skip
-                found.append({"order": f"o{len(found)}", "who": f"c{rng.randrange(customers)}", "when": when,
+                orders.append({"order": f"o{len(orders)}", "who": f"c{rng.randrange(customers)}", "when": when,
                               "lines": [line]})  # fmt: skip
-        self._spoil(found)
-        return found
+        self._add_bad_data(orders)
+        return orders
 
-    def _spoil(self, orders: list[dict[str, Any]]) -> None:
+    def _add_bad_data(self, orders: list[dict[str, Any]]) -> None:
         rng, share = self.rng, self.rng.choice([0.02, 0.5, 1.0])
         for order in orders:
             line = order["lines"][0]
             line["kind"] = "sale"
             if rng.random() >= share:
                 continue
-            match self.dirt:
+            match self.bad_data:
                 case "no customers":
                     order["who"] = ""
                 case "guests":
@@ -114,20 +114,20 @@ class _Shop:
     def write(self, folder: Path) -> None:
         by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for order in self.orders():
-            written = {"order": order["order"], "who": order["who"], "when": self._written(order["when"])}
+            shared = {"order": order["order"], "who": order["who"], "when": self._format_time(order["when"])}
             name = f"{order['when']:%Y-%m-%d}" if self.daily else "all"
             if self.nested:
-                by_file[name].append({**written, "lines": order["lines"]})
+                by_file[name].append({**shared, "lines": order["lines"]})
             else:
-                by_file[name] += [{**written, **line} for line in order["lines"]]
+                by_file[name] += [{**shared, **line} for line in order["lines"]]
         for name, rows in by_file.items():
             content = self._content(rows)
-            if self.dirt in ("bytes", "empty") and self.rng.random() < 0.3:
+            if self.bad_data in ("bytes", "empty") and self.rng.random() < 0.3:
                 cut = self.rng.randrange(len(content))
-                content = b"" if self.dirt == "empty" else content[:cut] + self.rng.randbytes(20) + content[cut:]
+                content = b"" if self.bad_data == "empty" else content[:cut] + self.rng.randbytes(20) + content[cut:]
             (folder / f"{name}.{self.format}").write_bytes(content)
 
-    def _written(self, when: dt.datetime) -> str:
+    def _format_time(self, when: dt.datetime) -> str:
         if not TIMES[self.time_format]:
             moment = when.replace(tzinfo=dt.timezone.utc).timestamp()
             return str(int(moment * (1000 if "milli" in self.time_format else 1)))
@@ -147,16 +147,16 @@ class _Shop:
         return text.getvalue().encode()
 
     def description(self) -> dict[str, Any]:
-        """What stands in the YAML file; for some shops it is wrong."""
-        inside = "lines." if self.nested else ""
-        columns = {"customer_id": "who", "product_id": f"{inside}product", "time": "when"}
-        named = {"order": ("order_id", "order"), "qty": ("quantity", f"{inside}qty"),
-                 "price": ("unit_price", f"{inside}price"), "title": ("title", f"{inside}title"),
-                 "group": ("category", f"{inside}group")}  # fmt: skip
+        """Content of the YAML file; it is wrong for some shops."""
+        prefix = "lines." if self.nested else ""
+        columns = {"customer_id": "who", "product_id": f"{prefix}product", "time": "when"}
+        named = {"order": ("order_id", "order"), "qty": ("quantity", f"{prefix}qty"),
+                 "price": ("unit_price", f"{prefix}price"), "title": ("title", f"{prefix}title"),
+                 "group": ("category", f"{prefix}group")}  # fmt: skip
         columns.update(named[name] for name in sorted(self.optional))
-        if self.dirt == "no column":
+        if self.bad_data == "no column":
             columns["time"] = "whence"
-        wrong = self.dirt == "wrong format"
+        wrong = self.bad_data == "wrong format"
         purchases: dict[str, Any] = {
             "path": f"{{date:%Y-%m-%d}}.{self.format}" if self.daily else f"all.{self.format}",
             "format": self.format,
@@ -164,8 +164,8 @@ class _Shop:
             "columns": columns,
         }
         if self.nested:
-            purchases["lines"] = "lines"
+            purchases["explode"] = "lines"
         last = self.first + dt.timedelta(days=self.days - 1)
         bounds = {} if self.daily else {"first_day": str(self.first), "last_day": str(last)}
-        returns = {"status": {"column": f"{inside}state", "values": ["refunded"]}}
+        returns = {"status": {"column": f"{prefix}state", "values": ["refunded"]}}
         return {"time_zone": self.time_zone, **bounds, "purchases": purchases, "returns": returns}

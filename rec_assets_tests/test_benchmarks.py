@@ -259,14 +259,15 @@ def two_tastes_lines() -> pd.DataFrame:
 
 def test_steps_are_read_from_the_log_of_a_plan(tmp_path: Path) -> None:
     shop = Shop(tmp_path, tmp_path, log=(
-        "[1/3] learn 2017-11-04: candidates\n    candidates: done in 31.3 s\n"
+        "[1/3] train_retrieval 2017-11-04: candidates\n    candidates: done in 31.3 s\n"
         "26/11/27 07:29:27 WARN NativeCodeLoader: Unable to load\n"
-        "[2/3] score 2017-12-02: candidates\n    candidates: done in 1.0 s\n"
-        "[3/3] score 2017-12-30: candidates, hybrid_scores\n"
+        "[2/3] score_customers 2017-12-02: candidates\n    candidates: done in 1.0 s\n"
+        "[3/3] score_customers 2017-12-30: candidates, hybrid_scores\n"
         "    candidates: done in 40.5 s\n    hybrid_scores: done in 2.0 s\n"
     ))  # fmt: skip
-    assert shop.steps("learn", "score 2017-12-30") == {
-        ("learn", "candidates"): 31.3, ("score", "candidates"): 40.5, ("score", "hybrid_scores"): 2.0,
+    assert shop.steps("train_retrieval", "score_customers 2017-12-30") == {
+        ("train_retrieval", "candidates"): 31.3, ("score_customers", "candidates"): 40.5,
+        ("score_customers", "hybrid_scores"): 2.0,
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""The graph on a Spark cluster and behind Spark Connect gives what it gives in one process, whoever dies meanwhile.
+"""A Spark cluster and Spark Connect give the results of one local process, also if a worker dies.
 
-`make cluster-test`; real daemons on this machine's loopback (`cluster.py`).
+Run these tests with `make cluster-test`. They start real daemons on the loopback interface (`cluster.py`).
 """
 
 import json
@@ -25,7 +25,7 @@ from rec_assets_tests.test_end_to_end import fingerprints
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-# So many iterations that a worker can be killed among them, and that without checkpoints the stack overflows.
+# Enough iterations to kill a worker between them, and to overflow the stack without checkpoints.
 SETTINGS = {**SMALL, "REC_RECIPE__ALS__ITERATIONS": "20"}
 EXECUTORS = {"spark.executor.memory": "1g"}
 TOP_N = {
@@ -52,23 +52,23 @@ def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
 
 
 def on_master(url: str, **conf: str) -> dict[str, str]:
-    """Settings with which the graph's Spark runs on a master of this machine."""
+    """Settings for Spark on a master of this machine."""
     return {**SETTINGS, "REC_SPARK_MASTER": url, "SPARK_LOCAL_IP": "127.0.0.1",
             "REC_SPARK_CONF": json.dumps({**EXECUTORS, **conf})}  # fmt: skip
 
 
-def kept_by_all() -> dict[str, str]:
-    """The settings that don't say where Spark is."""
+def settings_without_spark() -> dict[str, str]:
+    """The settings without the Spark master."""
     return {name: value for name, value in SETTINGS.items() if name != "REC_SPARK_MASTER"}
 
 
-def behind(url: str) -> dict[str, str]:
-    """Settings with which the graph's Spark is a Connect server's, and no Java can be found."""
-    return {**kept_by_all(), "REC_SPARK_REMOTE": url, "JAVA_HOME": "/nowhere"}
+def on_connect(url: str) -> dict[str, str]:
+    """Settings for a Spark Connect server, without Java on this machine."""
+    return {**settings_without_spark(), "REC_SPARK_REMOTE": url, "JAVA_HOME": "/nowhere"}
 
 
 def assert_same(lake: Lake, wanted: Lake) -> None:
-    """The same rows in the three tables, and numbers that differ in a float's last bits at most."""
+    """Assert equal rows in the three tables; floats may differ in their last bits."""
     for table, keys in TOP_N.items():
         assert lake.days(table) == wanted.days(table)
         for day in wanted.days(table):
@@ -80,11 +80,11 @@ def assert_same(lake: Lake, wanted: Lake) -> None:
         {name: content for name, content in fingerprints(each).items() if name.startswith(("co_purchase", "products"))}
         for each in (lake, wanted)
     ]
-    assert graphs[0] == graphs[1]  # these to the last bit, and in the same order
+    assert graphs[0] == graphs[1]  # equal to the last bit, in the same order
 
 
 def assert_same_lists(lake: Lake, wanted: Lake) -> None:
-    """At each rank of each list the same product, or one that the other Spark scored the same."""
+    """Assert at each rank the same product, or one with the same score in the other lists."""
     for table, owner, item in (
         ("hybrid_scores", ["customer_id", "list"], "product_id"),
         ("similar_products", ["product_id", "kind"], "similar_product_id"),
@@ -94,34 +94,30 @@ def assert_same_lists(lake: Lake, wanted: Lake) -> None:
             each.pandas(table, [day]).sort_values([*owner, "rank"], ignore_index=True) for each in (lake, wanted)
         )
         pd.testing.assert_frame_equal(found[[*owner, "rank"]], expected[[*owner, "rank"]])
-        last = expected.groupby(owner)["score"].transform("last")  # of what is just beyond the list's end
+        last = expected.groupby(owner)["score"].transform("last")  # for products just beyond the end of the list
         scored = found[[*owner, item]].merge(expected[[*owner, item, "score"]], how="left")["score"].fillna(last)
         np.testing.assert_allclose(scored, expected["score"], rtol=1e-4, atol=1e-6, err_msg=table)
 
 
-def test_the_graph_on_a_cluster_gives_what_it_gives_locally(
-    local: BootstrappedShop, spark_cluster: Cluster, tmp_path: Path
-) -> None:
+def test_a_cluster_gives_the_local_results(local: BootstrappedShop, spark_cluster: Cluster, tmp_path: Path) -> None:
     before = len(spark_cluster.state()["completedapps"])
     shop = Shop(tmp_path / "home", local.source, settings=on_master(spark_cluster.url))
     done = shop.run("bootstrap")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(spark_cluster.state()["completedapps"]) == before + 1  # it was there, one session for all the runs
+    assert len(spark_cluster.state()["completedapps"]) == before + 1  # one session for all runs
     assert_same(shop.lake, local.lake)
 
 
-def test_the_graph_behind_spark_connect_gives_what_it_gives_locally(
-    local: BootstrappedShop, spark_cluster: Cluster, tmp_path: Path
-) -> None:
+def test_spark_connect_gives_the_local_results(local: BootstrappedShop, spark_cluster: Cluster, tmp_path: Path) -> None:
     with connect_server(tmp_path, spark_cluster.url) as url:
-        shop = Shop(tmp_path / "home", local.source, settings=behind(url))
+        shop = Shop(tmp_path / "home", local.source, settings=on_connect(url))
         done = shop.run("bootstrap")
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(shop.lake, local.lake)
 
 
 def als_stages(events: Path) -> list[bool]:
-    """Of an application's event log: for each stage of ALS that was submitted, whether an executor was lost since."""
+    """For each submitted stage of ALS in the event log: whether an executor was lost after it."""
     stages: list[bool] = []
     for log in events.iterdir():
         for line in log.read_text(errors="replace").splitlines():
@@ -132,7 +128,7 @@ def als_stages(events: Path) -> list[bool]:
     return stages
 
 
-def test_a_worker_killed_in_mid_training_changes_nothing(local: BootstrappedShop, tmp_path: Path) -> None:
+def test_a_worker_killed_during_training_does_not_change_the_lists(local: BootstrappedShop, tmp_path: Path) -> None:
     shutil.copytree(local.home, tmp_path / "home")
     events = tmp_path / "events"
     events.mkdir()
@@ -141,7 +137,7 @@ def test_a_worker_killed_in_mid_training_changes_nothing(local: BootstrappedShop
         log = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": events.as_uri(),
                "spark.eventLog.compress": "false", "spark.eventLog.rolling.enabled": "false"}  # fmt: skip
         shop = Shop(tmp_path / "home", local.source, settings=on_master(doomed.url, **log))
-        for table in ("als_model", *TOP_N):  # what is gone is made anew, and what was made from it
+        for table in ("als_model", *TOP_N):  # deleted partitions are materialized again
             shop.lake.delete(table, newest)
         with (tmp_path / "log").open("wb") as output:
             run = subprocess.Popen([sys.executable, "-m", "rec_assets.cli", "bootstrap"], env=shop.environment,
@@ -158,27 +154,27 @@ def test_a_worker_killed_in_mid_training_changes_nothing(local: BootstrappedShop
             run.kill()
             run.wait()
     stages = als_stages(events)
-    assert any(stages) and not all(stages)  # lost while ALS was at work: stages of it came before and after
+    assert any(stages) and not all(stages)  # lost during ALS: there are stages before and after
     assert shop.lake.days("als_model") == local.lake.days("als_model")
-    # What was lost is fetched and added up anew, maybe in another order: the factors' last bits may tell.
+    # Lost blocks are added up again, maybe in another order, so the last bits of the factors may differ.
     assert_same_lists(shop.lake, local.lake)
 
 
 @pytest.mark.parametrize("variable", ["REC_SPARK_MASTER=spark", "REC_SPARK_REMOTE=sc"])
-def test_where_no_spark_answers_one_line_says_so(tmp_path: Path, variable: str) -> None:
+def test_an_unreachable_spark_is_reported_in_one_line(tmp_path: Path, variable: str) -> None:
     name, scheme = variable.split("=")
-    with socket.socket() as taken:  # bound and not listening: nobody else can answer there
+    with socket.socket() as taken:  # bound but not listening, so that no other process responds
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        asked = first_use({**kept_by_all(), name: f"{scheme}://{address}"}, tmp_path)
+        asked = first_use({**settings_without_spark(), name: f"{scheme}://{address}"}, tmp_path)
     assert asked.returncode != 0
     assert f"{name}: no Spark answers at {address}" in asked.stderr.strip().splitlines()[-1]
 
 
-def test_executors_without_our_python_are_found_out_at_once(spark_cluster: Cluster, tmp_path: Path) -> None:
+def test_executors_without_rec_assets_are_reported_at_once(spark_cluster: Cluster, tmp_path: Path) -> None:
     bare = tmp_path / "bare" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare.parents[1]], check=True)
-    # Spark's own needs, and nothing of ours.
+    # The requirements of Spark, without rec_assets.
     site = next((bare.parents[1] / "lib").glob("python*/site-packages"))
     packages = Path(pd.__file__).parents[1]
     for needed in ("pandas", "numpy", "numpy.libs", "pyarrow", "dateutil", "pytz", "tzdata", "six.py"):
@@ -189,7 +185,7 @@ def test_executors_without_our_python_are_found_out_at_once(spark_cluster: Clust
 
 
 def first_use(settings: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Start Spark as the graph does, in a process of its own, and say with which error it could not be used."""
+    """Start Spark as the assets do, in a new process, which exits with the error message."""
     code = (
         "from rec_assets.settings import get_settings\n"
         "from rec_assets.resources.spark import SparkUnusable, spark_resource\n"

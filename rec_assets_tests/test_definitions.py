@@ -1,15 +1,26 @@
-"""The graph as it is meant to be, written out, so that no change to it goes unseen."""
+"""The code location written out, so that a test fails for every change: assets, jobs, sensors, schedules, checks."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
-from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, SensorDefinition
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    Definitions,
+    OpDefinition,
+    SensorDefinition,
+    TableSchema,
+)
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from rec_assets.definitions import build_definitions
 from rec_assets.settings import Settings
+from rec_assets_tests.conftest import BootstrappedShop
 from rec_assets_tests.shops import write_giftware_shop
 
 GROUPS = {
@@ -21,7 +32,8 @@ GROUPS = {
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report", "live_accuracy"},
     "release": {"challenger", "release_gate", "champion", "serving_index"},
-    "experiments": {"business_kpis", "experiment_exposures", "experiment_report"},
+    "business": {"business_kpis"},
+    "experiments": {"experiment_exposures", "experiment_report"},
     "tuning": {"tuned_recipe"},
 }  # fmt: skip
 
@@ -72,7 +84,7 @@ PARENTS = {
 WITHOUT_DAYS = {"raw_product_catalog", "products", "product_embeddings", "tuned_recipe"}
 
 JOBS = {
-    "catalog": {"raw_product_catalog"},
+    "ingest_catalog": {"raw_product_catalog"},
     "ingest": {
         "raw_purchase_logs",
         "raw_feedback_events",
@@ -80,17 +92,17 @@ JOBS = {
         "cleaned_interactions",
         "rejected_purchases",
     },
-    "refresh_products": {"products", "product_embeddings"},
-    "learn": {"product_statistics", "als_model", "co_purchase_graph", "candidates"},
-    "find": {"product_statistics", "candidates"},
-    "train": {"als_model", "co_purchase_graph", "ranker"},
-    "score": {"product_statistics", "candidates", "hybrid_scores", "similar_products"},
-    "watch": {"live_accuracy"},
+    "update_products": {"products", "product_embeddings"},
+    "train_retrieval": {"product_statistics", "als_model", "co_purchase_graph", "candidates"},
+    "generate_candidates": {"product_statistics", "candidates"},
+    "train_models": {"als_model", "co_purchase_graph", "ranker"},
+    "score_customers": {"product_statistics", "candidates", "hybrid_scores", "similar_products"},
+    "measure_live_accuracy": {"live_accuracy"},
     "evaluate": {"evaluation_report"},
     "release": {"product_statistics", "challenger", "release_gate", "champion"},
-    "publish": {"product_statistics", "serving_index"},
-    "report": {"business_kpis", "experiment_report"},
-    "refresh": set(),
+    "publish_index": {"product_statistics", "serving_index"},
+    "report_kpis": {"business_kpis", "experiment_report"},
+    "daily_update": set(),
     "retrain": set(),
     "rollback": set(),
     "housekeeping": set(),
@@ -98,15 +110,15 @@ JOBS = {
 }
 
 SENSORS = {
-    "landing": "ingest",
-    "new_catalog": "refresh",
-    "models_grown_old": "retrain",
+    "purchase_logs_landed": "ingest",
+    "catalog_landed": "daily_update",
+    "retraining_needed": "retrain",
     "alert_on_run_failure": None,
     "alert_on_check_failure": None,
     "alert_on_rejection": None,
 }
 
-SCHEDULES = {"nightly": "refresh", "weekly": "retrain", "housekeeping_daily": "housekeeping"}
+SCHEDULES = {"nightly_update": "daily_update", "weekly_retraining": "retrain", "daily_housekeeping": "housekeeping"}
 
 BLOCKING_CHECKS = {
     "cleaned_interactions": {"no_line_is_lost", "lines_are_unique"},
@@ -120,12 +132,12 @@ BLOCKING_CHECKS = {
 
 WARNING_CHECKS = {
     "raw_purchase_logs": {"raw_is_fresh", "raw_volume_is_usual"},
-    "rejected_purchases": {"few_lines_are_refused"},
-    "co_purchase_graph": {"graph_is_sound"},
+    "rejected_purchases": {"few_lines_are_rejected"},
+    "co_purchase_graph": {"graph_is_valid"},
     "similar_products": {"similar_products_differ"},
-    "live_accuracy": {"hit_rate_is_usual"},
-    "business_kpis": {"figures_are_possible"},
-    "experiment_report": {"experiments_are_sound"},
+    "live_accuracy": {"hit_rate_is_in_control_band"},
+    "business_kpis": {"kpis_are_plausible"},
+    "experiment_report": {"experiments_are_valid"},
 }
 
 
@@ -140,14 +152,14 @@ def graph(definitions: Definitions) -> AssetGraph:
     return definitions.resolve_asset_graph()
 
 
-def test_assets_stand_in_these_groups(graph: AssetGraph) -> None:
+def test_assets_are_in_these_groups(graph: AssetGraph) -> None:
     found: dict[str, set[str]] = {}
     for key in graph.get_all_asset_keys():
         found.setdefault(graph.get(key).group_name, set()).add(key.to_user_string())
     assert found == GROUPS
 
 
-def test_assets_are_made_from_these(graph: AssetGraph) -> None:
+def test_assets_depend_on_these_assets(graph: AssetGraph) -> None:
     found = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
         for key in graph.get_all_asset_keys()
@@ -155,20 +167,53 @@ def test_assets_are_made_from_these(graph: AssetGraph) -> None:
     assert found == PARENTS
 
 
-def test_all_assets_but_these_have_a_partition_a_day(graph: AssetGraph) -> None:
+def test_all_assets_but_these_have_daily_partitions(graph: AssetGraph) -> None:
     keys = graph.get_all_asset_keys()
     assert {key.to_user_string() for key in keys if graph.get(key).partitions_def is None} == WITHOUT_DAYS
     assert len({graph.get(key).partitions_def for key in keys}) == 2
 
 
+def _has_sentence(description: str | None) -> bool:
+    return bool(description) and str(description).strip().endswith(".")
+
+
 @pytest.mark.parametrize("asset", sorted(PARENTS))
-def test_an_asset_says_what_it_is_whose_it_is_and_of_what_kind(graph: AssetGraph, asset: str) -> None:
-    (node,) = (graph.get(key) for key in graph.get_all_asset_keys() if key.to_user_string() == asset)
-    assert node.description and node.description.strip().endswith(".")
+def test_an_asset_has_a_description_owners_kinds_and_a_group(graph: AssetGraph, asset: str) -> None:
+    node = graph.get(AssetKey(asset))
+    assert _has_sentence(node.description)
     assert node.owners and node.kinds and node.group_name != "default"
 
 
-def test_jobs_make_these_assets(definitions: Definitions) -> None:
+def test_every_table_column_in_the_ui_has_a_description(shop: BootstrappedShop) -> None:
+    missing = []
+    with DagsterInstance.from_config(str(shop.home / "dagster")) as instance:
+        for asset in sorted(PARENTS):
+            event = instance.get_latest_materialization_event(AssetKey(asset))
+            if event is None or event.asset_materialization is None:  # a bootstrap doesn't tune
+                continue
+            schema = event.asset_materialization.metadata["dagster/column_schema"].value
+            assert isinstance(schema, TableSchema) and schema.columns
+            missing += [f"{asset}.{column.name}" for column in schema.columns if not _has_sentence(column.description)]
+    assert missing == []
+
+
+def test_every_check_job_sensor_schedule_and_resource_has_a_description(
+    definitions: Definitions, graph: AssetGraph
+) -> None:
+    jobs = [job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")]
+    described = {
+        **{f"check {key.name}": graph.get_check_spec(key).description for key in graph.asset_check_keys},
+        **{f"job {job.name}": job.description for job in jobs},
+        **{f"op {node.name}": node.description for job in jobs for node in job.nodes if isinstance(node, OpDefinition)},
+        **{f"sensor {sensor.name}": sensor.description for sensor in definitions.sensors or []},
+        **{f"schedule {schedule.name}": schedule.description for schedule in definitions.schedules or []},
+        # A resource that is no ConfigurableResource is shown without a description, so its class needs the docstring.
+        **{f"resource {name}": inspect.getdoc(type(value)) for name, value in (definitions.resources or {}).items()},
+    }
+    assert [name for name, description in described.items() if not _has_sentence(description)] == []
+
+
+def test_jobs_materialize_these_assets(definitions: Definitions) -> None:
     found = {
         job.name: {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
         for job in definitions.resolve_all_job_defs()
@@ -177,19 +222,19 @@ def test_jobs_make_these_assets(definitions: Definitions) -> None:
     assert found == JOBS
 
 
-def test_sensors_and_schedules_start_these_jobs_and_are_off_until_turned_on(definitions: Definitions) -> None:
-    def targets(each: SensorDefinition) -> str | None:
-        return each.targets[0].job_name if each.targets else None
+def test_sensors_and_schedules_start_these_jobs_and_are_off_by_default(definitions: Definitions) -> None:
+    def target(sensor: SensorDefinition) -> str | None:
+        return sensor.targets[0].job_name if sensor.targets else None
 
-    sensors = {each.name: each for each in definitions.sensors or []}
-    schedules = {each.name: each for each in definitions.schedules or []}
-    assert {name: targets(each) for name, each in sensors.items()} == SENSORS
-    assert {name: each.job_name for name, each in schedules.items()} == SCHEDULES
-    assert {each.default_status for each in sensors.values()} == {DefaultSensorStatus.STOPPED}
-    assert {each.default_status for each in schedules.values()} == {DefaultScheduleStatus.STOPPED}
+    sensors = {sensor.name: sensor for sensor in definitions.sensors or []}
+    schedules = {schedule.name: schedule for schedule in definitions.schedules or []}
+    assert {name: target(sensor) for name, sensor in sensors.items()} == SENSORS
+    assert {name: schedule.job_name for name, schedule in schedules.items()} == SCHEDULES
+    assert {sensor.default_status for sensor in sensors.values()} == {DefaultSensorStatus.STOPPED}
+    assert {schedule.default_status for schedule in schedules.values()} == {DefaultScheduleStatus.STOPPED}
 
 
-def test_these_checks_block_what_comes_next_and_these_only_warn(graph: AssetGraph) -> None:
+def test_these_checks_block_and_these_only_warn(graph: AssetGraph) -> None:
     found: dict[bool, dict[str, set[str]]] = {True: {}, False: {}}
     for key in graph.asset_check_keys:
         by_asset = found[graph.get_check_spec(key).blocking]
@@ -197,6 +242,6 @@ def test_these_checks_block_what_comes_next_and_these_only_warn(graph: AssetGrap
     assert found == {True: BLOCKING_CHECKS, False: WARNING_CHECKS}
 
 
-def test_the_definitions_load_as_a_server_loads_them(tmp_path: Path) -> None:
+def test_the_definitions_are_loadable(tmp_path: Path) -> None:
     source = str(write_giftware_shop(tmp_path))
     Definitions.validate_loadable(build_definitions(Settings(home=tmp_path / "home", source=source)))

@@ -1,4 +1,4 @@
-"""deploy/: no engine runs here, so its files are held against the code, the settings and each other."""
+"""The files of deploy/ match the code, the settings and each other. No container engine is needed."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ import pytest
 import yaml
 from upath import UPath
 
-from rec_assets.automation.execution import DATABASE_VARIABLE
+from rec_assets.automation.instance import DATABASE_VARIABLE
 from rec_assets.settings import Settings, get_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,23 +28,23 @@ def example() -> dict[str, str]:
 
 
 def filled(name: str) -> str:
-    """A value of a variable, as someone would fill it in."""
+    """A possible value of a variable."""
     return example()[name] or "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """compose.yaml with all variables put in and all anchors merged."""
+    """compose.yaml with all variables replaced and all anchors merged."""
     text = VARIABLE.sub(lambda found: filled(found[1]), (DEPLOY / "compose.yaml").read_text())
     return dict(yaml.safe_load(text))
 
 
-def ours(compose: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The services that run our image."""
-    return ((name, each) for name, each in compose["services"].items() if each["image"] == "rec_assets")
+def services_of_our_image(compose: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The services that run the image of rec_assets."""
+    return ((name, service) for name, service in compose["services"].items() if service["image"] == "rec_assets")
 
 
-def test_it_is_what_the_compose_specification_allows(compose: dict[str, Any]) -> None:
+def test_compose_yaml_conforms_to_the_compose_specification(compose: dict[str, Any]) -> None:
     def read(text: str) -> None:
         found = compose_spec.PyCompose.from_yaml(text)
         found.validate()
@@ -52,34 +52,36 @@ def test_it_is_what_the_compose_specification_allows(compose: dict[str, Any]) ->
 
     text = yaml.safe_dump(compose)
     read(text)
-    with pytest.raises(ValueError):  # to see that it looks
+    with pytest.raises(ValueError):  # the validation finds errors
         read(text.replace("healthcheck:", "healthchek:"))
 
 
-def test_every_variable_is_in_the_example_and_none_there_is_unused() -> None:
+def test_the_example_has_exactly_the_used_variables() -> None:
     used = {found[1] for found in VARIABLE.finditer((DEPLOY / "compose.yaml").read_text())}
     assert used == set(example())
 
 
-def test_secrets_have_no_value_in_the_example_and_are_asked_for() -> None:
+def test_secrets_have_no_value_in_the_example_and_are_required() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     secrets = [name for name, value in example().items() if not value]
     assert secrets == ["POSTGRES_PASSWORD", "AWS_SECRET_ACCESS_KEY", "API_CUSTOMER_SECRET"]
     assert all(f"${{{name}:?" in text for name in secrets)
 
 
-def test_every_rec_variable_is_a_setting_that_takes_its_value(
+def test_every_rec_variable_is_a_valid_setting(
     compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in [name for name in os.environ if name.startswith("REC_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    for service, each in ours(compose):
-        given = {name: str(value) for name, value in each.get("environment", {}).items() if name.startswith("REC_")}
-        for name, value in given.items():
+    for name_of_service, service in services_of_our_image(compose):
+        variables = {
+            name: str(value) for name, value in service.get("environment", {}).items() if name.startswith("REC_")
+        }
+        for name, value in variables.items():
             field, _, inner = name.removeprefix("REC_").lower().partition("__")
             fields = Settings.model_fields[field].annotation.model_fields if inner else Settings.model_fields  # type: ignore[union-attr]
-            assert (inner or field) in fields, f"{service}: {name}"
+            assert (inner or field) in fields, f"{name_of_service}: {name}"
             monkeypatch.setenv(name, value)
     settings = Settings()
     assert str(settings.lake) == "s3://rec-assets/lake"
@@ -87,15 +89,15 @@ def test_every_rec_variable_is_a_setting_that_takes_its_value(
     assert settings.api.host == "0.0.0.0"
 
 
-def test_parts_volumes_and_files_that_are_named_exist(compose: dict[str, Any]) -> None:
+def test_named_services_volumes_and_files_exist(compose: dict[str, Any]) -> None:
     services, volumes = compose["services"], set()
     for name, service in services.items():
-        for needed, how in service.get("depends_on", {}).items():
-            assert needed in services, (name, needed)
-            if how["condition"] == "service_healthy":
-                assert "healthcheck" in services[needed], (name, needed)
+        for dependency, condition in service.get("depends_on", {}).items():
+            assert dependency in services, (name, dependency)
+            if condition["condition"] == "service_healthy":
+                assert "healthcheck" in services[dependency], (name, dependency)
             else:
-                assert services[needed]["restart"] == "no", (name, needed)
+                assert services[dependency]["restart"] == "no", (name, dependency)
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith("./") and source != example()["SHOP_FOLDER"]:
@@ -104,20 +106,20 @@ def test_parts_volumes_and_files_that_are_named_exist(compose: dict[str, Any]) -
                 volumes.add(source)
     assert volumes == set(compose["volumes"])
     for service in services.values():
-        for value in [str(each) for each in service.get("environment", {}).values()]:
+        for value in [str(value) for value in service.get("environment", {}).values()]:
             for host in re.findall(r"(?:@|http://)(\w+)[:/]", value):
                 assert host in services or host == "localhost", value
 
 
 def test_commands_exist(compose: dict[str, Any]) -> None:
     scripts = {entry.name for entry in importlib.metadata.entry_points(group="console_scripts")} | {"python"}
-    for name, service in ours(compose):
+    for name, service in services_of_our_image(compose):
         assert service["command"][0] in scripts, name
         if "healthcheck" in service:
             assert service["healthcheck"]["test"][:1] == ["CMD"] and service["healthcheck"]["test"][1] in scripts, name
 
 
-def test_the_image_copies_what_there_is_and_runs_what_it_copied(compose: dict[str, Any]) -> None:
+def test_the_image_copies_existing_files(compose: dict[str, Any]) -> None:
     text, build = (DEPLOY / "Dockerfile").read_text(), compose["x-rec-assets"]["build"]
     assert (DEPLOY / build["context"]).resolve() == ROOT and (ROOT / build["dockerfile"]).is_file()
     copied = [source for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for source in line.split()[:-1]]
@@ -129,29 +131,31 @@ def test_the_image_copies_what_there_is_and_runs_what_it_copied(compose: dict[st
     assert set(extras) <= {*known, "s3"}
 
 
-def test_ports_are_those_that_others_look_at(compose: dict[str, Any]) -> None:
+def test_ports_match_between_services(compose: dict[str, Any]) -> None:
     services = compose["services"]
     (location,) = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
-    place = location["grpc_server"]
-    assert place["host"] in services and f"--port={place['port']}" in services[place["host"]]["command"]
-    assert f"--port={place['port']}" in services[place["host"]]["healthcheck"]["test"]
+    server = location["grpc_server"]
+    assert server["host"] in services and f"--port={server['port']}" in services[server["host"]]["command"]
+    assert f"--port={server['port']}" in services[server["host"]]["healthcheck"]["test"]
     assert str(services["api"]["environment"]["REC_API__PORT"]) in services["api"]["healthcheck"]["test"][-1]
     for name in ("mlflow", "webserver"):
         port = services[name]["ports"][0].split(":")[-1]
         assert (
             f"--port={port}" in services[name]["command"] and f":{port}/" in services[name]["healthcheck"]["test"][-1]
         )
-        assert services[name]["ports"][0].startswith("127.0.0.1:"), "they have no login"
+        assert services[name]["ports"][0].startswith("127.0.0.1:"), "the UIs have no login"
 
 
-def test_every_part_has_a_database_of_its_own(compose: dict[str, Any]) -> None:
-    values = [str(value) for _, each in ours(compose) for value in each.get("environment", {}).values()]
+def test_every_service_has_its_own_database(compose: dict[str, Any]) -> None:
+    values = [
+        str(value) for _, service in services_of_our_image(compose) for value in service.get("environment", {}).values()
+    ]
     named = {found[1] for value in values for found in re.finditer(r"@postgres/(\w+)", value)}
     made = set(re.findall(r"CREATE DATABASE (\w+);", (DEPLOY / "databases.sql").read_text()))
     assert named == made == {"dagster", "mlflow", "online"}
 
 
-def test_prepare_makes_all_and_may_be_run_again(
+def test_prepare_can_run_twice(
     database: str, bucket: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("REC_HOME", str(tmp_path))

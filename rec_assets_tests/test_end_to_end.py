@@ -1,4 +1,4 @@
-"""What `rec-assets bootstrap` gives on a shop the code has never seen, and what happens when things change."""
+"""The results of `rec-assets bootstrap` on a small shop, and their updates when files change."""
 
 import datetime as dt
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.data.cleaning import RULES
+from rec_assets.recsys.data.cleaning import CLEANING_RULES
 from rec_assets.resources.lake import Lake
 from rec_assets_tests.conftest import ODD_NAME, BootstrappedShop, Shop, free_port
 
@@ -24,7 +24,7 @@ DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candida
 
 
 def fingerprints(lake: Lake) -> dict[str, str]:
-    """Every partition's content; without the release, which holds the ids of its runs and how fast it answers."""
+    """The content of every partition, without the release tables, which contain run ids and latencies."""
     return {
         manifest.parent.relative_to(lake.root).as_posix(): json.loads(manifest.read_text())["fingerprint"]
         for manifest in sorted(lake.root.rglob("_manifest.json"))
@@ -34,13 +34,13 @@ def fingerprints(lake: Lake) -> dict[str, str]:
 
 @pytest.fixture
 def copy(shop: BootstrappedShop, tmp_path: Path) -> Shop:
-    """A copy of the shop whose files may be changed, in a folder of another name."""
+    """A copy of the shop for changes, in a folder with another name."""
     shutil.copytree(shop.home, tmp_path / ODD_NAME)
     shutil.copytree(shop.source.parent, tmp_path / "shop")
     return Shop(tmp_path / ODD_NAME, tmp_path / "shop" / shop.source.name)
 
 
-def test_bootstrap_ends_with_the_table_five_recommendations_and_the_report(shop: BootstrappedShop) -> None:
+def test_bootstrap_prints_the_metrics_five_recommendations_and_the_report(shop: BootstrappedShop) -> None:
     assert shop.result.returncode == 0, shop.result.stderr[-3000:]
     printed = shop.result.stdout
     assert "| hybrid " in printed
@@ -50,7 +50,7 @@ def test_bootstrap_ends_with_the_table_five_recommendations_and_the_report(shop:
     assert "<html" in report.read_text(encoding="utf-8")
 
 
-def test_every_asset_of_the_graph_has_its_partitions(shop: BootstrappedShop) -> None:
+def test_every_asset_has_its_partitions(shop: BootstrappedShop) -> None:
     newest = max(shop.lake.days("raw_purchase_logs"))
     horizon = dt.timedelta(days=14)
     for table in DAILY_MODELS:
@@ -73,11 +73,15 @@ def test_no_line_is_lost_on_any_day(shop: BootstrappedShop) -> None:
         )
         assert raw == cleaned + rejected, day
     rejected = shop.lake.pandas("rejected_purchases", days)
-    assert {"no_customer", "excluded", "duplicate_line"} <= set(",".join(rejected["reasons"]).split(",")) <= set(RULES)
+    assert (
+        {"no_customer", "excluded", "duplicate_line"}
+        <= set(",".join(rejected["reasons"]).split(","))
+        <= set(CLEANING_RULES)
+    )
     assert json.loads(rejected["line"].iloc[0])
 
 
-def test_what_was_fully_returned_counts_as_not_bought(shop: BootstrappedShop) -> None:
+def test_fully_returned_products_do_not_count_as_bought(shop: BootstrappedShop) -> None:
     day = max(shop.lake.days("candidates"))
     window = [past for past in shop.lake.days("cleaned_interactions") if past > day - dt.timedelta(days=60)]
     lines = shop.lake.pandas("cleaned_interactions", window)
@@ -85,11 +89,11 @@ def test_what_was_fully_returned_counts_as_not_bought(shop: BootstrappedShop) ->
     balance = signed.groupby([lines["customer_id"], lines["product_id"]]).sum()
     purchased = lines[lines["event"] == "purchase"].groupby(["customer_id", "product_id"]).size()
     times = lines.groupby(["customer_id", "product_id", "event"])["event_time"].agg(["min", "max"]).unstack("event")
-    in_order = times["max"]["purchase"] <= times["min"]["return"]  # else it was an older purchase that came back
+    in_order = times["max"]["purchase"] <= times["min"]["return"]  # otherwise an older purchase was returned
     returned = [pair for pair in balance[(balance == 0) & in_order].index if pair in purchased.index]
     assert returned, "the shop has full returns"
-    bought = shop.lake.pandas("candidates", [day], columns=["customer_id", "product_id", "own_orders"])
-    bought = bought[bought["own_orders"] > 0].set_index(["customer_id", "product_id"])
+    bought = shop.lake.pandas("candidates", [day], columns=["customer_id", "product_id", "repeat_orders"])
+    bought = bought[bought["repeat_orders"] > 0].set_index(["customer_id", "product_id"])
     assert not [pair for pair in returned if pair in bought.index]
 
 
@@ -110,20 +114,20 @@ def test_recommend_prints_the_documented_json(shop: BootstrappedShop) -> None:
     rows = json.loads(found.stdout)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
     documented = {"product_id", "rank", "score", "reason", "product", "source", "rule", "list", "as_of"}
-    versions = {"als_version", "ranker_version", "rules_version"}
+    versions = {"als_as_of", "ranker_as_of", "rules_version"}
     assert all(set(row) == documented | versions for row in rows)
-    assert all(row["reason"] and row["product"] and row["source"] and row["als_version"] for row in rows)
+    assert all(row["reason"] and row["product"] and row["source"] and row["als_as_of"] for row in rows)
     assert {row["as_of"] for row in rows} == {str(day)}
 
 
-def test_an_unknown_customer_gets_what_is_popular_and_is_told(shop: BootstrappedShop) -> None:
+def test_an_unknown_customer_gets_best_sellers_and_a_message(shop: BootstrappedShop) -> None:
     found = shop.run("recommend", "no-such-customer", "--k", "3", "--json")
     assert found.returncode == 0
     assert len(json.loads(found.stdout)) == 3
     assert "customer 'no-such-customer' is unknown" in found.stderr
 
 
-def test_an_empty_lake_is_one_clear_line(tmp_path: Path, shop: BootstrappedShop) -> None:
+def test_an_empty_lake_is_reported_in_one_line(tmp_path: Path, shop: BootstrappedShop) -> None:
     found = Shop(tmp_path, shop.source).run("recommend", "1")
     assert found.returncode == 1
     assert len(found.stderr.strip().splitlines()) == 1
@@ -131,21 +135,22 @@ def test_an_empty_lake_is_one_clear_line(tmp_path: Path, shop: BootstrappedShop)
 
 
 @pytest.mark.slow
-def test_a_deleted_and_a_damaged_partition_come_back_the_same(copy: Shop) -> None:
+def test_deleted_and_damaged_partitions_are_materialized_again_with_the_same_content(copy: Shop) -> None:
     before, day = fingerprints(copy.lake), max(copy.lake.days("hybrid_scores"))
     (damaged,) = (copy.lake.root / "hybrid_scores" / f"date={day}").glob("*.parquet")
     damaged.write_bytes(damaged.read_bytes()[:-100])
     shutil.rmtree(copy.lake.root / "co_purchase_graph" / f"date={day}")
     again = copy.run("bootstrap")
     assert again.returncode == 0, again.stderr[-2000:]
-    assert f"hybrid_scores of {day} is damaged and made again: {damaged}" in again.stderr
+    assert f"hybrid_scores of {day} is damaged and is materialized again: {damaged}" in again.stderr
     assert fingerprints(copy.lake) == before
 
 
-def test_a_corrected_day_is_read_again_with_all_that_depends_on_it_and_nothing_else(copy: Shop) -> None:
+@pytest.mark.slow
+def test_a_corrected_day_updates_exactly_its_downstream_partitions(copy: Shop) -> None:
     before, day = fingerprints(copy.lake), max(copy.lake.days("candidates"))
     pairs = copy.lake.pandas("candidates", [day]).sort_values(["customer_id", "product_id"])
-    customer, product = pairs.loc[~(pairs["own_orders"] > 0), ["customer_id", "product_id"]].iloc[0]
+    customer, product = pairs.loc[~(pairs["repeat_orders"] > 0), ["customer_id", "product_id"]].iloc[0]
     with next((copy.source.parent / "sales").rglob(f"*_{day:%d%m%Y}.csv")).open("a", newline="") as file:
         file.write(f"999998,{product},,2,{day.day}/{day.month}/{day.year} 16:59,2.50,{customer},EIRE\r\n")
     again = copy.run("bootstrap")
@@ -157,10 +162,11 @@ def test_a_corrected_day_is_read_again_with_all_that_depends_on_it_and_nothing_e
     only_that_day = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", *DAILY_MODELS[:3])
     assert not [name for name in changed if name.startswith(only_that_day) and not name.endswith(str(day))]
     pairs = copy.lake.pandas("candidates", [day]).set_index(["customer_id", "product_id"])
-    assert pairs.loc[(customer, product), "own_orders"] == 1
+    assert pairs.loc[(customer, product), "repeat_orders"] == 1
 
 
-def test_a_corrupt_day_fails_by_name_and_leaves_the_rest_as_it_was(copy: Shop) -> None:
+@pytest.mark.slow
+def test_a_corrupt_day_is_reported_and_changes_nothing_downstream(copy: Shop) -> None:
     files = sorted((copy.source.parent / "sales").rglob("*.csv"))
     before, broken, corrected = fingerprints(copy.lake), files[-3], files[-5]
     broken.write_text("Nothing,like,an\ninvoice,at,all\n")
@@ -177,13 +183,13 @@ def test_a_corrupt_day_fails_by_name_and_leaves_the_rest_as_it_was(copy: Shop) -
     assert all(partition.startswith("raw_purchase_logs/") for partition in changed)
 
 
-def test_the_released_model_needs_no_java_and_agrees_with_the_lake(shop: BootstrappedShop) -> None:
+def test_the_released_model_needs_no_java_and_gives_the_lists_of_the_lake(shop: BootstrappedShop) -> None:
     day = max(shop.lake.days("hybrid_scores"))
     lists = shop.lake.pandas("hybrid_scores", [day])
     customers = sorted(lists["customer_id"].unique())[:25]
     script = f"""
 import json, sys
-sys.modules.update(dict.fromkeys(["pyspark", "py4j", "dagster"]))  # can't be imported: MLflow would, where it can
+sys.modules.update(dict.fromkeys(["pyspark", "py4j", "dagster"]))  # blocked, because MLflow imports them if it can
 import mlflow, pandas as pd
 mlflow.set_tracking_uri("sqlite:///{shop.home}/mlflow/mlflow.db")
 model = mlflow.pyfunc.load_model("models:/product-recommender@champion")
@@ -206,7 +212,8 @@ print(json.dumps(out[["customer_id", "list", "rank", "product_id", "reason"]].to
     assert released[columns].to_numpy().tolist() == expected[columns].to_numpy().tolist()
 
 
-def test_mlflow_s_own_server_answers_the_documented_request(shop: BootstrappedShop) -> None:
+@pytest.mark.slow
+def test_the_mlflow_server_responds_to_the_documented_request(shop: BootstrappedShop) -> None:
     day = max(shop.lake.days("hybrid_scores"))
     lists = shop.lake.pandas("hybrid_scores", [day])
     batch = lists[(lists["list"] == "discover") & (lists["rank"] <= 5)].sort_values(["customer_id", "rank"])
@@ -221,16 +228,16 @@ def test_mlflow_s_own_server_answers_the_documented_request(shop: BootstrappedSh
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
-        asked = {"columns": ["customer_id", "k", "list"], "data": [[customer, 5, "discover"]]}
+        payload = {"columns": ["customer_id", "k", "list"], "data": [[customer, 5, "discover"]]}
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations", json.dumps({"dataframe_split": asked}).encode(),
+            f"http://127.0.0.1:{port}/invocations", json.dumps({"dataframe_split": payload}).encode(),
             {"Content-Type": "application/json"},
         )  # fmt: skip
         deadline = time.monotonic() + 120
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    found = pd.DataFrame(json.load(answer)["predictions"])
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    predictions = pd.DataFrame(json.load(response)["predictions"])
                 break
             except urllib.error.URLError:
                 assert time.monotonic() < deadline and server.poll() is None
@@ -238,10 +245,10 @@ def test_mlflow_s_own_server_answers_the_documented_request(shop: BootstrappedSh
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
-    assert found["product_id"].to_list() == batch[batch["customer_id"] == customer]["product_id"].to_list()
+    assert predictions["product_id"].to_list() == batch[batch["customer_id"] == customer]["product_id"].to_list()
 
 
-def test_every_mlflow_run_is_finished_and_the_release_leads_back(shop: BootstrappedShop) -> None:
+def test_every_mlflow_run_is_finished_and_the_release_names_its_run(shop: BootstrappedShop) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{shop.home}/mlflow/mlflow.db")
@@ -252,15 +259,16 @@ def test_every_mlflow_run_is_finished_and_the_release_leads_back(shop: Bootstrap
     assert len(ids) == len(set(ids))
     released = client.get_model_version_by_alias("product-recommender", "champion")
     assert released.tags["dagster_run_id"] in ids
-    assert {"as_of", "als_version", "ranker_version", "data_fingerprint", "git_commit"} <= set(released.tags)
+    assert {"as_of", "als_as_of", "ranker_as_of", "data_fingerprint", "git_commit"} <= set(released.tags)
 
 
-def test_the_science_imports_without_dagster_mlflow_or_spark() -> None:
+@pytest.mark.integration
+def test_recsys_imports_without_dagster_mlflow_or_spark() -> None:
     script = """
 import sys
 import rec_assets.recsys.retrieval.candidates, rec_assets.recsys.ranking.hybrid
 import rec_assets.recsys.retrieval.als, rec_assets.recsys.data.interactions
 import rec_assets.recsys.retrieval.co_purchase, rec_assets.recsys.evaluation.evaluate, rec_assets.recsys.data.cleaning
-assert not {"dagster", "mlflow", "pyspark"} & set(sys.modules), "too much"
+assert not {"dagster", "mlflow", "pyspark"} & set(sys.modules), "imported"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""A bootstrap killed at any moment, and run again, ends where an undisturbed one does."""
+"""A bootstrap that is killed and run again gives the same result as an undisturbed one."""
 
 import json
 import os
@@ -14,16 +14,18 @@ from dagster import DagsterInstance, DagsterRunStatus
 from mlflow import MlflowClient
 
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.storage import Manifest
+from rec_assets.resources.manifest import Manifest
 from rec_assets_tests.conftest import BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import fingerprints
 
-# The line of progress after which, and by how many seconds, the process is killed.
+pytestmark = pytest.mark.long
+
+# The process is killed so many seconds after this line of progress.
 MOMENTS = (("[2/12]", 2.0), ("[4/12]", 8.0), ("[6/12]", 4.0), ("[11/12]", 3.0))
 
 
 def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:
-    """Start a bootstrap, wait for a line of its progress and a little more, then SIGKILL it and all it started."""
+    """Start a bootstrap, wait for a line of progress and a delay, then SIGKILL it and its descendants."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "rec_assets.cli", "bootstrap"],
@@ -42,8 +44,8 @@ def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:
         process.wait()
 
 
-def assert_whole(lake: Lake) -> None:
-    """Every partition that can be seen is complete."""
+def assert_complete(lake: Lake) -> None:
+    """Assert that every visible partition is complete."""
     for path in lake.root.rglob("_manifest.json"):
         table = path.relative_to(lake.root).parts[0]
         manifest = Manifest(**json.loads(path.read_text()))
@@ -51,12 +53,11 @@ def assert_whole(lake: Lake) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.slow
-def test_killed_at_several_points_it_ends_where_an_undisturbed_run_does(shop: BootstrappedShop, tmp_path: Path) -> None:
+def test_killed_at_several_points_a_bootstrap_gives_the_same_result(shop: BootstrappedShop, tmp_path: Path) -> None:
     disturbed = Shop(tmp_path / "home", shop.source)
     for number, (line, delay) in enumerate(MOMENTS):
         start_and_kill(disturbed, line, delay, tmp_path / f"{number}.log")
-        assert_whole(disturbed.lake)
+        assert_complete(disturbed.lake)
     last = disturbed.run("bootstrap")
     assert last.returncode == 0, last.stderr[-3000:]
     assert fingerprints(disturbed.lake) == fingerprints(shop.lake)
@@ -64,9 +65,9 @@ def test_killed_at_several_points_it_ends_where_an_undisturbed_run_does(shop: Bo
     instance = DagsterInstance.from_config(str(disturbed.home / "dagster"))
     statuses = {run.status for run in instance.get_runs()}
     assert statuses <= {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
-    assert DagsterRunStatus.FAILURE in statuses  # the killed ones, told apart from the good
+    assert DagsterRunStatus.FAILURE in statuses  # the killed runs
     client = MlflowClient(f"sqlite:///{disturbed.home}/mlflow/mlflow.db")
-    versions = [each for each in client.search_model_versions("name = 'product-recommender'") if each.tags]
-    assert {each.tags["as_of"] for each in versions} == {str(max(shop.lake.days("champion")))}
+    versions = [v for v in client.search_model_versions("name = 'product-recommender'") if v.tags]
+    assert {version.tags["as_of"] for version in versions} == {str(max(shop.lake.days("champion")))}
     runs = client.search_runs([client.get_experiment_by_name("rec_assets").experiment_id])
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}

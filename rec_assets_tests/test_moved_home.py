@@ -1,4 +1,4 @@
-"""A home that was moved or copied, into a folder with a name that globs and URLs read otherwise: all goes on there."""
+"""A REC_HOME that was moved or copied into a folder whose name has special characters of globs and URLs still works."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import mlflow
 import pandas as pd
 import pytest
 
-from rec_assets.automation.feedback import land_feedback
+from rec_assets.automation.feedback_landing import land_feedback
 from rec_assets.resources.mlflow_store import prepare_store
 from rec_assets.resources.releases import Releases
-from rec_assets.serving.index import Index
-from rec_assets.serving.online import OnlineState
+from rec_assets.serving.database.online_state import OnlineState
+from rec_assets.serving.index_files.index import Index
 from rec_assets.settings import InvalidSettings, Settings, get_settings
 from rec_assets.sqlite import sqlite_url
 from rec_assets_tests.conftest import ODD_NAME, BootstrappedShop, Shop
@@ -29,7 +29,8 @@ def artifacts(home: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_copy_elsewhere_works_on_and_leaves_the_original_alone(shop: BootstrappedShop, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_copy_works_and_does_not_change_the_original(shop: BootstrappedShop, tmp_path: Path) -> None:
     home = tmp_path / ODD_NAME / "home"
     shutil.copytree(shop.home, home)
     moved, original = Shop(home, shop.source), artifacts(shop.home)
@@ -46,20 +47,20 @@ def test_a_copy_elsewhere_works_on_and_leaves_the_original_alone(shop: Bootstrap
     model = mlflow.pyfunc.load_model("models:/product-recommender@champion")
     assert len(model.predict(pd.DataFrame({"customer_id": [customer], "k": [3], "list": ["all"]}))) == 3
 
-    online, said = OnlineState(settings.online_url), list[str]()
+    online, logged = OnlineState(settings.online_url), list[str]()
     online.create()
     online.forget(customer, dt.datetime.now(dt.timezone.utc))
     online.close()
-    land_feedback(settings, "UTC", said.append)
-    assert any("forgetting 1 customer" in line for line in said)
+    land_feedback(settings, "UTC", logged.append)
+    assert any("forgetting 1 customer" in line for line in logged)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    releases.fetch_index(releases.get(1), tmp_path / "fetched")
+    releases.download_index(releases.get(1), tmp_path / "fetched")
     assert Index.load(tmp_path / "fetched").histories.rows_of(customer) is None
     assert artifacts(shop.home) == original
 
 
-def test_artifacts_that_never_lay_beside_their_database_stay_where_they_are(tmp_path: Path) -> None:
-    """REC_MLFLOW_TRACKING_URI names a file elsewhere; the artifacts are in REC_HOME."""
+def test_artifacts_in_another_folder_than_their_database_stay_there(tmp_path: Path) -> None:
+    """REC_MLFLOW_TRACKING_URI names a file in another folder; the artifacts are in REC_HOME."""
     database = tmp_path / "elsewhere" / "mlflow.db"
     prepare_store(sqlite_url(database))
     address = (tmp_path / "home" / "mlflow" / "artifacts").as_uri()
@@ -71,22 +72,23 @@ def test_artifacts_that_never_lay_beside_their_database_stay_where_they_are(tmp_
         assert connection.execute("SELECT artifact_location FROM experiments").fetchall() == [(address,)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "named"), [("a%20b", "'%20'"), ("what?", "'?'")])
-def test_a_home_that_no_database_can_be_opened_in_is_refused_in_a_line(
+def test_a_home_unfit_for_databases_is_reported_in_one_line(
     name: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REC_HOME", str(tmp_path / name))
     get_settings.cache_clear()
     try:
-        with pytest.raises(InvalidSettings, match=r"^REC_HOME: ") as refused:
+        with pytest.raises(InvalidSettings, match=r"^REC_HOME: ") as error:
             get_settings()
     finally:
         get_settings.cache_clear()
-    assert named in str(refused.value) and "\n" not in str(refused.value)
+    assert named in str(error.value) and "\n" not in str(error.value)
     command = [sys.executable, "-m", "rec_assets.cli", "bootstrap"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 1 and len(found.stderr.strip().splitlines()) == 1
 
 
-def test_most_names_are_fine(tmp_path: Path) -> None:
+def test_other_special_characters_work(tmp_path: Path) -> None:
     assert Settings(home=tmp_path / ODD_NAME).root == tmp_path / ODD_NAME

@@ -1,4 +1,4 @@
-"""What `check-source` calls usable can be bootstrapped: random shops, small and odd ones among them."""
+"""Random shops, also small and unusual ones: a shop that `check-source` accepts can be bootstrapped."""
 
 from pathlib import Path
 
@@ -12,24 +12,27 @@ SETTINGS = {**SMALL, "REC_HORIZON_DAYS": str(HORIZON)}
 
 
 def check_and_bootstrap(folder: Path, seed: int) -> bool:
-    """Whether the shop can be used; it is then bootstrapped, and neither way ends in a stack trace."""
+    """Whether the shop can be used. If so, bootstrap it. No command shows a stack trace."""
     shop = Shop(folder / "home", write_random_shop(folder / "shop", seed, horizon=HORIZON), settings=SETTINGS)
-    verdict, made = shop.run("check-source"), shop.run("bootstrap")
-    said = f"{verdict.stdout[-1500:]}\n{made.stderr[-3000:]}"
-    assert "Traceback" not in verdict.stderr + made.stderr, said
-    if verdict.returncode == 0:
-        assert made.returncode == 0, said
+    checked, bootstrapped = shop.run("check-source"), shop.run("bootstrap")
+    output = f"{checked.stdout[-1500:]}\n{bootstrapped.stderr[-3000:]}"
+    assert "Traceback" not in checked.stderr + bootstrapped.stderr, output
+    if checked.returncode == 0:
+        assert bootstrapped.returncode == 0, output
         assert shop.run("recommend", "c0").returncode == 0
-    return verdict.returncode == 0
+    return checked.returncode == 0
 
 
-# Everybody buys once; a source that can't be used, and one of too few days.
+# Each customer buys once; unusable data; too few days.
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "usable"), [(58, True), (1, False), (2, False)])
-def test_a_usable_shop_is_bootstrapped_and_another_says_why_not(tmp_path: Path, seed: int, usable: bool) -> None:
+def test_a_usable_shop_is_bootstrapped_and_an_unusable_shop_is_an_error(
+    tmp_path: Path, seed: int, usable: bool
+) -> None:
     assert check_and_bootstrap(tmp_path, seed) == usable
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3, 40))
 def test_many_usable_shops_are_bootstrapped(tmp_path: Path, seed: int) -> None:
     check_and_bootstrap(tmp_path, seed)

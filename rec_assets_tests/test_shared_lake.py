@@ -1,4 +1,4 @@
-"""The whole graph with its lake in an object store: what comes out is what comes out on a disk."""
+"""All assets with the lake in an object store: the results are the same as on disk."""
 
 import datetime as dt
 import json
@@ -12,17 +12,18 @@ from rec_assets.resources.lake import Lake
 from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import RELEASE
 
+pytestmark = pytest.mark.long
+
 EXACT_BY_SPARK = {"co_purchase_graph", "product_statistics", "products"}
-"""Tables whose files Spark writes on a disk, and Arrow in a store: the same rows, in other bytes."""
+"""Tables whose files Spark writes on a disk, and Arrow in a store: the rows are equal, the bytes differ."""
 
 BY_ALS = {"als_model", "candidates", "hybrid_scores", "ranker", "similar_products", "evaluation_report"}
-"""Tables with something of ALS in them. Its sums depend, in their last bits, on the order in which Spark reads days
-whose files have the same size, and on a disk that depends on the folder's name."""
+"""Tables that depend on ALS. The last bits of its sums depend on the order in which Spark reads files of the same size,
+and on a disk that order depends on the name of the folder."""
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_bootstrap_on_s3_makes_what_it_makes_on_a_disk(shop: BootstrappedShop, bucket: UPath, tmp_path: Path) -> None:
+def test_a_bootstrap_on_s3_gives_the_results_of_a_disk(shop: BootstrappedShop, bucket: UPath, tmp_path: Path) -> None:
     root = bucket / "bootstrapped"
     shared = Shop(tmp_path / "home", shop.source, settings={**SMALL, "REC_LAKE": str(root)})
     made = shared.run("bootstrap", timeout=1000)
@@ -44,14 +45,14 @@ def test_a_bootstrap_on_s3_makes_what_it_makes_on_a_disk(shop: BootstrappedShop,
                 assert found.to_pylist() == expected.to_pylist(), (table, day)
 
     newest = shop.lake.days("hybrid_scores")[-1:]
-    ours, theirs = (each.pandas("als_model", newest) for each in (lake, shop.lake))
-    assert ours["id"].tolist() == theirs["id"].tolist()
-    assert np.allclose(np.stack(ours["factors"]), np.stack(theirs["factors"]), atol=1e-4)
+    on_s3, on_disk = (each.pandas("als_model", newest) for each in (lake, shop.lake))
+    assert on_s3["id"].tolist() == on_disk["id"].tolist()
+    assert np.allclose(np.stack(on_s3["factors"]), np.stack(on_disk["factors"]), atol=1e-4)
     keys = ["customer_id", "product_id", "list"]
-    ours, theirs = (each.pandas("hybrid_scores", newest).set_index(keys)["score"] for each in (lake, shop.lake))
-    both = ours.index.intersection(theirs.index)
-    assert len(both) > 0.98 * max(len(ours), len(theirs))
-    assert np.abs(ours[both] - theirs[both]).median() < 1e-4
+    on_s3, on_disk = (each.pandas("hybrid_scores", newest).set_index(keys)["score"] for each in (lake, shop.lake))
+    both = on_s3.index.intersection(on_disk.index)
+    assert len(both) > 0.98 * max(len(on_s3), len(on_disk))
+    assert np.abs(on_s3[both] - on_disk[both]).median() < 1e-4
 
     again = shared.run("bootstrap", timeout=300)
     steps = [line for line in again.stderr.splitlines() if line.startswith("[")]

@@ -1,4 +1,4 @@
-"""The whole loop on simulated traffic: simulator → API → events → assets → report, and not one event is lost."""
+"""The whole feedback loop with simulated traffic: simulator → API → events → assets → report. No event is lost."""
 
 import csv
 import datetime as dt
@@ -17,63 +17,63 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.assets.experiments import report_path
-from rec_assets.automation.off_policy import estimate
+from rec_assets.assets.experiments import experiment_report_path
+from rec_assets.automation.off_policy_estimate import estimate_clicks
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.experiments import off_policy
-from rec_assets.serving.online import OnlineState
+from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.settings import Settings
-from rec_assets.simulator import Ledger, Simulator, World
+from rec_assets.simulator import ShopperBehavior, Simulator, TrafficLedger
 from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop, free_port, wait_for
 from rec_assets_tests.shops import GIFTWARE_DAYS, HEADER
 
 pytestmark = pytest.mark.slow
 
 LAST = GIFTWARE_DAYS[1]
-PLAYED = [LAST + dt.timedelta(days=age) for age in range(1, 8)]
-LANDED = [LAST + dt.timedelta(days=age) for age in range(1, 15)]  # returns come back up to five days later
+SIMULATED_DAYS = [LAST + dt.timedelta(days=age) for age in range(1, 8)]
+LANDED_DAYS = [LAST + dt.timedelta(days=age) for age in range(1, 15)]  # returns come back up to five days later
 LONDON = zoneinfo.ZoneInfo("Europe/London")
 
 EXPERIMENTS = f"""
 experiments:
   - name: chance
-    question: Does a little chance help?
-    start: {PLAYED[0]}
-    end: {PLAYED[-1]}
+    question: Does randomized ranking help?
+    start: {SIMULATED_DAYS[0]}
+    end: {SIMULATED_DAYS[-1]}
     attribution_days: 2
     variants:
       control: {{share: 0.5}}
       chance: {{share: 0.5, exploration: 0.5}}
   - name: half
     unit: session
-    start: {PLAYED[1]}
-    end: {PLAYED[-1]}
+    start: {SIMULATED_DAYS[1]}
+    end: {SIMULATED_DAYS[-1]}
     variants:
       a: {{share: 0.25}}
       b: {{share: 0.25}}
 """
 
 
-def truth(shop: Shop) -> pd.DataFrame:
-    """What the shop's customers go on to buy: known customers, known products."""
+def later_purchases(shop: Shop) -> pd.DataFrame:
+    """Later purchases of known products by known customers."""
     lines = shop.lake.pandas("cleaned_interactions", shop.lake.days("cleaned_interactions")[-30:])
     known = lines[lines["event"] == "purchase"].drop_duplicates(["customer_id", "product_id"])
     rng, rows = np.random.default_rng(1), []
-    for number, day in enumerate(PLAYED):
+    for number, day in enumerate(SIMULATED_DAYS):
         for order in range(25):
             customer = rng.choice(known["customer_id"].unique())
             at = dt.datetime.combine(day, dt.time(9 + order % 10, order), tzinfo=LONDON)
-            taste = known[known["customer_id"] == customer]
-            for row in taste.sample(min(3, len(taste)), random_state=order).itertuples():
+            history = known[known["customer_id"] == customer]
+            for row in history.sample(min(3, len(history)), random_state=order).itertuples():
                 rows.append((customer, row.product_id, f"7{number}{order:03}", at, 1.0 + order % 3, row.unit_price))
-    found = pd.DataFrame(rows, columns=["customer_id", "product_id", "order_id", "time", "quantity", "unit_price"])
-    return found.assign(time=found["time"].dt.tz_convert("UTC")).drop_duplicates(["order_id", "product_id"])
+    purchases = pd.DataFrame(rows, columns=["customer_id", "product_id", "order_id", "time", "quantity", "unit_price"])
+    return purchases.assign(time=purchases["time"].dt.tz_convert("UTC")).drop_duplicates(["order_id", "product_id"])
 
 
 def land(shop: Shop, bought: pd.DataFrame) -> None:
-    """The days' files, as the shop writes them."""
+    """Write the daily files of the shop."""
     local = bought["time"].dt.tz_convert(LONDON)
-    for day in LANDED:
+    for day in LANDED_DAYS:
         path = shop.source.parent / "sales" / f"{day:%Y-%m}" / f"invoices_{day:%d%m%Y}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="latin-1", newline="") as file:
@@ -87,8 +87,10 @@ def land(shop: Shop, bought: pd.DataFrame) -> None:
 
 
 @pytest.fixture(scope="module")
-def played(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shop, Ledger]]:
-    """A copy of the shop after a week of simulated traffic, and two weeks' files."""
+def simulated_shop(
+    shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Shop, TrafficLedger]]:
+    """A copy of the shop after a week of simulated traffic, and the files of two weeks."""
     folder = tmp_path_factory.mktemp("simulation")
     shutil.copytree(shop.home, folder / "home")
     shutil.copytree(shop.source.parent, folder / "shop")
@@ -96,11 +98,12 @@ def played(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> 
     port = free_port()
     settings = {
         **SMALL, "REC_EXPERIMENTS": str(folder / "experiments.yaml"), "REC_API__PORT": str(port),
-        "REC_GATE_DAYS": "14",  # no newer models can be judged yet: a refresh
-        "REC_FEEDBACK__MOST_PRODUCTS": "60", "REC_API__REQUESTS_PER_SECOND": "100000", "REC_API__BURST": "100000",
+        "REC_GATE_DAYS": "14",  # the gate can't compare newer models yet: a daily update
+        "REC_FEEDBACK__MAX_PRODUCTS_PER_DAY": "60",
+        "REC_API__REQUESTS_PER_SECOND": "100000", "REC_API__BURST": "100000",
     }  # fmt: skip
     copy = Shop(folder / "home", folder / "shop" / shop.source.name, settings=settings)
-    bought = truth(copy)
+    bought = later_purchases(copy)
     online = OnlineState(f"sqlite:///{copy.home}/serving/online.db")
     online.create()
     key = online.add_key("simulator", ["read", "events", "sales", "simulate"], dt.datetime.now(dt.timezone.utc))
@@ -110,8 +113,10 @@ def played(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> 
         server = subprocess.Popen(command, env=copy.environment, stdout=log, stderr=log)
     try:
         wait_for(port, server)
-        world = World(keen=0.9, curious=0.1, visits=0.4, returns=0.3, late=0.3, twice=0.3, robots=1)
-        ledger = Simulator(f"http://127.0.0.1:{port}", key, bought, world, seed=2).run(PLAYED, LONDON)
+        behavior = ShopperBehavior(
+            intended_click=0.9, other_click=0.1, visits=0.4, returns=0.3, late=0.3, twice=0.3, robots=1
+        )
+        ledger = Simulator(f"http://127.0.0.1:{port}", key, bought, behavior, seed=2).run(SIMULATED_DAYS, LONDON)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             assert "rec_assets_unexposed_total 0.0" in answer.read().decode()
     finally:
@@ -123,46 +128,47 @@ def played(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> 
     yield copy, ledger
 
 
-def test_what_the_api_refuses_is_said_and_is_not_in_the_ledger() -> None:
+def test_events_rejected_by_the_api_are_logged_and_not_in_the_ledger() -> None:
     simulator = Simulator(
-        "http://localhost", "key", pd.DataFrame({"time": [], "product_id": [], "unit_price": []}), World()
+        "http://localhost", "key", pd.DataFrame({"time": [], "product_id": [], "unit_price": []}), ShopperBehavior()
     )
     events = [{"event_id": name, "time": dt.datetime(2026, 3, 1)} for name in "aba"]
-    simulator.ledger.events, said = events[:2], list[str]()
-    simulator._call = lambda *_, **__: {"refused": [{"number": 1, "message": "unit_price: too dear"}]}  # type: ignore[method-assign]
-    simulator._say = said.append
+    simulator.ledger.events, logged = events[:2], list[str]()
+    simulator._call = lambda *_, **__: {"rejected": [{"index": 1, "message": "unit_price: too dear"}]}  # type: ignore[method-assign]
+    simulator._log = logged.append
     simulator._send(events, dt.datetime(2026, 3, 1))
-    assert simulator.ledger.events == events[:1] and said == ["1 events refused, the first one by unit_price: too dear"]
+    assert simulator.ledger.events == events[:1]
+    assert logged == ["1 events rejected, the first one because of: unit_price: too dear"]
 
 
-def test_every_event_and_exposure_lands_once(played: tuple[Shop, Ledger]) -> None:
-    shop, ledger = played
+def test_every_event_and_exposure_lands_once(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
+    shop, ledger = simulated_shop
     events = shop.lake.pandas("raw_feedback_events", shop.lake.days("raw_feedback_events"))
-    sent = {each["event_id"]: each for each in ledger.events}
+    sent = {event["event_id"]: event for event in ledger.events}
     assert len(sent) == len(ledger.events) > 1000
     assert sorted(events["event_id"]) == sorted(sent)
     exposures = shop.lake.pandas("experiment_exposures", shop.lake.days("experiment_exposures"))
-    told = {(each["recommendation_id"], each["experiment"], each["variant"]) for each in ledger.exposures}
-    assert set(map(tuple, exposures[["recommendation_id", "experiment", "variant"]].to_numpy())) == told
+    sent_exposures = {(e["recommendation_id"], e["experiment"], e["variant"]) for e in ledger.exposures}
+    assert set(map(tuple, exposures[["recommendation_id", "experiment", "variant"]].to_numpy())) == sent_exposures
     assert len(exposures) == len(ledger.exposures) > 100
     assert exposures["simulated"].all()
-    by_chance = exposures[(exposures["experiment"] == "chance") & (exposures["variant"] == "chance")]
-    assert by_chance["propensities"].map(min).lt(1).all()
+    randomized = exposures[(exposures["experiment"] == "chance") & (exposures["variant"] == "chance")]
+    assert randomized["propensities"].map(min).lt(1).all()
 
 
 @pytest.mark.parametrize(("name", "unit", "days"), [("chance", "customer", 2), ("half", "session", 7)])
-def test_the_report_counts_what_the_simulator_did_to_the_last_penny(
-    played: tuple[Shop, Ledger], name: str, unit: str, days: int
+def test_the_report_equals_the_totals_of_the_ledger(
+    simulated_shop: tuple[Shop, TrafficLedger], name: str, unit: str, days: int
 ) -> None:
-    shop, ledger = played
+    shop, ledger = simulated_shop
     totals = ledger.totals(name, unit, days)
     newest = max(shop.lake.days("experiment_report"))
-    assert newest == LANDED[-1]
-    page = report_path(Settings(home=shop.home), newest).read_text(encoding="utf-8")
+    assert newest == LANDED_DAYS[-1]
+    page = experiment_report_path(Settings(home=shop.home), newest).read_text(encoding="utf-8")
     section = next(part for part in page.split("<section>") if f"<h2>{name}</h2>" in part)
     assert "Simulated traffic" in section
     columns = ["exposures", "units", "impressions", "clicks", "carts", "purchases", "revenue", "returns", "returned"]
-    logged = section[section.index("What was logged") :]
+    logged = section[section.index("Logged events") :]
     rows = {
         variant: [float(cell.replace(",", "")) for cell in re.findall("<td>(.*?)</td>", cells)]
         for variant, cells in re.findall('<tr><th scope="row">(.*?)</th>(.*?)</tr>', logged, re.DOTALL)
@@ -173,58 +179,58 @@ def test_the_report_counts_what_the_simulator_did_to_the_last_penny(
     assert expected["purchases"].sum() > 20 and expected["returns"].sum() > 3
 
 
-def test_robots_are_left_out_of_the_comparison_and_counted(played: tuple[Shop, Ledger]) -> None:
-    shop, _ = played
-    rows = shop.lake.pandas("experiment_report", [LANDED[-1]])
-    page = report_path(Settings(home=shop.home), LANDED[-1]).read_text(encoding="utf-8")
-    assert "1 looked at more than a shopper does" in page
+def test_robots_are_excluded_from_the_comparison_and_counted(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
+    shop, _ = simulated_shop
+    rows = shop.lake.pandas("experiment_report", [LANDED_DAYS[-1]])
+    page = experiment_report_path(Settings(home=shop.home), LANDED_DAYS[-1]).read_text(encoding="utf-8")
+    assert "1 units clicked more than a shopper does" in page
     chance = rows[(rows["experiment"] == "chance") & (rows["metric"] == "ctr")].iloc[0]
-    assert chance["control"] < 0.5 and chance["units"] < 60  # a robot clicks all it sees
+    assert chance["control"] < 0.5 and chance["units"] < 60  # a robot clicks every product
 
 
-def test_what_was_simulated_is_said_to_be(played: tuple[Shop, Ledger]) -> None:
-    shop, ledger = played
-    rows = shop.lake.pandas("experiment_report", [LANDED[-1]])
+def test_simulated_traffic_is_marked(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
+    shop, ledger = simulated_shop
+    rows = shop.lake.pandas("experiment_report", [LANDED_DAYS[-1]])
     assert rows["simulated"].all() and set(rows["verdict"]) == {"undecided"}
-    assert rows["says"].str.contains("units in the smallest variant").all()
+    assert rows["message"].str.contains("units in the smallest variant").all()
     ledger.write(shop.home / "simulation" / "ledger.json")
     written: dict[str, Any] = json.loads((shop.home / "simulation" / "ledger.json").read_text())
     assert written["simulated"] is True and len(written["events"]) == len(ledger.events)
 
 
-def test_key_figures_know_what_was_shown_and_clicked(played: tuple[Shop, Ledger]) -> None:
-    shop, _ = played
-    figures = shop.lake.pandas("business_kpis", [LANDED[-1]]).set_index("kpi")
-    assert figures.index.tolist() == list(KPIS)
-    assert 0 < figures["value"]["catalog_shown"] < 1
-    assert 0 < figures["value"]["recommended_revenue"] < 1
+def test_kpis_include_impressions_and_clicks(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
+    shop, _ = simulated_shop
+    kpis = shop.lake.pandas("business_kpis", [LANDED_DAYS[-1]]).set_index("kpi")
+    assert kpis.index.tolist() == list(KPIS)
+    assert 0 < kpis["value"]["catalog_shown"] < 1
+    assert 0 < kpis["value"]["recommended_revenue"] < 1
 
 
-def test_a_model_beside_itself_is_estimated_to_get_what_it_got(
-    played: tuple[Shop, Ledger], monkeypatch: pytest.MonkeyPatch
+def test_off_policy_estimates_of_the_logging_model_equal_its_clicks(
+    simulated_shop: tuple[Shop, TrafficLedger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the chances that the API logged are those that come out of the log, the index and the events again."""
-    shop, ledger = played
-    monkeypatch.setattr(off_policy, "LEAST_EFFECTIVE", 30.0)
+    """So the logged propensities can be computed again from the log, the index and the events."""
+    shop, ledger = simulated_shop
+    monkeypatch.setattr(off_policy, "MIN_EFFECTIVE_RESPONSES", 30.0)
     settings = Settings(home=shop.home, source=str(shop.source))
-    release, found = estimate(settings, "champion", last_days=28, places=3)
+    release, result = estimate_clicks(settings, "champion", last_days=28, places=3)
     assert release.as_of == LAST
-    assert found.effective == pytest.approx(found.answers) and found.support == pytest.approx(1.0)
-    chance = {each["recommendation_id"] for each in ledger.exposures if each["variant"] == "chance"}
+    assert result.effective_responses == pytest.approx(result.responses) and result.support == pytest.approx(1.0)
+    chance = {e["recommendation_id"] for e in ledger.exposures if e["variant"] == "chance"}
     clicked = {
-        (each["recommendation_id"], each["product_id"]) for each in ledger.events
-        if each["type"] == "click" and each.get("position", 99) <= 3 and each["recommendation_id"] in chance
-        and not each["customer_id"].startswith("robot")
+        (event["recommendation_id"], event["product_id"]) for event in ledger.events
+        if event["type"] == "click" and event.get("position", 99) <= 3 and event["recommendation_id"] in chance
+        and not event["customer_id"].startswith("robot")
     }  # fmt: skip
-    assert found.champion.value * found.answers == pytest.approx(len(clicked))
-    for name, each in found.estimates.items():
-        assert each.value == pytest.approx(found.champion.value, rel=0.1), name
+    assert result.champion.value * result.responses == pytest.approx(len(clicked))
+    for name, estimate in result.estimates.items():
+        assert estimate.value == pytest.approx(result.champion.value, rel=0.1), name
     with pytest.raises(off_policy.InsufficientData, match="the other model"):
-        monkeypatch.setattr(off_policy, "LEAST_EFFECTIVE", 1e6)
-        estimate(settings, "champion", last_days=28, places=3)
+        monkeypatch.setattr(off_policy, "MIN_EFFECTIVE_RESPONSES", 1e6)
+        estimate_clicks(settings, "champion", last_days=28, places=3)
 
 
-def test_a_customer_s_path_is_on_disk(played: tuple[Shop, Ledger]) -> None:
-    shop, _ = played
-    assert (shop.home / "landing" / "feedback_events" / f"date={PLAYED[0]}" / "exposures.jsonl").exists()
+def test_exposures_are_in_the_landing_zone(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
+    shop, _ = simulated_shop
+    assert (shop.home / "landing" / "feedback_events" / f"date={SIMULATED_DAYS[0]}" / "exposures.jsonl").exists()
     assert not list(Path(shop.home / "landing" / "feedback_events").glob("date=*/.*"))

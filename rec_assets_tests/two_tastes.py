@@ -1,4 +1,4 @@
-"""A shop whose pattern is plain: half of the customers buy tea, the other half cake, and some of it again and again."""
+"""A shop with a plain pattern: half of the customers buy tea, the other half cake, with many repeat purchases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 FIRST = dt.date(2024, 1, 1)
 CUSTOMERS = 24
 PRODUCTS = 30
-"""Of each taste; the first are bought most."""
+"""Products of each taste. The first ones are bought most."""
 
 
 def cleaned_lines(days: int, seed: int = 1) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def cleaned_lines(days: int, seed: int = 1) -> pd.DataFrame:
 
 
 def products() -> pd.DataFrame:
-    """One row a product, all known since the first day."""
+    """One row per product, all known since the first day."""
     ids = [f"{taste}{number:02}" for taste in ("cake", "tea") for number in range(PRODUCTS)]
     texts = [name[:-2] for name in ids]
     return pd.DataFrame(
@@ -58,6 +58,6 @@ def products() -> pd.DataFrame:
 
 
 def embeddings() -> pd.DataFrame:
-    """Two texts at right angles."""
+    """Two orthogonal vectors."""
     hashes = sorted(products()["content_hash"].unique())
     return pd.DataFrame({"content_hash": hashes, "vector": list(np.eye(2, dtype=np.float32))})

@@ -1,4 +1,4 @@
-"""What a model of the benchmark is: `Peer`; and the frame of those that score every product: `ScoringPeer`.
+"""The interface of all benchmark models, `Peer`, and the base class of models that score every product, `ScoringPeer`.
 
 Here belong positions, blocks, masks and ties, in which models must not differ. What a score is, the models say.
 """
@@ -21,17 +21,17 @@ from benchmarks.datasets import BEAUTY, JOURNEY
 
 Floats = NDArray[np.float32]
 Space = Mapping[str, BaseDistribution]
-"""Name of a hyper-parameter → what may be chosen."""
+"""Name of a hyper-parameter → its range."""
 
 _BLOCK_CELLS = 20_000_000
-"""Scores held at once: 80 MB of float32."""
+"""Scores in memory at once: 80 MB of float32."""
 
 
 class Peer(Protocol):
-    """Learns from lines, then gives lists."""
+    """Trains on lines, then makes lists."""
 
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Self:
-        """Learn; both frames as in `protocols.Split`."""
+        """Train; both frames as in `protocols.Split`."""
         ...
 
     def top(self, customers: NDArray[np.object_], k: int, exclude_bought: bool) -> pd.DataFrame:
@@ -40,9 +40,9 @@ class Peer(Protocol):
 
 
 class ScoringPeer(ABC):
-    """A model that scores all products; equal scores go to the product sold more often, then to the lower id.
+    """A model that scores all products; equal scores are sorted by number of sales, then by id.
 
-    So every list is full, and a customer about whom a model knows nothing sees the best sellers.
+    So every list is full, and an unknown customer gets the best sellers.
 
     Attributes:
         customer_ids: (customers,) those with history, sorted; rows of all matrices.
@@ -57,11 +57,11 @@ class ScoringPeer(ABC):
     line_age: Floats
 
     defaults: ClassVar[Mapping[str, Mapping[str, float]]] = {}
-    """By dataset, the values of the first trial where those of the constructor make no sense there."""
+    """Data set → values of the first trial, if they differ from those of the constructor."""
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """What is chosen on the days or items before; nothing by default."""
+        """The ranges of tuned hyper-parameters; none by default."""
         return {}
 
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Self:
@@ -80,11 +80,11 @@ class ScoringPeer(ABC):
 
     @abstractmethod
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """Fit the model; the attributes are there."""
+        """Fit the model; the attributes are set."""
 
     @abstractmethod
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """(rows, products) scores of these customers; -inf: not to be shown."""
+        """(rows, products) scores of these customers; -inf: never show."""
 
     def matrix(self, half_life: float = np.inf) -> sparse.csr_array:
         """(customers, products) Σ over the pair's lines of 0.5^(age / half_life); without one, numbers of lines."""
@@ -111,7 +111,7 @@ class ScoringPeer(ABC):
         return lists[chosen.ravel() >= 0].reset_index(drop=True)
 
     def _top_columns(self, rows: NDArray[np.int64], k: int, exclude_bought: bool) -> NDArray[np.int64]:
-        """(rows, k) columns, best first; -1 where nothing may be shown."""
+        """(rows, k) columns, best first; -1 without a product."""
         known = rows >= 0
         scores = np.zeros((len(rows), len(self.product_ids)), dtype=np.float32)
         scores[known] = self.scores(rows[known])
@@ -139,4 +139,4 @@ HALF_LIFE: Mapping[str, BaseDistribution] = {
 """Half-life of a purchase's weight: in days, and in later purchases of the customer."""
 
 DEFAULT_HALF_LIFE: Mapping[str, Mapping[str, float]] = {JOURNEY: {"half_life": 120.0}, BEAUTY: {"half_life": 2.0}}
-"""0.5^(age / 2) is about the 0.7^age of the published figures."""
+"""0.5^(age / 2) is about the 0.7^age of published results."""

@@ -1,4 +1,4 @@
-"""Models of the customer's own history: what was bought before, and TIFU-KNN, which asks the neighbors too."""
+"""Models of the customer's own history: decayed counts, and TIFU-KNN, which also uses nearest neighbors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringP
 
 @dataclass
 class OwnPurchases(ScoringPeer):
-    """What the customer bought before, each line counting 0.5^(age / half_life)."""
+    """Decayed counts of the customer's purchases: each line counts 0.5^(age / half_life)."""
 
     half_life: float = 120.0
 

@@ -1,4 +1,4 @@
-"""Models of the library implicit (Ben Frederickson): matrix factorisation by ALS, and three item k-NN."""
+"""Models of the library implicit (Ben Frederickson): matrix factorization by ALS, and three item k-NN."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ImplicitAls(ScoringPeer):
 
 @dataclass
 class _ItemKnn(ScoringPeer):
-    """Item k-NN: the decayed history times the similarities of each product to its nearest.
+    """Item k-NN: the decayed history times the similarities of each product to its nearest neighbors.
 
     Attributes:
         neighbors: Products kept for each; the product itself is one of them.

@@ -1,4 +1,4 @@
-"""Item-to-item models of our own: EASE, and transitions along customers' sequences."""
+"""Own implementations of item-to-item models: EASE, and transitions in customers' sequences."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Ease(ScoringPeer):
 
 @dataclass
 class Transitions(ScoringPeer):
-    """What others bought within the next `window` purchases after the customer's products, the newest counting most.
+    """Products bought within the next `window` purchases after the customer's products; recent ones have more weight.
 
     A pair (i, then j) counts 1 / distance, and pairs are divided by (lines of i)^damping · (lines of j)^damping:
     a first-order Markov chain with skips, close to what session-based k-NN models do (Ludewig & Jannach 2018,
@@ -65,7 +65,7 @@ class Transitions(ScoringPeer):
     half_life: float = 2.0
     damping: float = 0.5
     backwards: float = 0.5
-    """What a pair counts for the way back, j to i."""
+    """Weight of a pair in the opposite direction, j to i."""
 
     @classmethod
     def space(cls, dataset: str) -> Space:

@@ -28,7 +28,7 @@ _AGES: dict[str, BaseDistribution] = {
 
 @dataclass
 class _LensKitKnn(ScoringPeer):
-    """A scorer of LensKit, asked about all products.
+    """A scorer of LensKit, applied to all products.
 
     Attributes:
         neighbors: Most neighbors that count for a score.
@@ -83,7 +83,7 @@ class _LensKitKnn(ScoringPeer):
 
 @dataclass
 class LensKitItemKnn(_LensKitKnn):
-    """Cosine item k-NN on bought or not (Deshpande & Karypis 2004, doi:10.1145/963770.963776)."""
+    """Cosine item k-NN on binary purchases (Deshpande & Karypis 2004, doi:10.1145/963770.963776)."""
 
     def scorer(self) -> ItemKNNScorer:
         """See `_LensKitKnn`."""
@@ -92,7 +92,7 @@ class LensKitItemKnn(_LensKitKnn):
 
 @dataclass
 class LensKitUserKnn(_LensKitKnn):
-    """Cosine user k-NN on bought or not."""
+    """Cosine user k-NN on binary purchases."""
 
     def scorer(self) -> UserKNNScorer:
         """See `_LensKitKnn`."""

@@ -1,4 +1,4 @@
-"""Best sellers: of all time, of the last days, and of the categories a customer buys from."""
+"""Best sellers: in total, of the last days, and of the categories of a customer."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class CategoryPopularity(ScoringPeer):
 
 
 class FairCategoryPopularity(CategoryPopularity):
-    """`CategoryPopularity` in which a product that nobody bought yet stands in the middle of its category."""
+    """`CategoryPopularity` in which a product without buyers has the mean popularity of its category."""
 
     def __init__(self, half_life: float = 120.0) -> None:
         super().__init__(half_life=half_life, fair=True)

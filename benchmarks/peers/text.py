@@ -1,4 +1,4 @@
-"""Likeness of texts: all-MiniLM-L6-v2 (Wang et al. 2020), the encoder that the project packages."""
+"""Text similarity: all-MiniLM-L6-v2 (Wang et al. 2020), the encoder that the project packages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scipy import sparse
 
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
-from rec_assets.recsys.data.product_snapshot import similar_texts
+from rec_assets.recsys.data.text_neighbors import similar_texts
 from rec_assets.recsys.retrieval.text import content_hash, embed_new
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "embeddings.parquet"
 
 
 def embeddings(products: pd.DataFrame, column: str) -> tuple[Floats, NDArray[np.int64]]:
-    """Unit vectors of the distinct texts and, by product, the row of its own (-1: no text). Kept in `CACHE`.
+    """Unit vectors of the distinct texts and, by product, the row of its text (-1: no text). Stored in `CACHE`.
 
     Returns:
         Vectors of shape (texts, dimensions), rows of shape (products,).
@@ -40,13 +40,13 @@ def embeddings(products: pd.DataFrame, column: str) -> tuple[Floats, NDArray[np.
 
 @dataclass
 class TextSimilarity(ScoringPeer):
-    """Likeness of a product's text to those of the customer's products, the newest counting most.
+    """Similarity of a product's text to those of the customer's products; recent ones have more weight.
 
     Attributes:
-        half_life: Of the history.
-        text: The column that is read: the project's joint text, or the title alone.
-        compared: A text with the "mean" of the customer's, by cosine; or with each "single" one, by the squares of
-            centered cosines among the texts most alike, as the hybrid does (`similar_texts`).
+        half_life: Half-life of the history.
+        text: The column with the text: the project's combined text, or the title alone.
+        compared: "mean": cosine with the mean of the customer's texts. "single": squared, centered cosines with each
+            text among the nearest neighbors, as in the hybrid (`similar_texts`).
     """
 
     half_life: float = 120.0
@@ -89,7 +89,7 @@ class TextSimilarity(ScoringPeer):
 
 
 class UnseenFirstTextSimilarity(TextSimilarity):
-    """`TextSimilarity` that shows all products nobody bought before those somebody did."""
+    """`TextSimilarity` that ranks all products without buyers first."""
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
         """See `ScoringPeer`."""

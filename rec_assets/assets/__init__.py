@@ -1,4 +1,4 @@
-"""What exists: one module a group of assets. An asset reads, calls the science once, and says what it made."""
+"""Assets, one module per asset group. An asset reads its inputs, calls `recsys` once, and attaches metadata."""
 
 from dagster import AssetsDefinition
 
@@ -13,11 +13,11 @@ from rec_assets.assets.release import release_assets
 from rec_assets.assets.tuning import tuning_assets
 from rec_assets.partitions import DayPartitions
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 
-def all_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
-    """Every asset of the graph."""
+def all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+    """All assets."""
     return [
         *ingestion_assets(settings, source, days),
         *interaction_assets(settings, source, days),

@@ -1,4 +1,4 @@
-"""Group `interactions`: the lines that count, those that don't and why, and the products they speak of."""
+"""Asset group `interactions`: cleaned lines, rejected lines with the reason, and the products."""
 
 from collections import Counter
 
@@ -18,17 +18,23 @@ from dagster import (
 )
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.ingestion import run_days
+from rec_assets.assets.ingestion import partition_days
 from rec_assets.assets.plots import as_markdown, bars
 from rec_assets.partitions import DayPartitions
-from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, RULES, CleaningRules, clean_day, implicit_feedback
+from rec_assets.recsys.data.cleaning import (
+    CLEANED_SCHEMA,
+    CLEANING_RULES,
+    CleaningSettings,
+    clean_day,
+    implicit_feedback,
+)
 from rec_assets.recsys.data.products import build_products
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ALL, partition_metadata
+from rec_assets.resources.lake_io import ALL_DAYS, partition_metadata
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.reader import RAW_SCHEMA
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 GROUP = "interactions"
 OWNERS = ["team:data"]
@@ -36,7 +42,7 @@ OWNERS = ["team:data"]
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reasons", pa.string()))
 
 
-def interaction_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
+def interaction_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
 
     def spec(name: str, description: str, *more: str) -> AssetSpec:
@@ -50,31 +56,31 @@ def interaction_assets(settings: Settings, source: Source, days: DayPartitions) 
         specs=[
             spec(
                 "cleaned_interactions",
-                "Valid purchase and return lines, one row per order line; clicks and carts with their weights.",
+                "Valid purchase and return lines, one row per order line, and weighted clicks and carts.",
                 "raw_feedback_events",
             ),
             spec(
                 "rejected_purchases",
-                "Every line that cleaning refused, whole, with the names of the rules it broke.",
+                "Lines that a cleaning rule rejected, unchanged, with the names of the rules.",
             ),
         ],
         backfill_policy=BackfillPolicy.single_run(),
     )
     def clean_purchases(context: AssetExecutionContext, lake: ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
-        wanted, counts, refused = run_days(context), Counter[str](), Counter[str]()
+        run_days, counts, rejected = partition_days(context), Counter[str](), Counter[str]()
         catalog = lake.pandas("raw_product_catalog", columns=["product_id", "excluded"])
-        rules = CleaningRules(
+        rules = CleaningSettings(
             time_zone=source.time_zone,
             has_price=source.has_price,
             excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
             bulk_quantity=source.purchases.bulk_quantity,
         )
-        for number, day in enumerate(wanted, start=1):
+        for number, day in enumerate(run_days, start=1):
             raw = lake.manifest("raw_purchase_logs", day)
             result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
             events = lake.pandas("raw_feedback_events", [day])
-            interest = implicit_feedback(events, settings.feedback.weights, settings.feedback.most_products)
-            cleaned = pd.concat([result.cleaned, interest], ignore_index=True) if len(interest) else result.cleaned
+            feedback = implicit_feedback(events, settings.feedback.weights, settings.feedback.max_products_per_day)
+            cleaned = pd.concat([result.cleaned, feedback], ignore_index=True) if len(feedback) else result.cleaned
             for name, frame, schema in (
                 ("cleaned_interactions", cleaned, CLEANED_SCHEMA),
                 ("rejected_purchases", result.rejected, REJECTED_SCHEMA),
@@ -83,31 +89,33 @@ def interaction_assets(settings: Settings, source: Source, days: DayPartitions) 
                 rows = lake.write(name, table, day, raw.sources if raw else {}).rows
                 context.add_asset_metadata({"dagster/row_count": rows}, asset_key=name, partition_key=day.isoformat())
                 counts[name] += rows
-            refused.update(result.refused_by_rule())
+            rejected.update(result.rejected_by_rule())
             if number % 100 == 0:
-                context.log.info(f"cleaned {number} of {len(wanted)} days")
+                context.log.info(f"cleaned {number} of {len(run_days)} days")
         tracking.mlflow.log_metrics({f"{name}_lines": rows for name, rows in counts.items()})
-        by_rule = pd.Series(refused, dtype=int).sort_values(ascending=False)
-        about = {
+        by_rule = pd.Series(rejected, dtype=int).sort_values(ascending=False)
+        details = {
             "cleaned_interactions": {},
             "rejected_purchases": {
-                "rules": MetadataValue.md("\n".join(f"- **{rule}**: {reason}" for rule, reason in RULES.items())),
-                "refused_by_rule": MetadataValue.json({str(rule): int(count) for rule, count in by_rule.items()}),
-                **({"plot": as_markdown(bars(by_rule, "Lines refused, by rule", "lines"))} if len(by_rule) else {}),
+                "rules": MetadataValue.md(
+                    "\n".join(f"- **{rule.name}**: {rule.reason}" for rule in CLEANING_RULES.values())
+                ),
+                "rejected_by_rule": MetadataValue.json({str(rule): int(count) for rule, count in by_rule.items()}),
+                **({"plot": as_markdown(bars(by_rule, "Rejected lines by rule", "lines"))} if len(by_rule) else {}),
             },
         }
-        for name, more in about.items():
-            manifest = lake.manifest(name, wanted[-1])
+        for name, more in details.items():
+            manifest = lake.manifest(name, run_days[-1])
             assert manifest is not None
-            metadata = partition_metadata(lake, name, wanted[-1], manifest)
+            metadata = partition_metadata(lake, name, run_days[-1], manifest)
             yield MaterializeResult(asset_key=name, metadata={**metadata, "lines": counts[name], **more})
 
     @asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, code_version="1",
-        ins={"cleaned_interactions": AssetIn(metadata=ALL)},
+        ins={"cleaned_interactions": AssetIn(metadata=ALL_DAYS)},
     )  # fmt: skip
     def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:
-        """One row a product: text, category, price, first day seen, content hash; from the catalog and the lines."""
+        """One row per product, from the catalog and the lines: text, category, price, first day seen, content hash."""
         return build_products(cleaned_interactions, raw_product_catalog)
 
     return [clean_purchases, products]

@@ -1,4 +1,4 @@
-"""Group `models`: what is learned from the interactions known on a day."""
+"""Asset group `models`: statistics, models and candidates from the interactions up to a day."""
 
 import datetime as dt
 import hashlib
@@ -10,11 +10,12 @@ import pandas as pd
 from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.models_of_day import snapshot_of
+from rec_assets.assets.model_loading import load_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions
-from rec_assets.recsys.data.interactions import history_lines, net_purchases, returns
+from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
+from rec_assets.recsys.missing_models import NO_RANKER
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.ranker import fit_ranker
 from rec_assets.recsys.ranking.scoring import candidates_in_spark
@@ -24,29 +25,28 @@ from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph as compute_graph
 from rec_assets.recsys.retrieval.text import embed_new
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.recsys.unlearned import NO_RANKER
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ACTIVE, OF_PRODUCTS, day_of
+from rec_assets.resources.lake_io import ACTIVE, PRODUCTS_ONLY, model_day
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 GROUP = "models"
 OWNERS = ["team:recommendations"]
 
-DRAWN_ROWS = 200_000
-"""Rows of the ranker's sample that the histogram of its scores shows at most."""
+PLOTTED_ROWS = 200_000
+"""Maximum number of training rows in the histogram of the ranker's scores."""
 
 
-def model_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
+def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
     lookback = AssetIn(partition_mapping=days.lookback)
-    in_force = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
-    factors = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | OF_PRODUCTS)
+    active_model = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
+    product_factors = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -56,9 +56,9 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
 
     @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
     def product_statistics(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
-        """Per product over the lookback: orders, recent orders, buyers, how often bought again, price, returns."""
-        day, recent = as_of(context), settings.recipe.candidates.recent_days
-        purchases, returned = net_purchases(cleaned_interactions, day), returns(cleaned_interactions, day)
+        """Statistics per product over the lookback: orders, recent orders, buyers, repeat share, price, returns."""
+        day, recent = as_of_day(context), settings.recipe.candidates.recent_days
+        purchases, returned = net_purchases(cleaned_interactions, day), return_lines(cleaned_interactions, day)
         return compute_statistics(purchases, returned, recent_days=recent)
 
     @asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
@@ -68,9 +68,9 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
         recipes: ResourceParam[Recipes],
         cleaned_interactions: SparkFrame,
     ) -> SparkFrame:
-        """Spark ML ALS factors over time-decayed implicit confidence, with their ids."""
-        recipe = recipes.to_train()
-        interactions = history_lines(cleaned_interactions, as_of(context))
+        """ALS factors of customers and products, trained on time-decayed implicit feedback or on ratings."""
+        recipe = recipes.active()
+        interactions = history_lines(cleaned_interactions, as_of_day(context))
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
@@ -82,8 +82,8 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
     def co_purchase_graph(
         context: AssetExecutionContext, recipes: ResourceParam[Recipes], cleaned_interactions: SparkFrame
     ) -> SparkFrame:
-        """Product→product weights: bought on one day, in the next orders, and by the same customers (EASE)."""
-        return compute_graph(net_purchases(cleaned_interactions, as_of(context)), recipes.to_train().co_purchase)
+        """Product-to-product weights: same basket, next orders, and same customers (EASE)."""
+        return compute_graph(net_purchases(cleaned_interactions, as_of_day(context)), recipes.active().co_purchase)
 
     @asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
     def product_embeddings(
@@ -92,18 +92,18 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
         encoder: EncoderResource,
         products: pd.DataFrame,
     ) -> pd.DataFrame:
-        """Sentence-transformer vectors by content hash; only texts never seen before are encoded."""
+        """Sentence-transformer vectors by content hash. Only new texts are encoded."""
         empty = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         known = lake.pandas("product_embeddings") if lake.manifest("product_embeddings") else empty
         embeddings = embed_new(products, known, encoder.encode)
         context.add_output_metadata({"encoded": len(embeddings) - len(known), "reused": len(known)})
         return embeddings
 
-    # A feature more or less is another version of the code: partitions without it are made anew.
+    # The code version follows from the columns: if they change, older partitions become stale.
     @asset(
         **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(CANDIDATE_COLUMNS)}"},
         kinds={"spark", "numpy"},
-        ins={"cleaned_interactions": lookback, "als_model": factors, "co_purchase_graph": in_force},
+        ins={"cleaned_interactions": lookback, "als_model": product_factors, "co_purchase_graph": active_model},
     )
     def candidates(
         context: AssetExecutionContext,
@@ -116,17 +116,17 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
     ) -> LazyArrowRows:
-        """(customer, product) pairs from every source as they looked on the day, with the ranker's features."""
-        state = snapshot_of(
-            as_of(context), products=products, product_statistics=product_statistics, als_model=als_model,
+        """(customer, product) pairs from all candidate sources as of the day, with the ranker's features."""
+        snapshot = load_snapshot(
+            as_of_day(context), products=products, product_statistics=product_statistics, als_model=als_model,
             co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
         )  # fmt: skip
-        versions = {"als_version": day_of(als_model), "graph_version": day_of(co_purchase_graph)}
-        release = releases.in_force(state.as_of)
-        context.add_output_metadata({name: str(day) for name, day in versions.items()} | {"products": len(state)})
-        interactions = history_lines(cleaned_interactions, state.as_of)
-        recipe = release.recipe if release else recipes.to_train()
-        return candidates_in_spark(interactions, state, recipe, versions)
+        model_days = {"als_as_of": model_day(als_model), "graph_as_of": model_day(co_purchase_graph)}
+        release = releases.active(snapshot.as_of)
+        context.add_output_metadata({name: str(day) for name, day in model_days.items()} | {"products": len(snapshot)})
+        interactions = history_lines(cleaned_interactions, snapshot.as_of)
+        recipe = release.recipe if release else recipes.active()
+        return candidates_in_spark(interactions, snapshot, recipe, model_days)
 
     @asset(
         **daily,
@@ -143,27 +143,27 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
         candidates: SparkFrame,
         cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:
-        """The learned blend: boosted trees over the candidates of a horizon ago, labeled with what was bought."""
+        """Gradient-boosted trees, trained on the candidates of a horizon ago and labeled with the purchases since."""
         if missing := missing_features(candidates.columns):
             raise Failure(missing)
-        recipe = recipes.to_train()
-        outcome = net_purchases(cleaned_interactions, as_of(context)).select("customer_id", "product_id").distinct()
+        recipe = recipes.active()
+        outcome = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
         sample = collect_sample(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         rows, bought = len(sample.bought), int(sample.bought.sum())
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
         tracking.mlflow.log_metrics({"ranker_rows": rows, "ranker_bought": bought})
-        context.add_output_metadata({"trained_on": rows, "bought": bought, "mlflow_run": tracking.link})
-        if model.is_learned:
-            some = np.ascontiguousarray(sample.features[:: -(-rows // DRAWN_ROWS)])
-            plot = bars(model.importance(), "What the ranker looks at", "total gain")
+        context.add_output_metadata({"training_rows": rows, "bought": bought, "mlflow_run": tracking.link})
+        if model.is_trained:
+            sampled = np.ascontiguousarray(sample.features[:: -(-rows // PLOTTED_ROWS)])
+            plot = bars(model.importance(), "Feature importance of the ranker", "total gain")
             tracking.mlflow.log_figure(plot, "ranker_importance.png")
-            scores = histogram(pd.Series(model.score(some)), "Scores on what it learned from", "")
+            scores = histogram(pd.Series(model.score(sampled)), "Scores on the training rows", "")
             context.add_output_metadata({"importance": as_markdown(plot), "scores": as_markdown(scores)})
         else:
-            said = f"{NO_RANKER} ({bought:,} of {rows:,} candidates were bought)"
-            context.log.warning(f"{as_of(context)}: {said}")
-            context.add_output_metadata({"not_learned": said})
+            message = f"{NO_RANKER} ({bought:,} of {rows:,} candidates were bought)"
+            context.log.warning(f"{as_of_day(context)}: {message}")
+            context.add_output_metadata({"missing_models": message})
         return pd.DataFrame(
             {"model": [model.dump()], "features": [list(model.features)], "recipe": [recipe.model_dump_json()]}
         )
@@ -172,10 +172,10 @@ def model_assets(settings: Settings, source: Source, days: DayPartitions) -> lis
 
 
 def layout_digest(names: Iterable[str]) -> str:
-    """Differs as soon as one of the names does, or their order; part of a code version."""
+    """A digest of names and their order, for a code version."""
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
 
 
-def as_of(context: AssetExecutionContext) -> dt.date:
-    """The day of this partition: the last that anything in it knows of."""
+def as_of_day(context: AssetExecutionContext) -> dt.date:
+    """The as-of day of this partition."""
     return dt.date.fromisoformat(context.partition_key)

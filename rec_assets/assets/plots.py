@@ -1,4 +1,4 @@
-"""Plots as asset metadata: a figure becomes an image in the UI's Markdown."""
+"""Plots for asset metadata: a figure becomes an inline image in Markdown."""
 
 import base64
 import datetime as dt
@@ -18,7 +18,7 @@ def as_markdown(figure: Figure) -> MarkdownMetadataValue:
 
 
 def bars(values: pd.Series, title: str, unit: str) -> Figure:
-    """Horizontal bars, largest first."""
+    """Horizontal bars in the given order."""
     figure = Figure(figsize=(7, 0.28 * len(values) + 1))
     axes = figure.subplots()
     axes.barh([str(name) for name in values.index][::-1], values.to_numpy()[::-1], color="#3b6ea5")
@@ -29,7 +29,7 @@ def bars(values: pd.Series, title: str, unit: str) -> Figure:
 
 
 def line(days: Sequence[dt.date], values: Sequence[float], title: str, unit: str) -> Figure:
-    """One value a day."""
+    """A line with one value per day."""
     figure = Figure(figsize=(9, 2.6))
     axes = figure.subplots()
     axes.plot(pd.DatetimeIndex(pd.Index(days)), values, linewidth=1, color="#3b6ea5")
@@ -41,7 +41,7 @@ def line(days: Sequence[dt.date], values: Sequence[float], title: str, unit: str
 
 
 def histogram(values: pd.Series, title: str, unit: str) -> Figure:
-    """How values spread."""
+    """A histogram of values."""
     figure = Figure(figsize=(7, 2.6))
     axes = figure.subplots()
     axes.hist(values.dropna(), bins=40, color="#3b6ea5")

@@ -1,11 +1,11 @@
-"""Group `release`: a challenger is proposed, judged beside the champion, promoted or not, and published.
+"""Asset group `release`: register a challenger, compare it with the champion, promote or reject it, publish the index.
 
-A challenger's models were trained `gate_days` ago, so that the purchases since can judge them: what is released is
-what was judged. The first release has no champion to be held against; its models are the newest, and the blocking
-check on `evaluation_report` stands before it.
+The challenger's models were trained `gate_days` ago, so the purchases since then evaluate exactly the models that would
+be released. The first release has no champion to compare with. Its models are the newest, and the blocking check on
+`evaluation_report` guards it.
 
-A rejection is a result: `champion` is then the release in force, and what comes after goes on with it. Only where no
-release is in force does it fail, as there is nothing to publish.
+A rejection is a result: the asset `champion` then stores the active release, and later assets use it. The asset fails
+only if there is no active release, because there is nothing to publish.
 """
 
 import datetime as dt
@@ -27,64 +27,60 @@ from dagster import (
 )
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.artifact import index_writer, propose, register
-from rec_assets.assets.gate_lists import first_lists, trial_lists
-from rec_assets.assets.models import as_of, layout_digest
-from rec_assets.assets.models_of_day import Models, missing_models, recipe_from
-from rec_assets.files import write_whole
+from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
+from rec_assets.assets.model_artifact import describe_release, index_writer, register_model
+from rec_assets.assets.model_loading import ReleasedModels, missing_models, recipe_of_ranker
+from rec_assets.assets.models import as_of_day, layout_digest
+from rec_assets.files import write_atomically
 from rec_assets.partitions import DayPartitions
-from rec_assets.recsys.experiments.spec import ExperimentsError, models_of, read_experiments
-from rec_assets.recsys.release.gate import check_artifact, check_not_taken_back
-from rec_assets.recsys.release.page import Decision, decision_page, decision_table
+from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
+from rec_assets.recsys.release.decision_page import Decision, decision_page, decision_table
+from rec_assets.recsys.release.gate import check_artifact, check_not_rolled_back
 from rec_assets.resources.lake import Lake, MissingPartition
-from rec_assets.resources.releases import PROMOTED, REJECTED, Release, Releases
+from rec_assets.resources.releases import MODEL_DAYS, PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.folder import Published, ServingFolder
-from rec_assets.serving.index import LAYOUT
+from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.index import LAYOUT
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 GROUP = "release"
-
-SOON_DAYS = 7
-"""Days before an experiment's first from which its models have an index: a shop may be closed for some."""
-
 OWNERS = ["team:recommendations"]
 
+EXPERIMENT_LEAD_DAYS = 7
+"""Days before its start from which the models of an experiment get an index. A shop may be closed on some of them."""
 
-def decision_path(settings: Settings, day: dt.date) -> Path:
-    """Where the page that explains a day's decision lies."""
+
+def gate_page_path(settings: Settings, day: dt.date) -> Path:
+    """Path of a day's HTML page on the gate's decision."""
     return settings.reports / f"date={day}" / "release.html"
 
 
-def challenger_day(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
-    """The day whose models are the challenger's on a day.
+def challenger_as_of(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
+    """The as-of day of the challenger's models for a release on a day.
 
     Raises:
-        Failure: there are none that the gate could judge; says from which day on there may be.
+        Failure: there are no models that the gate could evaluate; says when there may be.
     """
-    champion = releases.in_force(day - dt.timedelta(days=1))
+    champion = releases.active(day - dt.timedelta(days=1))
     latest = day if champion is None else day - dt.timedelta(days=gate_days)
-    trained = [each for each in lake.days("ranker") if each <= latest]
+    trained = [model_day for model_day in lake.days("ranker") if model_day <= latest]
     if not trained:
-        raise Failure(f"no models were trained as of {latest} or before: run the job `train` for {latest} first")
-    if champion is not None and trained[-1] <= champion.ranker_version:
+        raise Failure(f"no models were trained as of {latest} or before: run the job `train_models` for {latest} first")
+    if champion is not None and trained[-1] <= champion.ranker_as_of:
         raise Failure(
-            f"the champion's models are of {champion.ranker_version}, and none were trained since that the {gate_days} "
-            f"days up to {day} could judge: run the job `train` for {latest} first, or wait for "
-            f"{champion.ranker_version + dt.timedelta(days=gate_days + 1)}"
+            f"no models newer than the champion's ({champion.ranker_as_of}) can be evaluated by the {gate_days} days "
+            f"up to {day}: run the job `train_models` for {latest} first, or wait for "
+            f"{champion.ranker_as_of + dt.timedelta(days=gate_days + 1)}"
         )
     return trained[-1]
 
 
-def release_assets(settings: Settings, source: Source, days: DayPartitions) -> list[AssetsDefinition]:
+def release_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
     """The assets of the group."""
     lookback = AssetIn(partition_mapping=days.lookback)
-    models = [
-        AssetDep(name, partition_mapping=days.challenger_window)
-        for name in ("als_model", "co_purchase_graph", "ranker")
-    ]
+    models = [AssetDep(name, partition_mapping=days.challenger_window) for name in MODEL_DAYS]
     daily: dict[str, Any] = {
         "group_name": GROUP,
         "owners": OWNERS,
@@ -103,24 +99,24 @@ def release_assets(settings: Settings, source: Source, days: DayPartitions) -> l
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:
-        """The models that may become champion, as one MLflow pyfunc of plain arrays, in the registry."""
-        day = as_of(context)
-        trained = challenger_day(lake, releases, day, settings.gate_days)
-        recipe = recipe_from(lake.pandas("ranker", [trained]))
-        proposal = propose(lake, day, trained, recipe, days.lookback_days(trained), context.run.run_id)
-        release = releases.find(content=proposal.tags["content"], as_of=day)
+        """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays."""
+        day = as_of_day(context)
+        trained = challenger_as_of(lake, releases, day, settings.gate_days)
+        recipe = recipe_of_ranker(lake.pandas("ranker", [trained]))
+        proposal = describe_release(lake, day, trained, recipe, days.lookback_days(trained), context.run.run_id)
+        release = releases.find_challenger(content=proposal.tags["content"], as_of=day)
         if release is not None:
-            releases.mark_challenger(release)
+            releases.set_challenger_alias(release)
         else:
             write = index_writer(
-                day, Models.read(lake, trained, trained, trained), recipe,
+                day, ReleasedModels.load(lake, trained, trained, trained), recipe,
                 {**proposal.tags, "time_zone": source.time_zone},
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
                 product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING,
             )  # fmt: skip
-            release = register(tracking, releases, proposal, write)
-        about = {name: value for name, value in release.tags.items() if name != "recipe"}
-        context.add_output_metadata({**about, "version": release.version, "mlflow_run": tracking.link})
+            release = register_model(tracking, releases, proposal, write)
+        tags = {name: value for name, value in release.tags.items() if name != "recipe"}
+        context.add_output_metadata({**tags, "version": release.version, "mlflow_run": tracking.link})
         return pd.DataFrame([{"version": release.version, **proposal.tags}])
 
     @asset(
@@ -139,52 +135,52 @@ def release_assets(settings: Settings, source: Source, days: DayPartitions) -> l
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:
-        """Challenger and champion on the same days and customers: may it be promoted, with numbers and reasons."""
-        day = as_of(context)
-        proposed = releases.get(int(challenger["version"].iloc[0]))
-        standing = releases.in_force(day - dt.timedelta(days=1))
-        if standing is None:
-            lists = first_lists(lake, proposed, settings, cleaned_interactions.sparkSession)
+        """Gate checks of the challenger, compared with the champion on the same days and customers."""
+        day = as_of_day(context)
+        candidate = releases.get(int(challenger["version"].iloc[0]))
+        current = releases.active(day - dt.timedelta(days=1))
+        if current is None:
+            lists = first_release_lists(lake, candidate, settings, cleaned_interactions.sparkSession)
         else:
-            lists = trial_lists(
-                lake, proposed, standing, settings, as_of=day, cleaned_interactions=cleaned_interactions,
+            lists = comparison_lists(
+                lake, candidate, current, settings, as_of=day, cleaned_interactions=cleaned_interactions,
                 products=products, product_embeddings=product_embeddings,
             )  # fmt: skip
-        rules, comparisons = lists.judge(settings)
+        list_checks, comparisons = lists.evaluate(settings)
         checks = [
-            *rules,
+            *list_checks,
             *check_artifact(
-                artifact_mb=float(proposed.tags["artifact_mb"]), latency_ms=float(proposed.tags["latency_ms"]),
+                artifact_mb=float(candidate.tags["artifact_mb"]), latency_ms=float(candidate.tags["latency_ms"]),
                 limits=settings.gate,
             ),
-            check_not_taken_back(releases.taken_back(proposed)),
+            check_not_rolled_back(releases.find_rolled_back(candidate)),
         ]  # fmt: skip
         decision = Decision(
-            day, proposed.ranker_version, proposed.version, standing.version if standing else None, checks, comparisons,
-            missing_models(lake, proposed),
+            day, candidate.ranker_as_of, candidate.version, current.version if current else None, checks, comparisons,
+            missing_models(lake, candidate),
         )  # fmt: skip
-        path = decision_path(settings, day)
-        write_whole(path, decision_page(decision))
-        if not decision.passed and not proposed.decision:  # judging again doesn't undo what was decided
-            releases.decide(proposed.version, REJECTED, {"reasons": decision.reasons})
+        path = gate_page_path(settings, day)
+        write_atomically(path, decision_page(decision))
+        if not decision.passed and not candidate.decision:  # a second evaluation does not change a decision
+            releases.set_decision(candidate.version, REJECTED, {"reasons": decision.reasons})
         mlflow = tracking.mlflow
         mlflow.log_artifact(str(path))
         mlflow.set_tags({"gate": "passed" if decision.passed else "failed", "reasons": decision.reasons})
         mlflow.log_metrics({f"gate/{check.name}": check.value for check in checks if check.value == check.value})
         context.add_output_metadata(
             {
-                "decision": "may be promoted" if decision.passed else REJECTED,
-                "version": proposed.version,
+                "decision": "passed" if decision.passed else REJECTED,
+                "version": candidate.version,
                 "reasons": decision.reasons,
-                "rules": MetadataValue.md(decision_table(decision)),
+                "checks": MetadataValue.md(decision_table(decision)),
                 "champion": str(decision.champion or "none yet"),
                 **({"warning": lists.warning} if lists.warning else {}),
-                **({"not_learned": "; ".join(decision.not_learned)} if decision.not_learned else {}),
-                "page": MetadataValue.path(path),
+                **({"missing_models": "; ".join(decision.missing_models)} if decision.missing_models else {}),
+                "report": MetadataValue.path(path),
                 "mlflow_run": tracking.link,
             }
         )
-        return pd.DataFrame([{"version": proposed.version, **vars(check)} for check in checks])
+        return pd.DataFrame([{"version": candidate.version, **vars(check)} for check in checks])
 
     @asset(**daily, kinds={"mlflow"})
     def champion(
@@ -193,18 +189,17 @@ def release_assets(settings: Settings, source: Source, days: DayPartitions) -> l
         releases: ResourceParam[Releases],
         release_gate: pd.DataFrame,
     ) -> pd.DataFrame:
-        """The release in force, the alias `champion`: the challenger if it passed its gate, else the one before."""
+        """The active release (alias `champion`): the challenger if it passed the gate, else the champion before it."""
         version = int(release_gate["version"].iloc[0])
-        failed = release_gate.loc[~release_gate["passed"], "says"].tolist()
-        reasons = "; ".join(failed) or "every rule holds"
+        failed = release_gate.loc[~release_gate["passed"], "message"].tolist()
+        reasons = "; ".join(failed) or "all gate checks passed"
         if not failed:
-            releases.decide(version, PROMOTED, {"reasons": reasons})
-        standing = releases.in_force(as_of(context))
-        if standing is None:
+            releases.set_decision(version, PROMOTED, {"reasons": reasons})
+        active = releases.active(as_of_day(context))
+        if active is None:
             raise Failure(
-                f"version {version} was rejected: {reasons}. No release was promoted before it, so there is none to "
-                "publish. Change the limit (REC_GATE__…) or the models (REC_RECIPE__…), and run `rec-assets bootstrap` "
-                "again"
+                f"version {version} was rejected: {reasons}. There is no earlier release to publish. Change the limit "
+                "(REC_GATE__…) or the models (REC_RECIPE__…), and run `rec-assets bootstrap` again"
             )
         decision = REJECTED if failed else PROMOTED
         tracking.mlflow.set_tags({"decision": decision, "version": version})
@@ -212,11 +207,11 @@ def release_assets(settings: Settings, source: Source, days: DayPartitions) -> l
             {
                 "decision": f"version {version} was {decision}",
                 "reasons": reasons,
-                "version": standing.version,
+                "version": active.version,
                 "mlflow_run": tracking.link,
             }
         )
-        return pd.DataFrame([{"version": standing.version}])
+        return pd.DataFrame([{"version": active.version}])
 
     @asset(
         **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(LAYOUT)}"},
@@ -234,69 +229,74 @@ def release_assets(settings: Settings, source: Source, days: DayPartitions) -> l
         products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:
-        """What the API serves: the champion's models, with all that is known of customers and products on the day."""
-        day = as_of(context)
-        release = releases.in_force(day)
+        """The serving index of the API: the active release's models with the day's customers and products."""
+        day = as_of_day(context)
+        release = releases.active(day)
         if release is None:
-            raise Failure(f"no release is in force on {day}: run the job `release` first")
-        scores = lake.read("hybrid_scores", [day])
-        if any(
-            set(scores[name].unique().to_pylist()) - {getattr(release, name)}
-            for name in ("als_version", "ranker_version")
-        ):
-            raise Failure(f"the lists of {day} are not by the release in force: run the job `score` for {day} first")
+            raise Failure(f"no release is active on {day}: run the job `release` first")
+        scores = _require_current_lists(lake, release, day)
+        rules_version = next(iter(scores["rules_version"].unique().to_pylist()), "")
 
-        if "rules_version" not in scores.column_names:
-            raise Failure(f"the lists of {day} were made by an earlier version: run the job `score` for {day} first")
-        kept_to = next(iter(scores["rules_version"].unique().to_pylist()), "")
-
-        def index_of(this: Release, lists: pa.Table | None) -> Published:
+        def publish(version: Release, lists: pa.Table | None) -> Published:
             about = {
-                "version": str(this.version), "as_of": str(day), "time_zone": source.time_zone,
-                "rules_version": kept_to if lists is not None else "",
+                "version": str(version.version), "as_of": str(day), "time_zone": source.time_zone,
+                "rules_version": rules_version if lists is not None else "",
             }  # fmt: skip
-            models = Models.of(lake, this)
+            models = ReleasedModels.from_release(lake, version)
             if models.ranker.warning:
-                context.log.warning(f"version {this.version}: {models.ranker.warning}")
+                context.log.warning(f"version {version.version}: {models.ranker.warning}")
                 context.add_output_metadata({"warning": models.ranker.warning})
             write = index_writer(
-                day, models, this.recipe, about,
+                day, models, version.recipe, about,
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
                 product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING, scores=lists,
             )  # fmt: skip
-            return serving.add(this.version, day, write)
+            return serving.add(version.version, day, write)
 
-        published, others = index_of(release, scores), {}
-        # What experiments lack must not keep the champion's index from the API.
-        for name, other in _compared(settings, releases, day, context.log.warning).items():
+        published, others = publish(release, scores), {}
+        # A model that an experiment lacks must not block the champion's index.
+        for name, other in _experiment_models(settings, releases, day, context.log.warning).items():
             try:
-                others[name] = published if other.version == release.version else index_of(other, None)
+                others[name] = published if other.version == release.version else publish(other, None)
             except MissingPartition as error:
                 context.log.warning(f"no index for experiments with the model {name!r}: {error}")
-        still, current = releases.in_force(day), serving.current()
-        # Unless it was rolled back while the index was made, or a later day is being served.
-        if still is not None and still.version == release.version and (current is None or current.as_of <= day):
+        active, current = releases.active(day), serving.current()
+        # Don't point to this index if the release was rolled back in the meantime, or a later day is already served.
+        if active is not None and active.version == release.version and (current is None or current.as_of <= day):
             serving.point(published, others)
-        beside = {f"beside_{name}": each.version for name, each in others.items()}
+        models_by_name = {f"experiment_model_{name}": index.version for name, index in others.items()}
         context.add_output_metadata(
-            {**release.models, "version": release.version, "path": str(published.path), **beside}
+            {**release.model_days, "version": release.version, "path": str(published.path), **models_by_name}
         )
         return pd.DataFrame([{"version": release.version, "path": published.path.name}])
 
     return [challenger, release_gate, champion, serving_index]
 
 
-def _compared(settings: Settings, releases: Releases, day: dt.date, warn: Callable[[str], None]) -> dict[str, Release]:
-    """The models that experiments compare with the champion, now or soon, by the names they ask by."""
-    soon = day + dt.timedelta(days=SOON_DAYS)
+def _require_current_lists(lake: Lake, release: Release, day: dt.date) -> pa.Table:
+    """The lists of a day. Raises Failure if they are not from the models of the release."""
+    scores, remedy = lake.read("hybrid_scores", [day]), f"run the job `score_customers` for {day} first"
+    if not {"als_as_of", "ranker_as_of", "rules_version"} <= set(scores.column_names):
+        raise Failure(f"an earlier version of rec_assets made the lists of {day}: {remedy}")
+    for name in ("als_as_of", "ranker_as_of"):
+        if set(scores[name].unique().to_pylist()) - {getattr(release, name)}:
+            raise Failure(f"the lists of {day} are not from the active release: {remedy}")
+    return scores
+
+
+def _experiment_models(
+    settings: Settings, releases: Releases, day: dt.date, warn: Callable[[str], None]
+) -> dict[str, Release]:
+    """Name in the experiments file → release, for the experiments that run now or start soon."""
+    soon = day + dt.timedelta(days=EXPERIMENT_LEAD_DAYS)
     try:
         experiments = read_experiments(settings.experiments).experiments
     except ExperimentsError as error:
         warn(f"no index for experiments: {error}")
         return {}
-    running = [each for each in experiments if each.start <= soon and each.end >= day]
-    found = {name: releases.named(name) for name in sorted(models_of(running))}
+    running = [experiment for experiment in experiments if experiment.start <= soon and experiment.end >= day]
+    found = {name: releases.find_by_name(name) for name in sorted(models_in(running))}
     for name, release in found.items():
         if release is None:
-            warn(f"no index for experiments with the model {name!r}: the registry doesn't have it")
+            warn(f"no index for experiments with the model {name!r}: the registry does not have it")
     return {name: release for name, release in found.items() if release is not None}

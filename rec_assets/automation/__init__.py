@@ -1,1 +1,1 @@
-"""When things run: jobs, plans and their execution, sensors, schedules, alerts, rollback, housekeeping."""
+"""When and how assets are materialized: jobs, plans, sensors, schedules, alerts, rollback, housekeeping."""

@@ -1,6 +1,6 @@
-"""Bring a lake up to its newest day, from nothing or from wherever it was, at the command line.
+"""`rec-assets bootstrap`: bring a lake up to its newest day, from an empty lake or from any earlier state.
 
-A second bootstrap does nothing, one after a crash does the rest, and one after a corrected file what depends on it.
+Dagster: `dagster asset materialize` runs one selection. It doesn't plan several days, and runs up-to-date assets again.
 """
 
 from __future__ import annotations
@@ -13,49 +13,48 @@ from importlib import import_module
 
 from dagster import Definitions
 
-from rec_assets.automation.execution import open_instance, plan_lock, run_plan
-from rec_assets.automation.feedback import land_feedback
-from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_training_or_refresh
+from rec_assets.automation.feedback_landing import land_feedback
+from rec_assets.automation.instance import open_instance
+from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining_or_update
+from rec_assets.automation.plan_execution import run_plan
+from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import days_with_data
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 
-def bootstrap(definitions: Definitions, settings: Settings, source: Source) -> list[PlannedRun]:
-    """Materialize what the newest day needs and isn't up to date.
-
-    Returns:
-        The runs that were needed, in order.
+def bootstrap(definitions: Definitions, settings: Settings, source: DataSource) -> list[PlannedRun]:
+    """Materialize the stale partitions that the newest day needs; returns the runs that this took.
 
     Raises:
-        PlanError: too few days.
-        ExecutionError: another plan is at work, or a run failed.
-        SourceError: the source can't be used as it is.
+        PlanError: there are too few days.
+        ExecutionError: another plan is running, or a run failed.
+        SourceError: the data source can't be used.
     """
     with plan_lock(settings):
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
         first, newest = days_with_data(source, time.time())
-        land_feedback(settings, source.time_zone, _say)
+        land_feedback(settings, source.time_zone, _log)
         plan, started = _plan(first, newest, settings), time.monotonic()
         instance = open_instance(settings)
-        done = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", say=_say)
-        if verdict := Releases(settings.mlflow_uri, settings.registered_model).verdict(newest):
-            _say(verdict)
-        _say(f"up to date as of {newest} after {time.monotonic() - started:.0f} s")
-        return done
+        executed = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", log=_log)
+        if verdict := Releases(settings.mlflow_uri, settings.registered_model).decision_summary(newest):
+            _log(verdict)
+        _log(f"up to date as of {newest} after {time.monotonic() - started:.0f} s")
+        return executed
 
 
 def _plan(first: dt.date, newest: dt.date, settings: Settings) -> list[PlannedRun]:
-    """The bootstrap, up to the first release; on days after that what a new day, or new models, take."""
+    """A bootstrap up to the day of the first release; a retraining or a daily update on later days."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
-    champion = releases.before(newest)
+    champion = releases.active_before(newest)
     if champion is None or champion.as_of >= newest:
         return plan_bootstrap(first, newest, settings)
-    return plan_training_or_refresh(first, newest, settings, lake, champion, _say)
+    return plan_retraining_or_update(first, newest, settings, lake, champion, _log)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""Customers who asked to be forgotten, on their way out of all that is kept; done before each plan.
+"""Right to erasure: forget customers in the lake, the serving indexes and the released models, before each plan.
 
-The API notes whom to forget (`serving/online.py`). From then on reading leaves their lines out, whatever a shop's files
-still hold; and what is there already is rewritten without them: the lake, the serving indexes, the released models.
+Dagster: nothing deletes rows from materialized partitions. The API records the requests (`serving/online.py`). From
+then on their lines are ignored when files are read, and this module rewrites what exists without them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import Releases
-from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.index import Index
-from rec_assets.serving.landing import forget_landed
-from rec_assets.serving.manifest import IndexUnreadable
-from rec_assets.serving.online import OnlineState
+from rec_assets.serving.database.landing import forget_landed
+from rec_assets.serving.database.online_state import OnlineState
+from rec_assets.serving.index_files.folder import ServingFolder
+from rec_assets.serving.index_files.index import Index
+from rec_assets.serving.index_files.manifest import IndexUnreadable
 from rec_assets.settings import Settings
 
 TABLES = {
@@ -38,43 +38,43 @@ TABLES = {
     "candidates": "customer_id",
     "hybrid_scores": "customer_id",
 }
-"""Tables that hold something of single customers → the column with their ids."""
+"""Tables with rows of single customers → the column with their ids."""
 
 
-def forget_customers(online: OnlineState, settings: Settings, time_zone: str, say: Callable[[str], None]) -> None:
-    """Take out of everything who asked for it since the last time, and whom a killed process left to do."""
+def forget_customers(online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
+    """Forget the customers who asked since the last call, and those that a killed process left pending."""
     zone = zoneinfo.ZoneInfo(time_zone)
-    asked = {digest: time.astimezone(zone).date() for digest, time in online.forgotten().items()}
-    noted = ForgottenFile.read(settings.forgotten_file)
-    new = {digest: until for digest, until in asked.items() if noted.forgotten.get(digest, dt.date.min) < until}
-    pending = {**noted.pending, **new}
+    requested = {digest: time.astimezone(zone).date() for digest, time in online.forgotten().items()}
+    recorded = ForgottenFile.read(settings.forgotten_file)
+    new = {digest: until for digest, until in requested.items() if recorded.forgotten.get(digest, dt.date.min) < until}
+    pending = {**recorded.pending, **new}
     if not pending:
         return
-    # Noted first: what is read while the rest is rewritten is read without them.
-    everyone = {**noted.forgotten, **new}
+    # Write the file first, so that files read during the rewrite are read without them.
+    everyone = {**recorded.forgotten, **new}
     ForgottenFile(everyone, pending).write(settings.forgotten_file)
-    done = _settle(settings, pending, say)
-    ForgottenFile(everyone, {} if done else pending).write(settings.forgotten_file)
+    complete = _rewrite(settings, pending, log)
+    ForgottenFile(everyone, {} if complete else pending).write(settings.forgotten_file)
 
 
-def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]) -> bool:
-    """Rewrite everything without them; returns whether it could all be."""
-    say(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''}, who asked for it")
-    lake, rewritten, done = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten), True
+def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None]) -> bool:
+    """Rewrite all data without these customers; returns whether all of it could be rewritten."""
+    log(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''} on request")
+    lake, rewritten, complete = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten), True
     for table, column in TABLES.items():
         for day in lake.days(table):
             try:
-                rewritten += _without(lake, table, column, day, forgotten)
-            except DamagedPartition as error:  # the plan that follows makes it again, without them
-                say(f"{error}; until then it may still know them, and this is tried before each plan")
-                done = False
-    shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # it names customers, and is of no use any more
+                rewritten += _rewrite_partition(lake, table, column, day, forgotten)
+            except DamagedPartition as error:  # the following plan materializes it again, without them
+                log(f"{error}; until then it may contain forgotten customers, and each plan tries again")
+                complete = False
+    shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # its ledger names customers
     serving = ServingFolder(settings.serving)
     for published in serving.indexes():
         try:
             index = Index.load(published.path)
-        except IndexUnreadable as error:  # nor can anybody answer from it, and the plan publishes anew
-            say(f"deleting what can't be rewritten: {error}")
+        except IndexUnreadable as error:  # no worker can serve it, and the following plan publishes a new one
+            log(f"deleting an index that can't be rewritten: {error}")
             serving.remove(published)
             continue
         kept = index.without(forgotten)
@@ -82,34 +82,34 @@ def _settle(settings: Settings, forgotten: Forgotten, say: Callable[[str], None]
             serving.replace(published, kept.save)
             rewritten += 1
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    for release in releases.all():
+    for release in releases.versions():
         with tempfile.TemporaryDirectory() as folder:
             fetched, new = Path(folder) / "index", Path(folder) / "new"
-            releases.fetch_index(release, fetched)
+            releases.download_index(release, fetched)
             try:
                 index = Index.load(fetched)
             except IndexUnreadable:
-                say(
-                    f"version {release.version} of {releases.model} can't be read by this version of rec_assets, and "
-                    "may still know them: delete it in MLflow's registry; until then this is tried before each plan"
+                log(
+                    f"this version of rec_assets can't read version {release.version} of {releases.model}, which may "
+                    "contain forgotten customers: delete it in MLflow's registry; until then each plan tries again"
                 )
-                done = False
+                complete = False
                 continue
             kept = index.without(forgotten)
             if kept is not index:
                 kept.save(new)
                 releases.replace_index(release, new)
                 rewritten += 1
-    say(f"{rewritten} partitions, indexes and models rewritten")
-    return done
+    log(f"{rewritten} partitions, indexes and models rewritten")
+    return complete
 
 
-def _without(lake: Lake, table: str, column: str, day: dt.date, forgotten: Forgotten) -> bool:
-    """Rewrite a partition, if there is something of them in it."""
+def _rewrite_partition(lake: Lake, table: str, column: str, day: dt.date, forgotten: Forgotten) -> bool:
+    """Rewrite a partition if it has rows of these customers; returns whether it has."""
     ids: pd.Series = lake.read(table, [day], columns=[column])[column].to_pandas()
-    theirs = is_forgotten(ids, day, forgotten)
-    if not theirs.any():
+    matches = is_forgotten(ids, day, forgotten)
+    if not matches.any():
         return False
     rows, manifest = lake.read(table, [day]).drop_columns(["date"]), lake.manifest(table, day)
-    lake.write(table, rows.filter(pc.invert(pa.array(theirs))), day, manifest.sources if manifest else {})
+    lake.write(table, rows.filter(pc.invert(pa.array(matches))), day, manifest.sources if manifest else {})
     return True

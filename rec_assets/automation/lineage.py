@@ -1,6 +1,7 @@
-"""Where a release comes from: version → Dagster run → models → days of interactions → landed files, in words.
+"""`rec-assets lineage`: version → Dagster run → models → days of interactions → landed files of a release.
 
-Told from what was written down at its release, and held against what the lake holds now.
+Dagster: its asset lineage shows the newest materializations. This is the lineage stored with the release, compared with
+the lake today.
 """
 
 from __future__ import annotations
@@ -14,41 +15,38 @@ from dagster import DagsterInstance
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 
-DATED = ("cleaned_interactions", "raw_purchase_logs")
+DAILY_TABLES = ("cleaned_interactions", "raw_purchase_logs")
+
+UNCHANGED = "unchanged"
 
 
 def describe_lineage(release: Release, releases: Releases, lake: Lake, instance: DagsterInstance) -> Iterator[str]:
-    """The chain, a line at a time, down to each landed file with its SHA-256.
-
-    Args:
-        release: The version.
-        releases, lake, instance: Where it is registered, its tables lie and its runs are recorded.
-    """
-    inputs = releases.inputs(release)
+    """The lineage as lines of text, down to each landed file with its SHA-256."""
+    inputs = releases.load_inputs(release)
     decision = (release.decision or "undecided") + (", rolled back" if release.rolled_back else "")
     yield f"{releases.model} version {release.version}, as of {release.as_of}: {decision}"
     if reasons := release.tags.get("reasons"):
         yield f"  because {reasons}"
     run = instance.get_run_by_id(release.tags["dagster_run_id"])
-    status = f"{run.job_name}, {run.status.value}" if run else "its record is gone"
+    status = f"{run.job_name}, {run.status.value}" if run else "its record was deleted"
     yield f"  Dagster run {release.tags['dagster_run_id']} ({status}), MLflow run {release.run_id}"
     yield f"  commit {release.tags['git_commit'] or '(not from a git checkout)'}"
     yield f"  data fingerprint {release.tags['data_fingerprint']}"
     for table in ("als_model", "co_purchase_graph", "ranker"):
         for day, part in inputs[table].items():
-            yield f"  {table} {day}  {part['fingerprint'][:16]}  {_now(lake, table, day, part)}"
-    for table in DATED:
+            yield f"  {table} {day}  {part['fingerprint'][:16]}  {_compare(lake, table, day, part)}"
+    for table in DAILY_TABLES:
         days = inputs[table]
-        changed = [day for day, part in days.items() if _now(lake, table, day, part) != "as it was"]
-        more = f"; not as they were: {', '.join(changed[:10])}{' …' if len(changed) > 10 else ''}" if changed else ""
+        changed = [day for day, part in days.items() if _compare(lake, table, day, part) != UNCHANGED]
+        more = f"; changed or deleted: {', '.join(changed[:10])}{' …' if len(changed) > 10 else ''}" if changed else ""
         yield f"  {table}: {len(days)} days, {min(days)} to {max(days)}{more}"
     for day, part in inputs["raw_purchase_logs"].items():
         for file, fingerprint in part.get("files", {}).items():
             yield f"    {day}  {fingerprint}  {file}"
 
 
-def _now(lake: Lake, table: str, day: str, part: Mapping[str, Any]) -> str:
+def _compare(lake: Lake, table: str, day: str, part: Mapping[str, Any]) -> str:
     manifest = lake.manifest(table, dt.date.fromisoformat(day))
     if manifest is None:
         return "no longer in the lake"
-    return "as it was" if manifest.fingerprint == part["fingerprint"] else "changed since"
+    return UNCHANGED if manifest.fingerprint == part["fingerprint"] else "changed since"

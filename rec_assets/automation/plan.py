@@ -1,6 +1,7 @@
-"""Which runs bring a lake up to date, oldest first: for a first bootstrap, for a day's refresh, for a retraining.
+"""Plans: the runs that bring a lake up to date, in order, for a bootstrap, a daily update or a retraining.
 
-A plan only says what is needed; what of it is stale is found out in `freshness`, and run in `execution`.
+Dagster: an `AutomationCondition` decides for one asset partition at a time. It can't choose past days to train on from
+the newest landed day and the champion, nor release the models before it publishes the lists.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from rec_assets.recsys.evaluation.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
-from rec_assets.sources.findings import count
+from rec_assets.sources.findings import pluralize
+
+PARENT_TAG = "rec_assets/parent_run"
+"""Tag of a run that belongs to a plan: the id of the Dagster run, or of the process, that executes the plan."""
 
 
 class PlanError(RuntimeError):
-    """What is asked for can't be done with the days there are; the message says what to do."""
+    """There are too few days for the plan; the message says what to do."""
 
 
 class NothingToTrain(PlanError):
-    """Newer models than the champion's can't be judged yet."""
+    """The gate can't compare newer models with the champion yet."""
+
+
+class ExecutionError(RuntimeError):
+    """A plan can't start, or one of its runs failed; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class PlannedRun:
 
     Attributes:
         job: Name of the job.
-        first, last: Its days; both None for unpartitioned assets, equal for an as-of day.
+        first, last: Its days: None for unpartitioned assets, equal for one as-of day.
     """
 
     job: str
@@ -44,149 +52,136 @@ class PlannedRun:
 
     @property
     def days(self) -> list[dt.date | None]:
-        """Partitions that the run covers."""
+        """The partitions of the run."""
         if self.first is None or self.last is None:
             return [None]
         return [self.first + dt.timedelta(days=i) for i in range((self.last - self.first).days + 1)]
 
 
 def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[PlannedRun]:
-    """All that the newest day of a new lake needs.
+    """Plan all runs that the newest day of a new lake needs, for data from `first` to `newest`.
 
-    Its report judges the lists of a horizon ago; their ranker learned from the candidates of a horizon before that.
-
-    Args:
-        first: First day of data.
-        newest: Newest day of data.
-        settings: Lookback and horizon.
+    The report of the newest day evaluates the lists of one horizon ago. The ranker of those lists trains on the
+    candidates of two horizons ago.
 
     Raises:
         PlanError: there are too few days.
     """
-    if said := too_few_days(first, newest, settings):
-        raise PlanError(said)
+    if message := too_few_days_message(first, newest, settings):
+        raise PlanError(message)
     horizon = dt.timedelta(days=settings.horizon_days)
-    learned, judged = newest - 2 * horizon, newest - horizon
+    candidates_day, evaluated_day = newest - 2 * horizon, newest - horizon
     return [
-        *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        _on("learn", learned),
-        _on("train", judged),
-        _on("score", judged),
-        _on("train", newest),
-        _on("score", newest),
+        *_plan_data(max(first, candidates_day - dt.timedelta(days=settings.lookback_days - 1)), newest),
+        _on("train_retrieval", candidates_day),
+        _on("train_models", evaluated_day),
+        _on("score_customers", evaluated_day),
+        _on("train_models", newest),
+        _on("score_customers", newest),
         _on("evaluate", newest),
-        *_plan_report(first, newest),
+        *_plan_kpis(first, newest),
         _on("release", newest),
-        _on("publish", newest),
+        _on("publish_index", newest),
     ]
 
 
-def too_few_days(first: dt.date, newest: dt.date, settings: Settings) -> str:
-    """In words, why a bootstrap can't be made of these days; "" where it can."""
+def too_few_days_message(first: dt.date, newest: dt.date, settings: Settings) -> str:
+    """Why these days are too few for a bootstrap, and what to do; "" if there are enough."""
     days, needed = (newest - first).days + 1, 2 * settings.horizon_days + 1
     if days >= needed:
         return ""
-    said = (
-        f"{count(days, 'day')} of data ({first} to {newest}) {'is' if days == 1 else 'are'} too few: learning and "
-        f"judging take 2 horizons of {settings.horizon_days} days and a day to look back on: land more days"
+    message = (
+        f"{pluralize(days, 'day')} of data ({first} to {newest}) {'is' if days == 1 else 'are'} too few: training and "
+        f"evaluation need 2 horizons of {settings.horizon_days} days and one day of lookback: land more days"
     )
-    return said if days < 3 else f"{said}, or set REC_HORIZON_DAYS to {max((days - 1) // 3, 1)}"
+    return message if days < 3 else f"{message}, or set REC_HORIZON_DAYS to {max((days - 1) // 3, 1)}"
 
 
-def plan_refresh(
+def plan_daily_update(
     first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
 ) -> list[PlannedRun]:
-    """What a new day needs: its lines, products, lists by the models in force, what the API serves, and key figures.
+    """Plan the runs for a new day: data, products, lists with the active models, serving index and KPIs.
 
-    Args:
-        first, newest: First and newest day of data.
-        settings: Lookback.
-        lake: Tells whether there are earlier lists, by which to measure the day.
-        champion: The release in force; without one nothing is published.
+    Live accuracy is measured if the lake has lists of the days before. Without a champion, nothing is published.
     """
     return [
         *_plan_data(max(first, newest - dt.timedelta(days=settings.lookback_days - 1)), newest),
         *_plan_lists(newest, settings, lake),
-        *([_on("publish", newest)] if champion else []),
-        *_plan_report(first, newest),
+        *([_on("publish_index", newest)] if champion else []),
+        *_plan_kpis(first, newest),
     ]
 
 
-def plan_training(
+def plan_retraining(
     first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
 ) -> list[PlannedRun]:
-    """Models of `gate_days` ago, which the purchases since judge; then the newest day's lists by the release in force.
-
-    Args:
-        first, newest: First and newest day of data.
-        settings: Lookback, horizon and the gate's days.
-        lake: Tells which candidates are there for the ranker to learn from, and which lists to report on.
-        champion: The release that the new models must be newer than.
+    """Plan models of `gate_days` ago, their comparison by the purchases since, and the lists of the active release.
 
     Raises:
-        NothingToTrain: there would be no newer models that could be judged.
+        NothingToTrain: the gate couldn't compare newer models yet.
         PlanError: there are too few days.
     """
     if champion is None:
-        raise PlanError("there is no release to improve on yet: run `rec-assets bootstrap` first")
-    trained = newest - dt.timedelta(days=settings.gate_days)
-    learned = trained - dt.timedelta(days=settings.horizon_days)
-    if trained <= champion.ranker_version:
+        raise PlanError("there is no release yet: run `rec-assets bootstrap` first")
+    training_day = newest - dt.timedelta(days=settings.gate_days)
+    candidates_day = training_day - dt.timedelta(days=settings.horizon_days)
+    if training_day <= champion.ranker_as_of:
         raise NothingToTrain(
-            f"nothing to train yet: the champion's models are of {champion.ranker_version}, and newer ones can be "
-            f"judged by the purchases of {settings.gate_days} days from "
-            f"{champion.ranker_version + dt.timedelta(days=settings.gate_days + 1)} on; the newest day is {newest}"
+            f"nothing to train yet: the champion's models are as of {champion.ranker_as_of}. The gate needs the "
+            f"purchases of {settings.gate_days} days after newer models, so it can compare them from "
+            f"{champion.ranker_as_of + dt.timedelta(days=settings.gate_days + 1)} on; the newest day is {newest}"
         )
-    if learned < first:
+    if candidates_day < first:
         raise PlanError(
-            f"training for {trained} needs the candidates of {learned}, which is before the first day, {first}: "
-            "land more days, or lower REC_HORIZON_DAYS or REC_GATE_DAYS"
+            f"training for {training_day} needs the candidates of {candidates_day}, which is before the first day, "
+            f"{first}: land more days, or lower REC_HORIZON_DAYS or REC_GATE_DAYS"
         )
+    has_candidates = lake.is_intact("candidates", candidates_day)
     return [
-        *_plan_data(max(first, learned - dt.timedelta(days=settings.lookback_days - 1)), newest),
-        _on("find" if lake.is_whole("candidates", learned) else "learn", learned),
-        _on("train", trained),
+        *_plan_data(max(first, candidates_day - dt.timedelta(days=settings.lookback_days - 1)), newest),
+        _on("generate_candidates" if has_candidates else "train_retrieval", candidates_day),
+        _on("train_models", training_day),
         *([_on("evaluate", newest)] if _can_be_evaluated(newest, settings, lake) else []),
-        *_plan_report(first, newest),
+        *_plan_kpis(first, newest),
         _on("release", newest),
         *_plan_lists(newest, settings, lake),
-        _on("publish", newest),
+        _on("publish_index", newest),
     ]
 
 
-def plan_training_or_refresh(
+def plan_retraining_or_update(
     first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[PlannedRun]:  # fmt: skip
-    """What new models take; where there is nothing to train yet, which `say` is told, what a new day takes.
+    """Plan a retraining, or a daily update if there is nothing to train yet; `log` gets the reason.
 
     Raises:
-        PlanError: as `plan_training`.
+        PlanError: as `plan_retraining`.
     """
     try:
-        return plan_training(first, newest, settings, lake, champion)
+        return plan_retraining(first, newest, settings, lake, champion)
     except NothingToTrain as why:
-        say(str(why))
-        return plan_refresh(first, newest, settings, lake, champion)
+        log(str(why))
+        return plan_daily_update(first, newest, settings, lake, champion)
 
 
 def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:
-    judged = newest - dt.timedelta(days=settings.horizon_days)
-    return all(lake.is_whole(table, judged) for table in ("hybrid_scores", "candidates", "product_statistics"))
+    day = newest - dt.timedelta(days=settings.horizon_days)
+    return all(lake.is_intact(table, day) for table in ("hybrid_scores", "candidates", "product_statistics"))
 
 
 def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
-    return [PlannedRun("catalog"), PlannedRun("ingest", oldest, newest), PlannedRun("refresh_products")]
+    return [PlannedRun("ingest_catalog"), PlannedRun("ingest", oldest, newest), PlannedRun("update_products")]
 
 
 def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[PlannedRun]:
-    seen = [newest - dt.timedelta(days=age) for age in range(1, settings.reuse_days + 1)]
-    were_shown = any(lake.is_whole("hybrid_scores", day) for day in seen)
-    return [_on("score", newest), *([_on("watch", newest)] if were_shown else [])]
+    served_days = [newest - dt.timedelta(days=age) for age in range(1, settings.model_reuse_days + 1)]
+    has_served_lists = any(lake.is_intact("hybrid_scores", day) for day in served_days)
+    return [_on("score_customers", newest), *([_on("measure_live_accuracy", newest)] if has_served_lists else [])]
 
 
-def _plan_report(first: dt.date, newest: dt.date) -> list[PlannedRun]:
-    return [_on("report", newest)] if (newest - first).days + 1 >= PERIOD_DAYS else []
+def _plan_kpis(first: dt.date, newest: dt.date) -> list[PlannedRun]:
+    return [_on("report_kpis", newest)] if (newest - first).days + 1 >= PERIOD_DAYS else []
 
 
 def _on(job: str, day: dt.date) -> PlannedRun:

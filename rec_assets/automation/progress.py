@@ -1,4 +1,7 @@
-"""What a run says on the console: steps as they end, and the assets' own words; not Dagster's every event."""
+"""The console logger of all runs: finished steps, failed checks, and messages of the assets.
+
+Dagster: its console loggers print every event of the framework.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 from dagster import InitLoggerContext, logger
 
-SHOWN = {"STEP_SUCCESS": "done", "STEP_FAILURE": "FAILED"}
+STEP_RESULTS = {"STEP_SUCCESS": "done", "STEP_FAILURE": "FAILED"}
 
 
 class _Console(logging.Handler):
@@ -19,22 +22,22 @@ class _Console(logging.Handler):
             if record.levelno < logging.INFO:
                 return
             text = meta.get("orig_message", record.getMessage())
-        elif event.event_type_value in SHOWN and event.step_key:
-            took = getattr(event.event_specific_data, "duration_ms", None)
-            seconds = f" in {took / 1000:.1f} s" if took is not None else ""
-            text = f"{SHOWN[event.event_type_value]}{seconds}"
+        elif event.event_type_value in STEP_RESULTS and event.step_key:
+            duration = getattr(event.event_specific_data, "duration_ms", None)
+            seconds = f" in {duration / 1000:.1f} s" if duration is not None else ""
+            text = f"{STEP_RESULTS[event.event_type_value]}{seconds}"
         elif event.event_type_value == "ASSET_CHECK_EVALUATION" and not event.event_specific_data.passed:
             check = event.event_specific_data
             text = f"check {check.check_name} did not pass: {check.description}"
         else:
             return
         step = event.step_key if event is not None else meta.get("step_key")
-        # A resource speaks for no step; what it has to say (a run was started) is no progress.
+        # Messages without a step come from resources, and are no progress.
         if step:
             print(f"    {step}: {text}", file=sys.stderr, flush=True)
 
 
-@logger(config_schema={}, description="Steps as they end, and what assets say of their progress.")
+@logger(config_schema={}, description="Prints finished steps and the messages of assets.")
 def progress_logger(context: InitLoggerContext) -> logging.Logger:
     """The console logger of all runs."""
     console = logging.Logger("rec_assets", level=logging.DEBUG)

@@ -1,46 +1,48 @@
-"""Going back to an earlier release: the registry's alias and the serving index in one move, and the job for it."""
+"""Rollback: point the registry's alias `champion` and the published index to an earlier release.
+
+Dagster: it can materialize an asset again, but it has no releases to return to.
+"""
 
 from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_process_executor, job, op
 
 from rec_assets.resources.releases import Release, ReleaseError, Releases
-from rec_assets.serving.folder import Published, ServingFolder
-from rec_assets.serving.manifest import IndexUnreadable
-from rec_assets.serving.self_test import self_test
+from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.manifest import IndexUnreadable
+from rec_assets.serving.index_files.self_test import self_test
 from rec_assets.settings import Settings
 
 
 def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Published]:
-    """Take the champion back: alias, and what the API serves.
+    """Make an earlier release the champion again, and publish its index.
 
-    The newest index of the version is still there as a rule; else the one it was released with is fetched from MLflow.
+    Uses the newest published index of that version, or else fetches the index of the release from MLflow.
 
     Args:
-        settings: Of the deployment.
-        to: The version to go back to; default: the one before the champion.
+        settings: Serving folder and model registry.
+        to: Version to roll back to; None: the release before the champion.
 
     Raises:
-        ReleaseError: there is no such release.
+        ReleaseError: there is no such release, or its index can't be read.
     """
     releases, serving = Releases(settings.mlflow_uri, settings.registered_model), ServingFolder(settings.serving)
     target = releases.rollback_target(to)
-    # The index first: a rollback that fails here has changed nothing, and can be asked for again.
-    index = next(
-        (each for each in reversed(serving.indexes()) if each.version == target.version and _answers(each)), None
-    )
+    # Find the index first: if this fails, nothing has changed, and you can try again.
+    published = (index for index in reversed(serving.indexes()) if index.version == target.version)
+    index = next((index for index in published if _passes_self_test(index)), None)
     if index is None:
         try:
-            index = serving.add(target.version, target.as_of, lambda folder: releases.fetch_index(target, folder))
+            index = serving.add(target.version, target.as_of, lambda folder: releases.download_index(target, folder))
             self_test(index.path)
         except IndexUnreadable as error:
-            if index is not None:  # else the next plans would keep it as the version's newest
+            if index is not None:  # otherwise later plans would use it as the newest index of the version
                 serving.remove(index)
-            raise ReleaseError(f"version {target.version} can't be gone back to: {error}") from None
+            raise ReleaseError(f"can't roll back to version {target.version}: {error}") from None
     champion = releases.roll_back(target.version)
     serving.point(index)
     return champion, index
 
 
-def _answers(index: Published) -> bool:
+def _passes_self_test(index: Published) -> bool:
     try:
         self_test(index.path)
     except IndexUnreadable:
@@ -49,17 +51,17 @@ def _answers(index: Published) -> bool:
 
 
 class RollbackConfig(Config):
-    """Where to go back to."""
+    """Config of the job `rollback`."""
 
     to: int | None = None
-    """Version; default: the one before the champion."""
+    """Version to roll back to; default: the release before the champion."""
 
 
-def build_rollback(settings: Settings) -> JobDefinition:
-    """The job `rollback`; it does what `rec-assets rollback` does."""
+def build_rollback_job(settings: Settings) -> JobDefinition:
+    """The job `rollback`, which does the same as `rec-assets rollback`."""
 
-    @op(description="Points the alias `champion` and the serving index to an earlier version.")
-    def go_back(context: OpExecutionContext, config: RollbackConfig) -> None:
+    @op(description="Points the alias `champion` and the published index to an earlier release.")
+    def roll_back_release(context: OpExecutionContext, config: RollbackConfig) -> None:
         try:
             champion, index = roll_back(settings, config.to)
         except ReleaseError as error:
@@ -70,9 +72,10 @@ def build_rollback(settings: Settings) -> JobDefinition:
 
     @job(
         executor_def=in_process_executor,
-        description="Go back to the release before the champion, or to the version given. What is taken back stays so.",
+        description="Roll back to the release before the champion, or to a given version. The release rolled back "
+        "from is not used again.",
     )
     def rollback() -> None:
-        go_back()
+        roll_back_release()
 
     return rollback

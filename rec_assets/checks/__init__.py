@@ -1,4 +1,8 @@
-"""Is it right? Asset checks, one module a group; those that guard what comes next are blocking."""
+"""Asset checks on the content of tables. A blocking check stops the assets downstream.
+
+Dagster: its check factories (`build_last_update_freshness_checks`, `build_metadata_bounds_checks`) compare with the
+clock and with fixed bounds. These checks work for data that ends in the past, and compare with earlier days.
+"""
 
 from dagster import AssetChecksDefinition
 
@@ -6,9 +10,9 @@ from rec_assets.checks.data import data_checks
 from rec_assets.checks.models import model_checks
 from rec_assets.checks.results import result_checks
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 
-def all_checks(settings: Settings, source: Source) -> list[AssetChecksDefinition]:
-    """Every check."""
+def all_checks(settings: Settings, source: DataSource) -> list[AssetChecksDefinition]:
+    """All asset checks."""
     return [*data_checks(source), *model_checks(), *result_checks(settings)]

@@ -1,4 +1,4 @@
-"""Checks on the groups `ingestion` and `interactions`: complete, unique, plausible."""
+"""Checks on the groups `ingestion` and `interactions`: are the lines complete, unique and plausible?"""
 
 import datetime as dt
 
@@ -16,20 +16,20 @@ from dagster import (
     asset_check,
 )
 
-from rec_assets.checks.days import as_of, checked_days
-from rec_assets.recsys.data.cleaning import RETURNED
+from rec_assets.checks.days import checked_days, newest_day
+from rec_assets.recsys.data.cleaning import RETURN_SUFFIX
 from rec_assets.recsys.events import INTEREST
 from rec_assets.resources.lake import Lake
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 VOLUME_WEEKS = 4
 VOLUME_RANGE = (0.4, 2.5)
-REJECTED_SHARE = 0.25
-LINES_AT_ONCE = 50_000_000
-"""Of which `lines_are_unique` holds eight bytes each; a run with more lines is read several times."""
+MAX_REJECTED_SHARE = 0.25
+LINES_PER_PASS = 50_000_000
+"""`lines_are_unique` needs eight bytes of memory per line of a pass; it reads more lines in several passes."""
 
 
-def data_checks(source: Source) -> list[AssetChecksDefinition]:
+def data_checks(source: DataSource) -> list[AssetChecksDefinition]:
     """The checks of both groups."""
 
     @asset_check(asset="raw_purchase_logs", description="The newest landed day is in the lake.")
@@ -42,9 +42,9 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
             description=f"newest day landed: {newest_landed}; newest day ingested: {newest}",
         )
 
-    @asset_check(asset="raw_purchase_logs", description="Lines of the newest day against the same weekday before.")
+    @asset_check(asset="raw_purchase_logs", description="The number of lines is usual for the weekday.")
     def raw_volume_is_usual(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        day = as_of(context, lake)
+        day = newest_day(context, lake)
         rows = [_rows(lake, "raw_purchase_logs", day - dt.timedelta(weeks=week)) for week in range(VOLUME_WEEKS + 1)]
         before = [count for count in rows[1:] if count]
         usual = float(np.median(before)) if before else None
@@ -57,46 +57,46 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
 
     @asset_check(
         asset="cleaned_interactions", blocking=True, additional_deps=["rejected_purchases"],
-        description="Every day: raw lines = cleaned order lines + refused lines.",
+        description="On every day: raw lines = cleaned order lines + rejected lines.",
     )  # fmt: skip
     def no_line_is_lost(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
         days = checked_days(context, lake)
         counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in days])
-        counts[1] -= [_beside_the_log(lake, day) for day in days]
+        counts[1] -= [_rows_not_in_log(lake, day) for day in days]
         lost = counts[0] - counts[1] - counts[2]
         wrong = [str(day) for day, missing in zip(days, lost, strict=True) if missing]
         return AssetCheckResult(
             passed=not wrong,
-            description=f"raw {counts[0].sum()} = cleaned {counts[1].sum()} + refused {counts[2].sum()}"
+            description=f"raw {counts[0].sum()} = cleaned {counts[1].sum()} + rejected {counts[2].sum()}"
             + (f"; does not hold on {', '.join(wrong[:5])}" if wrong else ""),
             metadata={
                 "raw": int(counts[0].sum()),
                 "cleaned": int(counts[1].sum()),
-                "refused": int(counts[2].sum()),
+                "rejected": int(counts[2].sum()),
             },
         )
 
-    @asset_check(asset="cleaned_interactions", blocking=True, description="No line stands there twice.")
+    @asset_check(asset="cleaned_interactions", blocking=True, description="No line occurs twice.")
     def lines_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         days = checked_days(context, lake)
         lines = lake.rows("cleaned_interactions", days)
-        repeated = _repeated_lines(lake, days, passes=-(-lines // LINES_AT_ONCE))
+        repeated = _repeated_lines(lake, days, passes=-(-lines // LINES_PER_PASS))
         return AssetCheckResult(passed=repeated == 0, description=f"{lines} lines, {repeated} repeated")
 
-    @asset_check(asset="rejected_purchases", description=f"At most {REJECTED_SHARE:.0%} of the lines are refused.")
-    def few_lines_are_refused(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @asset_check(asset="rejected_purchases", description=f"At most {MAX_REJECTED_SHARE:.0%} of the lines are rejected.")
+    def few_lines_are_rejected(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         raw = sum(_rows(lake, "raw_purchase_logs", day) for day in checked_days(context, lake))
-        refused = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context, lake))
-        share = refused / raw if raw else 0.0
+        rejected = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context, lake))
+        share = rejected / raw if raw else 0.0
         return AssetCheckResult(
-            passed=share <= REJECTED_SHARE,
+            passed=share <= MAX_REJECTED_SHARE,
             severity=AssetCheckSeverity.WARN,
-            description=f"{share:.2%} of {raw} lines refused",
+            description=f"{share:.2%} of {raw} lines rejected",
             metadata={"share": share},
         )
 
-    @asset_check(asset="products", blocking=True, description="One row a product.")
+    @asset_check(asset="products", blocking=True, description="The table has one row per product.")
     def products_are_unique(lake: ResourceParam[Lake]) -> AssetCheckResult:
         products = lake.pandas("products", columns=["product_id", "text"])
         repeated = int(products["product_id"].duplicated().sum())
@@ -106,20 +106,21 @@ def data_checks(source: Source) -> list[AssetChecksDefinition]:
             metadata={"without_text": int(products["text"].isna().sum())},
         )
 
-    return [raw_is_fresh, raw_volume_is_usual, no_line_is_lost, lines_are_unique, few_lines_are_refused,
+    return [raw_is_fresh, raw_volume_is_usual, no_line_is_lost, lines_are_unique, few_lines_are_rejected,
             products_are_unique]  # fmt: skip
 
 
 def _repeated_lines(lake: Lake, days: list[dt.date], passes: int) -> int:
-    """Lines whose id stands there before. A pass holds 64 bits of its share of the ids, then those that share them."""
+    """Lines with an earlier id. A pass hashes its part of the ids to 64 bits, then compares ids with equal hashes."""
     repeated = 0
-    for turn in range(passes):
-        bits = np.concatenate([found[found % passes == turn] for found in (_hashes(_ids(lake, day)) for day in days)])
-        bits.sort()
-        shared = np.unique(bits[1:][bits[1:] == bits[:-1]])
+    for number in range(passes):
+        hashes_by_day = (_hashes(_ids(lake, day)) for day in days)
+        hashes = np.concatenate([part[part % passes == number] for part in hashes_by_day])
+        hashes.sort()
+        shared = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if len(shared):
-            found = [ids[np.isin(_hashes(ids), shared)] for ids in (_ids(lake, day) for day in days)]
-            repeated += int(pd.Index(np.concatenate(found)).duplicated().sum())
+            candidates = [ids[np.isin(_hashes(ids), shared)] for ids in (_ids(lake, day) for day in days)]
+            repeated += int(pd.Index(np.concatenate(candidates)).duplicated().sum())
     return repeated
 
 
@@ -131,10 +132,10 @@ def _hashes(ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
     return pd.util.hash_array(ids, categorize=False)
 
 
-def _beside_the_log(lake: Lake, day: dt.date) -> int:
-    """Rows that are no lines of the log: clicks and carts, and the returns of lines that stand there as purchases."""
-    beside = ds.field("event").isin(INTEREST) | pc.ends_with(ds.field("line_id"), RETURNED)
-    return lake.read("cleaned_interactions", [day], columns=["event"], where=beside).num_rows
+def _rows_not_in_log(lake: Lake, day: dt.date) -> int:
+    """Rows that are no lines of the log: clicks, carts, and the return rows that cleaning adds to purchase lines."""
+    not_in_log = ds.field("event").isin(INTEREST) | pc.ends_with(ds.field("line_id"), RETURN_SUFFIX)
+    return lake.read("cleaned_interactions", [day], columns=["event"], where=not_in_log).num_rows
 
 
 def _rows(lake: Lake, table: str, day: dt.date) -> int:

@@ -1,4 +1,4 @@
-"""Which days a check looks at: those its step materialized, or the newest in the lake where it is evaluated alone."""
+"""The days that a check reads: those that its step materialized, or the newest one if the check runs alone."""
 
 import datetime as dt
 
@@ -8,10 +8,10 @@ from rec_assets.resources.lake import Lake, MissingPartition
 
 
 def checked_days(context: AssetCheckExecutionContext, lake: Lake) -> list[dt.date]:
-    """The days of the check's asset that it looks at, oldest first.
+    """The days of the asset to check, oldest first.
 
     Raises:
-        MissingPartition: the check is evaluated alone, as a button in the UI does, before there is any day.
+        MissingPartition: the check runs alone, as from the UI, and the table is empty.
     """
     step = context.op_execution_context
     if step.has_partition_key or step.has_partition_key_range:
@@ -19,10 +19,10 @@ def checked_days(context: AssetCheckExecutionContext, lake: Lake) -> list[dt.dat
     table = context.check_specs[0].asset_key.path[-1]
     days = lake.days(table)
     if not days:
-        raise MissingPartition(f"{table}: no day is in the lake ({lake.root}): materialize {table} first")
+        raise MissingPartition(f"{table}: the table is empty in the lake ({lake.root}): materialize {table} first")
     return days[-1:]
 
 
-def as_of(context: AssetCheckExecutionContext, lake: Lake) -> dt.date:
-    """The newest of them."""
+def newest_day(context: AssetCheckExecutionContext, lake: Lake) -> dt.date:
+    """The newest day to check."""
     return checked_days(context, lake)[-1]

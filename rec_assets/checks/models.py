@@ -1,4 +1,4 @@
-"""Checks on the group `models`: finite, normalized, complete."""
+"""Checks on the group `models`: are the values finite, the vectors normalized, the tables complete?"""
 
 import numpy as np
 from dagster import (
@@ -9,7 +9,7 @@ from dagster import (
     asset_check,
 )
 
-from rec_assets.checks.days import as_of
+from rec_assets.checks.days import newest_day
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
 
@@ -17,38 +17,40 @@ from rec_assets.resources.spark import SparkResource
 def model_checks() -> list[AssetChecksDefinition]:
     """The checks of the group."""
 
-    @asset_check(asset="product_embeddings", blocking=True, description="Vectors are finite and of length 1.")
+    @asset_check(asset="product_embeddings", blocking=True, description="All vectors are finite and have length 1.")
     def embeddings_are_unit_vectors(lake: ResourceParam[Lake]) -> AssetCheckResult:
         vectors = lake.pandas("product_embeddings", columns=["vector"])["vector"]
         lengths = np.array([np.linalg.norm(vector) for vector in vectors])
         wrong = int((~np.isclose(lengths, 1, atol=1e-3)).sum())
         return AssetCheckResult(passed=wrong == 0, description=f"{len(vectors)} vectors, {wrong} not of length 1")
 
-    @asset_check(asset="product_embeddings", blocking=True, description="Every product with a text has its vector.")
+    @asset_check(asset="product_embeddings", blocking=True, description="Every product text has a vector.")
     def every_text_is_embedded(lake: ResourceParam[Lake]) -> AssetCheckResult:
         texts = set(lake.pandas("products", columns=["content_hash"])["content_hash"].dropna())
         missing = texts - set(lake.pandas("product_embeddings", columns=["content_hash"])["content_hash"])
         return AssetCheckResult(passed=not missing, description=f"{len(texts)} texts, {len(missing)} without vector")
 
-    @asset_check(asset="als_model", blocking=True, description="Factors are finite, for customers and products.")
+    @asset_check(
+        asset="als_model", blocking=True, description="There are factors of customers and products, and all are finite."
+    )
     def factors_are_finite(
         context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
     ) -> AssetCheckResult:
         from pyspark.sql import functions as F
 
-        model = lake.spark(spark.spark_session, "als_model", [as_of(context, lake)])
-        finite = F.forall("factors", lambda factor: F.abs(factor) < np.inf)  # for Spark NaN is above everything
-        wild = F.sum(F.when(finite, 0).otherwise(1)).alias("wild")
-        sides = model.groupBy("kind").agg(F.count("*").alias("rows"), wild).toPandas()
+        model = lake.spark(spark.spark_session, "als_model", [newest_day(context, lake)])
+        finite = F.forall("factors", lambda factor: F.abs(factor) < np.inf)  # in Spark, NaN is greater than any number
+        not_finite = F.sum(F.when(finite, 0).otherwise(1)).alias("not_finite")
+        sides = model.groupBy("kind").agg(F.count("*").alias("rows"), not_finite).toPandas()
         return AssetCheckResult(
-            # Both or neither: a shop may have no product with buyers enough.
-            passed=set(sides["kind"]) in ({"customer", "product"}, set()) and not sides["wild"].any(),
-            description=f"{sides['rows'].sum()} factor vectors for {' and '.join(sorted(sides['kind'])) or 'nobody'}",
+            # Both or neither: a small shop may have no product with enough buyers.
+            passed=set(sides["kind"]) in ({"customer", "product"}, set()) and not sides["not_finite"].any(),
+            description=f"{sides['rows'].sum()} factor vectors for {' and '.join(sorted(sides['kind'])) or 'nothing'}",
         )
 
-    @asset_check(asset="co_purchase_graph", description="No product neighbors itself, no weight below 0.")
-    def graph_is_sound(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        graph = lake.pandas("co_purchase_graph", [as_of(context, lake)])
+    @asset_check(asset="co_purchase_graph", description="No product is its own neighbor, and all weights are positive.")
+    def graph_is_valid(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        graph = lake.pandas("co_purchase_graph", [newest_day(context, lake)])
         loops = int((graph["product_id"] == graph["neighbor_id"]).sum())
         return AssetCheckResult(
             passed=loops == 0 and bool((graph["weight"] > 0).all()),
@@ -57,24 +59,20 @@ def model_checks() -> list[AssetChecksDefinition]:
 
     @asset_check(
         asset="candidates", blocking=True,
-        description="Each pair stands there once; there are some, unless nothing that was bought was kept.",
+        description="Each pair of customer and product occurs once. There are pairs, unless no product has orders.",
     )  # fmt: skip
     def pairs_are_unique(
         context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
     ) -> AssetCheckResult:
-        day = [as_of(context, lake)]
+        day = [newest_day(context, lake)]
         rows = lake.rows("candidates", day)
-        once = lake.spark(spark.spark_session, "candidates", day).select("customer_id", "product_id").distinct().count()
+        unique = (
+            lake.spark(spark.spark_session, "candidates", day).select("customer_id", "product_id").distinct().count()
+        )
         statistics = lake.pandas("product_statistics", day, columns=["orders"])
         return AssetCheckResult(
-            passed=once == rows and (rows > 0 or not statistics["orders"].any()),
-            description=f"{rows} pairs, {rows - once} repeated",
+            passed=unique == rows and (rows > 0 or not statistics["orders"].any()),
+            description=f"{rows} pairs, {rows - unique} repeated",
         )
 
-    return [
-        embeddings_are_unit_vectors,
-        every_text_is_embedded,
-        factors_are_finite,
-        graph_is_sound,
-        pairs_are_unique,
-    ]
+    return [embeddings_are_unit_vectors, every_text_is_embedded, factors_are_finite, graph_is_valid, pairs_are_unique]

@@ -1,4 +1,4 @@
-"""Checks on what may be shown, and released, and on what is told of it: the groups from `recommendations` on."""
+"""Checks on the groups `recommendations`, `evaluation` and `experiments`: lists, metrics, KPIs and reports."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from dagster import (
 )
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.models_of_day import ranker_from
-from rec_assets.assets.rules import default_rules, with_frequency_cap
-from rec_assets.checks.days import as_of, checked_days
+from rec_assets.assets.active_rules import active_rules, add_frequency_capped
+from rec_assets.assets.model_loading import load_ranker
+from rec_assets.checks.days import checked_days, newest_day
+from rec_assets.recsys.evaluation.baseline_verdict import baseline_verdict
 from rec_assets.recsys.evaluation.evaluate import ALL
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.evaluation.live import control_band
-from rec_assets.recsys.evaluation.verdict import verdict
 from rec_assets.recsys.ranking.hybrid import LISTS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
@@ -29,149 +29,148 @@ from rec_assets.settings import Settings
 
 
 def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
-    """The checks of both groups."""
+    """The checks of these groups."""
 
     @asset_check(
         asset="hybrid_scores", blocking=True,
-        description="Every customer with candidates has two lists, as full as the rules allow: no product twice, none "
-        "excluded or hidden by a rule, nothing bought before in `discover`.",
+        description="Every customer with candidates has two lists, as long as the rules allow. No list has a product "
+        "twice, or an excluded or hidden product; `discover` has no product that the customer bought before.",
     )  # fmt: skip
     def lists_are_complete(
         context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
     ) -> AssetCheckResult:
-        day, session = as_of(context, lake), spark.spark_session
+        day, session = newest_day(context, lake), spark.spark_session
         lists, pairs = (lake.spark(session, table, [day]) for table in ("hybrid_scores", "candidates"))
         products = lake.pandas("products")
-        book = default_rules(settings, day, products, lake.pandas("product_statistics", [day]))
-        hidden = [*products.loc[products["excluded"], "product_id"], *book.product_ids[~book.shown]]
-        if book.frequency_cap is not None:
-            pairs = with_frequency_cap(pairs, book, lake, day).where(f"not {book.rests}")
-        customers, problems = list_problems(lists, pairs, hidden, settings.recipe.list_size)
-        # Whether there may be no candidates is said by the check of these.
+        rules = active_rules(settings, day, products, lake.pandas("product_statistics", [day]))
+        hidden = [*products.loc[products["excluded"], "product_id"], *rules.product_ids[~rules.visible]]
+        if rules.frequency_cap is not None:
+            pairs = add_frequency_capped(pairs, rules, lake, day).where(f"not {rules.frequency_cap_column}")
+        customers, problems = find_list_problems(lists, pairs, hidden, settings.recipe.list_size)
+        # Another check verifies that there are candidates.
         expected = lake.rows("candidates", [day]) > 0
-        if _made_by(lake, day) != book.version:  # the rules have changed since
+        if _rules_version(lake, day) != rules.version:  # the rules have changed since
             problems = {name: count for name, count in problems.items() if "twice" in name}
-        found = [f"{count} {problem}" for problem, count in problems.items() if count]
+        faults = [f"{count} {problem}" for problem, count in problems.items() if count]
         return AssetCheckResult(
-            passed=not found and (customers > 0 or not expected),
-            description="; ".join(found) or f"{customers} customers with two full lists",
+            passed=not faults and (customers > 0 or not expected),
+            description="; ".join(faults) or f"{customers} customers with two full lists",
             metadata=problems,
         )
 
-    @asset_check(asset="similar_products", description="No product is similar to itself, none excluded.")
+    @asset_check(asset="similar_products", description="No product is similar to itself or to an excluded product.")
     def similar_products_differ(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        rows = lake.pandas("similar_products", [as_of(context, lake)], columns=["product_id", "similar_product_id"])
+        day, columns = newest_day(context, lake), ["product_id", "similar_product_id"]
+        rows = lake.pandas("similar_products", [day], columns=columns)
         products = lake.pandas("products", columns=["product_id", "excluded"])
         loops = int((rows["product_id"] == rows["similar_product_id"]).sum())
         banned = int(rows["similar_product_id"].isin(products.loc[products["excluded"], "product_id"]).sum())
         return AssetCheckResult(
             passed=loops == 0 and banned == 0,
-            description=f"{len(rows)} pairs, {loops} with itself, {banned} with an excluded product",
+            description=f"{len(rows)} pairs, {loops} of a product with itself, {banned} with an excluded product",
         )
 
     @asset_check(
         asset="evaluation_report", blocking=True,
-        description="NDCG@10 of the hybrid over all purchases is not below the best baseline's, by paired interval; "
-        "blocks the first release, and only warns where a release is in force, or the lists are by rules or by the "
-        "fixed blend. It says nothing where nobody can be judged.",
+        description="NDCG@10 of the hybrid on all purchases is not below that of the best baseline, by the paired "
+        "confidence interval. Blocks the first release. Only warns if a release is active, or if rules or the fixed "
+        "blend made the lists. Passes if no customer can be evaluated.",
     )  # fmt: skip
     def hybrid_beats_the_baselines(
         context: AssetCheckExecutionContext, lake: ResourceParam[Lake], releases: ResourceParam[Releases]
     ) -> AssetCheckResult:
-        day = as_of(context, lake)
+        day = newest_day(context, lake)
         report = lake.pandas("evaluation_report", [day])
-        judged = day - dt.timedelta(days=settings.horizon_days)
+        lists_day = day - dt.timedelta(days=settings.horizon_days)
         is_difference = report["baseline"].notna()
-        found = verdict(report[~is_difference], report[is_difference], ALL)
-        if found is None:
+        result = baseline_verdict(report[~is_difference], report[is_difference], ALL)
+        if result is None:
             return AssetCheckResult(
                 passed=True,
-                description=f"nobody with a history on {judged} bought anything up to {day}: nothing to judge by",
+                description=f"no customer with a history on {lists_day} has purchases up to {day}: nothing to evaluate",
             )
-        # What a merchandiser wants may cost accuracy; a blend that nothing was learned for promises none.
-        promises = not _made_by(lake, judged) and _was_learned(lake, judged)
-        # It speaks of the lists of a horizon ago; whether newer models replace theirs is the gate's decision.
-        in_force = releases.in_force(day - dt.timedelta(days=1)) is not None
+        # Merchandising rules may cost accuracy, and the fixed blend was not trained for it.
+        is_trained = not _rules_version(lake, lists_day) and _has_trained_ranker(lake, lists_day)
+        # The lists are of one horizon ago. Once there is a release, the gate decides about newer models.
+        has_release = releases.active(day - dt.timedelta(days=1)) is not None
         return AssetCheckResult(
-            passed=found.outcome != "behind",
-            severity=AssetCheckSeverity.ERROR if promises and not in_force else AssetCheckSeverity.WARN,
-            description=f"NDCG@10: hybrid {found.value:.4f}; best baseline {found.baseline} {found.baseline_value:.4f}"
-            f"; difference {found.difference:+.4f} [{found.ci_low:+.4f}, {found.ci_high:+.4f}]",
-            metadata={"hybrid": found.value, "best_baseline": found.baseline_value},
+            passed=result.outcome != "behind",
+            severity=AssetCheckSeverity.ERROR if is_trained and not has_release else AssetCheckSeverity.WARN,
+            description=f"NDCG@10: hybrid {result.value:.4f}; "
+            f"best baseline {result.baseline} {result.baseline_value:.4f}; "
+            f"difference {result.difference:+.4f} [{result.ci_low:+.4f}, {result.ci_high:+.4f}]",
+            metadata={"hybrid": result.value, "best_baseline": result.baseline_value},
         )
 
-    @asset_check(asset="live_accuracy", description="The hit rate lies in the control band of the days before.")
-    def hit_rate_is_usual(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        day = as_of(context, lake)
+    @asset_check(asset="live_accuracy", description="The hit rate is in the control band of the earlier days.")
+    def hit_rate_is_in_control_band(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        day = newest_day(context, lake)
         rates = lake.pandas("live_accuracy", lake.days("live_accuracy")).set_index("date")["hit_rate"].sort_index()
         band, rate = control_band(rates[rates.index < day]), float(rates[day])
         return AssetCheckResult(
-            passed=band is None or band.holds(rate) or rate != rate,
+            passed=band is None or band.contains(rate) or rate != rate,
             severity=AssetCheckSeverity.WARN,
             description=f"{day}: {rate:.3f}; "
-            + (f"usual is {band.low:.3f} to {band.high:.3f}" if band else "too few days before to say what is usual"),
+            + (f"control band {band.low:.3f} to {band.high:.3f}" if band else "too few days for a control band"),
         )
 
-    @asset_check(asset="business_kpis", description="No figure is negative, and no share but of returns above 1.")
-    def figures_are_possible(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @asset_check(asset="business_kpis", description="No KPI is negative, no share above 1 (except the return rate).")
+    def kpis_are_plausible(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
         wrong = []
         for day in checked_days(context, lake):
             for name, value in lake.pandas("business_kpis", [day]).set_index("kpi")["value"].dropna().items():
-                of_flows = str(name).startswith("return_rate")  # what comes back was bought earlier
-                if value < 0 or (KPIS[str(name)].unit == "share" and value > 1 and not of_flows):
+                is_return_rate = str(name).startswith("return_rate")  # returns may be of earlier purchases
+                if value < 0 or (KPIS[str(name)].unit == "share" and value > 1 and not is_return_rate):
                     wrong.append(f"{day}: {name} {value:.3f}")
         return AssetCheckResult(
             passed=not wrong,
             severity=AssetCheckSeverity.WARN,
-            description="; ".join(wrong[:5]) or "every figure is possible",
+            description="; ".join(wrong[:5]) or "all KPIs are plausible",
         )
 
-    @asset_check(asset="experiment_report", description="No experiment is invalid, and none of its variants worse.")
-    def experiments_are_sound(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
-        rows = lake.pandas("experiment_report", [as_of(context, lake)]).drop_duplicates(["experiment", "variant"])
+    @asset_check(asset="experiment_report", description="No experiment is invalid, no variant worse than control.")
+    def experiments_are_valid(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+        rows = lake.pandas("experiment_report", [newest_day(context, lake)])
+        rows = rows.drop_duplicates(["experiment", "variant"])
         bad = rows[rows["verdict"].isin(["invalid", "worse"])]
         return AssetCheckResult(
             passed=bad.empty,
             severity=AssetCheckSeverity.WARN,
-            description="; ".join(f"{each.experiment}, {each.variant}: {each.says}" for each in bad.itertuples())
+            description="; ".join(f"{row.experiment}, {row.variant}: {row.message}" for row in bad.itertuples())
             or f"{len(rows)} comparisons, none invalid or worse",
         )
 
-    return [
-        lists_are_complete,
-        similar_products_differ,
-        hybrid_beats_the_baselines,
-        hit_rate_is_usual,
-        figures_are_possible,
-        experiments_are_sound,
-    ]
+    return [lists_are_complete, similar_products_differ, hybrid_beats_the_baselines, hit_rate_is_in_control_band,
+            kpis_are_plausible, experiments_are_valid]  # fmt: skip
 
 
-def _made_by(lake: Lake, day: dt.date) -> str:
-    """The version of the rules that a day's lists were made by; "" of none."""
+def _rules_version(lake: Lake, day: dt.date) -> str:
+    """The version of the merchandising rules that made the lists of a day; "" without rules."""
     head = lake.head("hybrid_scores", day, rows=1)
     return next(iter(head["rules_version"].to_pylist()), "") if "rules_version" in head.column_names else ""
 
 
-def _was_learned(lake: Lake, day: dt.date) -> bool:
-    """Whether the ranker of a day's lists had anything to learn from."""
+def _has_trained_ranker(lake: Lake, day: dt.date) -> bool:
+    """Whether a trained ranker made the lists of a day, and not the fixed blend."""
     head = lake.head("hybrid_scores", day, rows=1).to_pylist()
-    version = head[0]["ranker_version"] if head else None
-    return version is None or ranker_from(lake.pandas("ranker", [version])).is_learned
+    version = head[0]["ranker_as_of"] if head else None
+    return version is None or load_ranker(lake.pandas("ranker", [version])).is_trained
 
 
-def list_problems(lists: SparkFrame, pairs: SparkFrame, hidden: Sequence[str], size: int) -> tuple[int, dict[str, int]]:
-    """Customers with candidates, and how often lists have which fault; all counted in Spark.
+def find_list_problems(
+    lists: SparkFrame, pairs: SparkFrame, hidden: Sequence[str], size: int
+) -> tuple[int, dict[str, int]]:
+    """The number of customers with candidates, and the number of faults of each kind; all counted in Spark.
 
     Args:
         lists: hybrid_scores of a day.
-        pairs: candidates of that day, but for those that rest.
-        hidden: product_ids of what may not be shown.
-        size: Length of a list. One is full when it is that long, or as long as the customer's candidates allow.
+        pairs: candidates of that day, without frequency-capped ones.
+        hidden: product_ids that rules or the catalog exclude.
+        size: Length of a list. A shorter list is complete if the customer has no more candidates.
     """
     from pyspark.sql import functions as F
 
-    bought = F.col("own_orders") > 0
+    bought = F.col("repeat_orders") > 0
     banned = lists.sparkSession.createDataFrame(pd.DataFrame({"product_id": hidden}), "product_id string")
     possible = (
         pairs.join(F.broadcast(banned), "product_id", "left_anti")

@@ -1,1 +1,1 @@
-"""Adapters of public data to the landing format, and the YAML files of the built-in sources."""
+"""Built-in data sources: their YAML files, and adapters that land public data sets."""

@@ -1,4 +1,4 @@
-"""Land the Complete Journey, from its PyPI package, as a shop would: one CSV file a day, and a catalog."""
+"""Land the Complete Journey data set from its PyPI package as a shop would: a CSV file per day, and a catalog."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from rec_assets.sources.paths import on_day
-from rec_assets.sources.spec import Source
+from rec_assets.sources.paths import path_on_day
+from rec_assets.sources.spec import DataSource
 
 
-def land(source: Source) -> int:
-    """Write the days' files and the catalog that aren't there yet; each appears whole or not at all.
+def land(source: DataSource) -> int:
+    """Write the missing files of the purchase log and the catalog, each atomically.
 
     Returns:
-        The number of files written.
+        Number of files written.
     """
     assert source.catalog is not None
     catalog = Path(source.expand(source.catalog.path))
-    if catalog.exists():  # written last: everything else is there
+    if catalog.exists():  # written last, so that all other files exist
         return 0
     written = 0
     for day, lines in tqdm(_days(source), desc="landing", unit=" days", total=364, mininterval=1):
-        path = Path(on_day(source.expand(source.purchases.path), day))
+        path = Path(path_on_day(source.expand(source.purchases.path), day))
         if not path.exists():
             _write(lines, path)
             written += 1
@@ -34,8 +34,8 @@ def land(source: Source) -> int:
     return written + 1
 
 
-def _days(source: Source) -> Iterator[tuple[dt.date, pd.DataFrame]]:
-    """The purchases of each day on which the shop was open, by its own clock. The package's times are UTC."""
+def _days(source: DataSource) -> Iterator[tuple[dt.date, pd.DataFrame]]:
+    """Purchases by local day of the shop. The package has UTC times."""
     lines = _table("transactions")
     local = lines["transaction_timestamp"].dt.tz_localize("UTC").dt.tz_convert(source.time_zone)
     for day, rows in lines.groupby(local.dt.tz_localize(None).dt.normalize(), sort=True):

@@ -1,1 +1,1 @@
-"""The science: cleaning, models, candidates, ranking, metrics. Free of Dagster and MLflow."""
+"""The recommender: cleaning, models, candidates, ranking, metrics. It does not depend on Dagster or MLflow."""

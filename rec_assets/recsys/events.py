@@ -1,18 +1,18 @@
-"""What may happen with a product, by the names that logs and API use."""
+"""Types of events, by the names that purchase logs and the API use, and limits on texts."""
 
 IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click", "cart", "purchase", "return")
 
 INTEREST = (CLICK, CART)
-"""Signs of interest: they tell what a customer likes, and are nothing bought."""
+"""Signs of interest: they show what a customer likes, and are no purchases."""
 
 MONEY = (PURCHASE, RETURN)
-"""Events that tell what was paid, or paid back."""
+"""Events with an amount of money."""
 
 LONGEST_ID = 512
-"""Characters of the longest id: so long, it still fits into an index of PostgreSQL (2,704 bytes) in any script."""
+"""Maximum characters of an id. In any script, it fits into an index of PostgreSQL (2,704 bytes)."""
 
 LONGEST_NAME = 512
-"""Characters of the longest title, category and brand; longer ones are cut."""
+"""Maximum characters of a title, category or brand; longer ones are cut."""
 
 LONGEST_TEXT = 10_000
-"""Characters of the longest text of a product; longer ones are cut. The encoder reads the first few hundred."""
+"""Maximum characters of a product text; longer ones are cut. The encoder reads the first few hundred."""

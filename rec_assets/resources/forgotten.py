@@ -1,4 +1,4 @@
-"""The file that says whom to forget: what reading leaves out from then on, and what is still to be rewritten."""
+"""The file of forgotten customers: whose rows readers drop, and whose data is not deleted everywhere yet."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rec_assets.files import write_whole
+from rec_assets.files import write_atomically
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 
 
 @dataclass(frozen=True)
 class ForgottenFile:
-    """What it says.
+    """Content of the file.
 
     Attributes:
-        forgotten: Everybody.
-        pending: Those of whom something may still be kept.
+        forgotten: All forgotten customers.
+        pending: Those whose data may still exist somewhere.
     """
 
     forgotten: Forgotten
@@ -28,23 +28,23 @@ class ForgottenFile:
 
     @classmethod
     def read(cls, file: Path) -> ForgottenFile:
-        """Nobody, where there is no file."""
+        """Read the file. Without a file, nobody is forgotten."""
         if not file.exists():
             return cls({}, {})
-        found = json.loads(file.read_text())
+        content = json.loads(file.read_text())
         return cls(
-            *({digest: dt.date.fromisoformat(until) for digest, until in found[part].items()} for part in _PARTS)
+            *({digest: dt.date.fromisoformat(until) for digest, until in content[part].items()} for part in _PARTS)
         )
 
     def write(self, file: Path) -> None:
-        """Replace it, readable for its owner and group only."""
+        """Replace the file. Only its owner and group may read it."""
         parts = {part: {digest: str(until) for digest, until in getattr(self, part).items()} for part in _PARTS}
-        write_whole(file, json.dumps(parts, indent=1), private=True)
+        write_atomically(file, json.dumps(parts, indent=1), private=True)
 
     def without(self, rows: pa.Table, day: dt.date) -> pa.Table:
-        """Rows of a day (with `customer_id`) but those of the forgotten."""
-        theirs = is_forgotten(rows["customer_id"].to_pandas(), day, self.forgotten)
-        return rows.filter(pc.invert(pa.array(theirs))) if theirs.any() else rows
+        """Rows of a day (with `customer_id`) without those of forgotten customers."""
+        matches = is_forgotten(rows["customer_id"].to_pandas(), day, self.forgotten)
+        return rows.filter(pc.invert(pa.array(matches))) if matches.any() else rows
 
 
 _PARTS = ("forgotten", "pending")

@@ -1,7 +1,6 @@
-"""Is there a Java that Spark can start? Answered before anything is installed or begun.
+"""Check for a Java that Spark can use, before anything is installed or started.
 
-Standard library only, and nothing of this package: the Makefile runs this file with a bare interpreter,
-before there is a virtual environment.
+Uses only the standard library: the Makefile runs this file before there is a virtual environment.
 """
 
 import os
@@ -18,23 +17,22 @@ HOW_TO_GET_IT = (
 
 
 class JavaMissing(RuntimeError):
-    """No usable Java; the message is one line that says what is wrong, where we looked and what to do."""
+    """No usable Java; the message is one line with the problem, the searched location and what to do."""
 
 
 def require_java(minimum: int = 17) -> int:
-    """Make sure that Spark will find a Java of at least this major version.
+    """Check that Spark finds a Java of at least this major version.
 
-    Looks where Spark itself looks: at `JAVA_HOME/bin/java` alone if `JAVA_HOME` is set, else on `PATH`. A
-    good Java on `PATH` is of no use while `JAVA_HOME` points elsewhere, so we don't fall back to it either.
+    Searches like Spark: only `JAVA_HOME/bin/java` if `JAVA_HOME` is set, else `PATH`.
 
     Args:
-        minimum: Lowest major version that will do. Spark 4 needs 17.
+        minimum: Lowest major version. Spark 4 needs 17.
 
     Returns:
         The major version found, e.g. 17 for "17.0.15" and 8 for "1.8.0_402".
 
     Raises:
-        JavaMissing: There is no Java, it doesn't run, or it is too old.
+        JavaMissing: there is no Java, it does not run, or it is too old.
     """
     home = os.environ.get("JAVA_HOME")
     if home:
@@ -50,9 +48,9 @@ def require_java(minimum: int = 17) -> int:
     version = _version_text(java)
     major = parse_major(version)
     if major is None:
-        said = " ".join(version.split())[:120] or "nothing"
+        output = " ".join(version.split())[:120] or "nothing"
         raise JavaMissing(
-            f"Java {minimum} or newer is missing: {java} doesn't work, `-version` said: {said} ({looked}). "
+            f"Java {minimum} or newer is missing: {java} doesn't work, `-version` printed: {output} ({looked}). "
             f"{HOW_TO_GET_IT}"
         )
     if major < minimum:
@@ -61,7 +59,7 @@ def require_java(minimum: int = 17) -> int:
 
 
 def parse_major(version: str) -> int | None:
-    """Read the major version out of what `java -version` prints; None if there is none in it.
+    """The major version in the output of `java -version`; None if it has none.
 
     >>> parse_major('openjdk version "17.0.15" 2025-04-15')
     17
@@ -75,7 +73,7 @@ def parse_major(version: str) -> int | None:
 
 
 def _version_text(java: str) -> str:
-    """Return what `java -version` prints (it prints to stderr), or why it could not be run."""
+    """The output of `java -version` (on stderr), or why it could not run."""
     try:
         done = subprocess.run(
             [java, "-version"], capture_output=True, text=True, errors="replace", timeout=60, check=False

@@ -1,12 +1,11 @@
-"""The lake: one folder a table, one folder a day in it, replaced whole or not at all.
+"""The lake: one folder per table with one folder per day; a partition is replaced as a whole.
 
-    lake/<asset>/date=2017-12-03/<version>-0.parquet + _manifest.json      (lake/<asset>/ where unpartitioned)
+    lake/<asset>/date=2017-12-03/<version>-0.parquet + _manifest.json      (lake/<asset>/ if unpartitioned)
 
-The manifest names the files that are the partition. Files are written first under names that hold their content's
-hash, then the manifest is replaced in one step, then the old files go: a reader that follows the manifest sees the
-old partition or the new one, whatever is killed when. Writing the same content again changes nothing, not even the
-manifest's time, so that what depends on it stays up to date. The steps themselves are in `storage.py`: a lake lies on
-a disk or in an object store.
+The manifest names the files of the partition. A writer writes files under names that contain their content's hash,
+replaces the manifest in one step, and deletes the old files. A reader sees the old partition or the new one, even if a
+writer is killed. Writing the same content again changes nothing, not even the time of the change, so downstream
+partitions stay up to date. `storage.py` implements these steps for a disk and for an object store.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rec_assets.recsys.spark.arrow_rows import ARROW
-from rec_assets.resources.storage import DAMAGED, MANIFEST, Describe, Manifest, Part, Storage, open_storage
+from rec_assets.resources.manifest import MANIFEST, Describe, Manifest, Part
+from rec_assets.resources.storage import DAMAGED, Storage, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 
 class MissingPartition(LookupError):
-    """A table, or a day of it, isn't in the lake; the message says which and what to materialize."""
+    """A table or a day of it is not in the lake; the message names it and what to materialize."""
 
 
 class DamagedPartition(RuntimeError):
-    """Files of a partition are missing or other ones than were written; the message says which and what to do."""
+    """Files of a partition are missing or have changed; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,46 +50,46 @@ class Lake:
 
     @functools.cached_property
     def storage(self) -> Storage:
-        """How its partitions are kept."""
+        """The storage of its partitions."""
         return open_storage(self.root)
 
-    # ---- what is there ----
+    # ---- state ----
 
     def days(self, table: str) -> list[dt.date]:
-        """Days of a table that are there, sorted."""
+        """Days of a table in the lake, sorted."""
         found = (name for name in self.storage.partitions(table) if name.startswith("date="))
         return sorted(dt.date.fromisoformat(name[5:]) for name in found)
 
     def manifest(self, table: str, day: dt.date | None = None) -> Manifest | None:
-        """The manifest of a partition, or None where it isn't there."""
+        """The manifest of a partition, or None if it does not exist."""
         return self._manifests(table, [day])[0]
 
     def rows(self, table: str, days: Iterable[dt.date | None] = (None,)) -> int:
-        """Rows of several partitions; days that aren't there have none."""
+        """Number of rows of several partitions; missing days count as 0."""
         return sum(manifest.rows for manifest in self._manifests(table, days) if manifest)
 
     def changed_at(self, table: str, day: dt.date | None = None) -> float | None:
-        """When the partition's content last changed (seconds since the epoch); None where it isn't there."""
+        """Time at which a partition's content last changed (seconds since the epoch); None if it does not exist."""
         return self.storage.changed_at(_folder(table, day))
 
     def fingerprint(self, table: str, days: Iterable[dt.date | None] = (None,)) -> str:
-        """One SHA-256 over the contents of several partitions; days that aren't there count as such."""
+        """One SHA-256 over the contents of several partitions. A missing day changes it too."""
         digest, days = hashlib.sha256(), list(days)
         for day, manifest in zip(days, self._manifests(table, days), strict=True):
             digest.update(f"{table} {day} {manifest.fingerprint if manifest else '-'}\n".encode())
         return digest.hexdigest()
 
-    def is_whole(self, table: str, day: dt.date | None = None) -> bool:
-        """Whether a partition is there and isn't damaged."""
+    def is_intact(self, table: str, day: dt.date | None = None) -> bool:
+        """Whether a partition exists and is not damaged."""
         return self.manifest(table, day) is not None and day not in self.damage(table)
 
     def damage(self, table: str) -> dict[dt.date | None, str]:
-        """Partitions of a table that are damaged, and how, by name of a file.
+        """Damaged partitions of a table: day → reason, with the name of the file.
 
-        Found by the sizes of files, and by what readers have found wrong since the partition was written.
+        Compares file sizes with the manifests, and uses the marks of readers that found a wrong checksum.
         """
         found = self._damage(table)
-        again = self._damage(table) if found else {}  # what was being replaced at the first look isn't so at the second
+        again = self._damage(table) if found else {}  # a concurrent write explains a difference only once
         return {day: why for day, why in again.items() if found.get(day) == why}
 
     def _damage(self, table: str) -> dict[dt.date | None, str]:
@@ -120,11 +120,11 @@ class Lake:
         columns: Sequence[str] | None = None,
         where: ds.Expression | None = None,
     ) -> pa.Table:
-        """Rows of a table: of the days given (with a `date` column), or of an unpartitioned table.
+        """Rows of some days of a table (with a `date` column), or of an unpartitioned table.
 
         Raises:
-            MissingPartition: the table or one of the days isn't there.
-            DamagedPartition: files of it are missing, or their checksums are wrong.
+            MissingPartition: the table or one of the days does not exist.
+            DamagedPartition: a file is missing or has a wrong checksum.
         """  # fmt: skip
 
         def read(files: list[str]) -> pa.Table:
@@ -138,10 +138,10 @@ class Lake:
             )
             return dataset.to_table(columns=list(columns) if columns else None, filter=where)
 
-        return self._look(table, days, read)
+        return self._with_files(table, days, read)
 
     def head(self, table: str, day: dt.date | None = None, *, rows: int) -> pa.Table:
-        """The first rows of a partition, without a `date` column, and without reading all of it. Raises as `read`."""
+        """The first rows of a partition, without a `date` column; does not read the rest. Raises as `read`."""
 
         def read(files: list[str]) -> pa.Table:
             filesystem = self.storage.filesystem
@@ -151,18 +151,20 @@ class Lake:
                 return pq.read_table(files[0], filesystem=filesystem, partitioning=None)
             return pa.Table.from_batches([first])
 
-        return self._look(table, [day] if day else None, read)
+        return self._with_files(table, [day] if day else None, read)
 
-    def _look(self, table: str, days: Sequence[dt.date] | None, read: Callable[[list[str]], pa.Table]) -> pa.Table:
-        seen = None
+    def _with_files(
+        self, table: str, days: Sequence[dt.date] | None, read: Callable[[list[str]], pa.Table]
+    ) -> pa.Table:
+        previous = None
         while True:
             files = self._files(table, days)
             try:
                 return read(files)
             except FileNotFoundError as error:
-                if files == seen:  # else a partition was replaced between looking and reading: look again
+                if files == previous:  # otherwise a partition was replaced before the read: try again
                     raise DamagedPartition(f"{table}: a file is missing: {error}. {_REMAKE}") from error
-                seen = files
+                previous = files
 
     def pandas(self, table: str, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
         """`read` as a pandas frame."""
@@ -176,23 +178,22 @@ class Lake:
         *,
         schema: pa.Schema | None = None,
     ) -> DataFrame:
-        """A table in Spark: of the days given (with a `date` column), or an unpartitioned one.
+        """Some days of a table as a Spark frame (with a `date` column), or an unpartitioned table.
 
         Args:
-            session: To read in.
-            table: Which.
-            days: Its days.
-            schema: Columns to read, for a table whose older days lack some: these are null there. Default: those of
-                the first day.
+            session: Spark session.
+            table: Name of the table.
+            days: Days to read.
+            schema: Columns to read. A column that a day lacks is null there. The default is the first day's schema.
 
         Raises:
             MissingPartition, DamagedPartition: as `read`.
         """
         return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days, schema))
 
-    def task_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
-        """The same, read by Python in Spark's tasks, file by file. Raises as `spark`."""
-        return self.storage.task_rows(session, self.storage.path(table), *self._what_to_read(table, days))
+    def lazy_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
+        """The same rows, read by Python in Spark's tasks, file by file. Raises as `spark`."""
+        return self.storage.lazy_rows(session, self.storage.path(table), *self._what_to_read(table, days))
 
     # ---- writing ----
 
@@ -203,19 +204,19 @@ class Lake:
         day: dt.date | None = None,
         sources: Mapping[str, str] | None = None,
     ) -> Manifest:
-        """Replace a partition; `sources` says which landed files it was read from."""
+        """Replace a partition. `sources` are the landed files that it was read from, with their SHA-256."""
         data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
         return self.storage.write(_folder(table, day), data, _describe(sources or {}))
 
     def write_spark(self, table: str, frame: DataFrame | LazyArrowRows, day: dt.date | None = None) -> Manifest:
-        """Replace a partition by what Spark computes; Spark's tasks write the files."""
+        """Replace a partition by the result of a Spark job; Spark's tasks write the files."""
         return self.storage.write_spark(_folder(table, day), frame, _describe({}))
 
     def delete(self, table: str, day: dt.date) -> Manifest | None:
-        """Take a day away; returns what it was, None where it wasn't there."""
+        """Delete a day and return its manifest; None if it does not exist."""
         return self.storage.delete(_folder(table, day))
 
-    # ---- inside ----
+    # ---- internals ----
 
     def _manifests(self, table: str, days: Iterable[dt.date | None]) -> list[Manifest | None]:
         return list(self.storage.manifests([_folder(table, day) for day in days]))
@@ -239,10 +240,10 @@ class Lake:
         return files
 
     def _sound_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str] | None:
-        """Paths of a partition's files, whose checksums are right; None where it isn't there, or no longer."""
+        """Paths of a partition's files, with verified checksums; None if the partition does not exist."""
         folder = _folder(table, day)
         while manifest is None or self._wrong(folder, manifest)[1]:
-            with self.storage.at_rest():  # a writer that was half way has ended
+            with self.storage.at_rest():  # no writer is halfway now
                 changed_at = self.changed_at(table, day)
                 if changed_at is None:
                     return None
@@ -252,7 +253,7 @@ class Lake:
                         raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
                     continue
                 name, why = self._wrong(folder, manifest)
-                # In a store nothing is at rest: another manifest may have come, or a deleter, who takes it first.
+                # An object store has no lock: the manifest may have been replaced or deleted.
                 if why and self.manifest(table, day) == manifest:
                     if name:
                         self.storage.mark(folder, name)
@@ -260,7 +261,7 @@ class Lake:
         return [self.storage.path(folder, name) for name in manifest.files]
 
     def _wrong(self, folder: str, manifest: Manifest) -> tuple[str, str]:
-        """The file whose checksum is wrong, and what is wrong with the partition in words; "" where nothing is."""
+        """The file with a wrong checksum, and what is wrong with the partition; "" for each if there is none."""
         try:
             name = self.storage.damaged_file(folder, manifest)
         except FileNotFoundError as error:
@@ -273,7 +274,7 @@ class Lake:
     def _what_to_read(
         self, table: str, days: Sequence[dt.date] | None, schema: pa.Schema | None = None
     ) -> tuple[list[str], str]:
-        """The files, and the DDL of their columns: Spark then needn't open files to infer it."""
+        """The files and the DDL of their columns, so that Spark need not open files to infer it."""
         files = self._files(table, days)
         schema = self._schema(files, schema, with_date=days is not None)
         return files, ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in schema)
@@ -283,7 +284,7 @@ class Lake:
         return schema.append(pa.field("date", pa.date32())) if with_date else schema
 
 
-_REMAKE = "Run `rec-assets bootstrap`, which makes it again, or materialize it in the UI"
+_REMAKE = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
 
 
 def _folder(table: str, day: dt.date | None) -> str:
@@ -309,5 +310,5 @@ def _ddl(type_: pa.DataType) -> str:
         return f"array<{_ddl(type_.value_type)}>"
     if pa.types.is_timestamp(type_):
         return "timestamp"
-    of_arrow = {str(arrow): spark for spark, arrow in ARROW.items()} | {"large_string": "string"}
-    return of_arrow[str(type_)]
+    ddl_names = {str(arrow): spark for spark, arrow in ARROW.items()} | {"large_string": "string"}
+    return ddl_names[str(type_)]

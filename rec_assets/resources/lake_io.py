@@ -1,9 +1,8 @@
-"""The lake as Dagster sees it: an IO manager that hands assets their inputs as Spark or pandas frames.
+"""The lake's IO manager: passes inputs to assets as Spark or pandas frames, and writes their outputs.
 
-Which frame an asset gets is what its parameter's annotation says; `LazyArrowRows` are a Spark frame's rows as Python
-reads them in Spark's tasks. A window of days comes as one frame with a `date` column;
-an input marked `ACTIVE` comes as the day whose model the release in force holds, or else as the newest of
-its window that is there; one marked `ALL` as all the days that are there.
+The annotation of an asset's parameter selects the type of the frame. `LazyArrowRows` are rows that Python reads in
+Spark's tasks. A window of days is one frame with a `date` column. The constants below are metadata of an `AssetIn` that
+select days of its window, or rows.
 """
 
 import datetime as dt
@@ -18,37 +17,36 @@ from dagster import (
     MetadataValue,
     OutputContext,
     ResourceDependency,
-    TableColumn,
-    TableSchema,
 )
 from dagster._check import CheckError
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.manifest import Manifest
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
-from rec_assets.resources.storage import Manifest
+from rec_assets.resources.table_columns import column_schema
 from rec_assets.settings import parse_lake
 
-ACTIVE = {"lake/days": "in force"}
-"""Metadata of an AssetIn of a model: the one in force is wanted, and before any release the newest that is there."""
+ACTIVE = {"lake/days": "active"}
+"""The model of the active release; before the first release, the newest model in the window."""
 
-NEWEST = {"lake/days": "newest"}
-"""Metadata of an AssetIn of which only the newest day that is there is wanted."""
+NEWEST_DAY = {"lake/days": "newest"}
+"""The newest day of the window that exists."""
 
-OF_PRODUCTS = {"lake/kind": "product"}
-"""Metadata of an AssetIn, as a pandas frame, of `als_model`: the factors of products alone, as customers are many."""
+ALL_DAYS = {"lake/days": "all"}
+"""All days of the window that exist."""
 
-ALL = {"lake/days": "all"}
-"""Metadata of an AssetIn of which whatever days are there are wanted, however many there will be."""
+PRODUCTS_ONLY = {"lake/kind": "product"}
+"""For `als_model` as a pandas frame: only the factors of products, because there are many customers."""
 
 _DAYS = "lake/days"
-"""Where a pandas frame says which days it was read of."""
+"""Key of a pandas frame's `attrs` with the days that it was read from."""
 
 
 class LakeIOManager(ConfigurableIOManager):
-    """Reads and writes assets in the lake."""
+    """Reads inputs from the lake and writes outputs to it, with their schema and a preview."""
 
     root: str
     mlflow_uri: str
@@ -61,22 +59,22 @@ class LakeIOManager(ConfigurableIOManager):
         return Lake(parse_lake(self.root))
 
     def handle_output(self, context: OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
-        """Write one partition, or an unpartitioned table, and show it in the UI."""
+        """Write a partition, or an unpartitioned table, and its metadata."""
         table = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
         if isinstance(obj, pd.DataFrame):
             manifest = self.lake.write(table, obj, day)
         else:
             manifest = self.lake.write_spark(table, obj, day)
-            begun = obj.begin if isinstance(obj, LazyArrowRows) else obj
-            begun.sparkSession.catalog.clearCache()  # what the asset kept to compute this has served
+            source = obj.frame if isinstance(obj, LazyArrowRows) else obj
+            source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         context.add_output_metadata(partition_metadata(self.lake, table, day, manifest))
 
     def load_input(self, context: InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame:
-        """Read what the input's partition mapping asks for.
+        """Read the days of the input's partition mapping.
 
         Raises:
-            MissingPartition: a day of it was never materialized, or lies before the first day of data.
+            MissingPartition: a day was never materialized, or is before the first day of data.
         """
         table = context.asset_key.path[-1]
         days = self._days(context, table) if context.has_asset_partitions else None
@@ -84,7 +82,7 @@ class LakeIOManager(ConfigurableIOManager):
         if wanted is SparkFrame:
             return self.lake.spark(self.spark.spark_session, table, days)
         if wanted is LazyArrowRows:
-            return self.lake.task_rows(self.spark.spark_session, table, days)
+            return self.lake.lazy_rows(self.spark.spark_session, table, days)
         kind = (context.definition_metadata or {}).get("lake/kind")
         frame = self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)
         frame.attrs[_DAYS] = days
@@ -97,57 +95,56 @@ class LakeIOManager(ConfigurableIOManager):
             days = []
         if not days:
             raise MissingPartition(
-                f"{context.step_context.partition_key}: this needs an earlier as-of day of {table}, which is before "
-                "the first day of data: choose a later partition"
+                f"{context.step_context.partition_key}: this needs {table} of a day before the first day of data: "
+                "choose a later partition"
             )
-        wanted = (context.definition_metadata or {}).get("lake/days")
-        if wanted is None:
+        selection = (context.definition_metadata or {}).get("lake/days")
+        if selection is None:
             return days
-        if wanted == "in force":
-            release = Releases(self.mlflow_uri, self.registered_model).in_force(days[-1])
+        if selection == "active":
+            release = Releases(self.mlflow_uri, self.registered_model).active(days[-1])
             if release is not None:
-                version = release.version_of(table)
-                if self.lake.manifest(table, version) is None:
+                day = release.model_as_of(table)
+                if self.lake.manifest(table, day) is None:
                     raise MissingPartition(
-                        f"{table} of {version}, which the release in force on {days[-1]} (version {release.version}) "
-                        f"holds, is not in the lake: materialize {table} for {version}, or go back to another release "
-                        "with `rec-assets rollback --to VERSION`"
+                        f"{table} of {day}, which the active release of {days[-1]} (version {release.version}) needs, "
+                        f"is not in the lake: materialize {table} for {day}, or roll back to another release with "
+                        "`rec-assets rollback --to VERSION`"
                     )
-                return [version]
-        there = sorted(set(days) & set(self.lake.days(table)))
-        if not there:
+                return [day]
+        existing = sorted(set(days) & set(self.lake.days(table)))
+        if not existing:
             raise MissingPartition(
                 f"{table}: nothing from {days[0]} to {days[-1]} is in the lake: materialize {table} for {days[-1]} "
-                "(it may be a few days older than the scores that use it, see REC_REUSE_DAYS)"
+                "(a model may be a few days older than the scores that use it, see REC_MODEL_REUSE_DAYS)"
             )
-        return there if wanted == "all" else there[-1:]
+        return existing if selection == "all" else existing[-1:]
 
 
-def day_of(model: pd.DataFrame) -> dt.date:
-    """The day of a model that the IO manager read: a model that is rightly empty has no row that could tell."""
+def model_day(model: pd.DataFrame) -> dt.date:
+    """The as-of day of a model that the IO manager read. It also works for a model without rows."""
     day: dt.date = model.attrs[_DAYS][-1]
     return day
 
 
 def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Manifest) -> dict[str, Any]:
-    """What the UI shows of a partition: rows, size, schema, a preview, its fingerprint."""
+    """Metadata of a partition for the UI: rows, size, fingerprint, schema and a preview."""
     head = lake.head(table, day, rows=5)
-    columns = [TableColumn(field.name, str(field.type)) for field in head.schema]
     return {
         "dagster/row_count": manifest.rows,
         "size_mb": round(manifest.bytes / 1e6, 3),
         "fingerprint": manifest.fingerprint,
-        "dagster/column_schema": TableSchema(columns=columns),
+        "dagster/column_schema": column_schema(table, head.schema),
         "preview": MetadataValue.md(preview(head.to_pandas())),
     }
 
 
 def preview(frame: pd.DataFrame, rows: int = 5) -> str:
-    """The first rows as a Markdown table, long values cut."""
-    short = frame.head(rows).map(_shown)
+    """The first rows as a Markdown table; long values are cut."""
+    short = frame.head(rows).map(_shorten)
     return str(short.to_markdown(index=False))
 
 
-def _shown(value: object) -> str:
+def _shorten(value: object) -> str:
     text = f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"

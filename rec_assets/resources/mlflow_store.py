@@ -1,7 +1,7 @@
-"""MLflow's own SQLite database under REC_HOME, before MLflow opens it.
+"""Preparation of MLflow's SQLite database under REC_HOME before MLflow opens it.
 
-MLflow writes absolute addresses of artifacts into its records. A home that was renamed, moved or copied would go on
-looking for them in the old place, and a copy would write into the original's. So they follow the database.
+MLflow records absolute URIs of artifacts. After REC_HOME was moved or copied, these URIs would still point to the old
+folder, and a copy would write into the original. This module rewrites them to the folder next to the database.
 
     REC_HOME/mlflow/mlflow.db      REC_HOME/mlflow/artifacts/
 """
@@ -13,7 +13,7 @@ import sqlite3
 
 from rec_assets.sqlite import sqlite_file
 
-_ADDRESSES = (
+_URI_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -24,7 +24,7 @@ _BUSY_SECONDS = 30
 
 
 def prepare_store(uri: str) -> None:
-    """Make the database's folder, and have its addresses lead to the artifacts beside it; nothing for a server."""
+    """Create the database's folder and rewrite its artifact URIs to the folder next to it. Ignores a server."""
     database = sqlite_file(uri)
     if database is None:
         return
@@ -32,24 +32,24 @@ def prepare_store(uri: str) -> None:
     artifacts = database.parent / "artifacts"
     if database.exists() and artifacts.exists():
         with contextlib.closing(sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-            _move(connection, artifacts.as_uri())
+            _rewrite_uris(connection, artifacts.as_uri())
 
 
-def _move(connection: sqlite3.Connection, here: str) -> None:
+def _rewrite_uris(connection: sqlite3.Connection, current: str) -> None:
     try:
         found = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-    except sqlite3.OperationalError:  # MLflow is about to make its tables
+    except sqlite3.OperationalError:  # MLflow has not created its tables yet
         return
-    # Of other places, those that the user chose for an experiment of their own stay.
-    old = [place for (place,) in found if place and place != here and place.endswith("/mlflow/artifacts")]
+    # Locations that a user chose for their own experiments stay.
+    old = [uri for (uri,) in found if uri and uri != current and uri.endswith("/mlflow/artifacts")]
     if not old:
         return
     connection.execute("BEGIN IMMEDIATE")
-    for table, column in _ADDRESSES:
-        for place in old:
+    for table, column in _URI_COLUMNS:
+        for uri in old:
             connection.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                 f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                (here, len(place) + 1, place, len(place) + 1, f"{place}/"),
+                (current, len(uri) + 1, uri, len(uri) + 1, f"{uri}/"),
             )
     connection.execute("COMMIT")

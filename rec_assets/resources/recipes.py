@@ -1,9 +1,9 @@
-"""The recipe to train with: the settings', with what tuning found laid over it. Reads and writes the tuned recipe.
+"""The active recipe: the settings' recipe with the tuned hyper-parameters on top. Reads and writes the tuned recipe.
 
     REC_HOME/tuning/recipe.json     {"recipe": {"als.rank": 64, …}, "provenance": {"study": …, "trial": 7, …}}
 
-The file holds only what was tuned, so the rest goes on following the settings. Without the file the settings' recipe is
-used as it is.
+The file contains only tuned hyper-parameters; the settings define the others. Without the file, the settings' recipe
+applies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rec_assets.files import write_whole
+from rec_assets.files import write_atomically
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.small_file import one_line, parse_json, read_small_text
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from rec_assets.settings import Settings
 
 
-MOST_BYTES = 256 * 1024
-"""Of the file: a recipe has some dozen fields."""
+MAX_BYTES = 256 * 1024
+"""Maximum size of the file; a recipe has some dozen fields."""
 
 
 class RecipeUnreadable(RuntimeError):
-    """The tuned recipe's file can't be used; the message names it and says what to do."""
+    """The file of the tuned recipe is invalid; the message names it and what to do."""
 
 
 @dataclass(frozen=True)
 class TunedRecipe:
-    """What tuning found.
+    """Tuned hyper-parameters and their origin.
 
     Attributes:
         fields: The tuned hyper-parameters by their dotted names.
-        provenance: Where they come from: at least `study` and `trial`.
+        provenance: Origin; contains at least `study` and `trial`.
     """
 
     fields: Mapping[str, Any]
@@ -47,32 +47,32 @@ class TunedRecipe:
 
 @dataclass(frozen=True)
 class Recipes:
-    """Recipes of one deployment; the file is looked at anew each time.
+    """Recipes of one deployment. Each call reads the file again.
 
     Attributes:
-        settings: The recipe of the settings. What was set there by hand wins over what was tuned.
-        file: Where the tuned recipe lies, if there is one.
+        settings: The recipe of the settings. Fields that the user set there override tuned fields.
+        file: Path of the tuned recipe, which may not exist.
     """
 
     settings: Recipe
     file: Path
 
     @classmethod
-    def of(cls, settings: Settings) -> Recipes:
-        """The recipes of these settings."""
+    def from_settings(cls, settings: Settings) -> Recipes:
+        """The recipes of a deployment."""
         return cls(settings.recipe, settings.tuning / "recipe.json")
 
-    def to_train(self) -> Recipe:
-        """The recipe that models are trained with from now on.
+    def active(self) -> Recipe:
+        """The recipe for training models now.
 
         Raises:
-            RecipeUnreadable: there is a tuned recipe and it can't be used.
+            RecipeUnreadable: the file of the tuned recipe is invalid.
         """
         tuned = self.tuned()
-        return self.settings if tuned is None else self._overlaid(tuned)
+        return self.settings if tuned is None else self._overlay(tuned)
 
     def origin(self) -> str:
-        """Where `to_train` comes from, in a line."""
+        """Origin of the active recipe, in one line."""
         tuned = self.tuned()
         return (
             "settings"
@@ -81,36 +81,36 @@ class Recipes:
         )
 
     def tuned(self) -> TunedRecipe | None:
-        """What tuning found; None without its file.
+        """The tuned recipe; None without its file.
 
         Raises:
-            RecipeUnreadable: as `to_train`.
+            RecipeUnreadable: as `active`.
         """
         try:
             if not self.file.exists():
                 return None
-            content = parse_json(read_small_text(self.file, MOST_BYTES, ValueError))
+            content = parse_json(read_small_text(self.file, MAX_BYTES, ValueError))
             tuned = TunedRecipe(dict(content["recipe"]), dict(content["provenance"]))
             missing = {"study", "trial"} - tuned.provenance.keys()
             if missing:
                 raise ValueError(f"its provenance lacks {' and '.join(sorted(missing))}")
-            self._overlaid(tuned)
+            self._overlay(tuned)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise self._unreadable(error) from None
         return tuned
 
     def adopt(self, tuned: TunedRecipe) -> None:
-        """Train with this from now on. The file is replaced whole: whoever reads it sees the old one or the new one."""
-        self._overlaid(tuned)
+        """Make a tuned recipe the active one. The file is replaced atomically."""
+        self._overlay(tuned)
         text = json.dumps({"recipe": dict(tuned.fields), "provenance": dict(tuned.provenance)}, indent=1)
-        write_whole(self.file, text + "\n")
+        write_atomically(self.file, text + "\n")
 
-    def _overlaid(self, tuned: TunedRecipe) -> Recipe:
+    def _overlay(self, tuned: TunedRecipe) -> Recipe:
         return self.settings.with_fields({**tuned.fields, **self.settings.chosen_fields()})
 
     def _unreadable(self, error: Exception) -> RecipeUnreadable:
         if isinstance(error, ValidationError):
-            why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            why = "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
         else:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         why = one_line(why.removeprefix(f"{self.file}: "))

@@ -1,7 +1,7 @@
-"""Releases: what the MLflow model registry knows of every version, and which one is in force.
+"""Releases: the versions of the registered model in the MLflow model registry, and which version is active.
 
-A version is proposed with its tags, decided upon once (promoted or rejected), and may be rolled back later. The alias
-`champion` follows from that: it is the newest promoted version that wasn't rolled back.
+A version is registered with tags, decided once (promoted or rejected), and may be rolled back later. The alias
+`champion` follows from these tags: it names the newest promoted version that was not rolled back.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from rec_assets.sqlite import sqlite_file
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTED, REJECTED = "promoted", "rejected"
 
+MODEL_DAYS = {"als_model": "als_as_of", "co_purchase_graph": "graph_as_of", "ranker": "ranker_as_of"}
+"""Model asset → name of its as-of day in columns, tags and metadata."""
+
 
 class ReleaseError(RuntimeError):
-    """There is no such release to go back to; the message says which there are."""
+    """No such release, or none to roll back to; the message lists the releases."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +35,21 @@ class Release:
     """One version in the registry.
 
     Attributes:
-        version: Its number.
-        as_of: The day on which it was proposed; it knows nothing later.
-        als_version, graph_version, ranker_version: As-of days of the models in it.
-        content: SHA-256 of the models and the recipe: the same models proposed again have the same.
-        decision: "promoted", "rejected", or "" while undecided.
-        rolled_back: Whether it was taken back after its promotion.
-        run_id: The MLflow run that logged it.
-        tags: All tags, as MLflow has them.
+        version: Version number.
+        as_of: As-of day of the release: it contains no later data.
+        als_as_of, graph_as_of, ranker_as_of: As-of days of its models.
+        content: SHA-256 of the models and the recipe.
+        decision: "promoted", "rejected", or "" if undecided.
+        rolled_back: Whether it was rolled back after its promotion.
+        run_id: MLflow run that logged it.
+        tags: All tags in MLflow.
     """
 
     version: int
     as_of: dt.date
-    als_version: dt.date
-    graph_version: dt.date
-    ranker_version: dt.date
+    als_as_of: dt.date
+    graph_as_of: dt.date
+    ranker_as_of: dt.date
     content: str
     decision: str
     rolled_back: bool
@@ -55,259 +58,264 @@ class Release:
 
     @property
     def recipe(self) -> Recipe:
-        """What its models were trained and are scored with; of what this version added since, the defaults.
+        """The recipe of its models. Hyper-parameters that the version lacks have their defaults.
 
         Raises:
-            ReleaseError: this version can't read it.
+            ReleaseError: the recipe is not valid for this version of rec_assets.
         """
         try:
-            return Recipe.stored(json.loads(self.tags["recipe"]))
+            return Recipe.from_stored(json.loads(self.tags["recipe"]))
         except ValueError as error:
             raise ReleaseError(
-                f"the recipe of version {self.version} can't be read by this version of rec_assets: go back to another "
-                f"release with `rec-assets rollback --to VERSION`, or to the code that it was made with, commit "
+                f"this version of rec_assets can't read the recipe of version {self.version}: roll back to another "
+                f"release with `rec-assets rollback --to VERSION`, or install the code of commit "
                 f"{self.tags.get('git_commit') or 'unknown'} (docs/operations.md, Upgrading): {error}"
             ) from None
 
     @property
-    def models(self) -> dict[str, str]:
-        """As-of days of the models, named as the columns and metadata are that tell which models were used."""
-        return {name: str(getattr(self, name)) for name in ("als_version", "graph_version", "ranker_version")}
+    def model_days(self) -> dict[str, str]:
+        """As-of days of the models by their names in columns and metadata (`MODEL_DAYS`)."""
+        return {name: str(getattr(self, name)) for name in MODEL_DAYS.values()}
 
-    def version_of(self, model: str) -> dt.date:
-        """As-of day of the model of that asset: als_model, co_purchase_graph or ranker."""
-        days = {"als_model": self.als_version, "co_purchase_graph": self.graph_version, "ranker": self.ranker_version}
-        return days[model]
+    def model_as_of(self, model: str) -> dt.date:
+        """As-of day of the model of an asset: als_model, co_purchase_graph or ranker."""
+        day: dt.date = getattr(self, MODEL_DAYS[model])
+        return day
 
     @property
-    def may_serve(self) -> bool:
-        """Whether it was promoted and stands."""
+    def is_promoted(self) -> bool:
+        """Whether it is promoted and not rolled back."""
         return self.decision == PROMOTED and not self.rolled_back
+
+    @property
+    def order(self) -> tuple[dt.date, int]:
+        """Sort key: older releases first."""
+        return self.as_of, self.version
 
 
 class Releases:
     """The versions of one registered model.
 
     Args:
-        uri: MLflow's tracking and registry server.
+        uri: Tracking URI of MLflow.
         model: Name of the registered model.
     """
 
     def __init__(self, uri: str, model: str) -> None:
         self.uri, self.model = uri, model
-        # A Databricks workspace keeps models in Unity Catalog; elsewhere the tracking server is the registry, too.
+        # A Databricks workspace registers models in Unity Catalog; elsewhere the tracking server is also the registry.
         self.in_unity_catalog = uri.partition("://")[0] == "databricks"
         self.registry_uri = uri.replace("databricks", "databricks-uc", 1) if self.in_unity_catalog else uri
 
     @property
     def client(self) -> Any:
-        """MLflow's client of that server."""
+        """MLflow's client."""
         from mlflow import MlflowClient
 
         prepare_store(self.uri)
         return MlflowClient(self.uri, self.registry_uri)
 
     @property
-    def _is_there(self) -> bool:
-        """Whether there is a registry to look into: looking would make the file of SQLite."""
+    def _exists(self) -> bool:
+        """Whether the registry exists. A client would create a missing SQLite file."""
         file = sqlite_file(self.uri)
         return file is None or file.exists()
 
-    def all(self) -> list[Release]:
-        """Every version that rec_assets proposed, oldest first; none where the model was never registered."""
-        if not self._is_there:
+    def versions(self) -> list[Release]:
+        """All versions that rec_assets registered, oldest first; empty if the model was never registered."""
+        if not self._exists:
             return []
         client = self.client
-        versions = client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
-        if self.in_unity_catalog:  # whose listings leave tags out
-            versions = [client.get_model_version(self.model, each.version) for each in versions]
-        return sorted((_release(each) for each in versions if "as_of" in each.tags), key=lambda each: each.version)
+        found = client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
+        if self.in_unity_catalog:  # its search results have no tags
+            found = [client.get_model_version(self.model, item.version) for item in found]
+        return sorted((_from_mlflow(item) for item in found if "as_of" in item.tags), key=lambda item: item.version)
 
     def get(self, version: int) -> Release:
-        """One version.
+        """The version with a number.
 
         Raises:
-            ReleaseError: there is none of that number.
+            ReleaseError: it does not exist.
         """
-        found = self._released()
-        for release in found:
+        releases = self._require_versions()
+        for release in releases:
             if release.version == version:
                 return release
-        raise ReleaseError(f"{self.model} has no version {version}; there are: {self._listing(found)}")
+        raise ReleaseError(f"{self.model} has no version {version}; there are: {_format(releases)}")
 
-    def known(self, name: str) -> Release:
-        """The version of that number or alias.
+    def get_by_name(self, name: str) -> Release:
+        """The version with a number or alias.
 
         Raises:
-            ReleaseError: there is none.
+            ReleaseError: it does not exist.
         """
-        there = self._listing(self._released())
-        release = self.named(name)
+        existing = _format(self._require_versions())
+        release = self.find_by_name(name)
         if release is None:
-            raise ReleaseError(f"{self.model} has no version or alias {name!r}; there are: {there}")
+            raise ReleaseError(f"{self.model} has no version or alias {name!r}; there are: {existing}")
         return release
 
-    def named(self, name: str) -> Release | None:
-        """The version of that number or alias; None if there is none."""
+    def find_by_name(self, name: str) -> Release | None:
+        """The version with a number or alias, or None."""
         from mlflow.exceptions import MlflowException
 
-        if not self._is_there:
+        if not self._exists:
             return None
         try:
             number = name if name.isdecimal() else self.client.get_model_version_by_alias(self.model, name).version
         except MlflowException:
             return None
-        return next((each for each in self.all() if each.version == int(number)), None)
+        return next((release for release in self.versions() if release.version == int(number)), None)
 
-    def find(self, *, content: str, as_of: dt.date) -> Release | None:
-        """The version of these models and this day, if it was proposed already."""
-        return next((each for each in self.all() if each.content == content and each.as_of == as_of), None)
+    def find_challenger(self, *, content: str, as_of: dt.date) -> Release | None:
+        """The version with these models and this as-of day, if it is already registered."""
+        return next((item for item in self.versions() if item.content == content and item.as_of == as_of), None)
 
-    def verdict(self, day: dt.date) -> str:
-        """What became of the newest version proposed on a day, in words; "" where none was."""
-        proposed = max((each for each in self.all() if each.as_of == day), key=lambda each: each.version, default=None)
-        if proposed is None:
-            return ""
-        champion = self.in_force(day)
-        stays = f"; version {champion.version} stays" if champion and champion.version != proposed.version else ""
-        reasons = f": {proposed.tags['reasons']}" if proposed.decision == REJECTED else ""
-        return f"version {proposed.version} was {proposed.decision or 'not decided upon'}{reasons}{stays}"
-
-    def taken_back(self, release: Release) -> int | None:
-        """The version with the same models that was rolled back; None if there is none."""
-        same = [each.version for each in self.all() if each.content == release.content and each.rolled_back]
+    def find_rolled_back(self, release: Release) -> int | None:
+        """The number of a rolled-back version with the same models, or None."""
+        same = [item.version for item in self.versions() if item.content == release.content and item.rolled_back]
         return max(same, default=None)
 
-    def in_force(self, day: dt.date | None = None) -> Release | None:
-        """The champion, or the one of a past day: the newest promoted by then of those that stand; None before all."""
-        standing = [each for each in self.all() if each.may_serve and (day is None or each.as_of <= day)]
-        return max(standing, key=lambda each: (each.as_of, each.version), default=None)
+    def active(self, day: dt.date | None = None) -> Release | None:
+        """The active release, now or as of a day: the newest that was promoted by then and not rolled back, or None."""
+        promoted = [item for item in self.versions() if item.is_promoted and (day is None or item.as_of <= day)]
+        return max(promoted, key=lambda item: item.order, default=None)
 
-    def inputs(self, release: Release) -> dict[str, dict[str, Any]]:
-        """Table → day → fingerprint, and landed files, of all that a release was made from."""
+    def active_before(self, day: dt.date) -> Release | None:
+        """The champion that a release of this day is compared with.
+
+        This is the release that was active on the day before, because a job that was killed after its promotion must
+        continue with the same champion. Without one, it is the day's own release.
+        """
+        return self.active(day - dt.timedelta(days=1)) or self.active(day)
+
+    def decision_summary(self, day: dt.date) -> str:
+        """The decision on the newest version of a day as a sentence; "" without a version."""
+        same_day = (release for release in self.versions() if release.as_of == day)
+        challenger = max(same_day, key=lambda release: release.version, default=None)
+        if challenger is None:
+            return ""
+        champion = self.active(day)
+        stays = f"; version {champion.version} stays" if champion and champion.version != challenger.version else ""
+        reasons = f": {challenger.tags['reasons']}" if challenger.decision == REJECTED else ""
+        return f"version {challenger.version} was {challenger.decision or 'not decided'}{reasons}{stays}"
+
+    def load_inputs(self, release: Release) -> dict[str, dict[str, Any]]:
+        """Table → day → fingerprint and landed files of everything that a release was made from."""
         with tempfile.TemporaryDirectory() as folder:
             path = self.client.download_artifacts(release.run_id, "inputs.json", folder)
-            found: dict[str, dict[str, Any]] = json.loads(Path(path).read_text())
-            return found
+            inputs: dict[str, dict[str, Any]] = json.loads(Path(path).read_text())
+            return inputs
 
-    def fetch_index(self, release: Release, folder: Path) -> None:
-        """Copy the index that a release was registered with into a new folder."""
+    def download_index(self, release: Release, folder: Path) -> None:
+        """Copy the index of a registered version to a new folder."""
         import mlflow
 
         prepare_store(self.uri)
         mlflow.set_tracking_uri(self.uri)
         with tempfile.TemporaryDirectory() as download:
             uri = f"models:/{self.model}/{release.version}"
-            found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=download)
-            shutil.copytree(Path(found) / "artifacts" / "index", folder)
+            model = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=download)
+            shutil.copytree(Path(model) / "artifacts" / "index", folder)
 
     def replace_index(self, release: Release, folder: Path) -> None:
-        """Put the index in a folder in the place of the one that a release was registered with."""
+        """Replace the index of a registered version by the index in a folder."""
         version = self.client.get_model_version(self.model, str(release.version))
-        model = version.source.removeprefix("models:/")  # a version says by its source which logged model it is
+        model = version.source.removeprefix("models:/")  # the source names the logged model of the version
         self.client.log_model_artifacts(model, str(folder), "artifacts/index")
 
-    def before(self, day: dt.date) -> Release | None:
-        """The champion that a release of this day is held against; its own, if there was none before.
-
-        A release made on the day itself doesn't count: a flow that was killed after its promotion goes on as it began.
-        """
-        return self.in_force(day - dt.timedelta(days=1)) or self.in_force(day)
-
-    def propose(self, version: int, tags: Mapping[str, object]) -> Release:
-        """Tag a version just registered and give it the alias `challenger`."""
-        self.tag(version, tags)
+    def set_challenger(self, version: int, tags: Mapping[str, object]) -> Release:
+        """Set the tags of a newly registered version and the alias `challenger`."""
+        self.set_tags(version, tags)
         release = self.get(version)
-        self.mark_challenger(release)
+        self.set_challenger_alias(release)
         return release
 
-    def mark_challenger(self, release: Release) -> None:
+    def set_challenger_alias(self, release: Release) -> None:
         """Set the alias `challenger`."""
         self.client.set_registered_model_alias(self.model, CHALLENGER, str(release.version))
 
-    def tag(self, version: int, tags: Mapping[str, object]) -> None:
-        """Set tags of a version; `as_of`, by which a version is known as a release, last."""
+    def set_tags(self, version: int, tags: Mapping[str, object]) -> None:
+        """Set tags of a version. `as_of` comes last, because it marks a version as a complete release."""
         client = self.client
         for name, value in sorted(tags.items(), key=lambda item: item[0] == "as_of"):
             client.set_model_version_tag(self.model, str(version), name, str(value))
 
-    def decide(self, version: int, decision: str, tags: Mapping[str, object]) -> None:
-        """Promote or reject a version, with what speaks for that; the alias follows."""
-        self.tag(version, {**tags, "decision": decision})
-        self.point_champion()
+    def set_decision(self, version: int, decision: str, tags: Mapping[str, object]) -> None:
+        """Promote or reject a version, with tags that give the reasons, and update the alias `champion`."""
+        self.set_tags(version, {**tags, "decision": decision})
+        self.set_champion_alias()
 
-    def point_champion(self) -> Release | None:
-        """Set the alias `champion` to the version in force; returns it."""
-        release = self.in_force()
+    def set_champion_alias(self) -> Release | None:
+        """Set the alias `champion` to the active version and return that version."""
+        release = self.active()
         if release is not None:
             self.client.set_registered_model_alias(self.model, CHAMPION, str(release.version))
         return release
 
     def rollback_target(self, to: int | None = None) -> Release:
-        """The version that a rollback would go back to: the one before the champion, or `to`.
+        """The version that a rollback would activate: the one before the champion, or `to`.
 
         Raises:
-            ReleaseError: nothing to go back to, or `to` was never promoted.
+            ReleaseError: there is no earlier version, or `to` was never promoted.
         """
-        releases = self._released()
-        standing = [each for each in releases if each.may_serve]
+        releases = self._require_versions()
+        promoted = sorted((item for item in releases if item.is_promoted), key=lambda item: item.order)
         if to is None:
-            if len(standing) < 2:
+            if len(promoted) < 2:
                 raise ReleaseError(
-                    f"{self.model} has no earlier version to go back to; promoted and standing: "
-                    f"{self._listing(standing)}"
+                    f"{self.model} has no earlier version to roll back to; promoted and not rolled back: "
+                    f"{_format(promoted)}"
                 )
-            order = sorted(standing, key=lambda each: (each.as_of, each.version))
-            to = order[-2].version
+            to = promoted[-2].version
         target = self.get(to)
         if target.decision != PROMOTED:
             raise ReleaseError(
-                f"{self.model} version {to} was {target.decision or 'never decided upon'}, so it can't be gone back "
-                f"to; promoted: {self._listing([each for each in releases if each.decision == PROMOTED])}"
+                f"{self.model} version {to} was {target.decision or 'never decided'}, so you can't roll back to it; "
+                f"promoted: {_format([item for item in releases if item.decision == PROMOTED])}"
             )
         return target
 
     def roll_back(self, to: int | None = None) -> Release:
-        """Take back the champion, or all versions promoted after `to`; returns the new champion.
+        """Roll back the champion, or all versions that were promoted after `to`, and return the new champion.
 
-        A version taken back is not promoted again unless it is itself named as `to`.
+        A version that was rolled back is not promoted again unless you name it as `to`.
 
         Raises:
             ReleaseError: as `rollback_target`.
         """
         target = self.rollback_target(to)
-        for each in self.all():
-            if each.may_serve and (each.as_of, each.version) > (target.as_of, target.version):
-                self.tag(each.version, {"rolled_back": "true"})
-        self.tag(target.version, {"rolled_back": "false"})
-        champion = self.point_champion()
+        for release in self.versions():
+            if release.is_promoted and release.order > target.order:
+                self.set_tags(release.version, {"rolled_back": "true"})
+        self.set_tags(target.version, {"rolled_back": "false"})
+        champion = self.set_champion_alias()
         assert champion is not None and champion.version == target.version
         return champion
 
-    def _released(self) -> list[Release]:
-        """`all`. Raises ReleaseError where there is none."""
-        found = self.all()
-        if not found:
+    def _require_versions(self) -> list[Release]:
+        """`versions`. Raises ReleaseError if there are none."""
+        releases = self.versions()
+        if not releases:
             raise ReleaseError(f"nothing is released as {self.model} yet: run `rec-assets bootstrap` first")
-        return found
-
-    @staticmethod
-    def _listing(releases: list[Release]) -> str:
-        return ", ".join(f"{each.version} (as of {each.as_of})" for each in releases) or "none"
+        return releases
 
 
-def _release(version: Any) -> Release:
-    tags = version.tags
-    day = dt.date.fromisoformat
+def _format(releases: list[Release]) -> str:
+    return ", ".join(f"{item.version} (as of {item.as_of})" for item in releases) or "none"
+
+
+def _from_mlflow(version: Any) -> Release:
+    tags = dict(version.tags)
+    # Earlier versions of rec_assets called these tags als_as_of, graph_as_of and ranker_as_of.
+    days = {name: tags.get(name) or tags[name.replace("_as_of", "_version")] for name in MODEL_DAYS.values()}
     return Release(
         version=int(version.version),
-        as_of=day(tags["as_of"]),
-        als_version=day(tags["als_version"]),
-        graph_version=day(tags["graph_version"]),
-        ranker_version=day(tags["ranker_version"]),
+        as_of=dt.date.fromisoformat(tags["as_of"]),
+        **{name: dt.date.fromisoformat(day) for name, day in days.items()},
         content=tags.get("content", ""),
         decision=tags.get("decision", ""),
         rolled_back=tags.get("rolled_back") == "true",
         run_id=version.run_id,
-        tags=dict(tags),
+        tags=tags,
     )

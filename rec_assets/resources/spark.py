@@ -1,7 +1,7 @@
-"""The Spark session: started when first used, one a process, closed with it; configured from the settings.
+"""The Spark session: one per process, started at first use, configured from the settings.
 
-Here alone it is decided whether Spark runs in this process, on a cluster (`REC_SPARK_MASTER`) or behind a Spark Connect
-server (`REC_SPARK_REMOTE`), and found out early whether its executors can do our work.
+Spark runs in this process, on a cluster (`REC_SPARK_MASTER`) or behind a Spark Connect server (`REC_SPARK_REMOTE`). A
+small first task checks that the executors have the packages and see the shared disk.
 """
 
 import atexit
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 CONNECT_PORT = 15002
 _CONNECT_SECONDS = 10
-_PATIENCE_SECONDS = 60
+_FIRST_TASK_SECONDS = 60
 
 
 class SparkUnusable(RuntimeError):
-    """There is no such Spark, or its executors can't do our work; the message is one line that says what to do."""
+    """Spark is not reachable, or its executors are not set up; the message is one line that says what to do."""
 
 
 class SparkResource(LazyPySparkResource):
-    """`LazyPySparkResource` that first looks whether Spark can be reached, and then whether its executors are fit.
+    """Spark session that is started at first use, after checks of the address and the executors.
 
     Attributes:
-        folder: Of the lake, or else REC_HOME; all executors must see it.
+        folder: The lake or REC_HOME, which all executors must see.
     """
 
     folder: str
@@ -52,15 +52,15 @@ class SparkResource(LazyPySparkResource):
 
         if self._spark_session is not None:
             return
-        # On Databricks the process has one already, with a master, Java and Python of its own; that one is used.
-        is_ours = SparkSession.getActiveSession() is None
+        # On Databricks the process already has a session; use it.
+        starts_session = SparkSession.getActiveSession() is None
         master = self.spark_config.get("spark.master", "")
-        if is_ours:
+        if starts_session:
             self._prepare(master)
         super()._init_session()
-        if is_ours and not master.startswith("local"):
+        if starts_session and not master.startswith("local"):
             try:
-                _first_use(self._spark_session, self.folder)
+                _check_once(self._spark_session, self.folder)
             except SparkUnusable:
                 self._spark_session = None
                 raise
@@ -72,10 +72,10 @@ class SparkResource(LazyPySparkResource):
             _require_listener("REC_SPARK_REMOTE", remote)
             return
         require_java()
-        # Tasks see the packages that we see; on a cluster this path must be there too, or PYSPARK_PYTHON be set.
+        # Tasks use this Python. On a cluster, the path must exist there, or the user sets PYSPARK_PYTHON.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         if master.startswith("local"):
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else talks to it
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # no other machine connects to it
         elif master.startswith("spark://"):
             _require_listener("REC_SPARK_MASTER", master)
 
@@ -84,34 +84,34 @@ class SparkResource(LazyPySparkResource):
         """The process's session.
 
         Raises:
-            JavaMissing: no Java, or too old a one; says how to get it. A Connect server needs none here.
-            SparkUnusable: nobody answers at the master's or server's address, or the executors can't do our work.
+            JavaMissing: Java is missing or too old. A Connect server needs no Java here.
+            SparkUnusable: the master or server does not answer, or the executors are not set up.
         """
         session: SparkSession = super().spark_session
         return session
 
 
-# A task is sent with the history of its rows, and ALS's is long: it has overflowed Java's usual stack. ALS writes its
-# factors down every tenth iteration, so that it ends there.
+# The lineage of ALS factors is long, and serializing it overflowed Java's default stack. ALS checkpoints its factors
+# every tenth iteration, which limits the lineage.
 _STACK = "-Xss4m"
-# The heap of a driver that lies idle is swept and given back: while Python fits the ranker, it needs the memory. Sweeps
-# beside the work, Java's default, free whole regions alone, and gave nothing back.
-_GIVE_BACK = (
+# Collect and release the heap of an idle driver, because Python needs the memory to fit the ranker. Java's default,
+# concurrent collections, released nothing.
+_RELEASE_HEAP = (
     "-XX:G1PeriodicGCInterval=10000 -XX:-G1PeriodicGCInvokesConcurrent -XX:MinHeapFreeRatio=20 -XX:MaxHeapFreeRatio=40"
 )
 
 
 def spark_resource(settings: "Settings") -> SparkResource:
-    """The resource for these settings."""
+    """The Spark resource of a deployment."""
     shared = settings.shared_disk
     if settings.spark_remote:
-        place = {"spark.remote": settings.spark_remote}
+        location = {"spark.remote": settings.spark_remote}
     else:
-        place = {
+        location = {
             "spark.master": settings.spark_master,
             "spark.app.name": "rec_assets",
             "spark.driver.memory": settings.spark_driver_memory,
-            "spark.driver.extraJavaOptions": f"{_STACK} {_GIVE_BACK}",
+            "spark.driver.extraJavaOptions": f"{_STACK} {_RELEASE_HEAP}",
             "spark.executor.extraJavaOptions": _STACK,
             "spark.checkpoint.dir": str(shared / STAGING),
             "spark.ui.enabled": "false",
@@ -120,13 +120,13 @@ def spark_resource(settings: "Settings") -> SparkResource:
         }
     return SparkResource(
         spark_config={
-            **place,
+            **location,
             "spark.sql.shuffle.partitions": str(settings.spark_shuffle_partitions),
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.execution.arrow.pyspark.enabled": "true",
-            # Small tables are joined by broadcast only where the code says so: sizes are guesses.
+            # The code requests broadcast joins of larger tables explicitly, because Spark only estimates sizes.
             "spark.sql.autoBroadcastJoinThreshold": "10m",
-            # A window of days is hundreds of files, each known by name: asking for them in tasks takes longer.
+            # A window of days is hundreds of files with known names; listing them in tasks takes longer.
             "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
             **settings.spark_conf,
         },
@@ -144,8 +144,8 @@ def _require_connect() -> None:
 
 
 def _require_listener(setting: str, url: str) -> None:
-    """Spark itself would go on trying for minutes, and then say little."""
-    # spark://host:port,host:port (masters in reserve) or sc://host:port/;key=value
+    """Check that a server listens. Spark itself would retry for minutes and report little."""
+    # spark://host:port,host:port (with standby masters) or sc://host:port/;key=value
     addresses = url.split("://", 1)[1].split("/", 1)[0].split(",")
     failures = []
     for address in addresses:
@@ -161,42 +161,42 @@ def _require_listener(setting: str, url: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _first_use(session: "SparkSession", folder: str) -> None:
-    """Once a session that isn't local: its executors are looked at, and its end is seen to."""
-    # Else models that are dropped while Python shuts down ask a Connect server to forget them, and wait for ever.
+def _check_once(session: "SparkSession", folder: str) -> None:
+    """Check the executors of a session once, and stop the session at exit."""
+    # Without this, models that Python drops at shutdown call the Connect server and wait forever.
     atexit.register(session.stop)
     _check_executors(session, folder)
 
 
 def _check_executors(session: "SparkSession", folder: str) -> None:
-    """Have tasks import what ours import, and look for a file in the folder."""
+    """Run small tasks that import the science code and look for a file in the folder."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    waiting = threading.Timer(
-        _PATIENCE_SECONDS,
+    warning = threading.Timer(
+        _FIRST_TASK_SECONDS,
         logging.getLogger("rec_assets").warning,
         ["Spark has not run a first task yet: has it free cores and memory, and can executors reach this machine?"],
     )
-    waiting.daemon = True
+    warning.daemon = True
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-by-all-") as marker:
         name = marker.name
 
-        def look(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        def probe(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             import rec_assets.recsys.ranking.scoring  # noqa: F401
 
             for _ in frames:
                 yield pd.DataFrame({"host": [socket.gethostname()], "sees": [os.path.exists(name)]})
 
         tasks = int(str(session.conf.get("spark.sql.shuffle.partitions")))
-        waiting.start()
+        warning.start()
         try:
-            rows = session.range(0, tasks, 1, tasks).mapInPandas(look, "host string, sees boolean").collect()
+            rows = session.range(0, tasks, 1, tasks).mapInPandas(probe, "host string, sees boolean").collect()
         except (PySparkException, Py4JJavaError) as error:
-            raise SparkUnusable(_unfit(str(error))) from None
+            raise SparkUnusable(_explain(str(error))) from None
         finally:
-            waiting.cancel()
+            warning.cancel()
     blind = sorted({row["host"] for row in rows if not row["sees"]})
     if blind:
         raise SparkUnusable(
@@ -205,17 +205,17 @@ def _check_executors(session: "SparkSession", folder: str) -> None:
         )
 
 
-def _unfit(error: str) -> str:
+def _explain(error: str) -> str:
     missing = re.search(r"No module named '?([\w.]+)", error)
     if missing:
         return (
-            f"the executors' Python has no {missing[1]}: give them the environment that this process has "
+            f"the executors' Python has no {missing[1]}: give them the environment of this process "
             "(docs/cluster.md, The executors' Python)"
         )
     if "PYTHON_VERSION_MISMATCH" in error:
         ours = ".".join(map(str, sys.version_info[:2]))
         return (
-            f"the executors run another Python than {ours}, which this process has: give them the same one "
+            f"the executors run another Python version than this process ({ours}): give them the same one "
             "(docs/cluster.md, The executors' Python)"
         )
     return f"a first small task failed on the executors: {error.strip().splitlines()[0]}"

@@ -1,7 +1,7 @@
-"""Parquet files that Spark's tasks read and write in Python, with Arrow; in an object store by fsspec.
+"""Parquet files that Spark's tasks read and write in Python: with Arrow, and with fsspec in an object store.
 
-So go `LazyArrowRows`, which would take a detour through Java's rows otherwise; and every table of an object store for
-which Spark's own Hadoop has no connector. Workers need this package, and a store's credentials as the driver has them.
+Used for `LazyArrowRows`, to avoid a conversion to Java's rows, and for every table in an object store for which Spark's
+Hadoop has no connector. Executors need this package and the same credentials of the store as the driver.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
-from rec_assets.resources.storage import Part
+from rec_assets.resources.manifest import Part
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 OPEN_COST = 4 * 2**20
 LARGEST_TASK = 128 * 2**20
 GROUP_ROWS = 2**18
-"""Rows of a row group: what a task holds while it writes."""
+"""Rows of a row group, which a task keeps in memory while it writes."""
 
 AS_SPARK = {"use_deprecated_int96_timestamps": True}
-"""So Spark itself writes times; a table then has the same types whoever wrote it."""
+"""Spark writes timestamps in this format, so a table has the same types whichever of the two wrote it."""
 
 
 def hadoop_opens(session: SparkSession, scheme: str) -> bool:
-    """Whether Spark's Hadoop has a connector for paths of this scheme; where its JVM can't be asked, it has none."""
+    """Whether Spark's Hadoop has a connector for paths of this scheme. False if the JVM is not reachable."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkAttributeError
 
@@ -48,14 +48,14 @@ def hadoop_opens(session: SparkSession, scheme: str) -> bool:
 def read_parquet(
     session: SparkSession, files: Mapping[str, int], base: str, types: str, filesystem: AbstractFileSystem | None
 ) -> LazyArrowRows:
-    """The rows of files, each file in one task and in order, with the day of a folder `date=…` below `base` as `date`.
+    """The rows of files. A file is read in order in one task; a folder `date=…` below `base` becomes the column `date`.
 
     Args:
-        session: Spark's.
-        files: Path as the storage has it → size in bytes.
+        session: Spark session.
+        files: Path in the storage → size in bytes.
         base: The table's path.
         types: DDL of the columns.
-        filesystem: Where the paths lead; None for the local one.
+        filesystem: File system of the paths; None for the local one.
     """
     tasks = _tasks(files, int(session.conf.get("spark.sql.shuffle.partitions") or 1))
     dated = {file: _day(file, base) for file in files}
@@ -70,21 +70,21 @@ def read_parquet(
                         if dated[file]:
                             table = table.append_column("date", pa.array([dated[file]] * len(table), pa.date32()))
                         for field in schema:
-                            if field.name not in table.column_names:  # a day of an earlier version
+                            if field.name not in table.column_names:  # written by an earlier version
                                 table = table.append_column(field, pa.nulls(len(table), field.type))
                         yield table.select(schema.names).cast(schema)
 
-    # One row and so one task for each number.
-    return LazyArrowRows.of(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
+    # One row, and so one task, per number.
+    return LazyArrowRows.from_frame(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
 
 
 def write_parquet(rows: LazyArrowRows, put: Callable[[Path, int], Part], within: Path | None = None) -> list[Part]:
-    """Make the rows; each task writes its own as one file. Returns these in the order of the tasks.
+    """Compute the rows; each task writes its rows to one file. Returns the files in the order of the tasks.
 
     Args:
-        rows: What is written.
-        put: Takes a file and its task's number, and makes it a part; called in the task.
-        within: Where files lie before that; where temporary ones do, if None.
+        rows: Rows to write.
+        put: Called in the task: takes a file and the number of its task, and stores the file as a part.
+        within: Folder of the files before that; None for the system's temporary folder.
     """
     schema = rows.schema
 
@@ -110,7 +110,7 @@ def write_parquet(rows: LazyArrowRows, put: Callable[[Path, int], Part], within:
 
 
 def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
-    """Write tables into one file, whose bytes don't depend on how the rows were cut. Returns the rows."""
+    """Write tables to one file. Its bytes do not depend on how the rows are split. Returns the number of rows."""
     held, rows = schema.empty_table(), 0
     with pq.ParquetWriter(path, schema, compression="zstd", **AS_SPARK) as writer:
         for table in tables:
@@ -124,7 +124,7 @@ def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> 
 
 
 def _tasks(files: Mapping[str, int], parallelism: int) -> list[list[str]]:
-    """Files into tasks as Spark does it: the largest first, up to a share of all; to open a file costs as 4 MiB do."""
+    """Assign files to tasks as Spark does: the largest first, up to an equal share; opening a file counts as 4 MiB."""
     share = sum(size + OPEN_COST for size in files.values()) / parallelism
     limit = min(LARGEST_TASK, max(OPEN_COST, share))
     tasks: list[list[str]] = []

@@ -1,12 +1,12 @@
-"""How a partition is kept: on a disk, or in an S3-compatible object store. What differs between the two stands here.
+"""Storage of partitions: on a disk, or in an S3-compatible object store.
 
-Both follow one protocol. Files come first, under names of their own; then the manifest that names them is replaced in
-one step; then the old files go. Which step is safe by what, if others write the same partition:
+Both follow one protocol: write the files under new names, replace the manifest that names them in one step, delete the
+old files. Concurrent writers of a partition are safe for these reasons:
 
-- On a disk, files are written into a staging folder and moved; a lock lets one writer at a time swap.
-- In an object store nothing can be moved or locked. Files are uploaded under names that no other write uses, and the
-  manifest is put on the condition that it is still the one that was looked at (If-Match, If-None-Match). Only who
-  replaced a manifest deletes the files that it named, so nobody deletes what another one's manifest names.
+- On a disk, a writer stages files in a folder, then takes a lock to move them and replace the manifest.
+- An object store has no moves and no locks. Each writer uploads files under unique names and puts the manifest with a
+  condition (If-Match, If-None-Match): the manifest must still be the one that the writer read. Only the writer that
+  replaced a manifest deletes the files of the old one, so it never deletes files of another writer's manifest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import datetime as dt
 import fcntl
 import functools
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,140 +23,85 @@ import tempfile
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.resources.manifest import MANIFEST, Describe, Manifest, Part
+from rec_assets.resources.spark_files import hadoop_opens, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
 
-    from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-
-MANIFEST = "_manifest.json"
 STAGING = ".staging"
 STAGING_HOURS = 6
 DELETED = ".deleted"
 DAMAGED = ".damaged"
-"""Ending of the empty file beside one whose checksum a reader found wrong."""
+"""Suffix of the empty marker file next to a file with a wrong checksum."""
 CHANGED_AT = "changed-at"
 
 _FOOTER_END = 8
-"""Bytes of a Parquet file after its footer: the footer's size, and `PAR1`."""
+"""Bytes after a Parquet file's footer: the footer's size, and `PAR1`."""
 _AT_ONCE = 2**20
 """Bytes of a file that are hashed at a time."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a partition is.
-
-    Attributes:
-        files: File names, in order.
-        rows: Rows in all of them.
-        bytes: Their size.
-        fingerprint: SHA-256 over the files' pages and schemas; equal for equal content.
-        sources: Of what landed: each file it was read from, and the SHA-256 of that.
-        checksums: CRC-32 of each file, whole; none in manifests of earlier versions. Equal content may have others, as
-            Java's footers differ.
-    """
-
-    files: list[str]
-    rows: int
-    bytes: int
-    fingerprint: str
-    sources: dict[str, str] = field(default_factory=dict)
-    checksums: list[int] = field(default_factory=list, compare=False)
-
-    @classmethod
-    def parse(cls, text: str) -> Manifest | None:
-        """A manifest from its file; None where the file is damaged."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return None
-
-    @property
-    def text(self) -> str:
-        """What stands in its file."""
-        return json.dumps(asdict(self), indent=1)
-
-
-class Part(NamedTuple):
-    """A Parquet file that was written and is not part of anything yet.
-
-    Attributes:
-        name: Its name in the partition.
-        digest: `content_hash` of it.
-        rows, bytes: Its size.
-        checksum: CRC-32 of all its bytes.
-    """
-
-    name: str
-    digest: str
-    rows: int
-    bytes: int
-    checksum: int
-
-
-Describe = Callable[[Sequence[Part]], Manifest]
-"""Makes the manifest of a partition that has these parts."""
 
 
 class Disk:
     """Partitions as folders under `root`."""
 
-    filesystem = None  # what Arrow takes for the local one
+    filesystem = None  # the local one for Arrow
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, *names: str) -> str:
-        """Where something lies, as Arrow wants it."""
+        """The path for Arrow."""
         return self.root.joinpath(*names).as_posix()
 
     def partitions(self, table: str) -> list[str]:
-        """Names of a table's folders that are partitions."""
+        """Folder names of a table's partitions."""
         folder = self.root / table
         return [path.parent.name for path in folder.glob("*/" + MANIFEST)] if folder.is_dir() else []
 
     def sizes(self, table: str) -> dict[str, int]:
-        """Bytes of every file of a table, by its path."""
+        """Path → bytes of every file of a table."""
         found = {}
         for path in (self.root / table).rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # replaced meanwhile
+            with contextlib.suppress(FileNotFoundError):  # replaced at the same time
                 found[path.as_posix()] = path.stat().st_size
         return found
 
     def damaged_file(self, folder: str, manifest: Manifest) -> str:
-        """The first file of a partition whose checksum is wrong, "" where none's is.
+        """The first file of a partition with a wrong checksum, or "".
 
         Raises:
-            FileNotFoundError: a file isn't there (any more).
+            FileNotFoundError: a file is missing or was deleted.
         """
         checked = zip(manifest.files, manifest.checksums, strict=False)
         return next((name for name, checksum in checked if _crc(self.root / folder / name) != checksum), "")
 
     @contextlib.contextmanager
     def at_rest(self) -> Iterator[None]:
-        """Nobody swaps files meanwhile, unless this is a lake that we may only read."""
+        """Exclude writers inside the block, unless the lake is read-only for this process."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 stack.enter_context(_locked(self.root))
             yield
 
     def mark(self, folder: str, name: str) -> None:
-        """Leave word for the next plan that a file is damaged."""
-        with contextlib.suppress(OSError):  # a lake that we may only read
+        """Mark a file as damaged for the next plan."""
+        with contextlib.suppress(OSError):  # the lake is read-only for this process
             (self.root / folder / (name + DAMAGED)).touch()
 
     def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
-        """The manifest of each folder; None where it is no partition, or its manifest is damaged."""
+        """The manifest of each folder; None if the folder is no partition or its manifest is damaged."""
         for folder in folders:
             try:
                 yield Manifest.parse((self.root / folder / MANIFEST).read_text(errors="replace"))
@@ -165,20 +109,18 @@ class Disk:
                 yield None
 
     def changed_at(self, folder: str) -> float | None:
-        """When a partition's content last changed (seconds since the epoch); None where it isn't there."""
+        """Time at which a partition's content last changed (seconds since the epoch); None if it does not exist."""
         try:
             return (self.root / folder / MANIFEST).stat().st_mtime
         except FileNotFoundError:
             return None
 
     def spark(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> DataFrame:
-        """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
+        """The files as a Spark frame. Hive partitions follow after `base`; `schema` is DDL."""
         return session.read.option("basePath", base).schema(schema).parquet(*map(_literally, files))
 
-    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> LazyArrowRows:
-        """The same as rows that Python reads in Spark's tasks."""
-        from rec_assets.resources.spark_files import read_parquet
-
+    def lazy_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> LazyArrowRows:
+        """The files as rows that Python reads in Spark's tasks."""
         sizes = {file: os.path.getsize(file) for file in files}
         return read_parquet(session, sizes, base, schema, self.filesystem)
 
@@ -189,10 +131,7 @@ class Disk:
             return self._replace(folder, staging, [_stage(staging, staging / "new.parquet", 0)], describe)
 
     def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, describe: Describe) -> Manifest:
-        """Replace a partition by what Spark computes; its tasks write the files."""
-        from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-        from rec_assets.resources.spark_files import write_parquet
-
+        """Replace a partition by the result of a Spark job; its tasks write the files."""
         with staging_folder(self.root) as staging:
             if isinstance(frame, LazyArrowRows):
                 parts = write_parquet(frame, functools.partial(_stage, staging), within=staging)
@@ -212,7 +151,7 @@ class Disk:
                 for name in manifest.files:
                     os.replace(staging / name, place / name)
                 (staging / MANIFEST).write_text(manifest.text)
-                if old == manifest:  # damaged files come back as they were: nothing made from them is stale
+                if old == manifest:  # restored content: downstream partitions stay fresh
                     shutil.copystat(place / MANIFEST, staging / MANIFEST)
                 os.replace(staging / MANIFEST, place / MANIFEST)
             for stray in (*place.glob("*.parquet"), *place.glob("*" + DAMAGED)):
@@ -228,11 +167,10 @@ class Disk:
             return False
 
     def delete(self, folder: str) -> Manifest | None:
-        """Take a partition away; returns what it was, None where it wasn't there.
+        """Delete a partition and return its manifest; None if it does not exist.
 
-        The whole folder moves out of the table in one step, and only then go the files: a reader sees the partition or
-        none, a writer of the same one fails rather than leave half of it, and what a kill leaves behind is out of
-        everybody's sight until `sweep_deleted`.
+        The folder moves out of the table in one step before its files are deleted. A reader sees the whole partition or
+        none, and a concurrent writer of it fails. `sweep_deleted` removes what a killed process left.
         """
         manifest = next(self.manifests([folder]))
         if manifest is None:
@@ -241,18 +179,18 @@ class Disk:
         bin_.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(self.root / folder, bin_)
-        except FileNotFoundError:  # another one was quicker
+        except FileNotFoundError:  # another process deleted it
             return None
         shutil.rmtree(bin_, ignore_errors=True)
         return manifest
 
     def sweep_deleted(self) -> None:
-        """Remove what killed deleters left; safe at any time."""
+        """Remove what killed deletions left; safe at any time."""
         shutil.rmtree(self.root / DELETED, ignore_errors=True)
 
 
 def _literally(path: str) -> str:
-    """A path that Spark, which takes it for a glob, reads as it stands."""
+    """The path with glob characters escaped, as Spark interprets paths as globs."""
     return re.sub(r"([\\*?\[\]{}])", r"\\\1", path)
 
 
@@ -263,30 +201,30 @@ class ObjectStore:
         self.root, self.filesystem = root, root.fs
 
     def path(self, *names: str) -> str:
-        """Where something lies, as Arrow and fsspec want it: without the scheme."""
+        """The path for Arrow and fsspec: without the scheme."""
         return self.root.joinpath(*names).path
 
     def partitions(self, table: str) -> list[str]:
-        """Names of a table's folders that are partitions."""
+        """Folder names of a table's partitions."""
         base = self.path(table) + "/"
         found = (path.removeprefix(base).split("/") for path in self.filesystem.find(base))
         return [parts[0] for parts in found if parts[1:] == [MANIFEST]]
 
     def sizes(self, table: str) -> dict[str, int]:
-        """Bytes of every file of a table, by its path."""
+        """Path → bytes of every file of a table."""
         found = self.filesystem.find(self.path(table) + "/", detail=True)
         return {path: about["size"] for path, about in found.items()}
 
     def damaged_file(self, folder: str, manifest: Manifest) -> str:
-        """Always "": a store checks what it keeps by itself."""
+        """Always "": the store verifies its objects."""
         return ""
 
     def at_rest(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing to wait for, as no file is replaced by another of its name."""
+        """No lock is needed: file names are unique."""
         return contextlib.nullcontext()
 
     def mark(self, folder: str, name: str) -> None:
-        """Nothing to do, as no file is found damaged."""
+        """Does nothing: `damaged_file` finds none."""
 
     def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
         """The manifest of each folder, asked for at once; None where it is no partition, or its manifest is damaged."""
@@ -299,9 +237,9 @@ class ObjectStore:
             yield None if isinstance(answer, Exception) else Manifest.parse(answer.decode(errors="replace"))
 
     def changed_at(self, folder: str) -> float | None:
-        """When a partition's content last changed (seconds since the epoch); None where it isn't there.
+        """Time at which a partition's content last changed (seconds since the epoch); None if it does not exist.
 
-        By its writer's clock: the store's own times are whole seconds, too coarse to tell what was made from what.
+        The time is from the writer's clock: the store's own times are whole seconds, too coarse to order runs.
         """
         head = self._head(folder)
         if head is None:
@@ -309,19 +247,15 @@ class ObjectStore:
         return float(head["Metadata"].get(CHANGED_AT, head["LastModified"].timestamp()))
 
     def spark(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> DataFrame:
-        """The files in Spark; `base` is what their hive partitions begin after, `schema` is DDL."""
-        from rec_assets.resources.spark_files import hadoop_opens
-
+        """The files as a Spark frame. Hive partitions follow after `base`; `schema` is DDL."""
         if hadoop_opens(session, "s3a"):
             return session.read.option("basePath", f"s3a://{base}").schema(schema).parquet(
                 *(f"s3a://{file}" for file in files)
             )  # fmt: skip
-        return self.task_rows(session, base, files, schema).to_spark()
+        return self.lazy_rows(session, base, files, schema).to_spark()
 
-    def task_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> LazyArrowRows:
-        """The same as rows that Python reads in Spark's tasks."""
-        from rec_assets.resources.spark_files import read_parquet
-
+    def lazy_rows(self, session: SparkSession, base: str, files: Sequence[str], schema: str) -> LazyArrowRows:
+        """The files as rows that Python reads in Spark's tasks."""
         sizes = {path: about["size"] for path, about in self.filesystem.find(base, detail=True).items()}
         return read_parquet(session, {file: sizes.get(file, 0) for file in files}, base, schema, self.filesystem)
 
@@ -333,11 +267,8 @@ class ObjectStore:
             return self._replace(folder, [_upload(self.filesystem, self.path(folder), _token(), path, 0)], describe)
 
     def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, describe: Describe) -> Manifest:
-        """Replace a partition by what Spark computes; its tasks upload the files."""
-        from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-        from rec_assets.resources.spark_files import write_parquet
-
-        rows = frame if isinstance(frame, LazyArrowRows) else LazyArrowRows.of(frame)
+        """Replace a partition by the result of a Spark job; its tasks upload the files."""
+        rows = frame if isinstance(frame, LazyArrowRows) else LazyArrowRows.from_frame(frame)
         put = functools.partial(_upload, self.filesystem, self.path(folder), _token())
         return self._replace(folder, write_parquet(rows, put), describe)
 
@@ -346,13 +277,13 @@ class ObjectStore:
         while True:
             head, old = self._head(folder), next(self.manifests([folder]))
             if old is not None and replace(old, files=manifest.files) == manifest and self._is_whole(folder, old):
-                if old.files != manifest.files:  # else we put it, and the answer to that was lost
+                if old.files != manifest.files:  # else this process put it, and the response was lost
                     self._remove(folder, manifest.files)
                 return old
             condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
             metadata = {CHANGED_AT: repr(time.time())}
             if head and old is not None and replace(old, files=manifest.files) == manifest:
-                metadata = head["Metadata"]  # damaged files come back as they were: nothing made from them is stale
+                metadata = head["Metadata"]  # restored content: downstream partitions stay fresh
             try:
                 self.filesystem.pipe_file(
                     self.path(folder, MANIFEST), manifest.text.encode(), Metadata=metadata, **condition
@@ -360,7 +291,7 @@ class ObjectStore:
             except OSError:
                 if self._etag(folder) == (head["ETag"] if head else None):
                     raise
-                continue  # another one replaced it, or took it away: look again
+                continue  # another process replaced or deleted it: read it again
             if old is not None:
                 self._remove(folder, set(old.files) - set(manifest.files))
             return manifest
@@ -370,10 +301,10 @@ class ObjectStore:
         return sum(sizes.get(self.path(folder, name), 0) for name in manifest.files) == manifest.bytes
 
     def delete(self, folder: str) -> Manifest | None:
-        """Take a partition away; returns what it was, None where it wasn't there.
+        """Delete a partition and return its manifest; None if it does not exist.
 
-        The manifest goes first, in one step, and only then the files: a reader sees the partition or none, and what a
-        kill leaves behind is named by nothing until `sweep_deleted`.
+        The manifest is deleted first, then the files: a reader sees the whole partition or none. `sweep_deleted`
+        removes the files that a killed process left.
         """
         manifest = next(self.manifests([folder]))
         if manifest is None:
@@ -383,7 +314,7 @@ class ObjectStore:
         return manifest
 
     def sweep_deleted(self) -> None:
-        """Remove what killed writers and deleters left: files that no manifest has named for hours."""
+        """Remove what killed processes left: old files that no manifest names."""
         found = self.filesystem.find(self.path(), detail=True)
         folders = {path.rpartition("/")[0] for path in found}
         named = set()
@@ -422,19 +353,19 @@ Storage = Disk | ObjectStore
 
 
 def open_storage(root: Path | UPath) -> Storage:
-    """The storage of a lake: a path's, or an `s3://` one's."""
+    """The storage of a lake at a local path or an `s3://` path."""
     return Disk(root) if isinstance(root, Path) else ObjectStore(root)
 
 
 def _stage(staging: Path, path: Path, number: int) -> Part:
-    """Give a file in the staging folder the name that it will have."""
+    """Rename a file in the staging folder to its final name."""
     part = _part(path, str(number))
     os.replace(path, staging / part.name)
     return part
 
 
 def _upload(filesystem: AbstractFileSystem, folder: str, token: str, path: Path, number: int) -> Part:
-    """Upload a file under a name that no other write uses: `token` is the write's, `number` the file's in that."""
+    """Upload a file under a unique name: `token` identifies the write, `number` the file in it."""
     part = _part(path, f"{token}-{number}")
     filesystem.put_file(str(path), f"{folder}/{part.name}")
     return part
@@ -457,8 +388,8 @@ def _crc(path: Path) -> int:
 def content_hash(path: Path) -> str:
     """SHA-256 of a Parquet file's pages and schema.
 
-    Not of its footer: there Java lists each column's encodings in an order that is another one in every process, so
-    that a partition remade from the same inputs would look changed, and all that depends on it stale.
+    The footer is excluded: Java lists each column's encodings in a different order in every process, so recomputing a
+    partition from the same inputs would look like a change.
     """
     metadata, digest = pq.read_metadata(path), hashlib.sha256()
     left = path.stat().st_size - metadata.serialized_size - _FOOTER_END
@@ -481,7 +412,7 @@ def _token() -> str:
 
 
 def sweep_staging(disk: Path) -> None:
-    """Remove what killed writers, and Spark, left in a disk's staging folder: what nobody has touched for hours."""
+    """Remove old files that killed writers and Spark left in a disk's staging folder."""
     for left in (disk / STAGING).glob("*"):
         with contextlib.suppress(FileNotFoundError):  # its writer has just finished
             if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
@@ -490,7 +421,7 @@ def sweep_staging(disk: Path) -> None:
 
 @contextlib.contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
-    """A folder on the lake's own disk for what isn't visible yet; gone afterward."""
+    """A temporary folder on the lake's disk for files that are not visible yet."""
     path = root / STAGING / uuid.uuid4().hex
     path.mkdir(parents=True)
     try:
@@ -501,7 +432,7 @@ def staging_folder(root: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """One writer at a time swaps files: of two that write one partition, the files of the later manifest must stay."""
+    """Let one writer at a time replace files, so that a partition's files match its manifest."""
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
-"""MLflow: one MLflow run a Dagster run, through dagster-mlflow, ended in the state the Dagster run is in.
+"""MLflow tracking: one MLflow run per Dagster run, with dagster-mlflow.
 
-dagster-mlflow starts (or finds again) the run by the tag `dagster_run_id`. It ends it right only for some outcomes, so
-this resource does the ending: it looks at the run's events when Dagster tears it down.
+dagster-mlflow finds or starts the run by the tag `dagster_run_id`, but sets the right final status only for some
+outcomes. This resource sets the status from the Dagster run's events when Dagster tears it down.
 """
 
 import os
@@ -24,7 +24,7 @@ INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "RunTe
 
 
 class TrackingResource(ConfigurableResource):
-    """Access to MLflow in an asset: `tracking.mlflow` is the mlflow module with this Dagster run's run active."""
+    """MLflow tracking: `tracking.mlflow` is the mlflow module with the MLflow run of this Dagster run active."""
 
     uri: str
     artifacts: str
@@ -35,12 +35,12 @@ class TrackingResource(ConfigurableResource):
     _context: Any = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
-        """Remember the Dagster run; nothing is started before an asset asks for it."""
+        """Store the Dagster run. The MLflow run starts when an asset uses it."""
         self._context, self._mlflow = context, None
 
     @property
     def mlflow(self) -> Any:
-        """The mlflow API, with the run of this Dagster run active."""
+        """The mlflow module, with the run of this Dagster run active."""
         if self._mlflow is None:
             self._mlflow = self._start()
         return self._mlflow
@@ -52,21 +52,21 @@ class TrackingResource(ConfigurableResource):
 
     @property
     def link(self) -> UrlMetadataValue:
-        """Where the run can be looked at."""
+        """Link to the run in the MLflow UI."""
         run = self.mlflow.active_run()
         return MetadataValue.url(f"{self.ui_url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
-        """End the MLflow run as the Dagster run ends."""
+        """End the MLflow run with the status of the Dagster run."""
         if self._mlflow is not None:
             assert context.instance is not None and context.run is not None
-            self._mlflow.end_run(status=_outcome(context.instance, context.run))
+            self._mlflow.end_run(status=_status(context.instance, context.run))
 
     def _start(self) -> Any:
         mlflow = connect(self.uri, self.artifacts, self.experiment)
         self._create_run(mlflow.MlflowClient())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # dagster-mlflow is marked beta
+            warnings.simplefilter("ignore")  # dagster-mlflow is a beta feature
             from dagster_mlflow.resources import MlFlow
 
             context = self._context
@@ -83,9 +83,9 @@ class TrackingResource(ConfigurableResource):
             )  # fmt: skip
 
     def _create_run(self, client: Any) -> None:
-        """Make the run, with its tag, in one step, for dagster-mlflow to find.
+        """Create the run and its tag in one step, so that dagster-mlflow finds it.
 
-        It would start the run first and tag it then: killed in between, that one would run for ever, unrecognized.
+        dagster-mlflow starts the run before it sets the tag. If the process is killed in between, nobody ends that run.
         """
         experiment, run = client.get_experiment_by_name(self.experiment).experiment_id, self._context.run
         if not client.search_runs([experiment], filter_string=f"tags.dagster_run_id = '{run.run_id}'"):
@@ -93,7 +93,7 @@ class TrackingResource(ConfigurableResource):
 
 
 def connect(uri: str, artifacts: str, experiment: str) -> Any:
-    """Point mlflow at the tracking server, make the experiment if it's new; returns the module."""
+    """Set the tracking server, create the experiment if needed, and return the mlflow module."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
@@ -105,15 +105,15 @@ def connect(uri: str, artifacts: str, experiment: str) -> Any:
     return mlflow
 
 
-def _outcome(instance: "DagsterInstance", run: "DagsterRun") -> str:
+def _status(instance: "DagsterInstance", run: "DagsterRun") -> str:
     failures = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
     errors = [entry.get_dagster_event().step_failure_data.error for entry in failures]
-    if any(_names(error, INTERRUPTIONS) for error in errors):
+    if any(_is_caused_by(error, INTERRUPTIONS) for error in errors):
         return "KILLED"
     return "FAILED" if errors else "FINISHED"
 
 
-def _names(error: Any, names: tuple[str, ...]) -> bool:
+def _is_caused_by(error: Any, names: tuple[str, ...]) -> bool:
     while error is not None:
         if error.cls_name in names:
             return True
@@ -122,11 +122,11 @@ def _names(error: Any, names: tuple[str, ...]) -> bool:
 
 
 def end_dead_runs(uri: str, artifacts: str, experiment: str, is_over: Callable[[str], bool]) -> None:
-    """Mark as killed what MLflow believes to be running and Dagster knows to be over: its process died.
+    """Set the status KILLED for MLflow runs that are "running" although their Dagster run has ended.
 
     Args:
-        uri, artifacts, experiment: Where runs are tracked.
-        is_over: Whether the Dagster run of an id has ended.
+        uri, artifacts, experiment: As in `connect`.
+        is_over: Whether the Dagster run with an id has ended.
     """
     mlflow = connect(uri, artifacts, experiment)
     client = mlflow.MlflowClient()

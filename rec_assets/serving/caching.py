@@ -1,4 +1,4 @@
-"""A cache bounded by bytes: what callers ask for decides how large an entry is, so counting entries bounds nothing."""
+"""A cache bounded by bytes. Requests decide how large an entry is, so a maximum number of entries is no bound."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _ENTRY_BYTES = 200
-"""Of an entry's own: its places in the dictionary, and the pair of value and size."""
+"""Overhead of an entry: its slots in the dictionary, and the pair of value and size."""
 
 
 class BoundedCache(Generic[K, V]):
-    """What was used last, up to a number of bytes; safe to use from several threads."""
+    """A thread-safe least-recently-used cache with a maximum size in bytes."""
 
-    def __init__(self, most_bytes: int, bytes_of: Callable[[K, V], int]) -> None:
-        """`bytes_of` tells, roughly, what a key and its value take."""
-        self._most, self._bytes_of = most_bytes, bytes_of
+    def __init__(self, max_bytes: int, size_of: Callable[[K, V], int]) -> None:
+        """`size_of` estimates the bytes of a key and its value."""
+        self._max_bytes, self._size_of = max_bytes, size_of
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = Lock()
         self.bytes = 0
@@ -28,23 +28,23 @@ class BoundedCache(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
-        """The value, or None where it isn't kept."""
+        """The value, or None if it is not cached."""
         with self._lock:
-            found = self._entries.get(key)
-            if found is None:
+            entry = self._entries.get(key)
+            if entry is None:
                 return None
             self._entries.move_to_end(key)
-            return found[0]
+            return entry[0]
 
     def put(self, key: K, value: V) -> V:
-        """Keep a value, and give it back. What is larger than a tenth of the cache is not kept."""
-        size = self._bytes_of(key, value) + _ENTRY_BYTES
-        if size <= self._most // 10:
+        """Cache a value, unless it is larger than a tenth of the cache; returns the value."""
+        size = self._size_of(key, value) + _ENTRY_BYTES
+        if size <= self._max_bytes // 10:
             with self._lock:
-                _, before = self._entries.pop(key, (None, 0))
+                _, old_size = self._entries.pop(key, (None, 0))
                 self._entries[key] = value, size
-                self.bytes += size - before
-                while self.bytes > self._most:
-                    _, (_, gone) = self._entries.popitem(last=False)
-                    self.bytes -= gone
+                self.bytes += size - old_size
+                while self.bytes > self._max_bytes:
+                    _, (_, evicted) = self._entries.popitem(last=False)
+                    self.bytes -= evicted
         return value

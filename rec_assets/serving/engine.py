@@ -1,6 +1,6 @@
-"""One published index, ready to answer: its caches, and what is worked out once.
+"""One loaded index with its caches.
 
-A request takes one `Engine` and answers from it alone, so that no answer mixes two versions.
+A request uses one `Engine` from start to end, so that no response mixes two index versions.
 """
 
 from __future__ import annotations
@@ -14,180 +14,185 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.rules.compiled import Mask
-from rec_assets.recsys.rules.spec import Rules
+from rec_assets.recsys.rules.effects import Mask
+from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving import related
 from rec_assets.serving.caching import BoundedCache
-from rec_assets.serving.folder import Published
-from rec_assets.serving.recommender import Ranked, Recommender, Signal
-from rec_assets.serving.responder import RecommendationRequest, RecommendationResponse, Responder
+from rec_assets.serving.index_files.folder import Published
+from rec_assets.serving.recommendation import RecommendationRequest, RecommendationResponse
+from rec_assets.serving.recommender import RankedCandidates, Recommender, Signal
+from rec_assets.serving.responder import Responder
 
-_RANKINGS, _ANSWERS, _RELATED = 32 << 20, 64 << 20, 16 << 20
-"""Bytes, of an index each: rankings, for the shelves of one page; answers, for whoever does nothing new; products'
-neighbors of a kind."""
+_RANKINGS, _RESPONSES, _RELATED = 32 << 20, 64 << 20, 16 << 20
+"""Maximum bytes per index: rankings (shared by the lists of one page), responses, and related products of each kind."""
 
-_MOST_RELATED = 500
-"""Neighbors kept of a product: some for those out of stock."""
+_MAX_RELATED = 500
+"""Related products cached per product: more than a response shows, because some may be unavailable."""
 
 FrequencyCapped = Callable[[int, int], frozenset[str]]
-"""From a number of impressions, and days, to the products that a shopper saw so often in these and didn't touch."""
+"""From a number of impressions and a number of days to the products that a shopper saw so often without a click, cart
+or purchase."""
 
 
 class RankingNeeded(Exception):
-    """An answer takes a ranking made anew, for which the others shouldn't wait."""
+    """The response needs a ranking that is not cached. The caller should queue it."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """Who answers, by the rules and the stock of a moment, and what was answered by these.
+class _CachedResponder:
+    """A responder for the current rules and availability, with the cache of its responses.
 
     Attributes:
-        answerer: Who answers.
-        at_once: The same, but for rankings, where it raises `RankingNeeded`.
-        unavailable, available: Ids of what may not be shown, and (P,) which products may be.
-        answers: What was answered before.
+        responder: Ranks products if needed.
+        cached_only: The same, but raises `RankingNeeded` instead of ranking.
+        unavailable, available: Ids of unavailable products, and (P,) which products are available.
+        responses: The cache.
     """
 
-    answerer: Responder
-    at_once: Responder
+    responder: Responder
+    cached_only: Responder
     unavailable: frozenset[str]
     available: Mask
-    answers: BoundedCache[RecommendationRequest, RecommendationResponse]
+    responses: BoundedCache[RecommendationRequest, RecommendationResponse]
 
 
 class Engine:
-    """One published index, ready to answer."""
+    """One loaded index, ready to respond."""
 
-    def __init__(self, published: Published, rules: Rules) -> None:
+    def __init__(self, published: Published, rules: RuleSets) -> None:
         self.published = published
         recommender = Recommender.load(published.path)
         self.recommender = recommender
-        self._rankings: BoundedCache[tuple[str, tuple[Signal, ...]], Ranked] = BoundedCache(_RANKINGS, _ranking_bytes)
-        self.keep_to(rules)
-        about = recommender.index.about
-        self.zone = zoneinfo.ZoneInfo(about.get("time_zone", "UTC"))
+        self._rankings: BoundedCache[tuple[str, tuple[Signal, ...]], RankedCandidates] = BoundedCache(
+            _RANKINGS, _ranking_bytes
+        )
+        self.use_rules(rules)
+        self.zone = zoneinfo.ZoneInfo(recommender.index.metadata.get("time_zone", "UTC"))
         self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=self.zone)
-        """Events from then on are not in the index."""
+        """Start of the first day that is not in the index."""
         self.related = {
-            name: _kept(recommender.state, find)
+            name: _cached(recommender.snapshot, find)
             for name, find in
             (("similar", related.similar), ("complements", related.complements), ("upsell", related.upsell))
         }  # fmt: skip
-        self.trending = related.trending(recommender.state)
-        # So that nobody waits for what is worked out once.
-        for name in ("place", "titles", "categories"):
+        self.trending = related.trending(recommender.snapshot)
+        # Warm up, so that the first requests don't compute what is cached for the engine's lifetime.
+        for name in ("positions", "titles", "categories"):
             getattr(recommender, name)
-        if len(recommender.state):
-            warm_up = RecommendationRequest(signals=(Signal(str(recommender.state.product_ids[0]), 0.5, "warm-up"),))
-            self.answer(warm_up, frozenset())
+        if len(recommender.snapshot):
+            product = str(recommender.snapshot.product_ids[0])
+            self.respond(RecommendationRequest(signals=(Signal(product, 0.5, "warm-up"),)), frozenset())
 
-    def keep_to(self, rules: Rules) -> None:
-        """Answer by these rules from now on."""
-        answerer = Responder(self.recommender, self._rank, rules)
-        at_once = copy.copy(answerer)
-        at_once.rank = self._ranked_before
-        self._asked = self._of(answerer, at_once, frozenset())
-
-    def _of(self, answerer: Responder, at_once: Responder, unavailable: frozenset[str]) -> _Asked:
-        answers: BoundedCache[RecommendationRequest, RecommendationResponse] = BoundedCache(_ANSWERS, _answer_bytes)
-        return _Asked(answerer, at_once, unavailable, answerer.available(unavailable), answers)
-
-    def _asked_of(self, unavailable: frozenset[str]) -> _Asked:
-        asked = self._asked
-        if asked.unavailable is not unavailable:
-            asked = self._asked = self._of(asked.answerer, asked.at_once, unavailable)
-        return asked
-
-    def _ranked_before(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked:
-        found = self._rankings.get((customer_id, signals))
-        if found is None:
-            raise RankingNeeded
-        return found
-
-    def _rank(self, customer_id: str, signals: tuple[Signal, ...]) -> Ranked | None:
-        key = customer_id, signals
-        found = self._rankings.get(key)
-        if found is None:
-            found = self.recommender.rank(customer_id, signals)
-            if found is not None:
-                self._rankings.put(key, found)
-        return found
+    def use_rules(self, rules: RuleSets) -> None:
+        """Replace the merchandising rules."""
+        responder = Responder(self.recommender, self._rank, rules)
+        cached_only = copy.copy(responder)
+        cached_only.rank = self._cached_ranking
+        self._cached_responder = _with_availability(responder, cached_only, frozenset())
 
     @property
-    def answerer(self) -> Responder:
-        """Who answers, by the rules as they are now."""
-        return self._asked.answerer
+    def responder(self) -> Responder:
+        """The responder with the current rules."""
+        return self._cached_responder.responder
 
-    def has_rules(self, wish: RecommendationRequest) -> bool:
-        """Whether a wish keeps to any."""
-        return bool(self.answerer.book_of(wish))
+    def has_rules(self, request: RecommendationRequest) -> bool:
+        """Whether the request's rule set has rules."""
+        return bool(self.responder.rules_for(request))
 
-    def without_tired(self, wish: RecommendationRequest, tired_of: FrequencyCapped) -> RecommendationRequest:
-        """The wish without what the shopper has seen too often, if its rules have a cap on that."""
-        cap = self.answerer.book_of(wish).frequency_cap
-        tired = tired_of(*cap) if cap else frozenset()
-        return replace(wish, exclude=wish.exclude | tired) if tired else wish
+    def exclude_frequency_capped(
+        self, request: RecommendationRequest, find_capped: FrequencyCapped
+    ) -> RecommendationRequest:
+        """The request with frequency-capped products excluded, if its rule set has a frequency cap."""
+        cap = self.responder.rules_for(request).frequency_cap
+        capped = find_capped(*cap) if cap else frozenset()
+        return replace(request, exclude=request.exclude | capped) if capped else request
 
-    def may_be_shown(self, unavailable: frozenset[str]) -> Mask:
-        """Which products may be shown to whoever asks for none in particular: by stock and the default rules."""
-        return self.available(unavailable) & self.answerer.default.shown
+    def showable(self, unavailable: frozenset[str]) -> Mask:
+        """(P,) products that are available and that the default rules allow."""
+        return self.available(unavailable) & self.responder.default_rules.visible
 
     def available(self, unavailable: frozenset[str]) -> Mask:
-        """Which products may be shown; worked out anew where that has changed."""
-        return self._asked_of(unavailable).available
+        """(P,) which products are available."""
+        return self._responder_for(unavailable).available
 
-    def answer(
-        self, wish: RecommendationRequest, unavailable: frozenset[str], *, at_once: bool = False
+    def respond(
+        self, request: RecommendationRequest, unavailable: frozenset[str], *, cached_only: bool = False
     ) -> RecommendationResponse:
-        """What a shopper is shown; the same again while nothing changes, unless chance has a say.
+        """The response to a request, from the cache unless it is randomized.
 
         Raises:
-            RankingNeeded: the answer was to be given at once, and takes more than looking something up.
+            RankingNeeded: with `cached_only`, if the response needs more than cached or stored data.
         """
-        asked = self._asked_of(unavailable)
-        wish = asked.answerer.known_part(wish)
-        found = None if wish.exploration else asked.answers.get(wish)
-        if found is not None:
-            return found
-        if at_once and wish.diversity:
+        current = self._responder_for(unavailable)
+        request = current.responder.normalize(request)
+        response = None if request.exploration else current.responses.get(request)
+        if response is not None:
+            return response
+        if cached_only and request.diversity:
             raise RankingNeeded
-        answerer = asked.at_once if at_once else asked.answerer
-        found = answerer.answer(wish, asked.available, np.random.default_rng())
-        return found if wish.exploration else asked.answers.put(wish, found)
+        responder = current.cached_only if cached_only else current.responder
+        response = responder.respond(request, current.available, np.random.default_rng())
+        return response if request.exploration else current.responses.put(request, response)
+
+    def _responder_for(self, unavailable: frozenset[str]) -> _CachedResponder:
+        current = self._cached_responder
+        if current.unavailable is not unavailable:
+            current = self._cached_responder = _with_availability(current.responder, current.cached_only, unavailable)
+        return current
+
+    def _cached_ranking(self, customer_id: str, signals: tuple[Signal, ...]) -> RankedCandidates:
+        ranked = self._rankings.get((customer_id, signals))
+        if ranked is None:
+            raise RankingNeeded
+        return ranked
+
+    def _rank(self, customer_id: str, signals: tuple[Signal, ...]) -> RankedCandidates | None:
+        key = customer_id, signals
+        ranked = self._rankings.get(key)
+        if ranked is None:
+            ranked = self.recommender.rank(customer_id, signals)
+            if ranked is not None:
+                self._rankings.put(key, ranked)
+        return ranked
 
 
-def _kept(
-    state: ProductSnapshot, find: Callable[[ProductSnapshot, int], related.Found]
-) -> Callable[[int], related.Found]:
-    cache: BoundedCache[int, related.Found] = BoundedCache(
-        _RELATED, lambda _, found: sum(each.nbytes for each in found)
+def _with_availability(responder: Responder, cached_only: Responder, unavailable: frozenset[str]) -> _CachedResponder:
+    responses: BoundedCache[RecommendationRequest, RecommendationResponse] = BoundedCache(_RESPONSES, _response_bytes)
+    return _CachedResponder(responder, cached_only, unavailable, responder.available(unavailable), responses)
+
+
+def _cached(
+    snapshot: ProductSnapshot, find: Callable[[ProductSnapshot, int], related.Products]
+) -> Callable[[int], related.Products]:
+    cache: BoundedCache[int, related.Products] = BoundedCache(
+        _RELATED, lambda _, products: sum(each.nbytes for each in products)
     )
 
-    def kept(product: int) -> related.Found:
-        return cache.get(product) or cache.put(product, _best(find(state, product)))
+    def cached(product: int) -> related.Products:
+        return cache.get(product) or cache.put(product, _first(find(snapshot, product)))
 
-    return kept
+    return cached
 
 
-def _answer_bytes(wish: RecommendationRequest, answer: RecommendationResponse) -> int:
-    """Names of products and categories are the index's own, so of an id only its place in a set counts."""
+def _first(products: related.Products) -> related.Products:
+    """The first _MAX_RELATED. Copies, because views would keep the full arrays in memory."""
+    product, score = products
+    return product[:_MAX_RELATED].copy(), score[:_MAX_RELATED].copy()
+
+
+def _response_bytes(request: RecommendationRequest, response: RecommendationResponse) -> int:
+    """Estimate. Ids and names are the index's own objects, so that only their slots in sets count."""
     return (
         700
-        + 100 * len(wish.exclude)
-        + 100 * len(wish.categories or ())
-        + 300 * len(wish.signals)
-        + (800 * len(answer.entries))
+        + 100 * len(request.exclude)
+        + 100 * len(request.categories or ())
+        + 300 * len(request.signals)
+        + (800 * len(response.items))
     )
 
 
-def _ranking_bytes(key: tuple[str, tuple[Signal, ...]], ranked: Ranked) -> int:
-    found, seeds = ranked.found, ranked.found.seeds
+def _ranking_bytes(key: tuple[str, tuple[Signal, ...]], ranked: RankedCandidates) -> int:
+    found, profile = ranked.candidates, ranked.candidates.profile
     arrays = (*vars(found.histories).values(), found.customer, found.product, found.features,
-              seeds.data, seeds.indices, seeds.indptr, ranked.score, ranked.order)  # fmt: skip
+              profile.data, profile.indices, profile.indptr, ranked.score, ranked.order)  # fmt: skip
     return sum(each.nbytes for each in arrays if isinstance(each, np.ndarray)) + 300 * len(key[1]) + 500
-
-
-def _best(found: related.Found) -> related.Found:
-    """More are never shown; copies, as a view would keep the whole."""
-    product, score = found
-    return product[:_MOST_RELATED].copy(), score[:_MOST_RELATED].copy()

@@ -1,6 +1,6 @@
-"""Answers under experiments: what a shopper's treatment makes of an answer, and what is written down of it.
+"""Responses under experiments: apply a shopper's treatment to a request, and describe the response as an exposure.
 
-Who is treated how is decided in `recsys.experiments`; whether the answer can be kept to, and logged, here.
+`recsys.experiments` assigns treatments.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rec_assets.recsys.experiments.assignment import Treatment
+from rec_assets.recsys.experiments.experiments_file import CHAMPION, Experiment, Variant, models_in, rule_sets_in
 from rec_assets.recsys.experiments.interleaving import team_draft
-from rec_assets.recsys.experiments.spec import CHAMPION, Experiment, Variant, models_of, rule_sets_of
+from rec_assets.serving.database.exposures import Exposure
 from rec_assets.serving.engine import Engine, FrequencyCapped
-from rec_assets.serving.online import Exposure
-from rec_assets.serving.responder import HOLDOUT, RecommendationRequest, RecommendationResponse, RecommendedItem
+from rec_assets.serving.recommendation import HOLDOUT, RecommendationRequest, RecommendationResponse, RecommendedItem
 
 
 @dataclass(frozen=True)
 class ExperimentResponse:
-    """What a shopper is shown under a treatment.
+    """A response under a treatment.
 
     Attributes:
-        engine: Whose version answered; with interleaving, the control's.
-        answer: The entries, and what they rest on.
-        wish: What it answers: what was asked for, as the treatment changes it.
-        teams: With interleaving, the variant that each entry comes from; else empty.
-        by_rules: Whether rules had a say.
+        engine: The index of the response; with interleaving, the control's.
+        response: Items, and what they are based on.
+        request: The request as the treatment changed it.
+        teams: With interleaving, the variant that each item comes from; else empty.
+        uses_rules: Whether merchandising rules applied.
     """
 
     engine: Engine
-    answer: RecommendationResponse
-    wish: RecommendationRequest
+    response: RecommendationResponse
+    request: RecommendationRequest
     teams: list[str]
-    by_rules: bool
+    uses_rules: bool
 
     def exposure(
         self,
@@ -45,84 +45,87 @@ class ExperimentResponse:
         *,
         customer: str | None,
         session: str | None,
-        is_alone: bool,
+        is_replayable: bool,
         simulated: bool,
     ) -> Exposure:
-        """What is written down of it; `is_alone`: the question said what is kept nowhere, such as a click."""
+        """The exposure to record. `is_replayable`: the request had no events that are not stored."""
         items: list[dict[str, Any]] = [
-            {"product_id": entry.product_id, "propensity": entry.propensity} for entry in self.answer.entries
+            {"product_id": item.product_id, "propensity": item.propensity} for item in self.response.items
         ]
         for item, team in zip(items, self.teams, strict=False):
             item["team"] = team
-        wish = self.wish
+        request = self.request
         return Exposure(
             recommendation_id, time, customer, session, treatment.variants, self.engine.published.version,
-            wish.mode, wish.exploration, is_alone or wish.is_filtered or self.by_rules,
-            self.answer.answered_by, items, simulated,
+            request.mode, request.exploration, not is_replayable or request.is_filtered or self.uses_rules,
+            self.response.answered_by, items, simulated,
         )  # fmt: skip
 
 
 def runnable(
-    experiments: Sequence[Experiment], others: Mapping[str, Engine], rule_sets: Collection[str]
+    experiments: Sequence[Experiment], indexes: Mapping[str, Engine], rule_sets: Collection[str]
 ) -> list[Experiment]:
-    """Those whose models and rule sets are all there. Of another not even its control is shown: shares would be off."""
+    """Experiments whose models and rule sets all exist. The others pause in all variants, so that shares stay right."""
     return [
-        each for each in experiments if models_of([each]) <= others.keys() and rule_sets_of([each]) <= set(rule_sets)
+        each for each in experiments if models_in([each]) <= indexes.keys() and rule_sets_in([each]) <= set(rule_sets)
     ]
 
 
 def respond(
-    now: Engine,
-    others: Mapping[str, Engine],
+    champion: Engine,
+    indexes: Mapping[str, Engine],
     treatment: Treatment,
-    wish: RecommendationRequest,
+    request: RecommendationRequest,
     unavailable: frozenset[str],
-    tired_of: FrequencyCapped,
+    find_capped: FrequencyCapped,
     *,
-    at_once: bool = False,
+    cached_only: bool = False,
 ) -> ExperimentResponse:
-    """What a shopper sees.
+    """Respond under a treatment.
 
     Args:
-        now: The current index.
-        others: Those that experiments compare with it, by name or version: all that the treatment needs.
+        champion: The current index.
+        indexes: Other indexes that the treatment needs, by the model name or version in the experiment.
         treatment: Of the shopper.
-        wish: What they asked for.
-        unavailable: What may not be shown.
-        tired_of: What the shopper has seen often enough, by a rule set's cap.
-        at_once: Without rankings made anew.
+        request: The shopper's request.
+        unavailable: Products that must not be shown.
+        find_capped: Finds the products that a frequency cap leaves out.
+        cached_only: Raise instead of ranking.
 
     Raises:
-        RankingNeeded: it was to be at once, and takes a ranking.
+        RankingNeeded: with `cached_only`, if the response needs a ranking that is not cached.
     """
-    sides = [
-        treatment.variant.model_copy(update={lever: getattr(side, lever) for lever in side.levers})
-        for side in treatment.mixed.values()
+    variants = [
+        treatment.variant.model_copy(update={lever: getattr(side, lever) for lever in side.changed_fields})
+        for side in treatment.interleaved.values()
     ] or [treatment.variant]
-    engines = [now if side.model == CHAMPION else others[str(side.model)] for side in sides]
-    wishes = [engine.without_tired(_changed(wish, side), tired_of) for engine, side in zip(engines, sides, strict=True)]
-    answers = [
-        RecommendationResponse([], HOLDOUT)
-        if side.show == "nothing"
-        else engine.answer(each, unavailable, at_once=at_once)
-        for side, engine, each in zip(sides, engines, wishes, strict=True)
+    engines = [champion if variant.model == CHAMPION else indexes[str(variant.model)] for variant in variants]
+    requests = [
+        engine.exclude_frequency_capped(_apply(variant, request), find_capped)
+        for engine, variant in zip(engines, variants, strict=True)
     ]
-    by_rules = any(engine.has_rules(each) for engine, each in zip(engines, wishes, strict=True))
-    if not treatment.mixed:
-        return ExperimentResponse(engines[0], answers[0], wishes[0], [], by_rules)
-    drafted = team_draft([each.entries for each in answers], wish.k, _product, lambda: random.getrandbits(1))
-    names = list(treatment.mixed)
-    by_chance = any(each.exploration for each in wishes)  # on top of the coins: nobody can tell
-    entries = [replace(each.entry, propensity=None if by_chance else each.propensity) for each in drafted]
-    mixed = RecommendationResponse(entries, answers[0].answered_by)
-    return ExperimentResponse(engines[0], mixed, wishes[0], [names[each.team] for each in drafted], by_rules)
+    responses = [
+        RecommendationResponse([], HOLDOUT)
+        if variant.show == "nothing"
+        else engine.respond(each, unavailable, cached_only=cached_only)
+        for variant, engine, each in zip(variants, engines, requests, strict=True)
+    ]
+    uses_rules = any(engine.has_rules(each) for engine, each in zip(engines, requests, strict=True))
+    if not treatment.interleaved:
+        return ExperimentResponse(engines[0], responses[0], requests[0], [], uses_rules)
+    drafted = team_draft([each.items for each in responses], request.k, _product_id, lambda: random.getrandbits(1))
+    names = list(treatment.interleaved)
+    is_randomized = any(each.exploration for each in requests)  # the propensities of a mix of both are unknown
+    items = [replace(each.item, propensity=None if is_randomized else each.propensity) for each in drafted]
+    mixed = RecommendationResponse(items, responses[0].answered_by)
+    return ExperimentResponse(engines[0], mixed, requests[0], [names[each.team] for each in drafted], uses_rules)
 
 
-def _product(entry: RecommendedItem) -> str:
-    return entry.product_id
+def _product_id(item: RecommendedItem) -> str:
+    return item.product_id
 
 
-def _changed(wish: RecommendationRequest, variant: Variant) -> RecommendationRequest:
+def _apply(variant: Variant, request: RecommendationRequest) -> RecommendationRequest:
     changes: dict[str, Any] = {}
     if variant.mode is not None:
         changes["mode"] = variant.mode
@@ -132,4 +135,4 @@ def _changed(wish: RecommendationRequest, variant: Variant) -> RecommendationReq
         changes["rules"] = variant.rules
     if variant.show == "popular":
         changes |= {"customer_id": "", "signals": ()}
-    return replace(wish, **changes) if changes else wish
+    return replace(request, **changes) if changes else request

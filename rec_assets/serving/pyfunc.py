@@ -1,9 +1,9 @@
-"""The MLflow pyfunc `product-recommender`: loads where there is no Java, Spark or Dagster.
+"""The MLflow pyfunc `product-recommender`, which needs no Java, Spark or Dagster.
 
-MLflow logs this file and runs it where the model is loaded (models from code); nothing is pickled.
+MLflow logs this file and runs it when it loads the model ("models from code"). Nothing is pickled.
 
-Input: a frame with `customer_id` (strings) and, if wanted, `k` (10, or the released list size if that is less) and
-`list` ("all"). Output: one row per recommendation.
+Input: a frame with `customer_id` (strings) and, optionally, `k` (default: 10, at most the released list size) and
+`list` (default: "all"). Output: one row per recommended product.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-"""What MLflow lets through to `predict`: numbers as customer ids, or a `k` that some rows lack, it refuses itself."""
+"""MLflow itself rejects numeric customer ids, and a `k` that is missing in some rows."""
 
 
 class ProductRecommender(PythonModel):
-    """`Recommender` behind MLflow's interface."""
+    """`Recommender` as an MLflow model."""
 
     def load_context(self, context: Any) -> None:
-        """Load the index that was logged with the model."""
+        """Load the index that is logged with the model."""
         self.recommender = Recommender.load(Path(context.artifacts["index"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Recommendations for each row: customer_id, product_id, rank, score, source, reason, product.
 
         Raises:
-            MlflowException: a row has no customer_id, an unknown list or a `k` out of range; `mlflow models serve`
-                answers with 400 and the message.
+            MlflowException: a row has no customer_id, an unknown list or a `k` out of range. `mlflow models serve`
+                responds with 400 and the message.
         """
         frames, size = [], min(10, self.recommender.index.recipe.list_size)
         for number, row in enumerate(model_input.to_dict("records")):
-            given = {name: value for name, value in row.items() if pd.notna(value)}
+            values = {name: value for name, value in row.items() if pd.notna(value)}
             try:
-                if "customer_id" not in given:
+                if "customer_id" not in values:
                     raise ValueError("customer_id is missing")
-                customer = str(given["customer_id"])
-                found = self.recommender.recommend(customer, int(given.get("k", size)), str(given.get("list", ALL)))
+                customer = str(values["customer_id"])
+                found = self.recommender.recommend(customer, int(values.get("k", size)), str(values.get("list", ALL)))
             except ValueError as error:
                 raise MlflowException.invalid_parameter_value(f"row {number}: {error}") from None
             frames.append(found.assign(customer_id=customer))

@@ -1,58 +1,59 @@
-"""What goes with a product, and what is on the rise: answers that need no shopper. All from the index's state."""
+"""Related and trending products, from the product snapshot alone (no shopper)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rec_assets.recsys.data.product_snapshot import UNKNOWN, Floats, Longs, ProductSnapshot
-from rec_assets.recsys.retrieval.similar import likeness
+from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
+from rec_assets.recsys.retrieval.similar import similarity
 
-DEARER = 1.05, 2.0
-"""An upsell costs at least and at most so many times the product."""
+UPSELL_PRICE = 1.05, 2.0
+"""Minimum and maximum price of an upsell, relative to the product's price."""
 
-Found = tuple[Longs, Floats]
-"""Positions, best first, and their scores."""
+Products = tuple[Longs, Floats]
+"""Positions in the snapshot, best first, and scores."""
 
 
-def similar(state: ProductSnapshot, product: int) -> Found:
-    """What could stand in for a product: of its category, alike in text and buyers, as in `similar_products`."""
-    members = np.flatnonzero(state.category == state.category[product])
+def similar(snapshot: ProductSnapshot, product: int) -> Products:
+    """Substitutes: products of the same category with similar text and buyers, as in `similar_products`."""
+    members = np.flatnonzero(snapshot.category == snapshot.category[product])
     members = members[members != product]
-    score = likeness(state, np.array([product]), members)[0]
-    order = np.lexsort((-state.orders[members], -score))
+    score = similarity(snapshot, np.array([product]), members)[0]
+    order = np.lexsort((-snapshot.orders[members], -score))
     order = order[score[order] > 0]
     return members[order], score[order]
 
 
-def upsell(state: ProductSnapshot, product: int) -> Found:
-    """Of what could stand in for a product, what is dearer; nothing where prices are unknown."""
-    found, score = similar(state, product)
+def upsell(snapshot: ProductSnapshot, product: int) -> Products:
+    """More expensive substitutes; empty if prices are unknown."""
+    found, score = similar(snapshot, product)
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = state.list_price[found] / state.list_price[product]
-        dearer = (times >= DEARER[0]) & (times <= DEARER[1])
-    return found[dearer], score[dearer]
+        ratio = snapshot.list_price[found] / snapshot.list_price[product]
+        is_upsell = (ratio >= UPSELL_PRICE[0]) & (ratio <= UPSELL_PRICE[1])
+    return found[is_upsell], score[is_upsell]
 
 
-def complements(state: ProductSnapshot, product: int) -> Found:
-    """What is bought along with a product and serves another need (category), as in `similar_products`."""
-    row = slice(state.same_basket.indptr[product], state.same_basket.indptr[product + 1])
-    found, weight = state.same_basket.indices[row].astype(np.int64), state.same_basket.data[row]
-    own = state.category[product]
-    other = (state.category[found] != own) | (state.categories[own] == UNKNOWN)
-    found, weight = found[other], weight[other]
+def complements(snapshot: ProductSnapshot, product: int) -> Products:
+    """Products of other categories that customers buy together with this one, as in `similar_products`."""
+    row = slice(snapshot.same_basket.indptr[product], snapshot.same_basket.indptr[product + 1])
+    found, weight = snapshot.same_basket.indices[row].astype(np.int64), snapshot.same_basket.data[row]
+    category = snapshot.category[product]
+    is_other = (snapshot.category[found] != category) | (snapshot.categories[category] == UNKNOWN)
+    found, weight = found[is_other], weight[is_other]
     order = np.lexsort((found, -weight))
     return found[order], np.asarray(weight[order], np.float32)
 
 
-def trending(state: ProductSnapshot) -> Found:
-    """What more customers bought recently than before: recent buyers beyond those expected, in standard deviations.
+def trending(snapshot: ProductSnapshot) -> Products:
+    """Products with more recent buyers than expected, by the difference in standard deviations.
 
-    (recent − expected) / √(expected + 1), where a product's share of all buyers says what is expected; the counts are
-    taken as Poisson's. Customers are counted, not lines: one customer's forty lines make no trend.
+    score = (recent − expected) / √(expected + 1), for Poisson counts. The product's share of all buyers gives the
+    expected number. It counts customers, not order lines: forty lines of one customer are no trend.
     """
-    recent, total = float(state.recent_buyers.sum()), max(float(state.buyers.sum()), 1.0)
-    expected = state.buyers * (recent / total)
-    score = np.asarray((state.recent_buyers - expected) / np.sqrt(expected + 1), np.float32)
-    order = np.lexsort((-state.recent_buyers, -score))
+    recent, total = float(snapshot.recent_buyers.sum()), max(float(snapshot.buyers.sum()), 1.0)
+    expected = snapshot.buyers * (recent / total)
+    score = np.asarray((snapshot.recent_buyers - expected) / np.sqrt(expected + 1), np.float32)
+    order = np.lexsort((-snapshot.recent_buyers, -score))
     order = order[score[order] > 0]
     return order, score[order]

@@ -1,387 +1,125 @@
-"""What a shopper is shown: from a ranking to an answer. Modes, filters, diversity, exploration, what to fall back on.
+"""Builds the response to a recommendation request from one index: modes, filters, merchandising rules, fallbacks.
 
-A shopper who did nothing since the index was made is answered with the batch's own list; anyone else, or whose list the
-filters use up, with a ranking made now by the same candidates, features and ranker.
+For a customer without events since the index was built, the response uses the stored list of the batch. Otherwise, or
+if filters leave too little of that list, it ranks the products with the batch's candidates, features and ranker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from rec_assets.recsys.data.product_snapshot import Floats, Longs
-from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, PINNED, WHY_PINNED
-from rec_assets.recsys.rules.compiled import CompiledRules, Mask, compile_rules
-from rec_assets.recsys.rules.rerank import ScoredCandidates, rerank
-from rec_assets.recsys.rules.spec import NO_RULES, NONE, Rules
-from rec_assets.serving.recommender import SEGMENT, Ranked, Recommender, Signal
+from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER
+from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
+from rec_assets.recsys.rules.effects import Mask, ScoredCandidates
+from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, RuleSets
+from rec_assets.serving.ranked_items import RankedItems, diversify, randomize
+from rec_assets.serving.recommendation import (
+    BUY_AGAIN,
+    CUSTOMER,
+    POPULAR,
+    SESSION,
+    RecommendationRequest,
+    RecommendationResponse,
+    RecommendedItem,
+)
+from rec_assets.serving.recommender import SEGMENT, RankedCandidates, Recommender, Signal
 
-BUY_AGAIN = "buy_again"
+MAX_POPULAR = 500
+"""Number of best sellers that merchandising rules re-rank for an unknown customer."""
 
-CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout"
-"""What an answer rests on, best first: history, this session, a category's best sellers, everybody's; and the empty
-answer of an experiment that withholds recommendations."""
-
-POOL = 5
-"""So many times the entries asked for are looked at, where the order may be changed for variety."""
-
-MOST_POPULAR = 500
-"""Best sellers looked at for who is unknown, where rules have a say."""
-
-Explain = Callable[[Longs], tuple[list[str], list[str]]]
-Rank = Callable[[str, tuple[Signal, ...]], Ranked | None]
-
-
-@dataclass(frozen=True)
-class RecommendationRequest:
-    """What is asked for.
-
-    Attributes:
-        k: How many.
-        customer_id: "" for someone unknown.
-        signals: What the shopper did since the index was made, oldest first.
-        mode: "all", "discover" (nothing bought before) or "buy_again" (nothing else).
-        categories: Only these; None: all.
-        price_min, price_max: Only between; products without a price are then left out.
-        exclude: Product ids to leave out.
-        segment: Category whose best sellers someone unknown gets.
-        diversity: 0 to 1: how much an entry loses by being like one before it.
-        exploration: 0 to 1: how much chance has a say in the order.
-        rules: Name of the rule set that the answer keeps to.
-    """
-
-    k: int = 10
-    customer_id: str = ""
-    signals: tuple[Signal, ...] = ()
-    mode: str = ALL
-    categories: frozenset[str] | None = None
-    price_min: float | None = None
-    price_max: float | None = None
-    exclude: frozenset[str] = frozenset()
-    segment: str | None = None
-    diversity: float = 0.0
-    exploration: float = 0.0
-    rules: str = NONE
-
-    @property
-    def pool(self) -> int:
-        """How many products the entries are chosen from."""
-        return POOL * self.k if self.diversity or self.exploration else self.k
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether some products are left out on purpose."""
-        return bool(self.exclude) or self.categories is not None or (self.price_min, self.price_max) != (None, None)
-
-
-@dataclass(frozen=True)
-class RecommendedItem:
-    """One product of an answer.
-
-    `propensity` is the chance with which it was to stand there, given what stands above it: 1 where chance has no say,
-    None where nobody can tell. `rule` says which rule put it there.
-    """
-
-    product_id: str
-    score: float
-    source: str
-    reason: str
-    title: str
-    category: str
-    price: float | None
-    rule: str | None = None
-    propensity: float | None = 1.0
-
-
-@dataclass(frozen=True)
-class RecommendationResponse:
-    """Entries, best first, and what they rest on: CUSTOMER, SESSION, SEGMENT, POPULAR or HOLDOUT."""
-
-    entries: list[RecommendedItem]
-    answered_by: str
-
-
-@dataclass(frozen=True, eq=False)
-class RankedItems:
-    """Products in an order, and why each is there.
-
-    Attributes:
-        product: (n,) positions, best first.
-        score: (n,)
-        explain: From places on the shelf to their sources and reasons.
-        rule: From a place to what the rule says that put its product there.
-    """
-
-    product: Longs
-    score: Floats
-    explain: Explain
-    rule: Callable[[int], str | None] = lambda _: None
-
-    def only(self, keep: Mask) -> RankedItems:
-        """The same without some."""
-        places = np.flatnonzero(keep)
-        return RankedItems(
-            self.product[places],
-            self.score[places],
-            lambda chosen: self.explain(places[chosen]),
-            lambda place: self.rule(int(places[place])),
-        )
-
-    def arranged(
-        self, book: CompiledRules, offer: ScoredCandidates, depth: int, is_barred: Callable[[int], bool]
-    ) -> RankedItems:
-        """The same by rules; `offer` has the same products."""
-        product, place, rule = rerank(book, offer, depth, is_barred)
-        score = np.where(place >= 0, np.append(self.score, 0)[place], 0).astype(np.float32)
-
-        def explain(chosen: Longs) -> tuple[list[str], list[str]]:
-            wanted = place[chosen]
-            known = iter(zip(*self.explain(wanted[wanted >= 0]), strict=True)) if (wanted >= 0).any() else iter(())
-            said = [next(known) if each >= 0 else (PINNED, WHY_PINNED) for each in wanted]
-            return [source for source, _ in said], [reason for _, reason in said]
-
-        return RankedItems(product, score, explain, lambda here: None if rule[here] < 0 else book.says[rule[here]])
+Rank = Callable[[str, tuple[Signal, ...]], RankedCandidates | None]
 
 
 class Responder:
-    """Answers from one index. Everything it says is of that index.
+    """Responds from one index.
 
     Attributes:
-        rules: That it answers by.
-        books: Its sets by name, over the index's products; NONE is among them.
-        default: Of these the one that counts where nothing else is said.
+        rules: The merchandising rules.
+        rule_sets: Compiled rule sets by name; NONE is one of them.
+        default_rules: The compiled default rule set.
     """
 
-    def __init__(self, recommender: Recommender, rank: Rank | None = None, rules: Rules = NO_RULES) -> None:
+    def __init__(self, recommender: Recommender, rank: Rank | None = None, rules: RuleSets = EMPTY_RULE_SETS) -> None:
         self.recommender = recommender
         self.rank = rank or recommender.rank
         self.rules = rules
-        self.books = {name: compile_rules(rules, name, recommender.state) for name in rules.sets}
-        self.default = self.books[rules.default]
+        self.rule_sets = {name: compile_rules(rules, name, recommender.snapshot) for name in rules.sets}
+        self.default_rules = self.rule_sets[rules.default]
 
-    def book_of(self, wish: RecommendationRequest) -> CompiledRules:
-        """The rules that a wish keeps to; the default's where the set it names has just gone."""
-        return self.books.get(wish.rules, self.default)
-
-    @cached_property
-    def _everything(self) -> Mask:
-        return np.full(len(self.recommender.state), True)
+    def rules_for(self, request: RecommendationRequest) -> CompiledRules:
+        """The request's rule set; the default one if it no longer exists."""
+        return self.rule_sets.get(request.rules, self.default_rules)
 
     def available(self, unavailable: frozenset[str]) -> Mask:
-        """(P,) which products may be shown."""
-        mask = self._everything.copy()
-        places = self.recommender.place
-        mask[[places[product] for product in unavailable if product in places]] = False
+        """(P,) which products are available."""
+        mask = np.full(len(self.recommender.snapshot), True)
+        mask[self._positions(unavailable)] = False
         return mask
 
-    def answer(
-        self, wish: RecommendationRequest, available: Mask, chance: np.random.Generator
+    def respond(
+        self, request: RecommendationRequest, available: Mask, rng: np.random.Generator
     ) -> RecommendationResponse:
-        """The products that a shopper is shown.
+        """Build the response.
 
         Args:
-            wish: What is asked for.
-            available: As `available` gives it.
-            chance: Has a say where `exploration` lets it.
+            request: The request.
+            available: From `available`.
+            rng: For randomized ranking (`exploration`).
         """
-        allowed = self._allowed(wish, available) & self.book_of(wish).shown
-        shelf, rests_on = self._shelf(wish, allowed)
-        if rests_on is None:  # best sellers are the same for everybody: chance and variety have no say
-            wish = replace(wish, exploration=0.0, diversity=0.0)
-        chosen = [] if shelf is None else self._entries(shelf, *self._pick(shelf, wish, chance))
-        if rests_on is None:
-            rests_on = SEGMENT if wish.segment is not None else POPULAR
-        if len(chosen) < wish.k and wish.mode != BUY_AGAIN:
-            shown = {entry.product_id for entry in chosen}
-            best = (pair for found in self._best_sellers(wish, allowed) for pair in zip(*found, strict=True))
+        allowed = self._allowed(request, available) & self.rules_for(request).visible
+        ranked, answered_by = self._rank_items(request, allowed)
+        if answered_by is None:  # best sellers are neither randomized nor diversified
+            request = replace(request, exploration=0.0, diversity=0.0)
+        items = [] if ranked is None else self._build_items(ranked, *self._choose(ranked, request, rng))
+        if answered_by is None:
+            answered_by = SEGMENT if request.segment is not None else POPULAR
+        if len(items) < request.k and request.mode != BUY_AGAIN:
+            shown = {item.product_id for item in items}
+            best = (pair for found in self._best_sellers(request, allowed) for pair in zip(*found, strict=True))
             for product, score in best:
-                if len(chosen) == wish.k:
+                if len(items) == request.k:
                     break
-                entry = self.entry(int(product), float(score), SEGMENT, self.recommender.why_popular(int(product)))
-                if entry.product_id not in shown:
-                    chosen.append(entry)
-                    shown.add(entry.product_id)
-        return RecommendationResponse(chosen, rests_on)
+                item = self.item(int(product), float(score), SEGMENT, self.recommender.popular_reason(int(product)))
+                if item.product_id not in shown:
+                    items.append(item)
+                    shown.add(item.product_id)
+        return RecommendationResponse(items, answered_by)
 
-    def known_part(self, wish: RecommendationRequest) -> RecommendationRequest:
-        """The wish without what the index doesn't know, which changes no answer; names are then the index's own.
+    def normalize(self, request: RecommendationRequest) -> RecommendationRequest:
+        """The request without unknown ids and names. The response is the same.
 
-        Whatever a caller may write is thus no part of what is kept.
+        The ids and names that remain are the index's own objects, so that callers' strings never fill the caches.
         """
-        customer = wish.customer_id if wish.customer_id and self.is_known(wish.customer_id) else ""
-        if not wish.signals and not wish.exclude and wish.categories is None and wish.segment is None:
-            return wish if customer == wish.customer_id else replace(wish, customer_id=customer)
-        place, ids, names = self.recommender.place, self.recommender.state.product_ids, self._category_names
+        customer = request.customer_id if request.customer_id and self.is_known(request.customer_id) else ""
+        if not request.signals and not request.exclude and request.categories is None and request.segment is None:
+            return request if customer == request.customer_id else replace(request, customer_id=customer)
+        positions, ids, names = self.recommender.positions, self.recommender.snapshot.product_ids, self._category_names
         visits: dict[str, str] = {}
         return replace(
-            wish,
+            request,
             customer_id=customer,
             signals=tuple(
-                Signal(ids[place[each.product_id]], each.weight, visits.setdefault(each.visit, str(len(visits))))
-                for each in wish.signals
-                if each.product_id in place
+                Signal(ids[positions[each.product_id]], each.weight, visits.setdefault(each.visit, str(len(visits))))
+                for each in request.signals
+                if each.product_id in positions
             ),
             categories=None
-            if wish.categories is None
-            else frozenset(names[each] for each in wish.categories if each in names),
-            exclude=frozenset(ids[place[each]] for each in wish.exclude if each in place),
-            segment=names.get(wish.segment) if wish.segment is not None else None,
+            if request.categories is None
+            else frozenset(names[each] for each in request.categories if each in names),
+            exclude=frozenset(ids[position] for position in self._positions(request.exclude)),
+            segment=names.get(request.segment) if request.segment is not None else None,
         )
-
-    @cached_property
-    def _category_names(self) -> dict[str, str]:
-        return {str(name): str(name) for name in self.recommender.state.categories}
 
     def is_known(self, customer_id: str) -> bool:
-        """Whether the index knows what the customer did."""
+        """Whether the index has a history of the customer."""
         return self.recommender.index.histories.rows_of(customer_id) is not None
 
-    def _allowed(self, wish: RecommendationRequest, available: Mask) -> Mask:
-        state, allowed = self.recommender.state, available
-        if wish.exclude:
-            places = self.recommender.place
-            allowed = allowed.copy()
-            allowed[[places[product] for product in wish.exclude if product in places]] = False
-        if wish.categories is not None:
-            allowed = allowed & np.isin(state.categories, list(wish.categories))[state.category]
-        if wish.price_min is not None:
-            allowed = allowed & (state.list_price >= wish.price_min)
-        if wish.price_max is not None:
-            allowed = allowed & (state.list_price <= wish.price_max)
-        return allowed
-
-    def _shelf(self, wish: RecommendationRequest, allowed: Mask) -> tuple[RankedItems | None, str | None]:
-        """What this shopper may be shown, and what it rests on; nothing for someone unknown."""
-        known, book = bool(wish.customer_id) and self.is_known(wish.customer_id), self.book_of(wish)
-        if known and not wish.signals:
-            shelf = self._stored(wish, allowed)
-            if shelf is not None:
-                return shelf, CUSTOMER
-        ranked = self.rank(wish.customer_id if known else "", wish.signals) if known or wish.signals else None
-        if ranked is None:
-            return (self._popular_shelf(wish, allowed, book) if book else None), None
-        keep = allowed[ranked.product]
-        if wish.mode != ALL:
-            keep = keep & (ranked.is_bought == (wish.mode == BUY_AGAIN))
-        shelf = RankedItems(
-            ranked.product, ranked.score[ranked.order], lambda places: self.recommender.explain(ranked, places)
-        ).only(keep)
-        if book:
-            order, found = ranked.order[keep], ranked.found
-            last_age = float(found.histories.customer_last_age[0])
-            offer = ScoredCandidates(
-                shelf.product, shelf.score, found.return_rate[order], found.complement[order], last_age
-            )
-            bought = set(ranked.product[ranked.is_bought]) if wish.mode == DISCOVER else set()
-
-            def is_barred(product: int) -> bool:
-                return wish.mode == BUY_AGAIN or not allowed[product] or product in bought
-
-            shelf = shelf.arranged(book, offer, wish.pool, is_barred)
-        return shelf, CUSTOMER if known else SESSION
-
-    def _popular_shelf(self, wish: RecommendationRequest, allowed: Mask, book: CompiledRules) -> RankedItems | None:
-        """Best sellers, of the segment where one is asked for, by rules: for who is unknown."""
-        if wish.mode == BUY_AGAIN:
-            return None
-        best, shares = next(self._best_sellers(wish, allowed))
-        product, score = best[:MOST_POPULAR], shares[:MOST_POPULAR]
-
-        def explain(places: Longs) -> tuple[list[str], list[str]]:
-            return [SEGMENT] * len(places), [self.recommender.why_popular(int(each)) for each in product[places]]
-
-        offer = ScoredCandidates(
-            product, score, self.recommender.state.return_rate[product], np.zeros_like(score), np.nan
-        )
-        shelf = RankedItems(product, score, explain)
-        return shelf.arranged(book, offer, wish.pool, lambda each: not allowed[each])
-
-    def _stored(self, wish: RecommendationRequest, allowed: Mask) -> RankedItems | None:
-        """The batch's list; None where it isn't there, keeps to other rules or may hold too little."""
-        index, book = self.recommender.index, self.book_of(wish)
-        if index.about.get("rules_version", "") != book.version:
-            return None
-        stored = index.lists.get(DISCOVER if wish.mode == DISCOVER else ALL)
-        entries = stored.rows_of(wish.customer_id) if stored else None
-        if stored is None or entries is None:
-            return None
-        product = stored.product[entries].astype(np.int64)
-        keep = allowed[product]
-        if wish.mode == BUY_AGAIN:
-            lines = index.histories.rows_of(wish.customer_id) or slice(0, 0)
-            bought = index.histories.product[lines][index.histories.weight[lines] >= 1]
-            keep = keep & np.isin(product, bought)
-        if keep.sum() < wish.pool and len(product) >= index.recipe.list_size:
-            return None  # there is more than the list holds
-        if book and not keep.all():
-            return None  # what rules count by ten moves up
-
-        def explain(places: Longs) -> tuple[list[str], list[str]]:
-            found = [stored.why(entries.start + int(place)) for place in places]
-            return [source for source, _ in found], [reason for _, reason in found]
-
-        return RankedItems(
-            product, stored.score[entries], explain, lambda place: stored.rule_of(entries.start + place)
-        ).only(keep)
-
-    def _pick(
-        self, shelf: RankedItems, wish: RecommendationRequest, chance: np.random.Generator
-    ) -> tuple[Longs, list[float | None]]:
-        """Places on the shelf, in the order in which they are shown, and their propensities."""
-        places = np.arange(min(len(shelf.product), wish.pool))
-        propensity: list[float | None] = [1.0] * len(places)
-        if wish.exploration and len(places):
-            # Of what the places are worth: the scores' own order, where rules have put products into another.
-            worth = np.sort(shelf.score[places])[::-1]
-            weight = plackett_luce_weights(worth, wish.exploration)
-            # Sampling without replacement in proportion to weights is sorting by Gumbel noise added to their logarithms
-            # (Kool et al. 2019).
-            order = np.argsort(-(np.log(weight) + chance.gumbel(size=len(places))), kind="stable")
-            places = places[order]
-            propensity = [*conditional_propensities(weight[order])]
-        if wish.diversity:
-            places = self._varied(shelf.product[places], places, wish)
-            propensity = [None if wish.exploration else 1.0] * len(places)
-        return places[: wish.k], propensity[: wish.k]
-
-    def _varied(self, product: Longs, places: Longs, wish: RecommendationRequest) -> Longs:
-        """Maximal marginal relevance (Carbonell & Goldstein 1998): of the next entry and the most like it before.
-
-        Relevance falls evenly with the place; likeness is the cosine of texts, or, without them, 1 within a category.
-        """
-        state, n = self.recommender.state, len(product)
-        text = state.text[product]
-        vectors = (
-            np.where((text >= 0)[:, None], state.embeddings[text], 0) if state.embeddings.size else np.zeros((n, 1))
-        )
-        both = (text >= 0)[:, None] & (text >= 0)[None, :]
-        same = state.category[product][:, None] == state.category[product][None, :]
-        alike = np.where(both, vectors @ vectors.T, same)
-        value = (1 - wish.diversity) * (1 - np.arange(n) / max(n, 1))
-        nearest, left, order = np.zeros(n), np.full(n, True), []
-        for _ in range(min(wish.k, n)):
-            best = int(np.argmax(np.where(left, value - wish.diversity * nearest, -np.inf)))
-            order.append(best)
-            left[best] = False
-            nearest = np.maximum(nearest, alike[best])
-        return places[order]
-
-    def _entries(self, shelf: RankedItems, places: Longs, propensity: list[float | None]) -> list[RecommendedItem]:
-        if not len(places):
-            return []
-        sources, reasons = shelf.explain(places)
-        return [
-            self.entry(
-                int(shelf.product[place]), float(shelf.score[place]), source, reason, shelf.rule(int(place)), chance
-            )
-            for place, source, reason, chance in zip(places, sources, reasons, propensity, strict=True)
-        ]
-
-    def entry(
+    def item(
         self,
         product: int,
         score: float,
@@ -390,30 +128,157 @@ class Responder:
         rule: str | None = None,
         propensity: float | None = 1.0,
     ) -> RecommendedItem:
-        """An entry for the product at a position."""
-        state, price = self.recommender.state, float(self.recommender.state.list_price[product])
+        """The item for the product at a position."""
+        snapshot, price = self.recommender.snapshot, float(self.recommender.snapshot.list_price[product])
         return RecommendedItem(
-            product_id=str(state.product_ids[product]),
+            product_id=str(snapshot.product_ids[product]),
             score=score,
             source=source,
             reason=reason,
-            title=str(state.titles[product]),
-            category=str(state.categories[state.category[product]]),
+            title=str(snapshot.titles[product]),
+            category=str(snapshot.categories[snapshot.category[product]]),
             price=round(price, 2) if np.isfinite(price) else None,
             rule=rule,
             propensity=propensity,
         )
 
-    def _best_sellers(self, wish: RecommendationRequest, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:
-        """Positions and scores: of the segment, then of everything; nothing bought before where that is asked for."""
-        if wish.mode == DISCOVER:
-            index, allowed = self.recommender.index, allowed.copy()
-            lines = index.histories.rows_of(wish.customer_id) or slice(0, 0)
-            allowed[index.histories.product[lines][index.histories.weight[lines] >= 1]] = False
-            places = self.recommender.place
-            bought = [each.product_id for each in wish.signals if each.weight >= 1]
-            allowed[[places[product] for product in bought if product in places]] = False
-        for segment in dict.fromkeys((wish.segment, None)):
+    @cached_property
+    def _category_names(self) -> dict[str, str]:
+        return {str(name): str(name) for name in self.recommender.snapshot.categories}
+
+    def _positions(self, product_ids: frozenset[str]) -> list[int]:
+        positions = self.recommender.positions
+        return [positions[product] for product in product_ids if product in positions]
+
+    def _bought(self, customer_id: str) -> Longs:
+        """Positions of the products in the customer's history that they bought; may repeat."""
+        histories = self.recommender.index.histories
+        lines = histories.rows_of(customer_id) or slice(0, 0)
+        return histories.product[lines][histories.weight[lines] >= 1].astype(np.int64)
+
+    def _allowed(self, request: RecommendationRequest, available: Mask) -> Mask:
+        """(P,) products that are available and pass the request's filters."""
+        snapshot, allowed = self.recommender.snapshot, available
+        if request.exclude:
+            allowed = allowed.copy()
+            allowed[self._positions(request.exclude)] = False
+        if request.categories is not None:
+            allowed = allowed & np.isin(snapshot.categories, list(request.categories))[snapshot.category]
+        if request.price_min is not None:
+            allowed = allowed & (snapshot.list_price >= request.price_min)
+        if request.price_max is not None:
+            allowed = allowed & (snapshot.list_price <= request.price_max)
+        return allowed
+
+    def _rank_items(self, request: RecommendationRequest, allowed: Mask) -> tuple[RankedItems | None, str | None]:
+        """Ranked items for the shopper, and CUSTOMER or SESSION; None for an unknown shopper without events."""
+        known, rules = bool(request.customer_id) and self.is_known(request.customer_id), self.rules_for(request)
+        if known and not request.signals:
+            stored = self._stored_items(request, allowed)
+            if stored is not None:
+                return stored, CUSTOMER
+        ranking = self.rank(request.customer_id if known else "", request.signals) if known or request.signals else None
+        if ranking is None:
+            return (self._popular_items(request, allowed, rules) if rules else None), None
+        keep = allowed[ranking.product]
+        if request.mode != ALL:
+            keep = keep & (ranking.is_bought == (request.mode == BUY_AGAIN))
+        ranked = RankedItems(
+            ranking.product,
+            ranking.score[ranking.order],
+            lambda positions: self.recommender.explain(ranking, positions),
+        ).filter(keep)
+        if rules:
+            order, found = ranking.order[keep], ranking.candidates
+            last_age = float(found.histories.customer_last_age[0])
+            scored = ScoredCandidates(
+                ranked.product, ranked.score, found.return_rate[order], found.complement[order], last_age
+            )
+            bought = set(ranking.product[ranking.is_bought]) if request.mode == DISCOVER else set()
+
+            def is_barred(product: int) -> bool:
+                return request.mode == BUY_AGAIN or not allowed[product] or product in bought
+
+            ranked = ranked.rerank(rules, scored, request.pool, is_barred)
+        return ranked, CUSTOMER if known else SESSION
+
+    def _popular_items(self, request: RecommendationRequest, allowed: Mask, rules: CompiledRules) -> RankedItems | None:
+        """Best sellers for an unknown customer, re-ranked by rules: of the segment if the request has one."""
+        if request.mode == BUY_AGAIN:
+            return None
+        best, shares = next(self._best_sellers(request, allowed))
+        product, score = best[:MAX_POPULAR], shares[:MAX_POPULAR]
+
+        def explain(positions: Longs) -> tuple[list[str], list[str]]:
+            reasons = [self.recommender.popular_reason(int(each)) for each in product[positions]]
+            return [SEGMENT] * len(positions), reasons
+
+        return_rate = self.recommender.snapshot.return_rate[product]
+        scored = ScoredCandidates(product, score, return_rate, np.zeros_like(score), np.nan)
+        ranked = RankedItems(product, score, explain)
+        return ranked.rerank(rules, scored, request.pool, lambda each: not allowed[each])
+
+    def _stored_items(self, request: RecommendationRequest, allowed: Mask) -> RankedItems | None:
+        """The batch's list; None if there is none, it was made with other rules, or it may be too short."""
+        index, rules = self.recommender.index, self.rules_for(request)
+        if index.metadata.get("rules_version", "") != rules.version:
+            return None
+        stored = index.lists.get(DISCOVER if request.mode == DISCOVER else ALL)
+        rows = stored.rows_of(request.customer_id) if stored else None
+        if stored is None or rows is None:
+            return None
+        product = stored.product[rows].astype(np.int64)
+        keep = allowed[product]
+        if request.mode == BUY_AGAIN:
+            keep = keep & np.isin(product, self._bought(request.customer_id))
+        if keep.sum() < request.pool and len(product) >= index.recipe.list_size:
+            return None  # the list was cut at list_size
+        if rules and not keep.all():
+            return None  # rules that count per ten items must run again
+
+        def explain(positions: Longs) -> tuple[list[str], list[str]]:
+            pairs = [stored.source_and_reason(rows.start + int(position)) for position in positions]
+            return [source for source, _ in pairs], [reason for _, reason in pairs]
+
+        return RankedItems(
+            product, stored.score[rows], explain, lambda position: stored.rule_text(rows.start + position)
+        ).filter(keep)
+
+    def _choose(
+        self, ranked: RankedItems, request: RecommendationRequest, rng: np.random.Generator
+    ) -> tuple[Longs, list[float | None]]:
+        """Positions of the shown items among the ranked ones, in order of display, and their propensities."""
+        positions = np.arange(min(len(ranked.product), request.pool))
+        propensity: list[float | None] = [1.0] * len(positions)
+        if request.exploration and len(positions):
+            positions, propensity = randomize(ranked.score[positions], request.exploration, rng)
+        if request.diversity:
+            pool = ranked.product[positions]
+            positions = positions[diversify(pool, self.recommender.snapshot, request.k, request.diversity)]
+            propensity = [None if request.exploration else 1.0] * len(positions)
+        return positions[: request.k], propensity[: request.k]
+
+    def _build_items(
+        self, ranked: RankedItems, positions: Longs, propensities: list[float | None]
+    ) -> list[RecommendedItem]:
+        if not len(positions):
+            return []
+        return [
+            self.item(
+                int(ranked.product[position]), float(ranked.score[position]), source, reason,
+                ranked.rule_text(int(position)), propensity,
+            )
+            for position, source, reason, propensity in
+            zip(positions, *ranked.explain(positions), propensities, strict=True)
+        ]  # fmt: skip
+
+    def _best_sellers(self, request: RecommendationRequest, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:
+        """Positions and scores: of the segment, then of all products; in discover mode, only products not bought."""
+        if request.mode == DISCOVER:
+            allowed = allowed.copy()
+            allowed[self._bought(request.customer_id)] = False
+            allowed[self._positions(frozenset(each.product_id for each in request.signals if each.weight >= 1))] = False
+        for segment in dict.fromkeys((request.segment, None)):
             product, score = self.recommender.popular(segment)
             keep = allowed[product]
             yield product[keep], score[keep]

@@ -1,4 +1,4 @@
-"""Sources: how a shop's files look (`spec`), reading them (`reader`), explaining them (`check`).
+"""Data sources, without Dagster: describe a shop's files (`spec`), read them (`reader`), check them (`check`).
 
-From a file to raw lines: `paths` finds it, `formats` makes it text, `values` types the text. Free of Dagster.
+From file to raw lines: `paths` finds files, `formats` reads them as text, `values` converts the text to types.
 """

@@ -1,4 +1,4 @@
-"""Look at a source: read a sample, and tell what was understood and what is wrong. Nothing is raised."""
+"""Check a data source: read a sample, describe how it was read, and collect errors and warnings. It raises nothing."""
 
 from __future__ import annotations
 
@@ -14,103 +14,112 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.explain import explain_lines
-from rec_assets.sources.findings import SourceCheck, count, share
+from rec_assets.sources.findings import SourceCheck, format_share, pluralize
 from rec_assets.sources.landing import days_with_data, is_in_future
-from rec_assets.sources.paths import is_uri, reaching
+from rec_assets.sources.paths import driver_errors, is_uri
 from rec_assets.sources.reader import read_catalog, read_day, read_export
 from rec_assets.sources.sample import SourceSample
-from rec_assets.sources.spec import Source
-from rec_assets.sources.verdict import explain_cleaning, explain_what_can_be_learned
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.verdict import explain_cleaning, explain_training_data
 
 __all__ = ["SourceCheck", "check_source"]
 
-CLEANED_EXPORT_DAYS = 100
-"""Days of an export that cleaning is tried on: it is read whole anyhow, but cleaning goes day by day."""
+MAX_CLEANED_DAYS = 100
+"""Days of an export to clean. The export is read completely, but cleaning takes time per day."""
 
-SAMPLE_DAYS = 5
+MIN_SAMPLE_DAYS = 5
+MAX_SAMPLE_DAYS = 200
 SAMPLE_BYTES = 5_000_000
-MOST_DAYS = 200
-"""Of a daily source SAMPLE_DAYS are read, or as many as lie in SAMPLE_BYTES, at most MOST_DAYS: seconds' work."""
+"""The sample of a daily data source: as many days as fit into SAMPLE_BYTES, within the limits; it takes seconds."""
 
-SIMILAR_ERRORS = 3
-"""Of days that can't be read, so many are told each."""
+MAX_DAY_ERRORS = 3
+"""Number of unreadable days to show, each with its error."""
 
-FAR_AWAY_DAYS = 365
-"""Lines of an export further than this from all others, and few, have a wrong time."""
+OUTLIER_DAYS = 365
+"""A few lines of an export that are this many days away from all others have a wrong time."""
 
 
-def check_source(source: Source, *, days: int | None = None, now: float | None = None) -> SourceCheck:
-    """Look at a source.
+def check_source(source: DataSource, *, days: int | None = None, now: float | None = None) -> SourceCheck:
+    """Check a data source.
 
     Args:
-        source: The source.
-        days: How many landed days to read, spread over all of them; default: as many as SAMPLE_BYTES hold. An export is
-            read whole.
-        now: Seconds since 1970; default: by the clock. What is later is a mistake.
+        source: The data source.
+        days: Number of landed days to read, at equal distances. Default: as many as fit into SAMPLE_BYTES. An export is
+            read completely.
+        now: Unix time in seconds; later days are a mistake. Default: the current time.
     """
     check = SourceCheck(source.name)
-    by_day, is_whole = _read_lines(source, days, time.time() if now is None else now, check)
+    by_day, is_complete = _read_lines(source, days, time.time() if now is None else now, check)
     catalog = _read_catalog(source, check)
     if not by_day:
         return check
     sample = SourceSample(source, by_day, catalog)
     if sample.lines.empty:
-        check.errors.append("the files that were read have no line: land some with lines")
+        check.errors.append("the files of the sample have no lines: land files with lines")
         return check
     explain_lines(sample, check)
-    if is_whole:
-        explain_what_can_be_learned(sample, check)
-    explain_cleaning(sample, _spread(list(by_day), CLEANED_EXPORT_DAYS), check)
+    if is_complete:
+        explain_training_data(sample, check)
+    explain_cleaning(sample, _spread(list(by_day), MAX_CLEANED_DAYS), check)
     return check
 
 
 def _read_lines(
-    source: Source, days: int | None, now: float, check: SourceCheck
+    source: DataSource, days: int | None, now: float, check: SourceCheck
 ) -> tuple[dict[dt.date, pd.DataFrame], bool]:
-    """Raw lines of the sampled days that can be read, or of all days of an export; and whether these are all."""
+    """Raw lines of the readable days of the sample, or of all days of an export; and whether that is the whole log."""
     path = source.expand(source.purchases.path)
-    check.say("Purchases", path)
-    read: dict[dt.date, pa.Table] = {}
-    unread: list[str] = []
-    is_whole = not source.is_daily
+    check.add("Purchases", path)
+    lines: dict[dt.date, pa.Table] = {}
+    is_complete = not source.is_daily
     try:
         if not source.files():
-            with reaching(path):
-                raise SourceError(f"no file matches {path}: {_what_is_there(path)}")
+            with driver_errors(path):
+                raise SourceError(f"no file matches {path}: {_folder_content(path)}")
         if source.is_daily:
-            check.covers = first, last = days_with_data(source, now)
-            found = [day for day in source.landed_days() if first <= day <= last]
-            check.say("Purchases", f"{count(len(found), 'day')} with files, {found[0]} to {found[-1]}")
-            _explain_gaps(found, check)
-            for day in _spread(found, days or _days_to_read(source, found)):
-                try:
-                    read[day] = read_day(source, day, found[-1])
-                except SourceError as error:
-                    unread.append(str(error))
-            is_whole = len(read) == len(found)
-            check.errors += unread[:SIMILAR_ERRORS]
-            if len(unread) > SIMILAR_ERRORS:
-                check.errors.append(f"{len(unread) - SIMILAR_ERRORS} more of the days that were read can't be used")
-            check.say("Purchases", f"read for this: {_listed(list(read), len(found))}")
+            check.covered_days = first, last = days_with_data(source, now)
+            landed = [day for day in source.landed_days() if first <= day <= last]
+            check.add("Purchases", f"{pluralize(len(landed), 'day')} with files, {landed[0]} to {landed[-1]}")
+            _explain_gaps(landed, check)
+            lines = _read_days(source, _spread(landed, days or _sample_days(source, landed)), landed[-1], check)
+            is_complete = len(lines) == len(landed)
+            check.add("Purchases", f"days in this sample: {_list_days(list(lines), len(landed))}")
         else:
-            read = read_export(source)
-            check.say("Purchases", f"{count(len(source.files()), 'file')} of all days: an export")
-            check.say("Purchases", f"{count(len(read), 'day')} with lines, {min(read)} to {max(read)}")
-            _explain_bounds(source, {day: len(table) for day, table in read.items()}, now, check)
-            read = {day: table for day, table in read.items() if not is_in_future(day, now)}
-            begin, end = source.first_day or min(read), source.last_day or max(read)
-            read = {day: table for day, table in read.items() if begin <= day <= end}
-            if not read:
+            lines = read_export(source)
+            check.add("Purchases", f"an export of all days, in {pluralize(len(source.files()), 'file')}")
+            check.add("Purchases", f"{pluralize(len(lines), 'day')} with lines, {min(lines)} to {max(lines)}")
+            _explain_bounds(source, {day: len(table) for day, table in lines.items()}, now, check)
+            lines = {day: table for day, table in lines.items() if not is_in_future(day, now)}
+            begin, end = source.first_day or min(lines), source.last_day or max(lines)
+            lines = {day: table for day, table in lines.items() if begin <= day <= end}
+            if not lines:
                 raise SourceError(
-                    f"no line lies between first_day ({begin}) and last_day ({end}): is `time_format` right? Or paste "
-                    "the two lines above"
+                    f"no line is between first_day ({begin}) and last_day ({end}): check `time_format`, or use the two "
+                    "lines above"
                 )
     except SourceError as error:
         check.errors.append(str(error))
-    return {day: table.to_pandas() for day, table in read.items()}, is_whole
+    return {day: table.to_pandas() for day, table in lines.items()}, is_complete
 
 
-def _read_catalog(source: Source, check: SourceCheck) -> pd.DataFrame:
+def _read_days(
+    source: DataSource, days: Sequence[dt.date], newest: dt.date, check: SourceCheck
+) -> dict[dt.date, pa.Table]:
+    """Raw lines of the readable days; adds the errors of the others."""
+    lines: dict[dt.date, pa.Table] = {}
+    errors: list[str] = []
+    for day in days:
+        try:
+            lines[day] = read_day(source, day, newest)
+        except SourceError as error:
+            errors.append(str(error))
+    check.errors += errors[:MAX_DAY_ERRORS]
+    if len(errors) > MAX_DAY_ERRORS:
+        check.errors.append(f"{pluralize(len(errors) - MAX_DAY_ERRORS, 'more day')} of the sample can't be read")
+    return lines
+
+
+def _read_catalog(source: DataSource, check: SourceCheck) -> pd.DataFrame:
     try:
         catalog = read_catalog(source).to_pandas()
         file = source.catalog_file()
@@ -119,98 +128,98 @@ def _read_catalog(source: Source, check: SourceCheck) -> pd.DataFrame:
         return pd.DataFrame({"product_id": [], "text": [], "excluded": []}, dtype=object)
     if file is not None:
         excluded = int(catalog["excluded"].sum())
-        check.say("Catalog", str(file), f"{count(len(catalog), 'product')}, of them excluded: {excluded:,}")
+        check.add("Catalog", str(file), f"{pluralize(len(catalog), 'product')}, {excluded:,} of them excluded")
     for product in catalog.head(1).to_dict("records"):
-        named = (name for name in ("title", "category", "brand", "price") if pd.notna(product[name]))
-        described = [f"{name} {product[name]!r}" for name in named]
-        check.say("Catalog", f"for instance {product['product_id']!r}: {', '.join(described)}")
+        filled = (name for name in ("title", "category", "brand", "price") if pd.notna(product[name]))
+        values = [f"{name} {product[name]!r}" for name in filled]
+        check.add("Catalog", f"example: {product['product_id']!r}: {', '.join(values)}")
     return catalog
 
 
-def _days_to_read(source: Source, days: Sequence[dt.date]) -> int:
-    """How many of the days SAMPLE_BYTES hold, at least SAMPLE_DAYS; of a URI no sizes are asked for."""
+def _sample_days(source: DataSource, days: Sequence[dt.date]) -> int:
+    """Number of days to read. For a URI it is the minimum, because asking for file sizes takes long."""
     if is_uri(source.purchases.path):
-        return SAMPLE_DAYS
+        return MIN_SAMPLE_DAYS
     size = sum(file.stat().st_size for day in days for file in source.files(day))
-    return min(max(SAMPLE_DAYS, len(days) * SAMPLE_BYTES // max(size, 1)), MOST_DAYS)
+    return min(max(MIN_SAMPLE_DAYS, len(days) * SAMPLE_BYTES // max(size, 1)), MAX_SAMPLE_DAYS)
 
 
-def _listed(read: Sequence[dt.date], found: int) -> str:
-    if len(read) == found or not read:
-        return "all of them" if read else "none"
-    return ", ".join(map(str, read)) if len(read) <= 10 else f"{len(read)} of them, {read[0]} to {read[-1]}"
+def _list_days(days: Sequence[dt.date], landed: int) -> str:
+    if len(days) == landed or not days:
+        return "all" if days else "none"
+    return ", ".join(map(str, days)) if len(days) <= 10 else f"{len(days)} days, {days[0]} to {days[-1]}"
 
 
-def _what_is_there(path: str) -> str:
-    """What lies where a path without files begins."""
+def _folder_content(path: str) -> str:
+    """The files in the folder where a path begins."""
     folder = UPath(re.split(r"[*?\[{]", path)[0] + "x").parent
     missing = folder
     while not folder.is_dir() and folder != folder.parent:
         missing, folder = folder, folder.parent
     if missing != folder or not folder.is_dir():
-        return f"there is no {missing}; fix `path`, or land files"
+        return f"the folder {missing} does not exist; fix `path`, or land files"
     names = sorted(file.name for file in folder.iterdir())
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{folder} holds {listed or 'nothing'}; fix `path`, or land files"
+    return f"the folder {folder} has {listed or 'no files'}; fix `path`, or land files"
 
 
 def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
-    there = set(days)
+    with_files = set(days)
     span = [days[0] + dt.timedelta(days=number) for number in range((days[-1] - days[0]).days)]
-    closed = [day for day in span if day not in there]
+    closed = [day for day in span if day not in with_files]
     if not closed:
         return
     weekly = {day.weekday() for day in closed} - {day.weekday() for day in days}
     every = [f"every {dt.date(2018, 1, 1 + weekday):%A}" for weekday in sorted(weekly)]
     single = [str(day) for day in closed if day.weekday() not in weekly]
     more = [f"{len(single) - 5} more"] if len(single) > 5 else []
-    check.say(
+    check.add(
         "Purchases",
-        f"closed on {count(len(closed), 'day')} in between: {', '.join([*every, *single[:5], *more])}",
+        f"{pluralize(len(closed), 'day')} without files (shop closed): {', '.join([*every, *single[:5], *more])}",
     )
     before, after = max(itertools.pairwise(days), key=lambda pair: pair[1] - pair[0])
     if (after - before).days > 7:
         check.warnings.append(
-            f"no file for {(after - before).days - 1} days between {before} and {after}: was the shop "
-            "closed, or did files not land?"
+            f"no file for {(after - before).days - 1} days between {before} and {after}: was the shop closed, or are "
+            "files missing?"
         )
 
 
-def _explain_bounds(source: Source, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
+def _explain_bounds(source: DataSource, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
     total = sum(lines.values())
     if future := [day for day in lines if is_in_future(day, now)]:
         check.warnings.append(
-            f"{share(sum(lines[day] for day in future), total)} of the lines lie in the future, {future[0]} to "
-            f"{future[-1]}: was a clock wrong, or is `time_format`? They will not be read"
+            f"{format_share(sum(lines[day] for day in future), total)} of the lines are in the future, {future[0]} to "
+            f"{future[-1]}, and are not read: check `time_format`; if a clock was wrong, do nothing"
         )
     days = [day for day in lines if day not in future]
     if not days:
-        raise SourceError("all lines lie in the future: is `time_format` right?")
+        raise SourceError("all lines are in the future: check `time_format`")
     few = total // 1000 + 1
     first, last = 0, len(days) - 1
     for here in range(1, len(days)):
-        if (days[here] - days[here - 1]).days > FAR_AWAY_DAYS:
+        if (days[here] - days[here - 1]).days > OUTLIER_DAYS:
             if sum(lines[day] for day in days[:here]) <= few:
                 first = here
             elif sum(lines[day] for day in days[here:]) <= few:
                 last = min(last, here - 1)
-    check.days = days[first], days[last]
+    check.export_days = days[first], days[last]
     if source.first_day and source.last_day:
         first_declared, last_declared = days_with_data(source, now)
-        check.covers = max(first_declared, check.days[0]), min(last_declared, check.days[1])
+        check.covered_days = max(first_declared, days[first]), min(last_declared, days[last])
     else:
         check.errors.append(
-            "an export needs `first_day` and `last_day`: paste the two lines above into the YAML file, "
-            "before `purchases:`"
+            "an export needs `first_day` and `last_day`: paste the two lines above into the YAML file, before "
+            "`purchases:`"
         )
-    begin, end = source.first_day or check.days[0], source.last_day or check.days[1]
+    begin, end = source.first_day or days[first], source.last_day or days[last]
     if outside := sum(lines[day] for day in days if not begin <= day <= end):
         check.warnings.append(
-            f"{share(outside, total)} of the lines will not be read: they are from before {begin} or after {end}"
+            f"{format_share(outside, total)} of the lines are before {begin} or after {end}, and are not read"
         )
 
 
 def _spread(days: Sequence[dt.date], number: int) -> list[dt.date]:
-    """Up to `number` of the days at equal distances, the first and the last among them."""
+    """Up to `number` of the days at equal distances, with the first and the last."""
     last = len(days) - 1
     return [days[at] for at in sorted({round(n * last / max(number - 1, 1)) for n in range(number)})]

@@ -1,5 +1,5 @@
-"""What can be wrong with a source: one error, whose message names the file, the column and what to do."""
+"""The error of data sources."""
 
 
 class SourceError(ValueError):
-    """A source's description or files can't be used as they are."""
+    """A data source or its files can't be used. The message names the file, the column and what to do."""

@@ -1,4 +1,4 @@
-"""Put a sample of raw lines into plain words, and spot what looks like a mistake in its description."""
+"""What `check-source` reports about raw lines: how they were read, and likely mistakes in the YAML file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import pandas as pd
 
 from rec_assets.sources.explain_products import explain_ids, explain_products
-from rec_assets.sources.findings import SourceCheck, as_yaml, count, share, shortened
+from rec_assets.sources.findings import SourceCheck, format_share, pluralize, shorten, to_inline_yaml
 from rec_assets.sources.reader import used_columns
 from rec_assets.sources.sample import SourceSample
-from rec_assets.sources.spec import UTC_WORDS, zone_word
-from rec_assets.sources.times import NO_VALUE, quoted, swapped_format
+from rec_assets.sources.time_formats import UTC_WORDS, zone_suffix
+from rec_assets.sources.times import NO_VALUE, quote_format, suggest_swapped_format
 
-_LOOKS_LIKE = {
+_FIELD_NAMES = {
     "order_id": r"order|invoice|basket|receipt|transaction.?id",
     "quantity": r"quantity|qty|units|pieces",
     "unit_price": r"price",
@@ -24,30 +24,33 @@ _LOOKS_LIKE = {
     "category": r"categor|department|group|family",
     "brand": r"brand|manufacturer|maker",
 }
-"""How columns are often called that a source may describe."""
+"""Field of a data source → common names of its column."""
 
-_TELLS_RETURNS = r"status|return|refund|cancel"
+_RETURN_NAMES = r"status|return|refund|cancel"
+"""Common names of a column that marks returns."""
 
-_NO_PURCHASE = re.compile(
+_NOT_PURCHASE = re.compile(
     r"(?:(?:page|item|product|screen)[ _-]?)?(?:views?|viewed|clicks?|clicked|impressions?|search(?:es|ed)?|scroll)"
     r"(?:[ _-](?:item|product|page|cart|search_results|item_list))?"
     r"|(?:add(?:ed)?[ _-]?to[ _-]?|remove(?:d)?[ _-]?from[ _-]?|view[ _-]?)?(?:cart|basket|bag|wish[ _-]?list)"
     r"|favou?rites?|begin[ _-]checkout|checkout|session[ _-]start|first[ _-]visit|log[ _-]?in|sign[ _-]?up",
     re.IGNORECASE,
 )
-"""Whole values of a column that says what a line tells of: no purchase."""
+"""Complete values of an event column for events that are not purchases."""
 
-_A_PURCHASE = re.compile(r"purchases?|purchased|transactions?|orders?|sales?|sold|bought|buy", re.IGNORECASE)
+_PURCHASE = re.compile(r"purchases?|purchased|transactions?|orders?|sales?|sold|bought|buy", re.IGNORECASE)
+"""Complete values of an event column for purchases."""
 
-_FEW_VALUES = 30
-"""A column of so many values or fewer may say what kind of line each is."""
+_MAX_KINDS = 30
+"""A column with at most this many different values can be an event column."""
 
-_ORDER_LEVEL = 0.05
-"""From this share of lines on, empty where the order has a value, a column is one of orders."""
+_ORDER_COLUMN_SHARE = 0.05
+"""If a column is empty on more than this share of the lines, and has a value on another line of the order, it is a
+column of the order."""
 
 
 def explain_lines(sample: SourceSample, check: SourceCheck) -> None:
-    """What the lines say, topic by topic."""
+    """Report on the raw lines, topic by topic."""
     _explain_times(sample, check)
     _explain_columns(sample, check)
     _explain_orders(sample, check)
@@ -59,139 +62,138 @@ def explain_lines(sample: SourceSample, check: SourceCheck) -> None:
 
 def _explain_times(sample: SourceSample, check: SourceCheck) -> None:
     source, spec = sample.source, sample.source.purchases
-    is_utc = spec.times_are == "utc" or zone_word(spec.time_format) in UTC_WORDS
-    meaning = "UTC" if is_utc else source.time_zone
-    offset = "" if spec.time_format.startswith("unix") else f", in {meaning} where they have no offset"
-    check.say("Times", f"written as {spec.time_format}{offset}; days are those of {source.time_zone}")
-    times, written = sample.lines["event_time"].dropna(), sample.example(spec.columns.time)
-    if times.empty or written is None:
+    is_utc = spec.naive_times == "utc" or zone_suffix(spec.time_format) in UTC_WORDS
+    zone = "UTC" if is_utc else source.time_zone
+    offset = "" if spec.time_format.startswith("unix") else f"; times without an offset are in {zone}"
+    check.add("Times", f"format {spec.time_format}{offset}; days are those of {source.time_zone}")
+    times, example = sample.lines["event_time"].dropna(), sample.example(spec.columns.time)
+    if times.empty or example is None:
         return
     local = times.dt.tz_convert(source.time_zone).dt.tz_localize(None)
-    check.say("Times", f"{written} → {local.iloc[0]:%Y-%m-%d %H:%M} by the shop's clock")
+    check.add("Times", f"example: {example} → {local.iloc[0]:%Y-%m-%d %H:%M} local time")
     if (local == local.dt.floor("D")).mean() > 0.9:
         check.warnings.append(
-            "nearly all times are midnight: there is no order inside a day, and what a customer buys on one "
-            "day counts as bought at once"
+            "nearly all times are midnight: a customer's purchases on one day have no order and count as simultaneous"
         )
     elif (times == times.dt.floor("D")).mean() > 0.9:
         check.warnings.append(
-            f"nearly all times are midnight in UTC, which is {local.iloc[0]:%H:%M} in {source.time_zone}: if "
-            "they are dates, set `time_zone: UTC`"
+            f"nearly all times are midnight in UTC, which is {local.iloc[0]:%H:%M} in {source.time_zone}: if they are "
+            "dates, set `time_zone: UTC`"
         )
     if local.min().year < 1990 or local.max().year > dt.date.today().year + 1:
         check.warnings.append(
-            f"the times reach from {local.min():%Y-%m-%d} to {local.max():%Y-%m-%d}: is `time_format` right, "
-            "or are some lines wrong?"
+            f"the times are between {local.min():%Y-%m-%d} and {local.max():%Y-%m-%d}: check `time_format`, or "
+            "exclude wrong lines"
         )
-    rows = sample.written.index
+    rows = sample.file_values.index
     days = sample.days.loc[rows] if sample.days is not None else None
-    if swapped := swapped_format(sample.written[spec.columns.time], source, days):
+    if swapped := suggest_swapped_format(sample.file_values[spec.columns.time], source, days):
         check.warnings.append(
-            "with day and month swapped the times lie "
-            f"{'on the days of their files' if source.is_daily else 'on one stretch of days'}: set "
-            f"`time_format: {quoted(swapped)}` if that is how they are written"
+            "with day and month swapped, the times match "
+            f"{'the days of their files' if source.is_daily else 'one continuous period'}: if that is right, set "
+            f"`time_format: {quote_format(swapped)}`"
         )
 
 
 def _explain_columns(sample: SourceSample, check: SourceCheck) -> None:
     source, columns = sample.source, sample.source.purchases.columns
-    for meaning, named in columns:
+    for field, named in columns:
         for column in named if isinstance(named, list) else [named] if named else []:
             example = sample.example(column)
-            shown = "always empty" if example is None else f"for instance {shortened(example, 60)!r}"
-            check.say("Columns", f"{meaning:<12} ← {column!r}, {shown}")
-    unused = [name for name in sample.written.columns if name not in used_columns(source)]
+            shown = "always empty" if example is None else f"example: {shorten(example, 60)!r}"
+            check.add("Columns", f"{field:<12} ← {column!r}, {shown}")
+    unused = [name for name in sample.file_values.columns if name not in used_columns(source)]
     if unused:
-        check.say("Columns", f"not used: {', '.join(map(repr, unused))}")
+        check.add("Columns", f"not used: {', '.join(map(repr, unused))}")
     known = {name for name, named in columns if named}
     known |= {"unit_price", "amount"} if source.has_price else set()
     known |= {"title", "category", "brand"} if source.catalog else set()
     for column in unused:
-        alike = [name for name, words in _LOOKS_LIKE.items() if re.search(words, column, re.IGNORECASE)]
-        if alike and alike[0] not in known:
-            check.say("Columns", f"{column!r} looks useful: is it `{alike[0]}`?")
-        elif re.search(_TELLS_RETURNS, column, re.IGNORECASE) and not source.returns.status:
-            check.say("Columns", f"{column!r} looks useful: does it tell returns (`returns.status`)?")
+        fields = [name for name, words in _FIELD_NAMES.items() if re.search(words, column, re.IGNORECASE)]
+        if fields and fields[0] not in known:
+            check.add("Columns", f"{column!r} is possibly useful: is it `{fields[0]}`?")
+        elif re.search(_RETURN_NAMES, column, re.IGNORECASE) and not source.returns.status:
+            check.add("Columns", f"{column!r} is possibly useful: does it mark returns (`returns.status`)?")
     if not columns.quantity:
-        check.warnings.append("no `quantity`: each line counts as one piece")
+        check.warnings.append("`quantity` is not set: each line counts as one piece")
     if not source.has_price:
-        check.warnings.append("no `unit_price` or `amount`: revenue is not known, and no line refused for its price")
+        check.warnings.append("neither `unit_price` nor `amount` is set: there is no revenue, and no check of prices")
 
 
 def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
     lines, columns = sample.lines, sample.source.purchases.columns
     customers = lines["customer_id"].fillna("").str.strip()
     known = customers[customers != ""]
-    check.say(
+    check.add(
         "Lines",
-        f"{len(lines):,} read, of {count(known.nunique(), 'customer')} and {count(len(sample.products), 'product')}",
-        f"without customer: {share(len(lines) - len(known), len(lines))}",
+        f"{len(lines):,} lines, {pluralize(known.nunique(), 'customer')}, {pluralize(len(sample.products), 'product')}",
+        f"without a customer: {format_share(len(lines) - len(known), len(lines))}",
     )
     if columns.order_id is None:
-        check.say("Lines", "no order ids: what a customer buys on one day is one order")
+        check.add("Lines", "no order ids: all lines of a customer on a day are one order")
     else:
         lines_of_orders = lines[lines["order_id"].fillna("").str.strip() != ""]
         buyers = lines_of_orders.groupby("order_id")["customer_id"].nunique()
-        check.say("Lines", count(len(buyers), "order"))
+        check.add("Lines", pluralize(len(buyers), "order"))
         if (shared := int((buyers > 1).sum())) > 0.01 * len(buyers):
             check.warnings.append(
-                f"{shared:,} of {count(len(buyers), 'order id')} belong to several customers: is `order_id` "
-                "the right column?"
+                f"{shared:,} of {pluralize(len(buyers), 'order id')} belong to several customers: check the column for "
+                "`order_id`"
             )
     for name in ("customer_id", "product_id"):
-        explain_ids(sample.counting[name], name, getattr(columns, name), check)
+        explain_ids(sample.included[name], name, getattr(columns, name), check)
     if lines["title"].str.contains("Ã[\x80-\xbf]|â€", na=False).any():
-        check.warnings.append("titles hold letters like 'Ã©': set `encoding: utf-8`")
+        check.warnings.append("titles have characters like 'Ã©': set `encoding: utf-8`")
 
 
 def _explain_kinds(sample: SourceSample, check: SourceCheck) -> None:
-    """Columns that say what a line is: a purchase, or something that must not count as one."""
+    """Warn if lines of an event column count as purchases and look like other events."""
     source = sample.source
-    spec, excluded = source.purchases, sample.lines["excluded_by"].loc[sample.written.index] != ""
-    for column in dict.fromkeys([*spec.only, *spec.exclude]):
-        values = sample.written[column]
-        kept = values[~excluded].value_counts()
-        if 0 < len(kept) <= _FEW_VALUES:
-            check.say("Lines", f"{column!r} of the lines that count: {_listed(kept)}")
-        wrong = [value for value in kept.index if _NO_PURCHASE.fullmatch(value)]
-        if wrong and len(kept) <= _FEW_VALUES:
-            right = [value for value in kept.index if value not in wrong]
+    spec, excluded = source.purchases, sample.lines["excluded_by"].loc[sample.file_values.index] != ""
+    for column in dict.fromkeys([*spec.include, *spec.exclude]):
+        values = sample.file_values[column]
+        included = values[~excluded].value_counts()
+        if 0 < len(included) <= _MAX_KINDS:
+            check.add("Lines", f"{column!r} of the included lines: {_list_counts(included)}")
+        wrong = [value for value in included.index if _NOT_PURCHASE.fullmatch(value)]
+        if wrong and len(included) <= _MAX_KINDS:
+            right = [value for value in included.index if value not in wrong]
             check.warnings.append(
-                f"column {column!r}: lines with {_listed(kept[wrong])} count as purchases: if they are none, name what "
-                f"is: `only: {as_yaml({column: right or ['…']})}`"
+                f"column {column!r}: lines with {_list_counts(included[wrong])} count as purchases: if they are not "
+                f"purchases, set `include: {to_inline_yaml({column: right or ['…']})}`"
             )
-    for column in [name for name in sample.written.columns if name not in used_columns(source)]:
-        values = sample.written[column].value_counts()
+    for column in [name for name in sample.file_values.columns if name not in used_columns(source)]:
+        values = sample.file_values[column].value_counts()
         kinds = values.drop(list(NO_VALUE), errors="ignore")
-        wrong = [value for value in kinds.index if _NO_PURCHASE.fullmatch(value)]
-        right = [value for value in kinds.index if _A_PURCHASE.fullmatch(value)]
-        if wrong and right and len(kinds) <= _FEW_VALUES:
+        wrong = [value for value in kinds.index if _NOT_PURCHASE.fullmatch(value)]
+        right = [value for value in kinds.index if _PURCHASE.fullmatch(value)]
+        if wrong and right and len(kinds) <= _MAX_KINDS:
             check.warnings.append(
-                f"column {column!r} holds {_listed(kinds)}, and each of these lines counts as a purchase: set "
-                f"`only: {as_yaml({column: right})}`"
+                f"column {column!r} has {_list_counts(kinds)}, and all these lines count as purchases: set "
+                f"`include: {to_inline_yaml({column: right})}`"
             )
 
 
-def _listed(counts: pd.Series) -> str:
+def _list_counts(counts: pd.Series) -> str:
     shown = [f"{value!r} ({number:,})" for value, number in counts.head(6).items()]
     return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
 
 
 def _explain_order_columns(sample: SourceSample, check: SourceCheck) -> None:
-    """Columns that stand on the first line of an order only, as shops' exports write what is of the whole order."""
+    """Warn about columns that have a value only on the first line of an order."""
     spec, status = sample.source.purchases, sample.source.returns.status
     if not spec.columns.order_id:
         return
-    orders = sample.written[spec.columns.order_id]
-    named = (spec.columns.time, spec.columns.customer_id, status and status.column, *spec.only, *spec.exclude)
+    orders = sample.file_values[spec.columns.order_id]
+    named = (spec.columns.time, spec.columns.customer_id, status and status.column, *spec.include, *spec.exclude)
     for column in dict.fromkeys(name for name in named if name and name not in spec.order_columns):
-        filled = sample.written[column].where(~sample.written[column].isin(NO_VALUE))
+        filled = sample.file_values[column].where(~sample.file_values[column].isin(NO_VALUE))
         missing = filled.isna() & filled.groupby(orders).transform("first").notna() & (orders != "")
-        if missing.mean() > _ORDER_LEVEL:
+        if missing.mean() > _ORDER_COLUMN_SHARE:
             check.warnings.append(
-                f"column {column!r}: empty on {share(int(missing.sum()), len(missing))} of the lines, all of orders "
-                "that have a value on another line: if it is the whole order's, set "
-                f"`order_columns: {as_yaml([column])}`"
+                f"column {column!r}: empty on {format_share(int(missing.sum()), len(missing))} of the lines, but "
+                "another line of the order has a value: if it is a value of the whole order, set "
+                f"`order_columns: {to_inline_yaml([column])}`"
             )
 
 
@@ -203,59 +205,58 @@ def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
         f"{returns.status.column!r} = {' or '.join(returns.status.values)}" if returns.status else "",
     ]
     known_by = " or ".join(filter(None, signs))
-    found = count(int((lines["is_return"] | lines["was_returned"]).sum()), "line")
-    check.say(
-        "Returns",
-        f"{found}, known by {known_by}" if known_by else "none: the source doesn't say how to know them",
-    )
+    lines_found = pluralize(int((lines["is_return"] | lines["was_returned"]).sum()), "line")
+    check.add("Returns", f"{lines_found} with {known_by}" if known_by else "none: `returns` is not set")
     if returns.status:
-        check.say(
+        check.add(
             "Returns",
-            "each is the purchase itself, which came back"
-            if returns.status.line_is == "purchase"
-            else "each is a line of its own, taken off the newest purchases of the customer and product before it",
+            "each line with that status is the purchase itself, which was returned"
+            if returns.status.line_type == "purchase"
+            else "each line with that status is a separate return line; it is subtracted from the newest earlier "
+            "purchases of the customer and product",
         )
-        _explain_status(sample, returns.status.line_is, check)
-    counting = sample.counting
-    negative = int(((counting["quantity"] < 0) & ~counting["is_return"]).sum())
+        _explain_status(sample, returns.status.line_type, check)
+    included = sample.included
+    negative = int(((included["quantity"] < 0) & ~included["is_return"]).sum())
     if negative:
         check.warnings.append(
-            f"{count(negative, 'line')} with a quantity below 0 would be refused: if these are returns, set "
+            f"cleaning would reject {pluralize(negative, 'line')} with a negative quantity: if they are returns, set "
             "`returns: {negative_quantity: true}`"
         )
-    orders = counting["order_id"].dropna()
+    orders = included["order_id"].dropna()
     prefix = orders.str.extract(r"^([A-Za-z]+)\d")[0].dropna()
     if not returns.order_id_prefix and 0 < len(prefix) < 0.2 * len(orders) < orders.str.isdigit().sum():
         check.warnings.append(
-            f"{count(len(prefix), 'line')} with an order id such as {orders[prefix.index[0]]!r}, unlike "
-            f"most: if these are cancellations, set `returns: {{order_id_prefix: {prefix.mode()[0]}}}`"
+            f"{pluralize(len(prefix), 'line')} with an order id such as {orders[prefix.index[0]]!r}, unlike most: if "
+            f"these are cancellations, set `returns: {{order_id_prefix: {prefix.mode()[0]}}}`"
         )
 
 
-def _explain_status(sample: SourceSample, line_is: str, check: SourceCheck) -> None:
-    """Whether the status stands on the purchase's own line, as the source says, or on a second line beside it."""
+def _explain_status(sample: SourceSample, line_type: str, check: SourceCheck) -> None:
+    """Warn if the status is on the purchase line and `line_type` says a separate return line, or the reverse."""
     lines, has_order = sample.lines, sample.source.purchases.columns.order_id is not None
-    marked = lines["was_returned"] if line_is == "purchase" else lines["is_return"] & ~(lines["quantity"] < 0)
+    is_purchase = line_type == "purchase"
+    marked = lines["was_returned"] if is_purchase else lines["is_return"] & ~(lines["quantity"] < 0)
     if not marked.any():
         return
-    pair = [*(["order_id"] if has_order and line_is == "purchase" else []), "customer_id", "product_id"]
+    pair = [*(["order_id"] if has_order and is_purchase else []), "customer_id", "product_id"]
     others = lines[~(lines["is_return"] | lines["was_returned"]) & (lines["quantity"] > 0)]
-    beside = pd.MultiIndex.from_frame(lines.loc[marked, pair]).isin(pd.MultiIndex.from_frame(others[pair]))
-    if line_is == "purchase" and has_order and beside.mean() > 0.5:
+    keys = pd.MultiIndex.from_frame(lines.loc[marked, pair])
+    has_other_line = keys.isin(pd.MultiIndex.from_frame(others[pair])).mean()
+    if is_purchase and has_order and has_other_line > 0.5:
         check.warnings.append(
-            "most lines with that status have a second line, of the same order and product, without it: if they are "
-            "returns beside their purchases, set `line_is: return` under `returns.status`"
+            "most lines with that status have a second line of the same order and product without it: if the first is "
+            "a separate return line, set `line_type: return` under `returns.status`"
         )
-    if line_is == "return" and not sample.source.is_daily and beside.mean() < 0.5:
+    if not is_purchase and not sample.source.is_daily and has_other_line < 0.5:
         check.warnings.append(
-            "most lines with that status have no purchase beside them: if the status is that of the purchase itself, "
-            "set `line_is: purchase` under `returns.status`"
+            "most lines with that status have no separate purchase line: if the status is on the purchase line itself, "
+            "set `line_type: purchase` under `returns.status`"
         )
-    if has_order and line_is == "purchase":
-        back = lines[lines["is_return"]]
-        twice = pd.MultiIndex.from_frame(lines.loc[marked, pair]).isin(pd.MultiIndex.from_frame(back[pair]))
+    if has_order and is_purchase:
+        twice = keys.isin(pd.MultiIndex.from_frame(lines.loc[lines["is_return"], pair]))
         if twice.any():
             check.warnings.append(
-                f"{count(int(twice.sum()), 'line')} with that status whose order has a return line of the product as "
-                "well: each would be taken back twice, so keep one of the two under `returns`"
+                f"{pluralize(int(twice.sum()), 'line')} with that status also have a return line of the same order and "
+                "product, so each return would count twice: keep only one setting under `returns`"
             )

@@ -1,4 +1,7 @@
-"""Feedback: the events that the API landed, and the answers it gave under experiments; a file of each a day."""
+"""Read what the API lands: feedback events and experiment exposures, one file of each per day.
+
+A `SourceError` names a line that is not an event or exposure.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,11 @@ FEEDBACK_SCHEMA = pa.schema(
         ("source_row", pa.int64()),
     ]
 )
-"""`raw_feedback_events`: one row an event, each event_id of a sender once; `received` is in seconds since 1970.
+"""`raw_feedback_events`: one row per event, unique by sender and event_id; `received` is Unix time in seconds.
 
-`sender` is null where one of the shop's own keys told it, and else says by which visitor a public key did, as
-`serving.online.sender_of` does. Days of earlier versions lack the column: all of theirs counts as the shop's own.
+`sender` is null for events sent with one of the shop's own API keys. For a public key, it is the visitor who sent the
+event. Files of earlier versions have no sender: their events count as the shop's own.
 """
-
 
 EXPOSURE_SCHEMA = pa.schema(
     [
@@ -61,46 +63,38 @@ EXPOSURE_SCHEMA = pa.schema(
         ("source_row", pa.int64()),
     ]
 )
-"""`experiment_exposures`: one row an answer and experiment that it was part of; lists are of its places, best first.
+"""`experiment_exposures`: one row per response and experiment. The lists have one value per item, in rank order.
 
-`propensities` are chances given what stands above, null where nobody can tell; `teams` are variants, of interleaved
-answers only.
+`propensities`: probability of the item given the items above it; null if unknown. `teams`: variant that each item comes
+from, in interleaved responses only.
 """
 
 
 def landed_file(folder: Path, table: str, day: dt.date) -> Path:
-    """Where the API's rows of a table land on a day; of `raw_feedback_events` or `experiment_exposures`."""
+    """Path of the API's file for a day and table: `raw_feedback_events` or `experiment_exposures`."""
     return folder / f"date={day}" / LANDED[table]
 
 
 LANDED = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
-"""Table → name of a day's file."""
+"""Table → name of its file in the folder of a day."""
 
 
 def landed_fingerprints(folder: Path, table: str, day: dt.date) -> dict[str, str]:
-    """SHA-256 of the day's file, by its name; empty where nothing landed."""
+    """Name → SHA-256 of the day's file; empty if there is no file."""
     file = landed_file(folder, table, day)
     return {f"{file.parent.name}/{file.name}": file_fingerprint([UPath(file)])} if file.exists() else {}
 
 
 def read_feedback(folder: Path, day: dt.date) -> pa.Table:
-    """The events of a day, FEEDBACK_SCHEMA; none where nothing landed.
-
-    Raises:
-        SourceError: a line is no event.
-    """
+    """Events of a day, FEEDBACK_SCHEMA; empty if there is no file."""
     rows = _rows(landed_file(folder, "raw_feedback_events", day), ("event_id", "sender"), "event")
-    own = {"sender": None}
-    return pa.Table.from_pylist([row if row.get("sender") else {**row, **own} for row in rows], schema=FEEDBACK_SCHEMA)
+    rows = [{**row, "sender": row.get("sender") or None} for row in rows]
+    return pa.Table.from_pylist(rows, schema=FEEDBACK_SCHEMA)
 
 
 def read_exposures(folder: Path, day: dt.date) -> pa.Table:
-    """The answers of a day that were part of experiments, EXPOSURE_SCHEMA; none where nothing landed.
-
-    Raises:
-        SourceError: a line is no exposure.
-    """
-    file, found = landed_file(folder, "experiment_exposures", day), []
+    """Experiment exposures of a day, EXPOSURE_SCHEMA; empty if there is no file."""
+    file, exposures = landed_file(folder, "experiment_exposures", day), []
     for row in _rows(file, ("recommendation_id",), "exposure"):
         try:
             lists = {
@@ -111,22 +105,22 @@ def read_exposures(folder: Path, day: dt.date) -> pa.Table:
             variants = sorted(row["variants"].items())
         except (KeyError, TypeError, AttributeError) as error:
             raise SourceError(
-                f"{file}, line {row['source_row']}: no exposure ({error}): fix the line, or take it away"
+                f"{file}, line {row['source_row']}: not an exposure ({error}): fix the line, or remove it"
             ) from None
-        found += [{**row, **lists, "experiment": name, "variant": variant} for name, variant in variants]
-    return pa.Table.from_pylist(found, schema=EXPOSURE_SCHEMA)
+        exposures += [{**row, **lists, "experiment": name, "variant": variant} for name, variant in variants]
+    return pa.Table.from_pylist(exposures, schema=EXPOSURE_SCHEMA)
 
 
-def _rows(file: Path, key: tuple[str, ...], what: str) -> list[dict[str, Any]]:
-    """The lines of a file, each key once, sorted by it; only its first column must be there."""
+def _rows(file: Path, key: tuple[str, ...], kind: str) -> list[dict[str, Any]]:
+    """Rows of a file, sorted by key, the first of each key. Only the first field of the key is required."""
     if not file.exists():
         return []
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            about = {"time": pd.Timestamp(row["time"]), "source_file": file.name, "source_row": number}
-            rows.setdefault((row[key[0]], *(row.get(each) or "" for each in key[1:])), {**row, **about})
+            row |= {"time": pd.Timestamp(row["time"]), "source_file": file.name, "source_row": number}
+            rows.setdefault((row[key[0]], *(row.get(name) or "" for name in key[1:])), row)
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"{file}, line {number}: no {what} ({error}): fix the line, or take it away") from None
-    return [rows[each] for each in sorted(rows)]
+            raise SourceError(f"{file}, line {number}: not an {kind} ({error}): fix the line, or remove it") from None
+    return [rows[values] for values in sorted(rows)]

@@ -1,7 +1,7 @@
-"""What lies in the landing zone: has it changed since the last look, and is it whole? Reads bytes, never lines.
+"""The state of the landing zone: which files are complete, and which changed since the last scan.
 
-Here belongs what a sensor must know before anything is read: contents told apart by digests, files that are still
-growing, and what the drivers of other file systems tell about a file. Free of Dagster.
+Sensors use it before the pipeline reads any lines. It reads only bytes and file metadata, and needs no Dagster. All
+functions raise a `SourceError` if a file or URI can't be read.
 """
 
 from __future__ import annotations
@@ -16,26 +16,33 @@ from typing import Any
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.paths import DONE, SUCCESS, files_by_day, folders_of_its_own, is_uri, reaching
+from rec_assets.sources.paths import (
+    DONE_SUFFIXES,
+    SUCCESS_MARKER,
+    driver_errors,
+    files_by_day,
+    folders_of_one_day,
+    is_uri,
+)
 from rec_assets.sources.reader import file_fingerprint
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 
 _MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "modified_at", "modificationTime", "created")
-"""How drivers call the time at which a file was last modified; `created` where files are only ever replaced."""
+"""Names that drivers use for the modification time; `created` is for stores where files are only replaced."""
 
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
-"""How drivers call what changes with a file's content."""
+"""Names that drivers use for a tag that changes with the file's content."""
 
 
 @dataclass(frozen=True)
 class LandedFiles:
-    """What lies there for one day (or for the catalog).
+    """The files of one day, or of the catalog.
 
     Attributes:
-        fingerprint: SHA-256 over names and contents of the files, in order: changes with these only, not with times.
-            "" where not settled, so that a big file that is still growing is not read at each look.
-        stamp: Digest of names, sizes and modification times: unchanged, the content need not be read again.
-        settled: Nothing there is still growing.
+        fingerprint: SHA-256 of the names and contents of the files, in order. "" if not settled, so that a large file
+            that is being written is not read at each scan.
+        stamp: Hash of names, sizes and modification times. If it is unchanged, the content isn't read again.
+        settled: All files are complete.
     """
 
     fingerprint: str
@@ -44,208 +51,198 @@ class LandedFiles:
 
 
 def scan(
-    source: Source, known: Mapping[dt.date, LandedFiles], *, now: float, settle_seconds: float
+    source: DataSource, known: Mapping[dt.date, LandedFiles], *, now: float, settle_seconds: float
 ) -> dict[dt.date, LandedFiles]:
-    """What lies there for each day; an export stands for all days, under the last one.
+    """Scan the files of the purchase log by day; an export is one entry, under its last day.
 
-    Days outside of the source's `first_day` and `last_day` don't count.
+    Days outside of `first_day` and `last_day` are ignored.
 
     Args:
-        source: The source.
-        known: What the last look found; only what has changed since is read.
-        now: Seconds since 1970.
-        settle_seconds: Age at which a file is taken to be whole, where no success marker says that it is.
+        source: The data source.
+        known: Result of the last scan; only files that changed since then are read.
+        now: Unix time in seconds.
+        settle_seconds: A file without a success marker is complete if it is this old.
 
     Raises:
-        SourceError: a file can't be read, a URI not be reached, or an export doesn't say its days.
+        SourceError: also if an export has no `first_day` or `last_day`.
     """
     pattern = source.glob(source.purchases.path)
     if source.is_daily:
         first, last = source.first_day or dt.date.min, source.last_day or dt.date.max
-        found = {day: files for day, files in files_by_day(pattern).items() if first <= day <= last}
+        by_day = {day: files for day, files in files_by_day(pattern).items() if first <= day <= last}
     else:
         files = source.files()
-        found = {source.bounds()[1]: files} if files else {}
-    is_whole = _whole(pattern, now, settle_seconds)
-    return {day: _landed(source, files, known.get(day), is_whole) for day, files in sorted(found.items())}
+        by_day = {source.bounds()[1]: files} if files else {}
+    is_complete = _completeness(pattern, now, settle_seconds)
+    return {day: _scan_files(source, files, known.get(day), is_complete) for day, files in sorted(by_day.items())}
 
 
-def newest_whole_day(source: Source, *, now: float, settle_seconds: float) -> dt.date | None:
-    """The newest day of a daily source whose files are whole, by their times or markers; none is read for that.
+def newest_complete_day(source: DataSource, *, now: float, settle_seconds: float) -> dt.date | None:
+    """The newest day of a daily data source whose files are complete, by their times or markers. It reads no file.
 
-    Days in the future don't count (`is_in_future`).
-
-    Raises:
-        SourceError: a URI can't be reached.
+    Days in the future are ignored (`is_in_future`).
     """
     pattern = source.glob(source.purchases.path)
-    last, is_whole = source.last_day or dt.date.max, _whole(pattern, now, settle_seconds)
+    last, is_complete = source.last_day or dt.date.max, _completeness(pattern, now, settle_seconds)
     for day, files in sorted(files_by_day(pattern).items(), reverse=True):
-        if day <= last and not is_in_future(day, now) and all(is_whole(file, modified_at(file)) for file in files):
+        if day <= last and not is_in_future(day, now) and all(is_complete(file, modified_at(file)) for file in files):
             return day
     return None
 
 
 def is_in_future(day: dt.date, now: float) -> bool:
-    """Whether a day has not begun anywhere on earth: its file's name, or the clock, is wrong."""
+    """Whether a day has not begun anywhere on earth, so that a file name or a clock is wrong."""
     return day > dt.datetime.fromtimestamp(now, dt.timezone.utc).date() + dt.timedelta(days=1)
 
 
-def days_with_data(source: Source, now: float) -> tuple[dt.date, dt.date]:
-    """First day of a source, and the newest for which data have landed: what a bootstrap covers.
+def days_with_data(source: DataSource, now: float) -> tuple[dt.date, dt.date]:
+    """First and newest day with data: the days that a bootstrap covers.
 
     Args:
-        source: The source.
-        now: Seconds since 1970.
+        source: The data source.
+        now: Unix time in seconds.
 
     Raises:
-        SourceError: nothing has landed between its bounds, the newest day lies in the future, or an export doesn't say
-            its days.
+        SourceError: no files between first_day and last_day, the newest day is in the future, or an export has no
+            first_day or last_day.
     """
     first, last = source.bounds()
     if source.is_daily:
         landed = source.landed_days()
         if not (within := [day for day in landed if first <= day <= last]):
             raise SourceError(
-                f"source {source.name}: files have landed for {landed[0]} to {landed[-1]}, none between first_day "
+                f"data source {source.name}: there are files for {landed[0]} to {landed[-1]}, none between first_day "
                 f"({first}) and last_day ({last})"
                 if landed
-                else f"source {source.name}: no file matches {source.expand(source.purchases.path)}"
+                else f"data source {source.name}: no file matches {source.expand(source.purchases.path)}"
             )
         first, last = within[0], within[-1]
         if is_in_future(last, now):
-            raise SourceError(f"a file has landed for {last}, which lies in the future: fix its name, or take it away")
+            raise SourceError(f"there is a file for {last}, which is in the future: fix its name, or remove it")
     elif is_in_future(last, now):
         raise SourceError(
-            f"source {source.name}: last_day ({last}) lies in the future: set it to the newest day that the export has "
-            "lines of (`rec-assets check-source` tells which)"
+            f"data source {source.name}: last_day ({last}) is in the future: set it to the newest day with lines "
+            "(`rec-assets check-source` shows it)"
         )
     return first, last
 
 
-def scan_catalog(source: Source, known: LandedFiles | None, *, now: float, settle_seconds: float) -> LandedFiles | None:
-    """What lies there as the newest catalog; None where nothing does, or the source has none. See `scan`."""
+def scan_catalog(
+    source: DataSource, known: LandedFiles | None, *, now: float, settle_seconds: float
+) -> LandedFiles | None:
+    """Scan the newest catalog file; None if there is none. See `scan`."""
     newest = source.catalog_files()[-1:]
     if source.catalog is None or not newest:
         return None
-    return _landed(source, newest, known, _whole(source.glob(source.catalog.path), now, settle_seconds))
+    return _scan_files(source, newest, known, _completeness(source.glob(source.catalog.path), now, settle_seconds))
 
 
-def file_fingerprints(source: Source, day: dt.date | None) -> dict[str, str]:
-    """SHA-256 of the bytes of each file of a day, or of all files (an export), by its name in `source_file`.
-
-    Raises:
-        SourceError: a file can't be read, or a URI not be reached.
-    """
+def file_fingerprints(source: DataSource, day: dt.date | None) -> dict[str, str]:
+    """Name in `source_file` → SHA-256 of the file, for the files of a day, or for all files of an export."""
     return {source.label(file): _fingerprint(file) for file in source.files(day)}
 
 
-def catalog_fingerprint(source: Source) -> dict[str, str]:
-    """The same of the newest catalog; empty where the source has none.
-
-    Raises:
-        SourceError: a catalog is described but none is there, or it can't be read.
-    """
+def catalog_fingerprint(source: DataSource) -> dict[str, str]:
+    """The same for the newest catalog file; empty if the data source has no catalog."""
     newest = source.catalog_file()
     return {source.label(newest): _fingerprint(newest)} if newest else {}
 
 
-def fingerprint_of(files: Mapping[str, str]) -> str:
-    """The fingerprint that `scan` gives files of these names and SHA-256: is what was read what lies there?
+def combined_fingerprint(files: Mapping[str, str]) -> str:
+    """The fingerprint that `scan` gives to these files. Compare it to see whether files changed after they were read.
 
     Args:
-        files: As `file_fingerprints` gives them.
+        files: Result of `file_fingerprints`.
     """
-    return _digest([[name, fingerprint] for name, fingerprint in files.items()])
+    return _hash([[name, fingerprint] for name, fingerprint in files.items()])
 
 
 def modified_at(file: UPath) -> float | None:
-    """When a file was last modified, in seconds since 1970; None where its driver doesn't tell.
-
-    Raises:
-        SourceError: a URI can't be reached.
-    """
-    with reaching(file):
-        return _modified(_about(file))
+    """Modification time of a file as Unix time in seconds; None if its driver doesn't have it."""
+    with driver_errors(file):
+        return _modified(_file_info(file))
 
 
-def _landed(
-    source: Source, files: Sequence[UPath], known: LandedFiles | None, is_whole: Callable[[UPath, float | None], bool]
+def _scan_files(
+    source: DataSource,
+    files: Sequence[UPath],
+    known: LandedFiles | None,
+    is_complete: Callable[[UPath, float | None], bool],
 ) -> LandedFiles:
-    seen, settled = [], True
+    infos, settled = [], True
     for file in files:
-        with reaching(file):
+        with driver_errors(file):
             try:
-                about = _about(file)
-            except FileNotFoundError:  # taken away since it was listed; the next look lists anew
+                info = _file_info(file)
+            except FileNotFoundError:  # removed after it was listed; the next scan lists again
                 return LandedFiles("", "", settled=False)
-            modified = _modified(about)
-            tags = [str(about[name]) for name in _TAGS if about.get(name)]
-            seen.append([source.label(file), about.get("size"), modified, *tags])
-            settled = settled and is_whole(file, modified)
-    stamp = _digest(seen)
+            modified = _modified(info)
+            tags = [str(info[name]) for name in _TAGS if info.get(name)]
+            infos.append([source.label(file), info.get("size"), modified, *tags])
+            settled = settled and is_complete(file, modified)
+    stamp = _hash(infos)
     if not settled:
         return LandedFiles("", stamp, settled=False)
     if known and known.fingerprint and known.stamp == stamp:
         return LandedFiles(known.fingerprint, stamp, settled=True)
     content = {source.label(file): _fingerprint(file) for file in files}
-    return LandedFiles(fingerprint_of(content), stamp, settled=True)
+    return LandedFiles(combined_fingerprint(content), stamp, settled=True)
 
 
-def _whole(pattern: str, now: float, settle_seconds: float) -> Callable[[UPath, float | None], bool]:
-    """A function that tells whether a file of the pattern, last modified then, is whole."""
+def _completeness(pattern: str, now: float, settle_seconds: float) -> Callable[[UPath, float | None], bool]:
+    """A function that returns whether a file of the pattern with this modification time is complete."""
 
-    def is_whole(file: UPath, modified: float | None) -> bool:
+    def is_complete(file: UPath, modified: float | None) -> bool:
         if modified is None or modified <= now - max(settle_seconds, 0):
             return True
-        # Of a time in the future, by the clock of another machine, nobody knows how long ago it was: not settled, until
-        # a marker says so or our clock gets there.
-        markers = [folder / SUCCESS for folder in folders_of_its_own(pattern, file)]
-        markers += [file.with_name(file.name + ending) for ending in DONE]
-        return any(_speaks_of(marker, modified if modified <= now else None) for marker in markers)
+        # A time in the future comes from another machine's clock, so the age of the file is unknown. The file is
+        # complete as soon as there is a marker, or our clock reaches that time.
+        markers = [folder / SUCCESS_MARKER for folder in folders_of_one_day(pattern, file)]
+        markers += [file.with_name(file.name + ending) for ending in DONE_SUFFIXES]
+        return any(_is_valid_marker(marker, modified if modified <= now else None) for marker in markers)
 
-    return is_whole
+    return is_complete
 
 
-def _speaks_of(marker: UPath, modified: float | None) -> bool:
-    """Whether a success marker is there, and not older than the file: of what came after it, it knows nothing."""
+def _is_valid_marker(marker: UPath, modified: float | None) -> bool:
+    """Whether a success marker exists and is not older than the file."""
     try:
-        marked = _modified(_about(marker))
+        marked = _modified(_file_info(marker))
     except FileNotFoundError:
         return False
     return modified is None or marked is None or marked >= modified
 
 
-def _about(file: UPath) -> Mapping[str, Any]:
-    """What the driver tells about a file."""
+def _file_info(file: UPath) -> Mapping[str, Any]:
+    """File metadata from the driver."""
     if is_uri(str(file)):
-        told: Mapping[str, Any] = file.fs.info(file.path)
-        return told
+        info: Mapping[str, Any] = file.fs.info(file.path)
+        return info
     stat = file.stat()
     return {"size": stat.st_size, "mtime": stat.st_mtime}
 
 
-def _modified(about: Mapping[str, Any]) -> float | None:
-    told = next((about[name] for name in _MODIFIED if about.get(name)), None)
-    if isinstance(told, str):
+def _modified(info: Mapping[str, Any]) -> float | None:
+    time = next((info[name] for name in _MODIFIED if info.get(name)), None)
+    if isinstance(time, str):
         try:
-            told = dt.datetime.fromisoformat(told.replace("Z", "+00:00"))
+            time = dt.datetime.fromisoformat(time.replace("Z", "+00:00"))
         except ValueError:
             return None
-    if isinstance(told, dt.datetime):
-        return (told if told.tzinfo else told.replace(tzinfo=dt.timezone.utc)).timestamp()
-    if isinstance(told, int | float):
-        return told / 1000 if told > 1e11 else float(told)  # WebHDFS counts milliseconds
+    if isinstance(time, dt.datetime):
+        return (time if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)).timestamp()
+    if isinstance(time, int | float):
+        return time / 1000 if time > 1e11 else float(time)  # WebHDFS uses milliseconds
     return None
 
 
 def _fingerprint(file: UPath) -> str:
     try:
-        with reaching(file):
+        with driver_errors(file):
             return file_fingerprint([file])
     except OSError as error:
-        raise SourceError(f"{file}: not readable: {error}") from error
+        raise SourceError(f"{file}: can't be read: {error}") from error
 
 
-def _digest(content: object) -> str:
+def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

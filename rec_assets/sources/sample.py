@@ -1,4 +1,4 @@
-"""The sample of a source that `check-source` looks at."""
+"""The sample of a data source that `check-source` reads."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from functools import cached_property
 
 import pandas as pd
 
-from rec_assets.sources.spec import Source
+from rec_assets.sources.spec import DataSource
 from rec_assets.sources.times import NO_VALUE
-from rec_assets.sources.values import stripped
+from rec_assets.sources.values import strip_text
 
-_RAW_LINES, _RAW_BLOCKS = 50_000, 50
-"""Of more lines than this, so many blocks are looked at as they stand in the file: blocks, as orders span lines."""
+_FILE_LINES, _FILE_BLOCKS = 50_000, 50
+"""With more lines than this, `file_values` has this many blocks of lines: blocks, because orders span lines."""
 
 
 @dataclass(frozen=True)
 class SourceSample:
-    """What was read of a source: raw lines by day, and its catalog."""
+    """Raw lines by day (`sources.reader.RAW_SCHEMA`) and the catalog (CATALOG_SCHEMA)."""
 
-    source: Source
+    source: DataSource
     by_day: dict[dt.date, pd.DataFrame]
     catalog: pd.DataFrame
 
     @cached_property
     def lines(self) -> pd.DataFrame:
-        """Lines of all days."""
+        """Raw lines of all days."""
         return pd.concat(self.by_day.values(), ignore_index=True)
 
     @cached_property
-    def counting(self) -> pd.DataFrame:
-        """Lines that neither the source nor its catalog leaves out."""
-        listed = self.catalog["product_id"][self.catalog["excluded"].astype(bool)]
-        return self.lines[(self.lines["excluded_by"] == "") & ~self.lines["product_id"].isin(listed)]
+    def included(self) -> pd.DataFrame:
+        """Lines that neither the data source nor its catalog excludes."""
+        excluded = self.catalog["product_id"][self.catalog["excluded"].astype(bool)]
+        return self.lines[(self.lines["excluded_by"] == "") & ~self.lines["product_id"].isin(excluded)]
 
     @cached_property
     def products(self) -> set[str]:
-        """Products of the lines."""
+        """Product ids of the lines."""
         return set(self.lines["product_id"].dropna()) - {""}
 
     @cached_property
-    def written(self) -> pd.DataFrame:
-        """Lines as they stand in the file, stripped text by column; of many lines a part. Their index is `lines`'."""
+    def file_values(self) -> pd.DataFrame:
+        """Stripped values by the file's columns; index as in `lines`. Of many lines, it has a part."""
         chosen = self.lines
-        if len(chosen) > _RAW_LINES:
-            size = _RAW_LINES // _RAW_BLOCKS
-            starts = range(0, len(chosen), len(chosen) // _RAW_BLOCKS + 1)
+        if len(chosen) > _FILE_LINES:
+            size = _FILE_LINES // _FILE_BLOCKS
+            starts = range(0, len(chosen), len(chosen) // _FILE_BLOCKS + 1)
             chosen = pd.concat([chosen.iloc[start : start + size] for start in starts])
         frame = pd.DataFrame([json.loads(line) for line in chosen["line"]], index=chosen.index, dtype=object)
-        return frame.apply(stripped)
+        return frame.apply(strip_text)
 
     @cached_property
     def days(self) -> pd.Series | None:
@@ -62,8 +62,8 @@ class SourceSample:
         )
 
     def example(self, column: str) -> str | None:
-        """The first value of a column that is filled, as it stands in the file."""
-        if column not in self.written:
+        """The first value of a column that is not empty, as in the file."""
+        if column not in self.file_values:
             return None
-        filled = self.written.index[~self.written[column].isin(NO_VALUE)]
+        filled = self.file_values.index[~self.file_values[column].isin(NO_VALUE)]
         return str(json.loads(str(self.lines.at[filled[0], "line"]))[column]) if len(filled) else None

@@ -1,131 +1,125 @@
-"""Whether a source can be used: what cleaning would do to its lines, and what would be left of them.
+"""Whether a data source can be used: what cleaning would reject, and whether enough is left to train models.
 
-A rule that refuses more than a few lines, or much money, is a warning that says how to fix it. What leaves nothing, or
-less than half, is an error.
+A rule that rejects more than a few lines, or much revenue, gives a warning that says how to fix it. An error means that
+nothing is left, or less than half.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from rec_assets.recsys.data.cleaning import RULES, CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CLEANING_RULES, CleaningSettings, clean_day
+from rec_assets.recsys.data.cleaning_rules import RejectedLines
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.recipe import AlsRecipe
-from rec_assets.sources.findings import SourceCheck, count, share, shortened
+from rec_assets.sources.findings import SourceCheck, format_share, pluralize, shorten
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import local_days
 
-FEW = 0.01
-"""More than this share of the lines, or of their value, refused by one rule is worth a look."""
+WARN_BULK_SHARE = 0.01
+"""Warn if bulk orders are more than this share of the lines, or of their value."""
 
-MOST = 0.5
-"""Where more than this share of the lines that should count are refused, the source's description is wrong."""
-
-_BY_DESIGN = {"excluded", "no_customer", "duplicate_line"}
-"""Rules that refuse what the source or the shop means to leave out."""
-
-Refused = dict[str, pd.DataFrame]
+MAX_REJECTED_SHARE = 0.5
+"""If cleaning rejects more than this share of the lines that should count, the YAML file is wrong."""
 
 
 def explain_cleaning(sample: SourceSample, days: Sequence[dt.date], check: SourceCheck) -> None:
-    """What cleaning would refuse of these days, with an example for each rule, and whether enough is left."""
+    """Report which lines of these days cleaning would reject, with an example per rule, and whether enough is left."""
     source, catalog = sample.source, sample.catalog
     excluded = frozenset(catalog["product_id"][catalog["excluded"].astype(bool)])
-    rules = CleaningRules(source.time_zone, source.has_price, excluded, source.purchases.bulk_quantity)
-    cleaned, rejected = [], []
-    for day in days:
-        result = clean_day(sample.by_day[day], day, rules)
-        cleaned.append(result.cleaned)
-        rejected.append(result.rejected.assign(day=pd.Timestamp(day)))
-    kept, refused = pd.concat(cleaned, ignore_index=True), pd.concat(rejected, ignore_index=True)
+    settings = CleaningSettings(source.time_zone, source.has_price, excluded, source.purchases.bulk_quantity)
+    results = {day: clean_day(sample.by_day[day], day, settings) for day in days}
+    cleaned = pd.concat([result.cleaned for result in results.values()], ignore_index=True)
+    rejected = pd.concat(
+        [result.rejected.assign(day=pd.Timestamp(day)) for day, result in results.items()], ignore_index=True
+    )
     total = sum(len(sample.by_day[day]) for day in days)
-    check.say("Cleaning", f"would refuse {share(len(refused), total)} of {count(total, 'line')}")
-    by_rule = {rule: refused[_broke(refused, {rule})] for rule in RULES}
-    for rule, lines in by_rule.items():
+    check.add("Cleaning", f"would reject {format_share(len(rejected), total)} of {pluralize(total, 'line')}")
+    by_rule = {name: rejected[_breaks(rejected, {name})] for name in CLEANING_RULES}
+    for name, lines in by_rule.items():
         if len(lines):
-            check.say("Cleaning", f"{rule}: {count(len(lines), 'line')}; {RULES[rule]}", f"    {_example(lines)}")
-    _explain_bulk(kept, check)
-    _explain_shares(sample, by_rule, total, _value(kept) + _value(refused), check)
-    _judge(kept, refused, total, check)
+            reason = CLEANING_RULES[name].reason
+            check.add("Cleaning", f"{name}: {pluralize(len(lines), 'line')}; {reason}", f"    {_example(lines)}")
+    _explain_bulk(cleaned, check)
+    _explain_shares(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
+    _decide(cleaned, rejected, total, check)
 
 
-def explain_what_can_be_learned(sample: SourceSample, check: SourceCheck) -> None:
-    """What a whole log is too small or too thin for; such a shop gets lists from what there is."""
-    lines = sample.counting[sample.counting["customer_id"].fillna("").str.strip() != ""]
+def explain_training_data(sample: SourceSample, check: SourceCheck) -> None:
+    """Warn if a complete log has too little data for personal recommendations."""
+    lines = sample.included[sample.included["customer_id"].fillna("").str.strip() != ""]
     lines = lines[~(lines["is_return"] | lines["was_returned"])]
-    instead = "lists come from what is popular, in the customer's categories, and alike in text"
+    instead = "lists then use popularity, the customer's categories and text similarity"
     if lines.groupby("product_id")["customer_id"].nunique().max() < AlsRecipe().min_buyers:
-        check.warnings.append(f"no product has {AlsRecipe().min_buyers} customers: ALS can't learn, and {instead}")
+        check.warnings.append(f"no product has {AlsRecipe().min_buyers} customers, so ALS can't train: {instead}")
     days = local_days(lines["event_time"], sample.source.time_zone)
     if not days.empty and days.groupby(lines["customer_id"]).nunique().max() < 2:
-        check.warnings.append(f"no customer bought on two days: nobody's taste can be learned or judged, and {instead}")
+        check.warnings.append(
+            f"no customer bought on two days, so personal models can't be trained or evaluated: {instead}"
+        )
 
 
-def _explain_bulk(kept: pd.DataFrame, check: SourceCheck) -> None:
-    bought = kept[kept["event"] == PURCHASE]
+def _explain_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
+    bought = cleaned[cleaned["event"] == PURCHASE]
     bulk = bought[bought["weight"] == 0]
     if bulk.empty:
         return
-    pieces = f"{bulk['quantity'].min():,.0f} to {bulk['quantity'].max():,.0f} pieces"
-    said = f"bulk orders: {count(len(bulk), 'line')} of {pieces}"
-    check.say("Cleaning", f"{said}; they count in key figures, and models don't learn from them")
-    of_value = _value(bulk) / _value(bought) if _value(bought) else 0.0
-    if len(bulk) > FEW * len(bought) or of_value > FEW:
+    check.add(
+        "Cleaning",
+        f"bulk orders: {pluralize(len(bulk), 'line')} of {bulk['quantity'].min():,.0f} to "
+        f"{bulk['quantity'].max():,.0f} pieces; they count in business KPIs, but models don't train on them",
+    )
+    value_share = _value(bulk) / _value(bought) if _value(bought) else 0.0
+    if len(bulk) > WARN_BULK_SHARE * len(bought) or value_share > WARN_BULK_SHARE:
         check.warnings.append(
-            f"{share(len(bulk), len(bought))} of the lines ({of_value:.0%} of the value) are bulk orders, beyond what "
-            "is usual on their day, and models don't learn from them: if they are the shop's business, set "
-            "`bulk_quantity: none`, or the quantity above which a line is one, under `purchases`"
+            f"{format_share(len(bulk), len(bought))} of the lines ({value_share:.0%} of the value) are bulk orders, "
+            "and models don't train on them: if they are your normal business, set `bulk_quantity: none` under "
+            "`purchases`, or the quantity above which a line is a bulk order"
         )
 
 
-def _explain_shares(sample: SourceSample, by_rule: Refused, total: int, value: float, check: SourceCheck) -> None:
-    for rule, lines in by_rule.items():
-        of_value = _value(lines) / value if value else 0.0
-        if rule in _BY_DESIGN or not (len(lines) > FEW * total or of_value > FEW):
-            continue
-        money = f" ({of_value:.0%} of the value)" if of_value > FEW else ""
-        how = _HOW_TO_FIX[rule](sample, lines)
-        check.warnings.append(f"{share(len(lines), total)} of the lines{money} would be refused as `{rule}`: {how}")
-    if len(by_rule["no_customer"]) > MOST * total:
-        column = sample.source.purchases.columns.customer_id
-        check.warnings.append(
-            f"{share(len(by_rule['no_customer']), total)} of the lines have no customer: is {column!r} the right "
-            "column?"
-        )
-    if len(by_rule["duplicate_line"]) > 0.05 * total:
-        check.warnings.append(
-            f"{share(len(by_rule['duplicate_line']), total)} of the lines are duplicates: did files land twice, "
-            "or is each line one piece? Then a column that numbers the lines tells them apart"
-        )
+def _explain_shares(
+    sample: SourceSample, by_rule: dict[str, pd.DataFrame], total: int, value: float, check: SourceCheck
+) -> None:
+    columns = {
+        name: column[0] if isinstance(column, list) and column else column or None
+        for name, column in sample.source.purchases.columns
+    }
+    for name, lines in by_rule.items():
+        rule, value_share = CLEANING_RULES[name], _value(lines) / value if value else 0.0
+        is_much_value = value_share > rule.warn_above and not rule.is_intended
+        if len(lines) > rule.warn_above * total or is_much_value:
+            money = f" ({value_share:.0%} of the value)" if is_much_value else ""
+            fix = rule.fix if isinstance(rule.fix, str) else rule.fix(RejectedLines(lines, columns))
+            check.warnings.append(
+                f"cleaning would reject {format_share(len(lines), total)} of the lines{money} as `{name}`: {fix}"
+            )
 
 
-def _judge(kept: pd.DataFrame, refused: pd.DataFrame, total: int, check: SourceCheck) -> None:
-    meant = _broke(refused, _BY_DESIGN)
-    faulty = int((~meant).sum())
-    if not (kept["event"] == PURCHASE).any():
+def _decide(cleaned: pd.DataFrame, rejected: pd.DataFrame, total: int, check: SourceCheck) -> None:
+    is_intended = _breaks(rejected, {name for name, rule in CLEANING_RULES.items() if rule.is_intended})
+    mistakes = int((~is_intended).sum())
+    if not (cleaned["event"] == PURCHASE).any():
+        check.errors.append(f"no purchase is left of {pluralize(total, 'line')}: {_main_reason(rejected)}")
+    elif mistakes > MAX_REJECTED_SHARE * (total - int(is_intended.sum())):
         check.errors.append(
-            f"no purchase is left of the {count(total, 'line')} that were looked at: {_most_refused_by(refused)}"
-        )
-    elif faulty > MOST * (total - int(meant.sum())):
-        check.errors.append(
-            f"{share(faulty, total)} of the lines would be refused by mistake, more than half: "
-            f"{_most_refused_by(refused)}"
+            f"cleaning would reject {format_share(mistakes, total)} of the lines by mistake, more than half: "
+            f"{_main_reason(rejected)}"
         )
 
 
-def _most_refused_by(refused: pd.DataFrame) -> str:
-    """The rule that refuses most, with its reason."""
-    if refused.empty:
-        return "all are returns"
-    rule = str(refused["reasons"].str.split(",").explode().mode().iloc[0])
-    return f"most are refused as `{rule}` ({RULES[rule]})"
+def _main_reason(rejected: pd.DataFrame) -> str:
+    if rejected.empty:
+        return "all are returns; check `returns`"
+    name = str(rejected["reasons"].str.split(",").explode().mode().iloc[0])
+    return f"most are rejected as `{name}` ({CLEANING_RULES[name].reason})"
 
 
-def _broke(refused: pd.DataFrame, rules: set[str]) -> pd.Series:
-    return refused["reasons"].map(lambda names: not rules.isdisjoint(names.split(","))).astype(bool)
+def _breaks(rejected: pd.DataFrame, rules: Collection[str]) -> pd.Series:
+    return rejected["reasons"].map(lambda names: any(name in rules for name in names.split(","))).astype(bool)
 
 
 def _value(lines: pd.DataFrame) -> float:
@@ -134,53 +128,4 @@ def _value(lines: pd.DataFrame) -> float:
 
 def _example(lines: pd.DataFrame) -> str:
     first = lines.iloc[0]
-    return f"{first['source_file']}, row {first['source_row']}: {shortened(first['line'], 200)}"
-
-
-def _of_product(sample: SourceSample, lines: pd.DataFrame) -> str:
-    column = sample.source.purchases.columns.product_id
-    return f"{column!r} is empty there; if another column names every product, map that one to `product_id`"
-
-
-def _of_id(sample: SourceSample, lines: pd.DataFrame) -> str:
-    return "are `customer_id` and `product_id` the right columns?"
-
-
-def _of_time(sample: SourceSample, lines: pd.DataFrame) -> str:
-    return "their times can't be read: is `time_format` right?"
-
-
-def _of_day(sample: SourceSample, lines: pd.DataFrame) -> str:
-    if (lines["event_time"].dt.tz_localize(None).dt.floor("D") == lines["day"]).mean() > 0.9:
-        return "files hold days of UTC: set `time_zone: UTC`, or land files by the shop's clock"
-    return "they are of another day than their file: are `time_zone`, `times_are` and `time_format` right?"
-
-
-def _of_quantity(sample: SourceSample, lines: pd.DataFrame) -> str:
-    if (lines["quantity"] < 0).mean() > 0.5:
-        return "if they are returns, set `returns: {negative_quantity: true}`"
-    return f"{_written(sample, sample.source.purchases.columns.quantity, lines)}: is `quantity` the right column?"
-
-
-def _of_price(sample: SourceSample, lines: pd.DataFrame) -> str:
-    columns = sample.source.purchases.columns
-    written = _written(sample, columns.unit_price or columns.amount, lines)
-    return f"{written}: are prices written as `decimal` says, or are these gifts?"
-
-
-def _written(sample: SourceSample, column: str | None, lines: pd.DataFrame) -> str:
-    values = sample.written[column] if column else pd.Series(dtype=object)
-    rows = sample.lines.index[sample.lines["line"].isin(set(lines["line"].head(1000)))]
-    found = values.reindex(rows).dropna().value_counts().head(3)
-    shown = " or ".join(repr(shortened(value, 60)) for value in found.index)
-    return f"{column!r} is {shown} there" if shown else "see the example"
-
-
-_HOW_TO_FIX: dict[str, Callable[[SourceSample, pd.DataFrame], str]] = {
-    "no_product": _of_product,
-    "id_too_long": _of_id,
-    "unparseable_time": _of_time,
-    "outside_day": _of_day,
-    "quantity_impossible": _of_quantity,
-    "price_impossible": _of_price,
-}
+    return f"{first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"

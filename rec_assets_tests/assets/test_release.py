@@ -1,4 +1,4 @@
-"""A worsened challenger is rejected and a better one promoted, by the gate's own numbers, on a real registry."""
+"""The release gate on a real registry: a worse challenger is rejected, and a better one is promoted."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
 from rec_assets.recsys.recipe import RankerRecipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, REJECTED, Releases
-from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.index import Index
+from rec_assets.serving.index_files.folder import ServingFolder
+from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommender import Recommender
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import SMALL, BootstrappedShop
@@ -28,17 +28,17 @@ from rec_assets_tests.conftest import SMALL, BootstrappedShop
 MODELS = ("als_model", "co_purchase_graph", "ranker")
 HORIZON = dt.timedelta(days=14)
 
-GONE = "feature_of_yesterday"
+REMOVED_FEATURE = "feature_of_yesterday"
 
 Frames = dict[str, pd.DataFrame]
 
 
 def worsened(models: Frames) -> Frames:
-    """The same models with their factors dealt out to other products, and a ranker that learned from chance."""
+    """The same models with shuffled product factors and a ranker that is trained on random labels."""
     rng = np.random.default_rng(5)
     als, sample = models["als_model"], pd.DataFrame(rng.random((2000, len(FEATURES))), columns=list(FEATURES))
     ranker = fit_ranker(
-        TrainingSample.of(sample.assign(bought=rng.random(2000) < 0.1)), RankerRecipe(rounds=20), seed=1
+        TrainingSample.from_frame(sample.assign(bought=rng.random(2000) < 0.1)), RankerRecipe(rounds=20), seed=1
     )
     recipe = models["ranker"]["recipe"]
     return {
@@ -48,16 +48,16 @@ def worsened(models: Frames) -> Frames:
     }
 
 
-def of_yesterday(models: Frames) -> Frames:
-    """The same models as code would have made that didn't have today's last feature, and had one that is gone."""
-    features = [*FEATURES[:-1], GONE]
+def with_old_features(models: Frames) -> Frames:
+    """The same models as from older code, which lacked today's last feature and had one that was removed."""
+    features = [*FEATURES[:-1], REMOVED_FEATURE]
     return {**models, "ranker": models["ranker"].assign(features=[features])}
 
 
 class Bench:
-    """A copy of the bootstrapped shop whose champion and challenger are put there by the test.
+    """A copy of the bootstrapped shop with a champion and challenger that the test writes.
 
-    The challenger's models are of a horizon before the newest day, the champion's of some days before that.
+    The challenger's models are a horizon older than the newest day; the champion's are some days older.
     """
 
     def __init__(self, shop: BootstrappedShop, home: Path, **more: str) -> None:
@@ -67,12 +67,12 @@ class Bench:
             for name, value in {
                 **SMALL,
                 "REC_GATE_DAYS": "14",
-                "REC_GATE__CHURN": "1",
-                "REC_GATE__COVERAGE": "0",
+                "REC_GATE__MAX_CHURN": "1",
+                "REC_GATE__MIN_COVERAGE": "0",
                 **more,
             }.items():
                 patch.setenv(name, value)
-            patch.setenv("REC_GATE__LATENCY_MS", "60000")  # a busy machine is not what is tested
+            patch.setenv("REC_GATE__MAX_LATENCY_MS", "60000")  # a busy machine must not fail the test
             self.settings = Settings(home=home, source=str(shop.source))
             self.definitions: Definitions = build_definitions(self.settings)
         self.lake = Lake(self.settings.lake)
@@ -82,19 +82,19 @@ class Bench:
         self.good = {table: self.lake.pandas(table, [self.trained]).drop(columns="date") for table in MODELS}
 
     def put(self, champion: Frames, challenger: Frames) -> None:
-        """Put models into the lake, and the champion's into the registry."""
+        """Write models to the lake, and register the champion."""
         for day, models in ((self.before, champion), (self.trained, challenger)):
             for table, frame in models.items():
                 self.lake.write(table, frame, day)
         self.releases.client.create_registered_model(self.releases.model)
         version = int(self.releases.client.create_model_version(self.releases.model, source="/nowhere").version)
-        made = dict.fromkeys(("as_of", "als_version", "graph_version", "ranker_version"), str(self.before))
+        made = dict.fromkeys(("as_of", "als_as_of", "graph_as_of", "ranker_as_of"), str(self.before))
         recipe = self.settings.recipe.model_dump_json()
-        self.releases.propose(version, {**made, "recipe": recipe, "content": "put there"})
-        self.releases.decide(version, PROMOTED, {})
+        self.releases.set_challenger(version, {**made, "recipe": recipe, "content": "test"})
+        self.releases.set_decision(version, PROMOTED, {})
 
     def release(self) -> ExecuteInProcessResult:
-        """Run the job, as the flow does."""
+        """Run the job `release`."""
         with DagsterInstance.ephemeral() as instance:
             return self.definitions.resolve_job_def("release").execute_in_process(
                 instance=instance, partition_key=str(self.newest), raise_on_error=False
@@ -106,33 +106,33 @@ def bench(shop: BootstrappedShop, tmp_path: Path) -> Bench:
     return Bench(shop, tmp_path / "home")
 
 
-def decided(bench: Bench) -> tuple[pd.Series, str]:
+def decision_of(bench: Bench) -> tuple[pd.Series, str]:
     rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
     return rules.loc["quality"], bench.releases.get(2).decision
 
 
-def test_a_worsened_challenger_is_rejected_and_the_champion_stays_and_is_published(bench: Bench) -> None:
+def test_a_worse_challenger_is_rejected_and_the_champion_is_published(bench: Bench) -> None:
     bench.put(champion=bench.good, challenger=worsened(bench.good))
     result = bench.release()
-    quality, decision = decided(bench)
+    quality, decision = decision_of(bench)
     assert result.success, "a rejection is a result"
     assert (bool(quality["passed"]), decision) == (False, REJECTED)
     assert quality["value"] < quality["limit"] < 0
-    champion = bench.releases.in_force()
+    champion = bench.releases.active()
     assert champion is not None and champion.version == 1
     assert "NDCG@10" in bench.releases.get(2).tags["reasons"]
     page = (bench.settings.reports / f"date={bench.newest}" / "release.html").read_text()
     assert "Version 2 was rejected; the champion stays." in page
-    told = {
+    metadata = {
         event.asset_key.path[-1]: {name: each.value for name, each in event.materialization.metadata.items()}
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-    assert told["release_gate"]["decision"] == REJECTED and "NDCG@10" in str(told["release_gate"]["reasons"])
-    assert told["champion"]["version"] == 1 and told["champion"]["decision"] == "version 2 was rejected"
-    assert bench.releases.verdict(bench.newest).endswith("; version 1 stays")
+    assert metadata["release_gate"]["decision"] == REJECTED and "NDCG@10" in str(metadata["release_gate"]["reasons"])
+    assert metadata["champion"]["version"] == 1 and metadata["champion"]["decision"] == "version 2 was rejected"
+    assert bench.releases.decision_summary(bench.newest).endswith("; version 1 stays")
     with DagsterInstance.ephemeral() as instance:
-        for job in ("score", "publish"):
+        for job in ("score_customers", "publish_index"):
             bench.definitions.resolve_job_def(job).execute_in_process(
                 instance=instance, partition_key=str(bench.newest)
             )
@@ -140,23 +140,24 @@ def test_a_worsened_challenger_is_rejected_and_the_champion_stays_and_is_publish
     assert published is not None and published.version == 1
 
 
-def test_a_release_works_on_under_code_that_computes_other_features(bench: Bench) -> None:
-    """Judged beside a challenger, in the day's lists, in the index that the API answers from, and as a pyfunc."""
-    bench.put(champion=of_yesterday(bench.good), challenger=of_yesterday(worsened(bench.good)))
+@pytest.mark.slow
+def test_a_release_keeps_working_with_code_that_computes_other_features(bench: Bench) -> None:
+    """In the gate, in the day's lists, in the serving index and as a pyfunc model."""
+    bench.put(champion=with_old_features(bench.good), challenger=with_old_features(worsened(bench.good)))
     result = bench.release()
-    assert result.success and decided(bench)[1] == REJECTED
+    assert result.success and decision_of(bench)[1] == REJECTED
     with DagsterInstance.ephemeral() as instance:
         made = {
             job: bench.definitions.resolve_job_def(job).execute_in_process(
                 instance=instance, partition_key=str(bench.newest)
             )
-            for job in ("score", "publish")
+            for job in ("score_customers", "publish_index")
         }
-    (lists,) = made["score"].asset_materializations_for_node("hybrid_scores")
+    (lists,) = made["score_customers"].asset_materializations_for_node("hybrid_scores")
     (gate,) = result.asset_materializations_for_node("release_gate")
-    (index,) = made["publish"].asset_materializations_for_node("serving_index")
-    for told in (gate, lists, index):
-        assert GONE in str(told.metadata["warning"].value)
+    (index,) = made["publish_index"].asset_materializations_for_node("serving_index")
+    for event in (gate, lists, index):
+        assert REMOVED_FEATURE in str(event.metadata["warning"].value)
     published = ServingFolder(bench.settings.serving).current()
     assert published is not None and published.version == 1
     listed = bench.lake.pandas("hybrid_scores", [bench.newest]).query("list == 'all' and rank <= 5")
@@ -169,29 +170,30 @@ def test_a_release_works_on_under_code_that_computes_other_features(bench: Bench
     assert len(model.predict(pd.DataFrame({"customer_id": [customer], "k": [5], "list": ["all"]}))) == 5
 
 
-def test_a_first_release_that_is_rejected_leaves_nothing_to_publish_and_says_what_to_do(
-    shop: BootstrappedShop, tmp_path: Path
-) -> None:
-    bench = Bench(shop, tmp_path / "home", REC_GATE__ARTIFACT_MB="0.001")
+@pytest.mark.slow
+def test_a_rejected_first_release_fails_with_what_to_do(shop: BootstrappedShop, tmp_path: Path) -> None:
+    bench = Bench(shop, tmp_path / "home", REC_GATE__MAX_ARTIFACT_MB="0.001")
     result = bench.release()
     assert not result.success
     (failed,) = (event for event in result.all_events if event.is_step_failure)
     assert failed.step_key == "champion"
-    said = failed.step_failure_data.user_failure_data
-    assert said is not None and said.description is not None
-    assert said.description.startswith("version 1 was rejected: ") and "REC_GATE__" in said.description
-    assert bench.releases.in_force() is None and bench.releases.get(1).decision == REJECTED
+    failure = failed.step_failure_data.user_failure_data
+    assert failure is not None and failure.description is not None
+    assert failure.description.startswith("version 1 was rejected: ") and "REC_GATE__" in failure.description
+    assert bench.releases.active() is None and bench.releases.get(1).decision == REJECTED
 
 
-def test_of_many_customers_a_sample_judges(shop: BootstrappedShop, tmp_path: Path) -> None:
-    bench = Bench(shop, tmp_path / "home", REC_JUDGED_CUSTOMERS="20")
+@pytest.mark.slow
+def test_the_gate_evaluates_a_sample_of_the_customers(shop: BootstrappedShop, tmp_path: Path) -> None:
+    bench = Bench(shop, tmp_path / "home", REC_EVALUATION_CUSTOMERS="20")
     bench.put(champion=bench.good, challenger=worsened(bench.good))
     assert bench.release().success
-    quality, _ = decided(bench)
-    judged = re.match(r"NDCG@10 of (\d+) customers", quality["says"])
-    assert judged is not None and 3 < int(judged[1]) < 35  # of the shop's 60
+    quality, _ = decision_of(bench)
+    evaluated = re.match(r"NDCG@10 of (\d+) customers", quality["says"])
+    assert evaluated is not None and 3 < int(evaluated[1]) < 35  # of the shop's 60
 
 
+@pytest.mark.slow
 def test_a_better_challenger_is_promoted_and_published(shop: BootstrappedShop, tmp_path: Path) -> None:
     newest = max(shop.lake.days("hybrid_scores"))
     days = f"start: {newest + dt.timedelta(days=2)}, end: {newest + dt.timedelta(days=9)}"
@@ -201,33 +203,34 @@ def test_a_better_challenger_is_promoted_and_published(shop: BootstrappedShop, t
     bench = Bench(shop, tmp_path / "home", REC_EXPERIMENTS=str(experiments))
     bench.put(champion=worsened(bench.good), challenger=bench.good)
     result = bench.release()
-    quality, decision = decided(bench)
+    quality, decision = decision_of(bench)
     assert result.success
     assert (bool(quality["passed"]), decision) == (True, PROMOTED)
-    assert quality["value"] > 0, "even the lower end of the interval is above the champion"
-    champion = bench.releases.in_force()
-    assert champion is not None and (champion.version, champion.ranker_version) == (2, bench.trained)
+    assert quality["value"] > 0, "the lower end of the interval is above the champion"
+    champion = bench.releases.active()
+    assert champion is not None and (champion.version, champion.ranker_as_of) == (2, bench.trained)
     with DagsterInstance.ephemeral() as instance:
 
         def run(job: str) -> bool:
             definition, day = bench.definitions.resolve_job_def(job), str(bench.newest)
             return definition.execute_in_process(instance=instance, partition_key=day, raise_on_error=False).success
 
-        assert not run("publish"), "the day's lists are the old champion's"
-        assert run("score") and run("publish")
+        assert not run("publish_index"), "the day's lists are the old champion's"
+        assert run("score_customers") and run("publish_index")
         serving = ServingFolder(bench.settings.serving)
-        current, others = serving.current(), serving.others()
+        current, others = serving.current(), serving.pointers().experiments
         assert current is not None and current.version == 2
-        # Of the models that an experiment asks for there is an index each; a missing one keeps nothing from the API.
+        # Each model of an experiment has an index; a missing model does not block the others.
         assert {name: (each.version, each.as_of) for name, each in others.items()} == {
             "1": (1, newest),
             "2": (2, newest),
         }
-        assert others["2"] == current and Index.load(others["1"].path).about["version"] == "1"
+        assert others["2"] == current and Index.load(others["1"].path).metadata["version"] == "1"
         experiments.write_text("experiments: [")
-        assert run("publish"), "a broken file keeps the champion's index from nobody"
+        assert run("publish_index"), "a broken experiments file does not block the champion's index"
 
 
+@pytest.mark.slow
 def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> None:
     bench.put(champion=bench.good, challenger=bench.good)
     assert bench.release().success
@@ -235,5 +238,5 @@ def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> No
     assert bench.release().success
     rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
     assert rules.index[~rules["passed"]].tolist() == ["not rolled back"]
-    assert bench.releases.in_force().version == 1  # type: ignore[union-attr]
-    assert bench.releases.roll_back(to=2).version == 2, "on purpose it can be brought back"
+    assert bench.releases.active().version == 1  # type: ignore[union-attr]
+    assert bench.releases.roll_back(to=2).version == 2, "a version that is named can be activated again"

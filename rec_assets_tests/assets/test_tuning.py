@@ -1,4 +1,4 @@
-"""The job `tune`, on a tiny shop in a lake: what it judges on, what it leaves behind, and how it goes on."""
+"""The job `tune` on a tiny shop: which days it evaluates, what it stores, and how it resumes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from rec_assets.settings import Settings
 from rec_assets_tests.shops import write_giftware_shop
 from rec_assets_tests.two_tastes import FIRST, cleaned_lines, embeddings, products
 
+pytestmark = pytest.mark.integration
+
 DAYS, HORIZON, GATE = 40, 6, 4
 NEWEST = FIRST + dt.timedelta(days=DAYS - 1)
 WINDOWS = [FIRST + dt.timedelta(days=29), FIRST + dt.timedelta(days=23)]
@@ -38,7 +40,7 @@ WINDOWS = [FIRST + dt.timedelta(days=29), FIRST + dt.timedelta(days=23)]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """MLflow's database, which takes seconds to make."""
+    """MLflow's database, shared by the tests because creating it takes seconds."""
     before = mlflow.get_tracking_uri()
     yield tmp_path_factory.mktemp("mlflow")
     mlflow.set_tracking_uri(before)
@@ -46,9 +48,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def settings(tmp_path: Path, store: Path) -> Settings:
-    found = Settings(
+    settings = Settings(
         home=tmp_path / "home",
-        source=str(write_giftware_shop(tmp_path)),  # a source there must be; nothing of it is read
+        source=str(write_giftware_shop(tmp_path)),  # required, but not read
         horizon_days=HORIZON,
         gate_days=GATE,
         lookback_days=20,
@@ -57,7 +59,7 @@ def settings(tmp_path: Path, store: Path) -> Settings:
         spark_shuffle_partitions=1,
         mlflow_tracking_uri=f"sqlite:///{store / 'mlflow.db'}",
         mlflow_experiment=tmp_path.name,
-        # Set by hand, so not searched.
+        # Set by the user, so not searched.
         recipe=Recipe(
             als=AlsRecipe(rank=4, iterations=2, min_buyers=1),
             co_purchase=CoPurchaseRecipe(min_support=2),
@@ -65,14 +67,14 @@ def settings(tmp_path: Path, store: Path) -> Settings:
             ranker=RankerRecipe(rounds=20, min_child_weight=1),
         ),
     )
-    lake = Lake(found.lake)
+    lake = Lake(settings.lake)
     lines = cleaned_lines(DAYS)
     for day in (FIRST + dt.timedelta(days=number) for number in range(DAYS)):
-        of_day = lines[lines["date"] == day].drop(columns="date")
-        lake.write("cleaned_interactions", pa.Table.from_pandas(of_day, CLEANED_SCHEMA, preserve_index=False), day)
+        day_lines = lines[lines["date"] == day].drop(columns="date")
+        lake.write("cleaned_interactions", pa.Table.from_pandas(day_lines, CLEANED_SCHEMA, preserve_index=False), day)
     lake.write("products", products())
     lake.write("product_embeddings", embeddings())
-    return found
+    return settings
 
 
 def _tune(settings: Settings, **config: Any) -> ExecuteInProcessResult:
@@ -92,7 +94,7 @@ def _metadata(result: ExecuteInProcessResult) -> dict[str, Any]:
 
 def _study(settings: Settings) -> RecipeStudy:
     (found,) = optuna.get_all_study_summaries(f"sqlite:///{settings.tuning / 'study.db'}")
-    base = Recipes.of(settings).to_train()
+    base = Recipes.from_settings(settings).active()
     space = _ranker_space(settings)
     return open_study(settings.tuning / "study.db", found.study_name, base=base, space=space, seed=base.seed)
 
@@ -108,17 +110,17 @@ def _runs(settings: Settings) -> list[Run]:
     return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
 
 
-def _fake_ndcg(monkeypatch: pytest.MonkeyPatch, worth: Any) -> list[tuple[dt.date, Recipe]]:
-    """Judge recipes by a formula instead of by Spark; returns what was judged."""
-    judged: list[tuple[dt.date, Recipe]] = []
+def _fake_ndcg(monkeypatch: pytest.MonkeyPatch, ndcg: Any) -> list[tuple[dt.date, Recipe]]:
+    """Evaluate recipes by a formula instead of Spark; returns the evaluated days and recipes."""
+    evaluated: list[tuple[dt.date, Recipe]] = []
 
-    def walk_forward(self: Backtest, day: dt.date, recipe: Recipe) -> BacktestResult:
-        judged.append((day, recipe))
-        table = pd.DataFrame({"ndcg@10": [worth(recipe)]})
+    def evaluate(self: Backtest, day: dt.date, recipe: Recipe) -> BacktestResult:
+        evaluated.append((day, recipe))
+        table = pd.DataFrame({"ndcg@10": [ndcg(recipe)]})
         return BacktestResult(day, pd.DataFrame(), {"all": table, "novel": table / 10})
 
-    monkeypatch.setattr(Backtest, "walk_forward", walk_forward)
-    return judged
+    monkeypatch.setattr(Backtest, "evaluate", evaluate)
+    return evaluated
 
 
 @pytest.mark.slow
@@ -128,9 +130,9 @@ def test_a_tiny_shop_is_tuned_from_the_lake_to_a_recipe(settings: Settings) -> N
     trials = study.study.trials
     assert len(trials) == 3 and {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert trials[0].params == {name: settings.recipe.fields()[name] for name in _ranker_space(settings)}
-    assert "ranker.rounds" not in trials[0].params  # set by hand
+    assert "ranker.rounds" not in trials[0].params  # set by the user
     assert found["best_ndcg_10"] == max(trial.value for trial in trials if trial.state == TrialState.COMPLETE)
-    assert found["best_ndcg_10"] >= found["in_use_ndcg_10"] == trials[0].value > 0.2
+    assert found["best_ndcg_10"] >= found["current_ndcg_10"] == trials[0].value > 0.2
     assert found["history"].startswith("![plot](data:image/png;base64,")
 
     parent, *nested = _runs(settings)
@@ -145,12 +147,12 @@ def test_a_tiny_shop_is_tuned_from_the_lake_to_a_recipe(settings: Settings) -> N
     assert [file.path for file in artifacts] == ["tuning_history.png"]
 
 
-def test_a_better_recipe_is_adopted_with_its_provenance_and_compared_with_later(
+def test_a_better_recipe_is_adopted_with_its_provenance_and_becomes_the_new_base(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = _fake_ndcg(monkeypatch, lambda recipe: 1 / (1 + abs(recipe.ranker.l2 - 50)))
+    evaluated = _fake_ndcg(monkeypatch, lambda recipe: 1 / (1 + abs(recipe.ranker.l2 - 50)))
     found = _metadata(_tune(settings, trials=8))
-    recipes, study = Recipes.of(settings), _study(settings)
+    recipes, study = Recipes.from_settings(settings), _study(settings)
     content = json.loads(recipes.file.read_text())
     best = study.best
     assert content["recipe"] == best.params and best.number != 0
@@ -162,35 +164,35 @@ def test_a_better_recipe_is_adopted_with_its_provenance_and_compared_with_later(
     assert {"history", "importance"} <= found.keys()
     row = Lake(settings.lake).pandas("tuned_recipe").iloc[0]
     assert (row["study"], row["trial"]) == (study.study.study_name, best.number)
-    assert Recipe.model_validate_json(row["recipe"]) == recipes.to_train()
+    assert Recipe.model_validate_json(row["recipe"]) == recipes.active()
 
-    # It is in use now: the study goes on from there, and what is not better changes nothing.
+    # It is in use now: the study continues, and a trial that is not better changes nothing.
     before, changed = recipes.file.read_text(), Lake(settings.lake).changed_at("tuned_recipe")
-    judged.clear()
+    evaluated.clear()
     found = _metadata(_tune(settings, trials=8))
-    assert judged == [] and found["in_use_ndcg_10"] == found["best_ndcg_10"] == best.value
+    assert evaluated == [] and found["current_ndcg_10"] == found["best_ndcg_10"] == best.value
     assert recipes.file.read_text() == before
     assert Lake(settings.lake).changed_at("tuned_recipe") == changed
     _tune(settings, trials=9)
-    assert len({recipe.model_dump_json() for _, recipe in judged}) == 1
+    assert len({recipe.model_dump_json() for _, recipe in evaluated}) == 1
 
 
-def test_where_nothing_is_better_the_settings_stay_and_no_gate_day_is_judged_on(
+def test_without_a_better_trial_the_settings_stay_and_gate_days_are_not_used(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
+    evaluated = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
     found = _metadata(_tune(settings, trials=4))
-    assert found["outcome"] == "no trial is better than the recipe in use: it stays"
-    assert not Recipes.of(settings).file.exists() and found["origin"] == "settings"
-    assert {day for day, _ in judged} == set(WINDOWS)
+    assert found["outcome"] == "no trial is better than the recipe in use"
+    assert not Recipes.from_settings(settings).file.exists() and found["origin"] == "settings"
+    assert {day for day, _ in evaluated} == set(WINDOWS)
     assert max(WINDOWS) + dt.timedelta(days=HORIZON) == NEWEST - dt.timedelta(days=GATE)
     assert pd.isna(Lake(settings.lake).pandas("tuned_recipe").iloc[0]["study"])
 
 
-def test_a_killed_run_goes_on_with_the_trials_left(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = _fake_ndcg(monkeypatch, lambda recipe: recipe.ranker.subsample)
+def test_a_killed_run_resumes_with_the_remaining_trials(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated = _fake_ndcg(monkeypatch, lambda recipe: recipe.ranker.subsample)
     _tune(settings, trials=1)
-    # What a process killed in its second trial leaves behind.
+    # The state that a process leaves when it is killed in its second trial.
     study = _study(settings)
     client = mlflow.MlflowClient(settings.mlflow_uri)
     parent = client.create_run(_runs(settings)[0].info.experiment_id)
@@ -199,29 +201,29 @@ def test_a_killed_run_goes_on_with_the_trials_left(settings: Settings, monkeypat
     suggest(trial, study.base, study.space)
     trial.set_user_attr("mlflow_runs", [nested.info.run_id, parent.info.run_id])
     (settings.tuning / ".scratch" / "candidates-2024-01-30").mkdir(parents=True)
-    judged.clear()
+    evaluated.clear()
 
     found = _metadata(_tune(settings, trials=3))
     assert not (settings.tuning / ".scratch").exists()
     states = [each.state for each in study.study.trials]
     assert states[:3] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert study.study.trials[2].params == trial.params
-    assert (found["trials_judged_now"], found["trials_in_all"]) == (2, 3)
-    assert settings.recipe not in [recipe for _, recipe in judged]
+    assert (found["trials_in_this_run"], found["trials_in_total"]) == (2, 3)
+    assert settings.recipe not in [recipe for _, recipe in evaluated]
     assert {client.get_run(run.info.run_id).info.status for run in (parent, nested)} == {"KILLED"}
 
 
-def test_two_runs_at_once_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
+def test_a_second_run_at_the_same_time_fails(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
     settings.tuning.mkdir()
     with (settings.tuning / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Failure, match="another run is tuning in"):
             _tune(settings, trials=1)
-    assert judged == [] and not (settings.tuning / "study.db").exists()
+    assert evaluated == [] and not (settings.tuning / "study.db").exists()
 
 
-def test_other_data_is_another_study(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_data_starts_a_new_study(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake_ndcg(monkeypatch, lambda recipe: 0.5)
     first = _metadata(_tune(settings, trials=1))["study"]
     assert _metadata(_tune(settings, trials=1))["study"] == first
@@ -232,27 +234,27 @@ def test_other_data_is_another_study(settings: Settings, monkeypatch: pytest.Mon
     assert _metadata(_tune(settings, trials=1))["study"] != first
 
 
-def test_recipes_clearly_worse_on_the_first_window_are_given_up(
+def test_recipes_that_are_clearly_worse_on_the_first_window_are_pruned(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = _fake_ndcg(monkeypatch, lambda recipe: 1 - recipe.ranker.column_sample)
+    evaluated = _fake_ndcg(monkeypatch, lambda recipe: 1 - recipe.ranker.column_sample)
     _tune(settings, trials=12)
     study = _study(settings)
     pruned = study.study.get_trials(states=(TrialState.PRUNED,))
-    assert pruned and len(judged) == 2 * 12 - len(pruned)
+    assert pruned and len(evaluated) == 2 * 12 - len(pruned)
     tagged = [run for run in _runs(settings) if "pruned" in run.data.tags]
     assert len(tagged) == len(pruned) and {run.info.status for run in tagged} == {"FINISHED"}
 
 
-def test_days_and_windows_by_hand() -> None:
+def test_tuning_days_and_windows_are_computed() -> None:
     settings = Settings.model_construct(gate_days=7, horizon_days=28, lookback_days=100)
-    there = [dt.date(2017, 1, 1) + dt.timedelta(days=number) for number in range(365)]
-    days, judged = tuning_days(there, 2, settings)
-    assert judged == [dt.date(2017, 11, 26), dt.date(2017, 10, 29)]
+    existing = [dt.date(2017, 1, 1) + dt.timedelta(days=number) for number in range(365)]
+    days, windows = tuning_days(existing, 2, settings)
+    assert windows == [dt.date(2017, 11, 26), dt.date(2017, 10, 29)]
     assert (days[0], days[-1]) == (dt.date(2017, 10, 1) - dt.timedelta(days=99), dt.date(2017, 12, 24))
     enough = 7 + 3 * 28 + 1
-    assert tuning_days(there[:enough], 2, settings)[0][0] == there[0]
-    with pytest.raises(Failure, match=f"takes {enough} days .* the lake has {enough - 1}: ingest more days"):
-        tuning_days(there[: enough - 1], 2, settings)
+    assert tuning_days(existing[:enough], 2, settings)[0][0] == existing[0]
+    with pytest.raises(Failure, match=f"needs {enough} days .* the lake has {enough - 1}: ingest more days"):
+        tuning_days(existing[: enough - 1], 2, settings)
     with pytest.raises(Failure, match="the lake has 0"):
         tuning_days([], 2, settings)

@@ -1,4 +1,4 @@
-"""A deployment as a shop runs it: the web server and the daemon as processes, spoken to as the UI does."""
+"""A deployment as a shop runs it: web server and daemon as processes, controlled through the GraphQL API of the UI."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(execu
 
 
 class Deployment:
-    """`dagster dev` over a shop; `start` and `kill` it as often as you like."""
+    """`dagster dev` for a shop; you can `start` and `kill` it repeatedly."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop, self.process, self.port = shop, None, 0
@@ -39,7 +39,7 @@ class Deployment:
         self.releases = Releases(f"sqlite:///{shop.home}/mlflow/mlflow.db", "product-recommender")
 
     def start(self) -> None:
-        """Start it, and wait until the code location is loaded."""
+        """Start the processes, and wait until the code location is loaded."""
         self.port = free_port()
         environment = {**self.shop.environment, "DAGSTER_HOME": str(self.shop.home / "dagster")}
         dagster = Path(sys.executable).with_name("dagster")
@@ -47,25 +47,27 @@ class Deployment:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(  # type: ignore[assignment]
                 command, env=environment, stdout=output, stderr=output, start_new_session=True,
-                # Where the tests run in the background, a shell has told them to ignore Ctrl-C; this must not.
+                # Tests that run in the background of a shell ignore Ctrl-C; these processes must not inherit that.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
-        self.wait("the code location to load", lambda: self._ask(_SENSOR, selector=_selector("landing")), 180)
+        self.wait(
+            "the code location to load", lambda: self._ask(_SENSOR, selector=_selector("purchase_logs_landed")), 180
+        )
 
     def stop(self) -> None:
-        """Stop it as Ctrl-C does."""
+        """Stop the processes as Ctrl-C does."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
 
     def kill(self) -> None:
-        """Kill it and all that it started, at once."""
+        """Kill all processes at once."""
         assert self.process is not None
-        for pid in _family(self.process.pid):
+        for pid in _process_tree(self.process.pid):
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
-    # ---- what a person does in the UI ----
+    # ---- actions of a user of the UI ----
 
     def turn_on(self, *sensors: str) -> None:
         """Turn sensors on."""
@@ -85,7 +87,7 @@ class Deployment:
         return list(found)
 
     def launch(self, job: str, **tags: str) -> str:
-        """Launch a job; returns the run's id."""
+        """Launch a job; returns the id of the run."""
         params = {
             "selector": {**LOCATION, "jobName": job},
             "mode": "default",
@@ -96,20 +98,20 @@ class Deployment:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
-    # ---- what there is ----
+    # ---- state ----
 
     def runs(self, job: str) -> list[DagsterRun]:
         """Runs of a job, oldest first."""
         return list(reversed(self.instance.get_runs(RunsFilter(job_name=job))))
 
     def status(self, run_id: str) -> DagsterRunStatus:
-        """How a run stands."""
+        """The status of a run."""
         run = self.instance.get_run_by_id(run_id)
         assert run is not None
         return run.status
 
     def ended(self, job: str, count: int) -> Callable[[], bool]:
-        """Whether so many runs of a job have ended."""
+        """A function that checks whether so many runs of a job have ended."""
 
         def check() -> bool:
             return sum(run.is_finished for run in self.runs(job)) >= count
@@ -117,11 +119,11 @@ class Deployment:
         return check
 
     def champion(self) -> int:
-        """The version that the alias points to."""
+        """The version of the alias `champion`."""
         return int(self.releases.client.get_model_version_by_alias("product-recommender", "champion").version)
 
     def wait(self, what: str, until: Callable[[], Any], seconds: float) -> Any:
-        """Wait for something to be true; returns it."""
+        """Wait until a function returns a true value; returns the value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
@@ -149,8 +151,8 @@ def _selector(sensor: str) -> dict[str, str]:
     return {**LOCATION, "sensorName": sensor}
 
 
-def _family(pid: int) -> list[int]:
-    """A process and all its descendants, also those in sessions of their own."""
+def _process_tree(pid: int) -> list[int]:
+    """A process and all its descendants, also those in other sessions."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""The parts of a shared deployment as processes: code servers, daemon and web server that share a PostgreSQL."""
+"""A shared deployment as processes: code servers, daemon and web server with one PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from rec_assets.automation.execution import DATABASE_VARIABLE, open_instance
+from rec_assets.automation.instance import DATABASE_VARIABLE, open_instance
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import SMALL, Shop, free_port, wait_for
@@ -35,7 +35,7 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(execu
 
 
 class Parts:
-    """The processes, each with the environment that compose.yaml gives it: no one sees another's but by its port."""
+    """The processes, each with the environment of compose.yaml. They reach each other only through ports."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.shop = Shop(
@@ -107,14 +107,14 @@ class Parts:
 
 
 def kill(pid: int) -> None:
-    """Kill a process and all that it started."""
+    """Kill a process and its descendants."""
     try:
         process = psutil.Process(pid)
     except psutil.NoSuchProcess:
         return
-    for each in [*process.children(recursive=True), process]:
+    for member in [*process.children(recursive=True), process]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            each.send_signal(signal.SIGKILL)
+            member.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Iterator[P
             found.stop()
 
 
-def test_each_code_server_sees_a_run_through(parts: Parts) -> None:
+def test_each_code_server_executes_runs(parts: Parts) -> None:
     day = str(GIFTWARE_DAYS[0])
-    runs = [parts.launch("one", "catalog"), parts.launch("two", "catalog")]
+    runs = [parts.launch("one", "ingest_catalog"), parts.launch("two", "ingest_catalog")]
     parts.wait("both catalogs", lambda: all(parts.status(run) is DagsterRunStatus.SUCCESS for run in runs))
     runs.append(parts.launch("two", "ingest", **{"dagster/partition": day}))
     parts.wait("the day", lambda: parts.status(runs[-1]) is DagsterRunStatus.SUCCESS)
@@ -159,25 +159,25 @@ def test_each_code_server_sees_a_run_through(parts: Parts) -> None:
     assert lake.rows("raw_purchase_logs", lake.days("raw_purchase_logs")) > 0
 
 
-def test_a_run_is_asked_for_where_it_was_started(parts: Parts) -> None:
-    """Not by its process's number, which means nothing on another machine."""
+def test_the_health_of_a_run_is_checked_at_its_code_server(parts: Parts) -> None:
+    """The process id means nothing on another machine."""
 
     def health(port: int) -> WorkerStatus:
         place = json.dumps({"host": "127.0.0.1", "port": port})
         run = parts.instance.add_run(
-            DagsterRun(job_name="score", status=DagsterRunStatus.STARTED, tags={GRPC_INFO_TAG: place})
+            DagsterRun(job_name="score_customers", status=DagsterRunStatus.STARTED, tags={GRPC_INFO_TAG: place})
         )
         try:
             return parts.instance.run_launcher.check_run_worker_health(run).status
         finally:
             parts.instance.delete_run(run.run_id)
 
-    assert health(parts.ports["one"]) is WorkerStatus.FAILED, "the server knows of no such run"
-    assert health(free_port()) is WorkerStatus.RUNNING, "nobody says otherwise"
+    assert health(parts.ports["one"]) is WorkerStatus.FAILED, "the server has no such run"
+    assert health(free_port()) is WorkerStatus.RUNNING, "the server does not respond"
 
 
-def test_a_run_whose_code_server_was_killed_is_noticed_and_made_again(parts: Parts) -> None:
-    """The server comes back as a container does; the run is another one's then, of the same job."""
+def test_a_run_whose_code_server_was_killed_is_detected_and_retried(parts: Parts) -> None:
+    """The server restarts as a container does, and executes another run of the same job."""
     day = str(GIFTWARE_DAYS[1])
     first = parts.launch("one", "ingest", **{"dagster/partition": day})
     parts.wait("the run to start", lambda: parts.status(first) is DagsterRunStatus.STARTED)
@@ -187,11 +187,11 @@ def test_a_run_whose_code_server_was_killed_is_noticed_and_made_again(parts: Par
     parts.start_code("one")
     parts.wait("the run to be failed", lambda: parts.status(first) is DagsterRunStatus.FAILURE)
 
-    def made_again() -> bool:
+    def is_retried() -> bool:
         return any(
             run.root_run_id == first and run.run_id != first and run.status is DagsterRunStatus.SUCCESS
             for run in parts.instance.get_runs()
         )
 
-    parts.wait("it to be made again", made_again)
+    parts.wait("the retry", is_retried)
     assert day in map(str, Lake(parts.shop.home / "lake").days("cleaned_interactions"))

@@ -1,4 +1,4 @@
-"""Customers who asked to be forgotten: gone from the lake, the landing zone, the indexes and the released models."""
+"""Forgotten customers are removed from the lake, the landing zone, the indexes and the released models."""
 
 import datetime as dt
 import json
@@ -8,15 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.automation.feedback import land_feedback
+from rec_assets.automation.feedback_landing import land_feedback
 from rec_assets.recsys.data.forgetting import customer_digest, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
-from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.index import Index
-from rec_assets.serving.online import Event, OnlineState
+from rec_assets.serving.database.events import Event
+from rec_assets.serving.database.online_state import OnlineState
+from rec_assets.serving.index_files.folder import ServingFolder
+from rec_assets.serving.index_files.index import Index
 from rec_assets.settings import Settings
 from rec_assets_tests.serving import shop
+
+pytestmark = pytest.mark.integration
 
 NOW = dt.datetime.now(dt.timezone.utc)
 TODAY = NOW.date()
@@ -29,7 +32,7 @@ def days_ago(days: int) -> dt.date:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A lake, an index and landed events that know two customers."""
+    """A lake, an index and events with two customers."""
     found = Settings(home=tmp_path)
     lake = Lake(found.lake)
     for days in (0, 1, 2):
@@ -50,16 +53,16 @@ def forget(settings: Settings, customer: str) -> list[str]:
     online = OnlineState(settings.online_url)
     online.forget(customer, dt.datetime.now(dt.timezone.utc))
     online.close()
-    said: list[str] = []
-    land_feedback(settings, "UTC", said.append)
-    return said
+    logged: list[str] = []
+    land_feedback(settings, "UTC", logged.append)
+    return logged
 
 
 def everything(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def test_a_customer_is_gone_from_everything_that_is_kept(settings: Settings) -> None:
+def test_a_forgotten_customer_is_removed_from_all_data(settings: Settings) -> None:
     land_feedback(settings, "UTC", lambda _: None)
     landed = settings.feedback_landing / f"date={TODAY}" / "events.jsonl"
     assert len(landed.read_text().splitlines()) == 4
@@ -84,31 +87,31 @@ def test_a_customer_is_gone_from_everything_that_is_kept(settings: Settings) -> 
         assert np.array_equal(index.histories.product[theirs], before.histories.product[then])
 
 
-def test_it_is_done_once_and_again_after_a_kill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgetting_runs_once_and_again_after_a_kill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("rec_assets.automation.forgetting.Index.load", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             forget(settings, ANN)
     assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
-    said: list[str] = []
-    land_feedback(settings, "UTC", said.append)
-    assert any("forgetting" in line for line in said)
+    logged: list[str] = []
+    land_feedback(settings, "UTC", logged.append)
+    assert any("forgetting" in line for line in logged)
     assert ForgottenFile.read(settings.forgotten_file).pending == {}
-    said.clear()
-    land_feedback(settings, "UTC", said.append)
-    assert said == []
+    logged.clear()
+    land_feedback(settings, "UTC", logged.append)
+    assert logged == []
 
 
-def test_an_index_of_other_code_that_can_not_be_rewritten_goes(settings: Settings) -> None:
+def test_an_unreadable_index_is_deleted(settings: Settings) -> None:
     serving = ServingFolder(settings.serving)
     (published,) = serving.indexes()
     (published.path / "histories" / "rating.npy").unlink()
-    assert any("deleting what can't be rewritten" in line for line in forget(settings, ANN))
+    assert any("deleting an index that can't be rewritten" in line for line in forget(settings, ANN))
     assert serving.indexes() == [] and serving.current() is None
     assert ForgottenFile.read(settings.forgotten_file).pending == {}
 
 
-def test_a_damaged_partition_holds_nothing_up_and_is_tried_again(settings: Settings) -> None:
+def test_a_damaged_partition_is_skipped_and_retried(settings: Settings) -> None:
     lake = Lake(settings.lake)
     (file,) = (settings.lake / "raw_purchase_logs" / f"date={days_ago(1)}").glob("*.parquet")
     file.write_bytes(file.read_bytes()[:-1])
@@ -116,12 +119,12 @@ def test_a_damaged_partition_holds_nothing_up_and_is_tried_again(settings: Setti
     for days in (0, 2):
         assert lake.pandas("raw_purchase_logs", [days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
     assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
-    lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(1))  # as the plan makes it
+    lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(1))  # as the plan materializes it
     land_feedback(settings, "UTC", lambda _: None)
     assert ForgottenFile.read(settings.forgotten_file).pending == {}
 
 
-def test_what_a_file_still_holds_is_left_out_when_it_is_read_again(settings: Settings) -> None:
+def test_forgotten_customers_are_ignored_when_files_are_read_again(settings: Settings) -> None:
     forget(settings, ANN)
     rows = Lake(settings.lake).read("raw_purchase_logs", [days_ago(3)]).drop_columns(["date"])
     again = pd.DataFrame({"customer_id": [ANN, BOB]})
@@ -130,18 +133,19 @@ def test_what_a_file_still_holds_is_left_out_when_it_is_read_again(settings: Set
 
     assert forgotten.without(pa.Table.from_pandas(again), TODAY)["customer_id"].to_pylist() == [BOB]
     later = TODAY + dt.timedelta(days=1)
-    assert forgotten.without(pa.Table.from_pandas(again), later).num_rows == 2, "a new beginning"
+    assert forgotten.without(pa.Table.from_pandas(again), later).num_rows == 2, "later purchases count again"
     assert forgotten.without(rows, days_ago(3)) is rows
 
 
-def test_nobody_is_named(settings: Settings) -> None:
+def test_the_stored_requests_contain_no_ids(settings: Settings) -> None:
     forget(settings, ANN)
     assert ANN.encode() not in settings.forgotten_file.read_bytes()
-    assert settings.forgotten_file.stat().st_mode & 0o777 == 0o640, "who knows all ids could find out"
+    assert settings.forgotten_file.stat().st_mode & 0o777 == 0o640, "someone with a list of all ids could test them"
     assert is_forgotten(pd.Series([ANN, None]), TODAY, {customer_digest(ANN): TODAY}).tolist() == [True, False]
 
 
-def test_a_released_model_forgets_too(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_released_model_is_rewritten_too(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     from rec_assets.resources.releases import Releases
@@ -153,7 +157,7 @@ def test_a_released_model_forgets_too(settings: Settings, tmp_path: Path, monkey
     mlflow.set_experiment("forgetting")  # an earlier test's experiment is still the process's active one
     shop.index().save(tmp_path / "index")
     with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
+        model_info = mlflow.pyfunc.log_model(
             name=settings.registered_model,
             python_model=pyfunc.__file__,
             artifacts={"index": str(tmp_path / "index")},
@@ -161,18 +165,18 @@ def test_a_released_model_forgets_too(settings: Settings, tmp_path: Path, monkey
             pip_requirements=[],
         )
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    days = dict.fromkeys(("as_of", "als_version", "graph_version", "ranker_version"), str(shop.AS_OF))
-    version = int(logged.registered_model_version)
-    release = releases.propose(version, {**days, "recipe": shop.RECIPE.model_dump_json(), "content": "x"})
+    days = dict.fromkeys(("as_of", "als_as_of", "graph_as_of", "ranker_as_of"), str(shop.AS_OF))
+    version = int(model_info.registered_model_version)
+    release = releases.set_challenger(version, {**days, "recipe": shop.RECIPE.model_dump_json(), "content": "x"})
     forget(settings, ANN)
-    releases.fetch_index(release, tmp_path / "fetched")
+    releases.download_index(release, tmp_path / "fetched")
     index = Index.load(tmp_path / "fetched")
     assert ANN.encode() not in index.histories.customers and BOB.encode() in index.histories.customers
     model = mlflow.pyfunc.load_model(f"models:/{settings.registered_model}/{version}")
     answer = model.predict(pd.DataFrame({"customer_id": [ANN, BOB], "k": [3, 3], "list": ["all", "all"]}))
     by_customer = answer.groupby("customer_id")["source"].first()
     assert by_customer[ANN] == "segment" and by_customer[BOB] != "segment"
-    # One that this code can't read is named, and stays to be done.
+    # A model that can't be read is logged, and stays pending.
     monkeypatch.setattr(releases.__class__, "fetch_index", lambda *_: shop.index().save(_[-1]) or _break(_[-1]))
     assert any(f"version {version} of" in line and "delete it in MLflow" in line for line in forget(settings, BOB))
     assert customer_digest(BOB) in ForgottenFile.read(settings.forgotten_file).pending

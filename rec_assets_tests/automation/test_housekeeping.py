@@ -21,19 +21,21 @@ from dagster import (
 )
 from mlflow import MlflowClient
 
-from rec_assets.automation.freshness import Freshness
 from rec_assets.automation.housekeeping import build_housekeeping
 from rec_assets.automation.plan import plan_bootstrap
+from rec_assets.automation.staleness import StalenessChecker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.storage import DELETED
-from rec_assets.settings import Retention, Settings
-from rec_assets.sources.spec import Source, load_source
+from rec_assets.settings import RetentionSettings, Settings
+from rec_assets.sources.spec import DataSource, load_data_source
 from rec_assets_tests.shops import write_giftware_shop
 
+pytestmark = pytest.mark.integration
+
 NEWEST = dt.date(2017, 12, 31)
-KEEP = 24  # the least for candidates, by the settings below
+KEEP = 24  # the minimum for candidates with the settings below
 ROWS = 10
 
 
@@ -42,15 +44,19 @@ def ago(days: int) -> dt.date:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
     folder = tmp_path_factory.mktemp("shop")
-    return load_source(str(write_giftware_shop(folder)), folder)
+    return load_data_source(str(write_giftware_shop(folder)), folder)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        home=tmp_path, horizon_days=8, gate_days=7, lookback_days=20, retention=Retention(candidates=KEEP, ranker=40)
+        home=tmp_path,
+        horizon_days=8,
+        gate_days=7,
+        lookback_days=20,
+        retention=RetentionSettings(candidates=KEEP, ranker=40),
     )
 
 
@@ -71,8 +77,8 @@ def instance() -> Iterator[DagsterInstance]:
         yield instance
 
 
-def keep_house(
-    settings: Settings, source: Source, instance: DagsterInstance, *, dry_run: bool = False
+def run_housekeeping(
+    settings: Settings, source: DataSource, instance: DagsterInstance, *, dry_run: bool = False
 ) -> ExecuteInProcessResult:
     job, schedule = build_housekeeping(settings, source)
     definitions = Definitions(jobs=[job], schedules=[schedule], resources={"lake": Lake(settings.lake)})
@@ -87,11 +93,11 @@ def metadata(result: ExecuteInProcessResult) -> dict[str, Any]:
     return {name: value.value for name, value in output.event_specific_data.metadata.items()}
 
 
-def test_old_days_go_and_the_summary_says_how_many(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance
+def test_old_days_are_deleted_and_counted_in_the_metadata(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance
 ) -> None:
     bytes_before = sum(lake.manifest("candidates", day).bytes for day in lake.days("candidates") if day <= ago(KEEP))
-    result = keep_house(settings, source, instance)
+    result = run_housekeeping(settings, source, instance)
     assert result.success
     assert lake.days("candidates") == [ago(age) for age in reversed(range(KEEP))]
     assert len(lake.days("raw_purchase_logs")) == 60
@@ -103,39 +109,39 @@ def test_old_days_go_and_the_summary_says_how_many(
     assert "| raw_purchase_logs | all | 0 | 0 |" in found["freed"]
 
 
-def test_a_second_time_deletes_nothing(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance
+def test_a_second_run_deletes_nothing(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance
 ) -> None:
-    keep_house(settings, source, instance)
-    result = keep_house(settings, source, instance)
+    run_housekeeping(settings, source, instance)
+    result = run_housekeeping(settings, source, instance)
     assert result.success and metadata(result)["days_deleted"] == 0
 
 
-def test_a_dry_run_says_what_would_go_and_deletes_nothing(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance
+def test_a_dry_run_counts_the_days_and_deletes_nothing(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance
 ) -> None:
-    result = keep_house(settings, source, instance, dry_run=True)
+    result = run_housekeeping(settings, source, instance, dry_run=True)
     assert metadata(result)["days_deleted"] == 60 - KEEP
     assert len(lake.days("candidates")) == 60
 
 
-def test_killed_midway_the_next_one_does_the_rest(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def test_the_run_after_a_kill_deletes_the_rest(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delete, calls = Lake.delete, []
 
-    def die_at_the_fifth(self: Lake, table: str, day: dt.date) -> object:
+    def exit_at_the_fifth(self: Lake, table: str, day: dt.date) -> object:
         calls.append(day)
         if len(calls) == 5:
-            (self.root / DELETED / "half").mkdir(parents=True)  # as a kill amid the removal of files leaves it
+            (self.root / DELETED / "half").mkdir(parents=True)  # as after a kill during the deletion of files
             raise SystemExit
         return delete(self, table, day)
 
-    monkeypatch.setattr(Lake, "delete", die_at_the_fifth)
-    assert not keep_house(settings, source, instance).success
+    monkeypatch.setattr(Lake, "delete", exit_at_the_fifth)
+    assert not run_housekeeping(settings, source, instance).success
     monkeypatch.undo()
     assert len(lake.days("candidates")) == 56
-    assert keep_house(settings, source, instance).success
+    assert run_housekeeping(settings, source, instance).success
     assert len(lake.days("candidates")) == KEEP
     assert not list((lake.root / DELETED).glob("*"))
 
@@ -145,7 +151,7 @@ def test_killed_midway_the_next_one_does_the_rest(
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """MLflow's database, which takes seconds to make."""
+    """MLflow's database, whose creation takes seconds."""
     before = mlflow.get_tracking_uri()
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
     MlflowClient(uri, uri).search_registered_models()
@@ -158,70 +164,75 @@ def propose(settings: Settings, age: int, **tags: str) -> None:
     if not client.search_registered_models(f"name = '{settings.registered_model}'"):
         client.create_registered_model(settings.registered_model)
     day = str(ago(age))
-    versions = dict.fromkeys(("as_of", "als_version", "graph_version", "ranker_version"), day)
+    versions = dict.fromkeys(("as_of", "als_as_of", "graph_as_of", "ranker_as_of"), day)
     about = {**versions, "recipe": Recipe().model_dump_json(), **tags}
     client.create_model_version(settings.registered_model, "file:///nowhere", tags=about)
 
 
-def test_what_a_rollback_would_go_back_to_stays(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance, registry: str
+def test_partitions_that_a_rollback_needs_are_kept(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance, registry: str
 ) -> None:
     settings = settings.model_copy(update={"mlflow_tracking_uri": registry, "registered_model": "rolled-back"})
     propose(settings, 50, decision="promoted")
     propose(settings, 45, decision="promoted")
     propose(settings, 40, decision="promoted", rolled_back="true")
     propose(settings, 35, decision="rejected")
-    result = keep_house(settings, source, instance)
+    result = run_housekeeping(settings, source, instance)
     assert result.success
-    # Each with the candidates that its ranker learned from, a horizon of 8 days before.
+    # Each release also needs the candidates that its ranker was trained on, of 8 days before.
     old = [ago(58), ago(53), ago(50), ago(45)]
     assert lake.days("candidates") == [*old, *(ago(age) for age in reversed(range(KEEP)))]
-    kept = metadata(result)["kept_though_old"]
-    assert "| candidates | version 2, in force | 2 |" in kept
-    assert "| candidates | version 1, what a rollback goes back to | 2 |" in kept
+    kept = metadata(result)["kept_old_days"]
+    assert "| candidates | version 2, active | 2 |" in kept
+    assert "| candidates | version 1, target of a rollback | 2 |" in kept
 
 
-def test_a_registry_that_knows_nothing_of_the_releases_stops_it(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance
+def test_a_registry_without_the_releases_stops_housekeeping(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance
 ) -> None:
     lake.write("champion", pd.DataFrame({"version": ["1"]}), ago(3))
-    result = keep_house(settings, source, instance)
+    result = run_housekeeping(settings, source, instance)
     assert not result.success
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    assert "nothing was deleted" in failure.user_failure_data.description
+    assert "deletes nothing" in failure.user_failure_data.description
     assert len(lake.days("candidates")) == 60
 
 
 # ---- with bootstrap ----
 
 
-def test_bootstrap_does_not_miss_what_went(
-    settings: Settings, source: Source, lake: Lake, instance: DagsterInstance
+def test_bootstrap_does_not_need_deleted_partitions(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance
 ) -> None:
-    """Nothing that it plans is stale for having been deleted; what went is, and isn't planned."""
+    """No planned partition is stale because it was deleted. Deleted partitions are stale, but not planned."""
 
     @asset(partitions_def=DailyPartitionsDefinition(str(ago(59)), end_date=str(ago(-1))))
     def candidates() -> None: ...
 
     for age in range(60):
         instance.report_runless_asset_event(AssetMaterialization("candidates", partition=str(ago(age))))
-    keep_house(settings, source, instance)
+    run_housekeeping(settings, source, instance)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    freshness = Freshness(Definitions(assets=[candidates]), instance, lake, releases, source, settings.feedback_landing)
+    checker = StalenessChecker(
+        Definitions(assets=[candidates]), instance, lake, releases, source, settings.feedback_landing
+    )
     planned = {
-        day for run in plan_bootstrap(ago(59), NEWEST, settings) if run.job in ("learn", "train") for day in run.days
+        day
+        for run in plan_bootstrap(ago(59), NEWEST, settings)
+        if run.job in ("train_retrieval", "train_models")
+        for day in run.days
     }
     key = AssetKey("candidates")
-    assert len(planned) == 3 and not any(freshness.is_stale(key, day) for day in planned)
-    assert freshness.is_stale(key, ago(50))
+    assert len(planned) == 3 and not any(checker.is_stale(key, day) for day in planned)
+    assert checker.is_stale(key, ago(50))
 
 
 # ---- the schedule ----
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, "Europe/London"), ("Asia/Tokyo", "Asia/Tokyo")])
-def test_the_schedule_is_off_and_in_the_shops_time_zone(
-    settings: Settings, source: Source, own: str | None, expected: str
+def test_the_schedule_is_off_by_default_and_in_the_time_zone_of_the_shop(
+    settings: Settings, source: DataSource, own: str | None, expected: str
 ) -> None:
     source = source.model_copy(update={"time_zone": "Europe/London"})
     settings = settings.model_copy(update={"schedule_time_zone": own, "housekeeping_cron": "30 4 * * *"})

@@ -1,4 +1,4 @@
-"""Dagster's records and the plan's lock in a real PostgreSQL, as several machines share them."""
+"""Dagster's records and the plan lock in a real PostgreSQL that several machines share."""
 
 import os
 import signal
@@ -11,14 +11,16 @@ import sqlalchemy as sa
 from dagster import DagsterRun, asset, materialize
 from pydantic import SecretStr, ValidationError
 
-from rec_assets.automation.execution import DATABASE_VARIABLE, ExecutionError, open_instance, plan_lock
+from rec_assets.automation.instance import DATABASE_VARIABLE, open_instance
+from rec_assets.automation.plan import ExecutionError
+from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.settings import Settings
 
 HOLD = """
 import sys, time
-from rec_assets.automation.execution import only_one
+from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.settings import Settings
-with only_one(Settings(home=sys.argv[1])):
+with plan_lock(Settings(home=sys.argv[1])):
     print("holding", flush=True)
     time.sleep(600)
 """
@@ -26,7 +28,7 @@ with only_one(Settings(home=sys.argv[1])):
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `open_instance` sets goes again."""
+    """Reset the variables that `open_instance` sets."""
     monkeypatch.setenv(DATABASE_VARIABLE, "")
     monkeypatch.setenv("DAGSTER_HOME", "")
     monkeypatch.delenv(DATABASE_VARIABLE)
@@ -37,7 +39,7 @@ def settings(home: Path, url: str) -> Settings:
 
 
 def hold(home: Path, url: str) -> subprocess.Popen[str]:
-    """Another process, with a home of its own, that holds the lock."""
+    """Start another process, with another home, that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home)], env={**os.environ, DATABASE_VARIABLE: url},
         stdout=subprocess.PIPE, text=True,
@@ -47,7 +49,7 @@ def hold(home: Path, url: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_runs_and_events_land_in_postgres_and_the_url_in_no_file(tmp_path: Path, database: str) -> None:
+def test_runs_and_events_are_stored_in_postgres_and_the_url_in_no_file(tmp_path: Path, database: str) -> None:
     with open_instance(settings(tmp_path, database)) as instance:
 
         @asset
@@ -66,56 +68,58 @@ def test_runs_and_events_land_in_postgres_and_the_url_in_no_file(tmp_path: Path,
 
 def test_two_homes_with_one_database_see_the_same_runs(tmp_path: Path, database: str) -> None:
     with open_instance(settings(tmp_path / "one", database)) as one:
-        one.add_run(DagsterRun(job_name="score"))
+        one.add_run(DagsterRun(job_name="score_customers"))
     with open_instance(settings(tmp_path / "two", database)) as two:
-        assert [run.job_name for run in two.get_runs()] == ["score"]
+        assert [run.job_name for run in two.get_runs()] == ["score_customers"]
 
 
-def test_a_database_that_comes_or_goes_is_said(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_or_removing_the_database_url_later_is_an_error(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_instance(Settings(home=tmp_path)):
         pass
-    with pytest.raises(ExecutionError, match=r"DATABASE_URL is set, but .* keeps runs elsewhere"):
+    with pytest.raises(ExecutionError, match=r"DATABASE_URL is set, but .* stores runs in another place"):
         open_instance(settings(tmp_path, database))
     with open_instance(settings(tmp_path / "shared", database)):
         monkeypatch.delenv(DATABASE_VARIABLE)
-    with pytest.raises(ExecutionError, match=r"DATABASE_URL is not set, but .* keeps runs there"):
+    with pytest.raises(ExecutionError, match=r"DATABASE_URL is not set, but .* stores runs in that database"):
         open_instance(Settings(home=tmp_path / "shared"))
 
 
-def test_another_kind_of_url_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_a_url_of_another_database_is_refused_and_not_shown(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"must be a URL that begins with postgresql\+psycopg2://") as refused:
         settings(tmp_path, "mysql://user:geheim@host/dagster")
     assert "geheim" not in str(refused.value)
 
 
-def test_processes_with_one_database_exclude_each_other_and_say_who_waits(tmp_path: Path, database: str) -> None:
+def test_processes_with_one_database_exclude_each_other(tmp_path: Path, database: str) -> None:
     ours, other = settings(tmp_path / "ours", database), hold(tmp_path / "other", database)
     try:
-        held = rf"another bootstrap is at work \(rec_assets on .*, process {other.pid}, since"
+        held = rf"another bootstrap is running \(rec_assets on .*, process {other.pid}, since"
         with pytest.raises(ExecutionError, match=held), plan_lock(ours):
             pass
-        said: list[str] = []
+        messages: list[str] = []
 
-        def say(text: str) -> None:
-            said.append(text)
-            other.send_signal(signal.SIGKILL)  # what a kill leaves behind is free at once
+        def log(text: str) -> None:
+            messages.append(text)
+            other.send_signal(signal.SIGKILL)  # the lock is free as soon as its process is dead
 
-        with plan_lock(ours, say=say):
-            assert len(said) == 1
-            assert "waiting: another plan is at work (rec_assets on" in said[0] and str(other.pid) in said[0]
+        with plan_lock(ours, log=log):
+            assert len(messages) == 1
+            assert "waiting: another plan is running (rec_assets on" in messages[0] and str(other.pid) in messages[0]
     finally:
         other.kill()
         other.wait()
 
 
-def test_the_lock_goes_with_a_holder_that_fails(tmp_path: Path, database: str) -> None:
+def test_the_lock_is_released_after_an_error(tmp_path: Path, database: str) -> None:
     ours = settings(tmp_path, database)
     for _ in range(2):
         with pytest.raises(ValueError, match="failed"), plan_lock(ours):
             raise ValueError("failed")
 
 
-def test_databases_do_not_wait_for_each_other(tmp_path: Path, database: str, postgres: str) -> None:
+def test_locks_in_different_databases_are_independent(tmp_path: Path, database: str, postgres: str) -> None:
     other = hold(tmp_path / "other", database)
     try:
         with plan_lock(settings(tmp_path, postgres.replace("+psycopg:", "+psycopg2:"))):

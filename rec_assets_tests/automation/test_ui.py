@@ -1,4 +1,4 @@
-"""`rec-assets ui` starts Dagster's servers and MLflow's, and when it is stopped none of them stays behind."""
+"""`rec-assets ui` starts the servers of Dagster and MLflow, and stops all of them when it is stopped."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_a_stopped_ui_leaves_no_server_behind(tmp_path: Path, stop: signal.Signa
     process = subprocess.Popen(
         [sys.executable, "-m", "rec_assets.cli", "ui"], env=environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in a script's background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in the background of a script
     )  # fmt: skip
     try:
         wait_for(mlflow, process, 180)
         wait_for(ui, process, 180)
         started = psutil.Process(process.pid).children(recursive=True)
-        # A terminal's Ctrl-C reaches all of them, a service manager's SIGTERM the first.
+        # Ctrl-C in a terminal signals all processes; SIGTERM of a service manager only the first.
         os.killpg(process.pid, stop) if stop == signal.SIGINT else process.send_signal(stop)
         process.wait(60)
         _, alive = psutil.wait_procs(started, timeout=30)
-        assert [each.cmdline() for each in alive] == []
+        assert [process.cmdline() for process in alive] == []
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Every check passes on a sound lake, and fails, saying why, on one in which what it guards is broken."""
+"""Every check passes on a valid lake, and fails with a reason on a lake that breaks its condition."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _own_neighbor(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(neighbor_id=frame["product_id"])
 
 
-def _like_itself(frame: pd.DataFrame) -> pd.DataFrame:
+def _similar_to_itself(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(similar_product_id=frame["product_id"])
 
 
@@ -69,7 +69,7 @@ def _same_product_twice(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(product_id=frame.groupby(["customer_id", "list"])["product_id"].transform("first"))
 
 
-def _hardly_any_hit(frame: pd.DataFrame) -> pd.DataFrame:
+def _low_hit_rate(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(hit_rate=0.05)
 
 
@@ -79,16 +79,16 @@ def _baselines_far_ahead(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: worse[name] for name in worse})
 
 
-def _nobody_judged(frame: pd.DataFrame) -> pd.DataFrame:
+def _no_customers(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(customers=0, value=np.nan, ci_low=np.nan, ci_high=np.nan)
 
 
-def _overfull(frame: pd.DataFrame) -> pd.DataFrame:
+def _share_above_one(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(value=frame["value"].where(frame["kpi"] != "churn_risk", 1.5))
 
 
-def _off_shares(frame: pd.DataFrame) -> pd.DataFrame:
-    row = {"experiment": "tea", "variant": "new", "verdict": "invalid", "says": "shares are off"}
+def _invalid_experiment(frame: pd.DataFrame) -> pd.DataFrame:
+    row = {"experiment": "tea", "variant": "new", "verdict": "invalid", "message": "shares are off"}
     return pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
 
 
@@ -96,22 +96,22 @@ CASES: list[tuple[str, str, Broken, str]] = [
     ("raw_volume_is_usual", "raw_purchase_logs", _hundredfold, "lines; median of this weekday"),
     ("no_line_is_lost", "cleaned_interactions", _without_first_row, "does not hold on"),
     ("lines_are_unique", "cleaned_interactions", _first_row_twice, "1 repeated"),
-    ("few_lines_are_refused", "rejected_purchases", _hundredfold, "lines refused"),
+    ("few_lines_are_rejected", "rejected_purchases", _hundredfold, "lines rejected"),
     ("products_are_unique", "products", _first_row_twice, "1 repeated"),
     ("embeddings_are_unit_vectors", "product_embeddings", _long_vectors, "not of length 1"),
     ("every_text_is_embedded", "product_embeddings", _without_first_row, "1 without vector"),
     ("factors_are_finite", "als_model", _not_a_number, "factor vectors"),
     ("factors_are_finite", "als_model", _one_row, "1 factor vectors for customer"),
-    ("graph_is_sound", "co_purchase_graph", _own_neighbor, "loops"),
+    ("graph_is_valid", "co_purchase_graph", _own_neighbor, "loops"),
     ("pairs_are_unique", "candidates", _first_row_twice, "1 repeated"),
     ("pairs_are_unique", "candidates", _nothing, "0 pairs"),
     ("lists_are_complete", "hybrid_scores", _without_first_row, "1 all lists too short"),
     ("lists_are_complete", "hybrid_scores", _same_product_twice, "products twice in a list"),
-    ("similar_products_differ", "similar_products", _like_itself, "with itself"),
+    ("similar_products_differ", "similar_products", _similar_to_itself, "of a product with itself"),
     ("hybrid_beats_the_baselines", "evaluation_report", _baselines_far_ahead, "difference -0.1000"),
-    ("hit_rate_is_usual", "live_accuracy", _hardly_any_hit, "0.050; usual is"),
-    ("figures_are_possible", "business_kpis", _overfull, "churn_risk 1.500"),
-    ("experiments_are_sound", "experiment_report", _off_shares, "tea, new: shares are off"),
+    ("hit_rate_is_in_control_band", "live_accuracy", _low_hit_rate, "0.050; control band"),
+    ("kpis_are_plausible", "business_kpis", _share_above_one, "churn_risk 1.500"),
+    ("experiments_are_valid", "experiment_report", _invalid_experiment, "tea, new: shares are off"),
 ]
 
 
@@ -136,7 +136,7 @@ def definitions(shop: BootstrappedShop, home: Path) -> Definitions:
 
 @pytest.fixture(scope="module")
 def evaluate(definitions: Definitions) -> Iterator[Callable[[str], dict[str, AssetCheckEvaluation]]]:
-    """Evaluate the checks of an asset by themselves, as their button in the UI does: by name, what they found."""
+    """Run the checks of an asset alone, as from the UI; returns their results by name."""
     with DagsterInstance.ephemeral() as instance:
 
         def run(asset: str) -> dict[str, AssetCheckEvaluation]:
@@ -146,7 +146,7 @@ def evaluate(definitions: Definitions) -> Iterator[Callable[[str], dict[str, Ass
                 jobs=[job], executor=definitions.executor,
             )  # fmt: skip
             result = defs.resolve_job_def("checks").execute_in_process(instance=instance, raise_on_error=False)
-            return {found.check_name: found for found in result.get_asset_check_evaluations()}
+            return {check.check_name: check for check in result.get_asset_check_evaluations()}
 
         yield run
 
@@ -154,23 +154,23 @@ def evaluate(definitions: Definitions) -> Iterator[Callable[[str], dict[str, Ass
 @pytest.fixture
 def breaking(home: Path) -> Iterator[Callable[[str, Broken], None]]:
     """Break the newest partition of a table; it is fixed after the test."""
-    lake, sound = Lake(home / "lake"), {}
+    lake, original = Lake(home / "lake"), {}
 
     def break_(table: str, broken: Broken) -> None:
         day = max(lake.days(table), default=None)
         rows = lake.pandas(table, [day] if day else None).drop(columns="date" if day else [])
         before = lake.read(table, [day] if day else None).drop_columns(["date"] if day else [])
-        sound[table] = (before, day)
+        original[table] = (before, day)
         after = pa.Table.from_pandas(broken(rows), preserve_index=False)
-        kinds = [before.schema.field(each.name) if pa.types.is_null(each.type) else each for each in after.schema]
+        kinds = [before.schema.field(f.name) if pa.types.is_null(f.type) else f for f in after.schema]
         lake.write(table, after.cast(pa.schema(kinds)), day)
 
     yield break_
-    for table, (rows, day) in sound.items():
+    for table, (rows, day) in original.items():
         lake.write(table, rows, day)
 
 
-def test_all_pass_on_a_sound_lake_also_when_evaluated_alone(
+def test_all_checks_pass_on_a_valid_lake_also_when_run_alone(
     definitions: Definitions, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]]
 ) -> None:
     graph = definitions.resolve_asset_graph()
@@ -180,82 +180,82 @@ def test_all_pass_on_a_sound_lake_also_when_evaluated_alone(
     assert {name: check.description for name, check in found.items() if not check.passed} == {}
 
 
-@pytest.mark.parametrize(("check", "table", "broken", "says"), CASES)
-def test_it_fails_and_says_why(
-    check: str, table: str, broken: Broken, says: str,
+@pytest.mark.parametrize(("check", "table", "broken", "message"), CASES)
+def test_a_check_fails_with_a_reason(
+    check: str, table: str, broken: Broken, message: str,
     evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None],
 ) -> None:  # fmt: skip
     breaking(table, broken)
     found = evaluate(table)[check]
     assert not found.passed
-    assert says in (found.description or "")
+    assert message in (found.description or "")
 
 
-def test_lists_below_the_baselines_stop_the_first_release_and_only_warn_once_one_is_in_force(
+def test_lists_below_the_baselines_block_only_the_first_release(
     home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None]
 ) -> None:
     breaking("evaluation_report", _baselines_far_ahead)
     assert evaluate("evaluation_report")["hybrid_beats_the_baselines"].severity == AssetCheckSeverity.ERROR
     releases = Releases(Settings(home=home).mlflow_uri, "product-recommender")
-    (release,), day_before = releases.all(), max(Lake(home / "lake").days("champion")) - dt.timedelta(days=1)
-    releases.tag(release.version, {"as_of": day_before})
+    (release,), day_before = releases.versions(), max(Lake(home / "lake").days("champion")) - dt.timedelta(days=1)
+    releases.set_tags(release.version, {"as_of": day_before})
     try:
         found = evaluate("evaluation_report")["hybrid_beats_the_baselines"]
     finally:
-        releases.tag(release.version, {"as_of": release.as_of})
+        releases.set_tags(release.version, {"as_of": release.as_of})
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
 
 
 @pytest.mark.parametrize(
-    ("check", "table", "emptied", "says"),
+    ("check", "table", "emptied", "message"),
     [
-        ("factors_are_finite", "als_model", _nothing, "0 factor vectors for nobody"),
-        ("graph_is_sound", "co_purchase_graph", _nothing, "0 edges"),
+        ("factors_are_finite", "als_model", _nothing, "0 factor vectors for nothing"),
+        ("graph_is_valid", "co_purchase_graph", _nothing, "0 edges"),
         ("similar_products_differ", "similar_products", _nothing, "0 pairs"),
-        ("hybrid_beats_the_baselines", "evaluation_report", _nobody_judged, "nobody with a history"),
+        ("hybrid_beats_the_baselines", "evaluation_report", _no_customers, "no customer with a history"),
     ],
 )
-def test_what_is_rightly_empty_passes(
-    check: str, table: str, emptied: Broken, says: str,
+def test_tables_that_may_be_empty_pass(
+    check: str, table: str, emptied: Broken, message: str,
     evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None],
 ) -> None:  # fmt: skip
     breaking(table, emptied)
     found = evaluate(table)[check]
     assert found.passed
-    assert says in (found.description or "")
+    assert message in (found.description or "")
 
 
-def test_a_blend_that_nothing_was_learned_for_is_only_warned_of(
+def test_lists_of_the_fixed_blend_below_the_baselines_only_warn(
     home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None]
 ) -> None:
     lake = Lake(home / "lake")
     breaking("evaluation_report", _baselines_far_ahead)
     assert evaluate("evaluation_report")["hybrid_beats_the_baselines"].severity == AssetCheckSeverity.ERROR
-    judged = max(lake.days("evaluation_report")) - dt.timedelta(days=int(SMALL["REC_HORIZON_DAYS"]))
-    version = lake.head("hybrid_scores", judged, rows=1)["ranker_version"][0].as_py()
-    learned = lake.read("ranker", [version]).drop_columns(["date"])
-    lake.write("ranker", learned.to_pandas().assign(model=b""), version)
+    lists_day = max(lake.days("evaluation_report")) - dt.timedelta(days=int(SMALL["REC_HORIZON_DAYS"]))
+    version = lake.head("hybrid_scores", lists_day, rows=1)["ranker_as_of"][0].as_py()
+    trained = lake.read("ranker", [version]).drop_columns(["date"])
+    lake.write("ranker", trained.to_pandas().assign(model=b""), version)
     try:
         found = evaluate("evaluation_report")["hybrid_beats_the_baselines"]
     finally:
-        lake.write("ranker", learned, version)
+        lake.write("ranker", trained, version)
     assert not found.passed and found.severity == AssetCheckSeverity.WARN
 
 
-def test_repeated_lines_are_found_in_several_passes_and_lines_that_share_bits_are_not(
+def test_repeated_lines_are_found_in_several_passes_despite_hash_collisions(
     evaluate: Callable[[str], dict[str, AssetCheckEvaluation]], breaking: Callable[[str, Broken], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("rec_assets.checks.data.LINES_AT_ONCE", 100)
+    monkeypatch.setattr("rec_assets.checks.data.LINES_PER_PASS", 100)
     hash_array = pd.util.hash_array
     monkeypatch.setattr(pd.util, "hash_array", lambda ids, **how: hash_array(ids, **how) // 2**54)
-    sound = evaluate("cleaned_interactions")["lines_are_unique"]
-    assert sound.passed
+    valid = evaluate("cleaned_interactions")["lines_are_unique"]
+    assert valid.passed
     breaking("cleaned_interactions", _first_row_twice)
     assert "1 repeated" in (evaluate("cleaned_interactions")["lines_are_unique"].description or "")
 
 
-def test_raw_is_not_fresh_where_a_landed_day_was_not_read(
+def test_raw_is_not_fresh_if_a_landed_day_was_not_read(
     home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]]
 ) -> None:
     lake = Lake(home / "lake")

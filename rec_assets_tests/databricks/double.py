@@ -1,14 +1,13 @@
-"""A double of a Databricks workspace: the parts of the Jobs and Files APIs that Dagster Pipes speaks with, over HTTP.
+"""A test double of a Databricks workspace: the parts of the Jobs and Files APIs that Dagster Pipes uses, over HTTP.
 
-Of the real service it has: bearer tokens; one-off runs of one wheel task, which runs as a process of its own from the
-submitted wheel, with a Spark session already there; their states, output and cancellation; files and folders of one
-volume. Every request is checked: what databricks-sdk's types don't know, or this double doesn't, is refused and kept
-in `refused`.
+It implements: bearer tokens; one-off runs of one wheel task, each a process that runs the submitted wheel with an
+existing Spark session; run states, output and cancellation; files and folders of one volume. It checks every request:
+fields that the types of databricks-sdk or this double don't know are rejected, and recorded in `rejected`.
 
-It leaves out: users and permissions, clusters (three are known, see below) and what starting them takes, installing
-the wheel's dependencies (the task has this environment's), FUSE and its limits on writing, Unity Catalog beside the
-volume, rate limits, pages of listings, and every other API. `/Volumes` is a folder made for the test, and paths in what
-a task is given are rewritten to it.
+It does not implement: users and permissions; clusters (three ids are known, see below) and their start; installing the
+dependencies of the wheel (the task uses this environment); FUSE and its limits on writing; Unity Catalog except the
+volume; rate limits; pages of listings; every other API. `/Volumes` is a folder of the test, and paths in the
+parameters of a task are rewritten to it.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from databricks.sdk.service.jobs import JobsAPI, SubmitTask
 
 CLUSTER = "0101-120000-works"
 BROKEN_CLUSTER = "0101-120000-broken"
-"""One that can't start."""
+"""A cluster that can't start."""
 WAITING_CLUSTER = "0101-120000-waiting"
-"""One whose tasks wait for ever."""
+"""A cluster whose tasks wait forever."""
 
 TOKEN = "dapi0123456789"
 
@@ -50,9 +49,9 @@ from pyspark.sql import SparkSession
 SparkSession.builder.master("local[2]").appName("Databricks Shell").config("spark.ui.enabled", "false").getOrCreate()
 distribution, name = PathDistribution(Path(sys.argv[1])), sys.argv[2]
 sys.argv = sys.argv[2:]
-(found,) = [each for each in distribution.entry_points if each.name == name]
+(entry_point,) = [e for e in distribution.entry_points if e.name == name]
 try:
-    found.load()()
+    entry_point.load()()
 except SystemExit as end:
     raise RuntimeError(f"SystemExit: {end}") from None
 """
@@ -66,11 +65,11 @@ class Run:
     cluster: str
     process: subprocess.Popen[str] | None = None
     output: str | None = None
-    cancelled: bool = False
+    canceled: bool = False
 
     @property
     def state(self) -> dict[str, str]:
-        if self.cancelled:
+        if self.canceled:
             return {"life_cycle_state": "TERMINATED", "result_state": "CANCELED", "state_message": "Run cancelled."}
         if self.cluster == BROKEN_CLUSTER:
             message = "Unexpected failure while waiting for the cluster to be ready: out of capacity"
@@ -85,8 +84,8 @@ class Run:
         return {"life_cycle_state": "TERMINATED", "result_state": "FAILED", "state_message": message}
 
 
-class Refused(Exception):
-    """A request that the service would not take."""
+class Rejected(Exception):
+    """A request that the service would reject."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -99,8 +98,8 @@ class Workspace:
 
     Attributes:
         root: Holds `Volumes`.
-        volume: The one volume there is, as /Volumes/….
-        on_waiting: Called when somebody first looks at a run that waits for ever.
+        volume: The only volume, as /Volumes/….
+        on_waiting: Called when the state of a waiting run is requested.
     """
 
     root: Path
@@ -108,18 +107,18 @@ class Workspace:
     url: str = ""
     runs: dict[int, Run] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
     on_waiting: Callable[[], None] = lambda: None
 
     def local(self, path: str) -> Path:
-        """Where a path of the volume lies here."""
+        """The local path of a path in the volume."""
         if not (path == self.volume or path.startswith(f"{self.volume}/")) or ".." in path:
-            raise Refused(404, "NOT_FOUND", f"{path} is in no volume")
+            raise Rejected(404, "NOT_FOUND", f"{path} is in no volume")
         return self.root / path.lstrip("/")
 
     @contextmanager
     def serve(self) -> Iterator[Workspace]:
-        """Answer requests meanwhile; processes of tasks end with it."""
+        """Serve requests in the context; at its end, the processes of tasks are killed."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"workspace": self}))
         self.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -137,15 +136,15 @@ class Workspace:
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
         unknown = body.keys() - inspect.signature(JobsAPI.submit).parameters.keys()
         if unknown or len(body["tasks"]) != 1:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"unknown fields {unknown}, or more tasks than one")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"unknown fields {unknown}, or more tasks than one")
         task = SubmitTask.from_dict(body["tasks"][0])
-        if task.as_dict() != body["tasks"][0]:  # what the type leaves out is unknown to the service, too
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"unknown fields in {body['tasks'][0]}")
+        if task.as_dict() != body["tasks"][0]:  # the service does not know what the type drops
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"unknown fields in {body['tasks'][0]}")
         wheel_task, libraries = task.python_wheel_task, task.libraries or []
         if task.existing_cluster_id not in (CLUSTER, BROKEN_CLUSTER, WAITING_CLUSTER):
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"Cluster {task.existing_cluster_id} does not exist")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"Cluster {task.existing_cluster_id} does not exist")
         if wheel_task is None or len(libraries) != 1 or not libraries[0].whl:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", "this double runs wheel tasks, of one wheel")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", "this double runs only tasks of one wheel")
         run = Run(body.get("run_name", "Untitled"), task.existing_cluster_id)
         self.runs[number := len(self.runs) + 1] = run
         if run.cluster == CLUSTER:
@@ -157,18 +156,18 @@ class Workspace:
 
     def _install(self, wheel: Path, package: str) -> Path:
         if not wheel.is_file():
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"Library {wheel.name} does not exist")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"Library {wheel.name} does not exist")
         folder = self.root / "installed" / wheel.stem
         if not folder.exists():
             with zipfile.ZipFile(wheel) as files:
                 files.extractall(folder)
         (distribution,) = folder.glob("*.dist-info")
         if not distribution.name.startswith(f"{package}-"):
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"{wheel.name} is not a wheel of {package}")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"{wheel.name} is not a wheel of {package}")
         return distribution
 
     def _rewritten(self, parameters: list[str]) -> list[str]:
-        """Parameters and context of a Pipes process, with this machine's path of the volume."""
+        """The parameters and the context of a Pipes process with local paths of the volume."""
         rewritten = list(parameters)
         for name in ("--dagster-pipes-context", "--dagster-pipes-messages"):
             at = parameters.index(name) + 1
@@ -180,7 +179,7 @@ class Workspace:
         return rewritten
 
     def _execute(self, run: Run, command: list[str], installed: Path) -> None:
-        # Nothing of the asking process's settings is there.
+        # The task does not inherit settings from this process.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("REC_", "DAGSTER_"))}
         environment |= {"PYTHONPATH": str(installed), "DATABRICKS_RUNTIME_VERSION": "17.3"}
         environment |= {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
@@ -191,16 +190,16 @@ class Workspace:
 
     def get(self, number: int) -> dict[str, Any]:
         run = self._run(number)
-        if run.cluster == WAITING_CLUSTER and not run.cancelled:
+        if run.cluster == WAITING_CLUSTER and not run.canceled:
             self.on_waiting()
-        # A task's run has another number than the run it is part of.
+        # The run of a task has another number than its parent run.
         tasks = [{"task_key": "make", "run_id": 1000 + number, "state": run.state}]
         url = f"{self.url}/jobs/runs/{number}"
         return {"run_id": number, "run_name": run.name, "run_page_url": url, "state": run.state, "tasks": tasks}
 
     def get_output(self, number: int) -> dict[str, Any]:
         if number <= 1000:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", "Retrieving the output of runs with tasks is not supported")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", "Retrieving the output of runs with tasks is not supported")
         run = self._run(number - 1000)
         lines = (run.output or "").strip().splitlines()
         failed = run.state.get("result_state") == "FAILED" and lines
@@ -208,16 +207,16 @@ class Workspace:
 
     def cancel(self, body: dict[str, Any]) -> dict[str, Any]:
         if body.keys() != {"run_id"}:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"unknown fields in {body}")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"unknown fields in {body}")
         run = self._run(body["run_id"])
-        run.cancelled = True
+        run.canceled = True
         if run.process is not None and run.process.poll() is None:
             run.process.terminate()
         return {}
 
     def _run(self, number: int) -> Run:
         if number not in self.runs:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"Run {number} does not exist.")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"Run {number} does not exist.")
         return self.runs[number]
 
 
@@ -231,15 +230,18 @@ class _Handler(BaseHTTPRequestHandler):
         workspace.requests.append(f"{self.command} {path}")
         try:
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                raise Refused(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type")
+                raise Rejected(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type")
             found = self._found(path, dict(urllib.parse.parse_qsl(query)), body)
             status, sent = 200, found if isinstance(found, bytes) else json.dumps(found).encode()
-        except Refused as refusal:
-            if refusal.status != 404 or self.command != "GET":  # looking for the next message is no mistake
-                workspace.refused.append(f"{self.command} {self.path}: {refusal}")
-            status, sent = refusal.status, json.dumps({"error_code": refusal.code, "message": str(refusal)}).encode()
+        except Rejected as rejection:
+            if rejection.status != 404 or self.command != "GET":  # polling for the next message is no error
+                workspace.rejected.append(f"{self.command} {self.path}: {rejection}")
+            status, sent = (
+                rejection.status,
+                json.dumps({"error_code": rejection.code, "message": str(rejection)}).encode(),
+            )
         except Exception as error:
-            workspace.refused.append(f"{self.command} {self.path}: {error!r}")
+            workspace.rejected.append(f"{self.command} {self.path}: {error!r}")
             status, sent = 400, json.dumps({"error_code": "BAD_REQUEST", "message": repr(error)}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream" if isinstance(sent, bytes) else "application/json")
@@ -263,20 +265,20 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", "/api/2.2/jobs/runs/get-output"): lambda: workspace.get_output(int(query.pop("run_id"))),
         }
         if (self.command, path) not in answers:
-            raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{self.command} {path}'")
+            raise Rejected(404, "ENDPOINT_NOT_FOUND", f"No API found for '{self.command} {path}'")
         answer = answers[self.command, path]()
         if query:
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"unknown parameters: {query}")
+            raise Rejected(400, "INVALID_PARAMETER_VALUE", f"unknown parameters: {query}")
         return answer
 
     def _files(self, file: Path, query: dict[str, str], body: bytes) -> dict[str, Any] | bytes:
         if self.command == "PUT":
             if not file.parent.is_dir() or not query.keys() <= {"overwrite"}:
-                raise Refused(400, "INVALID_PARAMETER_VALUE", f"{file.parent} is no folder, or {query} unknown")
+                raise Rejected(400, "INVALID_PARAMETER_VALUE", f"{file.parent} is no folder, or {query} unknown")
             file.write_bytes(body)
             return b""
         if not file.is_file():
-            raise Refused(404, "NOT_FOUND", f"{file} does not exist")
+            raise Rejected(404, "NOT_FOUND", f"{file} does not exist")
         if self.command == "DELETE":
             file.unlink()
             return b""
@@ -287,25 +289,25 @@ class _Handler(BaseHTTPRequestHandler):
             folder.mkdir(parents=True, exist_ok=True)
             return b""
         if not folder.is_dir():
-            raise Refused(404, "NOT_FOUND", f"{folder} does not exist")
+            raise Rejected(404, "NOT_FOUND", f"{folder} does not exist")
         if self.command == "DELETE":
             if any(folder.iterdir()):
-                raise Refused(400, "INVALID_PARAMETER_VALUE", f"{folder} is not empty")
+                raise Rejected(400, "INVALID_PARAMETER_VALUE", f"{folder} is not empty")
             folder.rmdir()
             return b""
         here = self.workspace.root
         contents = [
-            {"path": f"/{each.relative_to(here)}", "name": each.name, "is_directory": each.is_dir()}
-            for each in sorted(folder.iterdir())
+            {"path": f"/{entry.relative_to(here)}", "name": entry.name, "is_directory": entry.is_dir()}
+            for entry in sorted(folder.iterdir())
         ]
         return {"contents": contents}
 
-    def log_message(self, format: str, *args: object) -> None:  # the base class's name
-        """Keep the tests' output quiet."""
+    def log_message(self, format: str, *args: object) -> None:  # the name in the base class
+        """Log nothing."""
 
 
 def build_wheel(repository: Path, folder: Path) -> Path:
-    """The wheel of this code, built from a copy: building leaves files behind."""
+    """Build the wheel from a copy of the code, because the build writes files."""
     copy = folder / "copy"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(repository / "rec_assets", copy / "rec_assets", ignore=ignore)

@@ -1,7 +1,7 @@
-"""The bundles: only fields that Databricks knows, and only names that this code has.
+"""The bundles have only fields that Databricks knows, and only names that exist in this code.
 
-Each resource is read as the type that databricks-bundles has for it, which refuses fields that it doesn't know. What
-else `databricks bundle validate` looks at takes the CLI and a workspace, and is not tested.
+The types of databricks-bundles reject unknown fields. The other checks of `databricks bundle validate` need the CLI and
+a workspace, and are not tested.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pipeline() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=["pipeline", "serving"])
-def test_resources_are_what_databricks_knows(bundle: Path) -> None:
+def test_resources_have_only_known_fields(bundle: Path) -> None:
     for kind, resources in read(bundle)["resources"].items():
         for resource in resources.values():
             TYPES[kind].from_dict(resource)
@@ -52,14 +52,14 @@ def test_resources_are_what_databricks_knows(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=["pipeline", "serving"])
-def test_every_reference_is_to_something_that_is_there(bundle: Path) -> None:
+def test_every_reference_exists(bundle: Path) -> None:
     found, text = read(bundle), bundle.read_text()
     assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(found["variables"])
     for kind, name in re.findall(r"\$\{resources\.(\w+)\.(\w+)\.name\}", text):
         assert name in found["resources"][kind]
 
 
-def test_jobs_run_what_the_wheel_has(pipeline: dict[str, Any], tmp_path: Path) -> None:
+def test_jobs_run_entry_points_and_jobs_that_exist(pipeline: dict[str, Any], tmp_path: Path) -> None:
     (found,) = entry_points(group="console_scripts", name=ENTRY_POINT)
     assert found.value == "rec_assets.on_databricks:main"
     assert callable(found.load())
@@ -72,7 +72,7 @@ def test_jobs_run_what_the_wheel_has(pipeline: dict[str, Any], tmp_path: Path) -
         assert name == "bootstrap" or definitions.resolve_job_def(name)
 
 
-def test_schedules_are_those_of_the_settings(pipeline: dict[str, Any]) -> None:
+def test_schedules_equal_the_settings(pipeline: dict[str, Any]) -> None:
     weekdays = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 
     def quartz(cron: str) -> str:
@@ -89,10 +89,10 @@ def test_schedules_are_those_of_the_settings(pipeline: dict[str, Any]) -> None:
         for name, job in pipeline["resources"]["jobs"].items()
         if "schedule" in job
     }
-    assert crons == {"refresh": "${var.nightly_cron}", "retrain": "${var.weekly_cron}"}
+    assert crons == {"daily_update": "${var.nightly_cron}", "retrain": "${var.weekly_cron}"}
 
 
-def test_settings_are_settings(pipeline: dict[str, Any]) -> None:
+def test_variables_are_settings(pipeline: dict[str, Any]) -> None:
     known = {f"REC_{name.upper()}" for name in Settings.model_fields}
     records = yaml.safe_load((FOLDER / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_url"]["env"]
     assert set(pipeline["variables"]["settings"]["default"]) <= known | {records}

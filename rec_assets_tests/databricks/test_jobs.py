@@ -1,4 +1,4 @@
-"""A job of the bundle: the entry point with the job's name, in a process of its own."""
+"""Jobs of the bundle: the entry point of the wheel with the name of a job, in its own process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from rec_assets_tests.conftest import Shop
 from rec_assets_tests.shops import write_giftware_shop
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Shop:
@@ -22,15 +24,15 @@ def run(shop: Shop, job: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=shop.environment, capture_output=True, text=True, check=False)
 
 
-def test_a_job_is_run_with_dagsters_records(bare: Shop) -> None:
-    done = run(bare, "catalog")
+def test_a_job_runs_with_a_dagster_instance(bare: Shop) -> None:
+    done = run(bare, "ingest_catalog")
     assert done.returncode == 0, done.stderr
     assert bare.lake.manifest("raw_product_catalog") is not None
     assert (bare.home / "dagster" / "dagster.yaml").is_file()
 
 
-def test_a_job_that_fails_says_why_in_the_last_line(bare: Shop) -> None:
+def test_a_failed_job_prints_its_reason_in_the_last_line(bare: Shop) -> None:
     failed = run(bare, "retrain")
     assert failed.returncode != 0
     last = failed.stderr.strip().splitlines()[-1]
-    assert "retrain failed: train_and_release: there is no release to improve on yet" in last
+    assert "retrain failed: execute_retraining: there is no release yet" in last

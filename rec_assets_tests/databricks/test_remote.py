@@ -1,6 +1,6 @@
-"""Assets made on Databricks, all the way: Dagster here, HTTP, a process there with Spark, the lake, and back.
+"""Assets materialized on Databricks end to end: Dagster, HTTP, a remote process with Spark, the lake, and back.
 
-The workspace is a double (`double.py`); the wheel, the process, Spark, the lake and both Dagsters are real.
+The workspace is a test double (`double.py`); the wheel, the process, Spark, the lake and both Dagsters are real.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pytest
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
 from mlflow import MlflowClient
 
-from rec_assets.automation.execution import ExecutionError, day_range_tags, run_plan
-from rec_assets.automation.plan import PlannedRun
+from rec_assets.automation.plan import ExecutionError, PlannedRun
+from rec_assets.automation.plan_execution import day_range_tags, run_plan
 from rec_assets.definitions import build_definitions
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
-from rec_assets.sources.spec import load_source
+from rec_assets.sources.spec import load_data_source
 from rec_assets_tests.databricks.double import (
     BROKEN_CLUSTER,
     CLUSTER,
@@ -32,6 +32,8 @@ from rec_assets_tests.databricks.double import (
 )
 from rec_assets_tests.shops import write_giftware_shop
 
+pytestmark = pytest.mark.integration
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 VOLUME = "/Volumes/main/shop/state"
 FIRST, DAY = dt.date(2010, 12, 1), dt.date(2010, 12, 5)
@@ -39,7 +41,7 @@ FIRST, DAY = dt.date(2010, 12, 1), dt.date(2010, 12, 5)
 
 @dataclass(frozen=True)
 class Host:
-    """A machine with Dagster, and the workspace that makes its assets."""
+    """A machine with Dagster, and the workspace that materializes its assets."""
 
     workspace: Workspace
     folder: Path
@@ -65,7 +67,7 @@ class Host:
         )
 
     def run(self, settings: Settings, job: str, assets: set[str], *days: dt.date) -> ExecuteInProcessResult:
-        """A job's assets, unpartitioned, of a day, or of the days between two."""
+        """Run assets of a job: unpartitioned, for one day, or for a range of days."""
         return build_definitions(settings).resolve_job_def(job).execute_in_process(
             instance=DagsterInstance.ephemeral(),
             asset_selection=[AssetKey(name) for name in assets],
@@ -92,15 +94,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def ingested(host: Host) -> ExecuteInProcessResult:
-    """Five days read and cleaned there, in one run."""
+    """Five days, read and cleaned on Databricks in one run."""
     settings = host.settings()
-    assert host.run(settings, "catalog", {"raw_product_catalog"}).success
+    assert host.run(settings, "ingest_catalog", {"raw_product_catalog"}).success
     assets = {"raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"}
     return host.run(settings, "ingest", assets, FIRST, DAY)
 
 
 @pytest.mark.parametrize("assets", ["spark", "all"])
-def test_the_graph_stays_as_it_is(tmp_path: Path, assets: str) -> None:
+def test_databricks_does_not_change_the_asset_graph(tmp_path: Path, assets: str) -> None:
     def shape(definitions: Definitions) -> object:
         graph = definitions.resolve_asset_graph()
         nodes = {
@@ -122,7 +124,7 @@ def test_the_graph_stays_as_it_is(tmp_path: Path, assets: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_machine_that_sees_nothing_of_the_lake_gets_days_metadata_and_checks(
+def test_a_machine_without_the_lake_gets_metadata_and_check_results(
     host: Host, ingested: ExecuteInProcessResult
 ) -> None:
     assert ingested.success
@@ -140,11 +142,14 @@ def test_a_machine_that_sees_nothing_of_the_lake_gets_days_metadata_and_checks(
     assert checks["no_line_is_lost"].passed and checks["no_line_is_lost"].description
     runs = MlflowClient(f"sqlite:///{host.folder}/mlflow.db").search_runs(["1"])
     assert [run.data.tags["dagster_run_id"] for run in runs] == [ingested.run_id]
-    assert host.workspace.refused == []
+    assert host.workspace.rejected == []
 
 
-def test_a_spark_asset_is_made_there_with_its_metadata(host: Host, ingested: ExecuteInProcessResult) -> None:
-    found = host.run(host.settings(sees_volume=True), "learn", {"product_statistics"}, DAY)
+@pytest.mark.slow
+def test_a_spark_asset_is_materialized_on_databricks_with_its_metadata(
+    host: Host, ingested: ExecuteInProcessResult
+) -> None:
+    found = host.run(host.settings(sees_volume=True), "train_retrieval", {"product_statistics"}, DAY)
     assert found.success
     (event,) = found.asset_materializations_for_node("product_statistics")
     manifest = host.lake.manifest("product_statistics", DAY)
@@ -154,58 +159,63 @@ def test_a_spark_asset_is_made_there_with_its_metadata(host: Host, ingested: Exe
     assert event.metadata["fingerprint"].value == manifest.fingerprint
     assert event.metadata["dagster/column_schema"].value.columns[0].name == "product_id"
     assert event.metadata["Databricks Job Run URL"].value.startswith(host.workspace.url)
-    assert list((host.workspace.local(VOLUME) / "tmp").iterdir()) == []  # what was said on the way is cleared up
-    assert host.workspace.refused == []
+    assert list((host.workspace.local(VOLUME) / "tmp").iterdir()) == []  # message files are deleted
+    assert host.workspace.rejected == []
 
 
-def test_a_task_that_fails_says_why_here(host: Host, ingested: ExecuteInProcessResult) -> None:
+@pytest.mark.slow
+def test_a_failed_task_reports_its_reason(host: Host, ingested: ExecuteInProcessResult) -> None:
     later = dt.date(2011, 1, 5)
-    found = host.run(host.settings(sees_volume=True), "learn", {"product_statistics"}, later)
+    found = host.run(host.settings(sees_volume=True), "train_retrieval", {"product_statistics"}, later)
     reason = found.failure_data_for_node("product_statistics").user_failure_data.description
     assert "cleaned_interactions: day 2011-01-02 and 3 more days is not in the lake" in reason
     assert f"{host.workspace.url}/jobs/runs/" in reason
     assert not found.get_asset_materialization_events()
 
 
-def test_a_run_that_never_starts_says_why(host: Host) -> None:
-    found = host.run(host.settings(cluster_id=BROKEN_CLUSTER), "learn", {"product_statistics"}, DAY)
+@pytest.mark.slow
+def test_a_run_that_never_starts_reports_its_reason(host: Host) -> None:
+    found = host.run(host.settings(cluster_id=BROKEN_CLUSTER), "train_retrieval", {"product_statistics"}, DAY)
     reason = found.failure_data_for_node("product_statistics").user_failure_data.description
     assert "waiting for the cluster to be ready: out of capacity" in reason
     assert not found.get_asset_materialization_events()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "databricks", "reason"),
     [
-        ({}, {"cluster_id": "no-such"}, "the workspace refused it: Cluster no-such does not exist"),
-        ({}, {"wheel": f"{VOLUME}/wheels/old.whl"}, "the workspace refused it: Library old.whl does not exist"),
-        ({"DATABRICKS_TOKEN": "expired"}, {}, "the workspace refused it: Credential was not sent"),
-        ({"DATABRICKS_HOST": ""}, {}, "no way into a Databricks workspace: set DATABRICKS_HOST"),
+        ({}, {"cluster_id": "no-such"}, "the workspace refused the task: Cluster no-such does not exist"),
+        ({}, {"wheel": f"{VOLUME}/wheels/old.whl"}, "the workspace refused the task: Library old.whl does not exist"),
+        ({"DATABRICKS_TOKEN": "expired"}, {}, "the workspace refused the task: Credential was not sent"),
+        ({"DATABRICKS_HOST": ""}, {}, "can't connect to a Databricks workspace: set DATABRICKS_HOST"),
     ],
 )
-def test_what_the_workspace_refuses_is_a_line(
+def test_a_request_that_the_workspace_rejects_is_reported(
     host: Host, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], databricks: dict[str, str], reason: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    found = host.run(host.settings(**databricks), "learn", {"product_statistics"}, DAY)
+    found = host.run(host.settings(**databricks), "train_retrieval", {"product_statistics"}, DAY)
     assert reason in found.failure_data_for_node("product_statistics").user_failure_data.description
 
 
-def test_a_run_that_is_stopped_here_is_cancelled_there(host: Host) -> None:
+@pytest.mark.slow
+def test_an_interrupted_run_is_canceled_on_databricks(host: Host) -> None:
     host.workspace.on_waiting = lambda: os.kill(os.getpid(), signal.SIGINT)
-    found = host.run(host.settings(cluster_id=WAITING_CLUSTER), "learn", {"product_statistics"}, DAY)
+    found = host.run(host.settings(cluster_id=WAITING_CLUSTER), "train_retrieval", {"product_statistics"}, DAY)
     assert "Execution was interrupted" in found.all_events[-1].message
     assert not found.get_asset_materialization_events()
     *_, last = host.workspace.runs.values()
-    assert last.cancelled
+    assert last.canceled
 
 
-def test_a_plan_on_a_machine_that_does_not_see_the_lake_is_refused(host: Host) -> None:
+@pytest.mark.slow
+def test_a_plan_on_a_machine_without_the_lake_fails(host: Host) -> None:
     settings = host.settings()
-    source = load_source(settings.source, settings.root)
+    source = load_data_source(settings.source, settings.root)
     with pytest.raises(ExecutionError, match="run the bundle's job on Databricks instead"):
         run_plan(
-            [PlannedRun("catalog")], Definitions(), DagsterInstance.ephemeral(), settings, source,
-            parent="1", say=print,
+            [PlannedRun("ingest_catalog")], Definitions(), DagsterInstance.ephemeral(), settings, source,
+            parent="1", log=print,
         )  # fmt: skip

@@ -1,8 +1,7 @@
-"""What Spark learns, on shops whose right answer is known by eye or by a second way of computing it."""
+"""Models and tables made in Spark, on shops whose right answer is plain or is computed in a second way."""
 
 import datetime as dt
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +11,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.data.histories import build_histories
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
-from rec_assets.recsys.evaluation.sample import sample_customers
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
+from rec_assets.recsys.evaluation.customer_sample import sample_customers
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.ranking.scoring import with_frequency_capped
@@ -32,28 +32,17 @@ TYPES = (
 )
 
 
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    session = (
-        SparkSession.builder.master("local[1]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "1")
-        .getOrCreate()
-    )
-    yield session
-
-
 def purchases(spark: SparkSession, *rows: tuple[str, str, str, int], rating: float | None = None) -> DataFrame:
-    """Rows of (customer, product, order, age in days); one piece each, at 2.00."""
+    """Rows of (customer, product, order, age in days), with quantity 1 at a price of 2.00."""
     return spark.createDataFrame([(*row, 1.0, 1.0, 2.0, rating) for row in rows], schema=TYPES)
 
 
 def checkerboard(size: int = 20) -> list[tuple[str, str, str, int]]:
-    """Even customers bought the even products but their own, odd ones the odd (after implicit's test of the name)."""
+    """Even customers bought all even products except one, odd customers the odd ones (after a test of `implicit`)."""
     return [(f"{u:02}", f"{i:02}", f"o{u}", 0) for u in range(size) for i in range(size) if u % 2 == i % 2 and u != i]
 
 
-def state_with(factors: pd.DataFrame) -> ProductSnapshot:
+def snapshot_with(factors: pd.DataFrame) -> ProductSnapshot:
     ids = sorted(factors["product_id"])
     products = pd.DataFrame(
         {
@@ -97,7 +86,7 @@ def test_als_finds_the_missing_square_of_the_checkerboard(
 
 
 @pytest.mark.parametrize(("solver", "explicit"), [("spark", False), ("spark", True), ("implicit", False)])
-def test_folding_in_gives_the_customer_vectors_that_als_computes(
+def test_fold_in_gives_the_customer_vectors_of_als(
     spark: SparkSession, solver: Literal["spark", "implicit"], explicit: bool
 ) -> None:
     rng = np.random.default_rng(3)
@@ -109,15 +98,15 @@ def test_folding_in_gives_the_customer_vectors_that_als_computes(
     frame = purchases(spark, *rows).toPandas()
     if explicit:
         frame["rating"] = rng.integers(1, 6, len(frame)).astype(float)
-    # The library ends with the products' turn: as many iterations as it takes for that to change nothing any more.
+    # The library solves for products last, so it needs many iterations until its customer vectors match.
     iterations = 5 if solver == "spark" else 300
     recipe = AlsRecipe(solver=solver, rank=3, iterations=iterations, implicit_regularization=2.0, min_buyers=1)
     model = fit_als(spark.createDataFrame(frame, schema=TYPES), recipe, seed=1, explicit=explicit).toPandas()
-    state = state_with(side(model, "product", "product_id"))
-    histories = build_histories(frame.assign(rating=frame["rating"].astype(float)), state)
+    snapshot = snapshot_with(side(model, "product", "product_id"))
+    histories = build_histories(frame.assign(rating=frame["rating"].astype(float)), snapshot)
     spark_vectors = side(model, "customer", "customer_id").set_index("customer_id")["factors"]
     expected = np.stack(spark_vectors.reindex(histories.customer_ids).to_list())
-    assert fold_in(histories, state, recipe) == pytest.approx(expected, abs=2e-3)
+    assert fold_in(histories, snapshot, recipe) == pytest.approx(expected, abs=2e-3)
 
 
 @pytest.mark.parametrize("solver", ["spark", "implicit"])
@@ -131,19 +120,19 @@ def test_products_with_too_few_buyers_get_no_factors(spark: SparkSession, solver
 
 @pytest.mark.parametrize("solver", ["spark", "implicit"])
 @pytest.mark.parametrize("rows", [[], [("ann", "rare", "o1", 0), ("bob", "other", "o2", 0)]])
-def test_als_without_a_product_of_enough_buyers_is_an_empty_table(
+def test_als_is_empty_if_no_product_has_enough_buyers(
     spark: SparkSession, solver: Literal["spark", "implicit"], rows: list[tuple[str, str, str, int]]
 ) -> None:
     recipe = AlsRecipe(solver=solver, rank=2, min_buyers=5)
     model = fit_als(purchases(spark, *rows), recipe, seed=1, explicit=False)
     assert model.isEmpty()
-    learned = fit_als(purchases(spark, *checkerboard(12)), recipe, seed=1, explicit=False)
-    assert model.dtypes == learned.dtypes
-    state = state_with(side(model.toPandas(), "product", "product_id"))
-    assert not state.has_factors.any()
+    trained = fit_als(purchases(spark, *checkerboard(12)), recipe, seed=1, explicit=False)
+    assert model.dtypes == trained.dtypes
+    snapshot = snapshot_with(side(model.toPandas(), "product", "product_id"))
+    assert not snapshot.has_factors.any()
 
 
-def test_a_shop_without_a_kept_purchase_has_an_empty_graph_and_counts_its_returns(spark: SparkSession) -> None:
+def test_without_net_purchases_the_graph_is_empty_and_returns_are_counted(spark: SparkSession) -> None:
     nothing = purchases(spark)
     assert co_purchase_graph(nothing, CoPurchaseRecipe()).isEmpty()
     returned = purchases(spark, ("ann", "tea", "1", 3))
@@ -151,7 +140,7 @@ def test_a_shop_without_a_kept_purchase_has_an_empty_graph_and_counts_its_return
     assert found[["product_id", "orders", "returns"]].to_numpy().tolist() == [["tea", 0, 1]]
 
 
-def test_both_solvers_give_the_same_columns_in_the_same_order(spark: SparkSession) -> None:
+def test_both_solvers_give_the_same_columns_and_order(spark: SparkSession) -> None:
     one, other = (
         fit_als(
             purchases(spark, *checkerboard(8)), AlsRecipe(solver=name, rank=3, min_buyers=1), seed=1, explicit=False
@@ -163,13 +152,13 @@ def test_both_solvers_give_the_same_columns_in_the_same_order(spark: SparkSessio
     assert one.select(*keys).collect() == other.select(*keys).collect()
 
 
-def test_a_solver_that_can_t_learn_ratings_says_so(spark: SparkSession) -> None:
+def test_a_solver_without_ratings_raises_an_error(spark: SparkSession) -> None:
     rated = purchases(spark, *checkerboard(4), rating=3.0)
     with pytest.raises(ValueError, match="REC_RECIPE__ALS__SOLVER"):
         fit_als(rated, AlsRecipe(solver="implicit"), seed=1, explicit=True)
 
 
-def test_a_solver_that_is_not_installed_says_what_to_install(
+def test_the_error_for_a_missing_library_names_the_package(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
@@ -177,7 +166,7 @@ def test_a_solver_that_is_not_installed_says_what_to_install(
         fit_als(purchases(spark, *checkerboard(4)), AlsRecipe(solver="implicit"), seed=1, explicit=False)
 
 
-def test_the_same_purchases_in_another_order_give_the_same_factors(spark: SparkSession) -> None:
+def test_factors_do_not_depend_on_the_order_of_purchases(spark: SparkSession) -> None:
     rows, recipe = checkerboard(8), AlsRecipe(rank=3, iterations=3, min_buyers=1)
     one, other = (
         fit_als(purchases(spark, *order), recipe, seed=1, explicit=False).toPandas() for order in (rows, rows[::-1])
@@ -186,7 +175,7 @@ def test_the_same_purchases_in_another_order_give_the_same_factors(spark: SparkS
 
 
 def test_the_graph_counts_shared_baskets_and_the_next_day(spark: SparkSession) -> None:
-    # Two customers buy bread and butter together, and jam the day after.
+    # Two customers buy bread and butter on one day, and jam on the next day.
     rows = [
         row
         for c in ("ann", "bob")
@@ -205,7 +194,7 @@ def test_the_graph_counts_shared_baskets_and_the_next_day(spark: SparkSession) -
     assert edges.loc[("next_basket", "bread", "jam")]["weight"] == pytest.approx(2 * 1.0 / (2 * 0.5))
 
 
-def test_what_follows_some_orders_later_counts_less(spark: SparkSession) -> None:
+def test_a_product_bought_some_orders_later_counts_less(spark: SparkSession) -> None:
     rows = [(c, product, f"{c}{i}", 9 - i) for c in "ab" for i, product in enumerate(("bread", "jam", "tea", "salt"))]
     recipe = CoPurchaseRecipe(
         min_support=2, half_life_days=1e6, popularity_damping=0.0, next_orders=2, next_decay=0.25, ease_products=0
@@ -222,7 +211,7 @@ def test_ease_is_the_closed_form_of_the_shared_customers(spark: SparkSession) ->
     rows = [(f"c{u:02}", f"p{i:02}", f"o{u}", 0) for u, i in zip(*np.nonzero(held), strict=True)]
     recipe = CoPurchaseRecipe(min_support=1, ease_regularization=2.0, ease_neighbors=4)
     graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
-    edges = graph[graph["kind"] == "same_customer"]
+    edges = graph[graph["kind"] == "ease"]
     shared = held.T.astype(float) @ held
     inverse = np.linalg.inv(shared + 2.0 * np.eye(12))
     weights = np.where(shared > 0, -inverse / np.diag(inverse), 0)
@@ -238,16 +227,16 @@ def test_ease_is_the_closed_form_of_the_shared_customers(spark: SparkSession) ->
     assert all(found[pair] == pytest.approx(weight, rel=1e-3) for pair, weight in expected.items())
 
 
-def test_ease_learns_the_products_with_most_buyers_only(spark: SparkSession) -> None:
+def test_ease_covers_the_products_with_most_buyers(spark: SparkSession) -> None:
     rows = [(f"c{u}", product, f"o{u}", 0) for u in range(4) for product in ("bread", "butter")]
     rows += [("c0", "rare", "o0", 0), ("c1", "rare", "o1", 0)]
     recipe = CoPurchaseRecipe(min_support=1, ease_products=2)
     graph = co_purchase_graph(purchases(spark, *rows), recipe).toPandas()
-    assert set(graph.loc[graph["kind"] == "same_customer", "product_id"]) == {"bread", "butter"}
+    assert set(graph.loc[graph["kind"] == "ease", "product_id"]) == {"bread", "butter"}
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.5, 1.0])
-def test_what_goes_with_a_product_is_a_share_of_its_orders_or_less_so(spark: SparkSession, damping: float) -> None:
+def test_anchor_damping_divides_weights_by_the_orders_of_the_product(spark: SparkSession, damping: float) -> None:
     # Tea is bought eight times, in two of them with milk.
     rows = [(f"c{i}", "tea", f"o{i}", 0) for i in range(8)] + [(f"c{i}", "milk", f"o{i}", 0) for i in range(2)]
     recipe = CoPurchaseRecipe(min_support=2, popularity_damping=0.0, anchor_damping=damping, ease_products=0)
@@ -255,19 +244,19 @@ def test_what_goes_with_a_product_is_a_share_of_its_orders_or_less_so(spark: Spa
     assert graph.loc[("tea", "milk"), "weight"] == pytest.approx(2 / 8**damping)
 
 
-def test_pairs_seen_too_seldom_are_noise(spark: SparkSession) -> None:
+def test_pairs_below_the_minimum_support_are_dropped(spark: SparkSession) -> None:
     rows = [("ann", "bread", "1", 0), ("ann", "butter", "1", 0)]
     assert co_purchase_graph(purchases(spark, *rows), CoPurchaseRecipe(min_support=2)).isEmpty()
-    # The same for what two customers have in common, though a third one has only half of it.
+    # EASE: two customers share both products, and a third has one of them.
     rows += [("bob", "bread", "2", 0), ("bob", "butter", "2", 0), ("bob", "jam", "3", 0), ("eve", "jam", "4", 0)]
     graph = co_purchase_graph(purchases(spark, *rows), CoPurchaseRecipe(min_support=2)).toPandas()
-    kinds = graph[graph["kind"] == "same_customer"]
+    kinds = graph[graph["kind"] == "ease"]
     assert set(zip(kinds["product_id"], kinds["neighbor_id"], strict=True)) == {
         ("bread", "butter"), ("butter", "bread"),
     }  # fmt: skip
 
 
-def test_ease_adds_up_over_batches(spark: SparkSession) -> None:
+def test_ease_does_not_depend_on_the_size_of_batches(spark: SparkSession) -> None:
     rng = np.random.default_rng(6)
     rows = [(f"c{u:03}", f"p{i:02}", f"o{u}", 0) for u, i in zip(*np.nonzero(rng.random((100, 20)) < 0.3), strict=True)]
     bought, recipe = purchases(spark, *rows), CoPurchaseRecipe(min_support=1)
@@ -289,11 +278,11 @@ def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
     mug, found = found.loc["mug"], found.loc["tea"]
     assert (found["returns"], mug["returns"], mug["orders"], mug["buyers"]) == (1, 1, 0, 0)
     assert (found["orders"], found["recent_orders"], found["buyers"]) == (4, 2, 2)
-    assert (found["recent_buyers"], mug["recent_buyers"]) == (1, 0), "customers, not lines"
+    assert (found["recent_buyers"], mug["recent_buyers"]) == (1, 0), "it counts customers, not lines"
     assert (found["repeat_share"], found["interval_days"], found["price"]) == (0.5, 15.0, 2.0)
 
 
-def test_what_a_customer_saw_so_often_and_did_nothing_with_rests(spark: SparkSession) -> None:
+def test_a_product_seen_too_often_without_a_reaction_is_frequency_capped(spark: SparkSession) -> None:
     events = [
         *[("ann", "tea", "impression")] * 3, *[("ann", "mug", "impression")] * 3, ("ann", "mug", "click"),
         *[("ann", "pot", "impression")] * 2, *[("bob", "tea", "impression")] * 3, *[(None, "tea", "impression")] * 9,
@@ -301,9 +290,9 @@ def test_what_a_customer_saw_so_often_and_did_nothing_with_rests(spark: SparkSes
     seen = spark.createDataFrame(events, "customer_id string, product_id string, type string")
     pairs = [(customer, product) for customer in ("ann", "cat") for product in ("mug", "pot", "tea")]
     candidates = spark.createDataFrame(pairs, "customer_id string, product_id string")
-    found = with_frequency_capped(candidates, seen, 3, "rests").toPandas()
-    assert [tuple(row) for row in found[found["rests"]][["customer_id", "product_id"]].to_numpy()] == [("ann", "tea")]
-    assert len(found) == len(pairs) and found["rests"].dtype == bool
+    found = with_frequency_capped(candidates, seen, 3, "capped").toPandas()
+    assert [tuple(row) for row in found[found["capped"]][["customer_id", "product_id"]].to_numpy()] == [("ann", "tea")]
+    assert len(found) == len(pairs) and found["capped"].dtype == bool
 
 
 def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession) -> None:
@@ -313,12 +302,12 @@ def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession
     assert (found["new_buyers"], found["recent_orders"]) == (1, 3)
 
 
-def test_products_join_the_catalog_with_the_commonest_words_of_the_lines(spark: SparkSession) -> None:
+def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark: SparkSession) -> None:
     days = [dt.date(2024, 1, n) for n in (1, 2, 3, 9)]
     lines = [
         ("mug", "MUG", None, 2.0, days[2], 1.0), ("mug", "Mug red", None, 4.0, days[1], 1.0),
         ("mug", "Mug red", None, 6.0, days[3], 1.0), ("mug", None, None, 4.0, days[1], 1.0),
-        ("mug", None, None, 0.5, days[1], 0.0),  # a bulk order has a price of its own
+        ("mug", None, None, 0.5, days[1], 0.0),  # a bulk order has a special price
         ("pot", "Pot", "china", 9.0, days[0], 1.0), ("crate", "Crate", None, 0.5, days[0], 0.0),
     ]  # fmt: skip
     clicked = ("ghost", "Ghost", "", "", "", 1.0, 0.0, days[0], "click", 0.1)
@@ -341,17 +330,17 @@ def test_products_join_the_catalog_with_the_commonest_words_of_the_lines(spark: 
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
     assert found.loc["new", ["title", "first_seen", "in_catalog"]].tolist() == ["x", days[3], True]
     assert found.loc["crate", "price"] == 0.5
-    assert "ghost" not in found.index, "a click makes no product"
+    assert "ghost" not in found.index, "a click adds no product"
 
 
-def test_the_graphs_rows_come_in_one_order(spark: SparkSession) -> None:
+def test_the_edges_of_the_graph_are_sorted(spark: SparkSession) -> None:
     graph = co_purchase_graph(purchases(spark, *checkerboard()), CoPurchaseRecipe(min_support=1)).toPandas()
     assert graph["kind"].nunique() > 1
     wanted = graph.sort_values(["kind", "product_id", "weight", "neighbor_id"], ascending=[True, True, False, True])
     pd.testing.assert_frame_equal(graph, wanted.reset_index(drop=True))
 
 
-def test_a_report_judges_a_fixed_sample_of_many_customers_whole(spark: SparkSession) -> None:
+def test_a_large_shop_is_evaluated_on_a_fixed_sample_of_whole_customers(spark: SparkSession) -> None:
     rows = [(f"c{u}", f"p{i}", f"o{u}", 0) for u in range(400) for i in range(2)]
     judged = sample_customers(purchases(spark, *rows, *rows), 100)
     assert judged.buyers == 400
@@ -364,18 +353,20 @@ def test_a_report_judges_a_fixed_sample_of_many_customers_whole(spark: SparkSess
     assert set(again["customer_id"]) == set(bought["customer_id"])
 
 
-def test_a_report_judges_all_of_few_customers(spark: SparkSession) -> None:
+def test_a_small_shop_is_evaluated_on_all_customers(spark: SparkSession) -> None:
     rows = [(f"c{u}", "p", f"o{u}", 0) for u in range(50)]
     assert sample_customers(purchases(spark, *rows), 50).bought.count() == 50
 
 
-def test_a_sample_collected_by_files_is_the_one_that_spark_collects(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_sample_collected_through_files_equals_the_one_that_spark_collects(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     values = np.random.default_rng(1).random((500, len(FEATURES))).astype(np.float32)
     values[::7, 3] = np.nan
     types = ", ".join([*(f"{name} float" for name in FEATURES), "bought boolean"])
     frame = pd.DataFrame(values, columns=list(FEATURES)).assign(bought=values[:, 0] < 0.1)
     rows = spark.createDataFrame(frame, types).repartition(3, "bought").replace(float("nan"), None)
-    found, expected = collect_sample(rows, tmp_path), TrainingSample.of(rows.toPandas())
+    found, expected = collect_sample(rows, tmp_path), TrainingSample.from_frame(rows.toPandas())
     assert np.isnan(found.features).sum() == len(values[::7])
     np.testing.assert_array_equal(found.features, expected.features)
     np.testing.assert_array_equal(found.bought, expected.bought)

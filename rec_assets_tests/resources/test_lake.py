@@ -1,4 +1,4 @@
-"""A partition is replaced whole: whoever reads, and whatever is killed when, sees the old one or the new one."""
+"""Partitions are replaced atomically, also when readers and killed writers are concurrent."""
 
 import datetime as dt
 import json
@@ -22,7 +22,8 @@ from pyspark.sql import SparkSession
 from upath import UPath
 
 from rec_assets.resources.lake import DamagedPartition, Lake, MissingPartition
-from rec_assets.resources.storage import MANIFEST, STAGING, STAGING_HOURS, Disk, _crc, _locked, sweep_staging
+from rec_assets.resources.manifest import MANIFEST
+from rec_assets.resources.storage import STAGING, STAGING_HOURS, Disk, _crc, _locked, sweep_staging
 
 DAY = dt.date(2017, 12, 3)
 
@@ -32,7 +33,7 @@ def lake(lake_root: Path | UPath) -> Lake:
     return Lake(lake_root)
 
 
-def test_reads_back_what_was_written_with_its_day(lake: Lake) -> None:
+def test_a_written_day_is_read_with_its_date(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"product_id": ["00123", "é😀"], "n": [1, 2]}), DAY)
     found = lake.pandas("sales", [DAY])
     assert found["product_id"].tolist() == ["00123", "é😀"]
@@ -66,7 +67,7 @@ def test_writing_the_same_content_changes_nothing(lake: Lake) -> None:
     assert lake.changed_at("sales", DAY) == changed
 
 
-def test_the_fingerprint_tells_contents_apart(lake: Lake) -> None:
+def test_the_fingerprint_depends_on_the_content(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     before = lake.fingerprint("sales", [DAY])
     lake.write("sales", pd.DataFrame({"n": [2]}), DAY)
@@ -74,7 +75,7 @@ def test_the_fingerprint_tells_contents_apart(lake: Lake) -> None:
     assert lake.fingerprint("sales", [DAY, DAY - dt.timedelta(days=1)]) != lake.fingerprint("sales", [DAY])
 
 
-def test_a_partition_whose_file_was_deleted_by_hand_is_written_again(lake: Lake) -> None:
+def test_a_partition_with_a_deleted_file_is_written_again(lake: Lake) -> None:
     manifest = lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     (lake.root / "sales" / f"date={DAY}" / manifest.files[0]).unlink()
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
@@ -95,7 +96,8 @@ def _write_forever(root: Path | UPath) -> None:
         lake.write("sales", pa.table({"n": [n] * 1000, "half": [n] * 1000}), DAY)
 
 
-def test_a_reader_never_sees_half_a_partition_while_writers_are_killed(lake: Lake) -> None:
+@pytest.mark.integration
+def test_a_reader_never_sees_a_partial_partition_while_writers_are_killed(lake: Lake) -> None:
     lake.write("sales", pa.table({"n": [0] * 1000, "half": [0] * 1000}), DAY)
     context = multiprocessing.get_context("spawn")
     reads = 0
@@ -118,7 +120,7 @@ def test_a_reader_never_sees_half_a_partition_while_writers_are_killed(lake: Lak
     assert reads > 10
 
 
-def test_the_head_is_the_first_rows(lake: Lake) -> None:
+def test_head_returns_the_first_rows(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": range(10)}), dt.date(2024, 1, 1))
     lake.write("nothing", pd.DataFrame({"n": pd.Series(dtype=int)}))
     assert lake.head("sales", dt.date(2024, 1, 1), rows=3).to_pydict() == {"n": [0, 1, 2]}
@@ -127,8 +129,8 @@ def test_the_head_is_the_first_rows(lake: Lake) -> None:
         lake.head("sales", dt.date(2024, 1, 2), rows=3)
 
 
-def test_what_killed_writers_left_is_swept_up_when_nobody_has_touched_it_for_hours(tmp_path: Path) -> None:
-    sweep_staging(tmp_path)  # nothing was ever written there
+def test_old_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    sweep_staging(tmp_path)  # nothing was written yet
     for name, hours in (("left", STAGING_HOURS + 1), ("at_work", STAGING_HOURS - 1)):
         folder = tmp_path / STAGING / name
         folder.mkdir(parents=True)
@@ -162,15 +164,15 @@ def _halve_the_manifest(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (_delete, r"\.parquet is missing"),
         (_truncate, r"\.parquet: \d+ bytes, not \d+"),
         (_halve_the_manifest, "_manifest.json can't be read"),
     ],
 )
-def test_a_damaged_day_is_named_and_whole_once_it_is_written_again(
-    lake: Lake, harm: Callable[[Lake], None], said: str
+def test_a_damaged_day_is_named_and_repaired_by_writing_it_again(
+    lake: Lake, harm: Callable[[Lake], None], message: str
 ) -> None:
     frame, other = pd.DataFrame({"n": [1, 2]}), DAY + dt.timedelta(days=1)
     for day in (DAY, other):
@@ -178,34 +180,34 @@ def test_a_damaged_day_is_named_and_whole_once_it_is_written_again(
     assert lake.damage("sales") == {}
     harm(lake)
     assert list(lake.damage("sales")) == [DAY]
-    assert re.search(said, lake.damage("sales")[DAY])
-    assert not lake.is_whole("sales", DAY)
-    assert lake.is_whole("sales", other)
+    assert re.search(message, lake.damage("sales")[DAY])
+    assert not lake.is_intact("sales", DAY)
+    assert lake.is_intact("sales", other)
     lake.write("sales", frame, DAY)
     assert lake.damage("sales") == {}
     assert lake.pandas("sales", [DAY])["n"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("harm", [_delete, _halve_the_manifest])
-def test_reading_a_damaged_day_says_which_and_what_to_do(lake: Lake, harm: Callable[[Lake], None]) -> None:
+def test_reading_a_damaged_day_names_it_and_what_to_do(lake: Lake, harm: Callable[[Lake], None]) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     harm(lake)
-    said = rf"sales.*{DAY}.*Run `rec-assets bootstrap`"
-    with pytest.raises(DamagedPartition, match=said):
+    message = rf"sales.*{DAY}.*Run `rec-assets bootstrap`"
+    with pytest.raises(DamagedPartition, match=message):
         lake.read("sales", [DAY])
 
 
-def test_spark_is_given_no_file_whose_checksum_is_wrong(tmp_path: Path) -> None:
+def test_spark_does_not_read_a_file_with_a_wrong_checksum(tmp_path: Path) -> None:
     lake, no_session = Lake(tmp_path), cast("SparkSession", None)
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     path = _file(lake)
     path.write_bytes(path.read_bytes().replace(b"PAR1", b"PAR2"))
-    for read in (lake.spark, lake.task_rows):
+    for read in (lake.spark, lake.lazy_rows):
         with pytest.raises(DamagedPartition, match=f"sales of {DAY} is damaged: {path} has a wrong checksum"):
             read(no_session, "sales", [DAY])
 
 
-def test_a_day_that_is_just_being_replaced_is_not_taken_for_damaged(
+def test_a_day_that_is_being_replaced_does_not_count_as_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(tmp_path)
@@ -213,7 +215,7 @@ def test_a_day_that_is_just_being_replaced_is_not_taken_for_damaged(
     path, found, sizes = _file(lake), [], lake.storage.sizes("sales")
     manifest = path.with_name(MANIFEST)
     reader = threading.Thread(target=lambda: found.append(lake.pandas("sales", [DAY])["n"].tolist()))
-    with _locked(tmp_path):  # a writer's file of the same name is there already, and its manifest not yet
+    with _locked(tmp_path):  # a writer has replaced the file but not the manifest
         pq.write_table(pa.table({"n": [2]}), path)
         reader.start()
         time.sleep(0.2)
@@ -223,12 +225,12 @@ def test_a_day_that_is_just_being_replaced_is_not_taken_for_damaged(
     reader.join()
     assert found == [[2]]
     lake.write("sales", pd.DataFrame({"n": [3]}), DAY)
-    looks, look = iter([sizes]), Disk.sizes  # the first look lists the files of before
+    looks, look = iter([sizes]), Disk.sizes  # the first listing has the old files
     monkeypatch.setattr(Disk, "sizes", lambda self, table: next(looks, None) or look(self, table))
     assert lake.damage("sales") == {}
 
 
-def test_what_comes_back_as_it_was_leaves_what_is_made_from_it_up_to_date(lake: Lake) -> None:
+def test_restored_content_keeps_the_time_of_the_last_change(lake: Lake) -> None:
     frame = pd.DataFrame({"n": [1]})
     lake.write("sales", frame, DAY)
     changed = lake.changed_at("sales", DAY)
@@ -238,7 +240,7 @@ def test_what_comes_back_as_it_was_leaves_what_is_made_from_it_up_to_date(lake: 
     assert lake.changed_at("sales", DAY) == changed
 
 
-def test_a_read_of_a_file_with_a_flipped_bit_is_right_or_names_it(tmp_path: Path) -> None:
+def test_reading_a_file_with_a_flipped_bit_fails_with_its_name(tmp_path: Path) -> None:
     lake, chance = Lake(tmp_path), np.random.default_rng(1)
     frame = pd.DataFrame({"id": [f"p{n}" for n in range(50)], "price": chance.normal(size=50)})
     lake.write("sales", frame, DAY)
@@ -255,14 +257,14 @@ def test_a_read_of_a_file_with_a_flipped_bit_is_right_or_names_it(tmp_path: Path
         else:
             pd.testing.assert_frame_equal(found.drop(columns="date"), frame[frame["price"] > 0].reset_index(drop=True))
     assert refused == 300
-    # The reader tells the next plan, which looks at sizes alone.
+    # The reader marks the file for the next plan, which only compares sizes.
     assert re.search(r"wrong checksum", lake.damage("sales")[DAY])
     lake.write("sales", frame, DAY)
     assert lake.damage("sales") == {}
     assert path.read_bytes() == whole
 
 
-def test_a_partition_written_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+def test_a_partition_without_checksums_is_read(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     place = tmp_path / "sales" / f"date={DAY}" / MANIFEST

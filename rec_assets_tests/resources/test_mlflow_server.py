@@ -1,4 +1,4 @@
-"""A real MLflow server, its records in PostgreSQL and its artifacts behind it: a release's whole life over HTTP."""
+"""Releases on a real MLflow server with PostgreSQL and proxied artifacts."""
 
 import datetime as dt
 import subprocess
@@ -10,13 +10,13 @@ import mlflow
 import pytest
 from dagster import DagsterInstance, asset, materialize
 
-from rec_assets.assets.artifact import Proposal, register
+from rec_assets.assets.model_artifact import ReleaseProposal, register_model
 from rec_assets.automation.rollback import roll_back
 from rec_assets.recsys.data.forgetting import customer_digest
 from rec_assets.resources.releases import PROMOTED, Release, Releases
 from rec_assets.resources.tracking import TrackingResource, end_dead_runs
-from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.index import Index
+from rec_assets.serving.index_files.folder import ServingFolder
+from rec_assets.serving.index_files.index import Index
 from rec_assets.settings import Settings
 from rec_assets_tests.conftest import free_port, wait_for
 from rec_assets_tests.serving import shop
@@ -24,7 +24,7 @@ from rec_assets_tests.serving import shop
 
 @pytest.fixture
 def server(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of the server; a process that only knows that URL sees none of its files."""
+    """URL of the server. A client sees none of its files."""
     port, before = free_port(), mlflow.get_tracking_uri()
     command = [
         Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port),
@@ -46,12 +46,14 @@ def server(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def release(settings: Settings, as_of: dt.date, index: Index) -> Release:
     """Register an index as an asset does, and promote it."""
     releases = Releases(settings.mlflow_uri, settings.registered_model)
-    models = dict.fromkeys(("als_version", "graph_version", "ranker_version"), str(as_of))
+    models = dict.fromkeys(("als_as_of", "graph_as_of", "ranker_as_of"), str(as_of))
     tags = {"as_of": str(as_of), **models, "recipe": shop.RECIPE.model_dump_json(), "content": f"models of {as_of}"}
 
     @asset
     def challenger(tracking: TrackingResource) -> None:
-        register(tracking, releases, Proposal(tags, {"als_model": {str(as_of): {"fingerprint": "0f"}}}), index.save)
+        register_model(
+            tracking, releases, ReleaseProposal(tags, {"als_model": {str(as_of): {"fingerprint": "0f"}}}), index.save
+        )
 
     tracking = TrackingResource(
         uri=settings.mlflow_uri, artifacts=str(settings.root / "nowhere"), experiment="shop",
@@ -59,12 +61,12 @@ def release(settings: Settings, as_of: dt.date, index: Index) -> Release:
     )  # fmt: skip
     with DagsterInstance.ephemeral() as instance:
         assert materialize([challenger], resources={"tracking": tracking}, instance=instance).success
-    found = releases.all()[-1]
-    releases.decide(found.version, PROMOTED, {"reasons": "…"})
+    found = releases.versions()[-1]
+    releases.set_decision(found.version, PROMOTED, {"reasons": "…"})
     return releases.get(found.version)
 
 
-def test_a_release_lives_its_life_over_http(server: str, tmp_path: Path) -> None:
+def test_the_whole_life_of_a_release_works_over_http(server: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", mlflow_tracking_uri=server)
     assert settings.mlflow_ui_base_url == server
     releases, serving, index = (
@@ -72,18 +74,18 @@ def test_a_release_lives_its_life_over_http(server: str, tmp_path: Path) -> None
         ServingFolder(settings.serving),
         shop.index(),
     )
-    assert releases.in_force() is None
+    assert releases.active() is None
 
     first = release(settings, shop.AS_OF, index)
     second = release(settings, shop.AS_OF + dt.timedelta(days=7), index)
     client = releases.client
-    assert releases.in_force() == second
+    assert releases.active() == second
     assert client.get_model_version_by_alias(settings.registered_model, "champion").version == str(second.version)
-    assert releases.inputs(first) == {"als_model": {str(shop.AS_OF): {"fingerprint": "0f"}}}
+    assert releases.load_inputs(first) == {"als_model": {str(shop.AS_OF): {"fingerprint": "0f"}}}
     assert client.get_run(first.run_id).info.status == "FINISHED"
     assert client.get_run(first.run_id).info.artifact_uri.startswith("mlflow-artifacts:")
 
-    # Nothing of it is published here: the rollback fetches the index from the server.
+    # The serving folder has no index: the rollback downloads it from the server.
     champion, published = roll_back(settings)
     assert champion.version == first.version == published.version
     assert client.get_model_version_by_alias(settings.registered_model, "champion").version == str(first.version)
@@ -95,7 +97,7 @@ def test_a_release_lives_its_life_over_http(server: str, tmp_path: Path) -> None
     kept = found.without({customer_digest(gone): shop.AS_OF})
     kept.save(tmp_path / "without")
     releases.replace_index(first, tmp_path / "without")
-    releases.fetch_index(first, tmp_path / "again")
+    releases.download_index(first, tmp_path / "again")
     again = Index.load(tmp_path / "again").histories.customers
     assert gone.encode() not in again and list(again) == list(kept.histories.customers)
     assert not (settings.root / "mlflow").exists() and not (settings.root / "nowhere").exists()

@@ -1,4 +1,4 @@
-"""The recipe to train with: what was set by hand, then what was tuned, then the defaults."""
+"""The active recipe: fields set by the user, then tuned fields, then defaults."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ TUNED = TunedRecipe(
 
 
 def _recipes(home: Path) -> Recipes:
-    return Recipes.of(Settings(home=home))
+    return Recipes.from_settings(Settings(home=home))
 
 
 def test_without_a_tuned_recipe_the_settings_are_used(tmp_path: Path) -> None:
     recipes = _recipes(tmp_path)
-    assert recipes.to_train() == Recipe()
+    assert recipes.active() == Recipe()
     assert recipes.origin() == "settings"
 
 
-def test_the_tuned_recipe_is_laid_over_the_settings_and_gone_with_its_file(tmp_path: Path) -> None:
+def test_the_tuned_recipe_overrides_defaults_until_its_file_is_deleted(tmp_path: Path) -> None:
     recipes = _recipes(tmp_path)
     recipes.adopt(TUNED)
     assert recipes.file == tmp_path / "tuning" / "recipe.json"
-    assert recipes.to_train() == Recipe().with_fields(TUNED.fields)
-    assert recipes.to_train().ranker.learning_rate == 0.1234567890123456
+    assert recipes.active() == Recipe().with_fields(TUNED.fields)
+    assert recipes.active().ranker.learning_rate == 0.1234567890123456
     assert recipes.tuned() == TUNED
     assert recipes.origin() == "tuned: study shop-2024-01-01-0a1b2c, trial 7"
     recipes.file.unlink()
-    assert recipes.to_train() == Recipe()
+    assert recipes.active() == Recipe()
 
 
-def test_what_is_set_by_hand_wins_even_where_it_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_that_the_user_sets_wins_even_with_the_default_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REC_RECIPE__ALS__RANK", "48")
     monkeypatch.setenv("REC_RECIPE__LIST_SIZE", "30")
     recipes = _recipes(tmp_path)
     recipes.adopt(TUNED)
-    found = recipes.to_train()
+    found = recipes.active()
     assert (found.als.rank, found.list_size, found.ranker.learning_rate) == (48, 30, 0.1234567890123456)
 
 
@@ -55,7 +57,7 @@ def test_what_is_set_by_hand_wins_even_where_it_is_the_default(tmp_path: Path, m
         ('{"recipe": {"als.rank": 6', "Expecting"),
         ("[]", "list indices"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"recipe": {"als.rank": 6, "als.rank": 64}}', "als.rank stands there twice"),
+        ('{"recipe": {"als.rank": 6, "als.rank": 64}}', "the key als.rank is there twice"),
         ('{"recipe": {}}', "it has no 'provenance'"),
         ('{"recipe": {}, "provenance": {"study": "a"}}', "its provenance lacks trial"),
         (
@@ -65,16 +67,16 @@ def test_what_is_set_by_hand_wins_even_where_it_is_the_default(tmp_path: Path, m
         ('{"recipe": {"als.rank": -6}, "provenance": {"study": "a", "trial": 1}}', "als.rank: Input should be greater"),
     ],
 )
-def test_an_unreadable_file_is_named_with_what_is_wrong(tmp_path: Path, content: str, why: str) -> None:
+def test_an_invalid_file_is_named_with_the_reason(tmp_path: Path, content: str, why: str) -> None:
     recipes = _recipes(tmp_path)
     recipes.file.parent.mkdir()
     recipes.file.write_text(content)
     with pytest.raises(RecipeUnreadable) as found:
-        recipes.to_train()
+        recipes.active()
     assert str(recipes.file) in str(found.value) and why in str(found.value)
 
 
-def test_a_recipe_is_adopted_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_is_adopted_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = _recipes(tmp_path)
     recipes.adopt(TUNED)
 
@@ -91,7 +93,7 @@ def test_a_recipe_is_adopted_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     assert [path.name for path in recipes.file.parent.iterdir()] == ["recipe.json"]
 
 
-def test_nothing_is_adopted_that_the_recipe_does_not_know(tmp_path: Path) -> None:
+def test_an_unknown_field_is_not_adopted(tmp_path: Path) -> None:
     recipes = _recipes(tmp_path)
     with pytest.raises(ValueError, match=r"als\.ranks"):
         recipes.adopt(TunedRecipe({"als.ranks": 16}, {"study": "b", "trial": 1}))

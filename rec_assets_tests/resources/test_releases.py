@@ -1,4 +1,4 @@
-"""Releases on a real registry: promoted, rejected, rolled back; and the serving folder that goes with them."""
+"""Releases on a real registry, and the serving folder with their indexes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.releases import PROMOTED, REJECTED, ReleaseError, Releases
-from rec_assets.serving.folder import ServingFolder
+from rec_assets.serving.index_files.folder import ServingFolder
+
+pytestmark = pytest.mark.integration
 
 MODEL = "product-recommender"
 
@@ -24,7 +26,7 @@ def day(number: int) -> dt.date:
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A registry; its tables take seconds to make."""
+    """A registry, shared by the tests because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
@@ -36,16 +38,16 @@ def releases(uri: str) -> Iterator[Releases]:
     client.delete_registered_model(MODEL)
 
 
-def propose(releases: Releases, as_of: int, decision: str = PROMOTED, content: str = "") -> int:
+def register(releases: Releases, as_of: int, decision: str = PROMOTED, content: str = "") -> int:
     version = releases.client.create_model_version(MODEL, source="/nowhere").version
     trained = str(day(as_of - 7))
     tags = {
-        "as_of": day(as_of), "als_version": trained, "graph_version": trained, "ranker_version": trained,
+        "as_of": day(as_of), "als_as_of": trained, "graph_as_of": trained, "ranker_as_of": trained,
         "recipe": Recipe().model_dump_json(), "content": content or f"models of {as_of}",
     }  # fmt: skip
-    releases.propose(int(version), tags)
+    releases.set_challenger(int(version), tags)
     if decision:
-        releases.decide(int(version), decision, {"reasons": "…"})
+        releases.set_decision(int(version), decision, {"reasons": "…"})
     return int(version)
 
 
@@ -53,67 +55,74 @@ def champion(releases: Releases) -> int:
     return int(releases.client.get_model_version_by_alias(MODEL, "champion").version)
 
 
-def test_the_newest_promoted_version_is_in_force_and_has_the_alias(releases: Releases) -> None:
-    one, two, _ = propose(releases, 10), propose(releases, 17), propose(releases, 24, REJECTED)
-    found = releases.in_force()
+def test_the_newest_promoted_version_is_active_and_has_the_alias_champion(releases: Releases) -> None:
+    one, two, _ = register(releases, 10), register(releases, 17), register(releases, 24, REJECTED)
+    found = releases.active()
     assert found is not None and found.version == two == champion(releases)
-    assert found.models == dict.fromkeys(("als_version", "graph_version", "ranker_version"), str(day(10)))
+    assert found.model_days == dict.fromkeys(("als_as_of", "graph_as_of", "ranker_as_of"), str(day(10)))
     assert int(releases.client.get_model_version_by_alias(MODEL, "challenger").version) == 3
-    past = releases.in_force(day(16))
+    past = releases.active(day(16))
     assert past is not None and past.version == one
-    assert releases.in_force(day(9)) is None
+    assert releases.active(day(9)) is None
 
 
-def test_an_undecided_version_is_not_in_force(releases: Releases) -> None:
-    propose(releases, 10, decision="")
-    assert releases.in_force() is None
+def test_a_release_of_an_earlier_version_of_rec_assets_is_read(releases: Releases) -> None:
+    version = releases.client.create_model_version(MODEL, source="/nowhere").version
+    days = dict.fromkeys(("als_as_of", "graph_as_of", "ranker_as_of"), day(3))
+    releases.set_tags(int(version), {"as_of": day(10), **days})
+    assert releases.get(int(version)).model_as_of("ranker") == day(3)
 
 
-def test_a_version_that_was_registered_and_never_proposed_is_no_release(releases: Releases) -> None:
+def test_an_undecided_version_is_not_active(releases: Releases) -> None:
+    register(releases, 10, decision="")
+    assert releases.active() is None
+
+
+def test_a_registered_version_without_tags_is_no_release(releases: Releases) -> None:
     releases.client.create_model_version(MODEL, source="/nowhere")
-    assert releases.all() == []
+    assert releases.versions() == []
 
 
-def test_a_rollback_goes_to_the_version_before_and_stays_there(releases: Releases) -> None:
-    one, two = propose(releases, 10), propose(releases, 17)
+def test_a_rollback_activates_the_version_before(releases: Releases) -> None:
+    one, two = register(releases, 10), register(releases, 17)
     assert releases.roll_back().version == one == champion(releases)
     assert releases.get(two).rolled_back
-    same = propose(releases, 24, decision="", content="models of 17")
-    assert releases.taken_back(releases.get(same)) == two
-    assert releases.taken_back(releases.get(one)) is None
+    same = register(releases, 24, decision="", content="models of 17")
+    assert releases.find_rolled_back(releases.get(same)) == two
+    assert releases.find_rolled_back(releases.get(one)) is None
 
 
-def test_a_rollback_can_name_its_version_and_be_undone_by_naming_the_other(releases: Releases) -> None:
-    one, _, three = (propose(releases, as_of) for as_of in (10, 17, 24))
+def test_a_rollback_can_name_its_version_and_be_undone(releases: Releases) -> None:
+    one, _, three = (register(releases, as_of) for as_of in (10, 17, 24))
     assert releases.roll_back(to=one).version == one == champion(releases)
     assert releases.roll_back(to=three).version == three == champion(releases)
     assert not releases.get(three).rolled_back
 
 
-def test_a_recipe_of_other_code_is_read_as_far_as_it_goes(releases: Releases) -> None:
-    one, two = propose(releases, 10), propose(releases, 17)
+def test_a_recipe_of_other_code_is_read_with_defaults_for_missing_fields(releases: Releases) -> None:
+    one, two = register(releases, 10), register(releases, 17)
     stored = Recipe(list_size=30).model_dump()
     del stored["als"]["alpha"]
-    releases.tag(one, {"recipe": json.dumps({**stored, "gone": 1})})
+    releases.set_tags(one, {"recipe": json.dumps({**stored, "gone": 1})})
     assert releases.get(one).recipe == Recipe(list_size=30)
-    releases.tag(two, {"recipe": json.dumps({**stored, "list_size": -1})})
-    assert [each.version for each in releases.all()] == [one, two], "the others can be gone back to"
-    with pytest.raises(ReleaseError, match=f"the recipe of version {two} can't be read .* Upgrading"):
+    releases.set_tags(two, {"recipe": json.dumps({**stored, "list_size": -1})})
+    assert [each.version for each in releases.versions()] == [one, two], "you can still roll back to the others"
+    with pytest.raises(ReleaseError, match=f"can't read the recipe of version {two}: .* Upgrading"):
         _ = releases.get(two).recipe
 
 
 @pytest.mark.parametrize(
-    ("to", "said"),
+    ("to", "message"),
     [
-        (None, r"no earlier version to go back to; promoted and standing: 1 \(as of 2018-01-11\)"),
-        (2, "version 2 was rejected, so it can't be gone back to"),
+        (None, r"no earlier version to roll back to; promoted and not rolled back: 1 \(as of 2018-01-11\)"),
+        (2, "version 2 was rejected, so you can't roll back to it"),
         (9, r"has no version 9; there are: 1 \(as of 2018-01-11\), 2"),
     ],
 )
-def test_what_can_not_be_gone_back_to_is_told_with_what_can(releases: Releases, to: int | None, said: str) -> None:
-    propose(releases, 10)
-    propose(releases, 17, REJECTED)
-    with pytest.raises(ReleaseError, match=said):
+def test_an_impossible_rollback_lists_the_possible_versions(releases: Releases, to: int | None, message: str) -> None:
+    register(releases, 10)
+    register(releases, 17, REJECTED)
+    with pytest.raises(ReleaseError, match=message):
         releases.roll_back(to)
     assert champion(releases) == 1
 
@@ -130,7 +139,7 @@ def publish(serving: ServingFolder, version: int, as_of: dt.date, into: Callable
     serving.point(serving.add(version, as_of, into))
 
 
-def test_the_index_that_was_pointed_to_is_current(tmp_path: Path) -> None:
+def test_the_current_index_is_the_one_in_the_pointer_file(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
     assert serving.current() is None
     publish(serving, 1, day(2), write("of day 2"))
@@ -140,16 +149,16 @@ def test_the_index_that_was_pointed_to_is_current(tmp_path: Path) -> None:
     assert (current.version, current.as_of, (current.path / "index").read_text()) == (1, day(2), "of day 2")
 
 
-def test_an_index_made_again_leaves_the_one_that_is_being_read(tmp_path: Path) -> None:
+def test_a_new_index_of_the_same_version_keeps_the_one_that_is_being_read(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
     for text in ("first", "second", "third"):
         publish(serving, 1, day(1), write(text))
     assert [(each.path / "index").read_text() for each in serving.indexes()] == ["second", "third"]
-    newest = serving.newest_of(1)
+    newest = [each for each in serving.indexes() if each.version == 1][-1]
     assert newest == serving.current() and newest is not None and newest.path.name.startswith("1-2018-01-02-")
 
 
-def test_a_writer_that_fails_leaves_the_current_index_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_writer_keeps_the_current_index(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
     publish(serving, 1, day(1), write("good"))
 
@@ -159,11 +168,11 @@ def test_a_writer_that_fails_leaves_the_current_index_as_it_was(tmp_path: Path) 
 
     with pytest.raises(OSError, match="disk full"):
         publish(serving, 2, day(2), fail)
-    assert serving.current() == serving.newest_of(1)
+    assert serving.current() == [each for each in serving.indexes() if each.version == 1][-1]
     assert json.loads((tmp_path / "current.json").read_text())["version"] == 1
 
 
-def test_old_indexes_go_but_those_of_the_last_versions_stay(tmp_path: Path) -> None:
+def test_old_indexes_are_deleted_except_those_of_the_last_versions(tmp_path: Path) -> None:
     serving = ServingFolder(tmp_path)
     for version in range(1, 6):
         for number in range(3):
@@ -173,9 +182,9 @@ def test_old_indexes_go_but_those_of_the_last_versions_stay(tmp_path: Path) -> N
     ]
 
 
-def test_releases_are_known_where_listings_leave_tags_out(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Unity Catalog isn't here; its registry does this one thing otherwise.
-    version = propose(releases, 10)
+def test_releases_are_found_if_search_results_have_no_tags(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Imitates Unity Catalog, whose search results have no tags.
+    version = register(releases, 10)
     in_catalog = Releases("databricks", MODEL)
     assert in_catalog.client._registry_uri == "databricks-uc"
     whole = MlflowClient.search_model_versions
@@ -186,4 +195,4 @@ def test_releases_are_known_where_listings_leave_tags_out(releases: Releases, mo
 
     monkeypatch.setattr(MlflowClient, "search_model_versions", without_tags)
     in_catalog.uri = in_catalog.registry_uri = releases.uri
-    assert [release.version for release in in_catalog.all()] == [version]
+    assert [release.version for release in in_catalog.versions()] == [version]

@@ -1,4 +1,4 @@
-"""Retention: what may go, and what stays though it is old."""
+"""Retention: which old days are deleted, and which stay."""
 
 import datetime as dt
 import itertools
@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from upath import UPath
 
 from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.manifest import MANIFEST
 from rec_assets.resources.releases import Release
-from rec_assets.resources.retention import RetainedPartition, plan
-from rec_assets.resources.storage import DELETED, MANIFEST, ObjectStore
-from rec_assets.settings import Retention, Settings
+from rec_assets.resources.retention import RetainedPartition, plan_retention
+from rec_assets.resources.storage import DELETED, ObjectStore
+from rec_assets.settings import RetentionSettings, Settings
 
 NEWEST = dt.date(2017, 12, 31)
 HORIZON, LOOKBACK = 14, 60
@@ -27,10 +28,10 @@ def ago(days: int) -> dt.date:
 
 
 def release(version: int, as_of: int, *, als: int | None = None, ranker: int | None = None, **more: object) -> Release:
-    """A promoted version that was proposed `as_of` days ago, of models trained so many days ago."""
+    """A version that was promoted `as_of` days ago, with models of the given ages in days."""
     als, ranker = (as_of if each is None else each for each in (als, ranker))
     made = Release(
-        version=version, as_of=ago(as_of), als_version=ago(als), graph_version=ago(als), ranker_version=ago(ranker),
+        version=version, as_of=ago(as_of), als_as_of=ago(als), graph_as_of=ago(als), ranker_as_of=ago(ranker),
         content="", decision="promoted", rolled_back=False, run_id="", tags={},
     )  # fmt: skip
     return replace(made, **more)
@@ -38,7 +39,7 @@ def release(version: int, as_of: int, *, als: int | None = None, ranker: int | N
 
 @dataclass
 class Case:
-    """A lake with days so many days ago, what is kept of it, and what goes, in days ago; "needed" stays though old."""
+    """Ages in days: the days of a lake, the days to delete, and the old days that stay ("needed")."""
 
     there: dict[str, Sequence[int]]
     keep: dict[str, int | None]
@@ -57,14 +58,14 @@ CASES = {
     "a table without a rule is left alone": Case(
         {"raw_purchase_logs": [0], "products": [900], "candidates": [0]}, {"candidates": 10}, {}, {}
     ),
-    "old purchases too, where told so": Case(
+    "old purchases too, if their retention is set": Case(
         {"raw_purchase_logs": [100, 99, 0]}, {"raw_purchase_logs": 100}, {"raw_purchase_logs": [100]}, {}
     ),
     "the newest of a table that is no longer made": Case(
         {"raw_purchase_logs": [0], "hybrid_scores": [300, 200]}, {"hybrid_scores": 10}, {"hybrid_scores": [300]},
         {"hybrid_scores": [200]},
     ),
-    "the models of the release in force and of the one before, not of older ones": Case(
+    "the models of the active release and of the one before, not of older ones": Case(
         {"raw_purchase_logs": [0], "als_model": [300, 250, 200, 0], "co_purchase_graph": [300, 250, 200, 0],
          "ranker": [300, 250, 200, 0]},
         {"als_model": 50, "co_purchase_graph": 50, "ranker": 50},
@@ -72,7 +73,7 @@ CASES = {
         {"als_model": [250, 200], "co_purchase_graph": [250, 200], "ranker": [250, 200]},
         [release(1, 300), release(2, 250), release(3, 200)],
     ),
-    "a champion that was rolled back: the one in force again, and the one before that": Case(
+    "a champion that was rolled back: the active release, and the one before that": Case(
         {"raw_purchase_logs": [0], "als_model": [300, 250, 200, 0]}, {"als_model": 50}, {"als_model": [200]},
         {"als_model": [300, 250]},
         [release(1, 300), release(2, 250), release(3, 200, rolled_back=True)],
@@ -106,13 +107,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_goes_and_what_stays_though_old(name: str) -> None:
+def test_the_plan_deletes_old_days_except_needed_ones(name: str) -> None:
     case = CASES[name]
     there = {table: [ago(days) for days in ages] for table, ages in case.there.items()}
-    found = plan(there, case.keep, case.releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
+    found = plan_retention(there, case.keep, case.releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
     assert found.delete == {table: [ago(days) for days in ages] for table, ages in case.goes.items()}
     needed: dict[str, list[dt.date]] = {}
-    for kept in found.kept:
+    for kept in found.retained:
         needed.setdefault(kept.table, []).append(kept.day)
     assert needed == {table: [ago(days) for days in ages] for table, ages in case.needed.items()}
 
@@ -120,10 +121,10 @@ def test_what_goes_and_what_stays_though_old(name: str) -> None:
 def test_the_reason_names_the_version_and_its_role() -> None:
     there = {"raw_purchase_logs": [NEWEST], "als_model": [ago(300), ago(200), NEWEST]}
     releases = [release(4, 300), release(7, 200)]
-    found = plan(there, {"als_model": 50}, releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
-    assert found.kept == [
-        RetainedPartition("als_model", ago(300), "version 4, what a rollback goes back to"),
-        RetainedPartition("als_model", ago(200), "version 7, in force"),
+    found = plan_retention(there, {"als_model": 50}, releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
+    assert found.retained == [
+        RetainedPartition("als_model", ago(300), "version 4, target of a rollback"),
+        RetainedPartition("als_model", ago(200), "version 7, active"),
     ]
 
 
@@ -147,49 +148,51 @@ LEAST = {
 }
 
 
-def test_every_table_that_housekeeping_knows_has_a_least() -> None:
-    assert set(LEAST) == set(Retention.model_fields)
+def test_every_table_with_retention_has_a_minimum() -> None:
+    assert set(LEAST) == set(RetentionSettings.model_fields)
 
 
 @pytest.mark.parametrize("table", LEAST)
-def test_less_than_the_next_runs_need_is_refused_by_name(table: str) -> None:
+def test_a_retention_below_the_minimum_is_rejected(table: str) -> None:
     least = LEAST[table]
-    assert Settings(retention=Retention(**{table: least})).days_to_keep[table] == least
+    assert Settings(retention=RetentionSettings(**{table: least})).retention_days[table] == least
     with pytest.raises(ValidationError, match=rf"REC_RETENTION__{table.upper()}={least - 1} .* at least {least} "):
-        Settings(retention=Retention(**{table: least - 1}))
+        Settings(retention=RetentionSettings(**{table: least - 1}))
 
 
-def test_experiments_look_back_on_their_days_and_on_what_was_bought_before(tmp_path: Path) -> None:
+def test_experiments_raise_the_minimum(tmp_path: Path) -> None:
     short = {"lookback_days": 30, "horizon_days": 7, "gate_days": 1}
-    assert Settings(**short).least_retention["raw_feedback_events"] == 45
-    least = Settings(**short, experiments=tmp_path / "experiments.yaml").least_retention
+    assert Settings(**short).min_retention_days["raw_feedback_events"] == 45
+    least = Settings(**short, experiments=tmp_path / "experiments.yaml").min_retention_days
     assert least["experiment_exposures"] == least["cleaned_interactions"] == 90 + 35 + 56
 
 
-def test_a_default_gives_way_to_a_longer_horizon() -> None:
-    assert Settings(horizon_days=60).days_to_keep["candidates"] == 2 * 60 + 7 + 1
-    assert Settings().days_to_keep["candidates"] == 70
+def test_a_longer_horizon_raises_the_default() -> None:
+    assert Settings(horizon_days=60).retention_days["candidates"] == 2 * 60 + 7 + 1
+    assert Settings().retention_days["candidates"] == 70
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REC_RETENTION__CANDIDATES", "none")
     monkeypatch.setenv("REC_RETENTION__HYBRID_SCORES", "100")
-    keep = Settings().days_to_keep
+    keep = Settings().retention_days
     assert (keep["candidates"], keep["hybrid_scores"], keep["similar_products"]) == (None, 100, 30)
 
 
 @pytest.mark.parametrize(
     ("horizon", "lookback", "reuse", "gate"), list(itertools.product((1, 14, 60), (1, 365), (1, 30), (1, 7)))
 )
-def test_nothing_that_bootstrap_plans_or_reads_may_go(horizon: int, lookback: int, reuse: int, gate: int) -> None:
-    """With everything at its least, on the day that a challenger of `gate` days ago is judged as well."""
-    from rec_assets.automation.jobs import JOBS
+def test_the_minimum_keeps_everything_that_bootstrap_plans_or_reads(
+    horizon: int, lookback: int, reuse: int, gate: int
+) -> None:
+    """With every retention at its minimum, also on the day of a release."""
+    from rec_assets.automation.asset_jobs import JOBS
     from rec_assets.automation.plan import plan_bootstrap
 
-    settings = Settings(horizon_days=horizon, lookback_days=lookback, reuse_days=reuse, gate_days=gate)
+    settings = Settings(horizon_days=horizon, lookback_days=lookback, model_reuse_days=reuse, gate_days=gate)
     first = NEWEST - dt.timedelta(days=2000)
-    there = {table: [NEWEST - dt.timedelta(days=age) for age in range(2000)] for table in settings.least_retention}
-    gone = plan(there, settings.least_retention, [], horizon_days=horizon, lookback_days=lookback).delete
+    there = {table: [NEWEST - dt.timedelta(days=age) for age in range(2000)] for table in settings.min_retention_days}
+    gone = plan_retention(there, settings.min_retention_days, [], horizon_days=horizon, lookback_days=lookback).delete
     for run in plan_bootstrap(first, NEWEST, settings):
         for table in JOBS[run.job][1]:
             assert not set(run.days) & set(gone.get(table, ())), f"{run} makes {table}"
@@ -211,7 +214,7 @@ def lake(lake_root: Path | UPath) -> Lake:
     return lake
 
 
-def test_a_deleted_day_is_gone_whole_and_the_others_stay(lake: Lake) -> None:
+def test_deleting_a_day_keeps_the_others(lake: Lake) -> None:
     was = lake.manifest("sales", ago(1))
     assert lake.delete("sales", ago(1)) == was
     assert lake.days("sales") == [ago(2), ago(0)]
@@ -222,7 +225,7 @@ def test_a_deleted_day_is_gone_whole_and_the_others_stay(lake: Lake) -> None:
         lake.read("sales", [ago(1)])
 
 
-def test_deleting_what_is_not_there_does_nothing(lake: Lake) -> None:
+def test_deleting_a_missing_day_does_nothing(lake: Lake) -> None:
     assert lake.delete("sales", ago(9)) is None
     lake.delete("sales", ago(1))
     assert lake.delete("sales", ago(1)) is None
@@ -234,7 +237,7 @@ def test_a_deleted_day_can_be_written_again(lake: Lake) -> None:
     assert lake.pandas("sales", [ago(1)])["n"].tolist() == [7]
 
 
-def test_a_killed_delete_leaves_nothing_in_sight_and_is_swept_up(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_deletion_is_invisible_and_is_swept_later(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(self: object, *names: object, **_: object) -> None:
         if names[-1:] != ([MANIFEST],):
             raise SystemExit
@@ -250,14 +253,15 @@ def test_a_killed_delete_leaves_nothing_in_sight_and_is_swept_up(lake: Lake, mon
     assert lake.manifest("sales", ago(1)) is None
     monkeypatch.setattr(
         "rec_assets.resources.storage.STAGING_HOURS", -1
-    )  # a store keeps for that long what no manifest names
+    )  # the age from which a store's unnamed files are removed
     lake.storage.sweep_deleted()
     assert not (lake.root / DELETED).exists()
     assert not (lake.root / "sales" / f"date={ago(1)}").exists()
     assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
 
 
-def test_readers_beside_a_deleter_see_the_whole_day_or_that_it_is_missing(lake: Lake) -> None:
+@pytest.mark.integration
+def test_concurrent_readers_see_a_whole_day_or_none_during_a_deletion(lake: Lake) -> None:
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     process = context.Process(target=_write_and_delete, args=(lake.root, stop))
@@ -279,7 +283,7 @@ def _write_and_delete(root: Path | UPath, stop) -> None:  # type: ignore[no-unty
 
 
 def _outcomes(lake: Lake) -> Iterator[str]:
-    """What 300 reads or more see, until both have been seen."""
+    """The results of at least 300 reads, until both results occurred."""
     seen: list[str] = []
     while len(seen) < 300 or set(seen) != {"whole", "missing"}:
         try:

@@ -1,4 +1,4 @@
-"""Where Spark runs, as the settings say it, and what is said where they contradict each other."""
+"""Spark's configuration from the settings, and the messages for invalid settings."""
 
 import pytest
 from pyspark.sql import SparkSession
@@ -15,7 +15,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         (
             {"REC_SPARK_MASTER": "yarn", "REC_SPARK_REMOTE": "sc://host"},
@@ -36,38 +36,39 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_settings_that_clash_are_one_line_that_says_so(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+def test_invalid_or_contradicting_settings_are_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InvalidSettings) as raised:
         get_settings.__wrapped__()
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "hidden" not in str(raised.value)
 
 
-def test_a_connect_server_is_asked_for_what_it_lets_a_client_set_alone() -> None:
+def test_only_client_settings_are_passed_to_a_connect_server() -> None:
     config = spark_resource(Settings(spark_remote="sc://host:15002", spark_conf={"spark.sql.ansi.enabled": "true"}))
     assert config.spark_config.pop("spark.remote") == "sc://host:15002"
     assert all(key.startswith("spark.sql.") for key in config.spark_config)
     assert config.spark_config["spark.sql.ansi.enabled"] == "true"
 
 
-def test_what_a_cluster_needs_is_passed_on() -> None:
+def test_spark_conf_is_passed_to_a_cluster() -> None:
     config = spark_resource(Settings(spark_master="yarn", spark_conf={"spark.executor.memory": "8g"})).spark_config
     assert (config["spark.master"], config["spark.executor.memory"]) == ("yarn", "8g")
 
 
-def test_a_session_that_is_there_is_used_and_no_java_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.integration
+def test_an_existing_session_is_used_without_a_check_for_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-    theirs = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    existing = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
 
-    def not_looked_for() -> None:
-        raise AssertionError("on Databricks the Java is none of our business")
+    def fail() -> None:
+        raise AssertionError("an existing session needs no check for Java")
 
-    monkeypatch.setattr(spark, "require_java", not_looked_for)
-    ours = spark.spark_resource(Settings(spark_master="spark://elsewhere:7077")).spark_session
-    assert ours.sparkContext is theirs.sparkContext
-    assert ours.conf.get("spark.sql.session.timeZone") == "UTC"
+    monkeypatch.setattr(spark, "require_java", fail)
+    session = spark.spark_resource(Settings(spark_master="spark://elsewhere:7077")).spark_session
+    assert session.sparkContext is existing.sparkContext
+    assert session.conf.get("spark.sql.session.timeZone") == "UTC"

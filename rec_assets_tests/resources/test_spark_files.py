@@ -1,7 +1,6 @@
-"""Files that Spark's tasks write and read in Python: the same tables as Spark's own, and customers that stay whole."""
+"""Parquet files that Spark's tasks write and read in Python equal those of Spark itself."""
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from rec_assets.recsys.ranking.scoring import by_customers
+from rec_assets.recsys.ranking.scoring import map_customers
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
 from rec_assets.resources import spark_files
 from rec_assets.resources.lake import Lake
@@ -22,12 +21,9 @@ TYPES = "customer_id string, n int, share float, day date"
 
 
 @pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-    before = session.conf.get("spark.sql.shuffle.partitions")
-    session.conf.set("spark.sql.shuffle.partitions", "3")
-    yield session
-    session.conf.set("spark.sql.shuffle.partitions", before)
+def spark(spark: SparkSession) -> SparkSession:
+    spark.conf.set("spark.sql.shuffle.partitions", "3")
+    return spark
 
 
 @pytest.fixture
@@ -36,57 +32,57 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def sales(spark: SparkSession, customers: int = 500) -> LazyArrowRows:
-    """Ten rows a customer, whose `share` is unknown for the first."""
+    """Ten rows per customer; `share` is unknown in the first."""
 
     def rows(lines: pd.DataFrame) -> pd.DataFrame:
         found = lines.loc[lines.index.repeat(10)].assign(n=np.tile(range(10), len(lines)), day=DAY, extra="left out")
         return found.assign(share=np.where(found["n"] == 0, np.nan, found["n"] / 7))
 
     lines = spark.range(customers).selectExpr("concat('c', id) as customer_id")
-    return by_customers(lines, rows, TYPES)
+    return map_customers(lines, rows, TYPES)
 
 
 def sorted_rows(table: pa.Table) -> list[dict[str, object]]:
     return sorted(table.to_pylist(), key=lambda row: (row["customer_id"], row["n"]))
 
 
-def test_a_table_is_the_same_whoever_writes_it(spark: SparkSession, lake: Lake) -> None:
+def test_python_and_spark_write_the_same_table(spark: SparkSession, lake: Lake) -> None:
     by_python = lake.write_spark("by_python", sales(spark), DAY)
     by_spark = lake.write_spark("by_spark", sales(spark).to_spark(), DAY)
     assert by_python.rows == by_spark.rows == 5000
     found, expected = lake.read("by_python", [DAY]), lake.read("by_spark", [DAY])
     assert found.schema.remove_metadata() == expected.schema.remove_metadata()
     assert sorted_rows(found) == sorted_rows(expected)
-    assert found["share"].null_count == 500  # what pandas knows as NaN is unknown, as Spark has it
-    again = lake.task_rows(spark, "by_python", [DAY]).to_spark()
+    assert found["share"].null_count == 500  # pandas' NaN is null, as in Spark
+    again = lake.lazy_rows(spark, "by_python", [DAY]).to_spark()
     assert sorted(again.collect()) == sorted(lake.spark(spark, "by_python", [DAY]).collect())
 
 
-def test_a_column_that_some_days_lack_is_null_there(spark: SparkSession, lake: Lake) -> None:
+def test_a_column_that_a_day_lacks_is_null(spark: SparkSession, lake: Lake) -> None:
     lake.write("events", pd.DataFrame({"n": [1]}), DAY)
     later = DAY + dt.timedelta(days=1)
     lake.write("events", pd.DataFrame({"n": [2], "sender": ["ann"]}), later)
     schema = pa.schema([("n", pa.int64()), ("sender", pa.string())])
     by_spark = lake.spark(spark, "events", [DAY, later], schema=schema)
-    by_python = lake.task_rows(spark, "events", [later, DAY]).to_spark()
+    by_python = lake.lazy_rows(spark, "events", [later, DAY]).to_spark()
     for rows in (by_spark, by_python):
         assert [row[:2] for row in rows.orderBy("n").collect()] == [(1, None), (2, "ann")]
 
 
-def test_customers_of_a_table_are_worked_on_whole_and_unmoved(spark: SparkSession, lake: Lake) -> None:
+def test_the_rows_of_a_customer_stay_together_without_a_shuffle(spark: SparkSession, lake: Lake) -> None:
     lake.write_spark("sales", sales(spark), DAY)
 
     def counted(rows: pd.DataFrame) -> pd.DataFrame:
         return rows.groupby("customer_id", as_index=False).agg(n=("n", "count"))
 
-    counts = by_customers(lake.task_rows(spark, "sales", [DAY]), counted, "customer_id string, n int").to_spark()
+    counts = map_customers(lake.lazy_rows(spark, "sales", [DAY]), counted, "customer_id string, n int").to_spark()
     assert "Exchange" not in counts._jdf.queryExecution().executedPlan().toString()
     assert {row.n for row in counts.collect()} == {10}
     assert counts.count() == 500
 
 
-def test_a_file_depends_on_its_rows_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """However they were cut on the way: else what was made of it would look out of date."""
+def test_a_file_depends_only_on_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The split of the rows does not matter; otherwise downstream partitions would look stale."""
     monkeypatch.setattr(spark_files, "GROUP_ROWS", 50_000)
     rows = pa.table({"n": pa.array(range(103_000)), "text": [f"{n % 70_000:0>20}" for n in range(103_000)]})
     hashes = set()
@@ -101,33 +97,33 @@ def test_a_file_depends_on_its_rows_alone(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(hashes) == 1
 
 
-def test_the_same_rows_again_leave_a_partition_alone(spark: SparkSession, lake: Lake) -> None:
+def test_writing_the_same_rows_changes_nothing(spark: SparkSession, lake: Lake) -> None:
     first, changed = lake.write_spark("sales", sales(spark), DAY), lake.changed_at("sales", DAY)
     assert lake.write_spark("sales", sales(spark), DAY) == first
     assert lake.changed_at("sales", DAY) == changed
     assert not list((lake.root / ".staging").iterdir())
 
 
-def test_nobodys_rows_make_a_table_of_none(spark: SparkSession, lake: Lake) -> None:
+def test_no_rows_make_an_empty_table(spark: SparkSession, lake: Lake) -> None:
     lake.write_spark("sales", sales(spark, customers=0), DAY)
     assert lake.spark(spark, "sales", [DAY]).schema.fieldNames() == ["customer_id", "n", "share", "day", "date"]
     assert lake.pandas("sales", [DAY]).empty
 
 
-def test_what_fails_in_a_task_leaves_the_partition_as_it_was(spark: SparkSession, lake: Lake) -> None:
+def test_a_failed_task_keeps_the_partition(spark: SparkSession, lake: Lake) -> None:
     kept = lake.write_spark("sales", sales(spark), DAY)
 
     def broken(rows: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("no such product")
 
     with pytest.raises(Exception, match="no such product"):
-        lake.write_spark("sales", by_customers(sales(spark), broken, TYPES), DAY)
+        lake.write_spark("sales", map_customers(sales(spark), broken, TYPES), DAY)
     assert lake.manifest("sales", DAY) == kept
     assert lake.rows("sales", [DAY]) == len(lake.read("sales", [DAY])) == 5000
     assert not list((lake.root / ".staging").iterdir())
 
 
-def test_rows_collected_by_files_are_those_collected_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+def test_rows_collected_through_files_equal_those_collected_by_spark(spark: SparkSession, tmp_path: Path) -> None:
     rows = spark.sql("select id, cast(if(id % 7 = 0, null, id / 3) as float) as share, id % 2 = 0 as even"
                      " from range(0, 20000, 1, 3)").orderBy("share", "id")  # fmt: skip
     pd.testing.assert_frame_equal(collect(rows, tmp_path), rows.toPandas())

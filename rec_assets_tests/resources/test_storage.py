@@ -1,4 +1,4 @@
-"""What only an object store has: conditions instead of a lock, and Spark whose tasks read and write through Arrow."""
+"""The lake in an object store: conditional writes, and Spark tasks that read and write with Arrow."""
 
 import datetime as dt
 import json
@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.recsys.ranking.scoring import by_customers
+from rec_assets.recsys.ranking.scoring import map_customers
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.spark import spark_resource
+from rec_assets.resources.manifest import MANIFEST
 from rec_assets.resources.spark_files import hadoop_opens
-from rec_assets.resources.storage import MANIFEST, ObjectStore
+from rec_assets.resources.storage import ObjectStore
 from rec_assets.settings import Settings
 
 DAY = dt.date(2017, 12, 3)
@@ -31,18 +31,18 @@ def lake(bucket: UPath) -> Lake:
 
 
 def objects(lake: Lake) -> set[str]:
-    """Names of all objects of the day, as the store has them."""
+    """Names of all objects of the day."""
     return {path.rpartition("/")[2] for path in lake.root.fs.find(f"{lake.root.path}/sales/date={DAY}")}
 
 
-# ---- writers beside each other ----
+# ---- concurrent writers ----
 
 
 @pytest.mark.parametrize("before", [None, 0])
-def test_of_two_writers_the_later_one_stays_whole(
+def test_the_later_of_two_writers_wins_with_all_its_files(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, before: int | None
 ) -> None:
-    """The other one puts its manifest at the worst time: when we have looked and are about to put ours."""
+    """The other writer puts its manifest between this writer's read and write of the manifest."""
     if before is not None:
         lake.write("sales", pd.DataFrame({"n": [before]}), DAY)
     other, looked, manifests = Lake(lake.root), [], ObjectStore.manifests
@@ -67,7 +67,8 @@ def _write(root: UPath, number: int) -> None:
         lake.write("sales", pa.table({"n": [number * 100 + round_] * 1000}), DAY)
 
 
-def test_writers_in_a_crowd_leave_one_whole_partition_and_nothing_else(lake: Lake) -> None:
+@pytest.mark.slow
+def test_many_concurrent_writers_leave_one_whole_partition(lake: Lake) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_write, args=(lake.root, number)) for number in (1, 2, 3)]
     for writer in writers:
@@ -80,9 +81,7 @@ def test_writers_in_a_crowd_leave_one_whole_partition_and_nothing_else(lake: Lak
     assert objects(lake) == {MANIFEST, *lake.manifest("sales", DAY).files}
 
 
-def test_what_a_killed_writer_uploaded_is_swept_up_and_nothing_else(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_uploads_of_killed_writers_are_removed(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     lake.write("products", pd.DataFrame({"n": [1]}))
     before = objects(lake)
@@ -99,7 +98,7 @@ def test_what_a_killed_writer_uploaded_is_swept_up_and_nothing_else(
     assert lake.pandas("products")["n"].tolist() == [1]
 
 
-def test_a_partition_changes_at_its_writers_time_and_not_at_whole_seconds(lake: Lake) -> None:
+def test_the_time_of_a_change_is_more_precise_than_seconds(lake: Lake) -> None:
     first = dt.datetime.now(dt.timezone.utc).timestamp()
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     between = dt.datetime.now(dt.timezone.utc).timestamp()
@@ -111,15 +110,13 @@ def test_a_partition_changes_at_its_writers_time_and_not_at_whole_seconds(lake: 
 
 
 @pytest.fixture(scope="module")
-def spark(bucket: UPath) -> Iterator[SparkSession]:
-    settings = Settings(spark_master="local[2]", spark_driver_memory="1g", spark_shuffle_partitions=2)
-    session = spark_resource(settings).spark_session
-    # Java may have been started by an earlier test, which knew of no bucket.
-    session.sparkContext.environment.update({name: os.environ[name] for name in os.environ if name.startswith("AWS_")})
-    yield session
-    session.stop()
+def spark(spark: SparkSession, bucket: UPath) -> SparkSession:
+    # An earlier test may have started Java without the bucket's variables.
+    spark.sparkContext.environment.update({name: os.environ[name] for name in os.environ if name.startswith("AWS_")})
+    return spark
 
 
+@pytest.mark.slow
 def test_spark_writes_and_reads_back_every_type(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
     rows = spark.sql(
         "select id, cast(id as int) as small, concat('é', id) as text, id / 7 as share, cast(id as float) as half,"
@@ -136,10 +133,11 @@ def test_spark_writes_and_reads_back_every_type(spark: SparkSession, lake: Lake,
     back = lake.spark(spark, "sales", [DAY])
     assert back.schema == on_disk.spark(spark, "sales", [DAY]).schema
     assert sorted(back.collect()) == sorted(on_disk.spark(spark, "sales", [DAY]).collect())
-    assert not hadoop_opens(spark, "s3a")  # else this has tested something else
+    assert not hadoop_opens(spark, "s3a")  # otherwise this tests another code path
 
 
-def test_spark_leaves_a_partition_alone_that_stays_as_it_was(spark: SparkSession, lake: Lake) -> None:
+@pytest.mark.slow
+def test_spark_does_not_change_a_partition_with_the_same_content(spark: SparkSession, lake: Lake) -> None:
     rows = spark.sql("select id from range(0, 100, 1, 2)")
     first, changed = lake.write_spark("sales", rows, DAY), lake.changed_at("sales", DAY)
     assert lake.write_spark("sales", rows, DAY) == first
@@ -147,25 +145,28 @@ def test_spark_leaves_a_partition_alone_that_stays_as_it_was(spark: SparkSession
     assert objects(lake) == {MANIFEST, *first.files}
 
 
+@pytest.mark.slow
 def test_spark_writes_a_partition_without_rows(spark: SparkSession, lake: Lake) -> None:
     lake.write_spark("sales", spark.sql("select id, array('a') as names from range(10) where id > 10"), DAY)
     assert lake.spark(spark, "sales", [DAY]).schema.fieldNames() == ["id", "names", "date"]
     assert lake.pandas("sales", [DAY]).empty
 
 
-def test_rows_that_python_makes_go_to_the_store_and_back_customer_by_customer(spark: SparkSession, lake: Lake) -> None:
+@pytest.mark.slow
+def test_lazy_rows_are_written_and_read_by_customer(spark: SparkSession, lake: Lake) -> None:
     lines = spark.range(1000).selectExpr("concat('c', id % 90) as customer_id", "cast(id as int) as n")
-    lake.write_spark("sales", by_customers(lines, lambda rows: rows, "customer_id string, n int"), DAY)
+    lake.write_spark("sales", map_customers(lines, lambda rows: rows, "customer_id string, n int"), DAY)
 
     def counted(rows: pd.DataFrame) -> pd.DataFrame:
         return rows.groupby("customer_id", as_index=False).agg(n=("n", "sum"))
 
-    sums = by_customers(lake.task_rows(spark, "sales", [DAY]), counted, "customer_id string, n int").to_spark()
+    sums = map_customers(lake.lazy_rows(spark, "sales", [DAY]), counted, "customer_id string, n int").to_spark()
     found = {row.customer_id: row.n for row in sums.collect()}
     assert sums.count() == 90
     assert found == {f"c{first}": sum(range(first, 1000, 90)) for first in range(90)}
 
 
+@pytest.mark.slow
 def test_spark_reads_many_days_and_an_unpartitioned_table(spark: SparkSession, lake: Lake) -> None:
     days = [DAY - dt.timedelta(days=age) for age in range(30)]
     for age, day in enumerate(days):
@@ -176,8 +177,9 @@ def test_spark_reads_many_days_and_an_unpartitioned_table(spark: SparkSession, l
     assert sorted(row.product_id for row in lake.spark(spark, "products").collect()) == ["a", "b"]
 
 
-def test_where_hadoop_has_a_connector_spark_reads_by_itself(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
-    """A view file system stands for s3a, whose jars aren't here: it mounts the bucket as a folder with its objects."""
+@pytest.mark.slow
+def test_spark_reads_directly_if_hadoop_has_a_connector(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    """Imitates s3a, whose jars are not installed, by a view file system that mounts a folder with the objects."""
     lake.write("sales", pd.DataFrame({"n": range(10)}), DAY)
     lake.root.fs.get(f"{lake.root.path}/", f"{tmp_path}/{lake.root.path.partition('/')[2]}/", recursive=True)
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
@@ -199,18 +201,18 @@ def test_where_hadoop_has_a_connector_spark_reads_by_itself(spark: SparkSession,
 
 
 @pytest.mark.parametrize("place", ["s3://", "gs://bucket/lake", "hdfs://host/lake"])
-def test_another_place_is_refused_in_words(place: str) -> None:
+def test_an_unsupported_location_is_rejected(place: str) -> None:
     with pytest.raises(ValidationError, match="must be a folder, or s3://bucket/prefix"):
         Settings(lake=place)
 
 
-def test_a_lake_lies_in_home_or_where_it_is_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lake_is_in_home_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings(home=tmp_path).lake == tmp_path / "lake"
     monkeypatch.setenv("REC_LAKE", "s3://bucket/shop/")
     assert str(Settings(home=tmp_path).lake) == "s3://bucket/shop"
 
 
-def test_its_manifest_is_the_one_that_a_disk_has(lake: Lake, tmp_path: Path) -> None:
+def test_the_manifest_is_the_same_as_on_a_disk(lake: Lake, tmp_path: Path) -> None:
     frame, sources = pd.DataFrame({"n": [1]}), {"sales.csv": "0f"}
     lake.write("sales", frame, DAY, sources)
     Lake(tmp_path).write("sales", frame, DAY, sources)

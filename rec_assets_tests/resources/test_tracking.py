@@ -1,4 +1,4 @@
-"""MLflow: one run a Dagster run, and it ends as the Dagster run ends."""
+"""MLflow tracking: one MLflow run per Dagster run, with the same final status."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from mlflow.entities import Run
 
 from rec_assets.resources.tracking import TrackingResource, end_dead_runs
 
+pytestmark = pytest.mark.integration
+
 EXPERIMENT = "shop"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for MLflow's database, which takes seconds to make, and artifacts."""
+    """A folder for MLflow's database and artifacts, shared because creating the database takes seconds."""
     before = mlflow.get_tracking_uri()
     yield tmp_path_factory.mktemp("mlflow")
     mlflow.set_tracking_uri(before)
@@ -35,7 +37,7 @@ def tracking(store: Path) -> TrackingResource:
 
 
 def _assets(end: Callable[[], None]) -> list[AssetsDefinition]:
-    """Two assets that track; the second ends as given."""
+    """Two assets with tracking; the second one runs `end`."""
 
     @asset
     def model(tracking: TrackingResource) -> None:
@@ -50,7 +52,7 @@ def _assets(end: Callable[[], None]) -> list[AssetsDefinition]:
 
 
 def _run(tracking: TrackingResource, end: Callable[[], None]) -> str:
-    """Materialize, come what may; returns the Dagster run's id."""
+    """Materialize, ignore errors, and return the Dagster run's id."""
     with DagsterInstance.ephemeral() as instance:
         with contextlib.suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
             materialize(_assets(end), resources={"tracking": tracking}, instance=instance, raise_on_error=False)
@@ -71,32 +73,34 @@ def _raise(error: BaseException) -> Callable[[], None]:
     return end
 
 
-def test_a_dagster_run_is_one_finished_mlflow_run_of_all_its_assets(tracking: TrackingResource) -> None:
+def test_the_assets_of_a_dagster_run_share_one_finished_mlflow_run(tracking: TrackingResource) -> None:
     (run,) = _tracked(tracking, _run(tracking, lambda: None))
     assert run.info.status == "FINISHED"
     assert (run.data.params, run.data.metrics) == ({"rank": "8"}, {"rows": 3.0})
     assert mlflow.active_run() is None
 
 
-def test_each_dagster_run_has_its_own(tracking: TrackingResource) -> None:
+def test_each_dagster_run_has_its_own_mlflow_run(tracking: TrackingResource) -> None:
     first, second = (_run(tracking, lambda: None) for _ in range(2))
     assert len({run.info.run_id for each in (first, second) for run in _tracked(tracking, each)}) == 2
 
 
-def test_a_run_whose_asset_raises_ends_failed(tracking: TrackingResource) -> None:
+def test_a_failed_asset_fails_the_mlflow_run(tracking: TrackingResource) -> None:
     (run,) = _tracked(tracking, _run(tracking, _raise(ValueError("no such thing"))))
     assert run.info.status == "FAILED"
     assert mlflow.active_run() is None
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, DagsterExecutionInterruptedError])
-def test_an_interrupted_run_ends_killed(tracking: TrackingResource, interruption: type[BaseException]) -> None:
+def test_an_interrupted_run_has_the_status_killed(
+    tracking: TrackingResource, interruption: type[BaseException]
+) -> None:
     (run,) = _tracked(tracking, _run(tracking, _raise(interruption())))
     assert run.info.status == "KILLED"
     assert mlflow.active_run() is None
 
 
-def test_a_dagster_run_that_asks_for_nothing_leaves_no_mlflow_run(tracking: TrackingResource, store: Path) -> None:
+def test_a_dagster_run_without_tracking_has_no_mlflow_run(tracking: TrackingResource, store: Path) -> None:
     @asset
     def plain(tracking: TrackingResource) -> None:
         pass
@@ -106,7 +110,7 @@ def test_a_dagster_run_that_asks_for_nothing_leaves_no_mlflow_run(tracking: Trac
         assert _tracked(tracking, instance.get_runs()[0].run_id) == []
 
 
-def test_the_run_of_a_process_that_died_is_ended_as_killed(tracking: TrackingResource, store: Path) -> None:
+def test_the_run_of_a_killed_process_gets_the_status_killed(tracking: TrackingResource, store: Path) -> None:
     client = MlflowClient(tracking.uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None

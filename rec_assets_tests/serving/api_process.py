@@ -19,7 +19,7 @@ from rec_assets_tests.conftest import free_port
 
 
 class ApiProcess:
-    """Started on a home and a database; `kill` leaves none of it alive."""
+    """The API with a home and a database. `kill` ends all its processes."""
 
     def __init__(self, home: Path, url: str, **environment: str) -> None:
         self.home, self.port = home, free_port()
@@ -27,13 +27,13 @@ class ApiProcess:
         settings = {f"REC_API__{name}": str(value) for name, value in api.items()}
         self.environment = {**os.environ, "REC_HOME": str(home), **settings, **environment}
         self.command = [sys.executable, "-m", "rec_assets.cli"]
-        self.key = "rec_some"
+        self.key = "rec_unknown"
 
     def add_key(self, *scopes: str) -> None:
-        """Make a key and use it from now on."""
-        chosen = [part for scope in scopes for part in ("--scope", scope)]
+        """Create a key for later requests."""
+        options = [part for scope in scopes for part in ("--scope", scope)]
         self.key = subprocess.run(
-            [*self.command, "keys", "add", "test", *chosen],
+            [*self.command, "keys", "add", "test", *options],
             env=self.environment, capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
 
@@ -48,7 +48,7 @@ class ApiProcess:
         self.process.wait()
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status and body of an answer; status 0 where there is none within five seconds."""
+        """Status and body of a response; status 0 without a response within five seconds."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
@@ -57,30 +57,30 @@ class ApiProcess:
         )
         try:
             try:
-                answer = urllib.request.urlopen(request, timeout=5)
+                response = urllib.request.urlopen(request, timeout=5)
             except urllib.error.HTTPError as error:
-                answer = error
-            with answer:
-                return answer.status, json.load(answer)
-        except (OSError, HTTPException):  # refused, reset, timed out, or killed within an answer
+                response = error
+            with response:
+                return response.status, json.load(response)
+        except (OSError, HTTPException):  # connection refused or reset, timeout, or killed during the response
             return 0, None
 
     def ask_all(self, method: str, path: str, body: Any = None) -> list[tuple[int, Any]]:
-        """The same, 24 times and eight at once, each by a connection of its own, so that every worker answers some."""
+        """Send 24 requests, eight at a time, each on its own connection, so that every worker responds to some."""
         with ThreadPoolExecutor(8) as threads:
             return list(threads.map(lambda _: self.ask(method, path, body), range(24)))
 
     def send(self, *ids: str) -> bool:
-        """Send clicks; whether they were acknowledged."""
+        """Send clicks; returns whether they were acknowledged."""
         events = [{"event_id": each, "type": "click", "product_id": "p", "customer_id": "c"} for each in ids]
         return self.ask("POST", "/v1/events", {"events": events})[0] == 200
 
     def wait_for(self, path: str, *statuses: int, seconds: float = 90) -> Any:
-        """Wait until all workers answer so; returns one answer."""
+        """Wait until all workers respond with one of the statuses; returns one body."""
         deadline = time.monotonic() + seconds
         while True:
-            answers = self.ask_all("GET", path)
-            if {status for status, _ in answers} <= set(statuses):
-                return answers[0][1]
-            assert time.monotonic() < deadline, answers
+            responses = self.ask_all("GET", path)
+            if {status for status, _ in responses} <= set(statuses):
+                return responses[0][1]
+            assert time.monotonic() < deadline, responses
             time.sleep(0.2)

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from rec_assets.serving.index import Index
-from rec_assets.serving.manifest import check
+from rec_assets.serving.index_files.index import Index
+from rec_assets.serving.index_files.manifest import verify
 from rec_assets_tests.serving import shop
 
 
 @pytest.fixture(autouse=True)
 def without_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process of its own for each index that a test loads: it takes seconds. Tests marked `trial` have it."""
+    """Test each index in this process: a child process takes seconds. Tests with the marker `trial` start it."""
     if request.node.get_closest_marker("trial") is None:
-        monkeypatch.setattr("rec_assets.serving.runtime.self_test", check)
+        monkeypatch.setattr("rec_assets.serving.index_loader.self_test", verify)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'online.db'}"
         return
-    server = request.getfixturevalue("postgres")
+    server = request.getfixturevalue(request.param)
     yield server
     import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""The demo shop as a process, as `make storefront` opens it."""
+"""The demo shop as a process, as `make storefront` starts it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rec_assets.serving.online import OnlineState
+from rec_assets.serving.database.online_state import OnlineState
 from rec_assets_tests.conftest import free_port
 
 
 @dataclass
 class DemoShop:
-    """Where it answers, what it writes to, and its process."""
+    """A running demo shop: address, home and process."""
 
     address: str
     home: Path
@@ -30,7 +30,7 @@ class DemoShop:
     @classmethod
     @contextmanager
     def run(cls, home: Path, environment: Mapping[str, str] = os.environ) -> Iterator[DemoShop]:
-        """Open it on what a home has published, on a port of its own, until it is ready."""
+        """Start it on the published index of a home, and wait until it is ready."""
         port = free_port()
         settings = {**environment, "REC_HOME": str(home), "REC_API__PORT": str(port)}
         with (home / "storefront.log").open("wb") as log:
@@ -59,7 +59,7 @@ class DemoShop:
         return sorted(found, key=lambda row: row["time"])
 
     def wait_for(self, kind: str, seconds: float = 10) -> list[dict[str, Any]]:
-        """Events of a kind, as soon as there are some."""
+        """Wait for events of a type; returns them."""
         deadline = time.monotonic() + seconds
         while not (found := [row for row in self.events() if row["type"] == kind]) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A small shop's published index, made by the batch's own functions without Spark."""
+"""The index of a small shop, built with the functions of the batch but without Spark."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot, build_product_snapshot
-from rec_assets.recsys.ranking.hybrid import LISTS, make_lists
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
+from rec_assets.recsys.ranking.hybrid import LISTS, build_lists
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.candidates import find_candidates
-from rec_assets.serving.folder import Published, ServingFolder
-from rec_assets.serving.index import Index, StoredHistories, StoredList
+from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.index import Index
+from rec_assets.serving.index_files.stored import StoredHistories, StoredList
 
 AS_OF = dt.date(2026, 2, 28)
 PRODUCTS, CUSTOMERS = 60, 30
@@ -28,8 +30,8 @@ def product(number: int) -> str:
     return f"p{number:02}"
 
 
-def state() -> ProductSnapshot:
-    """Products of three categories in turn; those of one are alike and bought together, the first ones most."""
+def product_snapshot() -> ProductSnapshot:
+    """Products of three categories in turn. Products of a category are similar; the first ones sell most."""
     ids = [product(number) for number in range(PRODUCTS)]
     rng = np.random.default_rng(5)
     vectors = rng.normal(size=(PRODUCTS, 6)) * 0.3
@@ -72,7 +74,7 @@ def state() -> ProductSnapshot:
 
 
 def histories() -> pd.DataFrame:
-    """Each customer bought a dozen products of one category, some of them again and again."""
+    """Each customer bought a dozen products of one category, some of them several times."""
     rng = np.random.default_rng(6)
     rows = [
         (f"c{customer:02}", product(3 * int(rng.integers(PRODUCTS // 3)) + customer % 3), int(rng.integers(1, 90)))
@@ -84,40 +86,40 @@ def histories() -> pd.DataFrame:
     return frame.assign(order_id=order, weight=1.0, rating=np.nan)
 
 
-def ranker(known: ProductSnapshot) -> Ranker:
-    # A week before: thresholds that are the very values to be scored would make every last bit tell.
-    found = find_candidates(histories().assign(age_days=histories()["age_days"] + 7), known, RECIPE)
-    likely = 2 * found["own_share"] + found["als_relative"] + 0.02 * found["popularity"]
+def ranker(snapshot: ProductSnapshot) -> Ranker:
+    # Trained on histories of a week earlier: if thresholds equaled the scored values, rounding would change scores.
+    found = find_candidates(histories().assign(age_days=histories()["age_days"] + 7), snapshot, RECIPE)
+    likely = 2 * found["repeat_score_share"] + found["als_relative"] + 0.02 * found["popularity"]
     recipe = RECIPE.ranker.model_copy(update={"rounds": 60, "min_child_weight": 1.0, "learning_rate": 0.1})
-    chance = np.random.default_rng(7).random(len(found))
-    return fit_ranker(TrainingSample.of(found.assign(bought=likely.rank(pct=True) ** 2 > chance)), recipe, seed=1)
+    rng = np.random.default_rng(7).random(len(found))
+    return fit_ranker(TrainingSample.from_frame(found.assign(bought=likely.rank(pct=True) ** 2 > rng)), recipe, seed=1)
 
 
-def lists(known: ProductSnapshot, blend: Ranker) -> pd.DataFrame:
-    """`hybrid_scores`, as the batch makes them."""
-    titles = dict(zip(known.product_ids, known.titles, strict=True))
-    categories = dict(zip(known.product_ids, known.categories[known.category], strict=True))
-    return make_lists(find_candidates(histories(), known, RECIPE), blend, titles, categories, RECIPE.list_size)
+def lists(snapshot: ProductSnapshot, fitted: Ranker) -> pd.DataFrame:
+    """`hybrid_scores` as the batch builds them."""
+    titles = dict(zip(snapshot.product_ids, snapshot.titles, strict=True))
+    categories = dict(zip(snapshot.product_ids, snapshot.categories[snapshot.category], strict=True))
+    return build_lists(find_candidates(histories(), snapshot, RECIPE), fitted, titles, categories, RECIPE.list_size)
 
 
 def index(version: int = 1) -> Index:
-    known = state()
-    blend = ranker(known)
-    made = lists(known, blend)
+    snapshot = product_snapshot()
+    fitted = ranker(snapshot)
+    made = lists(snapshot, fitted)
     stored = {
-        name: StoredList.of_entries(pa.Table.from_pandas(made[made["list"] == name], preserve_index=False), known)
+        name: StoredList.from_scores(pa.Table.from_pandas(made[made["list"] == name], preserve_index=False), snapshot)
         for name in LISTS
     }
-    about = {"version": str(version), "as_of": str(AS_OF), "time_zone": "Europe/Berlin"}
-    return Index(known, blend, RECIPE, StoredHistories.of_lines(histories(), known), stored, about)
+    metadata = {"version": str(version), "as_of": str(AS_OF), "time_zone": "Europe/Berlin"}
+    return Index(snapshot, fitted, RECIPE, StoredHistories.from_lines(histories(), snapshot), stored, metadata)
 
 
-def publish(folder: Path, made: Index, version: int = 1) -> Published:
+def publish(folder: Path, built: Index, version: int = 1) -> Published:
     serving = ServingFolder(folder)
-    published = serving.add(version, AS_OF, made.save)
+    published = serving.add(version, AS_OF, built.save)
     serving.point(published)
     return published
 
 
-def without_lists(made: Index) -> Index:
-    return replace(made, lists={})
+def without_lists(built: Index) -> Index:
+    return replace(built, lists={})

@@ -1,4 +1,4 @@
-"""Connections that keep a worker waiting, over real sockets: a small application behind uvicorn."""
+"""Connection limits over real sockets: a small app behind uvicorn."""
 
 import json
 import socket
@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import uvicorn
 
-from rec_assets.serving import connections
-from rec_assets.serving.connections import LimitedProtocol, Limits
-from rec_assets.settings import Api
+from rec_assets.serving.http import connections
+from rec_assets.serving.http.connections import ConnectionLimits, LimitedProtocol
+from rec_assets.settings import ApiSettings
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-PATIENCE = 30
+TIMEOUT = 30
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body; answers how long it was, or with ten megabytes at /long."""
+    """Reads the body and responds with its length, or with ten megabytes at /long."""
     if scope["type"] != "http":
         return
     length, more = 0, True
@@ -38,8 +38,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextmanager
-def serving(monkeypatch: pytest.MonkeyPatch, **api: Any) -> Iterator[tuple[Callable[[], socket.socket], Limits]]:
-    limits = Limits(Api(**{"request_seconds": 0.5, **api}))
+def serving(
+    monkeypatch: pytest.MonkeyPatch, **api: Any
+) -> Iterator[tuple[Callable[[], socket.socket], ConnectionLimits]]:
+    limits = ConnectionLimits(ApiSettings(**{"request_timeout_seconds": 0.5, **api}))
     monkeypatch.setattr(connections, "_limits", lambda: limits)
     server = uvicorn.Server(
         uvicorn.Config(application, port=0, http=LimitedProtocol, ws="none", log_level="critical", lifespan="off")
@@ -48,11 +50,11 @@ def serving(monkeypatch: pytest.MonkeyPatch, **api: Any) -> Iterator[tuple[Calla
     thread.start()
     opened: list[socket.socket] = []
     try:
-        until(lambda: server.started)
+        wait_until(lambda: server.started)
         address = server.servers[0].sockets[0].getsockname()
 
         def connect() -> socket.socket:
-            opened.append(socket.create_connection(address, timeout=PATIENCE))
+            opened.append(socket.create_connection(address, timeout=TIMEOUT))
             return opened[-1]
 
         yield connect, limits
@@ -60,18 +62,18 @@ def serving(monkeypatch: pytest.MonkeyPatch, **api: Any) -> Iterator[tuple[Calla
         for each in opened:
             each.close()
         server.should_exit = True
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
 
-def until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
+def wait_until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the other side has closed; waits until it does or `PATIENCE` is over."""
+    """Wait until the server closes the connection; False after `TIMEOUT` seconds."""
     try:
         while connection.recv(65_536):
             pass
@@ -92,49 +94,49 @@ def is_closed(connection: socket.socket) -> bool:
         GET + b"GET / HT",
     ],
 )
-def test_a_request_that_does_not_end_is_closed(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+def test_an_incomplete_request_is_closed_after_the_time_limit(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     with serving(monkeypatch) as (connect, limits):
         connection = connect()
         connection.sendall(sent)
         assert is_closed(connection)
-        until(lambda: not limits.addresses)
+        wait_until(lambda: not limits.open_by_address)
 
 
-def test_drop_by_drop_is_no_way_around(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_sender_is_closed_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch) as (connect, limits):
         connection = connect()
         connection.sendall(b"GET / HTTP/1.1\r\n")
         with pytest.raises(OSError):
-            for _ in range(PATIENCE * 10):
+            for _ in range(TIMEOUT * 10):
                 connection.sendall(b"X: y\r\n")
                 time.sleep(0.1)
-        until(lambda: not limits.addresses)
+        wait_until(lambda: not limits.open_by_address)
 
 
-def test_who_does_not_read_an_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_the_response_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch) as (connect, limits):
         connection = connect()
         connection.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
-        until(lambda: limits.addresses)
-        until(lambda: not limits.addresses)
+        wait_until(lambda: limits.open_by_address)
+        wait_until(lambda: not limits.open_by_address)
 
 
 @pytest.mark.parametrize(
     "endless",
     [b"GET /?" + b"x" * 1000, b"GET / HTTP/1.1\r\nX: " + b"x" * 1000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 99],
 )
-def test_an_endless_head_is_not_kept(monkeypatch: pytest.MonkeyPatch, endless: bytes) -> None:
-    with serving(monkeypatch, request_seconds=600) as (connect, limits):
+def test_an_endless_head_is_aborted(monkeypatch: pytest.MonkeyPatch, endless: bytes) -> None:
+    with serving(monkeypatch, request_timeout_seconds=600) as (connect, limits):
         connection = connect()
         with pytest.raises(OSError):
             connection.sendall(endless)
             for _ in range(10_000):
                 connection.sendall(endless[-6:] * 1000)
-        until(lambda: not limits.addresses)
+        wait_until(lambda: not limits.open_by_address)
 
 
-def test_who_is_in_time_is_served_on_one_connection_whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(monkeypatch, request_seconds=5) as (connect, limits):
+def test_timely_requests_of_any_size_share_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, request_timeout_seconds=5) as (connect, limits):
         connection = connect()
         for size in (0, 10, 500_000):
             connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
@@ -145,36 +147,41 @@ def test_who_is_in_time_is_served_on_one_connection_whatever_the_size(monkeypatc
             found += connection.recv(1000)
         connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert b"200 OK" in connection.recv(1000)
-        assert sum(limits.addresses.values()) == 1
+        assert sum(limits.open_by_address.values()) == 1
 
 
-def test_one_address_has_a_quarter_of_the_connections_unless_it_is_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_address_gets_a_quarter_of_the_connections_unless_it_is_a_trusted_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for proxies, taken in (((), 2), (("127.0.0.0/8",), 8)):
-        with serving(monkeypatch, max_connections=8, request_seconds=600, trusted_proxies=proxies) as (connect, limits):
+        with serving(monkeypatch, max_connections=8, request_timeout_seconds=600, trusted_proxies=proxies) as (
+            connect,
+            limits,
+        ):
             held = [connect() for _ in range(taken)]
-            until(lambda: sum(limits.addresses.values()) == taken)  # noqa: B023
+            wait_until(lambda: sum(limits.open_by_address.values()) == taken)  # noqa: B023
             further = connect()
-            answer = b""
+            response = b""
             while piece := further.recv(1000):
-                answer += piece
-            head, _, body = answer.partition(b"\r\n\r\n")
+                response += piece
+            head, _, body = response.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 503") and b"Retry-After: 1" in head
             assert json.loads(body)["error"] == "busy" and b"Content-Length: %d" % len(body) in head
             held[0].close()
-            until(lambda: sum(limits.addresses.values()) < taken)  # noqa: B023
+            wait_until(lambda: sum(limits.open_by_address.values()) < taken)  # noqa: B023
             again = connect()
             again.sendall(GET)
             assert again.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-def test_a_caller_with_many_addresses_of_ipv6_is_one_and_a_proxy_is_known_by_either_kind() -> None:
-    limits = Limits(Api(max_connections=8, trusted_proxies=("10.0.0.0/8",)))
-    limits.addresses["@2001:db8::/64"] = 3
-    assert not limits.may_come("2001:db8::1", 4) and limits.may_come("2001:db8:0:1::1", 4)
-    limits.addresses["@10.0.0.5"] = 3
-    assert limits.may_come("::ffff:10.0.0.5", 4)
+def test_an_ipv6_network_counts_as_one_caller_and_mapped_proxies_are_trusted() -> None:
+    limits = ConnectionLimits(ApiSettings(max_connections=8, trusted_proxies=("10.0.0.0/8",)))
+    limits.open_by_address["@2001:db8::/64"] = 3
+    assert not limits.accepts("2001:db8::1", 4) and limits.accepts("2001:db8:0:1::1", 4)
+    limits.open_by_address["@10.0.0.5"] = 3
+    assert limits.accepts("::ffff:10.0.0.5", 4)
 
 
-def test_a_worker_takes_no_more_connections_than_it_may_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_open_files_limits_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
-    assert Limits(Api(max_connections=1000)).connections == 128
+    assert ConnectionLimits(ApiSettings(max_connections=1000)).connections == 128

@@ -1,4 +1,4 @@
-"""Damaged indexes: none is published, none is taken, and the last good one goes on answering."""
+"""Damaged indexes are neither published nor loaded; workers keep serving the last undamaged one."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rec_assets.recsys.rules.spec import NO_RULES, read_rules
-from rec_assets.serving.folder import COPY, CURRENT, Published, ServingFolder
-from rec_assets.serving.index import Index
-from rec_assets.serving.manifest import MANIFEST, IndexDamaged, IndexUnreadable, check, seal
-from rec_assets.serving.online import OnlineState
-from rec_assets.serving.responder import RecommendationRequest
+from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, read_rules
+from rec_assets.serving.database.online_state import OnlineState
+from rec_assets.serving.index_files.folder import COPY, CURRENT, Published, ServingFolder
+from rec_assets.serving.index_files.index import Index
+from rec_assets.serving.index_files.manifest import MANIFEST, IndexDamaged, IndexUnreadable, verify, write_manifest
+from rec_assets.serving.index_files.self_test import self_test
+from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.runtime import ServingRuntime
-from rec_assets.serving.self_test import self_test
-from rec_assets.serving.watched import WatchedFile
+from rec_assets.serving.watched_file import WatchedFile
 from rec_assets_tests.serving import shop
+
+pytestmark = pytest.mark.integration
 
 ANN = RecommendationRequest(customer_id="c00")
 LATER = shop.AS_OF + dt.timedelta(days=1)
 
 
-def cut(path: Path, chance: np.random.Generator) -> None:
-    os.truncate(path, int(chance.integers(path.stat().st_size)))
+def truncate(path: Path, rng: np.random.Generator) -> None:
+    os.truncate(path, int(rng.integers(path.stat().st_size)))
 
 
 def empty(path: Path, _: np.random.Generator) -> None:
     os.truncate(path, 0)
 
 
-def flip(path: Path, chance: np.random.Generator) -> None:
+def flip_bit(path: Path, rng: np.random.Generator) -> None:
     content = bytearray(path.read_bytes())
-    content[int(chance.integers(len(content)))] ^= 1 << int(chance.integers(8))
+    content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
 
 
@@ -50,77 +52,79 @@ def delete(path: Path, _: np.random.Generator) -> None:
     path.unlink()
 
 
-def swap(path: Path, chance: np.random.Generator) -> None:
+def swap(path: Path, rng: np.random.Generator) -> None:
     others = [
         each
         for each in sorted(path.parent.iterdir())
         if each.is_file() and each.read_bytes() != path.read_bytes()
     ]  # fmt: skip
-    other = others[int(chance.integers(len(others)))]
+    other = others[int(rng.integers(len(others)))]
     ours, theirs = path.read_bytes(), other.read_bytes()
     path.write_bytes(theirs)
     other.write_bytes(ours)
 
 
-def garble(path: Path, chance: np.random.Generator) -> None:
-    path.write_bytes(chance.bytes(path.stat().st_size + 1))
+def overwrite(path: Path, rng: np.random.Generator) -> None:
+    path.write_bytes(rng.bytes(path.stat().st_size + 1))
 
 
-DAMAGES = (cut, empty, flip, delete, swap, garble)
+DAMAGES = (truncate, empty, flip_bit, delete, swap, overwrite)
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[], ServingRuntime]]:
-    """A worker's `ServingRuntime` on the folder, which looks when the test says so."""
+    """Creates a `ServingRuntime` without background threads."""
     running = []
 
     def begin() -> ServingRuntime:
-        live = ServingRuntime(
+        runtime = ServingRuntime(
             ServingFolder(tmp_path),
             OnlineState(f"sqlite:///{tmp_path / 'o.db'}"),
-            WatchedFile(None, read_rules, NO_RULES),
+            WatchedFile(None, read_rules, EMPTY_RULE_SETS),
         )
-        live.online.create()
-        live.look()
-        running.append(live)
-        return live
+        runtime.online.create()
+        runtime.refresh()
+        running.append(runtime)
+        return runtime
 
     yield begin
-    for live in running:
-        live.online.close()
+    for runtime in running:
+        runtime.online.close()
 
 
-def answer_of(live: ServingRuntime) -> list[str]:
-    assert live.engine is not None
-    return [each.product_id for each in live.engine.answer(ANN, frozenset()).entries]
+def respond(runtime: ServingRuntime) -> list[str]:
+    assert runtime.engine is not None
+    return [each.product_id for each in runtime.engine.respond(ANN, frozenset()).items]
 
 
 def publish_next(folder: Path, index: Index) -> Published:
     serving = ServingFolder(folder)
-    published = serving.add(2, LATER, replace(index, about={**index.about, "version": "2"}).save)
+    published = serving.add(2, LATER, replace(index, metadata={**index.metadata, "version": "2"}).save)
     serving.point(published)
     return published
 
 
-def test_no_damage_to_any_file_of_an_index_goes_unseen(index: Index, tmp_path: Path) -> None:
-    whole, chance = tmp_path / "whole", np.random.default_rng(11)
-    index.save(whole)
-    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.stat().st_size)
-    assert check(whole)
+def test_any_damage_to_a_file_of_an_index_is_detected(index: Index, tmp_path: Path) -> None:
+    undamaged, rng = tmp_path / "undamaged", np.random.default_rng(11)
+    index.save(undamaged)
+    files = sorted(
+        path.relative_to(undamaged) for path in undamaged.rglob("*") if path.is_file() and path.stat().st_size
+    )
+    assert verify(undamaged)
     for number in range(270):
         damaged, damage = tmp_path / "damaged", DAMAGES[number % len(DAMAGES)]
-        shutil.copytree(whole, damaged)
-        name = files[int(chance.integers(len(files)))]
-        damage(damaged / name, chance)
+        shutil.copytree(undamaged, damaged)
+        name = files[int(rng.integers(len(files)))]
+        damage(damaged / name, rng)
         with pytest.raises(IndexUnreadable):
             Index.load(damaged)
-            pytest.fail(f"{damage.__name__} of {name} was not seen")
+            pytest.fail(f"{damage.__name__} of {name} was not detected")
         shutil.rmtree(damaged)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["ranker.ubj", "histories/product.npy", "state/same_basket.indices.npy", MANIFEST])
-def test_a_damaged_index_leaves_the_last_good_one_answering_in_workers_that_run_and_that_start(
+@pytest.mark.parametrize("name", ["ranker.ubj", "histories/product.npy", "snapshot/same_basket.indices.npy", MANIFEST])
+def test_running_and_starting_workers_serve_the_previous_index_if_the_current_one_is_damaged(
     name: str,
     damage: Callable[[Path, np.random.Generator], None],
     index: Index,
@@ -129,44 +133,44 @@ def test_a_damaged_index_leaves_the_last_good_one_answering_in_workers_that_run_
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("rec_assets.serving.runtime._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("rec_assets.serving.index_loader.RETRY_SECONDS", 0.0)
     good = shop.publish(tmp_path, index)
     running = start()
-    before = answer_of(running)
+    before = respond(running)
     bad = publish_next(tmp_path, index)
     damage(bad.path / name, np.random.default_rng(3))
     with caplog.at_level(logging.ERROR, "rec_assets"):
         for _ in range(5):
-            running.look()
-    assert len(caplog.records) == 1, "one line a change, not one a look"
-    for live in (running, start()):
-        assert live.engine is not None and live.engine.published == good
-        assert answer_of(live) == before
-        assert "index" not in live.ready()
-        said = live.warnings()["index"]
-        assert f"answers are from {good.path.name}" in said and bad.path.name in said
+            running.refresh()
+    assert len(caplog.records) == 1, "one line per problem, not per refresh"
+    for runtime in (running, start()):
+        assert runtime.engine is not None and runtime.engine.published == good
+        assert respond(runtime) == before
+        assert "index" not in runtime.missing()
+        warning = runtime.warnings()["index"]
+        assert f"serving the older index {good.path.name}" in warning and bad.path.name in warning
 
 
-def test_what_happens_to_files_in_use_changes_no_answer(
+def test_damage_to_the_files_of_a_loaded_index_changes_no_response(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     published = shop.publish(tmp_path, index)
-    live = start()
-    before = answer_of(live)
+    runtime = start()
+    before = respond(runtime)
     for path in [each for each in published.path.rglob("*") if each.is_file()]:
         os.truncate(path, 0)
-    live.engine.keep_to(live.rules.value)  # type: ignore[union-attr]  # lets go of answers kept
-    assert answer_of(live) == before
+    runtime.engine.use_rules(runtime.rules.value)  # type: ignore[union-attr]  # empties the caches
+    assert respond(runtime) == before
     shutil.rmtree(published.path)
-    live.look()
-    assert answer_of(live) == before
+    runtime.refresh()
+    assert respond(runtime) == before
 
 
-def test_an_index_that_a_restart_can_not_take_is_not_ready_and_says_why(
+def test_a_worker_that_starts_without_a_loadable_index_reports_the_reason(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     shutil.rmtree(shop.publish(tmp_path, index).path)
-    assert "the folder is gone" in start().ready()["index"]
+    assert "the folder is missing" in start().missing()["index"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_an_index_that_a_restart_can_not_take_is_not_ready_and_says_why(
      '{"version": 1, "as_of": 7, "path": "indexes/x"}', '{"version": 1, "as_of": "2026-02-28", "path": "../away"}',
      '{"version": 1, "as_of": "2026-02-28", "path": "indexes/.."}', '{"version": 1, "as_of": "2026-02-28"}', "\0" * 40],
 )  # fmt: skip
-def test_a_damaged_pointer_is_said_and_its_copy_counts(
+def test_a_damaged_pointer_file_is_reported_and_its_copy_is_used(
     content: str | None, index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     good = shop.publish(tmp_path, index)
@@ -184,22 +188,20 @@ def test_a_damaged_pointer_is_said_and_its_copy_counts(
         (tmp_path / CURRENT).unlink()
     else:
         (tmp_path / CURRENT).write_text(content)
-    running.look()
-    for live in (running, start()):
-        assert live.engine is not None and live.engine.published == good
-        assert CURRENT in live.warnings()["current.json"]
+    running.refresh()
+    for runtime in (running, start()):
+        assert runtime.engine is not None and runtime.engine.published == good
+        assert CURRENT in runtime.warnings()["current.json"]
     (tmp_path / COPY).write_text("")
-    running.look()
+    running.refresh()
     assert running.engine is not None and running.engine.published == good
-    assert "current.json" in start().ready()["index"]
+    assert "current.json" in start().missing()["index"]
     ServingFolder(tmp_path).point(good)
-    running.look()
+    running.refresh()
     assert running.warnings() == {}
 
 
-def test_an_index_taken_back_is_nothing_to_fall_back_to(
-    index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
-) -> None:
+def test_a_rolled_back_index_is_no_fallback(index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]) -> None:
     good = shop.publish(tmp_path, index)
     publish_next(tmp_path, index)
     ServingFolder(tmp_path).point(good)  # a rollback
@@ -207,7 +209,7 @@ def test_an_index_taken_back_is_nothing_to_fall_back_to(
     assert start().engine is None
 
 
-def test_an_experiment_s_damaged_index_stops_that_experiment_only(
+def test_a_damaged_index_of_an_experiment_affects_only_that_experiment(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     serving = ServingFolder(tmp_path)
@@ -215,8 +217,12 @@ def test_an_experiment_s_damaged_index_stops_that_experiment_only(
     other = serving.add(2, shop.AS_OF, index.save)
     serving.point(good, {"challenger": other})
     os.truncate(other.path / "ranker.ubj", 0)
-    live = start()
-    assert live.engine is not None and live.others == {} and set(live.warnings()) == {"index of challenger"}
+    runtime = start()
+    assert (
+        runtime.engine is not None
+        and runtime.indexes.experiments == {}
+        and set(runtime.warnings()) == {"index of challenger"}
+    )
 
 
 def test_a_damaged_index_is_not_published(index: Index, tmp_path: Path) -> None:
@@ -224,98 +230,97 @@ def test_a_damaged_index_is_not_published(index: Index, tmp_path: Path) -> None:
 
     def write(folder: Path) -> None:
         index.save(folder)
-        flip(folder / "state" / "price.npy", np.random.default_rng(1))
+        flip_bit(folder / "snapshot" / "price.npy", np.random.default_rng(1))
 
-    with pytest.raises(IndexDamaged, match=r"the SHA-256 of state/price.npy"):
+    with pytest.raises(IndexDamaged, match=r"the SHA-256 of snapshot/price.npy"):
         serving.add(1, shop.AS_OF, write)
     assert list((tmp_path / "indexes").iterdir()) == []
 
 
 @pytest.mark.trial
-def test_an_index_that_fails_its_trial_is_refused_though_its_files_are_whole(
+def test_an_undamaged_index_that_fails_its_self_test_is_skipped(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = shop.publish(tmp_path, index)
-    live = start()
+    runtime = start()
     bad = publish_next(tmp_path, index)
-    # Whole by its manifest, and XGBoost refuses it.
+    # It matches its manifest, but XGBoost can't read it.
     (bad.path / "ranker.ubj").write_bytes(b"{L\x7f\xff\xff\xff\xff\xff\xff\xff")
-    seal(bad.path)
-    began = time.monotonic()
-    live.look()
-    assert live.engine is not None and live.engine.published == good and time.monotonic() > began
-    assert bad.path.name in live.warnings()["index"]
+    write_manifest(bad.path)
+    runtime.refresh()
+    assert runtime.engine is not None and runtime.engine.published == good
+    assert bad.path.name in runtime.warnings()["index"]
 
 
-def test_a_process_that_dies_of_an_index_is_a_reason_to_refuse_it(
+def test_a_crash_of_the_self_test_process_is_reported(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.save(tmp_path / "index")
     stub = tmp_path / "python"
     stub.write_text("#!/bin/sh\nkill -ABRT $$\n")
     stub.chmod(0o755)
-    monkeypatch.setattr("rec_assets.serving.self_test.sys.executable", str(stub))
+    monkeypatch.setattr("rec_assets.serving.index_files.self_test.sys.executable", str(stub))
     with pytest.raises(IndexUnreadable, match="died of SIGABRT"):
         self_test(tmp_path / "index")
 
 
 @pytest.mark.parametrize("versions", [(1, 1, 1, 1), (1, 2, 3, 4, 5)], ids=["one version", "several"])
-def test_however_many_damaged_ones_came_after_it_the_last_whole_index_stays(
+def test_the_last_undamaged_index_stays_after_any_number_of_damaged_ones(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], versions: tuple[int, ...]
 ) -> None:
-    whole = shop.publish(tmp_path, index, versions[0])
+    undamaged = shop.publish(tmp_path, index, versions[0])
     for version in versions[1:]:
         published = shop.publish(tmp_path, index, version)
         os.truncate(published.path / "ranker.ubj", 0)
-    live = start()
-    assert live.engine is not None and live.engine.published == whole
+    runtime = start()
+    assert runtime.engine is not None and runtime.engine.published == undamaged
 
 
-def test_the_pointer_names_what_counted_before(index: Index, tmp_path: Path) -> None:
+def test_the_pointer_file_names_previous_indexes(index: Index, tmp_path: Path) -> None:
     first, second = shop.publish(tmp_path, index), publish_next(tmp_path, index)
-    pointed = ServingFolder(tmp_path).pointed()
-    assert (pointed.current, pointed.before, pointed.damage) == (second, (first,), "")
+    pointers = ServingFolder(tmp_path).pointers()
+    assert (pointers.current, pointers.previous, pointers.damage) == (second, (first,), "")
     assert json.loads((tmp_path / CURRENT).read_text()) == json.loads((tmp_path / COPY).read_text())
 
 
-def test_a_file_is_read_again_while_an_index_is_being_tried(
+def test_a_watched_file_is_refreshed_during_the_self_test_of_an_index(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.publish(tmp_path, index)
-    live, path = start(), tmp_path / "words"
+    runtime, path = start(), tmp_path / "file"
     path.write_text("old")
-    words = WatchedFile(path, lambda found: str(found and found.read_text()), "")
-    live.watch("words", words)
-    is_tried, may_end = threading.Event(), threading.Event()
+    file = WatchedFile(path, lambda found: str(found and found.read_text()), "")
+    runtime.watch("file", file)
+    started, may_end = threading.Event(), threading.Event()
 
-    def try_long(_: Path) -> None:
-        is_tried.set()
+    def slow_self_test(_: Path) -> None:
+        started.set()
         may_end.wait(30)
 
-    monkeypatch.setattr("rec_assets.serving.runtime.self_test", try_long)
-    live.start()
+    monkeypatch.setattr("rec_assets.serving.index_loader.self_test", slow_self_test)
+    runtime.start()
     try:
         publish_next(tmp_path, index)
-        assert is_tried.wait(30)
+        assert started.wait(30)
         path.write_text("newer")
         deadline = time.monotonic() + 30
-        while words.value == "old" and time.monotonic() < deadline:
+        while file.value == "old" and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert words.value == "newer" and not may_end.is_set()
+        assert file.value == "newer" and not may_end.is_set()
     finally:
         may_end.set()
-        live.stop()
+        runtime.stop()
 
 
-def test_an_index_that_nothing_asks_for_any_more_is_let_go(
+def test_an_index_that_no_experiment_uses_is_freed(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]
 ) -> None:
     first, serving = shop.publish(tmp_path, index), ServingFolder(tmp_path)
     second = serving.add(2, LATER, index.save)
     serving.point(first, {"candidate": second})
-    live = start()
-    live.look()
-    held = weakref.ref(live.others["candidate"])
+    runtime = start()
+    runtime.refresh()
+    engine = weakref.ref(runtime.indexes.experiments["candidate"])
     serving.point(first, {})
-    live.look()
-    assert held() is None
+    runtime.refresh()
+    assert engine() is None

@@ -1,4 +1,4 @@
-"""From the batch to the API, and back: they agree, and a click in the shop becomes a higher score."""
+"""From the batch to the API and back: their lists agree, and a click in the shop raises a score."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from rec_assets.resources.lake import Lake
-from rec_assets.serving.folder import ServingFolder
-from rec_assets.serving.online import OnlineState
+from rec_assets.serving.database.online_state import OnlineState
+from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.recommender import Recommender
 from rec_assets_tests.conftest import SMALL, Shop
 from rec_assets_tests.serving.demo_shop import DemoShop
@@ -28,14 +28,14 @@ HOUSEHOLDS = 300
 
 
 def noon() -> zoneinfo.ZoneInfo:
-    """A time zone in which the day is far from its ends."""
+    """A time zone in which it is about noon now."""
     hours = 12 - dt.datetime.now(dt.timezone.utc).hour
     return zoneinfo.ZoneInfo(f"Etc/GMT{-hours:+d}" if hours else "Etc/GMT")
 
 
 @pytest.fixture(scope="module")
 def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A slice of the demo, moved so that its last day is today: lists, and an index for the API."""
+    """A part of the demo shop, shifted so that its last day is today, with lists and a published index."""
     folder, zone = tmp_path_factory.mktemp("loop"), noon()
     source = write_journey_slice(
         folder / "shop", HOUSEHOLDS, LAST - dt.timedelta(days=44), LAST,
@@ -65,7 +65,7 @@ def score_of(lists: pd.DataFrame, customer: str, product: str) -> float:
     return float(rows["score"].iloc[0])
 
 
-def test_the_api_and_a_ranking_made_now_agree_with_the_batch(open_shop: Shop, storefront: DemoShop) -> None:
+def test_the_api_and_a_new_ranking_agree_with_the_batch(open_shop: Shop, storefront: DemoShop) -> None:
     lists = newest_lists(open_shop)
     lists = lists[lists["rank"] <= 10]
     published = ServingFolder(open_shop.home / "serving").current()
@@ -79,18 +79,16 @@ def test_the_api_and_a_ranking_made_now_agree_with_the_batch(open_shop: Shop, st
     for (customer, name), batch in lists.groupby(["customer_id", "list"]):
         address = f"{storefront.address}/v1/customers/{customer}/recommendations?k=10&mode={name}"
         with urllib.request.urlopen(urllib.request.Request(address, headers={"X-API-Key": key})) as response:
-            answer: dict[str, Any] = json.load(response)
-        items, anew = pd.DataFrame(answer["items"]), recommender.recommend(str(customer), 10, str(name))
-        assert answer["answered_by"] == "customer"
-        for found in (items, anew):
+            body: dict[str, Any] = json.load(response)
+        items, ranked = pd.DataFrame(body["items"]), recommender.recommend(str(customer), 10, str(name))
+        assert body["answered_by"] == "customer"
+        for found in (items, ranked):
             for column in ("product_id", "source", "reason"):
                 assert found[column].to_list() == batch[column].to_list(), (customer, name, column)
             assert found["score"].to_list() == pytest.approx(batch["score"].to_list(), abs=1e-5)
 
 
-def test_a_click_in_the_shop_raises_the_product_s_score(
-    open_shop: Shop, storefront: DemoShop, browser: Browser
-) -> None:
+def test_a_click_in_the_shop_raises_the_products_score(open_shop: Shop, storefront: DemoShop, browser: Browser) -> None:
     before = newest_lists(open_shop)
     page = browser.new_page()
     page.goto(f"{storefront.address}/")

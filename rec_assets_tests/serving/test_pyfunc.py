@@ -1,4 +1,4 @@
-"""The released model behind MLflow's interface, as `mlflow.pyfunc.load_model` and `mlflow models serve` load it."""
+"""The released model as `mlflow.pyfunc.load_model` and `mlflow models serve` load it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import init
 
 from rec_assets.serving import pyfunc
-from rec_assets.serving.index import Index
+from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommender import Recommender
 
 
@@ -32,28 +32,28 @@ def model(tmp_path_factory: pytest.TempPathFactory, index: Index) -> Any:
     return load(tmp_path_factory.mktemp("pyfunc"), index)
 
 
-def test_a_customer_id_is_all_that_is_needed(model: Any, index: Index) -> None:
+def test_predict_needs_only_a_customer_id(model: Any, index: Index) -> None:
     found = model.predict(pd.DataFrame({"customer_id": ["c00"]}))
     assert found["product_id"].to_list() == Recommender(index).recommend("c00", 10, "all")["product_id"].to_list()
-    answer = TestClient(init(model)).post("/invocations", json={"dataframe_records": [{"customer_id": "c00"}]})
-    assert answer.status_code == 200
-    assert [row["product_id"] for row in answer.json()["predictions"]] == found["product_id"].to_list()
+    response = TestClient(init(model)).post("/invocations", json={"dataframe_records": [{"customer_id": "c00"}]})
+    assert response.status_code == 200
+    assert [row["product_id"] for row in response.json()["predictions"]] == found["product_id"].to_list()
 
 
-def test_k_and_list_are_taken_where_given_and_a_null_list_is_the_default(model: Any) -> None:
-    asked = pd.DataFrame({"customer_id": ["c00", "c00"], "k": [3, 2], "list": ["discover", None]})
-    found = model.predict(asked)
+def test_k_and_list_are_optional(model: Any) -> None:
+    rows = pd.DataFrame({"customer_id": ["c00", "c00"], "k": [3, 2], "list": ["discover", None]})
+    found = model.predict(rows)
     assert found["rank"].to_list() == [1, 2, 3, 1, 2]
-    assert found["product_id"].to_list()[3:] == model.predict(asked[["customer_id", "k"]])["product_id"].to_list()[3:]
+    assert found["product_id"].to_list()[3:] == model.predict(rows[["customer_id", "k"]])["product_id"].to_list()[3:]
 
 
-def test_without_k_a_short_list_is_no_error(tmp_path: Path, index: Index) -> None:
+def test_the_default_k_is_at_most_the_list_size(tmp_path: Path, index: Index) -> None:
     short = dataclasses.replace(index, recipe=index.recipe.model_copy(update={"list_size": 4}))
     assert len(load(tmp_path, short).predict(pd.DataFrame({"customer_id": ["c00"]}))) == 4
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
         ({"customer_id": "c01", "k": 0}, "row 1: k must be from 1 to 12, not 0"),
         ({"customer_id": "c01", "k": 1_000_000_000}, "row 1: k must be from 1 to 12, not 1000000000"),
@@ -61,16 +61,16 @@ def test_without_k_a_short_list_is_no_error(tmp_path: Path, index: Index) -> Non
         ({"customer_id": None}, "row 1: customer_id is missing"),
     ],
 )
-def test_what_can_t_be_answered_is_said_with_its_row(model: Any, row: dict[str, Any], says: str) -> None:
+def test_an_invalid_row_is_named(model: Any, row: dict[str, Any], message: str) -> None:
     rows = [{**row, "customer_id": "c00", **({"k": 1} if "k" in row else {}), "list": "all"}, {"list": "all", **row}]
-    with pytest.raises(MlflowException, match=says):
+    with pytest.raises(MlflowException, match=message):
         model.predict(pd.DataFrame(rows))
-    answer = TestClient(init(model)).post("/invocations", json={"dataframe_records": rows})
-    assert answer.status_code == 400 and says in answer.json()["message"]
+    response = TestClient(init(model)).post("/invocations", json={"dataframe_records": rows})
+    assert response.status_code == 400 and message in response.json()["message"]
 
 
-def test_a_number_as_customer_id_is_refused_in_a_frame_and_is_its_digits_in_json(model: Any) -> None:
+def test_a_numeric_customer_id_is_rejected_in_a_frame_and_becomes_text_in_json(model: Any) -> None:
     with pytest.raises(MlflowException, match="column customer_id"):
         model.predict(pd.DataFrame({"customer_id": [1228]}))
-    answer = TestClient(init(model)).post("/invocations", json={"dataframe_records": [{"customer_id": 1228}]})
-    assert answer.json()["predictions"][0]["customer_id"] == "1228"
+    response = TestClient(init(model)).post("/invocations", json={"dataframe_records": [{"customer_id": 1228}]})
+    assert response.json()["predictions"][0]["customer_id"] == "1228"

@@ -1,4 +1,4 @@
-"""The how-tos of docs/exports.md, each tried on a small export of that form."""
+"""The examples of docs/exports.md, with small exports."""
 
 import datetime as dt
 import json
@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.data.cleaning import CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleaningSettings, clean_day
 from rec_assets.sources.check import check_source
 from rec_assets.sources.reader import read_day, read_export
-from rec_assets.sources.spec import load_source
+from rec_assets.sources.spec import load_data_source
+
+pytestmark = pytest.mark.integration
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "exports.md"
 
@@ -23,14 +25,14 @@ def example(name: str) -> str:
     return next(block for block in blocks if block.startswith(f"# {name}"))
 
 
-def kept(folder: Path, name: str) -> list[tuple[str, str, str, float]]:
-    """What is bought and kept, by an example of the docs."""
+def purchases(folder: Path, name: str) -> list[tuple[str, str, str, float]]:
+    """Purchases that are not returned, read with an example of the docs."""
     (folder / name).write_text(example(name), encoding="utf-8")
-    source = load_source(str(folder / name), folder)
+    source = load_data_source(str(folder / name), folder)
     assert check_source(source).ok
     day = dt.date(2024, 2, 1)
     days = {day: read_day(source, day)} if source.is_daily else read_export(source)
-    rules = CleaningRules(source.time_zone, source.has_price)
+    rules = CleaningSettings(source.time_zone, source.has_price)
     lines = pd.concat([clean_day(table.to_pandas(), day, rules).cleaned for day, table in days.items()])
     lines = lines[(lines["event"] == "purchase") & (lines["net_quantity"] > 0)]
     return list(lines[["order_id", "customer_id", "product_id", "unit_price"]].itertuples(index=False, name=None))
@@ -44,7 +46,7 @@ def test_shopify(tmp_path: Path) -> None:
         "#2,a@x.com,refunded,2024-01-06 10:00:00 -0500,1,Tee,20.00,T1,Acme\n"
         "#2,a@x.com,,2024-01-06 10:00:00 -0500,1,Hat,9.00,H1,Acme\n"
     )
-    assert kept(tmp_path, "shopify.yaml") == [("#1", "a@x.com", "T1", 20), ("#1", "a@x.com", "H1", 9)]
+    assert purchases(tmp_path, "shopify.yaml") == [("#1", "a@x.com", "T1", 20), ("#1", "a@x.com", "H1", 9)]
 
 
 def test_woocommerce(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_woocommerce(tmp_path: Path) -> None:
         for number, status in enumerate(("completed", "refunded", "failed"))
     ]  # fmt: skip
     (tmp_path / "orders.jsonl").write_text("\n".join(map(json.dumps, orders)))
-    assert kept(tmp_path, "woocommerce.yaml") == [("0", "a@x.com", "93", 20.5)]
+    assert purchases(tmp_path, "woocommerce.yaml") == [("0", "a@x.com", "93", 20.5)]
 
 
 def test_ga4(tmp_path: Path) -> None:
@@ -69,10 +71,10 @@ def test_ga4(tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "ga4").mkdir()
     (tmp_path / "ga4" / "events_20240201.jsonl").write_text("\n".join(map(json.dumps, events)))
-    assert kept(tmp_path, "ga4.yaml") == [("t1", "ann", "T1", 20.5)]
+    assert purchases(tmp_path, "ga4.yaml") == [("t1", "ann", "T1", 20.5)]
 
 
-def test_tables_that_are_joined_first(tmp_path: Path) -> None:
+def test_joined_tables(tmp_path: Path) -> None:
     tables = {
         "orders": "order_id,customer_id,order_status,order_purchase_timestamp\no1,c1,delivered,2017-01-05 10:00:00\n"
         "o2,c2,canceled,2017-01-06 10:00:00\n",
@@ -83,10 +85,10 @@ def test_tables_that_are_joined_first(tmp_path: Path) -> None:
     for name, content in tables.items():
         (tmp_path / f"olist_{name}_dataset.csv").write_text(content)
     subprocess.run([sys.executable, "-c", example("join.py")], cwd=tmp_path, check=True, timeout=60)
-    assert kept(tmp_path, "olist.yaml") == [("o1", "ann", "p1", 9.9)] * 2
+    assert purchases(tmp_path, "olist.yaml") == [("o1", "ann", "p1", 9.9)] * 2
 
 
 @pytest.mark.parametrize("name", ["shopify.yaml", "woocommerce.yaml", "ga4.yaml", "olist.yaml"])
-def test_each_example_is_a_source(tmp_path: Path, name: str) -> None:
+def test_each_example_is_valid(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(example(name), encoding="utf-8")
-    load_source(str(tmp_path / name), tmp_path)
+    load_data_source(str(tmp_path / name), tmp_path)

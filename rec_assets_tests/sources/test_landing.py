@@ -11,21 +11,21 @@ from rec_assets.sources.landing import (
     LandedFiles,
     file_fingerprints,
     modified_at,
-    newest_whole_day,
+    newest_complete_day,
     scan,
     scan_catalog,
 )
 from rec_assets.sources.reader import file_fingerprint
-from rec_assets.sources.spec import Source, load_source
+from rec_assets.sources.spec import DataSource, load_data_source
 
 DAY, NEXT = dt.date(2017, 1, 1), dt.date(2017, 1, 2)
 NOON = 1_483_358_400.0
-"""When we look, unless said otherwise: noon of 2 January 2017."""
+"""Default time of a scan: noon of 2 January 2017."""
 SETTLE = 60.0
 
 
 class Zone:
-    """A landing zone, on this machine or in a store, whose files are as old as a test wants them to be."""
+    """A landing zone, local or in an object store, whose files have a given age."""
 
     def __init__(self, folder: Path, base: UPath) -> None:
         self.folder, self.base = folder, base
@@ -39,10 +39,10 @@ class Zone:
         else:
             file.fs.store[file.path].created = dt.datetime.fromtimestamp(NOON - age, tz=dt.timezone.utc)
 
-    def source(self, path: str = "{date:%Y-%m-%d}.csv", rest: str = "") -> Source:
+    def source(self, path: str = "{date:%Y-%m-%d}.csv", rest: str = "") -> DataSource:
         columns = "columns: {customer_id: buyer, product_id: sku, time: at}"
         (self.folder / "shop.yaml").write_text(f"purchases: {{path: '{self.base}/{path}', {columns}}}\n{rest}\n")
-        return load_source(str(self.folder / "shop.yaml"), self.folder / "home")
+        return load_data_source(str(self.folder / "shop.yaml"), self.folder / "home")
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -50,8 +50,8 @@ def zone(request, tmp_path) -> Zone:
     return Zone(tmp_path, UPath(tmp_path / "zone") if request.param == "folder" else UPath(f"memory:/{tmp_path}/zone"))
 
 
-def seen(
-    source: Source, known: dict[dt.date, LandedFiles] | None = None, now: float = NOON
+def scan_purchases(
+    source: DataSource, known: dict[dt.date, LandedFiles] | None = None, now: float = NOON
 ) -> dict[dt.date, LandedFiles]:
     return scan(source, known or {}, now=now, settle_seconds=SETTLE)
 
@@ -69,28 +69,28 @@ def files_read(monkeypatch) -> list[str]:
     return names
 
 
-# What is there, and what changed
+# Changed files
 
 
-def test_the_first_look_finds_every_day_whole_and_tells_their_contents_apart(zone):
+def test_the_first_scan_finds_all_days_with_their_fingerprints(zone):
     zone.land("2017-01-01.csv", "one")
     zone.land("2017-01-02.csv", "two")
-    found = seen(zone.source())
-    assert list(found) == [DAY, NEXT]
-    assert all(landed.settled and len(landed.fingerprint) == 64 for landed in found.values())
-    assert found[DAY].fingerprint != found[NEXT].fingerprint
+    result = scan_purchases(zone.source())
+    assert list(result) == [DAY, NEXT]
+    assert all(landed.settled and len(landed.fingerprint) == 64 for landed in result.values())
+    assert result[DAY].fingerprint != result[NEXT].fingerprint
 
 
-def test_where_nothing_has_landed_nothing_is_found(zone):
-    assert seen(zone.source()) == {}
-    assert seen(zone.source("all.csv")) == {}
+def test_an_empty_landing_zone_has_no_days(zone):
+    assert scan_purchases(zone.source()) == {}
+    assert scan_purchases(zone.source("all.csv")) == {}
 
 
-def test_a_second_look_at_the_same_files_reads_none_of_them(zone, files_read):
+def test_a_second_scan_does_not_read_unchanged_files(zone, files_read):
     zone.land("2017-01-01.csv")
-    first = seen(zone.source())
+    first = scan_purchases(zone.source())
     assert files_read == ["2017-01-01.csv"]
-    assert seen(zone.source(), first) == first
+    assert scan_purchases(zone.source(), first) == first
     assert files_read == ["2017-01-01.csv"]
 
 
@@ -100,16 +100,16 @@ def test_a_second_look_at_the_same_files_reads_none_of_them(zone, files_read):
         ("one", 1000.0, True, True),
         ("one", 500.0, False, True),  # touched
         ("two", 500.0, False, False),
-        ("three", 1000.0, False, False),  # another size, at the same time
+        ("three", 1000.0, False, False),  # another size, with the same time
     ],
 )
-def test_a_day_has_changed_if_its_content_has(zone, files_read, content, age, same_stamp, same_fingerprint):
+def test_a_fingerprint_changes_with_the_content(zone, files_read, content, age, same_stamp, same_fingerprint):
     zone.land("2017-01-01.csv", "one", age=1000.0)
     zone.land("2017-01-02.csv", "other")
-    first = seen(zone.source())
+    first = scan_purchases(zone.source())
     files_read.clear()
     zone.land("2017-01-01.csv", content, age=age)
-    second = seen(zone.source(), first)
+    second = scan_purchases(zone.source(), first)
     assert second[NEXT] == first[NEXT]
     assert (second[DAY].stamp == first[DAY].stamp) == same_stamp
     assert (second[DAY].fingerprint == first[DAY].fingerprint) == same_fingerprint
@@ -117,61 +117,61 @@ def test_a_day_has_changed_if_its_content_has(zone, files_read, content, age, sa
 
 
 @pytest.mark.parametrize("name", ["2017-01-01/b.csv", "2017-01-01/a (copy).csv"])
-def test_a_second_file_changes_a_day_even_if_it_is_the_first_one_again(zone, name):
+def test_a_second_file_changes_the_fingerprint_even_if_it_is_a_copy(zone, name):
     zone.land("2017-01-01/a.csv", "one")
-    first = seen(zone.source("{date:%Y-%m-%d}"))
+    first = scan_purchases(zone.source("{date:%Y-%m-%d}"))
     zone.land(name, "one")
-    second = seen(zone.source("{date:%Y-%m-%d}"), first)
+    second = scan_purchases(zone.source("{date:%Y-%m-%d}"), first)
     assert second[DAY].settled and second[DAY].fingerprint != first[DAY].fingerprint
 
 
-def test_a_late_day_is_found_beside_those_known(zone):
+def test_a_late_day_is_found(zone):
     zone.land("2017-01-02.csv", "two")
-    first = seen(zone.source())
+    first = scan_purchases(zone.source())
     zone.land("2017-01-01.csv", "one")
-    assert list(seen(zone.source(), first)) == [DAY, NEXT]
+    assert list(scan_purchases(zone.source(), first)) == [DAY, NEXT]
 
 
-def test_days_outside_of_the_source_do_not_count(zone):
+def test_days_before_first_day_and_after_last_day_are_ignored(zone):
     for day in (1, 2, 3):
         zone.land(f"2017-01-0{day}.csv")
-    assert list(seen(zone.source(rest="first_day: 2017-01-02\nlast_day: 2017-01-02"))) == [NEXT]
+    assert list(scan_purchases(zone.source(rest="first_day: 2017-01-02\nlast_day: 2017-01-02"))) == [NEXT]
 
 
-def test_an_export_stands_for_all_days_under_the_last(zone):
+def test_an_export_is_one_entry_under_its_last_day(zone):
     zone.land("a.csv", "one")
     zone.land("b.csv", "two")
     source = zone.source("*.csv", rest="first_day: 2016-01-01\nlast_day: 2017-01-01")
-    first = seen(source)
+    first = scan_purchases(source)
     assert list(first) == [DAY]
     zone.land("b.csv", "new", age=500)
-    assert seen(source, first)[DAY].fingerprint != first[DAY].fingerprint
-    with pytest.raises(SourceError, match="give first_day and last_day"):
-        seen(zone.source("*.csv"))
+    assert scan_purchases(source, first)[DAY].fingerprint != first[DAY].fingerprint
+    with pytest.raises(SourceError, match="set first_day and last_day"):
+        scan_purchases(zone.source("*.csv"))
 
 
-# Is it whole?
+# Complete files
 
 
-def test_a_file_that_lands_in_two_halves_is_not_read_before_it_has_settled(zone, files_read):
+def test_a_growing_file_is_not_read_before_it_has_settled(zone, files_read):
     source = zone.source()
     zone.land("2017-01-01.csv", "first half", age=5)
-    growing = seen(source)
+    growing = scan_purchases(source)
     assert growing[DAY].fingerprint == "" and not growing[DAY].settled
     zone.land("2017-01-01.csv", "first half, second half", age=-50)
-    still_growing = seen(source, growing, now=NOON + 55)
+    still_growing = scan_purchases(source, growing, now=NOON + 55)
     assert not still_growing[DAY].settled and still_growing[DAY].stamp != growing[DAY].stamp
     assert files_read == []
-    whole = seen(source, still_growing, now=NOON + 50 + SETTLE)
-    assert whole[DAY].settled and len(whole[DAY].fingerprint) == 64
-    assert whole[DAY].stamp == still_growing[DAY].stamp
+    complete = scan_purchases(source, still_growing, now=NOON + 50 + SETTLE)
+    assert complete[DAY].settled and len(complete[DAY].fingerprint) == 64
+    assert complete[DAY].stamp == still_growing[DAY].stamp
     assert files_read == ["2017-01-01.csv"]
 
 
-def test_a_day_is_whole_when_all_of_its_files_are(zone):
+def test_a_day_is_settled_if_all_its_files_are_complete(zone):
     zone.land("2017-01-01/a.csv", age=1000)
     zone.land("2017-01-01/b.csv", age=5)
-    assert not seen(zone.source("{date:%Y-%m-%d}"))[DAY].settled
+    assert not scan_purchases(zone.source("{date:%Y-%m-%d}"))[DAY].settled
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_day_is_whole_when_all_of_its_files_are(zone):
         ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "2017-01-01.csv.done", True),
         ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "2017-01-01.csv._SUCCESS", True),
         ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "2017-01-02.csv.done", False),
-        ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "_SUCCESS", False),  # this folder holds other days too
+        ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "_SUCCESS", False),  # this folder has other days, too
         ("{date:%Y/%m/%d}", "2017/01/01/a.csv", "2017/01/01/_SUCCESS", True),
         ("{date:%Y/%m/%d}/", "2017/01/01/a.csv", "2017/01/01/_SUCCESS", True),
         ("{date:%Y/%m/%d}/*.csv", "2017/01/01/a.csv", "2017/01/01/_SUCCESS", True),
@@ -192,77 +192,77 @@ def test_a_day_is_whole_when_all_of_its_files_are(zone):
         ("**/{date:%Y-%m-%d}/*.csv", "north/2017-01-01/a.csv", "north/2017-01-01/_SUCCESS", True),
     ],
 )
-def test_a_marker_settles_at_once_what_it_speaks_of(zone, path, file, marker, settled):
+def test_a_success_marker_settles_its_files_at_once(zone, path, file, marker, settled):
     zone.land(file, age=5)
     zone.land(marker, "", age=5)
-    assert seen(zone.source(path))[DAY].settled == settled
+    assert scan_purchases(zone.source(path))[DAY].settled == settled
 
 
-def test_a_file_that_lands_after_the_marker_must_settle_like_any_other(zone):
+def test_a_file_that_lands_after_the_marker_is_not_settled(zone):
     zone.land("2017-01-01/a.csv", age=20)
     zone.land("2017-01-01/_SUCCESS", "", age=15)
     source = zone.source("{date:%Y-%m-%d}")
-    assert seen(source)[DAY].settled
+    assert scan_purchases(source)[DAY].settled
     zone.land("2017-01-01/b.csv", age=5)
-    assert not seen(source)[DAY].settled
-    assert seen(source, now=NOON + SETTLE)[DAY].settled
+    assert not scan_purchases(source)[DAY].settled
+    assert scan_purchases(source, now=NOON + SETTLE)[DAY].settled
 
 
-def test_a_time_in_the_future_is_not_settled_until_a_marker_says_so_or_it_has_come(zone):
+def test_a_file_with_a_future_time_settles_with_a_marker_or_after_that_time(zone):
     zone.land("2017-01-01.csv", age=-3600)
-    assert not seen(zone.source())[DAY].settled
-    assert seen(zone.source(), now=NOON + 3600 + SETTLE)[DAY].settled
+    assert not scan_purchases(zone.source())[DAY].settled
+    assert scan_purchases(zone.source(), now=NOON + 3600 + SETTLE)[DAY].settled
     zone.land("2017-01-01.csv.done", "", age=5)
-    assert seen(zone.source())[DAY].settled
+    assert scan_purchases(zone.source())[DAY].settled
 
 
 # The catalog and lineage
 
 
-def test_the_newest_catalog_is_looked_at_like_a_day(zone, files_read):
+def test_the_newest_catalog_is_scanned_like_a_day(zone, files_read):
     rest = f"catalog: {{path: '{zone.base}/products-*.csv', columns: {{product_id: sku}}}}"
     source = zone.source(rest=rest)
 
-    def seen_catalog(known: LandedFiles | None = None) -> LandedFiles | None:
+    def scan_newest_catalog(known: LandedFiles | None = None) -> LandedFiles | None:
         return scan_catalog(source, known, now=NOON, settle_seconds=SETTLE)
 
-    assert seen_catalog() is None
+    assert scan_newest_catalog() is None
     zone.land("products-1.csv", "one")
-    first = seen_catalog()
-    assert first and first.settled and seen_catalog(first) == first
+    first = scan_newest_catalog()
+    assert first and first.settled and scan_newest_catalog(first) == first
     zone.land("products-2.csv", "two", age=5)
-    growing = seen_catalog(first)
+    growing = scan_newest_catalog(first)
     assert growing and not growing.settled
     assert files_read == ["products-1.csv"]
     zone.land("products-2.csv", "two")
-    second = seen_catalog(growing)
+    second = scan_newest_catalog(growing)
     assert second and second.settled and second.fingerprint != first.fingerprint
 
 
-def test_a_source_without_a_catalog_has_nothing_to_look_at(zone):
+def test_a_data_source_without_a_catalog_has_no_catalog_scan(zone):
     assert scan_catalog(zone.source(), None, now=NOON, settle_seconds=SETTLE) is None
 
 
-def test_files_are_named_in_lineage_as_in_the_raw_rows(zone):
+def test_fingerprints_have_the_file_names_of_the_raw_lines(zone):
     zone.land("2017-01-01/a.csv", "one")
     zone.land("2017-01-01/b.csv", "one")
     zone.land("2017-01-02/a.csv", "two")
     source = zone.source("{date:%Y-%m-%d}/*.csv")
     base = "zone" if isinstance(zone.base, Path) else str(zone.base)
-    found = file_fingerprints(source, DAY)
-    assert list(found) == [f"{base}/2017-01-01/a.csv", f"{base}/2017-01-01/b.csv"]
-    assert set(found.values()) == {"7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"}
+    result = file_fingerprints(source, DAY)
+    assert list(result) == [f"{base}/2017-01-01/a.csv", f"{base}/2017-01-01/b.csv"]
+    assert set(result.values()) == {"7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"}
     assert len(file_fingerprints(source, None)) == 3
 
 
-# What drivers tell
+# File metadata of drivers
 
 MEMORY_INFO = MemoryFileSystem.info
 AT_NOON = dt.datetime.fromtimestamp(NOON, tz=dt.timezone.utc)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "metadata",
     [
         {"mtime": NOON},
         {"mtime": AT_NOON},
@@ -273,31 +273,31 @@ AT_NOON = dt.datetime.fromtimestamp(NOON, tz=dt.timezone.utc)
         {"created": AT_NOON},
     ],
 )
-def test_the_time_of_a_file_is_known_however_its_driver_calls_it(tmp_path, monkeypatch, told):
+def test_the_modification_time_is_found_under_any_name(tmp_path, monkeypatch, metadata):
     zone = Zone(tmp_path, UPath(f"memory:/{tmp_path}/zone"))
     zone.land("2017-01-01.csv")
-    driver_tells(monkeypatch, told)
+    set_driver_info(monkeypatch, metadata)
     assert modified_at(zone.base / "2017-01-01.csv") == NOON
 
 
-@pytest.mark.parametrize("told", [{}, {"mtime": None}, {"updated": "yesterday"}])
-def test_where_no_time_is_told_files_count_as_whole_and_change_with_their_size_or_tag(tmp_path, monkeypatch, told):
+@pytest.mark.parametrize("metadata", [{}, {"mtime": None}, {"updated": "yesterday"}])
+def test_without_a_time_files_are_complete_and_change_with_size_or_tag(tmp_path, monkeypatch, metadata):
     zone = Zone(tmp_path, UPath(f"memory:/{tmp_path}/zone"))
     zone.land("2017-01-01.csv", "one")
-    driver_tells(monkeypatch, told)
+    set_driver_info(monkeypatch, metadata)
     assert modified_at(zone.base / "2017-01-01.csv") is None
-    first = seen(zone.source())
-    assert first[DAY].settled and seen(zone.source(), first) == first
-    driver_tells(monkeypatch, {**told, "ETag": "2"})
-    assert seen(zone.source(), first)[DAY].stamp != first[DAY].stamp
+    first = scan_purchases(zone.source())
+    assert first[DAY].settled and scan_purchases(zone.source(), first) == first
+    set_driver_info(monkeypatch, {**metadata, "ETag": "2"})
+    assert scan_purchases(zone.source(), first)[DAY].stamp != first[DAY].stamp
     zone.land("2017-01-01.csv", "one and two")
-    assert seen(zone.source(), first)[DAY].fingerprint != first[DAY].fingerprint
+    assert scan_purchases(zone.source(), first)[DAY].fingerprint != first[DAY].fingerprint
 
 
-def driver_tells(monkeypatch: pytest.MonkeyPatch, told: dict[str, object]) -> None:
+def set_driver_info(monkeypatch: pytest.MonkeyPatch, metadata: dict[str, object]) -> None:
     def info(self: MemoryFileSystem, path: str, **_: object) -> dict[str, object]:
         about = MEMORY_INFO(self, path)
-        return {name: about[name] for name in ("name", "type", "size")} | told
+        return {name: about[name] for name in ("name", "type", "size")} | metadata
 
     monkeypatch.setattr(MemoryFileSystem, "info", info)
 
@@ -311,10 +311,10 @@ def driver_tells(monkeypatch: pytest.MonkeyPatch, told: dict[str, object]) -> No
         ({"2017-01-01": 5.0}, None),
         ({"2017-01-01": 1000.0, "2071-01-01": 1000.0}, DAY),
     ],
-    ids=["nothing", "both whole", "the newer one is growing", "the only one is growing", "a mistyped year"],
+    ids=["nothing", "both complete", "the newer day is growing", "the only day is growing", "a wrong year"],
 )
-def test_the_newest_whole_day_is_found_without_reading_any(zone, files_read, landed, newest):
+def test_the_newest_complete_day_is_found_without_reading_files(zone, files_read, landed, newest):
     for day, age in landed.items():
         zone.land(f"{day}.csv", age=age)
-    assert newest_whole_day(zone.source(), now=NOON, settle_seconds=SETTLE) == newest
+    assert newest_complete_day(zone.source(), now=NOON, settle_seconds=SETTLE) == newest
     assert files_read == []

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from rec_assets.recsys.data.cleaning import CleanedDay, CleaningRules, clean_day
+from rec_assets.recsys.data.cleaning import CleanedDay, CleaningSettings, clean_day
 from rec_assets.recsys.events import LONGEST_NAME, LONGEST_TEXT
 from rec_assets.sources import formats
 from rec_assets.sources.errors import SourceError
@@ -25,7 +25,7 @@ from rec_assets.sources.reader import (
     read_day,
     read_export,
 )
-from rec_assets.sources.spec import Source, load_source
+from rec_assets.sources.spec import DataSource, load_data_source
 
 DAY = dt.date(2017, 1, 1)
 COLUMNS = "customer_id: buyer, product_id: sku, time: at, order_id: receipt, quantity: n, unit_price: price"
@@ -40,12 +40,12 @@ def shop(
     path: str = "{date:%Y-%m-%d}.csv",
     purchases: str = "",
     rest: str = "",
-) -> Source:
-    """A source whose log has COLUMNS, but for what is given."""
+) -> DataSource:
+    """A data source whose purchase log has COLUMNS, with changes."""
     (folder / "shop.yaml").write_text(
         f"purchases: {{path: '{path}', columns: {{{columns}}}, {purchases}}}\n{rest}\n", encoding="utf-8"
     )
-    return load_source(str(folder / "shop.yaml"), folder / "home")
+    return load_data_source(str(folder / "shop.yaml"), folder / "home")
 
 
 def log(*lines: str, header: str = HEADER) -> str:
@@ -59,37 +59,37 @@ def write(folder: Path, content: str | bytes, name: str = "2017-01-01.csv") -> P
     return path
 
 
-def read(source: Source, day: dt.date = DAY) -> pd.DataFrame:
+def read(source: DataSource, day: dt.date = DAY) -> pd.DataFrame:
     table = read_day(source, day)
     assert table.schema.equals(RAW_SCHEMA)
     return table.to_pandas()
 
 
-def clean(source: Source, raw: pd.DataFrame, day: dt.date = DAY) -> CleanedDay:
-    cleaned = clean_day(raw, day, CleaningRules(source.time_zone, source.has_price))
+def clean(source: DataSource, raw: pd.DataFrame, day: dt.date = DAY) -> CleanedDay:
+    cleaned = clean_day(raw, day, CleaningSettings(source.time_zone, source.has_price))
     assert len(raw) == len(cleaned.cleaned) + len(cleaned.rejected)
     return cleaned
 
 
-def times(source: Source, *written: str) -> list[str]:
-    """What the source reads these times as, in UTC."""
+def times(source: DataSource, *written: str) -> list[str]:
+    """The times that the data source reads, in UTC."""
     write(source.folder, log(*(f"{at},ann,A1,r{n},1,1" for n, at in enumerate(written))))
-    found = read(source)["event_time"].dt.strftime("%Y-%m-%d %H:%M:%S")
-    return [at if isinstance(at, str) else "unreadable" for at in found]
+    result = read(source)["event_time"].dt.strftime("%Y-%m-%d %H:%M:%S")
+    return [at if isinstance(at, str) else "unreadable" for at in result]
 
 
 def in_memory(folder: Path, content: str | bytes, name: str) -> UPath:
-    """Land a file in a store, in a place of the test's own."""
+    """Land a file in an object store, in a folder of the test."""
     path = UPath(f"memory:/{folder}/store/{name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
-# What a line becomes
+# Lines
 
 
-def test_a_line_is_typed_and_kept_whole_with_its_file_and_row(tmp_path):
+def test_a_raw_line_has_types_the_complete_line_file_and_row(tmp_path):
     write(
         tmp_path,
         log(LINE, "2017-01-01 11:00,bob,B2,r2,1,3,loyal", header=HEADER + ",note").replace("1.50", "1.50,"),
@@ -106,7 +106,7 @@ def test_a_line_is_typed_and_kept_whole_with_its_file_and_row(tmp_path):
     }  # fmt: skip
 
 
-def test_only_three_columns_are_needed(tmp_path):
+def test_only_three_columns_are_required(tmp_path):
     write(tmp_path, "who,what,when\nann,A1,2017-01-01\n")
     source = shop(tmp_path, columns="customer_id: who, product_id: what, time: when")
     line = read(source).iloc[0]
@@ -116,7 +116,7 @@ def test_only_three_columns_are_needed(tmp_path):
     assert clean(source, read(source)).cleaned["order_id"].to_list() == ["ann@2017-01-01"]
 
 
-def test_the_unit_price_of_a_line_that_has_its_amount_is_the_amount_by_the_quantity(tmp_path):
+def test_the_unit_price_is_the_amount_divided_by_the_quantity(tmp_path):
     write(tmp_path, log("2017-01-01,ann,A1,r1,4,10", "2017-01-01,ann,A2,r1,0,10", "2017-01-01,ann,A3,r1,-2,-6"))
     prices = read(shop(tmp_path, columns=COLUMNS.replace("unit_price", "amount")))["unit_price"]
     assert prices.iloc[0] == 2.5 and pd.isna(prices.iloc[1]) and prices.iloc[2] == 3
@@ -126,14 +126,14 @@ def test_the_unit_price_of_a_line_that_has_its_amount_is_the_amount_by_the_quant
     "customer",
     ["00123", "0", "1e5", "a b", "ann ", 'a"b', "O'Neil", "😀", "Zoë", "1.10", "NaN", "true", "1/2", "{x}"],
 )
-def test_ids_stay_as_the_shop_wrote_them(tmp_path, customer):
+def test_ids_are_exactly_as_in_the_file(tmp_path, customer):
     source = shop(tmp_path)
     write(tmp_path, log(f"2017-01-01,{customer},{customer},{customer},1,1"))
     line = clean(source, read(source)).cleaned.iloc[0]
     assert line["customer_id"] == line["product_id"] == line["order_id"] == customer
 
 
-def test_quoted_values_may_hold_delimiters_quotes_and_line_breaks(tmp_path):
+def test_quoted_values_can_have_delimiters_quotes_and_line_breaks(tmp_path):
     write(tmp_path, log('2017-01-01,"a,b","say ""hi""",r1,1,1', '2017-01-01,"two\nlines",A2,r1,1,1'))
     raw = read(shop(tmp_path))
     assert raw["customer_id"].to_list() == ["a,b", "two\nlines"]
@@ -164,82 +164,82 @@ def test_quoted_values_may_hold_delimiters_quotes_and_line_breaks(tmp_path):
         (",,,,,", "no_customer,no_product,unparseable_time,quantity_impossible,price_impossible"),
     ],
 )
-def test_a_line_that_is_wrong_is_kept_for_cleaning_to_refuse_and_harms_no_other(tmp_path, written, reasons):
+def test_an_invalid_line_is_read_and_cleaning_rejects_only_this_line(tmp_path, written, reasons):
     source = shop(tmp_path)
-    good = [LINE, *(f"2017-01-01 10:0{n},bob,B{n},r2,{n},2" for n in range(1, 4))]
-    write(tmp_path, log(*good, written.replace("2017-01-01 10:00,", "2017-01-01 10:00,")))
+    valid = [LINE, *(f"2017-01-01 10:0{n},bob,B{n},r2,{n},2" for n in range(1, 4))]
+    write(tmp_path, log(*valid, written))
     result = clean(source, read(source))
     assert result.rejected["reasons"].to_list() == [reasons]
     assert result.rejected["source_row"].to_list() == [5]
     assert len(result.cleaned) == 4
 
 
-def test_more_columns_than_needed_do_no_harm(tmp_path):
+def test_unused_columns_can_have_the_same_name(tmp_path):
     write(tmp_path, log(LINE + ",x,y", header=HEADER + ",till,till"))
     assert json.loads(read(shop(tmp_path))["line"][0])["till (2)"] == "y"
 
 
-# Files that can't be used
+# Unusable files
 
 GOOD = log(*[f"2017-01-01 10:{n:02},ann,A{n},r1,1,1.5" for n in range(60)])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ("", "the file is empty, without even a header: land it again"),
-        ("\n\n", "the file is empty, without even a header"),
+        ("", "the file is empty, without a header: land it again"),
+        ("\n\n", "the file is empty, without a header"),
         (GOOD.replace(",", ";"), "column 'buyer' is missing; the file has 'at;buyer;sku;receipt;n;price' ("),
         (GOOD.replace("1.5", "1,5"), "Row #2: Expected 6 columns, got 7: 2017-01-01 10:00,ann,A0,r1,1,1,5"),
-        (GOOD.replace(",", ";").replace("1.5", "1,5"), "is `delimiter` right (the header has ';')"),
+        (GOOD.replace(",", ";").replace("1.5", "1,5"), "check `delimiter` (the header has ';')"),
         (GOOD + "2017-01-01 10:00,ann\n", "Row #62: Expected 6 columns, got 2"),
-        (GOOD.replace("A7,", '"A7,'), "each quote closed?"),
+        (GOOD.replace("A7,", '"A7,'), "each quote is closed"),
         (GOOD.replace("A7,r1,1,1.5", 'A7,r1,1,"1.5'), "a quote is not closed"),
         (GOOD.replace("A7", "Käse").encode("latin-1"), "column 'sku': not utf-8 text; set `encoding`, for"),
         (GOOD.replace("buyer", "Käufer").encode("latin-1"), "not utf-8 text"),
         (GOOD.replace("buyer", "Buyer"), "column 'buyer' is missing; the file has 'at', 'Buyer', 'sku', "),
         (GOOD.replace("buyer", "buyer "), "did you mean 'buyer '?"),
-        (GOOD.replace("sku", "buyer"), "two columns are named 'buyer': name them apart"),
-        (GOOD.replace(",1.5", ",cheap"), "column 'price': 60 of 60 values are not numbers, for instance"),
-        (GOOD.replace(",1.5", ',"1,5"'), "for instance '1,5' in row 1; set `decimal: \",\"`"),
-        (GOOD.replace(",1,", ",one,"), "column 'n': 60 of 60 values are not numbers, for instance 'one' in"),
-        (GOOD.replace("2017-01-01", "13/01/2017"), "column 'at': 60 of 60 values are not times in ISO 8601, "
-         """for instance '13/01/2017 10:00' in row 1; set `time_format: "%d/%m/%Y %H:%M"`"""),
+        (GOOD.replace("sku", "buyer"), "two columns have the name 'buyer': rename one"),
+        (GOOD.replace(",1.5", ",cheap"), "column 'price': 60 of 60 values are not numbers, for example"),
+        (GOOD.replace(",1.5", ',"1,5"'), "for example '1,5' in row 1; set `decimal: \",\"`"),
+        (GOOD.replace(",1,", ",one,"), "column 'n': 60 of 60 values are not numbers, for example 'one' in"),
+        (GOOD.replace("2017-01-01", "13/01/2017"), "column 'at': 60 of 60 values are not ISO 8601 times, "
+         """for example '13/01/2017 10:00' in row 1; set `time_format: "%d/%m/%Y %H:%M"`"""),
         (GOOD.replace("2017-01-01", "01/13/2017"), 'set `time_format: "%m/%d/%Y %H:%M"`'),
         (GOOD.replace("2017-01-01 10:", "14832648"), "set `time_format: unix_seconds`"),
         (GOOD.replace("2017-01-01 10:", "14832648000"), "set `time_format: unix_milliseconds`"),
-        (GOOD.replace("2017-01-01 10:", "once upon "), "can't tell how these are written: set `time_format`"),
-        (bytes(range(1, 256)), "is `delimiter` right"),
-        (b"PAR1" + bytes(99), "this is a Parquet file: set `format: parquet`"),
-        (b"PK\x03\x04" + bytes(99), "this is a zip archive or an Excel file: unpack it, or save it as CSV"),
-        (gzip.compress(GOOD.encode()), "this is gzipped: let its name end in .gz"),
-        (lzma.compress(GOOD.encode()), "this is packed by xz: unpack it, or pack it as .gz, .bz2 or .zst"),
+        (GOOD.replace("2017-01-01 10:", "once upon "), "unknown time format: set `time_format`"),
+        (bytes(range(1, 256)), "check `delimiter`"),
+        (b"PAR1" + bytes(99), "the file is Parquet: set `format: parquet`"),
+        (b"PK\x03\x04" + bytes(99), "the file is a zip archive or an Excel file: unpack it, or save it as CSV"),
+        (gzip.compress(GOOD.encode()), "the file is gzipped: give it a name that ends in .gz"),
+        (lzma.compress(GOOD.encode()), "the file is packed with xz: unpack it, or pack it as .gz, .bz2 or .zst"),
     ],
 )  # fmt: skip
-def test_a_csv_file_that_cannot_be_used_is_named_with_its_column_and_what_to_do(tmp_path, content, said):
+def test_the_error_for_an_unusable_csv_file_has_the_file_the_column_and_the_fix(tmp_path, content, message):
     path = write(tmp_path, content)
     with pytest.raises(SourceError) as error:
         read(shop(tmp_path))
     assert str(error.value).startswith(f"{path}: ")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "purchases"), [("2017-01-01.csv.gz", ""), ("2017-01-01.jsonl.gz", "format: jsonl")])
-def test_a_packed_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, name, purchases):
-    monkeypatch.setattr(formats, "LARGEST_UNPACKED", 1 << 20)
+def test_a_file_that_unpacks_to_too_many_bytes_is_an_error(tmp_path, monkeypatch, name, purchases):
+    monkeypatch.setattr(formats, "MAX_UNPACKED", 1 << 20)
     path = write(tmp_path, gzip.compress(b'{"at": "2017-01-01"}\n' * 100_000), name)
     with pytest.raises(SourceError, match=r"unpacks to more than .* split it into several files") as error:
         read(shop(tmp_path, path="{date:%Y-%m-%d}" + name[10:], purchases=purchases))
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_is_gzipped_twice_is_refused(tmp_path):
+def test_a_file_that_is_gzipped_twice_is_an_error(tmp_path):
     write(tmp_path, gzip.compress(gzip.compress(GOOD.encode())), "2017-01-01.csv.gz")
-    with pytest.raises(SourceError, match="this is gzipped twice: unpack it once"):
+    with pytest.raises(SourceError, match="the file is gzipped twice: unpack it once"):
         read(shop(tmp_path, path="{date:%Y-%m-%d}.csv.gz"))
 
 
-def test_texts_are_cut_where_they_get_too_long(tmp_path):
+def test_long_texts_are_cut(tmp_path):
     write(tmp_path, log(f'{LINE},"{"A" * 50_000}"', header=HEADER + ",note"))
     line = read(shop(tmp_path, columns=f"{COLUMNS}, title: note")).iloc[0]
     assert (line["title"], line["text"]) == ("A" * LONGEST_NAME, "a" * LONGEST_TEXT)
@@ -247,38 +247,38 @@ def test_texts_are_cut_where_they_get_too_long(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [30, -9, -4, -1])
-def test_a_truncated_gzip_is_refused_however_little_is_missing(tmp_path, cut):
+def test_a_truncated_gzip_file_is_an_error(tmp_path, cut):
     path = write(tmp_path, gzip.compress(GOOD.encode())[:cut], "2017-01-01.csv.gz")
     with pytest.raises(SourceError) as error:
         read(shop(tmp_path, path="{date:%Y-%m-%d}.csv.gz"))
-    assert str(error.value).startswith(f"{path}: not readable as csv: Truncated")
+    assert str(error.value).startswith(f"{path}: can't be read as csv: Truncated")
     assert "land it again" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "said"),
+    ("kind", "content", "message"),
     [
         ("parquet", b"", "the file is empty"),
-        ("parquet", GOOD.encode(), "not readable as parquet"),
+        ("parquet", GOOD.encode(), "can't be read as parquet"),
         ("jsonl", b"", "the file is empty"),
-        ("jsonl", b"\n\n", "the file has no line"),
-        ("jsonl", GOOD.encode(), "line 1 is no JSON"),
-        ("jsonl", b'[{"at": 1},\n{"at": 2}]', "line 1 is no JSON"),
-        ("jsonl", b"[1]\n", "line 1 is no JSON object"),
-        ("jsonl", b'{"at": "2017-01-01"}\n{"at": "2017', "line 2 is no JSON"),
+        ("jsonl", b"\n\n", "the file has no lines"),
+        ("jsonl", GOOD.encode(), "line 1 is not JSON"),
+        ("jsonl", b'[{"at": 1},\n{"at": 2}]', "line 1 is not JSON"),
+        ("jsonl", b"[1]\n", "line 1 is not a JSON object"),
+        ("jsonl", b'{"at": "2017-01-01"}\n{"at": "2017', "line 2 is not JSON"),
         ("jsonl", '{"at": "Käse"}'.encode("latin-1"), "not utf-8 text"),
         ("jsonl", b'{"at": "2017-01-01"}', "column 'buyer' is missing; the file has 'at'"),
     ],
 )
-def test_a_file_of_another_format_is_refused_with_what_is_wrong(tmp_path, kind, content, said):
+def test_the_error_for_a_file_of_another_format_says_what_is_wrong(tmp_path, kind, content, message):
     path = write(tmp_path, content, "2017-01-01.x")
     with pytest.raises(SourceError) as error:
         read(shop(tmp_path, path="{date:%Y-%m-%d}.x", purchases=f"format: {kind}"))
     assert str(error.value).startswith(f"{path}: ")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_column_is_judged_by_its_majority(tmp_path):
+def test_a_column_is_an_error_if_most_values_are_unreadable(tmp_path):
     source = shop(tmp_path)
     write(
         tmp_path,
@@ -291,15 +291,15 @@ def test_a_column_is_judged_by_its_majority(tmp_path):
 
 
 @pytest.mark.parametrize("header", [HEADER, HEADER + "\n", "\ufeff" + HEADER + "\r\n"])
-def test_a_file_with_a_header_only_is_a_day_without_lines(tmp_path, header):
+def test_a_file_with_only_a_header_is_a_day_without_lines(tmp_path, header):
     source = shop(tmp_path)
     write(tmp_path, header)
     raw = read(source)
     assert raw.empty
-    assert clean(source, raw).refused_by_rule() == {}
+    assert clean(source, raw).rejected_by_rule() == {}
 
 
-# How files are written
+# Formats
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_file_with_a_header_only_is_a_day_without_lines(tmp_path, header):
     ],
     ids=["latin-1", "utf-16", "semicolon", "tab", "decimal comma", "windows", "gzip", "blank first line"],
 )  # fmt: skip
-def test_csv_is_read_as_described(tmp_path, purchases, name, content):
+def test_csv_files_can_have_any_encoding_delimiter_and_line_ending(tmp_path, purchases, name, content):
     write(tmp_path, content, name)
     line = read(shop(tmp_path, path=name.replace("2017-01-01", "{date:%Y-%m-%d}"), purchases=purchases)).iloc[0]
     assert (line["customer_id"], line["product_id"], line["quantity"], line["unit_price"]) == (
@@ -333,12 +333,12 @@ def test_csv_is_read_as_described(tmp_path, purchases, name, content):
     ("written", "number"),
     [("1,5", 1.5), ("1.234,50", 1234.5), ("1.234.567", 1234567), ("1.50", 1.5), ("7", 7)],
 )
-def test_numbers_with_a_decimal_comma_may_have_points_between_thousands(tmp_path, written, number):
+def test_numbers_with_a_decimal_comma_can_group_thousands_with_points(tmp_path, written, number):
     write(tmp_path, log(f'2017-01-01,ann,A1,r1,1,"{written}"'))
     assert read(shop(tmp_path, purchases="decimal: ','"))["unit_price"].iloc[0] == number
 
 
-def test_json_lines_keep_numbers_as_they_are_written(tmp_path):
+def test_json_lines_keep_the_text_of_numbers(tmp_path):
     rows = '{"at": 1483264800, "buyer": 17850, "sku": 1.10, "n": 2, "price": 2.50, "tags": ["x"], "gift": true}'
     guest = '{"sku": "\\ud83d\\ude00", "at": 1483264800.5, "n": "3", "price": null, "buyer": null}'
     write(tmp_path, f"{rows}\n\n{guest}\r\n", "2017-01-01.jsonl")
@@ -358,7 +358,7 @@ def test_json_lines_keep_numbers_as_they_are_written(tmp_path):
     assert json.loads(raw["line"][0])["gift"] == "true"
 
 
-def test_half_an_emoji_is_no_stack_trace(tmp_path):
+def test_a_lone_surrogate_in_json_is_replaced(tmp_path):
     line = '{"at": "2017-01-01", "buyer": "\\ud83d", "sku": "A1", "\\ud83d": 1}'
     write(tmp_path, line, "2017-01-01.jsonl")
     source = shop(
@@ -369,9 +369,9 @@ def test_half_an_emoji_is_no_stack_trace(tmp_path):
     assert json.loads(read(source)["line"][0])["?"] == "1"
 
 
-def test_parquet_columns_of_any_type_become_what_the_shop_means(tmp_path):
+def test_parquet_columns_of_any_type_are_read(tmp_path):
     at = pd.Timestamp("2017-01-01 10:00:00.25")
-    folder = tmp_path / "at=2017-01-01"  # a folder named like a column adds none
+    folder = tmp_path / "at=2017-01-01"  # a folder named like a column doesn't add a column
     folder.mkdir()
     table = pa.table(
         {
@@ -396,7 +396,7 @@ def test_parquet_columns_of_any_type_become_what_the_shop_means(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ns"), pa.date32(), pa.string()])
-def test_parquet_times_without_a_zone_are_the_shops(tmp_path, kind):
+def test_parquet_times_without_a_zone_are_in_the_shops_time_zone(tmp_path, kind):
     day = pa.array([dt.datetime(2017, 1, 1)], pa.timestamp("s")).cast(kind)
     pq.write_table(pa.table({"at": day, "buyer": ["a"], "sku": ["b"]}), tmp_path / "2017-01-01.parquet")
     source = shop(
@@ -414,7 +414,7 @@ def test_parquet_times_without_a_zone_are_the_shops(tmp_path, kind):
     [
         ("", "UTC", "2017-01-01T10:00:00", "2017-01-01 10:00:00"),
         ("", "America/New_York", "2017-01-01 06:53:26", "2017-01-01 11:53:26"),
-        ("times_are: utc", "America/New_York", "2017-01-01 11:53:26", "2017-01-01 11:53:26"),
+        ("naive_times: utc", "America/New_York", "2017-01-01 11:53:26", "2017-01-01 11:53:26"),
         ("", "Europe/Berlin", "2017-01-01T10:00:00Z", "2017-01-01 10:00:00"),
         ("", "Europe/Berlin", "2017-01-01T10:00:00.123+02:00", "2017-01-01 08:00:00"),
         ("", "Europe/Berlin", "20170101T100000-0500", "2017-01-01 15:00:00"),
@@ -433,13 +433,13 @@ def test_parquet_times_without_a_zone_are_the_shops(tmp_path, kind):
         ("time_format: unix_seconds", "Europe/London", "1483264800", "2017-01-01 10:00:00"),
         ("time_format: unix_seconds", "Europe/London", "1483264800.0", "2017-01-01 10:00:00"),
         ("time_format: unix_milliseconds", "Europe/London", "1483264800500", "2017-01-01 10:00:00"),
-        # Clocks skip from 2:00 to 3:00 on 26 March, and come back from 3:00 to 2:00 on 29 October.
+        # On 26 March clocks skip from 2:00 to 3:00; on 29 October they go back from 3:00 to 2:00.
         ("", "Europe/Berlin", "2017-03-26 02:30", "2017-03-26 01:00:00"),
         ("", "Europe/Berlin", "2017-10-29 02:30", "2017-10-29 00:30:00"),
         ("", "Europe/Berlin", "2017-10-29T02:30+01:00", "2017-10-29 01:30:00"),
     ],
 )
-def test_times_are_read_as_the_source_says(tmp_path, how, zone, written, utc):
+def test_times_are_read_with_the_settings_of_the_data_source(tmp_path, how, zone, written, utc):
     assert times(shop(tmp_path, purchases=how, rest=f"time_zone: {zone}"), written) == [utc]
 
 
@@ -460,18 +460,18 @@ def test_times_are_read_as_the_source_says(tmp_path, how, zone, written, utc):
         ("time_format: '%d/%m/%Y'", "01/13/2017"),
     ],
 )
-def test_a_time_written_otherwise_is_unreadable_and_others_with_it_are_not(tmp_path, how, written):
-    good = {"": "2017-01-01"}.get(how, "1483228800" if "unix" in how else "01/01/2017")
-    found = times(shop(tmp_path, purchases=how), good, good, written)
-    assert found == ["2017-01-01 00:00:00", "2017-01-01 00:00:00", "unreadable"]
+def test_a_time_of_another_format_is_unreadable_and_the_others_are_read(tmp_path, how, written):
+    valid = {"": "2017-01-01"}.get(how, "1483228800" if "unix" in how else "01/01/2017")
+    result = times(shop(tmp_path, purchases=how), valid, valid, written)
+    assert result == ["2017-01-01 00:00:00", "2017-01-01 00:00:00", "unreadable"]
 
 
-def test_a_line_belongs_to_the_day_of_the_shops_clock(tmp_path):
-    source = shop(tmp_path, rest="time_zone: America/New_York", purchases="times_are: utc")
+def test_the_day_of_a_line_is_in_the_shops_time_zone(tmp_path):
+    source = shop(tmp_path, rest="time_zone: America/New_York", purchases="naive_times: utc")
     write(tmp_path, log("2017-01-02 04:59,ann,A1,r1,1,1", "2017-01-01 04:59,bob,A1,r2,1,1"))
     result = clean(source, read(source))
     assert result.cleaned["customer_id"].to_list() == ["ann"]
-    assert result.refused_by_rule() == {"outside_day": 1}
+    assert result.rejected_by_rule() == {"outside_day": 1}
 
 
 # Returns, exclusions, texts
@@ -484,13 +484,13 @@ def test_a_line_belongs_to_the_day_of_the_shops_clock(tmp_path):
         ("{order_id_prefix: C}", "2017-01-01 11:00,ann,A1,Cr2,2,1.5,"),
         ("{order_id_prefix: C, negative_quantity: true}", "2017-01-01 11:00,ann,A1,Cr2,-2,-1.5,"),
         (
-            "{status: {column: state, values: [returned, refunded], line_is: return}}",
+            "{status: {column: state, values: [returned, refunded], line_type: return}}",
             "2017-01-01 11:00,ann,A1,r2,2,1.5,refunded",
         ),
-        ("{status: {column: state, values: R, line_is: return}}", "2017-01-01 11:00,ann,A1,r2,2,1.5, R "),
+        ("{status: {column: state, values: R, line_type: return}}", "2017-01-01 11:00,ann,A1,r2,2,1.5, R "),
     ],
 )
-def test_a_return_is_known_by_any_sign_and_taken_off_its_purchase(tmp_path, returns, line):
+def test_each_setting_for_returns_finds_returns_which_are_subtracted_from_their_purchase(tmp_path, returns, line):
     source = shop(tmp_path, rest=f"returns: {returns}")
     write(tmp_path, log(LINE + ",sold", line, header=HEADER + ",state"))
     result = clean(source, read(source))
@@ -501,22 +501,22 @@ def test_a_return_is_known_by_any_sign_and_taken_off_its_purchase(tmp_path, retu
     assert result.cleaned["net_quantity"].to_list() == [0, 0]
 
 
-def test_lines_are_excluded_by_the_value_of_a_column(tmp_path):
+def test_exclude_excludes_lines_with_these_values(tmp_path):
     source = shop(tmp_path, purchases="exclude: {sku: [POST, 007], buyer: test}")
     bob = LINE.replace("ann", "bob")
     write(tmp_path, log(LINE, bob.replace("A1", " POST"), bob.replace("A1", "007"), LINE.replace("ann", "test")))
     assert read(source)["excluded_by"].to_list() == ["", "sku", "sku", "buyer"]
-    assert clean(source, read(source)).refused_by_rule() == {"excluded": 3}
+    assert clean(source, read(source)).rejected_by_rule() == {"excluded": 3}
 
 
-def test_only_the_lines_with_one_of_these_values_count(tmp_path):
-    source = shop(tmp_path, purchases="only: {kind: [purchase, sale]}")
+def test_include_excludes_lines_with_other_values(tmp_path):
+    source = shop(tmp_path, purchases="include: {kind: [purchase, sale]}")
     lines = [f"{LINE},{kind}" for kind in ("purchase", "view", "", " sale ")]
     write(tmp_path, log(*lines, header=HEADER + ",kind"))
     assert read(source)["excluded_by"].to_list() == ["", "kind", "kind", ""]
 
 
-def test_a_column_of_the_order_counts_for_all_its_lines(tmp_path):
+def test_order_columns_have_their_value_on_all_lines_of_the_order(tmp_path):
     columns = COLUMNS.replace("time: at", "time: paid")
     rest = "returns: {status: {column: state, values: [refunded]}}"
     source = shop(tmp_path, columns=columns, purchases="order_columns: [paid, state]", rest=rest)
@@ -524,9 +524,9 @@ def test_a_column_of_the_order_counts_for_all_its_lines(tmp_path):
     write(tmp_path, log(first, second, "bob,A1,r2,1,2,2017-01-01 11:00,paid", "bob,A2,,1,2,,",
                         header="buyer,sku,receipt,n,price,paid,state"))  # fmt: skip
     raw = read(source)
-    assert raw["event_time"].notna().to_list() == [True, True, True, False]  # a line without order is no order's
+    assert raw["event_time"].notna().to_list() == [True, True, True, False]  # the last line has no order
     assert raw["was_returned"].to_list() == [True, True, False, False]
-    assert '"paid":""' in raw["line"][1]  # the line itself stays what stands in the file
+    assert '"paid":""' in raw["line"][1]  # `line` is as in the file
 
 
 @pytest.mark.parametrize(
@@ -539,32 +539,32 @@ def test_a_column_of_the_order_counts_for_all_its_lines(tmp_path):
         ("1\u202f100,50", ",", 1100.5),  # France
         ("1'100.50", ".", 1100.5),  # Switzerland
         ("1.100,50", ",", 1100.5),
-        ("1,10", ".", None),  # a decimal comma, which the source doesn't tell of
+        ("1,10", ".", None),  # a decimal comma without the setting
         ("1,1000", ".", None),
     ],
 )
-def test_thousands_may_be_grouped(tmp_path, written, decimal, price):
-    lines = [LINE.replace("1.50", f'"{each}"') for each in (written, "1.50".replace(".", decimal))]
+def test_thousands_can_be_grouped(tmp_path, written, decimal, price):
+    lines = [LINE.replace("1.50", f'"{price_text}"') for price_text in (written, "1.50".replace(".", decimal))]
     write(tmp_path, log(*lines))
-    found = read(shop(tmp_path, purchases=f"decimal: '{decimal}'"))["unit_price"]
-    assert found.to_list() == ([price, 1.5] if price else pytest.approx([float("nan"), 1.5], nan_ok=True))
+    result = read(shop(tmp_path, purchases=f"decimal: '{decimal}'"))["unit_price"]
+    assert result.to_list() == ([price, 1.5] if price else pytest.approx([float("nan"), 1.5], nan_ok=True))
 
 
-def test_one_number_with_a_comma_for_a_point_does_not_ungroup_the_others(tmp_path):
-    write(tmp_path, log(*[LINE.replace("1.50", f'"{each}"') for each in ("1,100.00", "2,200.00", "3,5")]))
+def test_one_decimal_comma_does_not_change_grouped_numbers(tmp_path):
+    write(tmp_path, log(*[LINE.replace("1.50", f'"{price}"') for price in ("1,100.00", "2,200.00", "3,5")]))
     assert read(shop(tmp_path))["unit_price"].to_list()[:2] == [1100, 2200]
 
 
 @pytest.mark.parametrize(
     ("decimal", "written", "read_as"),
     [
-        (".", ["0,250", "1,500", "0,750"], None),  # no group begins with 0: the comma is the decimal mark
+        (".", ["0,250", "1,500", "0,750"], None),  # a group doesn't begin with 0, so the comma is the decimal mark
         (",", ["0.250", "1.5", "2.000"], [0.25, 1.5, 2.0]),
         (".", ["12,500", "12,50"], None),
     ],
 )
-def test_a_mark_that_is_no_groups_is_not_taken_for_one(tmp_path, decimal, written, read_as):
-    write(tmp_path, log(*[LINE.replace(",2,", f',"{each}",') for each in written]))
+def test_a_decimal_mark_is_not_read_as_a_group_mark(tmp_path, decimal, written, read_as):
+    write(tmp_path, log(*[LINE.replace(",2,", f',"{quantity}",') for quantity in written]))
     source = shop(tmp_path, purchases=f"decimal: '{decimal}'")
     if read_as:
         assert read(source)["quantity"].to_list() == read_as
@@ -573,7 +573,7 @@ def test_a_mark_that_is_no_groups_is_not_taken_for_one(tmp_path, decimal, writte
             read_day(source, DAY)
 
 
-def test_order_ids_that_customers_share_are_orders_of_their_own(tmp_path):
+def test_the_same_order_id_of_two_customers_is_two_orders(tmp_path):
     source = shop(
         tmp_path, purchases="order_columns: [state]", rest="returns: {status: {column: state, values: [refunded]}}"
     )
@@ -583,60 +583,60 @@ def test_order_ids_that_customers_share_are_orders_of_their_own(tmp_path):
     assert read(source)["was_returned"].to_list() == [True, True, False, False, False]
 
 
-def test_long_values_and_rows_are_read_whole_and_keep_their_line_breaks(tmp_path):
+def test_long_values_are_complete_and_keep_their_line_breaks(tmp_path):
     note = "first line\r\nsecond line"
     notes = [note, "x" * 200_000, *[note] * 40_000, "y" * 3_000_000]
-    write(tmp_path, log(*[f'{LINE},"{each}"' for each in notes], header=HEADER + ",note"))
+    write(tmp_path, log(*[f'{LINE},"{note}"' for note in notes], header=HEADER + ",note"))
     lines = read(shop(tmp_path))["line"].map(json.loads).map(lambda line: line["note"])
     assert lines.to_list() == notes
 
 
-def test_a_missing_column_that_another_file_has_says_that_files_must_be_joined(tmp_path):
+def test_the_error_for_a_missing_column_names_another_file_that_has_it(tmp_path):
     write(tmp_path, "order_id,buyer\n1,ann\n", "orders.csv")
     write(tmp_path, "order_id,sku,at,n,price\n1,A1,2017-01-01,1,2\n", "items.csv")
     source = shop(tmp_path, path="items.csv", columns=COLUMNS.replace("receipt", "order_id"))
     with pytest.raises(
-        SourceError, match=r"orders.csv beside it has 'buyer', and both have 'order_id': .* join the two"
+        SourceError, match=r"orders.csv in the same folder has 'buyer', and both have 'order_id': join the two"
     ):
         read_export(source)
 
 
-def test_a_column_that_has_a_meaning_is_not_taken_for_a_missing_one(tmp_path):
+def test_a_used_column_is_not_suggested_for_a_missing_one(tmp_path):
     write(tmp_path, "order_id,sku,at,n,price\n1,A1,2017-01-01,1,2\n", "items.csv")
     columns = "customer_id: customer_id, product_id: sku, time: at, order_id: order_id"
-    with pytest.raises(SourceError) as told:
+    with pytest.raises(SourceError) as error:
         read_export(shop(tmp_path, path="items.csv", columns=columns))
-    assert "did you mean" not in str(told.value)
+    assert "did you mean" not in str(error.value)
 
 
-def test_text_is_the_title_category_and_brand_unless_said_otherwise(tmp_path):
+def test_the_default_text_is_title_category_and_brand(tmp_path):
     header, line = HEADER + ",name,size,group,maker", LINE + ", Oat Milk ,1 l,Drinks,"
     write(tmp_path, log(line, header=header))
     described = "title: [name, size], category: group, brand: maker"
-    found = read(shop(tmp_path, columns=f"{COLUMNS}, {described}")).iloc[0]
-    assert (found["title"], found["category"], found["brand"]) == ("Oat Milk 1 l", "Drinks", None)
-    assert found["text"] == "oat milk, 1 l, drinks"
+    result = read(shop(tmp_path, columns=f"{COLUMNS}, {described}")).iloc[0]
+    assert (result["title"], result["category"], result["brand"]) == ("Oat Milk 1 l", "Drinks", None)
+    assert result["text"] == "oat milk, 1 l, drinks"
     assert read(shop(tmp_path, columns=f"{COLUMNS}, {described}, text: [group, name]"))["text"][0] == "drinks, oat milk"
 
 
 # Days
 
 
-def test_a_day_without_files_is_closed_when_a_later_one_has_landed(tmp_path):
+def test_a_day_without_files_is_closed_if_a_later_day_has_files(tmp_path):
     source = shop(tmp_path)
     write(tmp_path, log(LINE))
     write(tmp_path, log(LINE.replace("01-01", "01-03")), "2017-01-03.csv")
     assert read(source, dt.date(2017, 1, 2)).empty
-    with pytest.raises(SourceError, match=r"nothing has landed for 2017-01-04 \(newest: 2017-01-03\): no file matches"):
+    with pytest.raises(SourceError, match=r"no files for 2017-01-04 \(newest day: 2017-01-03\): no file matches"):
         read_day(source, dt.date(2017, 1, 4))
 
 
-def test_nothing_landed_at_all_is_said(tmp_path):
-    with pytest.raises(SourceError, match=r"nothing has landed for 2017-01-01 \(newest: none\)"):
+def test_a_data_source_without_files_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match=r"no files for 2017-01-01 \(newest day: none\)"):
         read_day(shop(tmp_path), DAY)
 
 
-def test_all_files_of_a_day_count_and_one_that_landed_twice_only_once(tmp_path):
+def test_all_files_of_a_day_are_read_and_a_repeated_file_counts_once(tmp_path):
     source = shop(tmp_path, path="{date:%Y-%m-%d}*.csv")
     write(tmp_path, log(LINE, LINE.replace("A1", "A2")), "2017-01-01-a.csv")
     write(tmp_path, log(LINE, LINE.replace("A1", "A2")), "2017-01-01-a (1).csv")
@@ -645,11 +645,11 @@ def test_all_files_of_a_day_count_and_one_that_landed_twice_only_once(tmp_path):
     assert raw["source_file"].nunique() == 3
     result = clean(source, raw)
     assert sorted(result.cleaned["product_id"]) == ["A1", "A2", "A3"]
-    assert result.refused_by_rule() == {"duplicate_line": 2}
+    assert result.rejected_by_rule() == {"duplicate_line": 2}
     assert result.cleaned["line_id"].is_unique
 
 
-def test_one_bad_file_of_a_day_fails_the_day_and_is_named(tmp_path):
+def test_an_unusable_file_fails_its_day(tmp_path):
     write(tmp_path, log(LINE), "2017-01-01-a.csv")
     write(tmp_path, "", "2017-01-01-b.csv")
     with pytest.raises(SourceError, match=r"2017-01-01-b\.csv: the file is empty"):
@@ -659,7 +659,7 @@ def test_one_bad_file_of_a_day_fails_the_day_and_is_named(tmp_path):
 # Exports
 
 
-def test_an_export_falls_into_the_days_of_the_shops_clock(tmp_path):
+def test_an_export_is_split_by_days_in_the_shops_time_zone(tmp_path):
     lines = ["2017-01-01 12:00", "2016-12-31 23:30", "2017-01-03 00:15", "2017-01-01 01:00"]
     write(tmp_path, log(*(f"{at},ann,A{n},r1,1,1" for n, at in enumerate(lines))), "all.csv")
     days = read_export(shop(tmp_path, path="all.csv", rest="time_zone: Europe/Berlin"))
@@ -669,37 +669,37 @@ def test_an_export_falls_into_the_days_of_the_shops_clock(tmp_path):
     assert all(table.schema.equals(RAW_SCHEMA) for table in days.values())
 
 
-def test_lines_of_an_export_without_a_time_are_refused_on_its_newest_day(tmp_path):
+def test_lines_of_an_export_without_a_time_are_rejected_on_its_newest_day(tmp_path):
     write(tmp_path, log(LINE, LINE.replace("01-01", "01-02"), LINE.replace("2017-01-01 10:00", "??")), "all.csv")
     source = shop(tmp_path, path="all.csv")
     days = read_export(source)
     assert [len(table) for table in days.values()] == [1, 2]
-    assert clean(source, days[dt.date(2017, 1, 2)].to_pandas(), dt.date(2017, 1, 2)).refused_by_rule() == {
+    assert clean(source, days[dt.date(2017, 1, 2)].to_pandas(), dt.date(2017, 1, 2)).rejected_by_rule() == {
         "unparseable_time": 1
     }
 
 
-def test_lines_of_an_export_without_a_time_do_not_hide_after_its_last_day(tmp_path):
+def test_lines_of_an_export_without_a_time_are_not_after_its_last_day(tmp_path):
     write(tmp_path, log(LINE, LINE.replace("2017", "2099"), LINE.replace("2017-01-01 10:00", "??")), "all.csv")
     days = read_export(shop(tmp_path, path="all.csv", rest="first_day: 2016-12-01\nlast_day: 2017-01-31"))
     assert len(days[dt.date(2017, 1, 31)]) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "no file matches"),
-        (HEADER + "\n", "the file has no line"),
-        (log(LINE.replace("2017-01-01 10:00", "??")), "not times in ISO 8601"),
+        (HEADER + "\n", "the file has no lines"),
+        (log(LINE.replace("2017-01-01 10:00", "??")), "not ISO 8601 times"),
         (log(LINE.replace("2017-01-01 10:00", "")), "column 'at': no line has a"),
     ],
 )
-def test_an_export_without_any_time_is_refused(tmp_path, content, said):
+def test_an_export_without_times_is_an_error(tmp_path, content, message):
     if content is not None:
         write(tmp_path, content, "all.csv")
     with pytest.raises(SourceError, match=r"all\.csv") as error:
         read_export(shop(tmp_path, path="all.csv"))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 # The catalog
@@ -715,24 +715,24 @@ def products(folder: Path, content: str | bytes, catalog: str = CATALOG) -> pd.D
     return table.to_pandas()
 
 
-def test_the_catalog_is_one_row_a_product(tmp_path):
-    found = products(
+def test_the_catalog_has_one_row_per_product(tmp_path):
+    result = products(
         tmp_path, f"sku,name,price,kind\n007,Tea,2.5,a\n008,Fee,,x\n,nothing,1,a\n007,Tea,2.5,a\n{'x' * 513},Long,1,a\n"
     )
-    assert found["product_id"].to_list() == ["007", "008"]
-    assert found["title"].to_list() == ["Tea", "Fee"]
-    assert found["text"].to_list() == ["tea", "fee"]
-    assert found["price"].iloc[0] == 2.5 and pd.isna(found["price"].iloc[1])
-    assert found["excluded"].to_list() == [False, True]
-    assert found["source_row"].to_list() == [1, 2]
+    assert result["product_id"].to_list() == ["007", "008"]
+    assert result["title"].to_list() == ["Tea", "Fee"]
+    assert result["text"].to_list() == ["tea", "fee"]
+    assert result["price"].iloc[0] == 2.5 and pd.isna(result["price"].iloc[1])
+    assert result["excluded"].to_list() == [False, True]
+    assert result["source_row"].to_list() == [1, 2]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (
             "sku,name,price,kind\n7,Tea,1,a\n8,Fee,1,a\n7,Coffee,1,a\n",
-            "product '7' stands in rows 1, 3 with different",
+            "product '7' is in rows 1, 3 with different",
         ),
         ("sku,name,price,kind\n7,Tea,dear,a\n", "column 'price': 1 of 1 values are not numbers"),
         ("sku,title,price,kind\n", "column 'name' is missing"),
@@ -740,26 +740,26 @@ def test_the_catalog_is_one_row_a_product(tmp_path):
         ("sku,name,price,kind\n7,Käse,1,a\n".encode("latin-1"), "column 'name': not utf-8 text"),
     ],
 )
-def test_a_catalog_that_cannot_be_used_is_named_with_its_column(tmp_path, content, said):
+def test_the_error_for_an_unusable_catalog_has_the_file_and_the_column(tmp_path, content, message):
     with pytest.raises(SourceError, match=r"products\.csv: ") as error:
         products(tmp_path, content)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_catalog_may_say_from_when_a_product_is_there(tmp_path):
+def test_a_catalog_can_have_the_date_from_which_a_product_is_available(tmp_path):
     catalog = "catalog: {path: products.csv, columns: {product_id: sku, available_from: since}}"
     content = "sku,since\n1,2017-01-05\n2,2017-01-06T23:30:00-05:00\n3,\n4,2017-1\n"
-    found = products(tmp_path, content, catalog)["available_from"]
-    assert found.to_list()[:3] == [dt.date(2017, 1, 5), dt.date(2017, 1, 6), None]
+    result = products(tmp_path, content, catalog)["available_from"]
+    assert result.to_list()[:3] == [dt.date(2017, 1, 5), dt.date(2017, 1, 6), None]
     with pytest.raises(SourceError, match="column 'since': 1 of 1 values are not ISO dates"):
         products(tmp_path, "sku,since\n1,5.1.2017\n", catalog)
 
 
-def test_without_a_catalog_there_are_no_rows_of_it(tmp_path):
+def test_without_a_catalog_the_table_is_empty(tmp_path):
     assert read_catalog(shop(tmp_path)).equals(CATALOG_SCHEMA.empty_table())
 
 
-def test_a_fingerprint_changes_with_any_byte_and_with_nothing_else(tmp_path):
+def test_a_fingerprint_changes_only_with_the_content(tmp_path):
     a, b = write(tmp_path, GOOD, "a.csv"), write(tmp_path, GOOD, "b.csv")
     assert file_fingerprint([a]) == file_fingerprint([b]) != file_fingerprint([a, b])
     before = file_fingerprint([a, b])
@@ -767,7 +767,7 @@ def test_a_fingerprint_changes_with_any_byte_and_with_nothing_else(tmp_path):
     assert file_fingerprint([a, b]) != before
 
 
-# Files that a driver of fsspec reads
+# URIs
 
 
 def as_parquet(text: str) -> bytes:
@@ -798,7 +798,7 @@ def as_zst(text: str) -> bytes:
         ("{date:%Y-%m-%d}.jsonl.gz", "format: jsonl", lambda text: gzip.compress(as_jsonl(text))),
     ],
 )
-def test_a_uri_and_a_folder_are_read_to_the_same_rows(tmp_path, name, purchases, written):
+def test_a_uri_and_a_folder_give_the_same_rows(tmp_path, name, purchases, written):
     for day in (DAY, DAY + dt.timedelta(days=1)):
         content = written(log(LINE.replace(str(DAY), str(day)), f"{day} 11:00,bob,B2,r2,1,3"))
         file = re.sub(r"\{date:(.*?)\}", lambda date, day=day: day.strftime(date[1]), name).replace("*", "a")
@@ -814,22 +814,22 @@ def test_a_uri_and_a_folder_are_read_to_the_same_rows(tmp_path, name, purchases,
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("2017-01-01.csv", b"", "the file is empty, without even a header"),
-        ("2017-01-01.csv", b"PAR1....", "this is a Parquet file: set `format: parquet`"),
+        ("2017-01-01.csv", b"", "the file is empty, without a header"),
+        ("2017-01-01.csv", b"PAR1....", "the file is Parquet: set `format: parquet`"),
         ("2017-01-01.csv", b"at,buyer\n2017-01-01,ann\n", "column 'sku' is missing"),
         ("2017-01-01.csv.gz", gzip.compress(log(*[LINE] * 50).encode())[:-9], "Truncated compressed stream"),
     ],
 )
-def test_a_bad_file_under_a_uri_is_named_by_its_uri(tmp_path, name, content, said):
+def test_the_error_for_a_file_under_a_uri_has_the_uri(tmp_path, name, content, message):
     file = in_memory(tmp_path, content, name)
     with pytest.raises(SourceError) as error:
         read(shop(tmp_path, path=str(file).replace("2017-01-01", "{date:%Y-%m-%d}")))
-    assert str(error.value).startswith(f"{file}: ") and said in str(error.value)
+    assert str(error.value).startswith(f"{file}: ") and message in str(error.value)
 
 
-def test_an_export_and_a_catalog_may_lie_under_a_uri(tmp_path):
+def test_an_export_and_a_catalog_can_be_uris(tmp_path):
     export = in_memory(tmp_path, log(LINE, LINE.replace("2017-01-01", "2017-01-02")), "all.csv")
     feed = in_memory(tmp_path, "sku,name\nA1,Tea\n", "products.csv")
     rest = f"catalog: {{path: '{feed}', columns: {{product_id: sku, title: name}}}}"

@@ -1,4 +1,4 @@
-"""Times in every form that logs write them, and which form is suggested where they can't be read."""
+"""Times in all formats of purchase logs, and the suggested format for unreadable times."""
 
 import datetime as dt
 
@@ -6,19 +6,21 @@ import pandas as pd
 import pytest
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import PurchaseColumns, Purchases, Source
-from rec_assets.sources.times import parse_times, suggested_format, swapped_format
+from rec_assets.sources.spec import DataSource, PurchaseColumns, PurchaseLog
+from rec_assets.sources.times import parse_times, suggest_format, suggest_swapped_format
 
 COLUMNS = PurchaseColumns(customer_id="who", product_id="what", time="when")
 
 
-def source(time_format: str = "iso8601", zone: str = "UTC", path: str = "log.csv") -> Source:
-    return Source(name="shop", time_zone=zone, purchases=Purchases(path=path, columns=COLUMNS, time_format=time_format))
+def source(time_format: str = "iso8601", zone: str = "UTC", path: str = "log.csv") -> DataSource:
+    return DataSource(
+        name="shop", time_zone=zone, purchases=PurchaseLog(path=path, columns=COLUMNS, time_format=time_format)
+    )
 
 
 def read(text: str, time_format: str, zone: str = "UTC") -> str:
-    found = parse_times(pd.Series([text]), time_format, source(time_format, zone)).iloc[0]
-    return "" if pd.isna(found) else found.strftime("%Y-%m-%d %H:%M:%S.%f")
+    result = parse_times(pd.Series([text]), time_format, source(time_format, zone)).iloc[0]
+    return "" if pd.isna(result) else result.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,14 @@ def read(text: str, time_format: str, zone: str = "UTC") -> str:
         ("9999-12-31", "iso8601", ""),
     ],
 )
-def test_a_time_finer_than_the_lakes_is_cut_to_microseconds(text, time_format, expected):
+def test_times_are_cut_to_microseconds(text, time_format, expected):
     assert read(text, time_format) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "zone"), [("2262-04-11 23:00:00", "America/New_York"), ("1677-09-21 01:00:00", "Asia/Tokyo")]
 )
-def test_a_time_that_its_zone_takes_over_the_edge_is_none(text, zone):
+def test_a_time_outside_the_supported_range_is_null(text, zone):
     assert read(text, "iso8601", zone) == ""
 
 
@@ -66,12 +68,12 @@ def test_a_time_that_its_zone_takes_over_the_edge_is_none(text, zone):
         ("2020-01-01 03:07:00", "iso8601"),
     ],
 )
-def test_a_zone_in_the_text_counts_for_more_than_the_shops(text, time_format):
+def test_a_zone_in_the_text_overrides_the_shops_time_zone(text, time_format):
     assert read(text, time_format, "Europe/Moscow") == "2020-01-01 00:07:00.000000"
 
 
-def test_a_pattern_that_ends_in_another_zone_than_the_shops_is_an_error():
-    with pytest.raises(ValueError, match="ends in 'MSK', which is not read as a zone, and time_zone is Europe/Berlin"):
+def test_a_format_that_ends_in_another_zone_than_the_shops_is_an_error():
+    with pytest.raises(ValueError, match="ends in 'MSK', but time_zone is Europe/Berlin"):
         source("%Y-%m-%d %H:%M:%S MSK", "Europe/Berlin")
 
 
@@ -84,25 +86,25 @@ NOVEMBER = [f"11/{day}/2000" for day in range(1, 13)]
         (["1433221332117"], None, "set `time_format: unix_milliseconds`"),
         (["1433221332"], None, "set `time_format: unix_seconds`"),
         (["1433221332117123"], None, "set `time_format: unix_microseconds`"),
-        # Both patterns read every value: one gives twelve days, the other the 11th of twelve months.
+        # Both formats parse every value: one gives twelve days in a row, the other the 11th of twelve months.
         (NOVEMBER, None, 'set `time_format: "%m/%d/%Y"`'),
         ([*NOVEMBER, "11/13/2000"], None, 'set `time_format: "%m/%d/%Y"`'),
-        # The first thousand lines fit either pattern, a later one only one of them.
+        # The first lines match both formats, a later line only one of them.
         (["01/02/2000"] * 2000 + ["31/01/2000"], None, 'set `time_format: "%d/%m/%Y"`'),
         (["5/1/2024 8:15"], dt.date(2024, 5, 1), 'set `time_format: "%m/%d/%Y %H:%M"`'),
         (["5/1/2024 8:15"], dt.date(2024, 1, 5), 'set `time_format: "%d/%m/%Y %H:%M"`'),
         (["01/02/2020 10:00 UTC", "13/02/2020 10:00 UTC"], None, 'set `time_format: "%d/%m/%Y %H:%M UTC"`'),
-        (["01/02/2000", "02/01/2000"], None, "can't tell which of \"%d/%m/%Y\" and \"%m/%d/%Y\" is meant"),
-        (["once", "upon"], None, "can't tell how these are written"),
-        ([""], None, "can't tell how these are written"),
+        (["01/02/2000", "02/01/2000"], None, 'set `time_format` to the right one of "%d/%m/%Y" and "%m/%d/%Y"'),
+        (["once", "upon"], None, "unknown time format"),
+        ([""], None, "unknown time format"),
     ],
 )  # fmt: skip
-def test_the_format_that_fits_is_suggested(values, day, suggested):
-    assert suggested_format(pd.Series(values), source("%Y%m%d"), day).startswith(suggested)
+def test_the_most_likely_format_is_suggested(values, day, suggested):
+    assert suggest_format(pd.Series(values), source("%Y%m%d"), day).startswith(suggested)
 
 
-def test_the_format_that_is_set_is_never_suggested():
-    assert "%m/%d/%Y" not in suggested_format(pd.Series(NOVEMBER), source("%m/%d/%Y"))
+def test_the_current_format_is_never_suggested():
+    assert "%m/%d/%Y" not in suggest_format(pd.Series(NOVEMBER), source("%m/%d/%Y"))
 
 
 @pytest.mark.parametrize(
@@ -115,20 +117,20 @@ def test_the_format_that_is_set_is_never_suggested():
         ("iso8601", "log.csv", None, None),
     ],
 )
-def test_day_and_month_that_are_swapped_are_found_out(time_format, path, days, swapped):
-    found = swapped_format(
+def test_swapped_day_and_month_are_found(time_format, path, days, swapped):
+    result = suggest_swapped_format(
         pd.Series(NOVEMBER), source(time_format, path=path), None if days is None else pd.Series(days)
     )
-    assert found == swapped
+    assert result == swapped
 
 
-def test_an_error_of_a_daily_file_suggests_what_its_name_says(tmp_path):
+def test_the_suggested_format_matches_the_day_in_the_file_name(tmp_path):
     from rec_assets.sources.reader import read_day
-    from rec_assets.sources.spec import load_source
+    from rec_assets.sources.spec import load_data_source
 
     (tmp_path / "2024-05-01.csv").write_text("when,who,what\n5/1/2024 8:15,u,s\n")
     (tmp_path / "shop.yaml").write_text(
         "purchases: {path: '{date:%Y-%m-%d}.csv', columns: {customer_id: who, product_id: what, time: when}}"
     )
     with pytest.raises(SourceError, match='set `time_format: "%m/%d/%Y %H:%M"`'):
-        read_day(load_source(str(tmp_path / "shop.yaml"), tmp_path), dt.date(2024, 5, 1))
+        read_day(load_data_source(str(tmp_path / "shop.yaml"), tmp_path), dt.date(2024, 5, 1))

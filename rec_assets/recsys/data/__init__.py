@@ -1,1 +1,1 @@
-"""What is known on a day: cleaned lines, interactions, histories, products and their snapshot."""
+"""Data of an as-of day: cleaned lines, interactions, customer histories, products and the product snapshot."""

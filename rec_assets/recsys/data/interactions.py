@@ -1,7 +1,7 @@
-"""Interactions over a window of days: order lines, with what was returned taken off what was bought, and interest.
+"""Interactions of a window of days: net purchases, signs of interest and returns.
 
-Everything the models learn from passes through `net_purchases`, or `history_lines` where customers' tastes are sought.
-`cleaning` cleans one day's raw lines.
+All training data comes from `net_purchases`, or from `history_lines` if it also contains clicks, carts and returns.
+`cleaning.py` cleans the raw lines of one day.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 _NETTING = ("event", "event_time", "line_id", "net_quantity")
 
-_NOTHING = 1e-9
-"""Less than this is left by rounding only: 0.3 kg returned of 0.1 kg and 0.2 kg."""
+_TOLERANCE = 1e-9
+"""Smaller remainders are rounding errors, as after a return of 0.3 kg from purchases of 0.1 kg and 0.2 kg."""
 
 
 def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
-    """Take returned quantities off the purchases they belong to.
+    """Subtract returned quantities from the purchases they belong to.
 
-    A return cancels the newest purchases of the same customer and product that are not later than itself.
-    What is left of it when these run out stays as its own `net_quantity`, to be matched in a wider window.
-    Netting each day and then the window of these days gives what netting the window at once gives: the newest
-    purchases before a return are those of its own day.
+    A return cancels the latest purchases of the same customer and product that are not later than the return. If these
+    are not enough, the rest stays as the return's own `net_quantity`, to be matched in a wider window. Netting each day
+    and then the window gives the same result as netting the window at once, because the latest purchases before a
+    return are those of its own day.
 
     Args:
-        lines: customer_id, product_id, event, event_time, line_id, net_quantity (≥ 0: for a purchase what the
-            customer has kept so far, for a return what is not matched yet); any further columns are kept.
+        lines: customer_id, product_id, event, event_time, line_id, net_quantity (≥ 0: for a purchase the quantity kept
+            so far, for a return the quantity not matched yet). Further columns are kept.
 
     Returns:
         The same rows in the same order, with `net_quantity` updated.
@@ -58,7 +58,7 @@ def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
                 newest = open_purchases[-1]
                 matched = min(net[row], net[newest])
                 for line in (row, newest):
-                    net[line] = 0.0 if net[line] - matched < _NOTHING else net[line] - matched
+                    net[line] = 0.0 if net[line] - matched < _TOLERANCE else net[line] - matched
                 if net[newest] == 0:
                     open_purchases.pop()
     lines["net_quantity"] = net
@@ -66,15 +66,15 @@ def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """Purchases of a window that were kept, in Spark; but for bulk orders, which tell nothing of tastes.
+    """Purchases of a window less returns, in Spark, without bulk orders, which show no preferences.
 
     Args:
         interactions: `cleaned_interactions` of the window, none later than `as_of`.
         as_of: Day from which ages are counted.
 
     Returns:
-        One row per purchase line of which something was kept: customer_id, product_id, order_id, date,
-        age_days (int), weight (1), quantity (what was kept), unit_price, rating.
+        One row per purchase line that was not fully returned: customer_id, product_id, order_id, date, age_days (int),
+        weight (1), quantity (kept), unit_price, rating.
     """
     from pyspark.sql import functions as F
 
@@ -89,8 +89,8 @@ def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
     return _aged(kept.where(F.col("weight") > 0), as_of)
 
 
-def returns(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """Return lines, whatever they take back, with weight −1, in the columns of `net_purchases`; none of bulk orders."""
+def return_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
+    """All return lines, with weight −1, in the columns of `net_purchases`, without those of bulk orders."""
     from pyspark.sql import functions as F
 
     returned = interactions.where((F.col("event") == RETURN) & (F.col("weight") > 0))
@@ -98,21 +98,21 @@ def returns(interactions: DataFrame, as_of: dt.date) -> DataFrame:
 
 
 def history_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """What a customer's history is made of, in the columns of `net_purchases`.
+    """The lines of customer histories, in the columns of `net_purchases`.
 
-    Net purchases (weight 1), clicks and carts with their weights (from 0 to 1), and returns (−1).
+    They are net purchases (weight 1), clicks and carts with their weights (from 0 to 1), and returns (−1).
     """
     from pyspark.sql import functions as F
 
     interest = _aged(interactions.where(F.col("event").isin(*INTEREST)), as_of)
-    return net_purchases(interactions, as_of).unionByName(interest).unionByName(returns(interactions, as_of))
+    return net_purchases(interactions, as_of).unionByName(interest).unionByName(return_lines(interactions, as_of))
 
 
 def repartition(frame: DataFrame, *by: str) -> DataFrame:
-    """The same rows, each customer's (or those of one value of `by`) in one partition.
+    """Put the rows of each customer (or of each value of `by`) into one partition.
 
-    What is then grouped by customer needn't move once more. And the number of partitions is said: without it Spark may
-    read them as they were written, which is in another order on each cluster.
+    Grouping by customer then needs no further shuffle. The number of partitions is explicit: otherwise Spark may keep
+    the partitions of the files, whose order differs between clusters.
     """
     partitions = int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions")))
     return frame.repartition(partitions, *(by or ("customer_id",)))

@@ -1,4 +1,4 @@
-"""Product statistics over a window: how much, by how many, how often again, at what price."""
+"""Product statistics of a window: orders, buyers, repeat purchases, prices and returns of each product."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days: int) -> DataFrame:
-    """One row per product bought in the window; what was all given back is there with 0 orders.
+    """One row per product bought in the window; 0 orders if all of it was returned.
 
     Args:
         purchases: Net purchases (`interactions.net_purchases`).
-        returns: `interactions.returns` of the window.
-        recent_days: What counts as recent: ages 0 … recent_days - 1.
+        returns: `interactions.return_lines` of the window.
+        recent_days: Ages 0 … recent_days - 1 count as recent.
 
     Returns:
         product_id, orders (lines), recent_orders (lines), recent_buyers (distinct customers with a recent purchase),
         new_buyers (customers whose first purchase is recent), buyers (distinct customers), repeat_share (share of
-        buyers who bought on more than one day), interval_days (their mean gap between purchase days, null where nobody
-        bought twice), price (mean unit price, null where unknown), revenue, last_age (null where nothing was kept),
+        buyers who bought on more than one day), interval_days (their mean gap between purchase days, null if nobody
+        bought twice), price (mean unit price, null if unknown), revenue, last_age (null if nothing was kept),
         returns (lines); sorted by product_id.
     """
     from pyspark.sql import functions as F

@@ -1,4 +1,4 @@
-"""Products: one row each, from the catalog feed and from what the purchase lines say of them."""
+"""The table of products: one row each, from the catalog and from the purchase log."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DESCRIBED = ("title", "category", "brand", "text")
 
 
 def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
-    """Join both views of a product; the catalog's word counts more than the lines'.
+    """Join the catalog with the purchase log. The catalog wins if both have a value.
 
-    Of texts that differ from line to line the commonest is taken, of equally common ones the first in the alphabet.
-    A product never bought and without `available_from` is first seen on the newest day: it is known since now.
+    If purchase lines differ, the most common value is taken; ties go to the first in alphabetical order. A product
+    without purchases and without `available_from` is first seen on the newest day.
 
     Args:
         interactions: `cleaned_interactions` of all days, with `date`.
@@ -30,14 +30,14 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
     from pyspark.sql.types import DateType
 
-    lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # a click tells nothing of a product
+    lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # clicks and carts have no product data
     has_price, paid = F.col("unit_price").isNotNull(), F.col("unit_price") * F.col("quantity")
     sold = [("", has_price & (F.col("weight") > 0)), ("bulk_", has_price)]
     counted = lines.groupBy("product_id", *_DESCRIBED).agg(
         F.count("*").alias("lines"),
         F.min("date").alias("first"),
         F.max("date").alias("last"),
-        # A bulk order (weight 0) has a price of its own, which counts where there is no other.
+        # A bulk order (weight 0) has a special price, which is used only if there is no other.
         *(exact_sum(F.when(which, paid)).alias(f"{name}value") for name, which in sold),
         *(exact_sum(F.when(which, F.col("quantity"))).alias(f"{name}pieces") for name, which in sold),
     )
@@ -53,7 +53,7 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
         ),
     )
     for name in _DESCRIBED:
-        bought = bought.join(_commonest(counted, name), "product_id", "left")
+        bought = bought.join(_most_common(counted, name), "product_id", "left")
     newest = counted.agg(F.max("last").alias("newest"))
     listed = catalog.select("product_id", *_DESCRIBED, "price", "available_from", "excluded")
     joined = bought.join(listed, "product_id", "full_outer").crossJoin(F.broadcast(newest))
@@ -73,8 +73,8 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
     ).orderBy("product_id")
 
 
-def _commonest(counted: DataFrame, name: str) -> DataFrame:
-    """product_id → the commonest value of a column, `line_<name>`; products without any are absent."""
+def _most_common(counted: DataFrame, name: str) -> DataFrame:
+    """product_id → the most common value of a column, as `line_<name>`; products without a value are absent."""
     from pyspark.sql import functions as F
 
     values = counted.where(F.col(name).isNotNull()).groupBy("product_id", name).agg(F.sum("lines").alias("lines"))

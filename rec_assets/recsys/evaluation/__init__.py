@@ -1,1 +1,1 @@
-"""How good the recommendations are: metrics, the judge that applies them, and the report people read."""
+"""Evaluation of recommendation lists: metrics, baselines, backtests, reports, live accuracy and business KPIs."""

@@ -1,7 +1,6 @@
-"""Who is judged by what: slices of the truth, and every model measured on the same customers.
+"""Evaluation: compare the lists of all models with later purchases, on the same customers and slices.
 
-Here belongs the choice of customers, purchases and models that meet the formulas of `metrics`. The judge
-takes frames from anywhere: it knows neither how lists were made nor where results go.
+This module selects customers, purchases and models. The formulas are in `metrics`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rec_assets.recsys.evaluation.bootstrap import bootstrap_interval, paired_bootstrap_difference
 from rec_assets.recsys.evaluation.metrics import (
-    bootstrap_interval,
     catalog_coverage,
     gini,
     intra_list_diversity,
     novelty,
-    paired_bootstrap_difference,
     ranking_metrics,
 )
 
@@ -29,66 +27,65 @@ COLD_PRODUCTS = "cold products"
 ACTIVITY = ("low activity", "medium activity", "high activity")
 SLICES = (ALL, NOVEL, NEW_CUSTOMERS, COLD_PRODUCTS, *ACTIVITY)
 
-# Models are compared, and releases decided, on this metric.
 HEADLINE_METRIC = "ndcg"
 HEADLINE_K = 10
+"""The metric that compares models and decides releases."""
 
 _PAIR = ["customer_id", "product_id"]
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One question put to every model: these customers, these purchases, that kind of list."""
+    """A part of the evaluation: customers, their purchases, and the list that is evaluated."""
 
     name: str
     list_name: str
-    """Which lists answer it: "all", or "discover" (nothing the customer has bought before)."""
+    """The evaluated list: "all", or "discover" (nothing that the customer bought before)."""
     truth: pd.DataFrame
-    """`customer_id`, `product_id`; distinct pairs. Its customers are the ones judged."""
+    """`customer_id`, `product_id`; distinct pairs. Its customers are evaluated."""
     description: str
-    """One sentence for the reader of the report."""
+    """One sentence for the report."""
 
 
 @dataclass(frozen=True, eq=False)
-class Catalog:
-    """The products as they stood on the as-of day: what the metrics beyond accuracy are measured against."""
+class CatalogStatistics:
+    """The catalog as of the day of the lists, for the metrics beyond accuracy."""
 
     size: int
-    """Number of products that could have been recommended."""
+    """Number of products that can be recommended."""
     customers: int
-    """Number of customers with history, among whom `buyers` are counted."""
+    """Number of customers with history."""
     buyers: pd.Series
-    """Number of distinct customers who bought the product, by `product_id`; absent means none."""
+    """Number of distinct customers who bought the product, by `product_id`; missing means 0."""
     embedding_rows: pd.Series
-    """Row of `embeddings` by `product_id`; products without text are absent."""
+    """Row of `embeddings` by `product_id`; products without text are missing."""
     embeddings: NDArray[np.float32]
     """Unit vectors, shape (texts, dimensions)."""
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` found, as two tidy frames."""
+    """The result of `evaluate`."""
 
     metrics: pd.DataFrame
     """`slice`, `model`, `metric`, `k`, `value`, `ci_low`, `ci_high`, `customers`."""
     differences: pd.DataFrame
-    """`slice`, `model`, `baseline`, `metric`, `k`, `value`, `ci_low`, `ci_high`, `customers`: model −
-    baseline."""
+    """`slice`, `model`, `baseline`, `metric`, `k`, `value` (model − baseline), `ci_low`, `ci_high`, `customers`."""
 
 
 def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *, cold_buyers: int = 5) -> list[Slice]:
-    """Cut the truth into the slices of `SLICES`, in that order.
+    """Split the purchases into the slices of `SLICES`, in that order. A slice can be empty.
 
-    Products that were never seen before stay in: no model could have shown them, and leaving them out would
-    flatter all. Slices may be empty (a day without new customers); they are returned all the same.
+    Purchases of products that nobody bought before count, too. No model can recommend them, but without them all
+    metrics would be too high.
 
     Args:
-        truth: `customer_id`, `product_id`; the distinct products each customer bought in the days judged.
-        history: `customer_id`, `product_id`; the distinct products each customer bought up to the as-of day.
-        orders: Number of orders up to the as-of day, by `customer_id`; at least every customer of `history`.
-        cold_buyers: A product with fewer buyers than this in `history` is cold.
+        truth: `customer_id`, `product_id`; the distinct products that each customer bought in the horizon.
+        history: `customer_id`, `product_id`; the distinct products that each customer bought up to the as-of day.
+        orders: Number of orders up to the as-of day, by `customer_id`, for all customers of `history`.
+        cold_buyers: A product with fewer buyers in `history` is cold.
 
     Raises:
-        ValueError: A customer of both `truth` and `history` has no count of orders.
+        ValueError: A customer of both `truth` and `history` is not in `orders`.
     """
     known = truth[truth["customer_id"].isin(history["customer_id"])]
     seen = pd.MultiIndex.from_frame(known[_PAIR]).isin(pd.MultiIndex.from_frame(history[_PAIR]))
@@ -100,44 +97,43 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
             ALL,
             "all",
             known,
-            "Everything that customers with history went on to buy, repeat purchases included.",
+            "All later purchases of customers with history, including repeat purchases.",
         ),
         Slice(
             NOVEL,
             "discover",
             novel,
-            "Only products the customer had never bought before: what a shop wants to help people discover.",
+            "Only products that the customer had never bought before.",
         ),
         Slice(
             NEW_CUSTOMERS,
             "all",
             truth[~truth["customer_id"].isin(history["customer_id"])],
-            "Customers without any purchase up to the as-of day. All of them are shown the same list.",
+            "Customers without a purchase up to the as-of day. All of them get the same list.",
         ),
         Slice(
             COLD_PRODUCTS,
             "discover",
             cold,
-            f"Novel purchases of products that had fewer than {cold_buyers} buyers, brand-new ones included.",
+            f"Novel purchases of products with fewer than {cold_buyers} buyers, including new products.",
         ),
     ]
     return slices + _activity_slices(known, orders)
 
 
 def _activity_slices(known: pd.DataFrame, orders: pd.Series) -> list[Slice]:
-    """Thirds of the judged customers by number of orders; customers with equally many stay together."""
+    """Thirds of the customers by number of orders; customers with the same number are in one slice."""
     counts = orders.reindex(known["customer_id"].unique())
     if counts.isna().any():
-        raise ValueError(f"no count of orders for customer {counts.index[counts.isna()][0]!r}")
-    # The middle of a customer's rank, over ties, lies between 0 and 1; where all are tied, all are of medium
-    # activity.
+        raise ValueError(f"no number of orders for customer {counts.index[counts.isna()][0]!r}")
+    # The average rank of a customer, scaled to 0…1. If all customers are tied, all have medium activity.
     middle = (counts.rank(method="average") - 0.5) / len(counts)
     third = (middle * 3).astype(np.int64)
     slices = []
     for number, name in enumerate(ACTIVITY):
         members = counts[third == number].astype(np.int64)
         span = f" ({members.min():,} to {members.max():,} orders up to the as-of day)" if len(members) else ""
-        description = f"The third of customers with {name.split()[0]} numbers of orders{span}."
+        description = f"The third of the customers with {name}{span}."
         slices.append(Slice(name, "all", known[known["customer_id"].isin(members.index)], description))
     return slices
 
@@ -147,38 +143,35 @@ def evaluate(
     slices: Sequence[Slice],
     *,
     fallback: pd.DataFrame,
-    catalog: Catalog,
+    catalog: CatalogStatistics,
     reference: str = "hybrid",
     ks: Sequence[int] = (5, 10, 20),
     seed: int,
 ) -> Evaluation:
-    """Measure every model on every slice, on the same customers.
+    """Evaluate every model on every slice, on the same customers.
 
-    A customer whom a model gives nothing counts as 0. A baseline without any list of a slice's kind (own
-    purchases have nothing to discover) is absent from that slice; the reference never is: a shop may have
-    nothing to discover.
-    Coverage, Gini, novelty and diversity describe the lists shown to the judged customers, and are given for
-    the slices `all` and `novel` only.
+    A customer without a list from a model counts as 0. A baseline without any list of a slice's kind is left out of
+    this slice (repeat purchase has no list "discover"); the reference is always included. Coverage, Gini, novelty and
+    diversity describe the lists of the evaluated customers, for the slices `all` and `novel` only.
 
     Args:
         lists: `model`, `list` ("all" or "discover"), `customer_id`, `product_id`, `rank` from 1.
         slices: From `make_slices`.
-        fallback: `model`, `product_id`, `rank`; what each model shows a customer without history.
-        catalog: The products as of the day.
-        reference: The model the others are baselines of.
-        ks: Depths at which lists are cut; 10 must be among them.
+        fallback: `model`, `product_id`, `rank`; each model's list for a customer without history.
+        catalog: The catalog as of the day of the lists.
+        reference: The model that the baselines are compared with.
+        ks: Lengths of the lists; must include 10.
         seed: Of the bootstrap over customers.
 
     Returns:
-        The metrics (value: mean over customers; interval: 95 %, NaN beyond accuracy) and the paired
-        differences `reference` − baseline in NDCG@10. The models of an empty slice have NaN values and 0
-        customers.
+        The metrics (mean over customers and 95 % interval, which is NaN beyond accuracy) and the paired differences
+        `reference` − baseline in NDCG@10. The models of an empty slice have NaN values and 0 customers.
 
     Raises:
-        ValueError: 10 is not among `ks`, or what `metrics.ranking_metrics` refuses.
+        ValueError: `ks` does not include 10, or `metrics.ranking_metrics` refuses the lists.
     """
     if HEADLINE_K not in ks:
-        raise ValueError(f"ks must hold {HEADLINE_K}: models are compared at that depth")
+        raise ValueError(f"ks must include {HEADLINE_K}, which compares the models")
     by_kind = {
         str(kind): _by_model(rows) for kind, rows in lists[lists["rank"] <= max(ks)].groupby("list", observed=True)
     }
@@ -207,7 +200,7 @@ def _by_model(lists: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _with_intervals(part: Slice, measured: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Means over customers; all models and metrics of the slice are resampled together."""
+    """Means over customers, with one bootstrap for all models and metrics of the slice."""
     table = pd.concat(measured, axis=1)
     names = [str(name).split("@") for name in table.columns.get_level_values(1)]
     mean, low, high = bootstrap_interval(table, seed=seed) if len(table) else (np.nan,) * 3
@@ -226,20 +219,20 @@ def _with_intervals(part: Slice, measured: Mapping[str, pd.DataFrame], seed: int
 
 
 def _beyond_accuracy(
-    part: Slice, shown: Mapping[str, pd.DataFrame], catalog: Catalog, ks: Sequence[int]
+    part: Slice, shown: Mapping[str, pd.DataFrame], catalog: CatalogStatistics, ks: Sequence[int]
 ) -> pd.DataFrame:
-    """What the lists of the judged customers are like as a whole, whether or not anything was bought."""
+    """Metrics of the lists that do not depend on purchases."""
     customers = part.truth["customer_id"].unique()
     rows: list[tuple[str, str, int, float]] = []
     for model, lists in shown.items():
-        judged = lists[lists["customer_id"].isin(customers)]
+        evaluated = lists[lists["customer_id"].isin(customers)]
         for k in ks:
             values = {
-                "catalog_coverage": catalog_coverage(judged, k=k, catalog_size=catalog.size),
-                "gini": gini(judged, k=k, catalog_size=catalog.size),
-                "novelty": novelty(judged, k=k, buyers=catalog.buyers, customers=catalog.customers),
+                "catalog_coverage": catalog_coverage(evaluated, k=k, catalog_size=catalog.size),
+                "gini": gini(evaluated, k=k, catalog_size=catalog.size),
+                "novelty": novelty(evaluated, k=k, buyers=catalog.buyers, customers=catalog.customers),
                 "intra_list_diversity": intra_list_diversity(
-                    judged, k=k, rows=catalog.embedding_rows, vectors=catalog.embeddings
+                    evaluated, k=k, rows=catalog.embedding_rows, vectors=catalog.embeddings
                 ),
             }
             rows += [(model, metric, k, value) for metric, value in values.items()]
@@ -248,7 +241,7 @@ def _beyond_accuracy(
 
 
 def _differences(part: Slice, measured: Mapping[str, pd.DataFrame], reference: str, seed: int) -> pd.DataFrame:
-    """How far the reference is ahead of each baseline, customer by customer."""
+    """Paired differences between the reference and each baseline."""
     column = f"{HEADLINE_METRIC}@{HEADLINE_K}"
     baselines = [model for model in measured if model != reference]
     own = measured[reference][[column]].to_numpy()
@@ -270,17 +263,16 @@ def _differences(part: Slice, measured: Mapping[str, pd.DataFrame], reference: s
 
 
 def rmse(predictions: pd.DataFrame, ratings: pd.DataFrame) -> float:
-    """Root mean squared error of predicted ratings, for sources that have ratings.
+    """Root mean squared error of predicted ratings, √(mean (prediction − rating)²), for data sources with ratings.
 
-    √(mean (prediction − rating)²). Only rated pairs with a prediction count: ALS has none (NaN) for customers
-    and products it never saw.
+    Only rated pairs with a prediction count: ALS has none for unknown customers and products.
 
     Args:
         predictions: `customer_id`, `product_id`, `prediction`; distinct pairs.
         ratings: `customer_id`, `product_id`, `rating`; distinct pairs.
 
     Returns:
-        The error in units of the rating; NaN when no rated pair has a prediction.
+        The error in units of the rating; NaN if no rated pair has a prediction.
 
     Raises:
         ValueError: A pair occurs twice.

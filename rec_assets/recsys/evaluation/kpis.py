@@ -1,4 +1,4 @@
-"""How the shop does: key figures of a period, each a numerator over a denominator; `docs/kpis.md` defines them."""
+"""Business KPIs of a period, each a numerator divided by a denominator; `docs/kpis.md` defines them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 PERIOD_DAYS = 28
-"""Whole weeks: a weekday more or less would move every figure."""
+"""Whole weeks, so that each period has the same weekdays."""
 
 ATTRIBUTION_DAYS = 7
-"""A purchase counts as recommended up to so many days after the customer clicked the product in an answer of ours."""
+"""A purchase counts as recommended up to this many days after a click on the product in a response of the API."""
 
 REGULAR_DAYS = 4
-"""Purchase days from which a customer has a rhythm: three gaps."""
+"""Purchase days from which a customer is a regular: three intervals between purchases."""
 
-LATE = 2.0
-"""So many times their usual gap without a purchase, and a regular may be lost."""
+OVERDUE_FACTOR = 2.0
+"""A regular is at risk of churn after this many times the median interval without a purchase."""
 
-HEAD = 0.2
-"""Share of the catalog that sells most; all the rest is the long tail."""
+HEAD_SHARE = 0.2
+"""Share of the catalog with the best sellers; the other products are the long tail."""
 
 Unit = Literal["money", "number", "share", "days"]
 
 
 @dataclass(frozen=True)
 class Kpi:
-    """A key figure: what it is called, its unit, and which sums it divides; without `over` it is the sum itself."""
+    """A KPI: title, unit, and the sums that it divides; without a denominator it is the sum itself."""
 
     title: str
     unit: Unit
-    of: str
-    over: str | None = None
+    numerator: str
+    denominator: str | None = None
 
 
 KPIS = {
@@ -49,35 +49,35 @@ KPIS = {
     "average_order_value": Kpi("average order value", "money", "revenue", "orders"),
     "items_per_order": Kpi("items per order", "number", "items", "orders"),
     "active_customers": Kpi("active customers", "number", "customers"),
-    "repeat_purchase_rate": Kpi("customers who had bought before", "share", "repeaters", "customers"),
+    "repeat_purchase_rate": Kpi("customers who bought before", "share", "repeaters", "customers"),
     "repeat_interval_days": Kpi("days between two purchases", "days", "interval"),
-    "churn_risk": Kpi("regulars who may be lost", "share", "overdue", "regulars"),
-    "return_rate_value": Kpi("returned, by value", "share", "returned_value", "revenue"),
-    "return_rate_lines": Kpi("returned, by lines", "share", "returned_lines", "lines"),
+    "churn_risk": Kpi("regulars at risk of churn", "share", "overdue", "regulars"),
+    "return_rate_value": Kpi("return rate by value", "share", "returned_value", "revenue"),
+    "return_rate_lines": Kpi("return rate by lines", "share", "returned_lines", "lines"),
     "catalog_coverage": Kpi("catalog sold", "share", "products_sold", "catalog"),
     "catalog_shown": Kpi("catalog shown", "share", "products_shown", "catalog"),
     "tail_revenue": Kpi("revenue from the long tail", "share", "tail_revenue", "revenue"),
     "tail_views": Kpi("views of the long tail", "share", "tail_views", "views"),
     "recommended_revenue": Kpi("revenue after a recommendation", "share", "recommended_revenue", "revenue"),
 }
-"""Name → definition, in the order in which they are shown."""
+"""Name → definition, in display order."""
 
 NEEDS_EVENTS = ("catalog_shown", "tail_views", "recommended_revenue")
-"""Figures that rest on what the API was told; unknown in a period without any impression."""
+"""KPIs that need events from the API; unknown in a period without impressions."""
 
 
 def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day: dt.date) -> pd.DataFrame:
-    """The figures of the PERIOD_DAYS up to and including a day.
+    """The KPIs of the PERIOD_DAYS up to and including a day.
 
     Args:
-        lines: `cleaned_interactions` of the lookback, with `date`, none later than the day.
+        lines: `cleaned_interactions` of the lookback, with `date`, up to the day.
         events: `raw_feedback_events` of the period and the ATTRIBUTION_DAYS before it, with `date`.
         products: product_id, first_seen, excluded.
         day: The last day of the period.
 
     Returns:
-        One row each of KPIS: kpi, value, numerator, denominator (NaN for a sum). The value is NaN where there is
-        nothing to divide by, or nothing was logged that tells.
+        One row for each of KPIS: kpi, value, numerator, denominator (NaN for a sum). The value is NaN if the
+        denominator is 0 or the needed events are missing.
     """
     from pyspark.sql import functions as F
 
@@ -90,42 +90,47 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
     size = catalog.count()
     head = _best_sellers(bought, catalog, size)
     sums = [
-        _sold(bought.where(in_period), catalog, head),
-        _rhythm(bought, begin, day),
+        _sales(bought.where(in_period), catalog, head),
+        _purchase_intervals(bought, begin, day),
         returned.agg(
-            # A shop that never had anything back doesn't log returns.
+            # A shop without any return most likely does not log returns.
             F.when(F.count("*") > 0, F.count(F.when(in_period, 1))).alias("returned_lines"),
             F.when(F.count("*") > 0, _money(F.col("quantity") * F.col("unit_price"), in_period)).alias(
                 "returned_value"
             ),
         ),
-        _seen(events.where(in_period), catalog, head),
+        _impressions(events.where(in_period), catalog, head),
         _after_clicks(bought.where(in_period), events),
     ]
-    found = {str(name): float(value) for each in sums for name, value in each.toPandas().astype(float).iloc[0].items()}
-    for kept in (bought, head):
-        kept.unpersist()
-    return pd.DataFrame([_figure(name, {**found, "catalog": float(size)}) for name in KPIS])
+    values = {str(name): float(value) for part in sums for name, value in part.toPandas().astype(float).iloc[0].items()}
+    for frame in (bought, head):
+        frame.unpersist()
+    return pd.DataFrame([_figure(name, {**values, "catalog": float(size)}) for name in KPIS])
 
 
 def _figure(name: str, sums: dict[str, float]) -> dict[str, object]:
     kpi = KPIS[name]
-    numerator, denominator = sums[kpi.of], float("nan") if kpi.over is None else sums[kpi.over]
-    value = numerator if kpi.over is None else numerator / denominator if denominator else float("nan")
+    value = numerator = sums[kpi.numerator]
+    denominator = float("nan")
+    if kpi.denominator is not None:
+        denominator = sums[kpi.denominator]
+        value = numerator / denominator if denominator else float("nan")
     if name in NEEDS_EVENTS and not sums["views"]:
         value = float("nan")
     return {"kpi": name, "value": value, "numerator": numerator, "denominator": denominator}
 
 
 def _best_sellers(bought: DataFrame, catalog: DataFrame, size: int) -> DataFrame:
-    """product_id of the head: the HEAD of the catalog with most purchase lines, ties to the lower id."""
+    """product_id of the HEAD_SHARE of the catalog with the most purchase lines; ties go to the lower id."""
     from pyspark.sql import functions as F
 
     sold = bought.groupBy("product_id").agg(F.count("*").alias("sold")).join(catalog, "product_id", "left_semi")
-    return sold.orderBy(F.col("sold").desc(), "product_id").limit(round(HEAD * size)).select("product_id").persist()
+    return (
+        sold.orderBy(F.col("sold").desc(), "product_id").limit(round(HEAD_SHARE * size)).select("product_id").persist()
+    )
 
 
-def _sold(bought: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
+def _sales(bought: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     is_head = head.withColumn("is_head", F.lit(True))
@@ -142,7 +147,7 @@ def _sold(bought: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
 
 
 def _money(value: Column, where: Column | None = None) -> Column:
-    """The sum; null where there are lines and none has a price, as then nobody knows."""
+    """The sum; null if there are lines but none has a price."""
     from pyspark.sql import functions as F
 
     counted = value if where is None else F.when(where, value)
@@ -150,8 +155,8 @@ def _money(value: Column, where: Column | None = None) -> Column:
     return F.when((F.count("*") > 0) & (F.count(value) == 0), None).otherwise(total)
 
 
-def _rhythm(bought: DataFrame, begin: dt.date, day: dt.date) -> DataFrame:
-    """Customers by the days on which they bought."""
+def _purchase_intervals(bought: DataFrame, begin: dt.date, day: dt.date) -> DataFrame:
+    """Counts of customers by their purchase days."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -165,18 +170,18 @@ def _rhythm(bought: DataFrame, begin: dt.date, day: dt.date) -> DataFrame:
         F.collect_list(F.when(F.col("date") >= F.lit(begin), F.col("gap"))).alias("gaps"),
     )
     is_active, is_regular = F.col("last") >= F.lit(begin), F.col("days") >= REGULAR_DAYS
-    is_late = F.datediff(F.lit(day), F.col("last")) > LATE * F.col("usual")
+    is_overdue = F.datediff(F.lit(day), F.col("last")) > OVERDUE_FACTOR * F.col("usual")
     counts = customers.agg(
         F.count_if(is_active).alias("customers"),
         F.count_if(is_active & (F.col("days") > 1)).alias("repeaters"),
         F.count_if(is_regular).alias("regulars"),
-        F.count_if(is_regular & is_late).alias("overdue"),
+        F.count_if(is_regular & is_overdue).alias("overdue"),
     )
     gaps = customers.select(F.explode("gaps").alias("gap")).agg(F.percentile("gap", F.lit(0.5)).alias("interval"))
     return counts.crossJoin(gaps)
 
 
-def _seen(events: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
+def _impressions(events: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     views = events.where(F.col("type") == IMPRESSION).select("product_id").join(catalog, "product_id", "left_semi")
@@ -189,12 +194,14 @@ def _seen(events: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
 
 
 def _after_clicks(bought: DataFrame, events: DataFrame) -> DataFrame:
-    """Value of what was bought after a click on it in an answer of ours, by days: many logs know no hours."""
+    """Value of purchases after a click on the product in a response, by days, because many logs have no time of day."""
     from pyspark.sql import functions as F
 
     clicks = events.where((F.col("type") == CLICK) & F.col("recommendation_id").isNotNull()).select(
-        F.col("customer_id").alias("who"), F.col("product_id").alias("what"), F.col("date").alias("clicked")
+        F.col("customer_id").alias("clicking_customer"),
+        F.col("product_id").alias("clicked_product"),
+        F.col("date").alias("clicked"),
     )
-    is_same = (F.col("customer_id") == F.col("who")) & (F.col("product_id") == F.col("what"))
+    is_same = (F.col("customer_id") == F.col("clicking_customer")) & (F.col("product_id") == F.col("clicked_product"))
     in_time = F.datediff("date", "clicked").between(0, ATTRIBUTION_DAYS)
     return bought.join(clicks, is_same & in_time, "left_semi").agg(_money(F.col("value")).alias("recommended_revenue"))

@@ -1,6 +1,6 @@
-"""Live accuracy: what was recommended yesterday and bought today, day after day, and when that leaves its usual band.
+"""Live accuracy: compare yesterday's lists with today's purchases, and detect values outside a control band.
 
-Unlike the report, it needs no horizon to pass: it tells the day after that something broke.
+Unlike the evaluation report, it does not wait for a horizon: a failure is visible on the next day.
 """
 
 from __future__ import annotations
@@ -12,42 +12,38 @@ import pandas as pd
 
 DEPTH = 10
 BAND_DAYS = 28
-BAND_LEAST = 7
+MIN_BAND_DAYS = 7
 BAND_WIDTH = 3.0
+"""Standard deviations to each side of the mean."""
 
 
 @dataclass(frozen=True)
-class Band:
-    """Where a day's value usually lies.
-
-    Attributes:
-        low, high: Its ends.
-        days: Days it rests on.
-    """
+class ControlBand:
+    """The usual range of a daily value, computed from `days` days."""
 
     low: float
     high: float
     days: int
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies within."""
+    def contains(self, value: float) -> bool:
+        """Whether a value is in the band."""
         return self.low <= value <= self.high
 
 
 def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.Index) -> pd.DataFrame:
-    """One day, measured.
+    """Measure one day.
 
     Args:
-        shown: customer_id, product_id: the first DEPTH places of the lists "all" that customers saw; those who bought
-            nothing that day may be left out.
+        shown: customer_id, product_id: the first DEPTH items of the lists "all" of customers who bought that day; other
+            customers can be included.
         bought: customer_id, product_id: the day's purchase lines.
-        known_products: Products that the model has factors of.
+        known_products: Products that the model has factors for.
 
     Returns:
-        One row: customers (who bought and had a list), hit_rate (share of them who bought something shown), precision
-        (bought places / places), lines, unknown_products and unknown_customers (shares of the day's lines whose product
-        the model, or whose customer the lists, don't know). NaN where there is nobody to judge by. unknown_products is
-        NaN also where the model has no factors: that is no sign of age.
+        One row: customers (buyers with a list), hit_rate (share of them who bought a shown product), precision (bought
+        items / shown items), lines, unknown_products and unknown_customers (shares of the lines whose product has no
+        factors or whose customer has no list). NaN without customers; unknown_products is also NaN if the model has no
+        factors at all, which does not mean that it is old.
     """
     pairs = bought[["customer_id", "product_id"]].drop_duplicates()
     seen = pairs["customer_id"].isin(shown["customer_id"])
@@ -56,8 +52,8 @@ def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.
     lines = len(bought)
     unknown = ~bought["product_id"].isin(known_products)
 
-    def share(count: float, of: float) -> float:
-        return count / of if of else np.nan
+    def share(count: float, total: float) -> float:
+        return count / total if total else np.nan
 
     row = {
         "customers": customers,
@@ -70,17 +66,17 @@ def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.
     return pd.DataFrame([row])
 
 
-def control_band(values: pd.Series) -> Band | None:
-    """The band of the next day's value: mean ± 3 standard deviations of the days before (Shewhart 1931).
+def control_band(values: pd.Series) -> ControlBand | None:
+    """The control band of the next day: mean ± 3 standard deviations of the last BAND_DAYS days (Shewhart 1931).
 
     Args:
-        values: Of the days before, oldest first; NaN where a day could not be measured. The last BAND_DAYS count.
+        values: Of the days before, oldest first; NaN for days without a value.
 
     Returns:
-        None with fewer than BAND_LEAST days: too few to say what is usual.
+        None with fewer than MIN_BAND_DAYS values.
     """
     known = values.dropna().tail(BAND_DAYS)
-    if len(known) < BAND_LEAST:
+    if len(known) < MIN_BAND_DAYS:
         return None
     mean, spread = float(known.mean()), float(known.std(ddof=1))
-    return Band(mean - BAND_WIDTH * spread, mean + BAND_WIDTH * spread, len(known))
+    return ControlBand(mean - BAND_WIDTH * spread, mean + BAND_WIDTH * spread, len(known))

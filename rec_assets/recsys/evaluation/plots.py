@@ -1,7 +1,6 @@
-"""The plots of an evaluation, as matplotlib figures and as SVG to stand inside a page.
+"""Plots of an evaluation as matplotlib figures, and their conversion to SVG for HTML pages.
 
-Figures are made with the object-oriented API only: pyplot keeps global state, and assets may run side by
-side. Where a plot stands, and what is written around it, is decided in `report`.
+Figures use the object-oriented API only: pyplot has global state, and assets can run in parallel.
 """
 
 import io
@@ -16,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rec_assets.recsys.evaluation.baseline_verdict import metric_values
 from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NOVEL
-from rec_assets.recsys.evaluation.verdict import scores
 
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e3e8ee"
 ACCENT, PLAIN = "#0f766e", "#b4c0cc"
 
-# Inches. No wider than a phone's column, so that the page never shows text smaller than it is set here.
+# Inches. Not wider than the screen of a phone, so that the page never scales the text down.
 _WIDTH = 3.7
 _SMALL, _NORMAL = 8.0, 9.0
 
@@ -31,20 +30,20 @@ def headline_figure(evaluation: pd.DataFrame, reference: str = "hybrid") -> Figu
     """NDCG@10 of every model over all and over novel purchases, side by side, with 95 % intervals.
 
     Args:
-        evaluation: `judge.Evaluation.metrics`.
-        reference: The model to bring out.
+        evaluation: `Evaluation.metrics`.
+        reference: The model to highlight.
     """
-    rows = max(len(scores(evaluation, name, "ndcg")) for name in (ALL, NOVEL))
+    rows = max(len(metric_values(evaluation, name, "ndcg")) for name in (ALL, NOVEL))
     figure = Figure(figsize=(9.5, 0.95 + 0.33 * rows), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), (ALL, NOVEL), strict=True):
-        _draw_models(axes, scores(evaluation, name, "ndcg"), reference)
+        _draw_models(axes, metric_values(evaluation, name, "ndcg"), reference)
         axes.set_title(f"{name.capitalize()} purchases", loc="left", fontsize=11, color=INK)
     return figure
 
 
 def accuracy_figure(evaluation: pd.DataFrame, slice_name: str, reference: str) -> Figure:
     """NDCG@10 of every model on one slice, best first, with 95 % intervals."""
-    ranked = scores(evaluation, slice_name, "ndcg")
+    ranked = metric_values(evaluation, slice_name, "ndcg")
     figure = Figure(figsize=(_WIDTH, 0.6 + 0.3 * len(ranked)), layout="constrained")
     axes = figure.subplots()
     _draw_models(axes, ranked, reference)
@@ -56,7 +55,7 @@ def activity_figure(evaluation: pd.DataFrame, reference: str, baseline: str) -> 
     figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
     axes = figure.subplots()
     for model, offset, color in ((reference, -0.17, ACCENT), (baseline, 0.17, PLAIN)):
-        by_group = {group: scores(evaluation, group, "ndcg").reindex([model]) for group in ACTIVITY}
+        by_group = {group: metric_values(evaluation, group, "ndcg").reindex([model]) for group in ACTIVITY}
         rows = pd.concat(by_group)
         _bars(axes, rows, np.arange(len(rows)) + offset, height=0.32, colors=[color] * len(rows), label=model)
     _name_rows(axes, list(ACTIVITY))
@@ -106,9 +105,9 @@ def _bars(
 
 
 def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
-    """NDCG@10 against catalog coverage@10 over all purchases: the best place is the upper right."""
-    accuracy = scores(evaluation, ALL, "ndcg")["value"].sort_values(kind="stable")
-    coverage = scores(evaluation, ALL, "catalog_coverage")["value"].reindex(accuracy.index)
+    """NDCG@10 against catalog coverage@10 over all purchases; the upper right is best."""
+    accuracy = metric_values(evaluation, ALL, "ndcg")["value"].sort_values(kind="stable")
+    coverage = metric_values(evaluation, ALL, "catalog_coverage")["value"].reindex(accuracy.index)
     figure = Figure(figsize=(_WIDTH, 3.3), layout="constrained")
     axes = figure.subplots()
     colors = [ACCENT if model == reference else MUTED for model in accuracy.index]
@@ -118,8 +117,7 @@ def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
     right = float(np.nanmax(coverage.to_numpy(), initial=1e-9)) * 1.08
     axes.set_xlim(-0.03 * right, right)
     axes.set_ylim(0, top)
-    # Names stand in a column beside the plot, spread so that none covers another, each tied to its point by a
-    # line.
+    # Names are in a column to the right of the plot, without overlap, each with a line to its point.
     for model, height in zip(accuracy.index, _spread(accuracy.to_numpy(), 0.075 * top, top), strict=True):
         axes.annotate(
             str(model),
@@ -134,14 +132,14 @@ def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
             arrowprops={"arrowstyle": "-", "color": PLAIN, "linewidth": 0.7, "shrinkA": 2, "shrinkB": 4},
         )
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    axes.set_xlabel("share of the catalog shown to anyone", fontsize=_SMALL, color=MUTED)
+    axes.set_xlabel("share of the catalog shown to at least one customer", fontsize=_SMALL, color=MUTED)
     axes.set_ylabel("NDCG@10", fontsize=_SMALL, color=MUTED)
     _plain_frame(axes, grid="both")
     return figure
 
 
 def _spread(heights: np.ndarray, gap: float, top: float) -> np.ndarray:
-    """Ascending heights moved apart until they are at least `gap` from each other, and none above `top`."""
+    """Ascending heights, moved so that they are at least `gap` apart and not above `top`."""
     moved = heights.astype(np.float64)
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + gap)
@@ -152,7 +150,7 @@ def _spread(heights: np.ndarray, gap: float, top: float) -> np.ndarray:
 
 
 def _name_rows(axes: Axes, names: list[str]) -> None:
-    # A "$" in a model's name is no formula.
+    # A "$" in the name of a model must not start a formula.
     axes.set_yticks(np.arange(len(names)), labels=names, parse_math=False)
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=_NORMAL, labelcolor=INK)
@@ -170,24 +168,22 @@ def _plain_frame(axes: Axes, grid: Literal["x", "both"] = "x") -> None:
 def to_svg(figure: Figure, alt: str) -> Markup:
     """The figure as an `<svg>` element of an HTML page.
 
-    Text stays text, in the page's own typeface. The same figure gives the same bytes.
+    Text stays text, in the font of the page. The same figure gives the same bytes.
 
     Args:
-        figure: Drawn with this module's functions.
-        alt: What the plot shows, in words, for those who cannot see it. No two plots of a page may share it.
+        figure: The figure.
+        alt: Description for screen readers. It must be unique on a page.
     """
     buffer = io.StringIO()
-    # Ids come from a hash of their content and this salt: equal figures get equal ids, figures of one page
-    # distinct ones.
+    # Ids are hashes of their content and this salt, so they are reproducible, and unique on a page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    # HTML knows its namespaces, and wants neither a document type nor metadata (nor the addresses in them)
-    # halfway down.
+    # Inside HTML, SVG must not have a document type, namespaces or metadata.
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    # matplotlib numbers its groups (axes_1, text_2) in each figure anew; nothing refers to them.
+    # matplotlib numbers its groups (axes_1, text_2) for each figure; nothing refers to these ids.
     svg = re.sub(r'\sid="[\w.]+_\d+"', "", svg)
     box = re.search(r'viewBox="[^"]*"', svg)
     assert box, "matplotlib writes a viewBox"

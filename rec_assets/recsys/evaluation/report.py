@@ -1,134 +1,77 @@
-"""The evaluation as people read it: one HTML page for the merchandiser, one small table for the terminal.
+"""The evaluation report: an HTML page for merchandisers and a small table for the terminal.
 
-Here belongs what is said and in which order; the words and looks of the page are in `report.html.j2`. Nothing
-is computed that `judge` did not measure.
+This module selects the numbers; `report.html.j2` has the layout, `report_texts` the names of slices and metrics.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from importlib import resources
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rec_assets.recsys.evaluation.evaluate import (
-    ACTIVITY,
-    ALL,
-    COLD_PRODUCTS,
-    HEADLINE_K,
-    HEADLINE_METRIC,
-    NEW_CUSTOMERS,
-    NOVEL,
-    SLICES,
-)
+from rec_assets.recsys.evaluation.baseline_verdict import BaselineVerdict, baseline_verdict, metric_values
+from rec_assets.recsys.evaluation.evaluate import ALL, HEADLINE_K, HEADLINE_METRIC, NOVEL, SLICES
+from rec_assets.recsys.evaluation.html_page import render_page
 from rec_assets.recsys.evaluation.plots import accuracy_figure, activity_figure, coverage_figure, to_svg
-from rec_assets.recsys.evaluation.verdict import Verdict, scores, verdict
-
-_TITLES = {
-    ALL: "All purchases",
-    NOVEL: "Novel purchases",
-    NEW_CUSTOMERS: "New customers",
-    COLD_PRODUCTS: "Cold products",
-} | {group: group.capitalize() for group in ACTIVITY}
-
-# How each metric is called, and what it means in one sentence.
-_ACCURACY = {
-    "ndcg": (
-        "NDCG",
-        "Rewards hits, and more so the higher they stand in the list: 1 is the best possible list.",
-    ),
-    "precision": ("Precision", "Of the products shown, the share that the customer went on to buy."),
-    "recall": ("Recall", "Of the products the customer went on to buy, the share that was shown."),
-    "map": (
-        "MAP",
-        "The precision at the place of each hit, averaged: high when hits come early and close by.",
-    ),
-    "mrr": (
-        "MRR",
-        "One divided by the place of the first hit: 1 when the first product shown was bought, 1/2 when the "
-        "second was the first that was, 0 when none was.",
-    ),
-    "hit_rate": ("Hit rate", "The share of customers who bought at least one of the products shown."),
-}
-_BEYOND_ACCURACY = {
-    "catalog_coverage": (
-        "Coverage",
-        "The share of the catalog that was shown to at least one customer.",
-    ),
-    "gini": (
-        "Gini",
-        "How unevenly products share the places: 0 when all are shown equally often, close to 1 when a few "
-        "take nearly all.",
-    ),
-    "novelty": (
-        "Novelty",
-        "How far from bestsellers the lists reach, in bits: one more means products bought by half as many customers.",
-    ),
-    "intra_list_diversity": (
-        "Diversity",
-        "How different the products of one list are, going by their descriptions: 0 when all are alike, "
-        "about 1 when they have nothing in common.",
-    ),
-}
+from rec_assets.recsys.evaluation.report_texts import ACCURACY, BEYOND_ACCURACY, TITLES
 
 
 @dataclass(frozen=True)
 class ExampleProduct:
-    """One line of an example customer's list."""
+    """One item of an example customer's list."""
 
     name: str
     reason: str
     bought: bool
-    """Whether the customer bought it in the days judged."""
+    """Whether the customer bought it in the horizon."""
 
 
 @dataclass(frozen=True)
 class ExampleCustomer:
-    """A real customer's list, to see what the numbers mean."""
+    """The list of a real customer, as an example."""
 
     customer_id: str
     history: str
-    """What the customer bought up to the as-of day, in a line of plain words."""
+    """The purchases up to the as-of day, as one line of text."""
     recommendations: Sequence[ExampleProduct]
     """Best first."""
 
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What the page says besides the numbers."""
+    """The content of the page besides the metrics."""
 
     source: str
-    """The shop or dataset, as people call it."""
+    """Name of the shop or data set."""
     as_of: date
-    """The last day the models knew."""
-    truth_days: int
-    """Purchases of this many days after `as_of` are the truth."""
+    """As-of day of the lists."""
+    horizon_days: int
+    """Days after `as_of` whose purchases the lists are compared with."""
     buyers: int
-    """Customers who bought anything in those days."""
+    """Customers who bought something in the horizon."""
     customers: int
-    """Of these, the customers who are judged: all, or a fixed sample."""
+    """The evaluated customers: all buyers, or a fixed sample."""
     purchases: int
-    """Distinct (customer, product) pairs they bought."""
+    """Distinct (customer, product) pairs that they bought."""
     catalog_size: int
-    """Products that could have been recommended."""
+    """Products that could be recommended."""
     models: Mapping[str, str]
-    """One sentence on each model, by its name, for the glossary."""
+    """Model → one sentence, for the glossary."""
     slices: Mapping[str, str]
-    """`Slice.description` by `Slice.name`, for all of `judge.SLICES`."""
+    """`Slice.name` → `Slice.description`, for all `evaluate.SLICES`."""
     examples: Sequence[ExampleCustomer]
     data_fingerprint: str
-    """Identifies the data of the input partitions."""
+    """Fingerprint of the input partitions."""
     model_versions: Mapping[str, str]
-    """Which version of each model made the lists."""
+    """Model → the version that made the lists."""
     settings: Mapping[str, object]
-    """Every setting that shaped the result."""
-    not_learned: Sequence[str] = ()
-    """What the judged lists had to do without, and why."""
+    """Settings that affect the result."""
+    missing_models: Sequence[str] = ()
+    """Models that the lists were made without, and why."""
     reference: str = "hybrid"
-    """The model the page is about; the others are its baselines."""
+    """The model that the baselines are compared with."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +83,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Table:
-    """Models × metrics at one k; `rows` pairs a model with its cells."""
+    """Models × metrics at one k; each row is a model and its cells."""
 
     caption: str
     columns: Sequence[str]
@@ -153,9 +96,9 @@ class _SliceSection:
     description: str
     customers: int
     headline: _Table | None
-    """At k = 10; None for a slice without customers."""
+    """k = 10; None for a slice without customers."""
     details: Sequence[_Table]
-    """At the other depths, and beyond accuracy."""
+    """Other values of k, and metrics beyond accuracy."""
 
 
 @dataclass(frozen=True)
@@ -166,56 +109,58 @@ class _Plot:
 
 
 def render_report(evaluation: pd.DataFrame, differences: pd.DataFrame, *, context: ReportContext) -> str:
-    """One self-contained HTML page: no scripts, no addresses to load from, the same bytes for the same input.
+    """One self-contained HTML page, without scripts and external resources; the same input gives the same bytes.
 
     Args:
-        evaluation: `judge.Evaluation.metrics`.
-        differences: `judge.Evaluation.differences`.
-        context: What the page says besides.
+        evaluation: `Evaluation.metrics`.
+        differences: `Evaluation.differences`.
+        context: Everything else on the page.
     """
-    verdicts = {name: verdict(evaluation, differences, name) for name in (ALL, NOVEL)}
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["day"] = lambda day: f"{day.day} {day:%B %Y}"
-    environment.filters["signed"] = lambda number, digits=4: f"{number:+.{digits}f}".replace("-", "−")
-    template = environment.from_string(
-        resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
-    return template.render(
+    verdicts = {name: baseline_verdict(evaluation, differences, name) for name in (ALL, NOVEL)}
+    return render_page(
+        __package__,
+        "report.html.j2",
+        {"day": _day, "signed": _signed},
         context=context,
         first_day=context.as_of + timedelta(days=1),
-        last_day=context.as_of + timedelta(days=context.truth_days),
+        last_day=context.as_of + timedelta(days=context.horizon_days),
         verdicts=verdicts,
-        titles=_TITLES,
+        titles=TITLES,
         hit_rate=_reference_score(evaluation, "hit_rate", context.reference),
         precision=_reference_score(evaluation, "precision", context.reference),
         plots=_plots(evaluation, verdicts[ALL], context.reference),
         sections=[_section(evaluation, name, context) for name in SLICES],
-        glossary={**_ACCURACY, **_BEYOND_ACCURACY},
+        glossary={**ACCURACY, **BEYOND_ACCURACY},
     )
 
 
 def summary_table(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """The evaluation in one small table of text, best model over all purchases first.
+    """The evaluation as a small table of text, best model over all purchases first.
 
     Args:
-        evaluation: `judge.Evaluation.metrics`.
+        evaluation: `Evaluation.metrics`.
 
     Returns:
-        Index `model`; columns `all NDCG@10`, `all P@10`, `all R@10`, the same for `novel`, and `all
-        coverage@10`. NDCG comes with its 95 % interval: "0.4125 [0.4010, 0.4240]". A model without such a
-        list has "–".
+        Index `model`; columns `all NDCG@10`, `all P@10`, `all R@10`, the same for `novel`, and `all coverage@10`. NDCG
+        has its 95 % interval: "0.4125 [0.4010, 0.4240]". A model without such a list has "–".
     """
     columns: dict[str, pd.Series] = {}
     for name in (ALL, NOVEL):
-        columns[f"{name} NDCG@10"] = scores(evaluation, name, "ndcg").apply(_with_interval, axis=1)
-        columns[f"{name} P@10"] = scores(evaluation, name, "precision")["value"].map(_number)
-        columns[f"{name} R@10"] = scores(evaluation, name, "recall")["value"].map(_number)
-    coverage = scores(evaluation, ALL, "catalog_coverage")["value"]
+        columns[f"{name} NDCG@10"] = metric_values(evaluation, name, "ndcg").apply(_with_interval, axis=1)
+        columns[f"{name} P@10"] = metric_values(evaluation, name, "precision")["value"].map(_number)
+        columns[f"{name} R@10"] = metric_values(evaluation, name, "recall")["value"].map(_number)
+    coverage = metric_values(evaluation, ALL, "catalog_coverage")["value"]
     columns[f"{ALL} coverage@10"] = coverage.map(lambda share: "–" if np.isnan(share) else f"{share:.2%}")
     table = pd.DataFrame(columns).rename_axis("model").fillna("–")
-    return table.loc[scores(evaluation, ALL, "ndcg").index]
+    return table.loc[metric_values(evaluation, ALL, "ndcg").index]
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
+
+
+def _signed(number: float, digits: int = 4) -> str:
+    return f"{number:+.{digits}f}".replace("-", "−")
 
 
 def _number(value: float) -> str:
@@ -228,15 +173,15 @@ def _with_interval(score: pd.Series) -> str:
 
 
 def _reference_score(evaluation: pd.DataFrame, metric: str, reference: str) -> float | None:
-    """The reference's value over all purchases; None when there is nobody to judge."""
-    value = scores(evaluation, ALL, metric)["value"].get(reference)
+    """The reference's value over all purchases; None without customers."""
+    value = metric_values(evaluation, ALL, metric)["value"].get(reference)
     return None if value is None or np.isnan(value) else float(value)
 
 
-def _plots(evaluation: pd.DataFrame, overall: Verdict | None, reference: str) -> list[_Plot]:
+def _plots(evaluation: pd.DataFrame, overall: BaselineVerdict | None, reference: str) -> list[_Plot]:
     plots = [
         _Plot(
-            _TITLES[name],
+            TITLES[name],
             caption,
             to_svg(
                 accuracy_figure(evaluation, name, reference),
@@ -244,10 +189,10 @@ def _plots(evaluation: pd.DataFrame, overall: Verdict | None, reference: str) ->
             ),
         )
         for name, caption in (
-            (ALL, "How well each model's ten products foresaw what customers bought, repeats included."),
-            (NOVEL, "The same, counting only products the customer had never bought before."),
+            (ALL, "How well each model's ten products match the later purchases, including repeat purchases."),
+            (NOVEL, "The same for products that the customer had never bought before."),
         )
-        if _judged_customers(evaluation, name)
+        if _customers(evaluation, name)
     ]
     if overall is None:
         return plots
@@ -255,8 +200,8 @@ def _plots(evaluation: pd.DataFrame, overall: Verdict | None, reference: str) ->
     return [
         *plots,
         _Plot(
-            "By activity of the customer",
-            f"{reference} beside the best baseline, by how often customers order.",
+            "By customer activity",
+            f"{reference} compared with the best baseline, by the number of orders.",
             to_svg(
                 activity_figure(evaluation, reference, overall.baseline),
                 f"Bar plot of NDCG@10 of {compared} for customers of low, medium and high activity",
@@ -264,7 +209,7 @@ def _plots(evaluation: pd.DataFrame, overall: Verdict | None, reference: str) ->
         ),
         _Plot(
             "Accuracy against coverage",
-            "Further right: more of the range is shown. Further up: more purchases are foreseen.",
+            "Right: more of the catalog is shown. Up: the lists match the purchases better.",
             to_svg(
                 coverage_figure(evaluation, reference),
                 "Scatter plot of NDCG@10 against the share of the catalog shown: "
@@ -275,38 +220,35 @@ def _plots(evaluation: pd.DataFrame, overall: Verdict | None, reference: str) ->
 
 
 def _in_words(evaluation: pd.DataFrame, name: str, metric: str) -> str:
-    values = scores(evaluation, name, metric)["value"]
+    values = metric_values(evaluation, name, metric)["value"]
     return ", ".join(f"{model} {value:.4f}" for model, value in values.items())
 
 
-def _judged_customers(evaluation: pd.DataFrame, name: str) -> int:
+def _customers(evaluation: pd.DataFrame, name: str) -> int:
     return int(evaluation.loc[evaluation["slice"] == name, "customers"].max())
 
 
 def _section(evaluation: pd.DataFrame, name: str, context: ReportContext) -> _SliceSection:
-    customers = _judged_customers(evaluation, name)
-    title = _TITLES[name]
+    customers = _customers(evaluation, name)
+    title = TITLES[name]
     headline, details = None, []
     if customers:
-        headline = _table(evaluation, name, _ACCURACY, HEADLINE_K, f"{title}: lists of {HEADLINE_K}")
+        headline = _table(evaluation, name, ACCURACY, HEADLINE_K, f"{title}: lists of {HEADLINE_K}")
         if name in (ALL, NOVEL):
-            caption = f"{title}: what the lists of {HEADLINE_K} are like"
-            details.append(_table(evaluation, name, _BEYOND_ACCURACY, HEADLINE_K, caption))
+            caption = f"{title}: diversity and coverage of lists of {HEADLINE_K}"
+            details.append(_table(evaluation, name, BEYOND_ACCURACY, HEADLINE_K, caption))
         others = sorted(set(evaluation["k"]) - {HEADLINE_K})
-        details += [_table(evaluation, name, _ACCURACY, k, f"{title}: lists of {k}") for k in others]
+        details += [_table(evaluation, name, ACCURACY, k, f"{title}: lists of {k}") for k in others]
     return _SliceSection(title, context.slices[name], customers, headline, details)
 
 
 def _table(evaluation: pd.DataFrame, name: str, metrics: Mapping[str, tuple[str, str]], k: int, caption: str) -> _Table:
-    """Models in the order of their NDCG@10.
-
-    The best is marked for accuracy only: to be more novel or more diverse is not simply better.
-    """
-    order = scores(evaluation, name, HEADLINE_METRIC).index
+    """Models by NDCG@10. Only accuracy metrics mark the best model: more novelty or diversity is not always better."""
+    order = metric_values(evaluation, name, HEADLINE_METRIC).index
     columns = []
     for metric in metrics:
-        column = scores(evaluation, name, metric, k).loc[order]
-        best = column["value"].max() if metric in _ACCURACY else None
+        column = metric_values(evaluation, name, metric, k).loc[order]
+        best = column["value"].max() if metric in ACCURACY else None
         columns.append([_cell(value, low, high, best) for value, low, high, _ in column.to_numpy()])
     cells = [list(row) for row in zip(*columns, strict=True)]
     labels = [f"{label}@{k}" for label, _ in metrics.values()]

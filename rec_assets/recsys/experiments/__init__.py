@@ -1,1 +1,1 @@
-"""Online experiments: what is compared, who sees what, and what the numbers say. Free of Dagster and of the API."""
+"""Experiments on live traffic: assignment, randomized rankings, outcomes, statistics and the report."""

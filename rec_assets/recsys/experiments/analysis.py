@@ -1,4 +1,4 @@
-"""An experiment, read on a day: effects, whether they can be trusted, and a verdict in plain words."""
+"""The result of an experiment after a day: effects, validity checks, and a verdict in plain words."""
 
 from __future__ import annotations
 
@@ -6,94 +6,92 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Literal
 
-from rec_assets.recsys.experiments.metrics import BEFORE, METRICS, PREFERENCE
-from rec_assets.recsys.experiments.outcomes import Totals
-from rec_assets.recsys.experiments.spec import CHAMPION, CUSTOMER, Experiment
-from rec_assets.recsys.experiments.statistics import (
+from rec_assets.recsys.experiments.experiment_metrics import METRICS, PREFERENCE, PRIOR_SPEND
+from rec_assets.recsys.experiments.experiments_file import CHAMPION, CUSTOMER, Experiment
+from rec_assets.recsys.experiments.inference import (
     Effect,
-    Harm,
-    Metric,
-    Moments,
-    SampleRatio,
-    Value,
+    GuardrailExcess,
     days_needed,
     detectable_effect,
-    effect_of,
-    harm_of,
-    sample_ratio,
-    value_of,
+    estimate_effect,
+    guardrail_excess,
 )
+from rec_assets.recsys.experiments.moments import Metric, Moments, Value, metric_value
+from rec_assets.recsys.experiments.outcomes import Totals
+from rec_assets.recsys.experiments.sample_ratio import SampleRatio, sample_ratio
 
-RATIO_LEVEL = 0.001
-"""p-value, for all looks, under which shares that are off aren't taken for chance."""
+MAX_MISMATCH_P_VALUE = 0.001
+"""Always-valid p-value below which a sample ratio mismatch makes the experiment invalid."""
 
-LEAST_UNITS = 100
-"""Units a variant must have before anything is said of it."""
+MIN_UNITS = 100
+"""Units in each variant from which the experiment has a verdict."""
 
-_FORETOLD = {"conversion", "revenue_per_visitor", "repeat_purchase", "average_order_value"}
-"""Metrics of which earlier purchases foretell a part."""
+_COVARIATE_METRICS = {"conversion", "revenue_per_visitor", "repeat_purchase", "average_order_value"}
+"""Metrics that earlier purchases predict in part."""
 
-Kind = Literal["better", "worse", "undecided", "invalid"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is to be made of it: one word, and why."""
-
-    kind: Kind
-    says: str
+Outcome = Literal["better", "worse", "undecided", "invalid"]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A variant beside the control.
+class ExperimentVerdict:
+    """The conclusion, and a sentence that gives the reason."""
+
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True)
+class VariantComparison:
+    """A variant compared with the control.
 
     Attributes:
         variant: Its name.
         effects: Metric → effect.
-        verdict: By the main metric and the guard rails.
-        detectable: Relative change of the main metric that would be seen by now.
-        days_left: Days until the experiment's minimal effect would be; NaN where it can't be told.
+        verdict: Based on the main metric and the guardrails.
+        detectable_effect: Relative change of the main metric that could be detected now.
+        days_left: Days until the minimum detectable effect could be detected; NaN if unknown.
     """
 
     variant: str
     effects: Mapping[str, Effect]
-    verdict: Verdict
-    detectable: float
+    verdict: ExperimentVerdict
+    detectable_effect: float
     days_left: float
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """An experiment as it stands.
+    """The state of an experiment after a day.
 
     Attributes:
-        experiment: Which.
-        day: After which day's traffic.
-        totals: Variant → all that was logged.
-        ratio: Units by variant beside their shares.
-        versions: Variant → versions of the registry that its answers were made by.
-        comparisons: One a variant but the control.
+        experiment: The experiment.
+        day: Last day with traffic that counts here.
+        totals: Variant → everything that was logged.
+        sample_ratio: Units by variant compared with the shares.
+        model_versions: Variant → registry versions that made its responses.
+        comparisons: One for each variant except the control.
     """
 
     experiment: Experiment
     day: dt.date
     totals: Mapping[str, Totals]
-    ratio: SampleRatio
-    versions: Mapping[str, list[int]]
-    comparisons: list[Comparison]
+    sample_ratio: SampleRatio
+    model_versions: Mapping[str, list[int]]
+    comparisons: list[VariantComparison]
 
     @property
     def total(self) -> Totals:
-        """Of all variants."""
+        """Totals of all variants."""
         return sum(self.totals.values(), Totals())
 
     @property
     def days(self) -> int:
-        """Days of traffic so far."""
-        return self.experiment.days_until(self.day)
+        """Days with traffic so far."""
+        return self.experiment.traffic_days(self.day)
 
 
 def analyze(
@@ -101,144 +99,146 @@ def analyze(
     day: dt.date,
     totals: Mapping[str, Totals],
     moments: Mapping[str, Moments],
-    versions: Mapping[str, list[int]],
+    model_versions: Mapping[str, list[int]],
 ) -> ExperimentResult:
-    """Judge an experiment by the units' sums.
+    """Analyze an experiment from the sums over its units.
 
     Args:
-        experiment: Which.
-        day: After which day's traffic.
-        totals: Variant → all that was logged.
-        moments: Variant → sums over its units; of numbers as in `metrics`.
-        versions: Variant → versions of the registry that its answers were made by.
+        experiment: The experiment.
+        day: Last day with traffic that counts here.
+        totals: Variant → everything that was logged.
+        moments: Variant → sums over its units of the measurements in `experiment_metrics`.
+        model_versions: Variant → registry versions that made its responses.
     """
     names = list(experiment.variants)
-    shares = {name: each.share for name, each in experiment.variants.items()}
-    ratio = sample_ratio({name: each.units for name, each in moments.items()}, shares)
-    days = experiment.days_until(day)
-    wrong = _invalid(experiment, sum(totals.values(), Totals()), ratio, versions)
-    few = min((moments[name].units if name in moments else 0 for name in names), default=0)
+    shares = {name: variant.share for name, variant in experiment.variants.items()}
+    ratio = sample_ratio({name: sums.units for name, sums in moments.items()}, shares)
+    days = experiment.traffic_days(day)
+    invalid = _why_invalid(experiment, sum(totals.values(), Totals()), ratio, model_versions)
+    fewest = min((moments[name].units if name in moments else 0 for name in names), default=0)
     comparisons = []
-    level = experiment.level / max(len(names) - 1, 1)  # Bonferroni
+    level = experiment.significance_level / max(len(names) - 1, 1)  # Bonferroni
+    main = experiment.deciding_metric
     for name in names[1:]:
-        if experiment.design == "interleave":
-            effects = {"preference": preference_of(experiment, sum_of(moments), level)} if moments else {}
-            main, rails = "preference", {}
-        else:
-            effects = {
-                metric: effect_of(
-                    about, moments[names[0]], moments[name], alpha=level, minimal_effect=experiment.minimal_effect,
-                    covariate=BEFORE if metric in _FORETOLD and experiment.unit == CUSTOMER else None,
-                )
-                for metric, about in METRICS.items()
-            } if few else {}  # fmt: skip
-            main, rails = experiment.main_metric, experiment.guard_rails
+        effects = _effects(experiment, moments, names[0], name, level) if fewest or main == "preference" else {}
         effect = effects.get(main)
         error = effect.difference.error if effect else math.nan
-        wanted = experiment.minimal_effect * abs(effect.control.value) if effect else math.nan
-        left = max(days_needed(error, days, wanted, level) - days, 0.0) if error > 0 else math.nan
-        detectable = effect.relative(detectable_effect(error, wanted, level)) if effect else math.nan
-        harms = {
-            str(metric): harm_of(METRICS[metric], moments[names[0]], moments[name], limit, level)
-            for metric, limit in rails.items()
-        } if few else {}  # fmt: skip
+        planned = experiment.minimum_detectable_effect * abs(effect.control.value) if effect else math.nan
+        left = max(days_needed(error, days, planned, level) - days, 0.0) if error > 0 else math.nan
+        detectable = effect.relative(detectable_effect(error, planned, level)) if effect else math.nan
+        excesses = {
+            str(metric): guardrail_excess(METRICS[metric], moments[names[0]], moments[name], limit, level)
+            for metric, limit in experiment.guardrails.items()
+        } if fewest and main != "preference" else {}  # fmt: skip
         verdict = (
-            Verdict("invalid", wrong) if wrong else
-            Verdict("undecided", f"only {few} units in the smallest variant: {LEAST_UNITS} are the least to judge by")
-            if few < LEAST_UNITS or effect is None else
-            _judged(experiment, day, main, effect, harms, detectable, left)
+            ExperimentVerdict("invalid", invalid) if invalid else
+            ExperimentVerdict("undecided", f"only {fewest} units in the smallest variant; {MIN_UNITS} are needed")
+            if fewest < MIN_UNITS or effect is None else
+            _verdict(experiment, day, effect, excesses, detectable, left)
         )  # fmt: skip
-        comparisons.append(Comparison(name, effects, verdict, detectable, left))
-    return ExperimentResult(experiment, day, totals, ratio, versions, comparisons)
+        comparisons.append(VariantComparison(name, effects, verdict, detectable, left))
+    return ExperimentResult(experiment, day, totals, ratio, model_versions, comparisons)
 
 
-def sum_of(moments: Mapping[str, Moments]) -> Moments:
-    """All variants' units together."""
-    found = list(moments.values())
-    total = found[0]
-    for each in found[1:]:
-        total = total + each
-    return total
+def _effects(
+    experiment: Experiment, moments: Mapping[str, Moments], control: str, name: str, level: float
+) -> dict[str, Effect]:
+    if experiment.design == "interleave":
+        return {"preference": preference_effect(experiment, reduce(add, moments.values()), level)} if moments else {}
+    return {
+        metric: estimate_effect(
+            definition,
+            moments[control],
+            moments[name],
+            alpha=level,
+            minimum_detectable_effect=experiment.minimum_detectable_effect,
+            covariate=PRIOR_SPEND if metric in _COVARIATE_METRICS and experiment.unit == CUSTOMER else None,
+        )
+        for metric, definition in METRICS.items()
+    }
 
 
-def preference_of(experiment: Experiment, moments: Moments, level: float) -> Effect:
-    """Interleaving: the share of clicks that the other ranking won, beside a half."""
-    won, half = value_of(PREFERENCE, moments), 0.5
+def preference_effect(experiment: Experiment, moments: Moments, level: float) -> Effect:
+    """Interleaving: the share of clicks that the treatment's ranking won, compared with 0.5."""
+    won, half = metric_value(PREFERENCE, moments), 0.5
     difference = replace(won, value=won.value - half)
-    return Effect.of(Value(half, 0.0), won, difference, tau=experiment.minimal_effect * half, alpha=level)
+    tau = experiment.minimum_detectable_effect * half
+    return Effect.from_difference(Value(half, 0.0), won, difference, tau=tau, alpha=level)
 
 
-def metric_of(name: str) -> Metric:
-    """The metric of an effect."""
+def metric_named(name: str) -> Metric:
+    """The definition of a metric."""
     return PREFERENCE if name == "preference" else METRICS[name]
 
 
-def _invalid(experiment: Experiment, totals: Totals, ratio: SampleRatio, versions: Mapping[str, list[int]]) -> str:
-    """Why nothing can be concluded; empty where it can."""
-    if ratio.always_p_value < RATIO_LEVEL:
-        seen = ", ".join(
-            f"{name} {count:,} ({ratio.expected[name]:,.0f} expected)" for name, count in ratio.found.items()
+def _why_invalid(
+    experiment: Experiment, totals: Totals, ratio: SampleRatio, model_versions: Mapping[str, list[int]]
+) -> str:
+    """Why the numbers can't be trusted; empty if they can."""
+    if ratio.always_p_value < MAX_MISMATCH_P_VALUE:
+        counts = ", ".join(
+            f"{name} {count:,} ({ratio.expected[name]:,.0f} expected)" for name, count in ratio.units.items()
         )
         return (
-            f"the variants have other numbers of units than their shares give: {seen}. Something lets one variant lose "
-            "or gain shoppers (a page that fails, a redirect, a filter of robots): find it, and begin anew"
+            f"sample ratio mismatch: the numbers of units do not match the shares: {counts}. One variant loses or "
+            "gains shoppers, for example by a broken page, a redirect or a robot filter. Fix it and start another one"
         )
     if totals.switched:
         return (
-            f"{totals.switched:,} units saw more than one variant: shares, salt or variants were changed while it ran, "
-            "or an earlier experiment had its name. Begin anew under another name"
+            f"{totals.switched:,} units saw more than one variant: shares, salt or variants changed while the "
+            "experiment ran, or an earlier experiment had the same name. Start a new experiment with another name"
         )
     for name, variant in experiment.variants.items():
-        if variant.model != CHAMPION and len(found := versions.get(name, [])) > 1:
+        if variant.model != CHAMPION and len(versions := model_versions.get(name, [])) > 1:
             return (
-                f"{name} was answered by versions {' and '.join(map(str, found))}: the alias {variant.model!r} moved "
-                "while it ran. Begin anew, and name a version"
+                f"the model versions {' and '.join(map(str, versions))} made responses of {name}: the alias "
+                f"{variant.model!r} moved while the experiment ran. Start a new experiment with a version number"
             )
     return ""
 
 
-def _judged(
+def _verdict(
     experiment: Experiment,
     day: dt.date,
-    main: str,
     effect: Effect,
-    harms: Mapping[str, Harm],
+    excesses: Mapping[str, GuardrailExcess],
     detectable: float,
     days_left: float,
-) -> Verdict:
-    sign, title = 1 if metric_of(main).more_is_better else -1, metric_of(main).title
+) -> ExperimentVerdict:
+    main = metric_named(experiment.deciding_metric)
+    sign, title = 1 if main.more_is_better else -1, main.title
     broken = [
-        f"{metric_of(name).title} breaks its guard rail, by at least {harm.low:.1%} of the control's value"
-        for name, harm in harms.items()
-        if harm.low > 0
+        f"{metric_named(name).title} breaks its guardrail by at least {excess.low:.1%} of the control's value"
+        for name, excess in excesses.items()
+        if excess.low > 0
     ]
     if broken:
-        return Verdict("worse", "; ".join(broken))
+        return ExperimentVerdict("worse", "; ".join(broken))
     if not math.isfinite(effect.relative(effect.always_low)):
-        return Verdict("undecided", f"no {title} to compare yet: were its events sent?")
+        return ExperimentVerdict("undecided", f"no {title} to compare yet: check that your shop sends the events")
     change = "{:+.1%} [{:+.1%}, {:+.1%}]".format(
-        *(effect.relative(each) for each in (effect.difference.value, effect.always_low, effect.always_high))
+        *(effect.relative(value) for value in (effect.difference.value, effect.always_low, effect.always_high))
     )
-    ends = sorted((sign * effect.always_low, sign * effect.always_high))
-    if ends[1] < 0:
-        return Verdict("worse", f"{title} {change} beside {experiment.control}")
-    unsure = [metric_of(name).title for name, harm in harms.items() if not harm.high <= 0]
-    guarded = f"; whether {' and '.join(unsure)} keeps its guard rail can't be told yet" if unsure else ""
-    if ends[0] > 0:
-        return Verdict("better", f"{title} {change} beside {experiment.control}{guarded}")
-    wait = _wait(experiment, day, days_left)
-    return Verdict(
+    low, high = sorted((sign * effect.always_low, sign * effect.always_high))
+    if high < 0:
+        return ExperimentVerdict("worse", f"{title} {change} compared with {experiment.control}")
+    open_guardrails = [metric_named(name).title for name, excess in excesses.items() if not excess.high <= 0]
+    guarded = f"; the guardrail for {' and '.join(open_guardrails)} is not decided yet" if open_guardrails else ""
+    if low > 0:
+        return ExperimentVerdict("better", f"{title} {change} compared with {experiment.control}{guarded}")
+    return ExperimentVerdict(
         "undecided",
-        f"no difference in {title} detectable yet: {change}; a change of {detectable:.1%} would be seen{wait}{guarded}",
+        f"no difference in {title} detected yet: {change}; a change of {detectable:.1%} could be detected now"
+        f"{_remaining_days(experiment, day, days_left)}{guarded}",
     )
 
 
-def _wait(experiment: Experiment, day: dt.date, days_left: float) -> str:
-    """When the minimal effect would be seen, in words that go on."""
-    least, to_come = f"{experiment.minimal_effect:.0%}", max((experiment.end - day).days, 0)
+def _remaining_days(experiment: Experiment, day: dt.date, days_left: float) -> str:
+    """The end of a sentence: when the minimum detectable effect could be detected."""
+    planned, days_to_end = f"{experiment.minimum_detectable_effect:.0%}", max((experiment.end - day).days, 0)
     if days_left < 1:
-        return f": one of {least} would most likely have shown by now"
-    if not to_come:
-        return f", and one of {least} would have taken {days_left:,.0f} more days of traffic"
-    late = f"; the experiment ends in {to_come} days" if days_left > to_come else ""
-    return f", and one of {least} in {days_left:,.0f} more days{late}"
+        return f"; the planned {planned} would most likely have been detected by now"
+    if not days_to_end:
+        return f"; the planned {planned} would have needed {days_left:,.0f} more days of traffic"
+    end = f", but the experiment ends in {days_to_end} days" if days_left > days_to_end else ""
+    return f", and the planned {planned} in {days_left:,.0f} more days{end}"

@@ -1,4 +1,4 @@
-"""Who sees which variant: a salted hash of the unit's id, the same in every worker and after every restart."""
+"""Assignment of units to variants by a salted hash, the same in every worker and after every restart."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rec_assets.recsys.experiments.spec import CUSTOMER, Experiment, Variant
+from rec_assets.recsys.experiments.experiments_file import CUSTOMER, Experiment, Variant
 
 
 def bucket_of(unit_id: str, salt: str) -> float:
-    """A unit's place in [0, 1): as good as chance, and independent between salts."""
+    """A pseudo-random number in [0, 1) for a unit, independent between salts."""
     digest = hashlib.sha256(f"{salt}\x00{unit_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def assign(experiment: Experiment, unit_id: str) -> str | None:
-    """The variant of a unit; None for the share of the traffic that the experiment leaves alone."""
-    place, end = bucket_of(unit_id, experiment.salt or experiment.name), 0.0
+    """The variant of a unit; None for units outside all shares."""
+    bucket, end = bucket_of(unit_id, experiment.salt or experiment.name), 0.0
     for name, variant in experiment.variants.items():
         end += variant.share
-        if place < end:
+        if bucket < end:
             return name
     return None
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """What one shopper is answered with.
+    """What one shopper gets from all experiments together.
 
     Attributes:
-        variants: Experiment → variant; empty for who is in none.
-        variant: What these change, together.
-        mixed: Two variants whose rankings are interleaved, by name, the control first; else empty.
+        variants: Experiment → variant; empty if the shopper is in no experiment.
+        variant: The combined changes of these variants.
+        interleaved: Two variants whose rankings are interleaved, by name, the control first; else empty.
     """
 
     variants: dict[str, str]
     variant: Variant
-    mixed: dict[str, Variant]
+    interleaved: dict[str, Variant]
 
 
 NO_TREATMENT = Treatment({}, Variant(share=1), {})
-"""Of who is in no experiment."""
+"""For shoppers in no experiment."""
 
 
 def assign_treatment(experiments: Sequence[Experiment], customer_id: str | None, session_id: str | None) -> Treatment:
-    """Assign a shopper to the experiments that run; those whose unit isn't known are left out.
+    """Assign a shopper to the running experiments, except those whose unit is unknown.
 
-    Experiments that run together change different things (`spec.Experiments`), so that what they change adds up.
+    Experiments that run at the same time change different fields (`Experiments`), so their changes can be combined.
     """
     variants: dict[str, str] = {}
     changes: dict[str, object] = {}
-    mixed: dict[str, Variant] = {}
+    interleaved: dict[str, Variant] = {}
     for experiment in experiments:
         unit = customer_id if experiment.unit == CUSTOMER else session_id
         name = None if unit is None else assign(experiment, unit)
@@ -59,10 +59,10 @@ def assign_treatment(experiments: Sequence[Experiment], customer_id: str | None,
             continue
         variants[experiment.name] = name
         if experiment.design == "interleave":
-            mixed = dict(experiment.variants)
+            interleaved = dict(experiment.variants)
         else:
-            chosen = experiment.variants[name]
-            changes.update((lever, getattr(chosen, lever)) for lever in chosen.levers)
+            variant = experiment.variants[name]
+            changes.update((field, getattr(variant, field)) for field in variant.changed_fields)
     if not variants:
         return NO_TREATMENT
-    return Treatment(variants, NO_TREATMENT.variant.model_copy(update=changes), mixed)
+    return Treatment(variants, NO_TREATMENT.variant.model_copy(update=changes), interleaved)

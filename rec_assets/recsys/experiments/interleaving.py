@@ -1,4 +1,4 @@
-"""Two rankings in one list, so that the same shoppers judge both (team draft: Radlinski, Kurup & Joachims 2008)."""
+"""Team-draft interleaving: mix two rankings, so that the same shoppers compare both (Radlinski et al. 2008)."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-class Drafted(NamedTuple, Generic[T]):
-    """An entry, the number of the ranking that put it in, and how likely it was to stand there.
+class DraftedItem(NamedTuple, Generic[T]):
+    """An item of an interleaved list.
 
-    `propensity` is the chance given what stands above and who put that in.
+    Attributes:
+        item: The item.
+        team: Number of the ranking that added it: 0 or 1.
+        propensity: Probability that the item is at its rank, given the items above it and their teams.
     """
 
-    entry: T
+    item: T
     team: int
     propensity: float
 
 
 def team_draft(
     rankings: Sequence[Sequence[T]], k: int, key: Callable[[T], Hashable], coin: Callable[[], int]
-) -> list[Drafted[T]]:
-    """The best of both, k at most.
+) -> list[DraftedItem[T]]:
+    """Interleave two rankings into a list of at most `k` items.
 
-    In each round both put in the best of theirs that isn't there yet; the coin says who begins. Where one has nothing
-    left, the other goes on.
+    In each round, each ranking adds its best item that is not in the list yet. The coin decides which ranking adds
+    first. When one ranking is empty, the other one continues.
 
     Args:
-        rankings: Two, best first.
-        k: Length of the list.
-        key: What tells entries apart.
-        coin: 0 or 1, by chance.
+        rankings: Two rankings, best item first.
+        k: Maximum length of the list.
+        key: Identifies an item.
+        coin: Returns 0 or 1 at random.
     """
-    chosen: list[Drafted[T]] = []
+    drafted: list[DraftedItem[T]] = []
     taken: set[Hashable] = set()
 
-    def put_in(team: int, propensity: float) -> None:
-        entry = next((each for each in rankings[team] if key(each) not in taken), None)
-        if entry is not None and len(chosen) < k:
-            chosen.append(Drafted(entry, team, propensity))
-            taken.add(key(entry))
+    def add_best(team: int, propensity: float) -> None:
+        item = next((item for item in rankings[team] if key(item) not in taken), None)
+        if item is not None and len(drafted) < k:
+            drafted.append(DraftedItem(item, team, propensity))
+            taken.add(key(item))
 
-    while len(chosen) < k:
-        first, best = (
-            coin(),
-            [next((key(each) for each in ranking if key(each) not in taken), None) for ranking in rankings],
-        )
+    while len(drafted) < k:
+        first = coin()
+        best = [next((key(item) for item in ranking if key(item) not in taken), None) for ranking in rankings]
         if best == [None, None]:
             break
-        # The second has no choice, nor has who begins where both would put in the same, or only one has any left.
-        put_in(first, 1.0 if best[0] == best[1] or None in best else 0.5)
-        put_in(1 - first, 1.0)
-    return chosen
+        # The coin makes no difference if both would add the same item, or if only one has items left. The second
+        # ranking of the round has no choice.
+        add_best(first, 1.0 if best[0] == best[1] or None in best else 0.5)
+        add_best(1 - first, 1.0)
+    return drafted

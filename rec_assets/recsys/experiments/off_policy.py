@@ -1,8 +1,8 @@
-"""What a challenger would have got, worked out from answers that the champion gave with chance.
+"""Off-policy evaluation: estimate a challenger's reward from the logged randomized rankings of the champion.
 
-An answer is a sequence of places. What a shopper does at a place is taken to depend on what stands there and above, not
-below (the cascade of McInerney et al. 2020, arXiv:2007.12986). So the weight of a place is the product, over the places
-up to it, of how likely the challenger would have been to put in what stands there, over how likely the champion was.
+A response is a ranked list. The model assumes a cascade: what a shopper does at a rank depends on the items at this
+rank and above, not below (McInerney et al. 2020, arXiv:2007.12986). So the weight of a rank is the product, over the
+ranks up to it, of the challenger's propensity of the item divided by the champion's propensity.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.experiments.statistics import Metric, Moments, value_of
+from rec_assets.recsys.experiments.moments import Metric, Moments, metric_value
 
 Array = npt.NDArray[np.float64]
 
-LEAST_EFFECTIVE = 200.0
-"""Effective answers under which nothing is estimated."""
+MIN_EFFECTIVE_RESPONSES = 200.0
+"""Effective sample size from which estimates are made."""
 
-LEAST_SUPPORT = 0.8
-"""Share of the challenger's choices that the champion could have made, under which nothing is estimated."""
+MIN_SUPPORT = 0.8
+"""Share of the challenger's choices that the champion could have made, from which estimates are made."""
 
-Z95 = 1.959963984540054
+_Z_95 = 1.959963984540054
+
+_PRIOR_RESPONSES = 20.0
+"""Weight of a rank's mean reward in the mean of a product group, in responses."""
 
 
 class InsufficientData(ValueError):
-    """The log doesn't say enough of the challenger; the message says what is missing."""
+    """The log is not enough to evaluate the challenger; the message says what is missing."""
 
 
 @dataclass(frozen=True)
-class LoggedAnswer:
-    """An answer and what came of it, of its first K places.
+class LoggedResponse:
+    """The first K ranks of a response and their rewards.
 
     Attributes:
-        unit: Whose.
-        propensity: (K,) chance with which the champion put in what stands there, given what stands above.
-        challenger: (K,) the same of the challenger.
-        reward: (K,) what came of each place: 1 for a click.
-        expected: (K,) reward that the model of rewards expects of what stands there.
-        hoped: (K,) the same of what the challenger would put there, given what stands above: a mean by its chances.
-        support: Chance that the challenger's first place is one that the champion could have chosen.
+        unit: The unit that got the response.
+        propensity: (K,) probability with which the champion chose the item, given the items above.
+        challenger_propensity: (K,) the same for the challenger.
+        reward: (K,) reward of each rank: 1 for a click.
+        expected: (K,) reward of the item that the reward model predicts.
+        challenger_expected: (K,) predicted reward of the challenger's choice, given the items above: a mean over its
+            propensities.
+        support: Probability that the challenger's first item is one that the champion could have chosen.
     """
 
     unit: str
     propensity: Array
-    challenger: Array
+    challenger_propensity: Array
     reward: Array
     expected: Array
-    hoped: Array
+    challenger_expected: Array
     support: float
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the challenger's answers are worth, with the 95 % interval over units.
-
-    Attributes:
-        value, low, high: Reward an answer.
-    """
+    """Mean reward of a response, with the 95 % interval over units."""
 
     value: float
     low: float
@@ -70,125 +70,122 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class OffPolicy:
-    """Estimates by three ways, and how much they rest on.
+class OffPolicyResult:
+    """The challenger's estimated reward by three estimators.
 
     Attributes:
-        answers: That were looked at.
-        effective: What they are worth for the challenger: (Σw)² / Σw² at the last place (Kish 1965).
+        responses: Number of logged responses.
+        effective_responses: Effective sample size for the challenger: (Σw)² / Σw² at the last rank (Kish 1965).
         support: Share of the challenger's choices that the champion could have made.
-        champion: What the answers got.
+        champion: Reward of the logged responses.
         estimates: "IPS", "SNIPS" and "doubly robust" → estimate.
     """
 
-    answers: int
-    effective: float
+    responses: int
+    effective_responses: float
     support: float
     champion: Estimate
     estimates: Mapping[str, Estimate]
 
 
-def off_policy(answers: Sequence[LoggedAnswer]) -> OffPolicy:
-    """Estimate the challenger's reward an answer.
+def estimate_off_policy(responses: Sequence[LoggedResponse]) -> OffPolicyResult:
+    """Estimate the challenger's mean reward of a response.
 
-    IPS weighs what came of each place (Horvitz & Thompson 1952); SNIPS divides by the sum of the weights instead of
-    the number of answers (Swaminathan & Joachims 2015); doubly robust takes the model's word for what the challenger
-    would get, and weighs only what the model missed (Dudík et al. 2011).
+    IPS weights the reward of each rank (Horvitz & Thompson 1952). SNIPS divides by the sum of the weights instead of
+    the number of responses (Swaminathan & Joachims 2015). Doubly robust uses the reward model for the challenger's
+    choices, and weights only the errors of this model (Dudík et al. 2011).
 
     Raises:
-        NotEnough: there are too few answers that the challenger might have given.
+        InsufficientData: There are too few responses that the challenger could have given.
     """
-    if not answers:
-        raise InsufficientData("no answer was given with a known chance: let a variant's `exploration` be above 0")
-    if any((each.propensity <= 0).any() for each in answers):
-        raise InsufficientData("an answer was logged with a chance of 0: it can't have been given")
-    units = np.array([each.unit for each in answers], object)
-    reward, expected, hoped = (np.stack([getattr(each, name) for each in answers]) for name in _OF_PLACES)
-    weight = np.stack([np.cumprod(each.challenger / each.propensity) for each in answers])
-    before = np.column_stack([np.ones(len(answers)), weight[:, :-1]])
-    effective = _effective(weight[:, -1])
-    support = float(np.mean([each.support for each in answers]))
-    if support < LEAST_SUPPORT:
+    if not responses:
+        raise InsufficientData("no response has a known propensity: set `exploration` of a variant above 0")
+    if any((response.propensity <= 0).any() for response in responses):
+        raise InsufficientData("a response was logged with a propensity of 0, which is impossible")
+    units = np.array([response.unit for response in responses], object)
+    reward, expected, challenger_expected = (
+        np.stack([getattr(response, name) for response in responses])
+        for name in ("reward", "expected", "challenger_expected")
+    )
+    weight = np.stack([np.cumprod(response.challenger_propensity / response.propensity) for response in responses])
+    above = np.column_stack([np.ones(len(responses)), weight[:, :-1]])
+    effective = _effective_sample_size(weight[:, -1])
+    support = float(np.mean([response.support for response in responses]))
+    if support < MIN_SUPPORT:
         raise InsufficientData(
-            f"{1 - support:.0%} of what the other model would show could not have been logged: the answers say nothing "
-            "of that. Compare them online, or explore more"
+            f"the logged model could not have shown {1 - support:.0%} of what the other model would show, so the log "
+            "can't evaluate it. Compare the models in an experiment, or set a higher exploration"
         )
-    if effective < LEAST_EFFECTIVE:
+    if effective < MIN_EFFECTIVE_RESPONSES:
         raise InsufficientData(
-            f"{len(answers):,} answers are worth {effective:,.0f} of the other model's, and {LEAST_EFFECTIVE:,.0f} are "
-            "the least: log more, look at fewer places, or explore more"
+            f"{len(responses):,} responses have an effective sample size of {effective:,.0f} for the other model; at "
+            f"least {MIN_EFFECTIVE_RESPONSES:,.0f} are needed: log more, use fewer ranks, or set a higher exploration"
         )
-    return OffPolicy(
-        answers=len(answers),
-        effective=effective,
+    ones = np.ones(len(responses))
+    robust = (above * challenger_expected + weight * (reward - expected)).sum(axis=1)
+    return OffPolicyResult(
+        responses=len(responses),
+        effective_responses=effective,
         support=support,
-        champion=_ratio(units, reward.sum(axis=1), np.ones(len(answers))),
+        champion=_ratio(units, reward.sum(axis=1), ones),
         estimates={
-            "IPS": _ratio(units, (weight * reward).sum(axis=1), np.ones(len(answers))),
+            "IPS": _ratio(units, (weight * reward).sum(axis=1), ones),
             "SNIPS": _self_normalized(units, weight, reward),
-            "doubly robust": _ratio(
-                units, (before * hoped + weight * (reward - expected)).sum(axis=1), np.ones(len(answers))
-            ),
+            "doubly robust": _ratio(units, robust, ones),
         },
     )
 
 
-_OF_PLACES = ("reward", "expected", "hoped")
-
-
-def _effective(weight: Array) -> float:
+def _effective_sample_size(weight: Array) -> float:
     squares = float((weight**2).sum())
     return float(weight.sum()) ** 2 / squares if squares else 0.0
 
 
-def _ratio(units: npt.NDArray[np.object_], of: Array, over: Array) -> Estimate:
-    """Σ of / Σ over, with an interval by the delta method over units: a unit's answers are not independent."""
-    sums = pd.DataFrame({"of": of, "over": over}).groupby(units).sum()
-    found = value_of(Metric("", "of", "over"), Moments.of(sums))
-    reach = Z95 * found.error
-    return Estimate(found.value, found.value - reach, found.value + reach)
+def _ratio(units: npt.NDArray[np.object_], numerator: Array, denominator: Array) -> Estimate:
+    """Σ numerator / Σ denominator, with a delta-method interval over units: responses of a unit are not independent."""
+    sums = pd.DataFrame({"numerator": numerator, "denominator": denominator}).groupby(units).sum()
+    mean = metric_value(Metric("", "numerator", "denominator"), Moments.from_units(sums))
+    radius = _Z_95 * mean.error
+    return Estimate(mean.value, mean.value - radius, mean.value + radius)
 
 
 def _self_normalized(units: npt.NDArray[np.object_], weight: Array, reward: Array) -> Estimate:
-    """The sum over places of weighted means; the interval by what each unit adds to their sum, near it."""
+    """Sum over ranks of weighted means; the interval comes from each unit's linear contribution to this sum."""
     total = weight.sum(axis=0)
     means = (weight * reward).sum(axis=0) / total
     parts = (weight * (reward - means) / total).sum(axis=1)
     spread = pd.Series(parts).groupby(units).sum()
     n = len(spread)
     error = math.sqrt(float((spread**2).sum()) * n / max(n - 1, 1))
-    return Estimate(float(means.sum()), float(means.sum()) - Z95 * error, float(means.sum()) + Z95 * error)
+    value = float(means.sum())
+    return Estimate(value, value - _Z_95 * error, value + _Z_95 * error)
 
 
-def rewards_expected(
-    reward: Array, kind: npt.NDArray[np.int64], units: npt.NDArray[np.object_], kinds: int
+def fit_reward_model(
+    reward: Array, group: npt.NDArray[np.int64], units: npt.NDArray[np.object_], groups: int
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """A model of rewards: the mean of each place and kind of product, learned from the other half of the units.
+    """A reward model: the mean reward of each rank and product group, learned from the other half of the units.
 
-    So that no answer is foretold by itself (cross-fitting: Chernozhukov et al. 2018).
+    Cross-fitting (Chernozhukov et al. 2018): no response is predicted from itself.
 
     Args:
         reward: (n, K).
-        kind: (n, K) of what stands there, from 0.
-        units: (n,) whose answer it is.
-        kinds: How many kinds there are.
+        group: (n, K) product group of each item, from 0.
+        units: (n,) the unit of each response.
+        groups: Number of groups.
 
     Returns:
-        (2, K, kinds): the expected reward, for answers of the first half and of the second; and (n,) in which an
-        answer is.
+        (2, K, groups) expected rewards for responses of the first and of the second half, and (n,) the half of each
+        response.
     """
     half = np.array([hashlib.sha256(unit.encode()).digest()[0] % 2 for unit in units], bool)
-    places = reward.shape[1]
-    found = np.zeros((2, places, kinds))
+    ranks = reward.shape[1]
+    expected = np.zeros((2, ranks, groups))
     for which in (0, 1):
         others = half != bool(which)
-        for place in range(places):
-            rewards, of = reward[others, place], kind[others, place]
+        for rank in range(ranks):
+            rewards, members = reward[others, rank], group[others, rank]
             mean = float(rewards.mean()) if len(rewards) else 0.0
-            sums, counts = np.bincount(of, rewards, kinds), np.bincount(of, minlength=kinds)
-            found[which, place] = (sums + _PRIOR_ANSWERS * mean) / (counts + _PRIOR_ANSWERS)
-    return found, half
-
-
-_PRIOR_ANSWERS = 20.0
-"""Answers that the mean of a place counts for beside those of a kind."""
+            sums, counts = np.bincount(members, rewards, groups), np.bincount(members, minlength=groups)
+            expected[which, rank] = (sums + _PRIOR_RESPONSES * mean) / (counts + _PRIOR_RESPONSES)
+    return expected, half

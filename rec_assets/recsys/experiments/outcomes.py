@@ -1,6 +1,6 @@
-"""What units did after they were exposed: events tied to answers and, in time, to units. In Spark.
+"""Outcomes of an experiment's units, in Spark: events are attributed to responses and, within a time limit, to units.
 
-`docs/experiments.md` defines each number. What is counted here adds up to what the API logged: `Totals`.
+`docs/experiments.md` defines each measurement. `Totals` agree with what the API logged.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, MONEY, PURCHASE, RETURN
-from rec_assets.recsys.experiments.metrics import JUDGED, NUMBERS, WON
-from rec_assets.recsys.experiments.spec import CUSTOMER, Experiment
-from rec_assets.recsys.experiments.statistics import Moments
+from rec_assets.recsys.experiments.experiment_metrics import (
+    INTERLEAVED_CLICKS,
+    MEASUREMENTS,
+    PRIOR_SPEND,
+    TREATMENT_CLICKS,
+)
+from rec_assets.recsys.experiments.experiments_file import CUSTOMER, Experiment
+from rec_assets.recsys.experiments.moments import Moments
 from rec_assets.recsys.spark.sums import exact_sum
 
 if TYPE_CHECKING:
@@ -20,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Totals:
-    """What was logged of a variant, in whole: robots' and everybody's.
+    """Everything that was logged for a variant, robots included.
 
     Attributes:
-        exposures: Answers.
-        units: Units exposed.
-        switched: Units that saw more than one variant: never, unless the file was changed midway.
-        robots: Units that look at more in a day than a shopper does; left out of all comparisons.
-        impressions, clicks, carts, purchases, returns: Events that belong to its answers, or to its units in time.
-        revenue, returned: Of the purchases, and of the returns of these.
+        exposures: Responses.
+        units: Units with a response.
+        switched: Units that saw more than one variant; 0 unless the experiments file was changed.
+        robots: Units with too many products clicked in a day; excluded from comparisons.
+        impressions, clicks, carts, purchases, returns: Events attributed to its responses or units.
+        revenue, returned: Value of the purchases and of their returns.
         unpriced: Purchases without a price, which count as 0.
-        simulated: Units that were the simulator's.
+        simulated: Units of the traffic simulator.
     """
 
     exposures: int = 0
@@ -48,22 +53,22 @@ class Totals:
     simulated: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        """Both together."""
-        return Totals(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+        """The sum of both."""
+        return Totals(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})
 
 
-def units_of(
-    experiment: Experiment, exposures: DataFrame, events: DataFrame, purchases: DataFrame, most_products: int
+def measure_units(
+    experiment: Experiment, exposures: DataFrame, events: DataFrame, purchases: DataFrame, max_products: int
 ) -> DataFrame:
-    """One row a unit: unit, variant, switched, robot, simulated, exposures, and the numbers of NUMBERS and _TOTALS.
+    """One row for each unit: unit, variant, switched, robot, simulated, exposures, MEASUREMENTS and _TOTALS.
 
     Args:
-        experiment: Which.
+        experiment: The experiment.
         exposures: `experiment_exposures` from its first day on.
-        events: `raw_feedback_events` of the same days. Purchases and returns that a public key reported (`sender`)
-            don't count: anybody who opens a page can report anything.
-        purchases: customer_id, date, value of the BEFORE_DAYS before the experiment (`cleaned_interactions`).
-        most_products: Who clicks more products in a day is taken for a robot.
+        events: `raw_feedback_events` of the same days. Purchases and returns from a public key (with a `sender`) do not
+            count, because anybody who opens a page can send them.
+        purchases: customer_id, date, value of the COVARIATE_DAYS before the experiment (`cleaned_interactions`).
+        max_products: A unit that clicks more products in a day counts as a robot.
     """
     from pyspark.sql import functions as F
 
@@ -77,31 +82,32 @@ def units_of(
         F.max("simulated").alias("simulated"),
         F.count("*").cast("double").alias("exposures"),
     )
-    # An event is a unit's if it names one of the unit's answers, or says itself whose it is.
-    named = shown.select("recommendation_id", F.col("unit").alias("of_answer"))
-    told = events.where(~F.col("type").isin(*MONEY) | F.col("sender").isNull())
-    told = told.join(named, "recommendation_id", "left")
-    told = told.withColumn("unit", F.coalesce("of_answer", key)).where(F.col("unit").isNotNull()).persist()
-    seen = _seen(told.where(F.col("of_answer").isNotNull()), shown, experiment.control)
-    bought = _bought(told, shown, experiment.attribution_days)
-    for more in (seen, bought, _robots(told, most_products)):
-        units = units.join(more, "unit", "left")
+    # An event belongs to a unit if it has the id of one of the unit's responses, or the id of the unit.
+    responses = shown.select("recommendation_id", F.col("unit").alias("unit_of_response"))
+    attributed = events.where(~F.col("type").isin(*MONEY) | F.col("sender").isNull())
+    attributed = attributed.join(responses, "recommendation_id", "left")
+    attributed = attributed.withColumn("unit", F.coalesce("unit_of_response", key))
+    attributed = attributed.where(F.col("unit").isNotNull()).persist()
+    seen = _response_events(attributed.where(F.col("unit_of_response").isNotNull()), shown, experiment.control)
+    bought = _attributed_purchases(attributed, shown, experiment.attribution_days)
+    for part in (seen, bought, _robots(attributed, max_products)):
+        units = units.join(part, "unit", "left")
     if experiment.unit == CUSTOMER:
-        spent = purchases.groupBy(F.col("customer_id").alias("unit")).agg(exact_sum(F.col("value")).alias("before"))
+        spent = purchases.groupBy(F.col("customer_id").alias("unit")).agg(exact_sum(F.col("value")).alias(PRIOR_SPEND))
         units = units.join(spent, "unit", "left")
     else:
-        units = units.withColumn("before", F.lit(0.0))
+        units = units.withColumn(PRIOR_SPEND, F.lit(0.0))
     return units.select(
         "unit", "variant", "switched", "simulated", F.coalesce("robot", F.lit(False)).alias("robot"), "exposures",
-        *(F.coalesce(name, F.lit(0.0)).cast("double").alias(name) for name in (*NUMBERS, *_TOTALS)),
+        *(F.coalesce(name, F.lit(0.0)).cast("double").alias(name) for name in (*MEASUREMENTS, *_TOTALS)),
     )  # fmt: skip
 
 
-_TOTALS = ("purchases", "returns", "unpriced", JUDGED, WON)
+_TOTALS = ("purchases", "returns", "unpriced", INTERLEAVED_CLICKS, TREATMENT_CLICKS)
 
 
-def versions_of(experiment: Experiment, exposures: DataFrame) -> dict[str, list[int]]:
-    """Variant → versions of the registry that its answers were made by."""
+def versions_by_variant(experiment: Experiment, exposures: DataFrame) -> dict[str, list[int]]:
+    """Variant → registry versions that made its responses."""
     from pyspark.sql import functions as F
 
     shown = exposures.where(F.col("experiment") == experiment.name)
@@ -109,70 +115,70 @@ def versions_of(experiment: Experiment, exposures: DataFrame) -> dict[str, list[
     return {row["variant"]: list(row["versions"]) for row in rows}
 
 
-def totals_of(units: DataFrame) -> dict[str, Totals]:
-    """Variant → what `units_of` gave, in sum."""
+def totals_by_variant(units: DataFrame) -> dict[str, Totals]:
+    """Variant → sums of `measure_units`."""
     from pyspark.sql import functions as F
 
     units = units.withColumn("units", F.lit(1)).withColumnRenamed("robot", "robots")
-    kinds = {each.name: "double" if each.type == "float" else "long" for each in fields(Totals)}
+    types = {field.name: "double" if field.type == "float" else "long" for field in fields(Totals)}
     sums = [
-        exact_sum(F.col(name)) if kind == "double" else F.sum(F.col(name).cast(kind)) for name, kind in kinds.items()
+        exact_sum(F.col(name)) if type_ == "double" else F.sum(F.col(name).cast(type_)) for name, type_ in types.items()
     ]
     rows = units.groupBy("variant").agg(*sums)
     return {row["variant"]: Totals(*row[1:]) for row in rows.orderBy("variant").collect()}
 
 
-def moments_of(units: DataFrame) -> dict[str, Moments]:
-    """Variant → sums over its units that are no robots and saw nothing else."""
+def moments_by_variant(units: DataFrame) -> dict[str, Moments]:
+    """Variant → sums over its units, except robots and units that saw more than one variant."""
     import numpy as np
     from pyspark.sql import functions as F
 
-    names = (*NUMBERS, JUDGED, WON)
+    names = (*MEASUREMENTS, INTERLEAVED_CLICKS, TREATMENT_CLICKS)
     columns = [F.lit(1.0), *(F.col(name) for name in names)]
     pairs = [(i, j) for i in range(len(columns)) for j in range(i, len(columns))]
     sums = [exact_sum(columns[i] * columns[j]).alias(f"{i}_{j}") for i, j in pairs]
-    found = {}
+    moments = {}
     for row in units.where(~F.col("robot") & ~F.col("switched")).groupBy("variant").agg(*sums).collect():
         gram = np.zeros((len(columns), len(columns)))
         for i, j in pairs:
             gram[i, j] = gram[j, i] = row[f"{i}_{j}"]
-        found[row["variant"]] = Moments(names, gram)
-    return found
+        moments[row["variant"]] = Moments(names, gram)
+    return moments
 
 
-def _seen(told: DataFrame, shown: DataFrame, control: str) -> DataFrame:
-    """What happened in the unit's answers; of mixed ones, clicks on their products, and on the other's."""
+def _response_events(attributed: DataFrame, shown: DataFrame, control: str) -> DataFrame:
+    """Events in the unit's responses; for interleaved ones, also clicks on their products by team."""
     from pyspark.sql import functions as F
 
     def count(type_: str) -> Column:
         return F.count_if(F.col("type") == type_).cast("double")
 
-    places = shown.where(F.size("teams") > 0).select(
-        "recommendation_id", F.explode(F.arrays_zip("products", "teams")).alias("place")
+    items = shown.where(F.size("teams") > 0).select(
+        "recommendation_id", F.explode(F.arrays_zip("products", "teams")).alias("item")
     )
-    places = places.select("recommendation_id", F.col("place.products").alias("product_id"), "place.teams")
-    is_judged = (F.col("type") == CLICK) & F.col("teams").isNotNull()
+    items = items.select("recommendation_id", F.col("item.products").alias("product_id"), "item.teams")
+    is_interleaved = (F.col("type") == CLICK) & F.col("teams").isNotNull()
     return (
-        told.join(places, ["recommendation_id", "product_id"], "left")
+        attributed.join(items, ["recommendation_id", "product_id"], "left")
         .groupBy("unit")
         .agg(
             count(IMPRESSION).alias("impressions"), count(CLICK).alias("clicks"), count(CART).alias("carts"),
-            F.count_if(is_judged).cast("double").alias(JUDGED),
-            F.count_if(is_judged & (F.col("teams") != control)).cast("double").alias(WON),
+            F.count_if(is_interleaved).cast("double").alias(INTERLEAVED_CLICKS),
+            F.count_if(is_interleaved & (F.col("teams") != control)).cast("double").alias(TREATMENT_CLICKS),
         )
     )  # fmt: skip
 
 
-def _bought(told: DataFrame, shown: DataFrame, days: int) -> DataFrame:
-    """Purchases up to so many days after an exposure of the unit, whichever product; and returns of these."""
+def _attributed_purchases(attributed: DataFrame, shown: DataFrame, days: int) -> DataFrame:
+    """Purchases of any product up to `days` days after an exposure of the unit, and returns of these purchases."""
     from pyspark.sql import functions as F
 
-    exposed = shown.select(F.col("unit").alias("who"), F.col("time").alias("at"))
-    lines = told.where(F.col("type") == PURCHASE).withColumn(
+    exposed = shown.select(F.col("unit").alias("buyer_unit"), F.col("time").alias("at"))
+    lines = attributed.where(F.col("type") == PURCHASE).withColumn(
         "value", F.coalesce("quantity", F.lit(1.0)) * F.coalesce("unit_price", F.lit(0.0))
     )
     in_time = (F.col("time") >= F.col("at")) & (F.col("time") <= F.col("at") + F.make_dt_interval(F.lit(days)))
-    bought = lines.join(exposed, (F.col("unit") == F.col("who")) & in_time, "left_semi").persist()
+    bought = lines.join(exposed, (F.col("unit") == F.col("buyer_unit")) & in_time, "left_semi").persist()
     sums = bought.groupBy("unit").agg(
         F.count("*").cast("double").alias("purchases"),
         F.countDistinct(F.coalesce("order_id", "event_id")).cast("double").alias("orders"),
@@ -182,14 +188,15 @@ def _bought(told: DataFrame, shown: DataFrame, days: int) -> DataFrame:
         (F.countDistinct("date") > 1).cast("double").alias("repeater"),
     )
     orders = bought.select(
-        F.col("unit").alias("who"), F.col("product_id").alias("what"), F.col("order_id").alias("order"),
+        F.col("unit").alias("buyer_unit"), F.col("product_id").alias("item"), F.col("order_id").alias("order"),
         F.col("time").alias("at"), F.col("unit_price").alias("paid"),
     )  # fmt: skip
-    back = told.where(F.col("type") == RETURN)
-    is_of = (F.col("unit") == F.col("who")) & (F.col("product_id") == F.col("what")) & (F.col("time") >= F.col("at"))
-    is_of = is_of & (F.col("order_id").isNull() | F.col("order").isNull() | (F.col("order_id") == F.col("order")))
+    returns = attributed.where(F.col("type") == RETURN)
+    is_return_of = (F.col("unit") == F.col("buyer_unit")) & (F.col("product_id") == F.col("item"))
+    is_return_of = is_return_of & (F.col("time") >= F.col("at"))
+    same_order = F.col("order_id").isNull() | F.col("order").isNull() | (F.col("order_id") == F.col("order"))
     returned = (
-        back.join(orders, is_of)
+        returns.join(orders, is_return_of & same_order)
         .groupBy("unit", "event_id")
         .agg(F.max(F.coalesce("quantity", F.lit(1.0)) * F.coalesce("unit_price", "paid", F.lit(0.0))).alias("value"))
         .groupBy("unit")
@@ -198,12 +205,12 @@ def _bought(told: DataFrame, shown: DataFrame, days: int) -> DataFrame:
     return sums.join(returned, "unit", "left")
 
 
-def _robots(told: DataFrame, most_products: int) -> DataFrame:
+def _robots(attributed: DataFrame, max_products: int) -> DataFrame:
     from pyspark.sql import functions as F
 
     looked = (
-        told.where(F.col("type").isin(CLICK, CART))
+        attributed.where(F.col("type").isin(CLICK, CART))
         .groupBy("unit", "date")
         .agg(F.countDistinct("product_id").alias("products"))
     )
-    return looked.groupBy("unit").agg((F.max("products") > most_products).alias("robot"))
+    return looked.groupBy("unit").agg((F.max("products") > max_products).alias("robot"))

@@ -1,1 +1,1 @@
-"""Ranking: features, the learned ranker, and the recommendation lists."""
+"""Ranking: features, the ranker, recommendation lists and their reasons."""

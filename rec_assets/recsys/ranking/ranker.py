@@ -1,6 +1,6 @@
-"""The ranker: boosted trees that learn, from past candidates and what was bought next, how to blend the sources.
+"""The ranker: boosted trees trained on past candidates and on the purchases that followed.
 
-Where these tell nothing, candidates rank by the fixed blend (`fixed_blend.py`).
+If these can't train a ranker, candidates are scored by the fixed blend (`fixed_blend.py`).
 """
 
 from __future__ import annotations
@@ -8,24 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import xgboost as xgb
 
-from rec_assets.recsys.data.product_snapshot import Floats
+from rec_assets.recsys.arrays import Floats, Mask
 from rec_assets.recsys.ranking import fixed_blend
-from rec_assets.recsys.ranking.features import FEATURE_GROUPS, FEATURES, feature_matrix
+from rec_assets.recsys.ranking.features import FEATURE_GROUPS, FEATURES, RENAMED_FEATURES, feature_matrix
 from rec_assets.recsys.recipe import RankerRecipe
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """A trained blend, or the fixed one.
+    """A trained ranker, or the fixed blend.
 
-    It scores with the features that it was trained on, whichever this code computes by now.
+    It scores with the features that it was trained on, even if this version of the code computes others.
 
     Attributes:
-        booster: XGBoost model; None where there was nothing to learn from.
+        booster: XGBoost model; None for the fixed blend.
         features: Names of the features it was trained on, in order.
     """
 
@@ -33,108 +32,109 @@ class Ranker:
     features: tuple[str, ...]
 
     @property
-    def is_learned(self) -> bool:
-        """Whether it was trained."""
+    def is_trained(self) -> bool:
+        """Whether it is a trained model, and not the fixed blend."""
         return self.booster is not None
 
     @property
-    def gone(self) -> tuple[str, ...]:
-        """Features it was trained on that this code doesn't compute any more: they count as missing."""
-        return tuple(name for name in self.features if name not in FEATURES) if self.is_learned else ()
+    def unavailable_features(self) -> tuple[str, ...]:
+        """Features it was trained on that this version does not compute. They count as missing values."""
+        return tuple(name for name in self.features if name not in FEATURES) if self.is_trained else ()
 
     @property
     def warning(self) -> str:
-        """What to know of its scores, in words; "" where nothing."""
-        if not self.gone:
+        """A warning about unavailable features; "" if there are none."""
+        if not self.unavailable_features:
             return ""
         return (
-            f"the models were trained on {', '.join(self.gone)}, which this version doesn't compute: these count as "
-            "missing, and the lists may be worse, until newer models are released (job `retrain`)"
+            f"the models were trained on {', '.join(self.unavailable_features)}, which this version does not compute: "
+            "these features count as missing, and the lists may be worse, until new models are released (job `retrain`)"
         )
 
     def score(self, features: Floats) -> Floats:
-        """(rows,) estimated probability that the customer buys the product within the horizon, of (rows, FEATURES)."""
+        """(rows,) probability that the customer buys the product within the horizon, from (rows, FEATURES)."""
         if self.booster is None:
             return fixed_blend.score(features)
-        return np.asarray(self.booster.inplace_predict(self._as_trained(features)), np.float32)
+        return np.asarray(self.booster.inplace_predict(self._select(features)), np.float32)
 
     def contributions(self, features: Floats) -> Floats:
-        """(rows, groups) what each group of FEATURE_GROUPS added to the log-odds.
+        """(rows, groups) log-odds that each group of FEATURE_GROUPS adds, from (rows, FEATURES).
 
-        Contributions along the decision paths (Saabas 2014), which XGBoost computes a hundred times faster than
-        exact SHAP values; lists of all customers need them every day.
+        These are contributions along the decision paths (Saabas 2014). XGBoost computes them a hundred times faster
+        than exact SHAP values, and the daily lists of all customers need them.
         """
         if self.booster is None:
             return fixed_blend.contributions(features)
-        data = xgb.DMatrix(self._as_trained(features), nthread=1)
+        data = xgb.DMatrix(self._select(features), nthread=1)
         added = self.booster.predict(data, pred_contribs=True, approx_contribs=True)[:, :-1]
-        # (features, groups) 1 where a feature belongs to a group.
+        # (features, groups) 1 if a feature belongs to a group.
         belongs = [[name in names for names in FEATURE_GROUPS.values()] for name in self.features]
         return np.asarray(added @ np.array(belongs, np.float32), np.float32)
 
-    def _as_trained(self, features: Floats) -> Floats:
-        """(rows, self.features) of (rows, FEATURES)."""
+    def _select(self, features: Floats) -> Floats:
+        """(rows, self.features) from (rows, FEATURES); NaN for unavailable features."""
         if self.features == FEATURES:
             return features
-        place = {name: column for column, name in enumerate(FEATURES)}
+        column = {name: number for number, name in enumerate(FEATURES)}
         missing = np.full((len(features), 1), np.nan, np.float32)
-        return np.hstack([features, missing])[:, [place.get(name, len(FEATURES)) for name in self.features]]
+        return np.hstack([features, missing])[:, [column.get(name, len(FEATURES)) for name in self.features]]
 
     def importance(self) -> pd.Series:
-        """Total gain by feature, falling; 0 where nothing was learned."""
+        """Total gain by feature, descending; 0 for the fixed blend."""
         gain = self.booster.get_score(importance_type="total_gain") if self.booster is not None else {}
-        named = {name: gain.get(f"f{i}", 0.0) for i, name in enumerate(self.features)}
-        return pd.Series(named, name="total_gain").sort_values(ascending=False)
+        by_name = {name: gain.get(f"f{i}", 0.0) for i, name in enumerate(self.features)}
+        return pd.Series(by_name, name="total_gain").sort_values(ascending=False)
 
     def dump(self) -> bytes:
-        """The booster as bytes of UBJSON, none where nothing was learned; `load` takes them."""
+        """The booster as UBJSON, for `load`; empty for the fixed blend."""
         return b"" if self.booster is None else bytes(self.booster.save_raw("ubj"))
 
     @classmethod
     def load(cls, model: bytes, features: tuple[str, ...]) -> Ranker:
-        """Read what `dump` wrote, and the names of its features."""
+        """Read what `dump` wrote. Feature names of an earlier version become today's names."""
+        names = tuple(RENAMED_FEATURES.get(name, name) for name in features)
         if not model:
-            return cls(None, tuple(features))
+            return cls(None, names)
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
         booster.set_param({"nthread": 1})
-        return cls(booster, tuple(features))
+        return cls(booster, names)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """Candidates to learn from.
+    """Candidates to train on.
 
     Attributes:
         features: (n, len(FEATURES)).
-        bought: (n,) what became of them.
+        bought: (n,) whether the customer bought the product within the horizon.
     """
 
     features: Floats
-    bought: npt.NDArray[np.bool_]
+    bought: Mask
 
     @classmethod
-    def of(cls, rows: pd.DataFrame) -> TrainingSample:
-        """From FEATURES and `bought`."""
+    def from_frame(cls, rows: pd.DataFrame) -> TrainingSample:
+        """From columns FEATURES and `bought`."""
         return cls(feature_matrix(rows), rows["bought"].to_numpy(bool))
 
 
 def fit_ranker(sample: TrainingSample, recipe: RankerRecipe, *, seed: int) -> Ranker:
-    """Train on candidates as they looked on a day, labeled with what was bought afterward.
+    """Train on candidates of a past day, labeled with what was bought afterward.
 
     Args:
-        sample: What became of them.
-        recipe: Of the trees.
-        seed: Of their random choices.
+        sample: Candidates and labels.
+        recipe: Hyper-parameters of the trees.
+        seed: For the random choices of the trees.
 
     Returns:
-        The fixed blend where nothing tells what was bought from what was not: nothing was bought, or everything, or so
-        little that no tree could be split (`min_child_weight`).
+        The fixed blend if the labels can't train trees: all are equal, or positives are so few that no tree splits
+        (`min_child_weight`).
     """
     if sample.bought.all() or not sample.bought.any():
         return Ranker(None, FEATURES)
     labels = sample.bought.astype(np.float32)
-    # Of the features it keeps what trees of histograms look at, a byte or two each; the same trees come of it.
+    # Holds the histogram bins alone, one or two bytes per value. The trees are the same.
     data = xgb.QuantileDMatrix(sample.features, label=labels)
     parameters = {
         "objective": "binary:logistic",

@@ -1,1 +1,1 @@
-"""May a challenger be released? The gate's rules and its page; the registry is in `resources/releases.py`."""
+"""The release gate: compare a challenger with the champion; `resources/releases.py` has the registry."""

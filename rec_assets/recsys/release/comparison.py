@@ -1,4 +1,4 @@
-"""The trial: challenger and champion make everybody's lists as of one day, and what was bought since judges them."""
+"""The gate comparison: lists of challenger and champion as of one day, and the purchases since."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A model, ready to make lists as of the trial's day.
+    """A model with everything that it needs to make lists.
 
     Attributes:
-        state: Its factors and graph, with what else is known of the products on that day.
-        ranker: Its blend.
-        recipe: Its candidates' sizes and decays.
+        snapshot: Product snapshot as of the day, with the model's factors and graph.
+        ranker: The ranker.
+        recipe: The recipe of the model.
     """
 
-    state: ProductSnapshot
+    snapshot: ProductSnapshot
     ranker: Ranker
     recipe: Recipe
 
 
-def lists_of(contestant: ComparedModel, interactions: DataFrame, products: pd.DataFrame) -> pd.DataFrame:
-    """Both lists of every customer, as deep as the gate looks: customer_id, list, product_id, rank."""
-    lists = lists_as_of(interactions, contestant.state, contestant.ranker, products, contestant.recipe, DEPTH)
+def lists_by(model: ComparedModel, interactions: DataFrame, products: pd.DataFrame) -> pd.DataFrame:
+    """The first DEPTH items of both lists of every customer: customer_id, list, product_id, rank."""
+    lists = lists_as_of(interactions, model.snapshot, model.ranker, products, model.recipe, DEPTH)
     return lists.to_spark().select("customer_id", "list", "product_id", "rank").toPandas()
 
 
 def purchases_since(purchases: DataFrame, outcome: DataFrame) -> pd.DataFrame:
-    """What was bought since the trial's day.
+    """The purchases since the as-of day.
 
     Args:
         purchases: Net purchases up to the day.

@@ -1,6 +1,6 @@
-"""The release gate: a challenger beside the champion on the same customers and days, and what both cost.
+"""The checks of the release gate: quality, lists and cost of a challenger compared with the champion.
 
-Here stand the rules and their numbers; how the lists were made, and what a decision brings about, belongs elsewhere.
+The checks take lists and numbers. `comparison` makes the lists; `resources/releases.py` promotes and rejects.
 """
 
 from __future__ import annotations
@@ -9,47 +9,43 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rec_assets.recsys.evaluation.metrics import (
-    Interval,
-    catalog_coverage,
-    paired_bootstrap_difference,
-    ranking_metrics,
-)
+from rec_assets.recsys.evaluation.bootstrap import Interval, paired_bootstrap_difference
+from rec_assets.recsys.evaluation.metrics import catalog_coverage, ranking_metrics
 from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS
 from rec_assets.recsys.release.limits import GateLimits
 
 DEPTH = 10
-"""What of a list is looked at: the first ten, which shoppers see."""
+"""The gate compares the first ten items of each list."""
 
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One rule, applied.
+    """The result of one check.
 
     Attributes:
-        name: What is looked at.
-        value: What was found.
-        limit: What it must not pass.
-        passed: Whether it doesn't.
-        says: Both in one sentence.
+        name: What is checked.
+        value: The measured value.
+        limit: The limit for the value.
+        passed: Whether the value meets the limit.
+        message: Value and limit in one sentence.
     """
 
     name: str
     value: float
     limit: float
     passed: bool
-    says: str
+    message: str
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A challenger's NDCG@10 beside the champion's over one kind of list.
+class ListComparison:
+    """NDCG@10 of the challenger compared with the champion for one list.
 
     Attributes:
         list_name: "all" or "discover".
         challenger, champion: Means over the customers.
-        difference: Of the two, with its 95 % interval, paired.
-        customers: How many were judged.
+        difference: Challenger − champion with its paired 95 % interval.
+        customers: Number of evaluated customers.
     """
 
     list_name: str
@@ -59,21 +55,23 @@ class Comparison:
     customers: int
 
 
-def compare(challenger: pd.DataFrame, champion: pd.DataFrame, truth: pd.DataFrame, *, seed: int) -> list[Comparison]:
-    """Both on the same customers: those who have lists of either and bought something since.
+def compare_lists(
+    challenger: pd.DataFrame, champion: pd.DataFrame, truth: pd.DataFrame, *, seed: int
+) -> list[ListComparison]:
+    """Compare both models on the same customers: those with a list of either model and a purchase since.
 
     Args:
         challenger, champion: customer_id, list, product_id, rank; as of the same day.
-        truth: customer_id, product_id, novel (bool): what was bought since, distinct pairs. Lists "discover" are judged
-            by the novel ones only.
+        truth: customer_id, product_id, novel (bool): distinct pairs bought since. Only novel purchases count for lists
+            "discover".
         seed: Of the bootstrap.
 
     Returns:
-        One comparison a kind of list; none for a kind that nobody can be judged by.
+        One comparison for each list with at least one customer.
     """
     known = set(challenger["customer_id"]) | set(champion["customer_id"])
     truth = truth[truth["customer_id"].isin(known)]
-    found = []
+    comparisons = []
     for name in LISTS:
         bought = truth if name == ALL else truth[truth["novel"]]
         if bought.empty:
@@ -86,29 +84,26 @@ def compare(challenger: pd.DataFrame, champion: pd.DataFrame, truth: pd.DataFram
             for lists in (challenger, champion)
         )
         difference = paired_bootstrap_difference(ours, theirs, seed=seed)
-        found.append(Comparison(name, float(ours.mean()), float(theirs.mean()), difference, len(ours)))
-    return found
+        comparisons.append(ListComparison(name, float(ours.mean()), float(theirs.mean()), difference, len(ours)))
+    return comparisons
 
 
-def check_quality(comparisons: list[Comparison], limits: GateLimits) -> GateCheck:
-    """Not worse than the champion by more than the margin: the lower end of the paired interval decides.
+def check_quality(comparisons: list[ListComparison], limits: GateLimits) -> GateCheck:
+    """Check that the low end of the paired interval is above the allowed loss: a test of non-inferiority.
 
-    That is a test of non-inferiority: with too few customers the interval is wide, and the champion stays.
+    With too few customers the interval is wide, and the champion stays.
     """
     overall = next((each for each in comparisons if each.list_name == ALL), None)
     if overall is None:
-        return GateCheck("quality", float("nan"), 0.0, False, "nobody who had lists bought anything in the days judged")
-    limit = -limits.margin * overall.champion
+        return GateCheck("quality", float("nan"), 0.0, False, "no customer with a list bought anything since")
+    limit = -limits.max_ndcg_loss * overall.champion
     low, high = float(overall.difference.low), float(overall.difference.high)
-    return GateCheck(
-        "quality",
-        low,
-        limit,
-        low >= limit,
+    message = (
         f"NDCG@10 of {overall.customers:,} customers: challenger {overall.challenger:.4f}, champion "
-        f"{overall.champion:.4f}; difference {float(overall.difference.mean):+.4f}, at worst {low:+.4f}, at best "
-        f"{high:+.4f}; it may lose {-limit:.4f}",
+        f"{overall.champion:.4f}; difference {float(overall.difference.mean):+.4f}, 95 % interval {low:+.4f} to "
+        f"{high:+.4f}; limit for its low end: {limit:+.4f}"
     )
+    return GateCheck("quality", low, limit, low >= limit, message)
 
 
 def check_lists(
@@ -119,20 +114,19 @@ def check_lists(
     catalog_size: int,
     limits: GateLimits,
 ) -> list[GateCheck]:
-    """The guard rails on what would be shown: complete, as broad, not too new, not all different.
+    """Check that the lists are complete, cover the catalog, and do not have too many cold or changed items.
 
     Args:
-        challenger, champion: As in `compare`; no champion where there is none yet.
+        challenger, champion: As in `compare_lists`; no champion before the first release.
         bought: Products bought at least once in the lookback.
-        catalog_size: Products that could be shown.
-        limits: How far each may go.
+        catalog_size: Number of products that can be shown.
+        limits: The limits.
     """
     top = challenger[challenger["rank"] <= DEPTH]
-    shown = top[top["list"] == DISCOVER]
-    cold = float((~shown["product_id"].isin(bought)).mean()) if len(shown) else 0.0
-    checks = [
-        _at_most("cold products", cold, limits.cold_share, "{:.1%} of what it shows nobody bought yet; {:.1%} may be")
-    ]
+    discover = top[top["list"] == DISCOVER]
+    cold = float((~discover["product_id"].isin(bought)).mean()) if len(discover) else 0.0
+    cold_message = "{:.1%} of the discover items have no buyer yet; limit: at most {:.1%}"
+    checks = [_at_most("cold products", cold, limits.max_cold_share, cold_message)]
     if champion is None:
         return checks
     before = champion[champion["rank"] <= DEPTH]
@@ -140,40 +134,44 @@ def check_lists(
     lengths = pd.DataFrame({"ours": top.groupby(keys).size(), "theirs": before.groupby(keys).size()}).fillna(0)
     short = int((lengths["ours"] < lengths["theirs"]).sum())
     same = len(top.merge(before, on=[*keys, "product_id"])) / max(len(before), 1)
-    ours, theirs = (catalog_coverage(lists, k=DEPTH, catalog_size=catalog_size) for lists in (
-        top[top["list"] == ALL], before[before["list"] == ALL]))  # fmt: skip
-    floor = limits.coverage * theirs
+    ours, theirs = (
+        catalog_coverage(lists[lists["list"] == ALL], k=DEPTH, catalog_size=catalog_size) for lists in (top, before)
+    )
+    min_coverage = limits.min_coverage * theirs
+    coverage_message = (
+        f"the challenger shows {ours:.2%} of the catalog, the champion {theirs:.2%}; limit: at least {min_coverage:.2%}"
+    )
     return [
         *checks,
-        _at_most("complete lists", short, 0, "{:.0f} lists are shorter than the champion's; {:.0f} may be"),
-        GateCheck(
-            "coverage", ours, floor, ours >= floor,
-            f"it shows {ours:.2%} of the catalog, the champion {theirs:.2%}; {floor:.2%} is the least",
+        _at_most("complete lists", short, 0, "{:.0f} lists are shorter than the champion's; limit: at most {:.0f}"),
+        GateCheck("coverage", ours, min_coverage, ours >= min_coverage, coverage_message),
+        _at_most(
+            "churn", 1 - same, limits.max_churn, "{:.1%} of the items differ from the champion's; limit: at most {:.1%}"
         ),
-        _at_most("churn", 1 - same, limits.churn, "{:.1%} of the places differ from the champion's; {:.1%} may"),
-    ]  # fmt: skip
-
-
-def check_artifact(*, artifact_mb: float, latency_ms: float, limits: GateLimits) -> list[GateCheck]:
-    """What serving the model costs."""
-    return [
-        _at_most("size", artifact_mb, limits.artifact_mb, "the model takes {:.1f} MB; {:.0f} MB is the most"),
-        _at_most("latency", latency_ms, limits.latency_ms, "19 of 20 answers take {:.0f} ms at most; {:.0f} ms may be"),
     ]
 
 
-def check_not_taken_back(rolled_back: int | None) -> GateCheck:
-    """Models that were rolled back are not promoted again by themselves.
+def check_artifact(*, artifact_mb: float, latency_ms: float, limits: GateLimits) -> list[GateCheck]:
+    """Check size and latency of the model."""
+    latency_message = "the 95th percentile of the response time is {:.0f} ms; limit: at most {:.0f} ms"
+    return [
+        _at_most("size", artifact_mb, limits.max_artifact_mb, "the model has {:.1f} MB; limit: at most {:.0f} MB"),
+        _at_most("latency", latency_ms, limits.max_latency_ms, latency_message),
+    ]
+
+
+def check_not_rolled_back(rolled_back: int | None) -> GateCheck:
+    """Check that the same models were not rolled back before.
 
     Args:
-        rolled_back: The version with the same models that was rolled back; None if there is none.
+        rolled_back: The version with the same models that was rolled back, if there is one.
     """
-    says = "these models were never rolled back" if rolled_back is None else (
-        f"these are the models of version {rolled_back}, which was rolled back; to bring it back on purpose: "
+    message = "these models were never rolled back" if rolled_back is None else (
+        f"these are the models of version {rolled_back}, which was rolled back; to use them again: "
         f"rec-assets rollback --to {rolled_back}"
     )  # fmt: skip
-    return GateCheck("not rolled back", float(rolled_back is not None), 0.0, rolled_back is None, says)
+    return GateCheck("not rolled back", float(rolled_back is not None), 0.0, rolled_back is None, message)
 
 
-def _at_most(name: str, value: float, limit: float, says: str) -> GateCheck:
-    return GateCheck(name, float(value), float(limit), bool(value <= limit), says.format(value, limit))
+def _at_most(name: str, value: float, limit: float, message: str) -> GateCheck:
+    return GateCheck(name, float(value), float(limit), bool(value <= limit), message.format(value, limit))

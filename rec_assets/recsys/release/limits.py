@@ -1,4 +1,4 @@
-"""What a challenger must keep to be promoted: the gate's limits, with their defaults and meaning."""
+"""Limits of the release gate, which are the settings `REC_GATE__…`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class GateLimits(BaseModel):
-    """What a challenger must keep to be promoted."""
+    """Limits that a challenger must meet to be promoted."""
 
     model_config = ConfigDict(frozen=True)
 
-    margin: float = Field(
-        0.05, ge=0, lt=1, description="Share of the champion's NDCG@10 that the challenger may lose, at worst."
+    max_ndcg_loss: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the champion's NDCG@10 that the challenger can lose (interval's low end).",
     )
-    coverage: float = Field(0.8, ge=0, description="Share of the champion's catalog coverage that it must reach.")
-    cold_share: float = Field(
-        0.3, ge=0, le=1, description="Share of the places in its lists that may go to products nobody bought yet."
+    min_coverage: float = Field(0.8, ge=0, description="Catalog coverage, as a share of the champion's.")
+    max_cold_share: float = Field(
+        0.3, ge=0, le=1, description="Share of the items in discover lists that nobody has bought yet."
     )
-    churn: float = Field(
-        0.7, ge=0, le=1, description="Share of the places that may differ from the champion's lists of the same day."
+    max_churn: float = Field(
+        0.7, ge=0, le=1, description="Share of the items that differ from the champion's lists of the same day."
     )
-    artifact_mb: float = Field(2000.0, gt=0, description="Size of the released model.")
-    latency_ms: float = Field(1000.0, gt=0, description="95th percentile of the time it takes for one customer.")
+    max_artifact_mb: float = Field(2000.0, gt=0, description="Size of the released model.")
+    max_latency_ms: float = Field(1000.0, gt=0, description="95th percentile of the response time for one customer.")

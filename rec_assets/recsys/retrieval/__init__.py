@@ -1,1 +1,1 @@
-"""Retrieval: the models and candidate sources that propose (customer, product) pairs."""
+"""Retrieval: candidate sources and their models, which propose (customer, product) pairs."""

@@ -1,6 +1,6 @@
-"""ALS: product and customer factors from a window of interactions, by Spark ML or, on one machine, by `implicit`.
+"""ALS: trains product and customer factors, with Spark ML or, on one machine, with the library `implicit`.
 
-Folding a history into given product factors without Spark is in `fold_in.py`.
+`fold_in.py` computes customer factors from given product factors without Spark.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _FACTORS = "kind string, id string, factors array<float>"
 
 
 def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
-    """Factorise customers × products.
+    """Factorize customers × products.
 
     Args:
-        interactions: `interactions.history_lines`, of which returns don't count.
-        recipe: Solver, rank, iterations, λ, α, half-life, floor of buyers.
-        seed: Initial factors.
-        explicit: Learn the `rating` column (mean per pair) instead of implicit confidence.
+        interactions: `interactions.history_lines`; returns are ignored.
+        recipe: Solver, rank, iterations, λ, α, half-life, minimum number of buyers.
+        seed: For the initial factors.
+        explicit: Fit the `rating` column (mean per pair) instead of implicit feedback.
 
     Returns:
-        kind ("customer" or "product"), id, factors (array<float>, rank long), sorted by kind and id. Products with
-        fewer than `min_buyers` customers are absent, so are customers who have nothing else. Empty where no product
-        has as many.
+        kind ("customer" or "product"), id, factors (array<float> of length rank), sorted by kind and id. Products with
+        fewer than `min_buyers` customers are absent, and so are customers who have no other products. Empty if no
+        product has enough customers.
 
     Raises:
-        ValueError: ratings were to be learned by a solver that can't, or the solver's library is missing.
+        ValueError: the solver can't fit ratings, or its library is missing.
 
     Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008, with
     r = Σ weight · 0.5^(age / half-life) over a pair's lines and confidence 1 + α·r.
@@ -48,8 +48,8 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
     decayed = F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     if recipe.solver == "implicit":
         if explicit:
-            raise ValueError("REC_RECIPE__ALS__SOLVER=implicit can't learn ratings: set it to spark")
-        # Lines, as adding them up takes Spark longer than sending them.
+            raise ValueError("REC_RECIPE__ALS__SOLVER=implicit can't fit ratings: set it to spark")
+        # Lines, because summing them takes Spark longer than sending them.
         lines = interactions.select("customer_id", "product_id", decayed.alias("strength")).toArrow()
         return interactions.sparkSession.createDataFrame(fit_on_one_machine(lines, recipe, seed=seed))
     strength = exact_mean(F.col("rating")) if explicit else ordered_sum(decayed)
@@ -59,14 +59,14 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
 
 
 def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.Table:
-    """Factorise by `implicit` (Frederickson), whose rows are solved by conjugate gradients (Takács et al. 2011).
+    """Factorize with `implicit` (Frederickson), which solves rows by conjugate gradients (Takács et al. 2011).
 
     Args:
-        lines: customer_id, product_id, strength; what the lines of a pair have is added up to its r.
-        recipe, seed: As of `fit_als`.
+        lines: customer_id, product_id, strength. r of a pair is the sum over its lines.
+        recipe, seed: See `fit_als`.
 
     Returns:
-        As `fit_als`.
+        See `fit_als`.
 
     Raises:
         ValueError: the library is missing.
@@ -81,7 +81,7 @@ def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.T
     products, product = _numbered_ids(lines["product_id"])
     customers, customer = _numbered_ids(lines["customer_id"])
     values = lines["strength"].to_numpy()
-    order = np.argsort(values)  # lines come in any order, and the sum of a pair's floats depends on it
+    order = np.argsort(values)  # a sum of floats depends on the order of lines, which varies
     strength = sp.coo_matrix(
         (values[order], (customer[order], product[order])), (len(customers), len(products))
     ).tocsr()
@@ -92,7 +92,7 @@ def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.T
     matrix = sp.csr_matrix(
         ((1 + recipe.alpha * strength.data).astype(np.float32), strength.indices, strength.indptr), strength.shape
     )
-    with threadpool_limits(limits=1, user_api="blas"):  # it has threads of its own
+    with threadpool_limits(limits=1, user_api="blas"):  # the library has its own threads
         model = AlternatingLeastSquares(
             factors=recipe.rank,
             iterations=recipe.iterations,
@@ -116,12 +116,12 @@ def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.T
 
 
 def _numbered_ids(ids: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Distinct ids, sorted, and the position of each row's among them."""
+    """Distinct ids, sorted, and the position of the id of each row among them."""
     encoded = pc.dictionary_encode(ids).combine_chunks()
     order = pc.sort_indices(encoded.dictionary).to_numpy()
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return encoded.dictionary.take(order), place[encoded.indices.to_numpy()]
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    return encoded.dictionary.take(order), position[encoded.indices.to_numpy()]
 
 
 def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
@@ -130,11 +130,11 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
 
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()
-    if pairs.isEmpty():  # which ALS refuses
+    if pairs.isEmpty():  # Spark's ALS raises an error for no rows
         return pairs.sparkSession.createDataFrame([], _FACTORS)
     customers, products = _numbered(pairs, "customer_id"), _numbered(pairs, "product_id")
     joined = pairs.join(customers, "customer_id").join(F.broadcast(products), "product_id")
-    # Sorted, so that sums of floats inside ALS have one order whatever the join did.
+    # Sorted, so that sums of floats inside ALS do not depend on the join.
     indexed = repartition(
         joined.select("customer_id_index", "product_id_index", "strength"), "customer_id_index"
     ).sortWithinPartitions("customer_id_index", "product_id_index")
@@ -164,7 +164,7 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
 
 
 def _numbered(pairs: DataFrame, column: str) -> DataFrame:
-    """Distinct ids of a column with 0, 1, 2 … in their sorted order: Spark's ALS takes ints only."""
+    """Distinct ids of a column, numbered 0, 1, 2 … in sorted order. Spark's ALS needs integers."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 

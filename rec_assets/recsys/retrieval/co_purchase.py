@@ -1,4 +1,4 @@
-"""The co-purchase graph: which product goes with, which follows, and which has the customers of another one."""
+"""The co-purchase graph: edges by same basket, by next basket, and by EASE."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from rec_assets.recsys.data.interactions import repartition
-from rec_assets.recsys.data.product_snapshot import NEXT_BASKET, SAME_BASKET, SAME_CUSTOMER
+from rec_assets.recsys.data.snapshot_arrays import EASE, NEXT_BASKET, SAME_BASKET
 from rec_assets.recsys.recipe import CoPurchaseRecipe
 from rec_assets.recsys.retrieval.ease import ease_weights
 from rec_assets.recsys.retrieval.incidence import incidence
@@ -26,32 +26,32 @@ _EDGES = "kind string, product int, neighbor int, weight float, support int"
 
 
 def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFrame:
-    """Weights product → neighbor, from shopping days shared, from one order to the next ones, and by EASE.
+    """Weights product → neighbor, from shared shopping days, from consecutive orders, and from EASE.
 
-    The weight of i → j is Σ 0.5^(age/half-life) over the days on which j goes with i (or the orders with which it
-    follows i), divided by the decayed orders of i to the power of `anchor_damping` (at 1 it is a share of them) and by
-    those of j to the power of `popularity_damping` (so that best sellers are not everybody's neighbor). Source: the
-    asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013. An
-    order that is not the very next one counts `next_decay` for each step. EASE: see `ease.ease_weights`.
+    The weight of i → j is Σ 0.5^(age / half-life) over the days on which a customer bought both (or over the orders in
+    which j follows i), divided by the decayed orders of i to the power of `anchor_damping` (1 makes it a share of them)
+    and by those of j to the power of `popularity_damping` (otherwise best sellers are neighbors of everything). Source:
+    the asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013.
+    For each order in between, a following order counts × `next_decay`. EASE: see `ease.ease_weights`.
 
     Args:
         purchases: Net purchases (`interactions.net_purchases`).
-        recipe: Decays, floor of support, neighbors kept, damping.
+        recipe: Half-life, minimum support, neighbors kept, damping.
 
     Returns:
-        kind, product_id, neighbor_id, weight (> 0), support (baskets, or customers); a product's side by side, by
-        kind and falling weight.
+        kind, product_id, neighbor_id, weight (> 0), support (baskets, or customers). The edges of a product are
+        consecutive, by kind and descending weight.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
     bought = repartition(purchases.select("customer_id", "order_id", "product_id", "age_days")).distinct().persist()
-    # Products too rare to reach the support can't have a neighbor.
+    # Products with fewer lines than the minimum support can't have a neighbor.
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     by_age = bought.join(frequent, "product_id").groupBy("product_id", "age_days").agg(F.count("*").alias("orders"))
     degrees = by_age.groupBy("product_id").agg(ordered_sum(decay * F.col("orders")).alias("degree"))
-    # Product-sized, so it may come to the driver; lines and customers never do.
+    # One row per product, small enough for the driver.
     products = degrees.orderBy("product_id").toPandas()
     spark = purchases.sparkSession
     index = spark.createDataFrame(
@@ -62,10 +62,10 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
 
     basket = F.slice(F.sort_array(F.collect_set("product")), 1, recipe.max_basket).alias("basket")
     orders = lines.groupBy("customer_id", "order_id").agg(basket, F.min("age_days").alias("age_days"))
-    itself = F.lit(None).cast("array<int>").alias("other")  # the basket itself, not sent twice
-    whole = F.lit(1.0).alias("share")
+    same_basket = F.lit(None).cast("array<int>").alias("other")  # pairs within the basket; not sent twice
+    full = F.lit(1.0).alias("share")
     days = lines.groupBy("customer_id", "age_days").agg(basket)
-    same = days.select(F.lit(SAME_BASKET).alias("kind"), "basket", itself, "age_days", whole)
+    same = days.select(F.lit(SAME_BASKET).alias("kind"), "basket", same_basket, "age_days", full)
     in_time = Window.partitionBy("customer_id").orderBy(F.col("age_days").desc(), "order_id")
     following = [
         orders.select(
@@ -77,8 +77,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         ).where(F.col("other").isNotNull())
         for step in range(1, recipe.next_orders + 1)
     ]
-    # A basket goes once to each block of anchors that it holds, not once to each anchor: the sums are then products of
-    # sparse matrices.
+    # A basket is sent once to each block of its anchors, not to each anchor, so that sums are sparse matrix products.
     blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
     pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
     pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
@@ -89,8 +88,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
     neighbors = index.select(F.col("product").alias("neighbor"), F.col("product_id").alias("neighbor_id"))
     named = edges.join(F.broadcast(index), "product").join(F.broadcast(neighbors), "neighbor")
-    # Not `orderBy`: to find out where its ranges end, Spark would count all the pairs a second time. And not before the
-    # joins: Spark drops a sort that a join follows.
+    # `orderBy` would compute all pairs a second time, to sample its ranges. A sort before the joins would be dropped.
     parts = repartition(named, "kind", "product").sortWithinPartitions(
         "kind", "product", F.col("weight").desc(), "neighbor"
     )
@@ -98,36 +96,36 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
 
 
 def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
-    """`ease_weights` with the numbers of the products; who shares `min_support` customers with any is one of them."""
-    shared, number = ease_weights(bought, recipe), pd.Index(products["product_id"])
+    """`ease_weights` with numbers instead of ids. All its products have `min_support` buyers, so they have numbers."""
+    weights, number = ease_weights(bought, recipe), pd.Index(products["product_id"])
     return pd.DataFrame(
         {
-            "kind": SAME_CUSTOMER,
-            "product": number.get_indexer(shared["product_id"]).astype(np.int32),
-            "neighbor": number.get_indexer(shared["neighbor_id"]).astype(np.int32),
-            "weight": shared["weight"],
-            "support": shared["support"],
+            "kind": EASE,
+            "product": number.get_indexer(weights["product_id"]).astype(np.int32),
+            "neighbor": number.get_indexer(weights["neighbor_id"]).astype(np.int32),
+            "weight": weights["weight"],
+            "support": weights["support"],
         }
     )
 
 
 def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
-    """A function from one block's rows (kind, block, basket[], other[], weight …) to its strongest edges."""
+    """A function from the rows of a block (kind, block, basket[], other[], weight …) to its strongest edges."""
 
     def count(rows: pa.Table) -> pa.Table:
-        rows = rows.sort_by("weight")  # sums of floats then have one order; among equal weights it doesn't matter
+        rows = rows.sort_by("weight")  # one order for sums of floats; equal weights may be swapped
         kind, block = rows["kind"][0], rows["block"][0].as_py()
         held = incidence(rows["basket"], len(degree))
         others = held if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(degree))
         anchors = np.flatnonzero(np.asarray(held.sum(axis=0)).ravel())
         anchors = anchors[anchors % _ANCHOR_BLOCKS == block]
         baskets = held[:, anchors].T.tocsr()
-        # One product of matrices for both sums: weights are the real part, the baskets' number the imaginary one.
-        found = (baskets @ sp.diags(rows["weight"].to_numpy() + 1j) @ others).tocoo()
-        support = np.rint(found.data.imag)
-        enough = (support >= recipe.min_support) & (anchors[found.row] != found.col)
-        row, column, support = found.row[enough], found.col[enough], support[enough]
-        final = found.data.real[enough] / (
+        # One matrix product for both sums: the real part sums weights, the imaginary part counts baskets.
+        pairs = (baskets @ sp.diags(rows["weight"].to_numpy() + 1j) @ others).tocoo()
+        support = np.rint(pairs.data.imag)
+        enough = (support >= recipe.min_support) & (anchors[pairs.row] != pairs.col)
+        row, column, support = pairs.row[enough], pairs.col[enough], support[enough]
+        final = pairs.data.real[enough] / (
             degree[anchors[row]] ** recipe.anchor_damping * degree[column] ** recipe.popularity_damping
         )
         final = final.astype(np.float32)

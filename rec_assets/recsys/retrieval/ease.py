@@ -1,7 +1,7 @@
-"""EASE: which products speak for which, learned from what customers have in common; counted in Spark, solved in numpy.
+"""EASE: weights from product to product from shared customers, counted in Spark and solved in numpy.
 
-It needs the products' whole matrix of shared customers at once, so it learns the products with most buyers only and
-does not scale past some twenty thousand of them (`ease_products`): a source of its own beside the ones that do scale.
+EASE needs the dense matrix of shared customers of all products, so it covers only the products with most buyers
+(`ease_products`) and does not scale past about twenty thousand of them. The other sources do.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ _ROW_BLOCKS = 8
 
 
 def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
-    """Weights product → neighbor: how much a history that holds the one speaks for the other.
+    """Weights product → neighbor: how much a history with the product predicts the neighbor.
 
-    With G the products' matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source:
-    Steck, "Embarrassingly shallow autoencoders for sparse data", 2019. Of the weights for each j the strongest positive
-    ones are kept, where enough customers are shared.
+    With G the matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source: Steck,
+    "Embarrassingly shallow autoencoders for sparse data", 2019. For each j, the largest positive weights are kept, of
+    pairs with enough shared customers.
 
     Args:
-        purchases: customer_id, product_id: of net purchases (`interactions.net_purchases`).
-        recipe: Products to learn, λ, floor of support, weights kept.
+        purchases: customer_id, product_id of net purchases (`interactions.net_purchases`).
+        recipe: Number of products, λ, minimum support, weights kept.
 
     Returns:
         product_id, neighbor_id, weight (> 0, float32), support (shared customers).
 
     Raises:
-        ValueError: products are so often bought together that λ is too small to tell them apart in float32.
+        ValueError: λ is too small to solve the system in float32, because products are almost always bought together.
     """
     from pyspark.sql import functions as F
 
     pairs = purchases.select("customer_id", "product_id").distinct().persist()
     buyers = pairs.groupBy("product_id").agg(F.count("*").alias("buyers"))
-    # Product-sized, so it may come to the driver.
+    # One row per product, small enough for the driver.
     products = buyers.orderBy(F.col("buyers").desc(), "product_id").limit(recipe.ease_products).toPandas()
     ids = np.sort(products["product_id"].to_numpy(object))
     index = purchases.sparkSession.createDataFrame(
@@ -80,9 +80,9 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
 
 
 def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function from batches (held[], block) to rows: product, others it shares customers with, how many.
+    """A function from batches (held[], block) to rows: product, products with shared customers, their numbers.
 
-    It adds up batch by batch, so its memory grows with the products alone.
+    It sums batch by batch, so its memory does not depend on the number of customers.
     """
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -90,9 +90,9 @@ def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterato
         for batch in map(pa.Table.from_batches, ([batch] for batch in batches)):
             for block in pc.unique(batch["block"]).to_pylist():
                 held = incidence(batch.filter(pc.field("block") == block)["held"], products)
-                found = (held[:, block::_ROW_BLOCKS].T @ held).tocoo()
-                total = shared.setdefault(block, np.zeros(found.shape, np.float32))
-                total[found.row, found.col] += found.data
+                counts = (held[:, block::_ROW_BLOCKS].T @ held).tocoo()
+                total = shared.setdefault(block, np.zeros(counts.shape, np.float32))
+                total[counts.row, counts.col] += counts.data
         for block, total in shared.items():
             row, column = np.nonzero(total)
             starts = np.searchsorted(row, np.arange(len(total) + 1)).astype(np.int32)
@@ -108,15 +108,15 @@ def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterato
 
 
 def solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.float32]:
-    """(n, n) weights from (n, n) shared customers, in float32; the diagonal is 0. Raises as `ease_weights` does."""
+    """(n, n) weights from (n, n) shared customers, with a diagonal of 0. Raises the error of `ease_weights`."""
     if not len(shared):
         return shared
     system = shared.copy()
     system[np.diag_indices_from(system)] += regularization
-    # A symmetric positive definite matrix: half the work of a general inverse.
+    # The matrix is symmetric and positive definite: half the work of a general inverse.
     factor, failed = lapack.spotrf(np.asfortranarray(system), lower=1, overwrite_a=1)
     if failed:
-        raise ValueError(f"EASE: products can't be told apart, raise ease_regularization (now {regularization:g})")
+        raise ValueError(f"EASE: the system has no stable solution, raise ease_regularization (now {regularization:g})")
     half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(half) + np.tril(half, -1).T
     weights = -inverse / np.diag(inverse)[None, :]
@@ -125,7 +125,7 @@ def solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray
 
 
 def _strongest(weights: npt.NDArray[np.float32], keep: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Positions (row, column) of the `keep` highest positive weights of each column."""
+    """Positions (row, column) of the `keep` largest positive weights of each column."""
     chosen = weights > 0
     if len(weights) > keep:
         chosen &= weights >= np.partition(weights, -keep, axis=0)[-keep]

@@ -1,4 +1,4 @@
-"""Small sparse matrices: what several counters of products have in common."""
+"""Sparse incidence matrices, for counting products that occur together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 
 def incidence(sets: pa.ChunkedArray, products: int) -> sp.csr_matrix:
-    """(sets, products) 1 where a set, a list of positions, holds a product."""
+    """(sets, products) 1 if a set, which is a list of positions, contains the product."""
     lengths = np.concatenate([[0], *(pc.list_value_length(chunk).to_numpy() for chunk in sets.chunks)])
     columns = np.concatenate([np.zeros(0, np.int32), *(chunk.flatten().to_numpy() for chunk in sets.chunks)])
     return sp.csr_matrix((np.ones(len(columns), np.float32), columns, np.cumsum(lengths)), (len(sets), products))

@@ -1,4 +1,4 @@
-"""Similar products: substitutes (same need, alike in text and buyers) and complements (bought along)."""
+"""Similar products: substitutes (same category, similar texts and buyers) and complements (bought together)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.data.product_snapshot import Floats, ProductSnapshot
+from rec_assets.recsys.arrays import Floats
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 
 SUBSTITUTE, COMPLEMENT = "substitute", "complement"
 SIMILAR_COLUMNS = ("product_id", "kind", "rank", "similar_product_id", "score", "reason")
@@ -14,55 +15,53 @@ SIMILAR_COLUMNS = ("product_id", "kind", "rank", "similar_product_id", "score", 
 _BLOCK = 512
 
 
-def substitutes(state: ProductSnapshot, category: int, size: int) -> pd.DataFrame:
-    """The products of one category that could stand in for one another.
-
-    The score is the mean of the cosines of texts and of ALS factors, over those of the two that both products have.
+def substitutes(snapshot: ProductSnapshot, category: int, size: int) -> pd.DataFrame:
+    """The substitutes of each product of one category: the products of the category with the highest `similarity`.
 
     Returns:
-        SIMILAR_COLUMNS for the products of the category, those without text and factors left out.
+        SIMILAR_COLUMNS. Products without a text and without factors are left out.
     """
-    members = np.flatnonzero(state.category == category)
+    members = np.flatnonzero(snapshot.category == category)
     frames = []
     for first in range(0, len(members), _BLOCK):
-        score = likeness(state, members[first : first + _BLOCK], members)
+        score = similarity(snapshot, members[first : first + _BLOCK], members)
         score[np.arange(score.shape[0]), np.arange(first, first + score.shape[0])] = -np.inf
-        # Equal scores (the same text) go to the better seller.
-        order = np.lexsort((np.broadcast_to(-state.orders[members], score.shape), -score), axis=1)[:, :size]
+        # Ties, such as equal texts, go to the better seller.
+        order = np.lexsort((np.broadcast_to(-snapshot.orders[members], score.shape), -score), axis=1)[:, :size]
         row, rank = np.nonzero(np.take_along_axis(score, order, axis=1) > 0)
         column = order[row, rank]
         frames.append(
             pd.DataFrame(
                 {
-                    "product_id": state.product_ids[members[row + first]],
+                    "product_id": snapshot.product_ids[members[row + first]],
                     "kind": SUBSTITUTE,
                     "rank": rank.astype(np.int32) + 1,
-                    "similar_product_id": state.product_ids[members[column]],
+                    "similar_product_id": snapshot.product_ids[members[column]],
                     "score": score[row, column].astype(np.float64),
-                    "reason": f"also {state.categories[category]}" if state.categories[category] else "alike",
+                    "reason": f"also {snapshot.categories[category]}" if snapshot.categories[category] else "similar",
                 }
             )
         )
     return pd.concat(frames, ignore_index=True)
 
 
-def likeness(state: ProductSnapshot, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
-    """(rows, columns) mean of the cosines of texts and of ALS factors, over those of the two that both have."""
-    score, voices = np.zeros((len(rows), len(columns)), np.float32), np.zeros((len(rows), len(columns)), np.float32)
-    for ours, theirs in (
-        (_text_vectors(state, rows), _text_vectors(state, columns)),
-        (_unit(state.factors[rows]), _unit(state.factors[columns])),
+def similarity(snapshot: ProductSnapshot, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
+    """(rows, columns) mean of the cosines of texts and of ALS factors, of the ones that both products have."""
+    total, count = np.zeros((len(rows), len(columns)), np.float32), np.zeros((len(rows), len(columns)), np.float32)
+    for left, right in (
+        (_text_vectors(snapshot, rows), _text_vectors(snapshot, columns)),
+        (_unit(snapshot.factors[rows]), _unit(snapshot.factors[columns])),
     ):
-        score += ours @ theirs.T
-        voices += np.outer(ours.any(axis=1), theirs.any(axis=1))
-    return np.asarray(score / np.maximum(voices, 1), np.float32)
+        total += left @ right.T
+        count += np.outer(left.any(axis=1), right.any(axis=1))
+    return np.asarray(total / np.maximum(count, 1), np.float32)
 
 
 def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.DataFrame:
-    """What goes with a product: its strongest neighbors in shared baskets that serve another need (category).
+    """The complements of each product: its strongest same-basket neighbors of other categories.
 
     Args:
-        graph: As `co_purchase_graph` gives it.
+        graph: From `co_purchase_graph`.
         categories: product_id → category.
         size: Neighbors per product.
 
@@ -70,11 +69,8 @@ def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.Dat
         SIMILAR_COLUMNS.
     """
     edges = graph[graph["kind"] == "same_basket"]
-    ours, theirs = (
-        edges["product_id"].map(categories).fillna(""),
-        edges["neighbor_id"].map(categories).fillna(""),
-    )
-    edges = edges[(ours != theirs) | (ours == "")]
+    category, of_neighbor = (edges[name].map(categories).fillna("") for name in ("product_id", "neighbor_id"))
+    edges = edges[(category != of_neighbor) | (category == "")]
     edges = edges.sort_values(["product_id", "weight", "neighbor_id"], ascending=[True, False, True])
     rank = edges.groupby("product_id", sort=False).cumcount() + 1
     edges, rank = edges[rank <= size], rank[rank <= size]
@@ -90,11 +86,11 @@ def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.Dat
     )
 
 
-def _text_vectors(state: ProductSnapshot, members: npt.NDArray[np.int64]) -> Floats:
-    """(members, d) text vectors, zero rows where a product has none."""
-    out = np.zeros((len(members), state.embeddings.shape[1]), np.float32)
-    has_text = state.text[members] >= 0
-    out[has_text] = state.embeddings[state.text[members[has_text]]]
+def _text_vectors(snapshot: ProductSnapshot, members: npt.NDArray[np.int64]) -> Floats:
+    """(members, d) text vectors; zero rows for products without a text."""
+    out = np.zeros((len(members), snapshot.embeddings.shape[1]), np.float32)
+    has_text = snapshot.text[members] >= 0
+    out[has_text] = snapshot.embeddings[snapshot.text[members[has_text]]]
     return out
 
 

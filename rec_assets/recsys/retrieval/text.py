@@ -9,35 +9,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.data.product_snapshot import Floats
+from rec_assets.recsys.arrays import Floats
 
 Encode = Callable[[list[str]], Floats]
 
 
 def join_columns(frame: pd.DataFrame, columns: Sequence[str], separator: str) -> pd.Series:
-    """Non-empty values of the columns, stripped and joined row by row; null where there are none."""
+    """Non-empty values of the columns, stripped and joined row by row; null if all are empty."""
     joined = pd.Series("", frame.index)
     for column in columns:
         value = frame[column].fillna("").astype(str).str.strip()
         both = (joined != "") & (value != "")
         joined = joined + both.map({True: separator, False: ""}) + value
-    null: Any = None  # pandas' stubs know no None here
+    null: Any = None  # the stubs of pandas don't allow None here
     return joined.where(joined != "", null)
 
 
 def content_hash(text: str | None) -> str | None:
-    """SHA-256 of a text, by which it is embedded once; None where there is no text."""
+    """SHA-256 of a text, so that equal texts are embedded once; None without a text."""
     return hashlib.sha256(text.encode()).hexdigest() if isinstance(text, str) and text else None
 
 
 def embed_new(products: pd.DataFrame, known: pd.DataFrame, encode: Encode) -> pd.DataFrame:
-    """Embeddings of all distinct texts, encoding only those not known yet.
+    """Embeddings of all distinct texts. Only new texts are encoded.
 
     Args:
-        products: content_hash, text; rows without text are passed over.
-        known: content_hash, vector of an earlier run. Vectors of texts that no product has any more are kept,
-            so that a product that comes back costs nothing.
-        encode: Texts to (texts, d) unit vectors.
+        products: content_hash, text. Rows without text are ignored.
+        known: content_hash, vector from an earlier run. Vectors of texts that no product has any more are kept, in
+            case the product returns.
+        encode: Function from texts to (texts, d) unit vectors.
 
     Returns:
         content_hash, vector (list of float32), sorted by hash.

@@ -1,1 +1,1 @@
-"""A merchandiser's rules: what is never shown, what is favored, and where; after scoring, in batch and API alike."""
+"""Merchandising rules: hide, weight, boost, cap and pin products after ranking, in the batch and in the API alike."""

@@ -1,7 +1,6 @@
-"""Rules applied: one customer's scored products in, the order in which they are shown out, with the rules behind it.
+"""Re-ranking: apply compiled rules to the scored candidates of one customer.
 
-Batch and API both come here, so that they can't differ. Scoring, and what is shown where no rule has a say, belong
-elsewhere.
+The batch and the API both use `rerank`, so they show the same order.
 """
 
 from __future__ import annotations
@@ -11,186 +10,162 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rec_assets.recsys.data.product_snapshot import Floats, Longs
-from rec_assets.recsys.rules.compiled import CompiledBoost, CompiledRules
-from rec_assets.recsys.rules.spec import TEN
+from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.rules.compiled import CompiledRules
+from rec_assets.recsys.rules.effects import BLOCK_SIZE, Boost, Cap, Complements, Pin, ScoredCandidates, ScoreFactor
 
-_MOST_RATE = 0.95
-_DISCOUNT = 1 / np.log2(np.arange(2, TEN + 2))
-
-
-class ScoredCandidates(NamedTuple):
-    """What could be shown to one customer: n products by falling score.
-
-    Attributes:
-        product: (n,) positions in the rulebook.
-        score: (n,) estimated probability that it is bought, and kept.
-        return_rate: (n,) share of what is bought that comes back.
-        complement: (n,) how strongly it goes with the customer's newest order (`Candidates.complement`).
-        last_age: Days since that order; NaN where there is none.
-    """
-
-    product: Longs
-    score: Floats
-    return_rate: Floats
-    complement: Floats
-    last_age: float
+_DISCOUNT = 1 / np.log2(np.arange(2, BLOCK_SIZE + 2))
 
 
 class RerankedItems(NamedTuple):
-    """What is shown, best first.
+    """The m items to show, best first.
 
     Attributes:
-        product: (m,) positions.
-        place: (m,) each one's place in the offer; −1 of a pinned product that wasn't offered.
-        rule: (m,) number of the rule that put it there, −1 where none did.
+        product: (m,) positions in the product snapshot.
+        row: (m,) rows in the scored candidates; −1 for a pinned product that is no candidate.
+        rule: (m,) number of the rule that moved the item; −1 for none.
     """
 
     product: Longs
-    place: Longs
+    row: Longs
     rule: Longs
 
 
-def rerank(book: CompiledRules, offer: ScoredCandidates, depth: int, is_barred: Callable[[int], bool]) -> RerankedItems:
-    """Apply a rulebook: leave out, weigh, put complements first, cap, favor, pin; in this order.
+def rerank(
+    rules: CompiledRules, scored: ScoredCandidates, depth: int, is_barred: Callable[[int], bool]
+) -> RerankedItems:
+    """Hide, multiply scores, put first, cap, boost and pin, in this order.
 
     Args:
-        book: The rules.
-        offer: What was scored, without what filters or stock rule out.
-        depth: How many places are asked for; the order does not depend on it.
-        is_barred: Whether a product that isn't offered may not be pinned either.
+        rules: The compiled rules.
+        scored: The customer's candidates, without those that filters or stock exclude.
+        depth: Number of items to return. The order does not depend on it.
+        is_barred: Whether a product that is no candidate can't be pinned.
     """
-    rule = np.full(len(offer.product), -1, np.int64)
-    left = _by_worth(book, offer, rule)
-    first = _complements(book, offer, left)
-    if book.complements is not None:
-        rule[first] = book.complements.rule
+    rule = np.full(len(scored.product), -1, np.int64)
+    left = _by_score(rules, scored, rule)
+    first: list[int] = []
+    for number, complements in rules.of_type(Complements):
+        selected = complements.select(scored, _without(left, first))
+        rule[selected] = number
+        first += selected
     left = first + _without(left, first)
-    caps = [_Capped(each.group[offer.product].tolist(), each.most) for each in book.caps]
-    worths = [each.weight[offer.product] * offer.score for each in book.favors]
-    placed, fixed = list[int](), set(first)
-    while left and len(placed) < depth + len(book.pins):
-        ten = _next_ten(left, caps)
-        for favor, worth in zip(book.favors, worths, strict=True):
-            before, ten = ten, _give_places(favor, worth, ten, left, offer.score, caps, fixed)
-            entered = [each for each in ten if each not in before]
-            rule[entered] = favor.rule
-            fixed.update(each for each in ten if worth[each] > 0)
-        left = _without(left, ten)
-        placed += ten
-    return _with_pins(book, offer, placed, rule, depth, is_barred, is_all=not left)
+    caps = [_CapCheck(cap.group[scored.product].tolist(), cap.max_items) for _, cap in rules.of_type(Cap)]
+    boosts = [(number, boost, boost.weight[scored.product] * scored.score) for number, boost in rules.of_type(Boost)]
+    pins = sorted(rules.of_type(Pin), key=lambda numbered: numbered[1].position)
+    ordered, fixed = list[int](), set(first)
+    while left and len(ordered) < depth + len(pins):
+        block = _next_block(left, caps)
+        for number, boost, boosted_score in boosts:
+            before, block = block, _boosted(boost, boosted_score, block, left, scored.score, caps, fixed)
+            entered = [row for row in block if row not in before]
+            rule[entered] = number
+            fixed.update(row for row in block if boosted_score[row] > 0)
+        left = _without(left, block)
+        ordered += block
+    return _with_pins(rules, pins, scored, ordered, rule, depth, is_barred, is_complete=not left)
 
 
 def _with_pins(
-    book: CompiledRules,
-    offer: ScoredCandidates,
-    placed: list[int],
+    rules: CompiledRules,
+    pins: list[tuple[int, Pin]],
+    scored: ScoredCandidates,
+    ordered: list[int],
     rule: Longs,
     depth: int,
     is_barred: Callable[[int], bool],
     *,
-    is_all: bool,
+    is_complete: bool,
 ) -> RerankedItems:
-    """The places of the offer in the order given, with the pinned products at theirs."""
-    rows = [(int(offer.product[each]), each, int(rule[each])) for each in placed]
-    pinned = {pin.product for pin in book.pins}
-    offered = {int(each): place for place, each in enumerate(offer.product) if int(each) in pinned}
-    rows = [row for row in rows if row[0] not in pinned]
-    for pin in book.pins:
-        place = offered.get(pin.product, -1)
-        can_be = book.shown[pin.product] and (place >= 0 or not is_barred(pin.product))
-        if can_be and (pin.place <= len(rows) or is_all):  # else it stands further down than anybody looks
-            rows.insert(pin.place, (pin.product, place, pin.rule))
-    return RerankedItems(*np.array(rows[:depth], np.int64).reshape(-1, 3).T)
+    """Insert the pinned products into the ordered rows of `scored`."""
+    pinned = {pin.product for _, pin in pins}
+    row_of = {int(product): row for row, product in enumerate(scored.product) if int(product) in pinned}
+    items = [(int(scored.product[row]), row, int(rule[row])) for row in ordered]
+    items = [item for item in items if item[0] not in pinned]
+    for number, pin in pins:
+        row = row_of.get(pin.product, -1)
+        can_be_shown = rules.visible[pin.product] and (row >= 0 or not is_barred(pin.product))
+        # If there are more candidates, a pin below the computed part is below the depth, too.
+        if can_be_shown and (pin.position <= len(items) or is_complete):
+            items.insert(pin.position, (pin.product, row, number))
+    return RerankedItems(*np.array(items[:depth], np.int64).reshape(-1, 3).T)
 
 
-def _by_worth(book: CompiledRules, offer: ScoredCandidates, rule: Longs) -> list[int]:
-    """Places that may be shown, by what their scores are worth; who rose says by which rule: what helped most."""
-    kept = np.flatnonzero(book.shown[offer.product])
-    gains = [(number, weight[offer.product[kept]]) for number, weight in book.weights]
-    if book.returns is not None:
-        number, cost = book.returns
-        rate = np.minimum(offer.return_rate[kept], _MOST_RATE)
-        # The score is the chance of a purchase that is kept; for each of these, rate / (1 − rate) come back.
-        gains.append((number, np.maximum(1 - cost * rate / (1 - rate), 0)))
-    if gains and len(kept):
-        factors = np.stack([np.asarray(gain, np.float64) for _, gain in gains])
-        order = np.argsort(-(offer.score[kept] * factors.prod(axis=0)), kind="stable")
-        kept = kept[order]
-        helped = (factors / np.maximum(factors.mean(axis=1, keepdims=True), 1e-12)).argmax(axis=0)[order]
+def _by_score(rules: CompiledRules, scored: ScoredCandidates, rule: Longs) -> list[int]:
+    """The visible rows by score · factors. Sets `rule` of the rows that rose to the rule that raised them most."""
+    rows = np.flatnonzero(rules.visible[scored.product])
+    score_factors = rules.of_type(ScoreFactor)
+    if score_factors and len(rows):
+        numbers = np.array([number for number, _ in score_factors])
+        factors = np.stack([np.asarray(effect.of_rows(scored, rows), np.float64) for _, effect in score_factors])
+        order = np.argsort(-(scored.score[rows] * factors.prod(axis=0)), kind="stable")
+        rows = rows[order]
+        strongest = (factors / np.maximum(factors.mean(axis=1, keepdims=True), 1e-12)).argmax(axis=0)[order]
         rose = order > np.arange(len(order))
-        rule[kept[rose]] = np.array([number for number, _ in gains])[helped[rose]]
-    return [int(each) for each in kept]
+        rule[rows[rose]] = numbers[strongest[rose]]
+    return [int(row) for row in rows]
 
 
-def _complements(book: CompiledRules, offer: ScoredCandidates, left: list[int]) -> list[int]:
-    """Of these places the products that go best with a fresh purchase; none after a stale one."""
-    if book.complements is None or not offer.last_age <= book.complements.days:  # NaN: nothing was ever bought
-        return []
-    found = [each for each in left if offer.complement[each] > 0]
-    return sorted(found, key=lambda each: -offer.complement[each])[: book.complements.places]
-
-
-class _Capped(NamedTuple):
-    """Per place of the offer its group, −1 for none, and how many of one group ten places may hold."""
+class _CapCheck(NamedTuple):
+    """The group of each candidate (−1 for none) and how many of one group a block can hold."""
 
     group: list[int]
-    most: int
+    max_items: int
 
-    def keeps(self, places: list[int]) -> bool:
-        """Whether the last of these places may stand with the others."""
-        own = self.group[places[-1]]
-        return own < 0 or sum(self.group[each] == own for each in places) <= self.most
+    def allows(self, rows: list[int]) -> bool:
+        """Whether the last row can be in one block with the others."""
+        group = self.group[rows[-1]]
+        return group < 0 or sum(self.group[row] == group for row in rows) <= self.max_items
 
 
-def _next_ten(left: list[int], caps: list[_Capped]) -> list[int]:
-    """The first ten that keep to the caps; where there are too few of these, others fill up."""
+def _next_block(left: list[int], caps: list[_CapCheck]) -> list[int]:
+    """The first ten rows that the caps allow; if there are fewer, other rows fill the block."""
     if not caps:
-        return left[:TEN]
-    ten: list[int] = []
-    for each in left:
-        if len(ten) == TEN:
+        return left[:BLOCK_SIZE]
+    block: list[int] = []
+    for row in left:
+        if len(block) == BLOCK_SIZE:
             break
-        if all(cap.keeps([*ten, each]) for cap in caps):
-            ten.append(each)
-    return ten + _without(left, ten)[: TEN - len(ten)]
+        if all(cap.allows([*block, row]) for cap in caps):
+            block.append(row)
+    return block + _without(left, block)[: BLOCK_SIZE - len(block)]
 
 
-def _give_places(
-    favor: CompiledBoost,
-    worth: Floats,
-    ten: list[int],
+def _boosted(
+    boost: Boost,
+    boosted_score: Floats,
+    block: list[int],
     left: list[int],
     score: Floats,
-    caps: list[_Capped],
+    caps: list[_CapCheck],
     fixed: set[int],
 ) -> list[int]:
-    """The ten with favored products from further down, the worthiest first, in the places of its last others.
+    """The block after boosted products from further down replaced its last others, best boosted score first.
 
-    One by one, as long as the expected DCG, Σ score / log2(place + 1) (Järvelin & Kekäläinen 2002), falls by at most
-    `most_loss` in all. What is fixed stays; `worth` is above 0 for the favored.
+    Products enter one by one, as long as the expected DCG, Σ score / log2(rank + 1) (Järvelin & Kekäläinen 2002),
+    falls by at most `max_dcg_loss` in total. Rows in `fixed` stay. `boosted_score` is 0 for products without the boost.
     """
-    least = (1 - favor.most_loss) * _expected(ten, score)
-    further = sorted((each for each in _without(left, ten) if worth[each] > 0), key=lambda each: -worth[each])
-    for _ in range(favor.places - int((worth[ten] > 0).sum())):
-        leaving = next((each for each in reversed(ten) if worth[each] == 0 and each not in fixed), None)
+    min_dcg = (1 - boost.max_dcg_loss) * _expected_dcg(block, score)
+    waiting = sorted((row for row in _without(left, block) if boosted_score[row] > 0), key=lambda r: -boosted_score[r])
+    for _ in range(boost.slots - int((boosted_score[block] > 0).sum())):
+        leaving = next((row for row in reversed(block) if boosted_score[row] == 0 and row not in fixed), None)
         if leaving is None:
             break
-        rest = _without(ten, [leaving])
-        needed = (least - _expected(rest, score)) / _DISCOUNT[len(rest)]
-        entrant = next(
-            (each for each in further if score[each] >= needed and all(cap.keeps([*rest, each]) for cap in caps)), None
+        rest = _without(block, [leaving])
+        min_score = (min_dcg - _expected_dcg(rest, score)) / _DISCOUNT[len(rest)]
+        entering = next(
+            (row for row in waiting if score[row] >= min_score and all(cap.allows([*rest, row]) for cap in caps)), None
         )
-        if entrant is None:
+        if entering is None:
             break
-        ten, further = [*rest, entrant], _without(further, [entrant])
-    return ten
+        block, waiting = [*rest, entering], _without(waiting, [entering])
+    return block
 
 
-def _without(places: list[int], some: list[int]) -> list[int]:
-    gone = set(some)
-    return [each for each in places if each not in gone]
+def _without(rows: list[int], removed: list[int]) -> list[int]:
+    gone = set(removed)
+    return [row for row in rows if row not in gone]
 
 
-def _expected(places: list[int], score: Floats) -> float:
-    return float((score[places] * _DISCOUNT[: len(places)]).sum())
+def _expected_dcg(rows: list[int], score: Floats) -> float:
+    return float((score[rows] * _DISCOUNT[: len(rows)]).sum())

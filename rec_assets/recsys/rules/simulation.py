@@ -1,4 +1,4 @@
-"""What rules would have cost and gained: past candidates arranged by each, held against what was bought since."""
+"""Offline simulation: re-rank past candidates by each rule set and compare the lists with later purchases."""
 
 from __future__ import annotations
 
@@ -10,117 +10,110 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rec_assets.recsys.evaluation.bootstrap import paired_bootstrap_difference
 from rec_assets.recsys.evaluation.evaluate import ALL as ALL_PURCHASES
 from rec_assets.recsys.evaluation.evaluate import NOVEL, Slice
-from rec_assets.recsys.evaluation.metrics import catalog_coverage, paired_bootstrap_difference, ranking_metrics
+from rec_assets.recsys.evaluation.metrics import catalog_coverage, ranking_metrics
 from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, arrange_lists, score_candidates
 from rec_assets.recsys.ranking.ranker import Ranker
-from rec_assets.recsys.ranking.scoring import by_customers
+from rec_assets.recsys.ranking.scoring import map_customers
 from rec_assets.recsys.rules.compiled import CompiledRules
-from rec_assets.recsys.rules.spec import NONE, TEN
+from rec_assets.recsys.rules.effects import BLOCK_SIZE
+from rec_assets.recsys.rules.rules_file import NO_RULE_SET
 from rec_assets.recsys.spark.arrow_rows import collect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-PLACES = (1, 2, 3, 5)
-LOSSES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
-"""What a favoring rule's `places` and `most_loss` are varied over for its trade-off curve."""
-
-_TYPES = "rules string, customer_id string, list string, rank int, product_id string, score double, rule string"
+_TYPES = "rule_set string, customer_id string, list string, rank int, product_id string, score double, rule string"
 
 
-def trade_offs(book: CompiledRules) -> dict[tuple[int, float], CompiledRules]:
-    """A book of one favoring rule with other places and losses, by these."""
-    (favor,) = book.favors
-    return {
-        (places, loss): replace(
-            book,
-            favors=(favor._replace(places=places, most_loss=loss),),
-        )
-        for places in PLACES
-        for loss in LOSSES
-    }
+def trade_off_variants(compiled: CompiledRules) -> dict[tuple[int, float], CompiledRules]:
+    """Variants of a single compiled rule for its trade-off curve, by (slots, max_dcg_loss)."""
+    ((number, effect),) = compiled.effects
+    return {point: replace(compiled, effects=((number, variant),)) for point, variant in effect.trade_off().items()}
 
 
 def lists_by_rules(
     candidates: DataFrame,
     ranker: Ranker,
-    books: Mapping[str, CompiledRules],
+    rule_sets: Mapping[str, CompiledRules],
     variants: Mapping[str, CompiledRules],
-    disk: Path,
+    folder: Path,
 ) -> pd.DataFrame:
-    """The first ten of both lists of each customer by each rulebook.
+    """The first ten items of both lists of each customer, for each rule set.
 
     Args:
-        candidates: As they looked on a past day; where a rulebook has a frequency cap, with which of them rest.
-        ranker: Scores them; once for all.
-        books: By name.
-        variants: Further ones, of which list "all" is enough.
-        disk: A folder that tasks see, too, by which the lists come here.
+        candidates: Candidates of a past day, with the column of each frequency cap.
+        ranker: Scores them, once for all rule sets.
+        rule_sets: Name → compiled rules.
+        variants: Further compiled rules, for which only list "all" is made.
+        folder: A folder that Spark's tasks can write to, for the transfer of the lists.
 
     Returns:
-        rules (the name), customer_id, list, rank, product_id, score (0 of what is pinned and no candidate), rule.
+        rule_set (the name), customer_id, list, rank, product_id, score (0 for a pinned product that is no candidate),
+        rule.
     """
     model, features = ranker.dump(), ranker.features
 
     def block(rows: pd.DataFrame) -> pd.DataFrame:
         scored = score_candidates(rows, Ranker.load(model, features))
         score = np.append(scored["score"].to_numpy(np.float64), 0)
-        found = {name: arrange_lists(scored, TEN, book) for name, book in books.items()}
-        for name, book in variants.items():
-            lists = arrange_lists(scored, TEN, book)
-            found[name] = lists[lists["list"] == ALL]
+        lists = {name: arrange_lists(scored, BLOCK_SIZE, rules) for name, rules in rule_sets.items()}
+        for name, rules in variants.items():
+            both = arrange_lists(scored, BLOCK_SIZE, rules)
+            lists[name] = both[both["list"] == ALL]
         return pd.concat(
-            [lists.assign(rules=name, score=score[lists["row"]]) for name, lists in found.items()], ignore_index=True
+            [rows.assign(rule_set=name, score=score[rows["row"]]) for name, rows in lists.items()], ignore_index=True
         )
 
-    return collect(by_customers(candidates, block, _TYPES).to_spark(), disk)
+    return collect(map_customers(candidates, block, _TYPES).to_spark(), folder)
 
 
-def measure(
+def measure_rule_sets(
     lists: pd.DataFrame, names: Iterable[str], slices: list[Slice], price: pd.Series, catalog_size: int, *, seed: int
 ) -> pd.DataFrame:
-    """What each rulebook's lists are worth, beside those without rules.
+    """Metrics of each rule set's lists, compared with the lists without rules.
 
     Args:
-        lists: As `lists_by_rules` gives them, NONE among the rulebooks.
-        names: Of the rulebooks.
-        slices: What the customers went on to buy (`make_slices`); those of it are judged.
+        lists: From `lists_by_rules`; NO_RULE_SET must be one of the rule sets.
+        names: The rule sets to measure.
+        slices: Later purchases (`make_slices`). Only their customers are evaluated.
         price: By product_id.
-        catalog_size: Products that could be shown.
+        catalog_size: Number of products that can be shown.
         seed: Of the bootstrap over customers.
 
     Returns:
-        Index: names of the rulebooks. ndcg, ndcg_novel (of list "discover", novel purchases), coverage, revenue
-        (Σ price of what was shown and bought, a customer), expected_revenue (Σ score · price, a customer), ruled
-        (share of places that a rule gave); each but `ruled` also as `…_change` relative to NONE, and `ndcg_low`,
-        `ndcg_high`: the 95 % interval of that of ndcg.
+        Index: names of the rule sets. Columns: ndcg; ndcg_novel (of list "discover", for novel purchases); coverage;
+        revenue (Σ price of the items shown and bought, per customer); expected_revenue (Σ score · price, per customer);
+        moved (share of items that a rule moved); the relative change `…_change` of all but `moved` compared with
+        NO_RULE_SET; `ndcg_low` and `ndcg_high`, the 95 % interval of `ndcg_change`.
     """
     truth = {part.name: part.truth for part in slices if part.name in (ALL_PURCHASES, NOVEL)}
-    judged = truth[ALL_PURCHASES]["customer_id"].drop_duplicates()
+    customers = truth[ALL_PURCHASES]["customer_id"].drop_duplicates()
     bought = pd.MultiIndex.from_frame(truth[ALL_PURCHASES][["customer_id", "product_id"]])
     rows, ndcg = {}, {}
-    by_name = dict(iter(lists.groupby("rules", sort=False)))
-    for name in names:  # one that hides everything has no lists
-        whole = by_name.get(name, lists.head(0))
-        shown = whole[(whole["list"] == ALL) & whole["customer_id"].isin(judged)]
+    by_name = dict(iter(lists.groupby("rule_set", sort=False)))
+    for name in names:
+        both = by_name.get(name, lists.head(0))  # a rule set that hides all products has no lists
+        shown = both[(both["list"] == ALL) & both["customer_id"].isin(customers)]
         cost = shown["product_id"].map(price).fillna(0)
         hit = pd.MultiIndex.from_frame(shown[["customer_id", "product_id"]]).isin(bought)
-        ndcg[name] = ranking_metrics(shown, truth[ALL_PURCHASES], (TEN,))[f"ndcg@{TEN}"]
-        novel = ranking_metrics(whole[whole["list"] == DISCOVER], truth[NOVEL], (TEN,))[f"ndcg@{TEN}"]
+        ndcg[name] = ranking_metrics(shown, truth[ALL_PURCHASES], (BLOCK_SIZE,))[f"ndcg@{BLOCK_SIZE}"]
+        novel = ranking_metrics(both[both["list"] == DISCOVER], truth[NOVEL], (BLOCK_SIZE,))[f"ndcg@{BLOCK_SIZE}"]
         rows[name] = {
             "ndcg": ndcg[name].mean(),
             "ndcg_novel": novel.mean(),
-            "coverage": catalog_coverage(shown, k=TEN, catalog_size=catalog_size),
-            "revenue": cost[hit].sum() / len(judged),
-            "expected_revenue": (shown["score"] * cost).sum() / len(judged),
-            "ruled": shown["rule"].notna().mean(),
+            "coverage": catalog_coverage(shown, k=BLOCK_SIZE, catalog_size=catalog_size),
+            "revenue": cost[hit].sum() / len(customers),
+            "expected_revenue": (shown["score"] * cost).sum() / len(customers),
+            "moved": shown["rule"].notna().mean(),
         }
-    found = pd.DataFrame(rows).T
-    without = found.loc[NONE]
+    table = pd.DataFrame(rows).T
+    without = table.loc[NO_RULE_SET]
     for column in ("ndcg", "ndcg_novel", "coverage", "revenue", "expected_revenue"):
-        found[f"{column}_change"] = found[column] / without[column] - 1
-    ours = np.column_stack([ndcg[name] for name in found.index])
-    _, low, high = paired_bootstrap_difference(ours, ours[:, [list(found.index).index(NONE)]], seed=seed)
-    return found.assign(ndcg_low=low / without["ndcg"], ndcg_high=high / without["ndcg"])
+        table[f"{column}_change"] = table[column] / without[column] - 1
+    values = np.column_stack([ndcg[name] for name in table.index])
+    baseline = values[:, [list(table.index).index(NO_RULE_SET)]]
+    _, low, high = paired_bootstrap_difference(values, baseline, seed=seed)
+    return table.assign(ndcg_low=low / without["ndcg"], ndcg_high=high / without["ndcg"])

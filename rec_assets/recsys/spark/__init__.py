@@ -1,1 +1,1 @@
-"""Spark helpers that the science needs: sums that do not depend on row order, and rows made by tasks."""
+"""Spark helpers: sums that do not depend on the order of rows, and rows that Python functions make."""

@@ -1,7 +1,7 @@
-"""Rows that Python makes in Spark's tasks. Work that follows work is done in the same task, on Arrow tables.
+"""Rows that Python functions make in Spark tasks, as Arrow tables.
 
-Spark turns what Python gives back into rows of its own, and these into Arrow again for the next function. For millions
-of rows of dozens of columns that costs more than the work does.
+Functions are chained within a task. Otherwise Spark converts the output of each function to its own rows and back to
+Arrow for the next one. For millions of rows with dozens of columns, that costs more than the functions do.
 """
 
 from __future__ import annotations
@@ -22,56 +22,60 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.types import DataType, StructType
 
-Work = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
-"""What a task does with the tables of one partition."""
+TableFunction = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
+"""Maps the tables of one partition to the tables of its output."""
 
 
 @dataclass(frozen=True)
 class LazyArrowRows:
-    """Rows that are made when they are asked for, once each time.
+    """Rows that are computed when they are read, and again at each further read.
 
     Attributes:
-        begin: What tasks begin with, a partition each.
-        work: What they make of it.
-        types: Of the rows: a schema of Spark's, or its DDL.
+        frame: The input of the tasks, one partition each.
+        function: Maps the tables of a partition to the rows.
+        types: Types of the rows: a Spark schema, or its DDL.
     """
 
-    begin: DataFrame
-    work: Work
+    frame: DataFrame
+    function: TableFunction
     types: StructType | str
 
     @classmethod
-    def of(cls, frame: DataFrame) -> LazyArrowRows:
-        """The rows of a frame, as they are."""
+    def from_frame(cls, frame: DataFrame) -> LazyArrowRows:
+        """The rows of a frame, unchanged."""
         return cls(frame, lambda tables: tables, frame.schema)
 
-    def then(self, work: Work, types: StructType | str) -> LazyArrowRows:
-        """What some work makes of these rows, a partition at a time; `types` are those of what comes out."""
-        first = self.work
-        return LazyArrowRows(self.begin, lambda tables: work(first(tables)), types)
+    def then(self, function: TableFunction, types: StructType | str) -> LazyArrowRows:
+        """The output of another function of these rows, partition by partition; `types` are those of the output."""
+        first = self.function
+        return LazyArrowRows(self.frame, lambda tables: function(first(tables)), types)
 
     def to_spark(self) -> DataFrame:
-        """The rows as a frame of Spark's."""
-        work = self.work
+        """The rows as a Spark frame."""
+        function = self.function
 
         def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for table in work(pa.Table.from_batches([batch]) for batch in batches):
+            for table in function(pa.Table.from_batches([batch]) for batch in batches):
                 yield from table.to_batches()
 
-        return self.begin.mapInArrow(task, self.types)
+        return self.frame.mapInArrow(task, self.types)
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the tables that the tasks make."""
+        """Schema of the tables."""
         return arrow_schema(self.types)
 
 
 @contextmanager
 def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
-    """The rows of a frame, in its order, as files below a folder that tasks see, too; these are gone afterward.
+    """The rows of a frame, in its order, as Parquet files under `disk`. The files are deleted afterward.
 
-    So come rows to this process. Some million by the usual way, through the heap of Spark's driver, can fill that, and
-    then nothing answers.
+    Use it to bring millions of rows to this process: collected the usual way, they can fill the heap of the Spark
+    driver.
+
+    Args:
+        frame: Rows.
+        disk: A folder that the tasks see too.
     """
     folder = disk / uuid.uuid4().hex
     try:
@@ -82,7 +86,7 @@ def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
 
 
 def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
-    """All rows of a frame, in its order; see `written`."""
+    """All rows of a frame, in its order, through files; see `written`."""
     with written(frame, disk) as files:
         return pa.concat_tables([file.read() for file in files]).to_pandas()
 
@@ -92,15 +96,15 @@ ARROW = {
     "int": pa.int32(), "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(),
     "timestamp": pa.timestamp("us", "UTC"),
 }  # fmt: skip
-"""What Arrow calls Spark's types."""
+"""Spark type → Arrow type."""
 
 
 def arrow_schema(types: StructType | str) -> pa.Schema:
-    """Spark's types, or their DDL, as Arrow's. Spark's own function for this takes other arguments in each version."""
+    """The Arrow schema of a Spark schema or its DDL. Spark's own function has other arguments in each version."""
     from pyspark.sql.types import StructType
 
     types = cast("StructType", StructType.fromDDL(types)) if isinstance(types, str) else types
-    return pa.schema([pa.field(each.name, _arrow_type(each.dataType), each.nullable) for each in types.fields])
+    return pa.schema([pa.field(field.name, _arrow_type(field.dataType), field.nullable) for field in types.fields])
 
 
 def _arrow_type(type_: DataType) -> pa.DataType:
@@ -111,12 +115,12 @@ def _arrow_type(type_: DataType) -> pa.DataType:
     return ARROW[type_.simpleString()]
 
 
-def in_pandas(work: Callable[[Iterator[pd.DataFrame]], Iterable[pd.DataFrame]], types: str) -> Work:
-    """Work on pandas frames as work on tables; of what it gives back, the columns that `types` names are kept."""
+def in_pandas(function: Callable[[Iterator[pd.DataFrame]], Iterable[pd.DataFrame]], types: str) -> TableFunction:
+    """Turn a function of pandas frames into one of tables. Of its output, the columns in `types` are kept."""
     schema = arrow_schema(types)
 
     def on_tables(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        for frame in work(table.to_pandas() for table in tables):
+        for frame in function(table.to_pandas() for table in tables):
             yield pa.Table.from_pandas(frame, schema, preserve_index=False)
 
     return on_tables

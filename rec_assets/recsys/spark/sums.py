@@ -1,7 +1,7 @@
-"""Sums in Spark whose result doesn't depend on the order of rows.
+"""Sums in Spark whose result does not depend on the order of rows.
 
-Spark adds up rows in an order of its own, and a sum of floats depends on the order in its last bits: equal data would
-give tables that differ, and everything made from them would count as changed.
+The order in which Spark adds rows varies, and so do the last bits of a sum of floats. Equal data would then give
+different tables, and everything made from them would be stale.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from pyspark.sql import Column
 
 _EXACT = "decimal(38,12)"
-"""Holds money and quantities up to 10^26; a value beyond that is a mistake and isn't counted."""
+"""Money and quantities up to 10^26. A larger value is an error and is not counted."""
 
 
 def exact_sum(value: Column) -> Column:
-    """The sum of money or quantities, added up as decimals of 12 places: any number of rows; null without a value."""
+    """Sum of money or quantities, computed with 12 decimal places; null without a value."""
     from pyspark.sql import functions as F
 
     return F.try_sum(value.try_cast(_EXACT)).cast("double")
 
 
 def exact_mean(value: Column) -> Column:
-    """The mean, added up as in `exact_sum`."""
+    """Mean of money or quantities, computed like `exact_sum`."""
     from pyspark.sql import functions as F
 
     return F.try_avg(value.try_cast(_EXACT)).cast("double")
 
 
 def ordered_sum(value: Column) -> Column:
-    """The sum of floats of any magnitude, the smallest first; it holds a group's values, so for small groups only."""
+    """Sum of floats of any magnitude, smallest first. It holds all values of a group, so use it for small groups."""
     from pyspark.sql import functions as F
 
-    return F.aggregate(F.array_sort(F.collect_list(value)), F.lit(0.0), lambda total, each: total + each)
+    return F.aggregate(F.array_sort(F.collect_list(value)), F.lit(0.0), lambda total, number: total + number)

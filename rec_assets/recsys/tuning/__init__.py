@@ -1,1 +1,1 @@
-"""Hyper-parameter tuning: the search space and the resumable study."""
+"""Hyper-parameter tuning with Optuna: the search space and the study."""

@@ -1,7 +1,6 @@
-"""The search space: which hyper-parameters tuning may change, and between which bounds.
+"""The search space of tuning: hyper-parameters and their bounds.
 
-Here belongs what is worth searching, as data. How it is searched, and what a recipe is judged by, stands in `study`
-and `walk_forward`.
+`study` searches it; `evaluation.backtest` evaluates each recipe.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Values of one hyper-parameter, both ends included; integers where both ends are.
+    """Range of one hyper-parameter, including `low` and `high`; integers only if both are integers.
 
     Attributes:
         low, high: The ends.
-        log: Whether a step is a ratio and not a difference.
+        log: Whether to sample on a logarithmic scale.
     """
 
     low: float
@@ -31,7 +30,7 @@ class Range:
 
     @property
     def is_integer(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether the hyper-parameter is an integer."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
@@ -46,8 +45,8 @@ SPACE: Mapping[str, Range] = {
     "co_purchase.anchor_damping": Range(0.0, 1.0),
     "co_purchase.next_orders": Range(1, 5),
     "co_purchase.ease_regularization": Range(30.0, 3000.0, log=True),
-    "candidates.history_half_life_days": Range(10.0, 365.0, log=True),
-    "candidates.history_order_decay": Range(0.5, 1.0),
+    "candidates.profile_half_life_days": Range(10.0, 365.0, log=True),
+    "candidates.profile_order_decay": Range(0.5, 1.0),
     "ranker.learning_rate": Range(0.02, 0.2, log=True),
     "ranker.rounds": Range(100, 600, log=True),
     "ranker.max_depth": Range(3, 9),
@@ -56,10 +55,10 @@ SPACE: Mapping[str, Range] = {
     "ranker.subsample": Range(0.5, 1.0),
     "ranker.column_sample": Range(0.3, 1.0),
 }
-"""By the dotted names of the recipe's fields."""
+"""Dotted name of a recipe field → range."""
 
-IDLE = {"spark": "als.implicit_regularization", "implicit": "als.regularization"}
-"""By ALS solver, the λ that it doesn't look at."""
+UNUSED = {"spark": "als.implicit_regularization", "implicit": "als.regularization"}
+"""ALS solver → the regularization that it does not use."""
 
 PARTS = tuple(dict.fromkeys(name.split(".")[0] for name in SPACE))
 
@@ -67,40 +66,40 @@ PARTS = tuple(dict.fromkeys(name.split(".")[0] for name in SPACE))
 def space_around(
     base: Recipe, *, parts: Iterable[str] = PARTS, fixed: Iterable[str] = (), space: Mapping[str, Range] = SPACE
 ) -> dict[str, Range]:
-    """What of the space to search, in its order, widened where the base lies outside: it is judged like any other.
+    """The part of the space to search, with ranges extended to include the values of the base recipe.
 
-    Of the two λ of ALS only that of the solver in use is searched.
+    Only the regularization of the active ALS solver is searched.
 
     Args:
-        base: The recipe in use.
-        parts: The recipe's parts to search: "als", "co_purchase", "candidates", "ranker".
-        fixed: Dotted names that stay as they are in the base.
-        space: To take from.
+        base: The current recipe.
+        parts: Parts of the recipe to search: "als", "co_purchase", "candidates", "ranker".
+        fixed: Dotted names that keep their value of the base.
+        space: The full space.
 
     Raises:
-        ValueError: a part is unknown, or nothing is left to search.
+        ValueError: A part is unknown, or nothing is left to search.
     """
-    wanted, kept = set(parts), {*fixed, IDLE[base.als.solver]}
-    if unknown := wanted - {name.split(".")[0] for name in space}:
-        raise ValueError(f"nothing can be tuned in {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
+    searched, constant = set(parts), {*fixed, UNUSED[base.als.solver]}
+    if unknown := searched - {name.split(".")[0] for name in space}:
+        raise ValueError(f"unknown parts {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     values = base.fields()
     around = {
-        name: _widened(bounds, values[name])
+        name: _extended(bounds, values[name])
         for name, bounds in space.items()
-        if name.split(".")[0] in wanted and name not in kept
+        if name.split(".")[0] in searched and name not in constant
     }
     if not around:
-        raise ValueError("nothing is left to tune: all of it is fixed by settings")
+        raise ValueError("nothing is left to tune: settings fix all hyper-parameters")
     return around
 
 
-def _widened(bounds: Range, value: float) -> Range:
+def _extended(bounds: Range, value: float) -> Range:
     low, high = min(bounds.low, value), max(bounds.high, value)
     return replace(bounds, low=low, high=high, log=bounds.log and low > 0)
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Recipe, space: Mapping[str, Range] = SPACE) -> Recipe:
-    """The base with what the trial proposes for each hyper-parameter of the space."""
+    """The base recipe with the values that the trial suggests."""
     values: dict[str, float] = {}
     for name, bounds in space.items():
         if bounds.is_integer:

@@ -1,7 +1,7 @@
-"""A study: the search for a better recipe, trial by trial, kept in a file so that a killed one goes on.
+"""The Optuna study: searches for a better recipe and resumes after a crash, because trials are stored in a file.
 
-Optuna proposes recipes and remembers what they were worth; what one is worth the caller says. The file may hold many
-studies: a study's name has to stand for all that makes its values comparable.
+The caller evaluates the recipes. One file can have many studies; the values of a study must be comparable, so its name
+must identify everything that they depend on.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.tuning.search_space import Range, suggest
 from rec_assets.sqlite import sqlite_url
 
-_STUDIED = (TrialState.COMPLETE, TrialState.PRUNED)
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _RETRY = "retry_of"
 
 
 @dataclass(frozen=True)
 class RecipeStudy:
-    """One study.
+    """A study of recipes.
 
     Attributes:
-        study: Optuna's; higher values are better.
-        base: The recipe in use. It is judged too, and never given up early, so the best is never below it.
-        space: What is searched, around the base.
-        seed: Of the sampler. A study that was killed and goes on proposes what it would have proposed.
+        study: The Optuna study; higher values are better.
+        base: The current recipe. It is evaluated first and never pruned, so the best recipe is never worse.
+        space: Ranges to search, around the base.
+        seed: Of the sampler. A resumed study suggests the same recipes as one that was not interrupted.
     """
 
     study: optuna.Study
@@ -42,52 +42,52 @@ class RecipeStudy:
     seed: int
 
     def recover(self) -> list[FrozenTrial]:
-        """Mark the trials of a killed process as failed and put their recipes in line again, once each.
+        """Mark the trials of a killed process as failed, and enqueue each of their recipes once more.
 
-        Only when no other process works on the study.
+        Call it only if no other process uses the study.
 
         Returns:
-            The trials that had died.
+            The failed trials.
         """
-        dead = self.study.get_trials(states=(TrialState.RUNNING,))
-        for trial in dead:
+        failed = self.study.get_trials(states=(TrialState.RUNNING,))
+        for trial in failed:
             self.study.tell(trial.number, state=TrialState.FAIL)
-            # What died twice may be what kills the process.
+            # A trial that failed twice can be the cause of the crash.
             if trial.params.keys() == self.space.keys() and _RETRY not in trial.user_attrs:
                 self.study.enqueue_trial(trial.params, user_attrs={_RETRY: trial.number})
-        return dead
+        return failed
 
     def search(
         self,
-        judge: Callable[[Trial, Recipe], float | None],
+        evaluate: Callable[[Trial, Recipe], float | None],
         *,
         trials: int,
         timeout_seconds: float | None = None,
     ) -> int:
-        """Judge recipes, the base first, until the study has as many trials as wanted.
+        """Evaluate recipes, the base first, until the study has `trials` trials.
 
         Args:
-            judge: What a recipe is worth; None where it gave up on it early (`Trial.should_prune`). What it raises ends
-                the search: an error with the trial failed, an interruption with the trial left to `recover`.
-            trials: Trials wanted in all, those of earlier calls included.
-            timeout_seconds: No trial is started later than this; the base's always is.
+            evaluate: Returns the value of a recipe, or None if it pruned the trial (`Trial.should_prune`). An exception
+                ends the search: an error fails the trial, an interruption leaves it to `recover`.
+            trials: Total number of trials, including earlier calls.
+            timeout_seconds: No trial except the base starts later.
 
         Returns:
-            Trials judged by this call.
+            Number of trials of this call.
         """
         started, done = time.monotonic(), 0
-        if self._value_of_base() is None and not self._base_waits():
+        if self._value_of_base() is None and not self._base_is_queued():
             self.study.enqueue_trial(self._base_params())
-        while self._value_of_base() is None or self.studied < trials:
+        while self._value_of_base() is None or self.finished < trials:
             in_time = timeout_seconds is None or time.monotonic() - started < timeout_seconds
             if not in_time and self._value_of_base() is not None:
                 break
-            # Seeded for each: that of a process started later would begin again with what was proposed first.
-            self.study.sampler = TPESampler(seed=self.seed + self._proposed())
+            # A seed for each trial: with one seed, a resumed process would repeat its first suggestions.
+            self.study.sampler = TPESampler(seed=self.seed + self._suggested())
             trial = self.study.ask()
             recipe = suggest(trial, self.base, self.space)
             try:
-                value = judge(trial, recipe)
+                value = evaluate(trial, recipe)
             except Exception:
                 self.study.tell(trial, state=TrialState.FAIL)
                 raise
@@ -96,41 +96,41 @@ class RecipeStudy:
         return done
 
     @property
-    def studied(self) -> int:
-        """Trials that were judged, or given up early."""
-        return len(self.study.get_trials(deepcopy=False, states=_STUDIED))
+    def finished(self) -> int:
+        """Number of completed and pruned trials."""
+        return len(self.study.get_trials(deepcopy=False, states=_FINISHED))
 
     @property
     def best(self) -> FrozenTrial:
-        """The trial of the highest value; of equal ones the earliest."""
+        """The trial with the highest value; the earliest of equal ones."""
         complete = self.study.get_trials(states=(TrialState.COMPLETE,))
         return max(complete, key=lambda trial: (trial.value, -trial.number))
 
     @property
     def base_trial(self) -> FrozenTrial:
-        """The trial of the recipe in use.
+        """The trial of the current recipe.
 
         Raises:
-            LookupError: it was not judged yet.
+            LookupError: There is no such trial yet.
         """
         for trial in self.study.get_trials(states=(TrialState.COMPLETE,)):
             if trial.params == self._base_params():
                 return trial
-        raise LookupError(f"study {self.study.study_name}: the recipe in use was not judged yet")
+        raise LookupError(f"study {self.study.study_name}: the current recipe has no trial yet")
 
     def importance(self) -> pd.Series:
-        """Share of each hyper-parameter in what made trials differ, falling; empty with fewer than 5 to compare."""
+        """Importance of each hyper-parameter, descending, as shares; empty with fewer than 5 different values."""
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len({trial.value for trial in complete}) < 5:
             return pd.Series(dtype=float)
         return pd.Series(optuna.importance.get_param_importances(self.study)).sort_values(ascending=False)
 
     def is_base(self, trial: Trial | FrozenTrial) -> bool:
-        """Whether this is the recipe in use."""
+        """Whether this is the trial of the current recipe."""
         return trial.params == self._base_params()
 
-    def _proposed(self) -> int:
-        """Trials so far, those that died not counted beside their retries."""
+    def _suggested(self) -> int:
+        """Number of trials so far, without retries."""
         trials = self.study.get_trials(deepcopy=False)
         return len(trials) - sum(_RETRY in trial.user_attrs for trial in trials)
 
@@ -144,13 +144,13 @@ class RecipeStudy:
         except LookupError:
             return None
 
-    def _base_waits(self) -> bool:
+    def _base_is_queued(self) -> bool:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return any(trial.system_attrs.get("fixed_params") == self._base_params() for trial in waiting)
 
 
 def open_study(file: Path, name: str, *, base: Recipe, space: Mapping[str, Range], seed: int) -> RecipeStudy:
-    """The study of that name, made if it isn't there, in an SQLite file, made likewise."""
+    """Open a study in an SQLite file; creates the study and the file if needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

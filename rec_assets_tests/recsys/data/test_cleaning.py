@@ -8,28 +8,28 @@ import pytest
 
 from rec_assets.recsys.data.cleaning import (
     CLEANED_SCHEMA,
-    RETURNED,
-    RULES,
+    CLEANING_RULES,
+    RETURN_SUFFIX,
     CleanedDay,
-    CleaningRules,
+    CleaningSettings,
     clean_day,
     implicit_feedback,
 )
 from rec_assets.sources.reader import RAW_SCHEMA
 
 DAY = dt.date(2017, 1, 1)
-UTC = CleaningRules("UTC", has_price=True)
+UTC = CleaningSettings("UTC", has_price=True)
 
 
 def raw(*lines: dict[str, Any], day: dt.date = DAY) -> pd.DataFrame:
-    """Raw lines: each a sound one but for what is given."""
+    """Valid raw lines with these changes."""
     rows = []
-    for number, given in enumerate(lines, start=1):
+    for number, changes in enumerate(lines, start=1):
         line = {
             "source_file": "log.csv", "source_row": number, "order_id": f"r{number}", "customer_id": "ann",
             "product_id": "A1", "event_time": f"{day} 10:00", "quantity": 1.0, "unit_price": 2.0,
             "rating": None, "is_return": False, "was_returned": False, "excluded_by": "", "title": None,
-            "category": None, "brand": None, "text": None, "line": f"line {number}", **given,
+            "category": None, "brand": None, "text": None, "line": f"line {number}", **changes,
         }  # fmt: skip
         rows.append(line)
     frame = pd.DataFrame(rows, columns=RAW_SCHEMA.names)
@@ -37,22 +37,22 @@ def raw(*lines: dict[str, Any], day: dt.date = DAY) -> pd.DataFrame:
     return pa.Table.from_pandas(frame, schema=RAW_SCHEMA, preserve_index=False).to_pandas()
 
 
-def clean(lines: pd.DataFrame, rules: CleaningRules = UTC, day: dt.date = DAY) -> CleanedDay:
-    """A cleaned day, of which no line is lost and none comes twice."""
-    result = clean_day(lines, day, rules)
+def clean(lines: pd.DataFrame, settings: CleaningSettings = UTC, day: dt.date = DAY) -> CleanedDay:
+    """Clean a day, and check that each line is in the result exactly once."""
+    result = clean_day(lines, day, settings)
     assert pa.Table.from_pandas(result.cleaned, schema=CLEANED_SCHEMA, preserve_index=False).num_rows == len(
         result.cleaned
     )
     rejected = result.rejected["source_file"] + "#" + result.rejected["source_row"].astype(str)
-    is_own = ~result.cleaned["line_id"].str.endswith(RETURNED)
-    both = [*result.cleaned["line_id"][is_own], *rejected]
+    is_line = ~result.cleaned["line_id"].str.endswith(RETURN_SUFFIX)
+    both = [*result.cleaned["line_id"][is_line], *rejected]
     assert sorted(both) == sorted(lines["source_file"] + "#" + lines["source_row"].astype(str))
-    assert set(",".join(result.rejected["reasons"]).split(",")) - {""} <= set(RULES)
+    assert set(",".join(result.rejected["reasons"]).split(",")) - {""} <= set(CLEANING_RULES)
     return result
 
 
 @pytest.mark.parametrize(
-    ("given", "reasons"),
+    ("changes", "reasons"),
     [
         ({}, None),
         ({"customer_id": None}, "no_customer"),
@@ -86,26 +86,26 @@ def clean(lines: pd.DataFrame, rules: CleaningRules = UTC, day: dt.date = DAY) -
         ({"customer_id": None, "quantity": 0.0}, "no_customer,quantity_impossible"),
     ],
 )  # fmt: skip
-def test_a_line_is_refused_for_every_rule_it_breaks_and_no_other(given, reasons):
-    result = clean(raw(given, {}), CleaningRules("UTC", True, frozenset({"FUEL"})))
+def test_a_line_is_rejected_for_every_rule_it_breaks_and_no_other(changes, reasons):
+    result = clean(raw(changes, {}), CleaningSettings("UTC", True, frozenset({"FUEL"})))
     assert result.rejected["reasons"].to_list() == ([reasons] if reasons else [])
-    assert result.refused_by_rule() == dict.fromkeys(reasons.split(",") if reasons else [], 1)
+    assert result.rejected_by_rule() == dict.fromkeys(reasons.split(",") if reasons else [], 1)
 
 
-def test_a_source_without_prices_needs_none():
-    assert clean(raw({"unit_price": np.nan}), CleaningRules("UTC", has_price=False)).rejected.empty
+def test_a_data_source_without_prices_needs_none():
+    assert clean(raw({"unit_price": np.nan}), CleaningSettings("UTC", has_price=False)).rejected.empty
 
 
-def test_a_refused_line_is_kept_whole():
+def test_a_rejected_line_is_complete():
     lines = raw({}, {"customer_id": "", "title": "Tea", "line": '{"all": "of it"}'})
-    refused = clean(lines).rejected
-    assert refused.drop(columns="reasons").equals(lines.iloc[[1]].reset_index(drop=True))
+    rejected = clean(lines).rejected
+    assert rejected.drop(columns="reasons").equals(lines.iloc[[1]].reset_index(drop=True))
 
 
-def test_a_day_without_lines_is_clean():
+def test_a_day_without_lines_gives_empty_tables():
     result = clean(raw())
     assert result.cleaned.empty and result.rejected.empty
-    assert result.refused_by_rule() == {}
+    assert result.rejected_by_rule() == {}
 
 
 # The day
@@ -116,17 +116,17 @@ def test_a_day_without_lines_is_clean():
     [
         ("America/New_York", "2017-01-01", ["2017-01-01 05:00", "2017-01-02 04:59"], ["2017-01-01 04:59"]),
         ("Asia/Tokyo", "2017-01-01", ["2016-12-31 15:00", "2017-01-01 14:59"], ["2017-01-01 15:00"]),
-        # 23 hours long, and 25.
+        # Days of 23 and 25 hours.
         ("Europe/Berlin", "2017-03-26", ["2017-03-25 23:00", "2017-03-26 21:59"], ["2017-03-26 22:00"]),
         ("Europe/Berlin", "2017-10-29", ["2017-10-28 22:00", "2017-10-29 22:59"], ["2017-10-29 23:00"]),
-        # Clocks skip midnight, so that the day begins at 1:00; and come back to 0:00 after an hour.
+        # Clocks skip midnight, so that the day begins at 1:00; and they go back to 0:00 after an hour.
         ("America/Sao_Paulo", "2017-10-15", ["2017-10-15 03:00", "2017-10-16 01:59"], ["2017-10-15 02:59"]),
         ("America/Havana", "2017-11-05", ["2017-11-05 04:00", "2017-11-06 04:59"], ["2017-11-05 03:59"]),
     ],
 )
-def test_the_day_is_that_of_the_shops_clock(zone, day, inside, outside):
+def test_the_day_is_in_the_shops_time_zone(zone, day, inside, outside):
     lines = raw(*({"event_time": at} for at in [*inside, *outside]))
-    result = clean(lines, CleaningRules(zone, True), dt.date.fromisoformat(day))
+    result = clean(lines, CleaningSettings(zone, True), dt.date.fromisoformat(day))
     assert result.cleaned["event_time"].dt.strftime("%Y-%m-%d %H:%M").to_list() == inside
     assert result.rejected["reasons"].to_list() == ["outside_day"] * len(outside)
 
@@ -140,10 +140,10 @@ def test_the_day_is_that_of_the_shops_clock(zone, day, inside, outside):
         ([1] * 200, 40, 80),  # a grocer
         ([1, 2, 3, 6, 12, 12, 24, 48] * 20, 4800, 80995),  # a wholesaler
         ([0.25, 0.5, 1.0] * 50, 20, 100),  # by the kilo
-        ([1, 2] * 3, 500, 9e5),  # a day that tells little
+        ([1, 2] * 3, 500, 9e5),  # a day with few lines
     ],
 )
-def test_what_is_a_bulk_order_follows_from_what_is_usual(usual, passes, bulk):
+def test_the_limit_of_bulk_orders_depends_on_the_quantities_of_the_day(usual, passes, bulk):
     lines = raw(*({"quantity": float(quantity)} for quantity in [*usual, passes, bulk]))
     result = clean(lines)
     assert result.rejected.empty
@@ -153,44 +153,44 @@ def test_what_is_a_bulk_order_follows_from_what_is_usual(usual, passes, bulk):
 @pytest.mark.parametrize(
     ("bulk_quantity", "bulk"), [(None, [900, 2000]), (1000.0, [2000]), ("none", []), (1.0, [900, 2000])]
 )
-def test_the_shop_may_say_what_a_bulk_order_is(bulk_quantity, bulk):
+def test_the_shop_can_set_the_limit_of_bulk_orders(bulk_quantity, bulk):
     lines = raw(*[{}] * 20, {"quantity": 900.0}, {"quantity": 2000.0})
-    cleaned = clean(lines, CleaningRules("UTC", True, bulk_quantity=bulk_quantity)).cleaned
+    cleaned = clean(lines, CleaningSettings("UTC", True, bulk_quantity=bulk_quantity)).cleaned
     assert cleaned.loc[cleaned["weight"] == 0, "quantity"].to_list() == bulk
 
 
-def test_where_the_shop_says_what_a_bulk_order_is_no_quantity_is_too_big():
-    assert clean(raw({"quantity": 3e6}), CleaningRules("UTC", True, bulk_quantity="none")).rejected.empty
+def test_with_a_bulk_quantity_no_quantity_is_too_large():
+    assert clean(raw({"quantity": 3e6}), CleaningSettings("UTC", True, bulk_quantity="none")).rejected.empty
 
 
-def test_what_is_refused_does_not_shift_what_is_usual():
+def test_rejected_lines_do_not_change_the_limit_of_bulk_orders():
     fuel = [{"quantity": 9000.0, "excluded_by": "department"}] * 50
     result = clean(raw(*fuel, *[{}] * 20, {"quantity": 9000.0}))
-    assert result.refused_by_rule() == {"excluded": 50}
+    assert result.rejected_by_rule() == {"excluded": 50}
     assert result.cleaned["weight"].to_list() == [1] * 20 + [0]
 
 
-def test_of_lines_equal_in_every_column_the_first_counts():
+def test_the_first_of_equal_lines_counts():
     same = {"line": "same", "order_id": "r1"}
     result = clean(raw(same, {}, {**same, "source_file": "log (1).csv"}, same))
     assert result.cleaned["line_id"].to_list() == ["log.csv#1", "log.csv#2"]
-    assert result.refused_by_rule() == {"duplicate_line": 2}
+    assert result.rejected_by_rule() == {"duplicate_line": 2}
 
 
-def test_lines_that_differ_in_any_column_are_two():
-    alike = {"order_id": "r1"}
-    assert len(clean(raw({**alike, "line": "piece 1"}, {**alike, "line": "piece 2"})).cleaned) == 2
+def test_lines_that_differ_in_any_column_are_not_duplicates():
+    same = {"order_id": "r1"}
+    assert len(clean(raw({**same, "line": "piece 1"}, {**same, "line": "piece 2"})).cleaned) == 2
 
 
-def test_a_line_refused_already_is_no_duplicate_besides():
+def test_a_rejected_line_is_not_also_a_duplicate():
     result = clean(raw(*[{"customer_id": None, "line": "same"}] * 3))
-    assert result.refused_by_rule() == {"no_customer": 3}
+    assert result.rejected_by_rule() == {"no_customer": 3}
 
 
-# What passes
+# Valid lines
 
 
-def test_lines_become_purchases_and_returns_of_positive_amounts():
+def test_purchases_and_returns_have_positive_quantities():
     result = clean(raw({"quantity": 3.0}, {"quantity": -2.0, "unit_price": -2.0, "is_return": True, "rating": 4.0}))
     bought, returned = result.cleaned.to_dict("records")
     assert (bought["event"], bought["quantity"], bought["net_quantity"]) == ("purchase", 3, 1)
@@ -199,7 +199,7 @@ def test_lines_become_purchases_and_returns_of_positive_amounts():
 
 
 @pytest.mark.parametrize("order", [None, "", " "])
-def test_without_an_order_id_a_customers_day_is_one_order(order):
+def test_without_an_order_id_all_lines_of_a_customer_and_day_are_one_order(order):
     lines = [
         {"order_id": order},
         {"order_id": order, "product_id": "B"},
@@ -212,23 +212,22 @@ def test_without_an_order_id_a_customers_day_is_one_order(order):
     ]
 
 
-def test_a_purchase_that_came_back_by_its_own_status_takes_back_no_other():
-    bought, kept = {"order_id": "o2", "was_returned": True}, {"order_id": "o1"}
-    lines = clean(raw(kept, bought)).cleaned
+def test_a_status_on_the_purchase_line_cancels_no_other_purchase():
+    lines = clean(raw({"order_id": "o1"}, {"order_id": "o2", "was_returned": True})).cleaned
     assert lines[["order_id", "event", "net_quantity"]].to_numpy().tolist() == [
         ["o1", "purchase", 1], ["o2", "purchase", 0], ["o2", "return", 0],
     ]  # fmt: skip
 
 
-def test_raw_lines_of_an_earlier_version_are_cleaned_too():
+def test_raw_lines_of_an_earlier_version_can_be_cleaned():
     assert len(clean(raw({}).drop(columns="was_returned")).cleaned) == 1
 
 
-def test_a_return_of_another_day_waits_for_its_purchase():
+def test_a_return_without_a_purchase_on_the_day_is_not_subtracted():
     assert clean(raw({"is_return": True})).cleaned["net_quantity"].to_list() == [1]
 
 
-def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() -> None:
+def test_clicks_and_carts_count_once_per_session_with_the_largest_weight() -> None:
     columns = ["event_id", "type", "customer_id", "session_id", "product_id"]
     events = pd.DataFrame(
         [
@@ -238,16 +237,16 @@ def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() ->
             ("e4", "impression", "ann", "s1", "B"),
             ("e5", "purchase", "ann", "s1", "A"),
             ("e6", "click", None, "s1", "C"),  # before signing in
-            ("e7", "click", None, "s2", "C"),  # nobody ever did
+            ("e7", "click", None, "s2", "C"),  # nobody signs in
             ("e8", "click", "bob", "s3", "C"),
             ("e9", "click", "cid", "s3", "C"),
-            ("f1", "click", None, "s3", "D"),  # of a device that two use
+            ("f1", "click", None, "s3", "D"),  # two customers share the device
             ("f2", "click", "ann", None, "C"),
         ],
         columns=columns,
     ).assign(time=pd.Timestamp("2017-01-01 10:00", tz="UTC"))
-    found = implicit_feedback(events, {"click": 0.1, "cart": 0.3}, 300)
-    kept = found[["line_id", "customer_id", "product_id", "order_id", "event", "weight"]]
+    result = implicit_feedback(events, {"click": 0.1, "cart": 0.3}, 300)
+    kept = result[["line_id", "customer_id", "product_id", "order_id", "event", "weight"]]
     assert kept.to_numpy().tolist() == [
         ["event:e2", "ann", "A", "s1", "cart", 0.3],
         ["event:e6", "ann", "C", "s1", "click", 0.1],
@@ -255,24 +254,26 @@ def test_clicks_and_carts_are_interest_once_a_visit_with_the_strongest_sign() ->
         ["event:e9", "cid", "C", "s3", "click", 0.1],
         ["event:f2", "ann", "C", "ann@visit", "click", 0.1],
     ]
-    pa.Table.from_pandas(found, schema=CLEANED_SCHEMA, preserve_index=False)
-    told = events.assign(sender=[None] * 7 + ["x", "y", None, None]).replace({"event_id": {"e9": "e8"}})
-    lines = implicit_feedback(told, {"click": 0.1, "cart": 0.3}, 300)["line_id"]
-    assert lines.to_list() == ["event:e2", "event:e6", "event:f2", "event@x:e8", "event@y:e8"], "of two senders"
+    pa.Table.from_pandas(result, schema=CLEANED_SCHEMA, preserve_index=False)
+    sent = events.assign(sender=[None] * 7 + ["x", "y", None, None]).replace({"event_id": {"e9": "e8"}})
+    lines = implicit_feedback(sent, {"click": 0.1, "cart": 0.3}, 300)["line_id"]
+    assert lines.to_list() == ["event:e2", "event:e6", "event:f2", "event@x:e8", "event@y:e8"], (
+        "two senders can use the same event id"
+    )
     assert implicit_feedback(events, {"click": 0.0, "cart": 0.0}, 300).empty
     assert implicit_feedback(events.iloc[:0], {"click": 0.1}, 300).empty
 
 
-def test_who_looks_at_everything_is_a_robot() -> None:
-    looks = [("robot", f"p{number}") for number in range(4)] + [
+def test_a_customer_with_events_on_too_many_products_is_a_robot() -> None:
+    events = [("robot", f"p{number}") for number in range(4)] + [
         ("ann", "p1"),
         ("ann", "p1"),
         ("ann", "p2"),
         ("ann", "p3"),
     ]
-    events = pd.DataFrame(looks, columns=["customer_id", "product_id"]).assign(
+    events = pd.DataFrame(events, columns=["customer_id", "product_id"]).assign(
         event_id=[f"e{number}" for number in range(8)], type="click", session_id="s-" + pd.Series(range(8)).astype(str),
         time=pd.Timestamp("2017-01-01", tz="UTC"),
     )  # fmt: skip
-    found = implicit_feedback(events, {"click": 0.1}, most_products=3)
-    assert found["customer_id"].to_list() == ["ann"] * 4
+    result = implicit_feedback(events, {"click": 0.1}, max_products=3)
+    assert result["customer_id"].to_list() == ["ann"] * 4

@@ -1,17 +1,15 @@
 import datetime as dt
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
 
 from rec_assets.recsys.data.interactions import history_lines, net_purchases, net_returns
 from rec_assets.recsys.events import CLICK, PURCHASE, RETURN
 
 
 def lines(*events: tuple[str, str, int, float]) -> pd.DataFrame:
-    """`("ann", "A", 1, 2)`: on day 1, ann bought 2 of A; of a negative quantity she returned as many."""
+    """`("ann", "A", 1, 2)`: on day 1, ann bought 2 of A; a negative quantity is a return."""
     rows = [
         {
             "line_id": f"log#{number}",
@@ -50,16 +48,16 @@ def net(*events: tuple[str, str, int, float]) -> list[float]:
         ([("ann", "A", 1, 0.1), ("ann", "A", 2, 0.2), ("ann", "A", 3, -0.3)], [0, 0, 0]),
     ],
     ids=[
-        "nothing returned", "all", "some", "more than bought", "rows in any order", "before it was bought",
-        "at the time it was bought", "the newest first", "then the one before", "each return its own",
-        "return by return", "another product", "another customer", "fractions",
+        "no return", "all", "some", "more than bought", "rows in any order", "before the purchase",
+        "at the time of the purchase", "the latest purchase first", "then the one before", "two returns",
+        "one purchase, two returns", "another product", "another customer", "fractions",
     ],
 )  # fmt: skip
-def test_a_return_is_taken_off_the_newest_purchases_before_it(events, left):
+def test_a_return_is_subtracted_from_the_latest_purchases_before_it(events, left):
     assert net(*events) == left
 
 
-def test_rows_keep_their_order_their_index_and_their_other_columns():
+def test_rows_keep_order_index_and_other_columns():
     before = lines(("bob", "B", 3, -1), ("ann", "A", 1, 1), ("bob", "B", 1, 5)).set_index(pd.Index([7, 7, 3]))
     kept = before.copy()
     after = net_returns(before)
@@ -83,7 +81,7 @@ def random_lines(seed: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_what_is_taken_off_purchases_is_what_is_taken_off_returns(seed):
+def test_purchases_and_returns_of_a_pair_decrease_by_the_same_quantity(seed):
     before = random_lines(seed)
     after = net_returns(before)
     taken = (after["quantity"] - after["net_quantity"]).groupby(
@@ -97,28 +95,13 @@ def test_what_is_taken_off_purchases_is_what_is_taken_off_returns(seed):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_netting_each_day_before_the_window_changes_nothing(seed):
+def test_netting_each_day_first_gives_the_same_result(seed):
     window = random_lines(seed)
     by_day = pd.concat([net_returns(day) for _, day in window.groupby("event_time")])
     assert net_returns(by_day)["net_quantity"].sort_index().equals(net_returns(window)["net_quantity"].sort_index())
 
 
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    running = SparkSession.getActiveSession()
-    builder = SparkSession.builder.master("local[1]").appName("test_interactions")
-    settings = {
-        "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "1",
-        "spark.sql.session.timeZone": "UTC",
-    }
-    session = builder.config(map=settings).getOrCreate()
-    yield session
-    if running is None:
-        session.stop()
-
-
-def test_net_purchases_are_the_purchase_lines_that_were_kept(spark):
+def test_net_purchases_are_the_lines_that_were_not_returned(spark):
     window = lines(
         ("ann", "A", 1, 5), ("ann", "A", 9, -2), ("ann", "B", 2, 1), ("ann", "B", 3, -1), ("bob", "B", 4, 1),
         ("bob", "C", 5, -1),
@@ -131,23 +114,23 @@ def test_net_purchases_are_the_purchase_lines_that_were_kept(spark):
         rating=np.nan,
     )
     clicked = window.iloc[[5]].assign(event=CLICK, order_id="s1", weight=0.1, net_quantity=0.0)
-    bulk = window.iloc[[0, 5]].assign(product_id="D", weight=0.0)  # bought and given back, and nothing to learn from
+    bulk = window.iloc[[0, 5]].assign(product_id="D", weight=0.0)  # a bulk order and its return
     window = pd.concat([window, clicked, bulk])
     kept = [
         ("ann", "A", "r0", dt.date(2017, 1, 2), 9, 1.0, 3.0),
         ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0, 1.0),
     ]
-    found = net_purchases(spark.createDataFrame(window), dt.date(2017, 1, 11))
-    assert found.columns == [
+    net_lines = net_purchases(spark.createDataFrame(window), dt.date(2017, 1, 11))
+    assert net_lines.columns == [
         "customer_id", "product_id", "order_id", "date", "age_days", "weight", "quantity", "unit_price", "rating",
     ]  # fmt: skip
-    assert sorted(tuple(row)[:7] for row in found.collect()) == kept
-    found = history_lines(spark.createDataFrame(window), dt.date(2017, 1, 11))
-    assert sorted(tuple(row)[:7] for row in found.where("weight > 0").collect()) == [
+    assert sorted(tuple(row)[:7] for row in net_lines.collect()) == kept
+    history = history_lines(spark.createDataFrame(window), dt.date(2017, 1, 11))
+    assert sorted(tuple(row)[:7] for row in history.where("weight > 0").collect()) == [
         *kept,
         ("bob", "C", "s1", dt.date(2017, 1, 6), 5, 0.1, 0.0),
     ]
-    returned = found.where("weight <= 0").select("customer_id", "product_id", "order_id", "age_days", "weight")
+    returned = history.where("weight <= 0").select("customer_id", "product_id", "order_id", "age_days", "weight")
     assert sorted(tuple(row) for row in returned.collect()) == [
         ("ann", "A", "r1", 1, -1.0), ("ann", "B", "r3", 7, -1.0), ("bob", "C", "r5", 5, -1.0),
     ]  # fmt: skip

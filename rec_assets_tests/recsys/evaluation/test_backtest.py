@@ -1,9 +1,8 @@
-"""Walking forward: what comes out for a past day rests on what was known then, and is what the graph makes of it."""
+"""A backtest uses only data up to its as-of day."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.evaluation import backtest as module
-from rec_assets.recsys.evaluation.backtest import Backtest, BacktestResult, walk_forward
+from rec_assets.recsys.evaluation.backtest import Backtest, BacktestResult
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe, RankerRecipe, Recipe
@@ -23,22 +22,12 @@ RECIPE = Recipe(
     ranker=RankerRecipe(rounds=20, min_child_weight=1),
 )
 HORIZON, LOOKBACK = 6, 20
-JUDGED = FIRST + dt.timedelta(days=32)
-LEARNED = JUDGED - dt.timedelta(days=HORIZON)
+AS_OF = FIRST + dt.timedelta(days=32)
+TRAINED = AS_OF - dt.timedelta(days=HORIZON)
 TYPES = (
     "date date, customer_id string, product_id string, order_id string, line_id string, event string, "
     "event_time timestamp, weight double, net_quantity double, unit_price double, rating double"
 )
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    yield (
-        SparkSession.builder.master("local[1]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "1")
-        .getOrCreate()
-    )
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +36,23 @@ def lines() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def past(spark: SparkSession, lines: pd.DataFrame) -> Backtest:
-    return _past(spark, lines)
+def backtest(spark: SparkSession, lines: pd.DataFrame) -> Backtest:
+    return _backtest(spark, lines)
 
 
 @pytest.fixture(scope="module")
-def judged(past: Backtest) -> BacktestResult:
-    return past.walk_forward(JUDGED, RECIPE)
+def result(backtest: Backtest) -> BacktestResult:
+    return backtest.evaluate(AS_OF, RECIPE)
 
 
-def _past(spark: SparkSession, lines: pd.DataFrame) -> Backtest:
+def _backtest(spark: SparkSession, lines: pd.DataFrame) -> Backtest:
     return Backtest(_frame(spark, lines), _products(), embeddings(), LOOKBACK, HORIZON, explicit=False)
 
 
 def _products() -> pd.DataFrame:
-    """With one more tea, first seen on the day after."""
+    """With one more product, first seen one day after the as-of day."""
     known = products()
-    late = known.tail(1).assign(product_id="tea99", first_seen=JUDGED + dt.timedelta(days=1))
+    late = known.tail(1).assign(product_id="tea99", first_seen=AS_OF + dt.timedelta(days=1))
     return pd.concat([known, late], ignore_index=True)
 
 
@@ -73,7 +62,7 @@ def _frame(spark: SparkSession, lines: pd.DataFrame) -> DataFrame:
 
 
 def _swapped(lines: pd.DataFrame, first: dt.date, last: dt.date) -> pd.DataFrame:
-    """Everybody buys the other taste on these days."""
+    """All customers buy the other taste on these days."""
     on_days = (lines["date"] >= first) & (lines["date"] <= last)
     assert on_days.any()
     other = lines["product_id"].map(lambda name: f"cake{name[-2:]}" if name.startswith("tea") else f"tea{name[-2:]}")
@@ -81,62 +70,62 @@ def _swapped(lines: pd.DataFrame, first: dt.date, last: dt.date) -> pd.DataFrame
 
 
 def _ndcg(lists: pd.DataFrame, lines: pd.DataFrame) -> float:
-    """By the purchases of the horizon after the day, worked out without Spark."""
-    after = lines[(lines["date"] > JUDGED) & (lines["date"] <= JUDGED + dt.timedelta(days=HORIZON))]
+    """Mean NDCG@10 for the purchases of the horizon, computed without Spark."""
+    after = lines[(lines["date"] > AS_OF) & (lines["date"] <= AS_OF + dt.timedelta(days=HORIZON))]
     truth = after[["customer_id", "product_id"]].drop_duplicates()
     return float(ranking_metrics(lists[lists["list"] == "all"], truth)["ndcg@10"].mean())
 
 
-def test_customers_are_shown_what_they_like_and_go_on_to_buy(judged: BacktestResult) -> None:
+def test_lists_match_the_tastes_of_customers(result: BacktestResult) -> None:
     for name in ("all", "discover"):
-        top = judged.lists[(judged.lists["list"] == name) & (judged.lists["rank"] <= 5)]
+        top = result.lists[(result.lists["list"] == name) & (result.lists["rank"] <= 5)]
         assert (top["product_id"].str.startswith("tea") == (top["customer_id"] < "c12")).mean() > 0.95
-    assert judged.ndcg > 0.3
-    assert judged.novel_ndcg > 0.2
+    assert result.ndcg > 0.3
+    assert result.novel_ndcg > 0.2
 
 
-def test_metrics_are_means_over_the_customers_of_each_slice(judged: BacktestResult, lines: pd.DataFrame) -> None:
-    metrics = judged.metrics.set_index(["slice", "metric", "k"])
-    assert metrics.loc[("all", "ndcg", 10), "value"] == judged.ndcg == pytest.approx(_ndcg(judged.lists, lines))
-    assert metrics.loc[("novel", "ndcg", 10), "value"] == judged.novel_ndcg
-    assert metrics.loc[("all", "ndcg", 10), "customers"] == 24
-    assert set(metrics.index.get_level_values("slice")) >= {"all", "novel", "cold products"}
+def test_each_slice_has_one_row_for_each_customer(result: BacktestResult, lines: pd.DataFrame) -> None:
+    assert result.ndcg == pytest.approx(_ndcg(result.lists, lines))
+    assert len(result.per_customer["all"]) == 24
+    assert set(result.per_customer) >= {"all", "novel", "cold products"}
 
 
-def test_no_list_knows_what_was_bought_after_its_day_or_before_the_lookback(
-    spark: SparkSession, lines: pd.DataFrame, judged: BacktestResult
+@pytest.mark.slow
+def test_lists_do_not_use_purchases_after_the_day_or_before_the_lookback(
+    spark: SparkSession, lines: pd.DataFrame, result: BacktestResult
 ) -> None:
     day = dt.timedelta(days=1)
-    changed = _swapped(_swapped(lines, JUDGED + day, lines["date"].max()), FIRST, LEARNED - LOOKBACK * day)
-    other = walk_forward(
-        _frame(spark, changed), _products(), embeddings(), judged=JUDGED, recipe=RECIPE, lookback_days=LOOKBACK,
-        horizon_days=HORIZON, explicit=False,
-    )  # fmt: skip
-    pd.testing.assert_frame_equal(other.lists, judged.lists)
-    assert other.ndcg == pytest.approx(_ndcg(judged.lists, changed))
-    assert other.ndcg < judged.ndcg / 2
+    changed = _swapped(_swapped(lines, AS_OF + day, lines["date"].max()), FIRST, TRAINED - LOOKBACK * day)
+    other = _backtest(spark, changed).evaluate(AS_OF, RECIPE)
+    pd.testing.assert_frame_equal(other.lists, result.lists)
+    assert other.ndcg == pytest.approx(_ndcg(result.lists, changed))
+    assert other.ndcg < result.ndcg / 2
 
 
-def test_the_horizon_before_the_day_labels_the_ranker_but_makes_none_of_its_candidates(
-    spark: SparkSession, lines: pd.DataFrame, past: Backtest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_the_horizon_before_the_day_only_labels_the_training_sample(
+    spark: SparkSession, lines: pd.DataFrame, backtest: Backtest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples: list[TrainingSample] = []
     monkeypatch.setattr(module, "fit_ranker", lambda sample, *_, **__: samples.append(sample))
-    whole = RECIPE.with_fields({"ranker.negatives": 1.0})
-    for each in (past, _past(spark, _swapped(lines, LEARNED + dt.timedelta(days=1), JUDGED))):
-        each.ranker(JUDGED, whole)
+    all_negatives = RECIPE.with_fields({"ranker.negatives": 1.0})
+    for each in (backtest, _backtest(spark, _swapped(lines, TRAINED + dt.timedelta(days=1), AS_OF))):
+        each.ranker(AS_OF, all_negatives)
     one, other = samples
     np.testing.assert_array_equal(one.features, other.features)
     assert (one.bought != other.bought).any()
 
 
-def test_products_first_seen_later_are_neither_candidates_nor_listed(past: Backtest, judged: BacktestResult) -> None:
-    assert past.candidates(JUDGED, RECIPE).where("product_id = 'tea99'").isEmpty()
-    assert "tea99" not in set(judged.lists["product_id"]) and "tea00" in set(judged.lists["product_id"])
+def test_products_first_seen_later_are_neither_candidates_nor_listed(
+    backtest: Backtest, result: BacktestResult
+) -> None:
+    assert backtest.candidates(AS_OF, RECIPE).where("product_id = 'tea99'").isEmpty()
+    assert "tea99" not in set(result.lists["product_id"]) and "tea00" in set(result.lists["product_id"])
 
 
-def test_what_a_recipe_does_not_change_is_computed_once_and_the_rest_anew(
-    past: Backtest, judged: BacktestResult, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_steps_are_computed_again_only_if_their_parameters_change(
+    backtest: Backtest, result: BacktestResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
 
@@ -151,16 +140,16 @@ def test_what_a_recipe_does_not_change_is_computed_once_and_the_rest_anew(
 
     for name in ("fit_als", "co_purchase_graph", "candidates_in_spark", "fit_ranker"):
         count(name)
-    pd.testing.assert_frame_equal(past.lists(JUDGED, RECIPE), judged.lists)
-    past.lists(JUDGED, RECIPE.with_fields({"ranker.rounds": 3}))
+    pd.testing.assert_frame_equal(backtest.lists(AS_OF, RECIPE), result.lists)
+    backtest.lists(AS_OF, RECIPE.with_fields({"ranker.rounds": 3}))
     assert made == ["fit_ranker"] * 2
     made.clear()
-    found = past.lists(JUDGED, RECIPE.with_fields({"co_purchase.half_life_days": 2.0}))
+    lists = backtest.lists(AS_OF, RECIPE.with_fields({"co_purchase.half_life_days": 2.0}))
     assert sorted(made) == sorted(["co_purchase_graph", "candidates_in_spark"] * 2 + ["fit_ranker"])
-    assert not found.equals(judged.lists)
+    assert not lists.equals(result.lists)
 
 
-def test_a_day_after_which_nobody_bought_anything_says_so(past: Backtest, lines: pd.DataFrame) -> None:
+def test_a_day_without_later_purchases_is_an_error(backtest: Backtest, lines: pd.DataFrame) -> None:
     last = lines["date"].max()
     with pytest.raises(ValueError, match=f"nobody bought anything in the {HORIZON} days after {last}"):
-        past.walk_forward(last, RECIPE)
+        backtest.evaluate(last, RECIPE)

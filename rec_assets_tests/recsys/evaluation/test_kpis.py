@@ -1,7 +1,6 @@
-"""The shop's key figures, each worked out by hand from a dozen orders."""
+"""Business KPIs, compared with calculations by hand from a dozen orders."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import pandas as pd
 import pytest
@@ -19,7 +18,7 @@ LINES = (
 EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
 PRODUCTS = "product_id string, first_seen date, excluded boolean"
 
-# customer, order, product, month and day, pieces, price. "tea" sells most: of ten products the head is two.
+# customer, order, product, (month, day), quantity, price. The head is two of ten products.
 ORDERS = [
     ("ann", "1", "tea", (1, 10), 1, 4.0),
     ("ann", "2", "tea", (2, 1), 1, 4.0),
@@ -29,12 +28,12 @@ ORDERS = [
     ("bob", "5", "mug", (1, 1), 1, 10.0),
     ("bob", "6", "mug", (1, 8), 1, 10.0),
     ("bob", "7", "mug", (1, 15), 1, 10.0),
-    ("bob", "8", "pot", (1, 22), 1, 30.0),  # a regular of every seventh day, gone for 69
+    ("bob", "8", "pot", (1, 22), 1, 30.0),  # bought every seventh day, then not for 69 days
     ("cleo", "9", "pot", (3, 10), 1, 30.0),
     ("dan", "10", "jam", (2, 20), 3, 2.0),
     ("dan", "11", "jam", (3, 31), 3, 2.0),  # 40
-    ("dan", "12", "cup", (3, 31), 1, 6.0),  # the same day: no gap
-    ("eve", "13", "tea", (4, 1), 9, 4.0),  # after the day: not known
+    ("dan", "12", "cup", (3, 31), 1, 6.0),  # the same day: no interval
+    ("eve", "13", "tea", (4, 1), 9, 4.0),  # after the period
 ]
 RETURNS = [("cleo", "9", "pot", (3, 12), 1, 30.0), ("bob", "8", "pot", (2, 2), 1, 30.0)]
 CATALOG = ["tea", "mug", "pot", "jam", "cup", "lid", "jar", "fan", "hat", "pen"]
@@ -44,24 +43,14 @@ def on(month: int, day: int) -> dt.date:
     return dt.date(2024, month, day)
 
 
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    yield (
-        SparkSession.builder.master("local[1]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "1")
-        .getOrCreate()
-    )
-
-
 def lines(spark: SparkSession, *, prices: bool = True) -> DataFrame:
     rows = [
-        (event, who, order, what, on(*when), float(pieces), price if prices else None)
+        (event, who, order, what, on(*when), float(quantity), price if prices else None)
         for event, orders in (("purchase", ORDERS), ("return", RETURNS))
-        for who, order, what, when, pieces, price in orders
+        for who, order, what, when, quantity, price in orders
         if on(*when) <= DAY
     ]
-    rows.append(("click", "ann", "visit", "hat", DAY, 0.0, None))  # interest is no purchase
+    rows.append(("click", "ann", "visit", "hat", DAY, 0.0, None))  # a click is not a purchase
     return spark.createDataFrame(rows, LINES)
 
 
@@ -79,17 +68,17 @@ def products(spark: SparkSession) -> DataFrame:
 def figures(spark: SparkSession) -> pd.Series:
     shown = [("impression", "ann", name, "r1", on(3, 4)) for name in ("tea", "mug", "mug", "hat", "fuel")]
     clicked = [
-        ("click", "ann", "tea", "r1", on(3, 13)),  # bought on the 20th: the seventh day
+        ("click", "ann", "tea", "r1", on(3, 13)),  # 7 days before the purchase on the 20th
         ("click", "ann", "tea", "r2", on(3, 14)),  # counts once
         ("click", "ann", "mug", "r1", on(3, 6)),  # after the purchase
-        ("click", "cleo", "pot", "r3", on(3, 2)),  # eight days before
-        ("click", "dan", "cup", None, on(3, 30)),  # not in an answer of ours
-        ("click", None, "jam", "r4", on(3, 30)),  # nobody's
+        ("click", "cleo", "pot", "r3", on(3, 2)),  # 8 days before the purchase
+        ("click", "dan", "cup", None, on(3, 30)),  # not in a response
+        ("click", None, "jam", "r4", on(3, 30)),  # without a customer
         ("impression", "ann", "pen", "r0", on(3, 3)),  # before the period
     ]
-    found = business_kpis(lines(spark), events(spark, *shown, *clicked), products(spark), DAY)
-    assert found["kpi"].tolist() == list(KPIS)
-    return found.set_index("kpi")["value"]
+    kpis = business_kpis(lines(spark), events(spark, *shown, *clicked), products(spark), DAY)
+    assert kpis["kpi"].tolist() == list(KPIS)
+    return kpis.set_index("kpi")["value"]
 
 
 # In the period: ann 3 (8 + 10) and 4 (4), cleo 9 (30), dan 11 (6) and 12 (6).
@@ -113,31 +102,31 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", list(KPIS))
-def test_a_figure_is_what_its_formula_gives_by_hand(figures: pd.Series, name: str) -> None:
+def test_each_kpi_agrees_with_a_calculation_by_hand(figures: pd.Series, name: str) -> None:
     assert figures[name] == pytest.approx(BY_HAND[name])
 
 
-def test_without_events_or_prices_what_rests_on_them_is_unknown(spark: SparkSession) -> None:
-    found = business_kpis(lines(spark, prices=False), events(spark), products(spark), DAY).set_index("kpi")["value"]
+def test_without_events_or_prices_the_kpis_that_need_them_are_unknown(spark: SparkSession) -> None:
+    kpis = business_kpis(lines(spark, prices=False), events(spark), products(spark), DAY).set_index("kpi")["value"]
     money = {"revenue", "average_order_value", "return_rate_value", "tail_revenue"}
-    assert set(found.index[found.isna()]) == {*money, "catalog_shown", "tail_views", "recommended_revenue"}
-    assert found["orders"] == 5
+    assert set(kpis.index[kpis.isna()]) == {*money, "catalog_shown", "tail_views", "recommended_revenue"}
+    assert kpis["orders"] == 5
 
 
-def test_a_log_without_any_return_knows_nothing_of_returns(spark: SparkSession) -> None:
+def test_without_any_return_the_return_rates_are_unknown(spark: SparkSession) -> None:
     bought = lines(spark).where("event = 'purchase'")
-    found = business_kpis(bought, events(spark), products(spark), DAY).set_index("kpi")["value"]
-    assert pd.isna(found["return_rate_value"]) and pd.isna(found["return_rate_lines"])
+    kpis = business_kpis(bought, events(spark), products(spark), DAY).set_index("kpi")["value"]
+    assert pd.isna(kpis["return_rate_value"]) and pd.isna(kpis["return_rate_lines"])
     earlier = lines(spark).where("event = 'purchase'").limit(1).withColumn("event", F.lit("return"))
     earlier = earlier.withColumn("date", F.lit(DAY - dt.timedelta(days=40)))
-    found = business_kpis(bought.unionByName(earlier), events(spark), products(spark), DAY).set_index("kpi")["value"]
-    assert found["return_rate_value"] == found["return_rate_lines"] == 0
+    kpis = business_kpis(bought.unionByName(earlier), events(spark), products(spark), DAY).set_index("kpi")["value"]
+    assert kpis["return_rate_value"] == kpis["return_rate_lines"] == 0
 
 
-def test_a_period_of_nothing_is_0_of_everything(spark: SparkSession) -> None:
-    found = business_kpis(
+def test_a_period_without_purchases_has_kpis_of_zero(spark: SparkSession) -> None:
+    kpis = business_kpis(
         lines(spark).where("event = 'purchase' and date < '2024-02-01'"), events(spark), products(spark), DAY
     ).set_index("kpi")["value"]
-    assert found["revenue"] == found["orders"] == found["active_customers"] == found["catalog_coverage"] == 0
-    assert pd.isna(found["average_order_value"]) and pd.isna(found["repeat_interval_days"])
-    assert found["churn_risk"] == 1.0  # bob; ann has bought once only
+    assert kpis["revenue"] == kpis["orders"] == kpis["active_customers"] == kpis["catalog_coverage"] == 0
+    assert pd.isna(kpis["average_order_value"]) and pd.isna(kpis["repeat_interval_days"])
+    assert kpis["churn_risk"] == 1.0  # bob; ann bought only once

@@ -1,4 +1,4 @@
-"""What is said of an experiment: better, worse, not yet, or not to be trusted, and why; and the page that says it."""
+"""Verdicts of experiments, and the report page."""
 
 import datetime as dt
 import math
@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.experiments.analysis import ExperimentResult, analyze
-from rec_assets.recsys.experiments.metrics import JUDGED, NUMBERS, WON
+from rec_assets.recsys.experiments.experiment_metrics import INTERLEAVED_CLICKS, MEASUREMENTS, TREATMENT_CLICKS
+from rec_assets.recsys.experiments.experiments_file import Experiment
+from rec_assets.recsys.experiments.experiments_page import REPORT_SCHEMA, as_table, experiments_page, summary
+from rec_assets.recsys.experiments.moments import Moments
 from rec_assets.recsys.experiments.outcomes import Totals
-from rec_assets.recsys.experiments.page import REPORT_SCHEMA, as_table, experiments_page, summary
-from rec_assets.recsys.experiments.spec import Experiment
-from rec_assets.recsys.experiments.statistics import Moments
 
 DAY = dt.date(2026, 3, 15)
 
@@ -27,11 +27,19 @@ def units(rng: np.random.Generator, n: int, *, spend: float = 1.0, returned: flo
     orders = rng.poisson(rich)
     revenue = 30 * spend * orders
     numbers = {
-        "impressions": np.full(n, 20.0), "clicks": rng.binomial(20, 0.1, n), "carts": 0 * orders, "orders": orders,
-        "revenue": revenue, "returned": revenue * rng.binomial(1, returned, n), "buyer": orders > 0,
-        "repeater": orders > 1, "before": 30 * rich, JUDGED: np.full(n, 2.0), WON: rng.binomial(2, 0.5, n),
-    }  # fmt: skip
-    return Moments.of(pd.DataFrame(numbers)[[*NUMBERS, JUDGED, WON]])
+        "impressions": np.full(n, 20.0),
+        "clicks": rng.binomial(20, 0.1, n),
+        "carts": 0 * orders,
+        "orders": orders,
+        "revenue": revenue,
+        "returned": revenue * rng.binomial(1, returned, n),
+        "buyer": orders > 0,
+        "repeater": orders > 1,
+        "prior_spend": 30 * rich,
+        INTERLEAVED_CLICKS: np.full(n, 2.0),
+        TREATMENT_CLICKS: rng.binomial(2, 0.5, n),
+    }
+    return Moments.from_units(pd.DataFrame(numbers)[[*MEASUREMENTS, INTERLEAVED_CLICKS, TREATMENT_CLICKS]])
 
 
 def experiment(*names: str, **more: Any) -> Experiment:
@@ -41,7 +49,7 @@ def experiment(*names: str, **more: Any) -> Experiment:
     return Experiment.model_validate({**fields, **more})
 
 
-def reading(
+def result(
     about: Experiment | None = None, logged: dict[str, Totals] | None = None, **variants: Moments
 ) -> ExperimentResult:
     return analyze(about or experiment(), DAY, logged or totals(units=1), variants, {"control": [1], "new": [3]})
@@ -53,106 +61,106 @@ def rng() -> np.random.Generator:
 
 
 def test_more_revenue_is_better_and_less_is_worse(rng: np.random.Generator) -> None:
-    for spend, kind in ((1.3, "better"), (0.75, "worse")):
-        (found,) = reading(control=units(rng, 4000), new=units(rng, 4000, spend=spend)).comparisons
-        assert found.verdict.kind == kind
-        assert "revenue per visitor" in found.verdict.says and "beside control" in found.verdict.says
+    for spend, outcome in ((1.3, "better"), (0.75, "worse")):
+        (found,) = result(control=units(rng, 4000), new=units(rng, 4000, spend=spend)).comparisons
+        assert found.verdict.outcome == outcome
+        assert "revenue per visitor" in found.verdict.message and "compared with control" in found.verdict.message
 
 
-def test_where_nothing_can_be_seen_it_is_said_what_could_and_when(rng: np.random.Generator) -> None:
-    (found,) = reading(control=units(rng, 2000), new=units(rng, 2000)).comparisons
-    assert found.verdict.kind == "undecided"
-    assert 0.01 < found.detectable < 0.2 and found.days_left > 1
-    assert f"{found.detectable:.1%} would be seen" in found.verdict.says
-    assert f"one of 5% in {found.days_left:,.0f} more days" in found.verdict.says
-    (many,) = reading(control=units(rng, 200_000), new=units(rng, 200_000)).comparisons
-    assert many.days_left == 0 and "would most likely have shown by now" in many.verdict.says
+def test_an_undecided_verdict_gives_the_detectable_effect_and_the_remaining_days(rng: np.random.Generator) -> None:
+    (found,) = result(control=units(rng, 2000), new=units(rng, 2000)).comparisons
+    assert found.verdict.outcome == "undecided"
+    assert 0.01 < found.detectable_effect < 0.2 and found.days_left > 1
+    assert f"{found.detectable_effect:.1%} could be detected now" in found.verdict.message
+    assert f"the planned 5% in {found.days_left:,.0f} more days" in found.verdict.message
+    (many,) = result(control=units(rng, 200_000), new=units(rng, 200_000)).comparisons
+    assert many.days_left == 0 and "would most likely have been detected by now" in many.verdict.message
 
 
-def test_after_its_end_and_before_anything_was_bought_no_days_are_promised(rng: np.random.Generator) -> None:
+def test_the_verdict_after_the_end_and_without_purchases_promises_no_days(rng: np.random.Generator) -> None:
     late = experiment(end=str(DAY))
-    (over,) = reading(late, control=units(rng, 2000), new=units(rng, 2000)).comparisons
-    assert "would have taken" in over.verdict.says
+    (over,) = result(late, control=units(rng, 2000), new=units(rng, 2000)).comparisons
+    assert "would have needed" in over.verdict.message
     soon = experiment(end=str(DAY + dt.timedelta(days=1)))
-    (short,) = reading(soon, control=units(rng, 2000), new=units(rng, 2000)).comparisons
-    assert short.verdict.says.endswith("the experiment ends in 1 days")
-    (nothing,) = reading(control=units(rng, 200, spend=0), new=units(rng, 200, spend=0)).comparisons
-    assert nothing.verdict.kind == "undecided" and nothing.verdict.says.startswith(
+    (short,) = result(soon, control=units(rng, 2000), new=units(rng, 2000)).comparisons
+    assert short.verdict.message.endswith("the experiment ends in 1 days")
+    (nothing,) = result(control=units(rng, 200, spend=0), new=units(rng, 200, spend=0)).comparisons
+    assert nothing.verdict.outcome == "undecided" and nothing.verdict.message.startswith(
         "no revenue per visitor to compare yet"
     )
 
 
-def test_too_few_units_are_not_judged_by(rng: np.random.Generator) -> None:
+def test_too_few_units_are_undecided(rng: np.random.Generator) -> None:
     for few in ({"control": units(rng, 4000), "new": units(rng, 99)}, {"control": units(rng, 10)}, {}):
         about = experiment(salt="x", variants={"control": {"share": 0.97}, "new": {"share": 0.03}})
-        (found,) = reading(about, **few).comparisons
-        assert found.verdict.kind == "undecided" and "in the smallest variant" in found.verdict.says
+        (found,) = result(about, **few).comparisons
+        assert found.verdict.outcome == "undecided" and "in the smallest variant" in found.verdict.message
         assert math.isnan(found.days_left) or found.days_left > 0
 
 
-def test_shares_that_are_off_make_everything_invalid(rng: np.random.Generator) -> None:
-    (found,) = reading(control=units(rng, 4000), new=units(rng, 3400, spend=2)).comparisons
-    assert found.verdict.kind == "invalid"
-    assert "new 3,400 (3,700 expected)" in found.verdict.says
+def test_a_sample_ratio_mismatch_is_invalid(rng: np.random.Generator) -> None:
+    (found,) = result(control=units(rng, 4000), new=units(rng, 3400, spend=2)).comparisons
+    assert found.verdict.outcome == "invalid"
+    assert "new 3,400 (3,700 expected)" in found.verdict.message
 
 
-def test_units_that_saw_two_variants_make_everything_invalid(rng: np.random.Generator) -> None:
+def test_units_with_two_variants_are_invalid(rng: np.random.Generator) -> None:
     logged = totals(units=8003, switched=3)
-    (found,) = reading(None, logged, control=units(rng, 4000), new=units(rng, 4000)).comparisons
-    assert found.verdict.kind == "invalid" and "3 units saw more than one variant" in found.verdict.says
+    (found,) = result(None, logged, control=units(rng, 4000), new=units(rng, 4000)).comparisons
+    assert found.verdict.outcome == "invalid" and "3 units saw more than one variant" in found.verdict.message
 
 
-def test_an_alias_that_moved_makes_everything_invalid(rng: np.random.Generator) -> None:
+def test_an_alias_that_moved_is_invalid(rng: np.random.Generator) -> None:
     about = experiment(variants={"control": {"share": 0.5}, "new": {"share": 0.5, "model": "challenger"}})
     moments = {"control": units(rng, 4000), "new": units(rng, 4000)}
     found = analyze(about, DAY, totals(units=1), moments, {"control": [1, 2], "new": [3, 4]})
-    assert found.comparisons[0].verdict.kind == "invalid"
-    assert "versions 3 and 4" in found.comparisons[0].verdict.says
-    kept = analyze(about, DAY, totals(units=1), moments, {"control": [1, 2], "new": [3]})  # a champion may change
-    assert kept.comparisons[0].verdict.kind == "undecided"
+    assert found.comparisons[0].verdict.outcome == "invalid"
+    assert "versions 3 and 4" in found.comparisons[0].verdict.message
+    kept = analyze(about, DAY, totals(units=1), moments, {"control": [1, 2], "new": [3]})  # the champion can change
+    assert kept.comparisons[0].verdict.outcome == "undecided"
 
 
-def test_a_broken_guard_rail_is_worse_whatever_else(rng: np.random.Generator) -> None:
-    about = experiment(guard_rails={"return_rate": 0.2})
+def test_a_broken_guardrail_is_worse_even_if_the_main_metric_is_better(rng: np.random.Generator) -> None:
+    about = experiment(guardrails={"return_rate": 0.2})
     better = units(rng, 20_000, spend=1.5, returned=0.15)
-    (found,) = reading(about, control=units(rng, 20_000), new=better).comparisons
-    assert found.verdict.kind == "worse" and "returned, by value breaks its guard rail" in found.verdict.says
-    (kept,) = reading(about, control=units(rng, 400), new=units(rng, 400, spend=2)).comparisons
-    assert kept.verdict.kind == "better" and "can't be told yet" in kept.verdict.says
+    (found,) = result(about, control=units(rng, 20_000), new=better).comparisons
+    assert found.verdict.outcome == "worse" and "return rate by value breaks its guardrail" in found.verdict.message
+    (kept,) = result(about, control=units(rng, 400), new=units(rng, 400, spend=2)).comparisons
+    assert kept.verdict.outcome == "better" and "is not decided yet" in kept.verdict.message
 
 
-def test_several_variants_share_the_level(rng: np.random.Generator) -> None:
+def test_several_variants_share_the_significance_level(rng: np.random.Generator) -> None:
     control, new = units(rng, 4000), units(rng, 4000)
-    (alone,) = reading(control=control, new=new).comparisons
-    two = reading(experiment("control", "new", "newer"), control=control, new=new, newer=units(rng, 4000)).comparisons
+    (alone,) = result(control=control, new=new).comparisons
+    two = result(experiment("control", "new", "newer"), control=control, new=new, newer=units(rng, 4000)).comparisons
     assert [each.variant for each in two] == ["new", "newer"]
     width = [each.effects["ctr"].high - each.effects["ctr"].low for each in (alone, two[0])]
     assert width[1] > width[0]
 
 
-def test_interleaving_asks_whose_products_are_clicked(rng: np.random.Generator) -> None:
+def test_interleaving_compares_clicks_on_the_products_of_each_ranking(rng: np.random.Generator) -> None:
     about = experiment(design="interleave")
-    (even,) = reading(about, control=units(rng, 3000), new=units(rng, 3000)).comparisons
-    assert even.verdict.kind == "undecided" and set(even.effects) == {"preference"}
+    (even,) = result(about, control=units(rng, 3000), new=units(rng, 3000)).comparisons
+    assert even.verdict.outcome == "undecided" and set(even.effects) == {"preference"}
     won = units(rng, 3000)
-    place = 1 + won.names.index(WON)
-    won.gram[place] *= 1.2
-    won.gram[:, place] *= 1.2
-    (better,) = reading(about, control=won, new=won).comparisons
-    assert better.verdict.kind == "better" and "clicks won from the control" in better.verdict.says
+    column = 1 + won.names.index(TREATMENT_CLICKS)
+    won.gram[column] *= 1.2
+    won.gram[:, column] *= 1.2
+    (better,) = result(about, control=won, new=won).comparisons
+    assert better.verdict.outcome == "better" and "clicks won from the control" in better.verdict.message
 
 
-def test_two_alike_come_out_clean(rng: np.random.Generator) -> None:
-    kinds = [
-        reading(control=units(rng, 400), new=units(rng, 400)).comparisons[0].verdict.kind for _ in range(200)
+def test_two_equal_variants_are_rarely_better_or_worse(rng: np.random.Generator) -> None:
+    outcomes = [
+        result(control=units(rng, 400), new=units(rng, 400)).comparisons[0].verdict.outcome for _ in range(200)
     ]  # fmt: skip
-    assert kinds.count("invalid") == 0
-    assert kinds.count("better") + kinds.count("worse") <= 0.05 * len(kinds)
+    assert outcomes.count("invalid") == 0
+    assert outcomes.count("better") + outcomes.count("worse") <= 0.05 * len(outcomes)
 
 
-def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: np.random.Generator) -> None:
+def test_the_page_shows_each_verdict_and_marks_simulated_traffic(rng: np.random.Generator) -> None:
     logged = totals(exposures=9000, units=8000, clicks=700, robots=2, unpriced=4, simulated=9)
-    found = reading(None, logged, control=units(rng, 4000), new=units(rng, 4000, spend=1.3))
+    found = result(None, logged, control=units(rng, 4000), new=units(rng, 4000, spend=1.3))
     rows = as_table([found]).to_pandas()
     assert rows["is_main"].sum() == 1
     main = rows[rows["is_main"]].iloc[0]
@@ -166,12 +174,15 @@ def test_the_page_shows_each_verdict_and_says_where_traffic_was_simulated(rng: n
     assert "Simulated traffic" in page and "Simulated traffic" in summary([found])
     interval = f"{main['treatment']:,.4g} ± {1.96 * main['treatment_error']:,.4g}"
     assert interval in page and "<td>9,000</td><td>8,000</td>" in page
-    assert f"{main['detectable']:+.1%} would most likely be" in " ".join(page.split())
-    assert "2 looked at more" in page and "4 purchases came without a price" in page
-    assert "No experiment of REC_EXPERIMENTS has traffic" in experiments_page([], history.iloc[:0], DAY)
-    assert as_table([]).schema == REPORT_SCHEMA and summary([]) == "no experiment counts on this day"
-    lost = reading(control=units(rng, 4000))
+    assert f"A change of the main metric of {main['detectable_effect']:+.1%} could be" in " ".join(page.split())
+    assert "2 units clicked more" in page and "4 purchases have no price" in page
+    assert "No experiment in REC_EXPERIMENTS has traffic" in experiments_page([], history.iloc[:0], DAY)
+    assert (
+        as_table([]).schema == REPORT_SCHEMA
+        and summary([]) == "no experiment has traffic or purchases that count on this day"
+    )
+    lost = result(control=units(rng, 4000))
     (row,) = as_table([lost]).to_pylist()
     assert row["verdict"] == "invalid" and row["metric"] == "revenue_per_visitor" and row["difference"] is None
-    few = reading()
+    few = result()
     assert "undecided" in experiments_page([few], history.iloc[:0], DAY)

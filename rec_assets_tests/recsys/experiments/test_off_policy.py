@@ -1,4 +1,4 @@
-"""Off-policy estimates beside a truth that is known, because the shoppers are made up."""
+"""Off-policy estimates compared with the known true value of simulated shoppers."""
 
 import itertools
 from collections import Counter
@@ -7,113 +7,129 @@ import numpy as np
 import pytest
 
 from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
-from rec_assets.recsys.experiments.off_policy import InsufficientData, LoggedAnswer, off_policy, rewards_expected
+from rec_assets.recsys.experiments.off_policy import (
+    InsufficientData,
+    LoggedResponse,
+    estimate_off_policy,
+    fit_reward_model,
+)
 
-PLACES, PRODUCTS = 2, 5
-CLICKED = np.array([0.5, 0.4, 0.2, 0.1, 0.05])  # chance that a product is clicked in the first place
-SEEN = np.array([1.0, 0.6])  # of places
+RANKS, PRODUCTS = 2, 5
+CLICKED = np.array([0.5, 0.4, 0.2, 0.1, 0.05])  # probability of a click on each product at rank 1
+SEEN = np.array([1.0, 0.6])  # probability that a shopper sees each rank
 CHAMPION = np.array([0.5, 0.3, 0.4, 0.2, 0.3])  # scores
 CHALLENGER = np.array([0.4, 0.5, 0.3, 0.2, 0.1])
 
 
-def chances(score: np.ndarray, order: tuple[int, ...], exploration: float) -> np.ndarray:
-    """Of each of the first places of an order of all products."""
+def propensities(score: np.ndarray, order: tuple[int, ...], exploration: float) -> np.ndarray:
+    """Propensities of the first ranks of an order of all products."""
     weight = plackett_luce_weights(score, exploration)
-    return conditional_propensities(weight[list(order)])[:PLACES]
+    return conditional_propensities(weight[list(order)])[:RANKS]
 
 
 def truth(score: np.ndarray, exploration: float) -> float:
-    """Clicks an answer, over all orders."""
+    """Mean clicks of a response, over all orders."""
     return float(
         sum(
             conditional_propensities(plackett_luce_weights(score, exploration)[list(order)]).prod()
-            * (CLICKED[list(order[:PLACES])] * SEEN).sum()
+            * (CLICKED[list(order[:RANKS])] * SEEN).sum()
             for order in itertools.permutations(range(PRODUCTS))
         )
     )
 
 
 def by_order(exploration: float) -> dict[tuple[int, ...], tuple[np.ndarray, ...]]:
-    """Of each order of all products: both models' chances, chances of clicks, and what the challenger hopes for."""
+    """For each order: propensities of both models, click probabilities, and those of the challenger's choice."""
     target, found = plackett_luce_weights(CHALLENGER, exploration), {}
     for order in itertools.permutations(range(PRODUCTS)):
-        hoped = []
-        for place in range(PLACES):
-            left = np.setdiff1d(np.arange(PRODUCTS), order[:place])
-            hoped.append(float((target[left] / target[left].sum() * CLICKED[left]).sum() * SEEN[place]))
-        both = [chances(score, order, exploration) for score in (CHAMPION, CHALLENGER)]
-        found[order] = (*both, CLICKED[list(order[:PLACES])] * SEEN, np.array(hoped))
+        challenger_expected = []
+        for rank in range(RANKS):
+            left = np.setdiff1d(np.arange(PRODUCTS), order[:rank])
+            challenger_expected.append(float((target[left] / target[left].sum() * CLICKED[left]).sum() * SEEN[rank]))
+        both = [propensities(score, order, exploration) for score in (CHAMPION, CHALLENGER)]
+        found[order] = (*both, CLICKED[list(order[:RANKS])] * SEEN, np.array(challenger_expected))
     return found
 
 
-def answers(
+def responses(
     rng: np.random.Generator, count: int, *, exploration: float = 1.0, model: float = 1.0, units: int = 10**9
-) -> list[LoggedAnswer]:
-    """Of the champion. `model` is by how much the model of rewards is off; a unit's answers share their luck."""
+) -> list[LoggedResponse]:
+    """Responses of the champion. `model` scales the reward model; responses of a unit are correlated."""
     known, weight = by_order(exploration), plackett_luce_weights(CHAMPION, exploration)
     luck = rng.uniform(0.5, 1.5, min(units, count))
     orders = np.argsort(-(np.log(weight) + rng.gumbel(size=(count, PRODUCTS))), axis=1)
-    draws, found = rng.random((count, PLACES)), []
+    draws, found = rng.random((count, RANKS)), []
     for number, order in enumerate(orders.tolist()):
         unit = number % len(luck)
-        ours, theirs, clicked, hoped = known[tuple(order)]
+        ours, theirs, clicked, challenger_expected = known[tuple(order)]
         reward = (draws[number] < clicked * luck[unit]).astype(float)
-        found.append(LoggedAnswer(str(unit), ours, theirs, reward, model * clicked, model * hoped, 1.0))
+        found.append(LoggedResponse(str(unit), ours, theirs, reward, model * clicked, model * challenger_expected, 1.0))
     return found
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("model", [1.0, 0.3], ids=["a good model", "a bad model"])
-def test_the_truth_lies_in_the_interval_in_90_of_100_runs_at_least(model: float) -> None:
+def test_at_least_90_of_100_intervals_contain_the_true_value(model: float) -> None:
     rng, inside, expected = np.random.default_rng(1), Counter[str](), truth(CHALLENGER, 1.0)
     for _ in range(100):
-        estimates = off_policy(answers(rng, 1200, model=model, units=400)).estimates
-        inside.update(way for way, each in estimates.items() if each.low <= expected <= each.high)
+        estimates = estimate_off_policy(responses(rng, 1200, model=model, units=400)).estimates
+        inside.update(name for name, each in estimates.items() if each.low <= expected <= each.high)
     assert len(inside) == 3 and min(inside.values()) >= 90
 
 
-def test_a_good_model_makes_the_doubly_robust_estimate_the_surest() -> None:
-    found = off_policy(answers(np.random.default_rng(2), 2000))
+def test_with_a_good_reward_model_doubly_robust_has_the_narrowest_interval() -> None:
+    found = estimate_off_policy(responses(np.random.default_rng(2), 2000))
     width = {name: each.high - each.low for name, each in found.estimates.items()}
     assert width["doubly robust"] < width["IPS"]
-    assert found.answers == 2000 and 200 < found.effective < 2000
+    assert found.responses == 2000 and 200 < found.effective_responses < 2000
     assert found.champion.low < truth(CHAMPION, 1.0) < found.champion.high
 
 
-def test_the_champion_beside_itself_is_what_it_got() -> None:
+def test_the_estimate_of_the_champion_is_its_logged_reward() -> None:
     same = [
-        LoggedAnswer(each.unit, each.propensity, each.propensity, each.reward, each.expected, each.hoped, 1.0)
-        for each in answers(np.random.default_rng(3), 300)
+        LoggedResponse(
+            each.unit, each.propensity, each.propensity, each.reward, each.expected, each.challenger_expected, 1.0
+        )
+        for each in responses(np.random.default_rng(3), 300)
     ]
-    found = off_policy(same)
-    assert found.effective == pytest.approx(300)
+    found = estimate_off_policy(same)
+    assert found.effective_responses == pytest.approx(300)
     assert found.estimates["IPS"].value == pytest.approx(found.champion.value)
     assert found.estimates["SNIPS"].value == pytest.approx(found.champion.value)
 
 
-def test_too_little_to_go_by_is_refused() -> None:
+def test_insufficient_data_is_refused() -> None:
     rng = np.random.default_rng(4)
-    with pytest.raises(InsufficientData, match="150 answers are worth"):
-        off_policy(answers(rng, 150))
-    with pytest.raises(InsufficientData, match="are the least"):
-        off_policy(answers(rng, 3000, exploration=0.1))  # nearly always the same order, and not the challenger's
-    with pytest.raises(InsufficientData, match="no answer was given with a known chance"):
-        off_policy([])
-    foreign = [
-        LoggedAnswer(each.unit, each.propensity, each.challenger, each.reward, each.expected, each.hoped, 0.7)
-        for each in answers(rng, 2000)
+    with pytest.raises(InsufficientData, match="150 responses have an effective sample size"):
+        estimate_off_policy(responses(rng, 150))
+    with pytest.raises(InsufficientData, match="200 are needed"):
+        estimate_off_policy(responses(rng, 3000, exploration=0.1))  # almost always the order of the champion
+    with pytest.raises(InsufficientData, match="no response has a known propensity"):
+        estimate_off_policy([])
+    unsupported = [
+        LoggedResponse(
+            each.unit,
+            each.propensity,
+            each.challenger_propensity,
+            each.reward,
+            each.expected,
+            each.challenger_expected,
+            0.7,
+        )
+        for each in responses(rng, 2000)
     ]
     with pytest.raises(InsufficientData, match="30% of what the other model would show"):
-        off_policy(foreign)
+        estimate_off_policy(unsupported)
 
 
-def test_rewards_are_foretold_by_other_units_answers() -> None:
+def test_rewards_are_predicted_from_other_units() -> None:
     units = np.array([f"u{number}" for number in range(4000)])
     rng = np.random.default_rng(5)
-    kind = rng.integers(0, 2, (4000, PLACES))
-    reward = (rng.random((4000, PLACES)) < np.where(kind == 1, 0.4, 0.1) * SEEN).astype(float)
-    expected, half = rewards_expected(reward, kind, units, kinds=3)
+    group = rng.integers(0, 2, (4000, RANKS))
+    reward = (rng.random((4000, RANKS)) < np.where(group == 1, 0.4, 0.1) * SEEN).astype(float)
+    expected, half = fit_reward_model(reward, group, units, groups=3)
     assert 0.45 < half.mean() < 0.55
     for which in (0, 1):
         np.testing.assert_allclose(expected[which, :, :2], np.array([[0.1, 0.4], [0.06, 0.24]]), atol=0.05)
         other = reward[half != bool(which)].mean(axis=0)
-        np.testing.assert_allclose(expected[which, :, 2], other)  # of a kind never seen, the place's mean
+        np.testing.assert_allclose(expected[which, :, 2], other)  # a group without data has the mean of the rank

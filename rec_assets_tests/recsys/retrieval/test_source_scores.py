@@ -1,4 +1,4 @@
-"""Scores and proposals of a random shop, beside the plain sums over all products that they stand for."""
+"""Scores and candidates of a random shop, compared with plain sums over all products."""
 
 import datetime as dt
 
@@ -7,23 +7,25 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.data.histories import build_histories
-from rec_assets.recsys.data.product_snapshot import KINDS, ProductSnapshot, build_product_snapshot
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.data.snapshot_arrays import KINDS
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.recipe import CandidateRecipe, Recipe
 from rec_assets.recsys.retrieval.candidates import find_candidates
 from rec_assets.recsys.retrieval.fold_in import fold_in
 
 PRODUCTS, TEXTS, CUSTOMERS = 120, 90, 90
-SIZES = {"als": 7, "co_purchase": 6, "same_customer": 5, "content": 12, "category_popular": 3, "popular": 2, "new": 2}
-RECIPE = Recipe(candidates=CandidateRecipe(**SIZES, history_products=6))
+SIZES = {"als": 7, "co_purchase": 6, "ease": 5, "text": 12, "category_popular": 3, "popular": 2, "new": 2}
+RECIPE = Recipe(candidates=CandidateRecipe(**SIZES, profile_items=6))
 
 
 @pytest.fixture(scope="module")
-def shop() -> tuple[ProductSnapshot, pd.DataFrame]:
+def shop_data() -> tuple[ProductSnapshot, pd.DataFrame]:
     """Some products have no text, no factors, no neighbors or no orders; many share a text; scores tie."""
     chance, ids = np.random.default_rng(3), np.array([f"p{i:03}" for i in range(PRODUCTS)], object)
     texts = [f"t{i:02}" for i in range(TEXTS)]
     vectors = np.abs(chance.normal(size=(TEXTS, 8)))
-    state = build_product_snapshot(
+    snapshot = build_product_snapshot(
         dt.date(2024, 6, 30),
         products=pd.DataFrame(
             {
@@ -57,67 +59,71 @@ def shop() -> tuple[ProductSnapshot, pd.DataFrame]:
             "weight": chance.choice([1.0, 1.0, 0.2], 900), "rating": np.nan,
         }
     )  # fmt: skip
-    return state, lines.assign(order_id=lines["customer_id"] + lines["age_days"].astype(str))
+    return snapshot, lines.assign(order_id=lines["customer_id"] + lines["age_days"].astype(str))
 
 
-def plain_scores(state: ProductSnapshot, lines: pd.DataFrame) -> dict[str, np.ndarray]:
-    """By source, one customer's scores of all the products."""
-    history = build_histories(lines, state)
-    weight = np.zeros(len(state))
-    weight[history.product] = history.interest(RECIPE.candidates.history_half_life_days)
-    strongest = np.argsort(-weight, kind="stable")[: RECIPE.candidates.history_products]
-    seeds = np.zeros(len(state))
-    seeds[strongest] = weight[strongest] / weight[strongest].sum()
-    newest = np.bincount(history.product, history.is_newest, len(state)) / history.is_newest.sum()
-    alike = np.zeros(tuple(size + 1 for size in state.alike.shape))
-    alike[:-1, :-1] = state.alike.toarray()
-    taste = np.bincount(
-        state.category[history.product],
-        history.interest(RECIPE.candidates.own_half_life_days),
-        minlength=len(state.categories),
+def plain_scores(snapshot: ProductSnapshot, lines: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Source → scores of all products for one customer."""
+    history = build_histories(lines, snapshot)
+    weight = np.zeros(len(snapshot))
+    weight[history.product] = history.interest(RECIPE.candidates.profile_half_life_days)
+    strongest = np.argsort(-weight, kind="stable")[: RECIPE.candidates.profile_items]
+    profile = np.zeros(len(snapshot))
+    profile[strongest] = weight[strongest] / weight[strongest].sum()
+    last_order = np.bincount(history.product, history.in_last_order, len(snapshot)) / history.in_last_order.sum()
+    text_neighbors = np.zeros(tuple(size + 1 for size in snapshot.text_neighbors.shape))
+    text_neighbors[:-1, :-1] = snapshot.text_neighbors.toarray()
+    affinity = np.bincount(
+        snapshot.category[history.product],
+        history.interest(RECIPE.candidates.repeat_half_life_days),
+        minlength=len(snapshot.categories),
     )
-    scores = {"als": state.factors @ fold_in(history, state, RECIPE.als)[0]}
-    for name, of in (("", seeds), ("_newest", newest)):
+    scores = {"als": snapshot.factors @ fold_in(history, snapshot, RECIPE.als)[0]}
+    for name, items in (("", profile), ("_last_order", last_order)):
         for kind in KINDS:
-            scores[kind + name] = of @ getattr(state, kind).toarray()
-        scores["content" + name] = of @ alike[state.text][:, state.text]
+            scores[kind + name] = items @ getattr(snapshot, kind).toarray()
+        scores["text" + name] = items @ text_neighbors[snapshot.text][:, snapshot.text]
     scores["co_purchase"] = scores["same_basket"] + scores["next_basket"]
-    scores["category"] = taste[state.category] / taste.sum() * state.share_in_category
+    scores["category"] = affinity[snapshot.category] / affinity.sum() * snapshot.share_in_category
     return scores
 
 
-def plain_candidates(state: ProductSnapshot, lines: pd.DataFrame, scores: dict[str, np.ndarray]) -> set[int]:
-    """Positions of one customer's candidates."""
-    history = build_histories(lines, state)
+def plain_candidates(snapshot: ProductSnapshot, lines: pd.DataFrame, scores: dict[str, np.ndarray]) -> set[int]:
+    """Positions of the candidates of one customer."""
+    history = build_histories(lines, snapshot)
     bought = set(history.product[history.is_bought])
 
     def best(score: np.ndarray, size: int, among: np.ndarray) -> list[int]:
         order = np.argsort(-score.astype(np.float32), kind="stable")
-        return [int(each) for each in order if each not in bought and among[each]][:size]
+        return [int(product) for product in order if product not in bought and among[product]][:size]
 
-    found = set(history.product.tolist())
-    for source in ("als", "co_purchase", "same_customer", "content"):
-        found |= set(best(scores[source], SIZES[source], scores[source] > 0))
-    found |= set(best(scores["category"], SIZES["category_popular"], scores["category"] > 0))
-    found |= set(best(scores["content"], SIZES["new"], (scores["content"] > 0) & (state.age_days < 28)))
-    for counted in (state.recent_orders, state.orders):
-        found |= set(best(counted, SIZES["popular"], np.full(len(state), True)))
-    return found
+    products = set(history.product.tolist())
+    for source in ("als", "co_purchase", "ease", "text"):
+        products |= set(best(scores[source], SIZES[source], scores[source] > 0))
+    products |= set(best(scores["category"], SIZES["category_popular"], scores["category"] > 0))
+    products |= set(best(scores["text"], SIZES["new"], (scores["text"] > 0) & (snapshot.age_days < 28)))
+    for counted in (snapshot.recent_orders, snapshot.orders):
+        products |= set(best(counted, SIZES["popular"], np.full(len(snapshot), True)))
+    return products
 
 
-def test_scores_and_candidates_are_those_of_plain_sums(shop: tuple[ProductSnapshot, pd.DataFrame]) -> None:
-    state, lines = shop
-    found = find_candidates(lines, state, RECIPE)
-    named = {"als_score": "als", "category_score": "category"}
-    for customer, rows in found.groupby("customer_id"):
-        own = lines[lines["customer_id"] == customer]
-        scores, product = plain_scores(state, own), state.positions(rows["product_id"])
-        assert set(product) == plain_candidates(state, own, scores), customer
+def test_scores_and_candidates_are_those_of_plain_sums(shop_data: tuple[ProductSnapshot, pd.DataFrame]) -> None:
+    snapshot, lines = shop_data
+    candidates = find_candidates(lines, snapshot, RECIPE)
+    plain = {"als_score": "als", "category_score": "category", "ease_score": "ease", "text_score": "text"}
+    for customer, rows in candidates.groupby("customer_id"):
+        history = lines[lines["customer_id"] == customer]
+        scores, product = plain_scores(snapshot, history), snapshot.positions(rows["product_id"])
+        assert set(product) == plain_candidates(snapshot, history, scores), customer
         for name in (
             "als_score",
             "category_score",
-            *(kind + part for kind in (*KINDS, "content") for part in ("", "_newest")),
+            "ease_score",
+            "text_score",
+            "same_basket",
+            "next_basket",
+            *(f"{source}_last_order" for source in (*KINDS, "text")),
         ):
-            wanted = scores[named.get(name, name)][product]
+            wanted = scores[plain.get(name, name)][product]
             assert rows[name].to_numpy() == pytest.approx(wanted, rel=1e-4, abs=1e-6), (customer, name)
-    assert found["customer_id"].nunique() == CUSTOMERS
+    assert candidates["customer_id"].nunique() == CUSTOMERS

@@ -10,13 +10,13 @@ NOTHING = pd.DataFrame({"content_hash": pd.Series(dtype=object), "vector": pd.Se
 
 
 class Encoder:
-    """Counts how often it is asked; a text's vector is its length, and 1."""
+    """Records its calls. The vector of a text is its length, and 1."""
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []
+        self.calls: list[list[str]] = []
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        self.asked.append(texts)
+        self.calls.append(texts)
         return np.array([[len(text), 1] for text in texts], dtype=np.float64)
 
 
@@ -35,12 +35,12 @@ def products(*texts: str | None) -> pd.DataFrame:
         (("0", "0"), "0, 0"),
     ],
 )
-def test_columns_are_joined_without_those_that_are_empty(values, joined):
+def test_empty_columns_are_left_out_of_the_joined_text(values, joined):
     frame = pd.DataFrame([values], columns=["a", "b"], dtype=object)
     assert join_columns(frame, ["a", "b"], ", ").to_list() == [joined]
 
 
-def test_no_column_joins_to_nothing():
+def test_without_columns_the_joined_text_is_null():
     frame = pd.DataFrame({"a": ["x", "y"]}, index=[5, 3])
     assert join_columns(frame, [], " ").to_dict() == {5: None, 3: None}
     assert join_columns(frame.iloc[:0], ["a"], " ").empty
@@ -53,32 +53,32 @@ def test_the_hash_is_sha_256_of_the_text():
 
 def test_each_distinct_text_is_encoded_once():
     encode = Encoder()
-    found = embed_new(products("tea", "coffee", "tea", None), NOTHING, encode)
-    assert sorted(encode.asked[0]) == ["coffee", "tea"] and len(encode.asked) == 1
-    by_hash = dict(zip(found["content_hash"], found["vector"], strict=True))
+    embeddings = embed_new(products("tea", "coffee", "tea", None), NOTHING, encode)
+    assert sorted(encode.calls[0]) == ["coffee", "tea"] and len(encode.calls) == 1
+    by_hash = dict(zip(embeddings["content_hash"], embeddings["vector"], strict=True))
     assert {text: by_hash[content_hash(text)].tolist() for text in ("tea", "coffee")} == {
         "tea": [3, 1],
         "coffee": [6, 1],
     }
-    assert all(vector.dtype == np.float32 for vector in found["vector"])
-    assert found["content_hash"].is_monotonic_increasing
+    assert all(vector.dtype == np.float32 for vector in embeddings["vector"])
+    assert embeddings["content_hash"].is_monotonic_increasing
 
 
-def test_what_is_known_is_not_encoded_again_and_not_forgotten():
+def test_a_known_text_is_not_encoded_again_and_stays():
     encode = Encoder()
     known = embed_new(products("tea", "coffee"), NOTHING, encode)
-    found = embed_new(products("tea", "milk"), known, encode)
-    assert encode.asked[1:] == [["milk"]]
-    assert len(found) == 3
-    again = embed_new(products("coffee", "milk"), found, encode)
-    assert len(encode.asked) == 2
-    assert again["content_hash"].to_list() == found["content_hash"].to_list()
+    embeddings = embed_new(products("tea", "milk"), known, encode)
+    assert encode.calls[1:] == [["milk"]]
+    assert len(embeddings) == 3
+    again = embed_new(products("coffee", "milk"), embeddings, encode)
+    assert len(encode.calls) == 2
+    assert again["content_hash"].to_list() == embeddings["content_hash"].to_list()
 
 
-def test_without_any_text_the_encoder_is_not_asked():
+def test_without_texts_the_encoder_is_not_called():
     encode = Encoder()
     assert embed_new(products(None, None), NOTHING, encode).empty
-    assert encode.asked == []
+    assert encode.calls == []
 
 
 def test_the_order_of_products_changes_nothing():

@@ -1,4 +1,4 @@
-"""The highest scores of rows, beside a plain sort."""
+"""The highest scores of rows, compared with a plain sort."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from rec_assets.recsys.retrieval.top_n import top_columns
 
 @pytest.mark.parametrize("columns", [0, 3, 100, 4097, 9000, 20_001])
 @pytest.mark.parametrize("distinct", [2, 50, 10_000_000], ids=["nearly all tied", "many ties", "no ties"])
-def test_the_highest_are_those_of_a_stable_sort(columns: int, distinct: int) -> None:
+def test_the_columns_are_those_of_a_stable_sort(columns: int, distinct: int) -> None:
     rng = np.random.default_rng(columns)
     scores = rng.integers(0, distinct, size=(7, columns)).astype(np.float32)
     scores[0] = -np.inf
@@ -17,5 +17,5 @@ def test_the_highest_are_those_of_a_stable_sort(columns: int, distinct: int) -> 
     assert np.array_equal(top_columns(scores, 100), expected)
 
 
-def test_more_than_there_are_gives_all() -> None:
+def test_a_larger_size_than_columns_gives_all_columns() -> None:
     assert top_columns(np.array([[1.0, 3.0, 2.0]], np.float32), 10).tolist() == [[1, 2, 0]]

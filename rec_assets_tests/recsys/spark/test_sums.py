@@ -1,8 +1,8 @@
-"""Equal rows give equal tables, in whatever order Spark brings them."""
+"""Equal rows give equal tables, in any order of rows."""
 
 import datetime as dt
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
@@ -27,18 +27,8 @@ CATALOG = (
 EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
 
 
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    yield (
-        SparkSession.builder.master("local[1]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "1")
-        .getOrCreate()
-    )
-
-
 def lines() -> list[tuple[object, ...]]:
-    """Purchases of few products at prices and quantities that binary floats can't hold."""
+    """Purchases with prices and quantities that binary floats can't represent."""
     chance = random.Random(1)
     return [
         (
@@ -65,7 +55,7 @@ def key_figures_of(found: DataFrame) -> DataFrame:
 
 
 @pytest.mark.parametrize("table", [products_of, statistics_of, key_figures_of])
-def test_the_order_of_rows_leaves_a_table_as_it_is(
+def test_a_table_does_not_depend_on_the_order_of_rows(
     spark: SparkSession, table: Callable[[DataFrame], DataFrame]
 ) -> None:
     rows = lines()
@@ -75,7 +65,7 @@ def test_the_order_of_rows_leaves_a_table_as_it_is(
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_the_order_of_rows_leaves_a_sum_of_decays_as_it_is(spark: SparkSession) -> None:
+def test_a_sum_of_decays_does_not_depend_on_the_order_of_rows(spark: SparkSession) -> None:
     decays = [(0.5 ** (age / 7.3),) for age in range(365)]
     sums = set()
     for seed in range(3):
@@ -84,7 +74,7 @@ def test_the_order_of_rows_leaves_a_sum_of_decays_as_it_is(spark: SparkSession) 
     assert len(sums) == 1
 
 
-def test_sums_leave_out_what_is_no_amount(spark: SparkSession) -> None:
+def test_sums_ignore_values_that_are_no_amounts(spark: SparkSession) -> None:
     values = spark.createDataFrame([(0.1,), (0.2,), (0.3,), (None,), (1e300,), (float("inf"),)], "value double")
     value = F.col("value")
     assert values.agg(exact_sum(value), exact_mean(value)).first() == (0.6, 0.2)

@@ -1,0 +1,37 @@
+"""The merchandising rules that apply to a day's lists."""
+
+import datetime as dt
+
+import pandas as pd
+from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import functions as F
+
+from rec_assets.assets.model_loading import snapshot_without_models
+from rec_assets.recsys.ranking.scoring import with_frequency_capped
+from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
+from rec_assets.recsys.rules.rules_file import read_rules
+from rec_assets.resources.lake import Lake
+from rec_assets.settings import Settings
+
+
+def active_rules(
+    settings: Settings, day: dt.date, products: pd.DataFrame, product_statistics: pd.DataFrame
+) -> CompiledRules:
+    """The default rule set, compiled for the products of a day.
+
+    Raises:
+        RulesError: the file of the rules is invalid.
+    """
+    rules = read_rules(settings.rules)
+    return compile_rules(rules, rules.default, snapshot_without_models(day, products, product_statistics))
+
+
+def add_frequency_capped(candidates: SparkFrame, rules: CompiledRules, lake: Lake, day: dt.date) -> SparkFrame:
+    """Add a boolean column to a day's candidates: which of them the frequency cap removes, by the events so far."""
+    assert rules.frequency_cap is not None
+    max_impressions, window = rules.frequency_cap
+    days = [event_day for event_day in lake.days("raw_feedback_events") if 0 <= (day - event_day).days < window]
+    if not days:
+        return candidates.withColumn(rules.frequency_cap_column, F.lit(False))
+    events = lake.spark(candidates.sparkSession, "raw_feedback_events", days)
+    return with_frequency_capped(candidates, events, max_impressions, rules.frequency_cap_column)

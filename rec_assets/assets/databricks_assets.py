@@ -1,0 +1,135 @@
+"""Assets that Databricks materializes: the same in the graph, but a Databricks task runs them (`on_databricks.py`)."""
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    MaterializeResult,
+    deserialize_value,
+    multi_asset,
+)
+from pydantic import SecretStr
+
+from rec_assets.settings import Settings
+
+LOCAL_SETTINGS = {"home", "source", "experiments", "rules", "lake", "databricks", "api", "ui_url", "mlflow_ui_url",
+                  "spark_master", "spark_remote", "spark_conf", "spark_driver_memory"}  # fmt: skip
+"""Settings that apply only to this machine."""
+
+
+class DatabricksUnusable(RuntimeError):
+    """A requirement for Databricks is missing; the message says what to do."""
+
+
+def run_on_databricks(
+    settings: Settings, assets: list[AssetsDefinition], checks: list[AssetChecksDefinition]
+) -> tuple[list[AssetsDefinition], list[AssetChecksDefinition]]:
+    """The assets and checks, with the assets that `settings.databricks` selects replaced by Databricks tasks.
+
+    Keys, dependencies, partitions, groups and checks stay the same. If Databricks materializes all assets, each task
+    also runs the checks of its assets, because only Databricks sees the lake.
+
+    Raises:
+        DatabricksUnusable: dagster-databricks is missing.
+    """
+    assert settings.databricks is not None
+    if find_spec("dagster_databricks") is None:
+        raise DatabricksUnusable("REC_DATABRICKS__… needs dagster-databricks: pip install 'rec_assets[databricks]'")
+    if settings.databricks.assets == "spark":
+        return [_remote(settings, asset, []) if _uses_spark(asset) else asset for asset in assets], checks
+    specs = [spec for check in checks for spec in check.check_specs]
+    return [_remote(settings, asset, [spec for spec in specs if spec.asset_key in asset.keys]) for asset in assets], []
+
+
+def databricks_environment(settings: Settings) -> dict[str, str]:
+    """Environment variables that give a process on Databricks these settings, without `LOCAL_SETTINGS`.
+
+    Secrets are excluded, because the variables are in a file in the volume while the task runs.
+    """
+    assert settings.databricks is not None
+    secrets = {name for name in Settings.model_fields if isinstance(getattr(settings, name), SecretStr)}
+    chosen = settings.model_dump(mode="json", exclude_unset=True, exclude=LOCAL_SETTINGS | secrets)
+    return {
+        "REC_HOME": settings.databricks.volume,
+        "REC_SOURCE": settings.databricks.source or settings.source,
+        **{
+            f"REC_{name.upper()}": _in_volume(settings, name, file)
+            for name in ("experiments", "rules")
+            if (file := getattr(settings, name)) is not None
+        },
+        **({} if isinstance(settings.lake, Path) else {"REC_LAKE": str(settings.lake)}),
+        **{
+            f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in chosen.items()
+            if value is not None
+        },
+    }
+
+
+def _in_volume(settings: Settings, name: str, file: Path) -> str:
+    """The path on Databricks of a file in a volume, or in REC_HOME, which is a volume there.
+
+    Raises:
+        DatabricksUnusable: the file is elsewhere.
+    """
+    assert settings.databricks is not None
+    if file.is_relative_to("/Volumes"):
+        return file.as_posix()
+    if file.is_relative_to(settings.root):
+        return f"{settings.databricks.volume}/{file.relative_to(settings.root).as_posix()}"
+    raise DatabricksUnusable(
+        f"REC_{name.upper()} ({file}) must be in REC_HOME or in a volume, because Databricks reads it too"
+    )
+
+
+def _uses_spark(definition: AssetsDefinition) -> bool:
+    return any("spark" in spec.kinds for spec in definition.specs)
+
+
+def _remote(settings: Settings, definition: AssetsDefinition, checks: list[AssetCheckSpec]) -> AssetsDefinition:
+    databricks = settings.databricks
+    assert databricks is not None
+
+    @multi_asset(
+        name=definition.op.name,
+        specs=list(definition.specs),
+        check_specs=checks,
+        backfill_policy=definition.backfill_policy,
+    )
+    def run_remotely(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+        from rec_assets.resources.databricks import run_task
+
+        days = list(context.partition_keys) if definition.partitions_def else []
+        name = " ".join(["rec_assets", definition.op.name, *days[:1], *(["to", days[-1]] if days[1:] else [])])
+        extras = {"environment": databricks_environment(settings), "days": days, "with_checks": bool(checks)}
+        result = run_task(context, databricks, name, extras)
+        for message in result.messages:
+            yield from _results(context, message, result.metadata)
+
+    return run_remotely
+
+
+def _results(
+    context: AssetExecutionContext, message: Mapping[str, Any], run_metadata: Mapping[str, Any]
+) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    if "check" in message:
+        check = deserialize_value(message["check"], AssetCheckEvaluation)
+        yield AssetCheckResult(
+            asset_key=check.asset_key, check_name=check.check_name, passed=check.passed, severity=check.severity,
+            description=check.description, metadata=check.metadata,
+        )  # fmt: skip
+        return
+    key = AssetKey.from_user_string(message["asset"])
+    for day, metadata in message["by_day"].items():
+        context.add_asset_metadata(deserialize_value(metadata, dict), asset_key=key, partition_key=day)
+    yield MaterializeResult(asset_key=key, metadata={**deserialize_value(message["metadata"], dict), **run_metadata})

@@ -1,0 +1,106 @@
+"""The lists that the release gate evaluates: of challenger and champion, as of the same day."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pandas as pd
+from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import SparkSession
+
+from rec_assets.assets.model_loading import ReleasedModels, load_snapshot
+from rec_assets.recsys.data.interactions import history_lines, net_purchases
+from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
+from rec_assets.recsys.evaluation.customer_sample import in_sample
+from rec_assets.recsys.release.comparison import ComparedModel, lists_by, purchases_since
+from rec_assets.recsys.release.gate import DEPTH, GateCheck, ListComparison, check_lists, check_quality, compare_lists
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Release
+from rec_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class GateLists:
+    """Input of the gate's list checks.
+
+    Attributes:
+        challenger, champion: customer_id, list, product_id, rank: the first DEPTH ranks. The champion is None before
+            the first release.
+        purchases: Purchases since the lists' day; None without a champion.
+        bought: Products that were bought in the lookback.
+        catalog_size: Number of products that a list may contain.
+        warning: Warning about the champion's lists, or "".
+    """
+
+    challenger: pd.DataFrame
+    champion: pd.DataFrame | None
+    purchases: pd.DataFrame | None
+    bought: pd.Index
+    catalog_size: int
+    warning: str = ""
+
+    def evaluate(self, settings: Settings) -> tuple[list[GateCheck], list[ListComparison]]:
+        """Run the gate checks on lists."""
+        checks = check_lists(
+            self.challenger, self.champion, bought=self.bought, catalog_size=self.catalog_size, limits=settings.gate
+        )
+        if self.champion is None or self.purchases is None:
+            return checks, []
+        comparisons = compare_lists(self.challenger, self.champion, self.purchases, seed=settings.recipe.seed)
+        return [check_quality(comparisons, settings.gate), *checks], comparisons
+
+
+def first_release_lists(lake: Lake, challenger: Release, settings: Settings, session: SparkSession) -> GateLists:
+    """The challenger's lists before the first release: the day's lists, because the same models made them."""
+    day = challenger.ranker_as_of
+    top = lake.spark(session, "hybrid_scores", [day]).where(f"rank <= {DEPTH}")
+    customers = top.select("customer_id").distinct().count()
+    sampled = top.where(in_sample(customers, settings.evaluation_customers))
+    lists = sampled.select("customer_id", "list", "product_id", "rank").toPandas()
+    bought = _bought_products(lake.pandas("product_statistics", [day], columns=["product_id", "orders"]))
+    return GateLists(lists, None, None, bought, len(bought))
+
+
+def comparison_lists(
+    lake: Lake,
+    challenger: Release,
+    champion: Release,
+    settings: Settings,
+    *,
+    as_of: dt.date,
+    cleaned_interactions: SparkFrame,
+    products: pd.DataFrame,
+    product_embeddings: pd.DataFrame,
+) -> GateLists:
+    """Both models' lists as of the challenger's training day, and the purchases since, up to `as_of`.
+
+    If there are more customers than `settings.evaluation_customers`, a sample is used.
+    """
+    day = challenger.ranker_as_of
+    interactions = history_lines(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
+    purchases = interactions.where("weight >= 1")
+    recent = settings.recipe.candidates.recent_days
+    statistics = compute_statistics(purchases, interactions.where("weight < 0"), recent_days=recent).toPandas()
+
+    def load(release: Release) -> ComparedModel:
+        models = ReleasedModels.from_release(lake, release)
+        snapshot = load_snapshot(
+            day, products=products, product_statistics=statistics, als_model=models.als_model,
+            co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
+        )  # fmt: skip
+        return ComparedModel(snapshot, models.ranker, release.recipe)
+
+    new, current = load(challenger), load(champion)
+    outcome = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
+    sampled = in_sample(interactions.select("customer_id").distinct().count(), settings.evaluation_customers)
+    return GateLists(
+        challenger=lists_by(new, interactions.where(sampled), products),
+        champion=lists_by(current, interactions.where(sampled), products),
+        purchases=purchases_since(purchases.where(sampled), outcome.where(sampled)),
+        bought=_bought_products(statistics),
+        catalog_size=len(new.snapshot),
+        warning=current.ranker.warning,
+    )
+
+
+def _bought_products(statistics: pd.DataFrame) -> pd.Index:
+    return pd.Index(statistics.loc[statistics["orders"] > 0, "product_id"])

@@ -1,0 +1,184 @@
+"""The model artifact of a release: a serving index, logged to MLflow and registered as a model version."""
+
+import datetime as dt
+import hashlib
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame as SparkFrame
+
+import rec_assets
+from rec_assets.assets.model_loading import ReleasedModels, load_snapshot
+from rec_assets.recsys.data.histories import HISTORY_COLUMNS
+from rec_assets.recsys.data.interactions import history_lines
+from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.scoring import map_customers
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.recsys.spark.arrow_rows import collect
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import MODEL_DAYS, Release, Releases
+from rec_assets.resources.tracking import TrackingResource
+from rec_assets.serving.index_files.index import Index
+from rec_assets.serving.index_files.stored import NUMBERED_SCHEMA, StoredHistories, StoredList, number_lines
+from rec_assets.serving.recommender import Recommender
+
+TIMED_CUSTOMERS = 60
+
+WriteIndex = Callable[[Path], None]
+"""Writes a serving index to a new folder."""
+
+_SERVING_PACKAGES = ("mlflow", "numpy", "pandas", "scipy", "pyarrow", "xgboost-cpu", "pydantic")
+
+
+@dataclass(frozen=True)
+class ReleaseProposal:
+    """Description of a release before it is registered.
+
+    Attributes:
+        tags: Tags of the model version: as-of days, recipe, fingerprints, origin.
+        inputs: Table → day → fingerprint and landed files of everything that the models were made from.
+    """
+
+    tags: Mapping[str, str]
+    inputs: Mapping[str, Mapping[str, Any]]
+
+
+def describe_release(
+    lake: Lake, as_of: dt.date, trained: dt.date, recipe: Recipe, window: list[dt.date], run_id: str
+) -> ReleaseProposal:
+    """Describe the models of a day as a release.
+
+    Args:
+        lake: Lake with the models.
+        as_of: As-of day of the release.
+        trained: As-of day of the models.
+        recipe: Recipe of the models.
+        window: Days of interactions that the models were trained on.
+        run_id: Dagster run that registers the release.
+    """
+    models = {table: _partitions(lake, table, [trained]) for table in MODEL_DAYS}
+    content = hashlib.sha256(f"{sorted(models.items())} {recipe.model_dump_json()}".encode()).hexdigest()
+    return ReleaseProposal(
+        tags={
+            "as_of": as_of.isoformat(),
+            **dict.fromkeys(MODEL_DAYS.values(), trained.isoformat()),
+            "recipe": recipe.model_dump_json(),
+            "content": content,
+            "data_fingerprint": lake.fingerprint("cleaned_interactions", window),
+            "dagster_run_id": run_id,
+            "git_commit": _git_commit(),
+        },
+        inputs={
+            **models,
+            **{table: _partitions(lake, table, window) for table in ("cleaned_interactions", "raw_purchase_logs")},
+        },
+    )
+
+
+def index_writer(
+    as_of: dt.date,
+    models: ReleasedModels,
+    recipe: Recipe,
+    about: Mapping[str, str],
+    *,
+    cleaned_interactions: SparkFrame,
+    product_statistics: pd.DataFrame,
+    products: pd.DataFrame,
+    product_embeddings: pd.DataFrame,
+    scores: pa.Table | None = None,
+    staging: Path,
+) -> WriteIndex:
+    """A function that writes the serving index of these models, with the customers and products of a day.
+
+    With the day's `hybrid_scores`, the index also contains these lists. The API uses them for customers without newer
+    events. Spark's tasks write the histories to `staging`, which they must see.
+    """
+    snapshot = load_snapshot(
+        as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
+        co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
+    )  # fmt: skip
+    interactions = history_lines(cleaned_interactions, as_of).select(*HISTORY_COLUMNS)
+    lines = map_customers(
+        interactions, partial(number_lines, product_ids=pd.Index(snapshot.product_ids)), NUMBERED_SCHEMA
+    )
+
+    def write(folder: Path) -> None:
+        histories = StoredHistories.from_numbered(collect(lines.to_spark(), staging))
+        lists = {} if scores is None else {
+            name: StoredList.from_scores(scores.filter(pc.equal(scores["list"], name)), snapshot) for name in LISTS
+        }  # fmt: skip
+        Index(snapshot, models.ranker, recipe, histories, lists, dict(about)).save(folder)
+
+    return write
+
+
+def register_model(
+    tracking: TrackingResource, releases: Releases, proposal: ReleaseProposal, write: WriteIndex
+) -> Release:
+    """Log the artifact to MLflow and register it with the proposal's tags and the alias `challenger`."""
+    from rec_assets.serving import pyfunc
+
+    mlflow = tracking.mlflow
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "index"
+        write(index)
+        size = sum(path.stat().st_size for path in index.rglob("*") if path.is_file()) / 1e6
+        measured = {"artifact_mb": f"{size:.1f}", "latency_ms": f"{_latency_ms(index):.0f}"}
+        mlflow.log_dict(dict(proposal.inputs), "inputs.json")
+        logged = mlflow.pyfunc.log_model(
+            name=releases.model.rpartition(".")[2],  # without the catalog and schema of Unity Catalog
+            python_model=pyfunc.__file__,
+            artifacts={"index": index.as_posix()},
+            code_paths=[str(Path(rec_assets.__file__).parent)],
+            pip_requirements=[f"{name}=={package_version(name)}" for name in _SERVING_PACKAGES],
+            signature=pyfunc.SIGNATURE,
+            registered_model_name=releases.model,
+            metadata=dict(proposal.tags),
+        )
+    return releases.set_challenger(int(logged.registered_model_version), {**proposal.tags, **measured})
+
+
+def _latency_ms(index: Path) -> float:
+    """95th percentile of the time of one recommendation request, over customers from the whole range."""
+    recommender = Recommender.load(index)
+    customers = recommender.index.histories.customers
+    count = len(customers)
+    times = []
+    for position in np.linspace(0, count - 1, min(TIMED_CUSTOMERS, count)).astype(int):
+        started = time.perf_counter()
+        recommender.recommend(customers[position].decode(), 1)
+        times.append(1000 * (time.perf_counter() - started))
+    return float(np.percentile(times, 95)) if times else 0.0
+
+
+def _partitions(lake: Lake, table: str, days: list[dt.date]) -> dict[str, Any]:
+    """Day → fingerprint and, for raw lines, the landed files."""
+    partitions = {}
+    for day in days:
+        manifest = lake.manifest(table, day)
+        if manifest is not None:
+            files = {"files": manifest.sources} if manifest.sources else {}
+            partitions[str(day)] = {"fingerprint": manifest.fingerprint, **files}
+    return partitions
+
+
+def _git_commit() -> str:
+    """The Git commit of the running code; "" outside a checkout."""
+    folder = Path(rec_assets.__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

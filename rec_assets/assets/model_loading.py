@@ -1,0 +1,126 @@
+"""Loading models from the lake: the product snapshot of a day, and the models of a release."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow.dataset as ds
+
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
+from rec_assets.recsys.missing_models import missing_model_reasons
+from rec_assets.recsys.ranking.ranker import Ranker
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.releases import Release
+
+
+def load_snapshot(
+    as_of: dt.date,
+    *,
+    products: pd.DataFrame,
+    product_statistics: pd.DataFrame,
+    als_model: pd.DataFrame,
+    co_purchase_graph: pd.DataFrame,
+    product_embeddings: pd.DataFrame,
+) -> ProductSnapshot:
+    """The product snapshot from the assets' frames. `als_model` contains only products."""
+    _require_returns(as_of, product_statistics)
+    return build_product_snapshot(
+        as_of,
+        products=products,
+        statistics=product_statistics,
+        factors=als_model.rename(columns={"id": "product_id"}),
+        graph=co_purchase_graph,
+        embeddings=product_embeddings,
+    )
+
+
+def snapshot_without_models(
+    as_of: dt.date, products: pd.DataFrame, product_statistics: pd.DataFrame
+) -> ProductSnapshot:
+    """The product snapshot from the catalog and the purchases only."""
+    return load_snapshot(
+        as_of, products=products, product_statistics=product_statistics,
+        als_model=pd.DataFrame({"id": [], "factors": []}),
+        co_purchase_graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
+        product_embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
+    )  # fmt: skip
+
+
+def _require_returns(as_of: dt.date, product_statistics: pd.DataFrame) -> None:
+    if "returns" not in product_statistics:
+        raise MissingPartition(
+            f"product_statistics of {as_of} was made by an earlier version of rec_assets, without returns: materialize "
+            "product_statistics and candidates of that day again"
+        )
+
+
+@dataclass(frozen=True)
+class ReleasedModels:
+    """Models that are released together.
+
+    Attributes:
+        als_model: ALS factors of the products, as in the asset.
+        co_purchase_graph: As in the asset.
+        ranker: The ranker.
+    """
+
+    als_model: pd.DataFrame
+    co_purchase_graph: pd.DataFrame
+    ranker: Ranker
+
+    @classmethod
+    def load(cls, lake: Lake, als_as_of: dt.date, graph_as_of: dt.date, ranker_as_of: dt.date) -> ReleasedModels:
+        """Load the models of these as-of days.
+
+        Raises:
+            MissingPartition: a model is not in the lake.
+        """
+        return cls(
+            lake.pandas("als_model", [als_as_of], where=ds.field("kind") == "product"),
+            lake.pandas("co_purchase_graph", [graph_as_of]),
+            load_ranker(lake.pandas("ranker", [ranker_as_of])),
+        )
+
+    @classmethod
+    def from_release(cls, lake: Lake, release: Release) -> ReleasedModels:
+        """Load the models of a release. Raises as `load`."""
+        return cls.load(lake, release.als_as_of, release.graph_as_of, release.ranker_as_of)
+
+
+def missing_models(lake: Lake, release: Release) -> list[str]:
+    """The models that a release lacks, and why, as phrases (`unlearned_models`)."""
+    return missing_models_as_of(lake, release.als_as_of, release.graph_as_of, release.ranker_as_of)
+
+
+def missing_models_as_of(lake: Lake, als_as_of: dt.date, graph_as_of: dt.date, ranker_as_of: dt.date) -> list[str]:
+    """The models that are missing as of these days, and why. Models that the lake has deleted are not reported."""
+    if lake.manifest("ranker", ranker_as_of) is None:
+        return []
+
+    def has_rows(table: str, day: dt.date | None = None) -> bool:
+        manifest = lake.manifest(table, day)
+        return manifest is None or manifest.rows > 0
+
+    ranker = lake.pandas("ranker", [ranker_as_of])
+    return missing_model_reasons(
+        recipe_of_ranker(ranker),
+        factors=has_rows("als_model", als_as_of),
+        graph=has_rows("co_purchase_graph", graph_as_of),
+        texts=has_rows("product_embeddings"),
+        ranker=load_ranker(ranker).is_trained,
+    )
+
+
+def recipe_of_ranker(frame: pd.DataFrame) -> Recipe:
+    """The recipe of a day's models, which the partition of the asset `ranker` stores."""
+    return Recipe.from_stored(json.loads(frame["recipe"].iloc[0]))
+
+
+def load_ranker(frame: pd.DataFrame) -> Ranker:
+    """The ranker from a partition of the asset `ranker`."""
+    return Ranker.load(frame["model"].iloc[0], tuple(frame["features"].iloc[0]))

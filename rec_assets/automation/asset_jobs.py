@@ -1,0 +1,60 @@
+"""The jobs of the assets: named selections, each run in one process with one Spark session.
+
+Dagster: `define_asset_job` does all the work. This module only lists what to select.
+"""
+
+from __future__ import annotations
+
+from dagster import AssetSelection, JobDefinition, define_asset_job, in_process_executor
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ingest_catalog": ("Read the newest catalog file.", ("raw_product_catalog",)),
+    "ingest": (
+        "Read and clean the landed files of a day or of a range of days.",
+        ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "cleaned_interactions",
+         "rejected_purchases"),
+    ),
+    "update_products": ("Update the products and embed new texts.", ("products", "product_embeddings")),
+    "train_retrieval": (
+        "Train the retrieval models of a day and generate its candidates with them.",
+        ("product_statistics", "als_model", "co_purchase_graph", "candidates"),
+    ),
+    "generate_candidates": (
+        "Generate the candidates of a day with the active models.",
+        ("product_statistics", "candidates"),
+    ),
+    "train_models": (
+        "Train the models of a day. The ranker trains on the candidates of one horizon ago.",
+        ("als_model", "co_purchase_graph", "ranker"),
+    ),
+    "score_customers": (
+        "Generate the candidates of a day with the active models and rank them into each customer's lists.",
+        ("product_statistics", "candidates", "hybrid_scores", "similar_products"),
+    ),
+    "measure_live_accuracy": ("Measure which recommendations of yesterday were bought today.", ("live_accuracy",)),
+    "evaluate": ("Compare the lists of one horizon ago with the baselines.", ("evaluation_report",)),
+    "release": (
+        "Register the newest eligible models as challenger, compare it with the champion, and promote it if it passes "
+        "the release gate.",
+        ("product_statistics", "challenger", "release_gate", "champion"),
+    ),
+    "publish_index": (
+        "Publish the champion and the product snapshot of a day to the API.",
+        ("product_statistics", "serving_index"),
+    ),
+    "report_kpis": (
+        "Compute the business KPIs and the experiment report of a day or of a range of days.",
+        ("business_kpis", "experiment_report"),
+    ),
+    "tune": ("Search for a better recipe with backtests. A killed run keeps its trials.", ("tuned_recipe",)),
+}  # fmt: skip
+"""Name → description, and the assets to materialize."""
+
+
+def build_asset_jobs() -> list[UnresolvedAssetJobDefinition | JobDefinition]:
+    """The jobs for the UI and for the plans of `plan.py`. Jobs of partitioned assets need a day."""
+    return [
+        define_asset_job(name, AssetSelection.assets(*assets), description=text, executor_def=in_process_executor)
+        for name, (text, assets) in JOBS.items()
+    ]

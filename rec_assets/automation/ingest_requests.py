@@ -1,0 +1,125 @@
+"""Which days the sensor `purchase_logs_landed` requests runs of `ingest` for: those whose files changed.
+
+Dagster: an observable source asset could report the fingerprint of each day's files. It can't wait for files that are
+still being written, group days into one run, or recognize days without sales.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rec_assets.resources.lake import Lake
+from rec_assets.sources.landing import LandedFiles, combined_fingerprint
+
+MAX_GAP_DAYS = 7
+"""One run reads two days and all days between them if they are at most so many days apart: reading is cheap."""
+
+
+@dataclass(frozen=True)
+class IngestRequest:
+    """One run of the job `ingest`.
+
+    Attributes:
+        first, last: Its days.
+        landed: The days in it with new or changed files, or without sales.
+        run_key: Changes with the contents of the files, so that each change is requested once.
+    """
+
+    first: dt.date
+    last: dt.date
+    landed: Sequence[dt.date]
+    run_key: str
+
+    def __str__(self) -> str:
+        days = [str(day) for day in self.landed]
+        listed = ", ".join(days) if len(days) <= 3 else f"{days[0]} to {days[-1]}"
+        return f"{len(days)} day{'s' if len(days) > 1 else ''} landed: {listed}"
+
+
+def ingest_requests(landed: Mapping[dt.date, LandedFiles], lake: Lake, oldest: dt.date) -> list[IngestRequest]:
+    """The runs that ingest the days whose landed files differ from the lake, oldest first.
+
+    Args:
+        landed: The files in the landing zone of each day.
+        lake: Its manifests name the files that each day was read from.
+        oldest: Days before it are ingested only if they were ingested before and have changed since.
+
+    Returns:
+        One request per group of days that are close together. A day without files counts as a day without sales once
+        a later day has landed. A day whose files are still being written waits.
+    """
+    settled = [day for day, files in landed.items() if files.settled]
+    if not settled:
+        return []
+    days = [oldest + dt.timedelta(days=number) for number in range((max(settled) - oldest).days + 1)]
+    groups: list[list[_DayState]] = []
+    for day in sorted({*settled, *days}):
+        state = _DayState.from_lake(day, landed.get(day), lake)
+        if state.is_done or (state.is_new and day < oldest):
+            continue
+        previous = groups[-1][-1] if groups else None
+        if previous and state.can_share_run(previous) and not _has_unsettled_day(previous.day, day, landed):
+            groups[-1].append(state)
+        else:
+            groups.append([state])
+    return [_request(group) for group in groups]
+
+
+@dataclass(frozen=True)
+class _DayState:
+    """A day in the landing zone and in the lake. Its representation is part of run keys.
+
+    Attributes:
+        day: The day.
+        landed: Fingerprint of the landed files; None for a day without sales, "" while files are being written.
+        read, cleaned: Fingerprints of the files that the raw and the cleaned lines come from; None if there are none.
+    """
+
+    day: dt.date
+    landed: str | None
+    read: str | None
+    cleaned: str | None
+
+    @classmethod
+    def from_lake(cls, day: dt.date, files: LandedFiles | None, lake: Lake) -> _DayState:
+        raw, cleaned = (lake.manifest(table, day) for table in ("raw_purchase_logs", "cleaned_interactions"))
+        return cls(
+            day,
+            landed=None if files is None else files.fingerprint,
+            read=None if raw is None else combined_fingerprint(raw.sources),
+            cleaned=None if cleaned is None else combined_fingerprint(cleaned.sources),
+        )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never read."""
+        return self.read is None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the raw lines in the lake come from the landed files; without sales, whether the day was read."""
+        return self.read is not None if self.landed is None else self.read == self.landed
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to ingest, or nothing yet."""
+        return self.landed == "" or (self.is_read and self.cleaned == self.read)
+
+    def can_share_run(self, previous: _DayState) -> bool:
+        """Whether one run can ingest both. A day that was read but not cleaned runs alone: a broken day stopped it."""
+        return (self.day - previous.day).days <= MAX_GAP_DAYS and self.is_read == previous.is_read
+
+
+def _has_unsettled_day(first: dt.date, last: dt.date, landed: Mapping[dt.date, LandedFiles]) -> bool:
+    """Whether a day in between is still being written, so that one run over both would read a part of it."""
+    return any(first < day < last and not files.settled for day, files in landed.items())
+
+
+def _request(days: list[_DayState]) -> IngestRequest:
+    # The state of the lake is part of the key, so that undoing a correction counts as a change too.
+    content = hashlib.sha256("".join(f"{day}\n" for day in days).encode())
+    first, last = days[0].day, days[-1].day
+    return IngestRequest(first, last, [day.day for day in days], f"{first}..{last}:{content.hexdigest()[:16]}")

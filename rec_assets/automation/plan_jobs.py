@@ -1,0 +1,106 @@
+"""The jobs that execute a whole plan: `daily_update` for a new day, and `retrain` for new models.
+
+Dagster: a run of a job has one partition, or one range. A plan needs other days for each of its jobs, so each of these
+jobs is one run that executes the runs of the plan in its own process. Up-to-date partitions are skipped.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+
+from dagster import (
+    Definitions,
+    Failure,
+    JobDefinition,
+    MetadataValue,
+    OpExecutionContext,
+    in_process_executor,
+    job,
+    op,
+)
+
+from rec_assets.automation.feedback_landing import land_feedback
+from rec_assets.automation.plan import (
+    ExecutionError,
+    PlanError,
+    PlannedRun,
+    plan_daily_update,
+    plan_retraining_or_update,
+)
+from rec_assets.automation.plan_execution import run_plan
+from rec_assets.automation.plan_lock import plan_lock
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Releases
+from rec_assets.settings import Settings
+from rec_assets.sources.landing import newest_complete_day
+from rec_assets.sources.spec import DataSource
+
+REASON_TAG = "rec_assets/reason"
+"""Tag of a run: why a sensor requested it."""
+
+Plan = Callable[[dt.date, dt.date], Sequence[PlannedRun]]
+
+
+def build_plan_jobs(
+    settings: Settings, source: DataSource, definitions: Callable[[], Definitions]
+) -> list[JobDefinition]:
+    """The jobs. `definitions` returns the definitions of the code location, which include these jobs."""
+    lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
+
+    def execute(context: OpExecutionContext, plan: Plan) -> dt.date:
+        """Executes the plan for the newest day, and returns that day."""
+        if not source.is_daily:
+            raise Failure("an export has no new days: run `rec-assets bootstrap` when it changes")
+        first, _ = source.bounds()
+        newest = newest_complete_day(source, now=time.time(), settle_seconds=settings.landing_settle_seconds)
+        if newest is None:
+            raise Failure(f"no complete day has landed in {source.expand(source.purchases.path)} yet")
+        tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
+        with plan_lock(settings, log=context.log.info):
+            land_feedback(settings, source.time_zone, context.log.info)
+            try:
+                executed = run_plan(
+                    plan(first, newest), definitions(), context.instance, settings, source,
+                    parent=context.run_id, log=context.log.info, tags=tags,
+                )  # fmt: skip
+            except (ExecutionError, PlanError) as error:
+                raise Failure(str(error)) from None
+        runs = "\n".join(f"- {run}" for run in executed) or "none: everything is up to date"
+        context.add_output_metadata({"as_of": str(newest), "executed_runs": MetadataValue.md(runs)})
+        return newest
+
+    @op(description="Executes the stale parts of the daily update's plan for the newest day.")
+    def execute_daily_update(context: OpExecutionContext) -> None:
+        execute(context, lambda first, newest: plan_daily_update(first, newest, settings, lake, releases.active()))
+
+    @op(description="Executes the stale parts of the retraining's plan. A rejected challenger is no failure.")
+    def execute_retraining(context: OpExecutionContext) -> None:
+        if releases.active() is None:
+            raise Failure("there is no release yet: run `rec-assets bootstrap` first")
+        reasons: list[str] = []
+        newest = execute(
+            context,
+            lambda first, newest: plan_retraining_or_update(
+                first, newest, settings, lake, releases.active_before(newest), reasons.append
+            ),
+        )
+        verdict = "; ".join(reasons) or releases.decision_summary(newest)
+        context.log.info(verdict)
+        context.add_output_metadata({"verdict": verdict})
+
+    @job(
+        executor_def=in_process_executor,
+        description="Ingest landed files, update products, score customers with the active models, and publish.",
+    )
+    def daily_update() -> None:
+        execute_daily_update()
+
+    @job(
+        executor_def=in_process_executor,
+        description="Train models, compare them with the champion on the purchases since, and release them if they "
+        "pass the gate.",
+    )
+    def retrain() -> None:
+        execute_retraining()
+
+    return [daily_update, retrain]

@@ -1,0 +1,153 @@
+"""`rec-assets rules`: the effect of merchandising rules on the newest catalog, and on past recommendation lists.
+
+Dagster: these are reports on request, with arguments; as assets they would need a partition for each combination.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rec_assets.assets.active_rules import add_frequency_capped
+from rec_assets.assets.model_loading import load_ranker, snapshot_without_models
+from rec_assets.files import write_atomically
+from rec_assets.recsys.data.interactions import net_purchases
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.evaluation.customer_sample import sample_customers
+from rec_assets.recsys.evaluation.evaluate import make_slices
+from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules, unknown_products
+from rec_assets.recsys.rules.rules_file import NO_RULE_SET, RulesError, RuleSets, read_rules
+from rec_assets.recsys.rules.simulation import lists_by_rules, measure_rule_sets, trade_off_variants
+from rec_assets.recsys.rules.simulation_page import CURVE_METRICS, SimulationResult, simulation_page
+from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.spark import spark_resource
+from rec_assets.resources.storage import STAGING
+from rec_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class RuleEffect:
+    """One rule and the newest catalog: how many products it hides, and which ids it names are not in the catalog."""
+
+    rule_set: str
+    name: str
+    kind: str
+    hidden: int
+    unknown: list[str]
+
+
+def inspect_rules(settings: Settings) -> list[RuleEffect]:
+    """The effect of each rule on the newest catalog.
+
+    Raises:
+        RulesError: the rules file is invalid.
+        MissingPartition: there is no catalog yet.
+    """
+    rules, lake = read_rules(settings.rules), Lake(settings.lake)
+    if not any(rules.sets.values()):
+        return []
+    days = lake.days("product_statistics")
+    if not days:
+        raise MissingPartition("product_statistics: the table is empty: run `rec-assets bootstrap` first")
+    snapshot = _product_snapshot(lake, days[-1])
+    return [
+        RuleEffect(
+            name, rule.name, rule.kind, int((~compile_rules(rules, name, snapshot, only=rule.name).visible).sum()),
+            unknown_products(rule, rules, snapshot),
+        )
+        for name, rule_set in rules.sets.items()
+        for rule in rule_set
+    ]  # fmt: skip
+
+
+def simulate_rules(
+    settings: Settings, rule_sets: list[str], log: Callable[[str], None]
+) -> tuple[SimulationResult, Path]:
+    """Re-rank the candidates of the newest evaluated day with rule sets, with each rule alone, and with its variants.
+
+    If `rule_sets` is empty, simulate all. Returns the results, and the path of their page.
+
+    Raises:
+        RulesError: the rules file is invalid, or has no such rule set.
+        MissingPartition: no day was evaluated yet, or its candidates were deleted.
+    """
+    rules, lake = read_rules(settings.rules), Lake(settings.lake)
+    chosen = _choose_rule_sets(rules, rule_sets)
+    evaluated_days = lake.days("evaluation_report")
+    if not evaluated_days:
+        raise MissingPartition("evaluation_report: no day was evaluated yet: run `rec-assets bootstrap` first")
+    until = evaluated_days[-1]
+    day = until - dt.timedelta(days=settings.horizon_days)
+    snapshot = _product_snapshot(lake, day)
+    compiled = {NO_RULE_SET: compile_rules(rules, NO_RULE_SET, snapshot)}
+    variants: dict[str, CompiledRules] = {}
+    curves: dict[str, dict[tuple[int, float], str]] = {}
+    for name in chosen:
+        compiled[name] = compile_rules(rules, name, snapshot)
+        for rule in rules.sets[name]:
+            alone = f"{name}: {rule.name}"
+            if len(rules.sets[name]) > 1:
+                compiled[alone] = compile_rules(rules, name, snapshot, only=rule.name)
+            if rule.has_trade_off:
+                points = trade_off_variants(compile_rules(rules, name, snapshot, only=rule.name))
+                curves[alone] = {point: f"{alone} {point}" for point in points}
+                variants |= {curves[alone][point]: variant for point, variant in points.items()}
+    log(f"as of {day}, with {len(compiled) + len(variants)} sets of rules; evaluated on the purchases up to {until}")
+
+    spark = spark_resource(settings).spark_session
+    label_days = [day + dt.timedelta(days=number) for number in range(1, settings.horizon_days + 1)]
+    labels = net_purchases(lake.spark(spark, "cleaned_interactions", label_days), until)
+    sample = sample_customers(labels, settings.evaluation_customers)
+    if not sample.buyers:
+        raise RulesError(f"there are no purchases from {label_days[0]} to {label_days[-1]} to evaluate lists on")
+    candidates = sample.select_from(lake.spark(spark, "candidates", [day]))
+    for rules_with_cap in {
+        each.frequency_cap_column: each for each in compiled.values() if each.frequency_cap_column
+    }.values():
+        candidates = add_frequency_capped(candidates, rules_with_cap, lake, day)
+    candidates = candidates.persist()
+    version = lake.head("hybrid_scores", day, rows=1)["ranker_as_of"][0].as_py()
+    ranker = load_ranker(lake.pandas("ranker", [version]))
+    history = candidates.where("repeat_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+    slices = make_slices(
+        sample.purchases.toPandas(), history, history.groupby("customer_id")["customer_orders"].first()
+    )
+    lists = lists_by_rules(candidates, ranker, compiled, variants, settings.shared_disk / STAGING)
+    price = pd.Series(snapshot.price, index=snapshot.product_ids)
+    metrics = measure_rule_sets(lists, [*compiled, *variants], slices, price, len(snapshot), seed=settings.recipe.seed)
+    simulated = SimulationResult(
+        as_of=day,
+        until=until,
+        customers=slices[0].truth["customer_id"].nunique(),
+        table=metrics.loc[[*compiled]],
+        curves={
+            rule: pd.DataFrame(
+                [
+                    {"slots": slots, "max_dcg_loss": loss, **{name: metrics.at[label, name] for name in CURVE_METRICS}}
+                    for (slots, loss), label in points.items()
+                ]
+            )
+            for rule, points in curves.items()
+        },
+    )
+    path = settings.reports / "rules.html"
+    write_atomically(path, simulation_page(simulated))
+    return simulated, path
+
+
+def _choose_rule_sets(rules: RuleSets, rule_sets: list[str]) -> list[str]:
+    existing = [name for name in rules.sets if name != NO_RULE_SET]
+    if not existing:
+        raise RulesError("there are no rules: set REC_RULES to a YAML file (docs/rules.md)")
+    for name in rule_sets:
+        if name not in existing:
+            raise RulesError(f"there is no rule set {name!r}; there are {', '.join(existing)}")
+    return rule_sets or existing
+
+
+def _product_snapshot(lake: Lake, day: dt.date) -> ProductSnapshot:
+    return snapshot_without_models(day, lake.pandas("products"), lake.pandas("product_statistics", [day]))

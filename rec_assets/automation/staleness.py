@@ -1,0 +1,212 @@
+"""Which partitions are stale: materialized before one of their inputs changed.
+
+Dagster: its stale status follows data versions only. It knows no landed files, failed checks or active releases, and
+skips windows of 100 and more upstream partitions, such as the lookback.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagster import AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
+
+from rec_assets.automation.plan import PlannedRun
+from rec_assets.resources.lake import Lake
+from rec_assets.resources.releases import Release, Releases
+from rec_assets.serving.index_files.folder import ServingFolder
+from rec_assets.sources.feedback import LANDED, landed_file
+from rec_assets.sources.landing import modified_at
+from rec_assets.sources.spec import DataSource
+
+ASSETS_USING_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
+"""Assets made with the active models; their metadata hold the versions of the models."""
+
+ASSETS_USING_EXPERIMENTS = {"experiment_report", "serving_index"}
+"""Assets that read the experiments file."""
+
+ASSETS_USING_RULES = {"hybrid_scores"}
+"""Assets made with the merchandising rules; their metadata hold the version of the rules."""
+
+MODEL_VERSIONS = ("als_as_of", "graph_as_of", "ranker_as_of")
+"""Metadata with the versions of the models."""
+
+MAX_CHECK_RECORDS = 100
+
+Partition = tuple[AssetKey, dt.date | None]
+
+_EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+
+
+def _only_warns(record: AssetCheckExecutionRecord) -> bool:
+    evaluation = record.evaluation
+    return evaluation is not None and evaluation.severity == AssetCheckSeverity.WARN
+
+
+@dataclass(frozen=True)
+class _Materialization:
+    """A materialization: its time, its run, and the versions of code, models and rules."""
+
+    at: float
+    run_id: str
+    code_version: str | None
+    models: dict[str, str]
+    rules_version: str
+
+    @classmethod
+    def from_record(cls, record: EventLogRecord) -> _Materialization:
+        event = record.asset_materialization
+        metadata, tags = (event.metadata, event.tags or {}) if event else ({}, {})
+        versions = {name: str(metadata[name].value) for name in (*MODEL_VERSIONS, "rules_version") if name in metadata}
+        rules_version = versions.pop("rules_version", "")
+        return cls(record.timestamp, record.run_id, tags.get(CODE_VERSION_TAG), versions, rules_version)
+
+
+@dataclass
+class StalenessChecker:
+    """Compares Dagster's records, the lake, the model registry and the landed files, and caches what it read.
+
+    A partition is stale if one of these is true:
+
+    - It was never materialized, or it is missing or damaged in the lake.
+    - It is the newest day's index, and the published index is missing or damaged.
+    - An input changed since: an upstream partition in the lake, a landed file, or the experiments file.
+    - Another `code_version` of the asset made it.
+    - A blocking check failed on it.
+    - Other models are active on its day than those it was made with.
+    - It is of the newest day, and other merchandising rules made it. Lists of earlier days stay as customers saw them.
+    - It is the decision of the release gate, and no release is active: the next plan may have other limits.
+    """
+
+    definitions: Definitions
+    instance: DagsterInstance
+    lake: Lake
+    releases: Releases
+    source: DataSource
+    feedback: Path
+    experiments: Path | None = None
+    rules_version: str = ""
+    newest: dt.date | None = None
+    serving: ServingFolder | None = None
+
+    def __post_init__(self) -> None:
+        self.graph = self.definitions.resolve_asset_graph()
+        self._materializations: dict[AssetKey, dict[dt.date | None, _Materialization]] = {}
+        self._failed_runs: dict[AssetKey, set[str]] = {}
+        self._active_releases: dict[dt.date, Release | None] = {}
+        self._damage_by_table: dict[str, dict[dt.date | None, str]] = {}
+
+    def stale_partitions(self, run: PlannedRun) -> list[Partition]:
+        """The partitions of a planned run that are stale, or downstream of stale partitions in the same run."""
+        selected = self.definitions.resolve_job_def(run.job).asset_layer.selected_asset_keys
+        direct = [(key, day) for key in selected for day in run.days if self.is_stale(key, day)]
+        # The run materializes the stale upstream assets, which makes their downstream assets stale.
+        keys = {key for key, _ in direct}
+        for key in self.graph.toposorted_asset_keys:
+            if key in selected and self.graph.get(key).parent_keys & keys:
+                keys.add(key)
+        days = {day for _, day in direct}
+        return [(key, day) for key in selected if key in keys for day in run.days if day in days]
+
+    def is_stale(self, key: AssetKey, day: dt.date | None) -> bool:
+        """Whether one partition is stale, without regard to stale upstream partitions."""
+        table = key.path[-1]
+        latest = self._latest_materializations(key).get(day)
+        if latest is None or self.lake.changed_at(table, day) is None or self.damage(key, day):
+            return True
+        if any(changed > latest.at for changed in self._input_changes(key, day)):
+            return True
+        code_version = self.graph.get(key).code_version
+        if code_version is not None and latest.code_version != code_version:
+            return True
+        if latest.run_id in self._runs_with_failed_blocking_checks(key):
+            return True
+        if table in ASSETS_USING_RULES and day == self.newest and latest.rules_version != self.rules_version:
+            return True
+        if table == "release_gate" and day is not None and self._active_release(day) is None:
+            return True
+        return table in ASSETS_USING_MODELS and day is not None and self._has_other_models(latest, day)
+
+    def damage(self, key: AssetKey, day: dt.date | None) -> str:
+        """How a partition in the lake, or the published index of the newest day, is damaged; "" if it is not."""
+        table = key.path[-1]
+        if table not in self._damage_by_table:
+            self._damage_by_table[table] = self.lake.damage(table)
+            is_published = table == "serving_index" and self.newest in self._latest_materializations(key)
+            if is_published and self.serving is not None and (damage := self.serving.damage()):
+                self._damage_by_table[table][self.newest] = damage
+        return self._damage_by_table[table].get(day, "")
+
+    def _runs_with_failed_blocking_checks(self, key: AssetKey) -> set[str]:
+        """Runs in which a blocking check of the asset failed, or was planned and not executed.
+
+        Their materializations don't count. Otherwise the next plan would continue with what a check has stopped.
+        """
+        if key not in self._failed_runs:
+            failed, storage = set(), self.instance.event_log_storage
+            for check in self.graph.asset_check_keys:
+                if check.asset_key != key or not self.graph.get_check_spec(check).blocking:
+                    continue
+                results_by_run: dict[str, set[bool]] = {}
+                for record in storage.get_asset_check_execution_history(check, limit=MAX_CHECK_RECORDS):
+                    # A run has one record of the planned check, and another of its result.
+                    results = results_by_run.setdefault(record.run_id, set())
+                    if record.status in _EVALUATED:
+                        results.add(record.status == AssetCheckExecutionRecordStatus.SUCCEEDED or _only_warns(record))
+                failed |= {run for run, results in results_by_run.items() if results != {True}}
+            self._failed_runs[key] = failed
+        return self._failed_runs[key]
+
+    def _has_other_models(self, latest: _Materialization, day: dt.date) -> bool:
+        release = self._active_release(day)
+        if release is None:
+            return False
+        return any(release.model_days[name] != version for name, version in latest.models.items())
+
+    def _active_release(self, day: dt.date) -> Release | None:
+        if day not in self._active_releases:
+            self._active_releases[day] = self.releases.active(day)
+        return self._active_releases[day]
+
+    def _latest_materializations(self, key: AssetKey) -> dict[dt.date | None, _Materialization]:
+        if key not in self._materializations:
+            latest: dict[dt.date | None, _Materialization] = {}
+            cursor, has_more = None, True
+            while has_more:  # newest first
+                page = self.instance.fetch_materializations(AssetRecordsFilter(key), limit=1000, cursor=cursor)
+                cursor, has_more = page.cursor, page.has_more
+                for record in page.records:
+                    day = dt.date.fromisoformat(record.partition_key) if record.partition_key else None
+                    latest.setdefault(day, _Materialization.from_record(record))
+            self._materializations[key] = latest
+        return self._materializations[key]
+
+    def _input_changes(self, key: AssetKey, day: dt.date | None) -> Iterator[float]:
+        """When the inputs of a partition changed, in seconds since the epoch."""
+        name = key.path[-1]
+        if name == "raw_purchase_logs":
+            files, manifest = self.source.files(day), self.lake.manifest(name, day)
+            yield from (modified_at(file) or 0.0 for file in files)
+            if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
+                yield float("inf")  # other files, whatever their modification times
+        if name in LANDED and day is not None:
+            file = landed_file(self.feedback, name, day)
+            if file.exists():
+                yield file.stat().st_mtime
+        if name in ASSETS_USING_EXPERIMENTS and self.experiments is not None and self.experiments.exists():
+            yield self.experiments.stat().st_mtime
+        if name == "raw_product_catalog" and (catalog := self.source.catalog_file()):
+            yield modified_at(catalog) or 0.0
+        parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
+        for parent, partition in parents:
+            parent_day = dt.date.fromisoformat(partition) if partition else None
+            changed = self.lake.changed_at(parent.path[-1], parent_day)
+            if changed is not None:
+                yield changed

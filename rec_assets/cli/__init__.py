@@ -1,0 +1,61 @@
+"""The `rec-assets` command: its subcommands by theme, and the errors that it reports in one line.
+
+Each subcommand imports what it needs when it runs, so that every command starts quickly.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import click
+
+from rec_assets.cli import deployment, experiments, keys, results, rules
+from rec_assets.settings import InvalidSettings, unknown_variables
+from rec_assets.sources.errors import SourceError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rec_assets")
+def cli() -> None:
+    """Recommendations from the purchase logs of a shop. Set REC_… variables to change the settings."""
+    for line in unknown_variables():
+        click.echo(f"rec-assets: {line}", err=True)
+
+
+for _command in (
+    deployment.check_source, deployment.bootstrap, deployment.ui, deployment.serve, deployment.storefront,
+    results.recommend, results.lineage, results.rollback, rules.rules, experiments.experiments, experiments.off_policy,
+    experiments.simulate, keys.keys,
+):  # fmt: skip
+    cli.add_command(_command)
+
+_DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
+"""Errors of the file system that the user can fix."""
+
+
+def main() -> None:
+    """Entry point: prints errors that the user can fix in one line, without a stack trace."""
+    from rec_assets.recsys.experiments.experiments_file import ExperimentsError
+    from rec_assets.recsys.rules.rules_file import RulesError
+    from rec_assets.resources.java import JavaMissing
+    from rec_assets.resources.lake import DamagedPartition, MissingPartition
+
+    expected: tuple[type[Exception], ...] = (
+        SourceError, JavaMissing, MissingPartition, DamagedPartition, InvalidSettings, ExperimentsError, RulesError,
+    )  # fmt: skip
+    try:
+        cli(standalone_mode=True)
+    except expected as error:
+        sys.exit(f"rec-assets: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS or error.filename is None:
+            raise
+        sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you can write to")
+    except RuntimeError as error:
+        expected_names = (
+            "DatabricksUnusable", "ExecutionError", "PlanError", "RecipeUnreadable", "ReleaseError", "SparkUnusable",
+        )  # fmt: skip
+        if type(error).__name__ not in expected_names:
+            raise
+        sys.exit(f"rec-assets: {error}")

@@ -1,0 +1,135 @@
+"""The stored part of a product snapshot: its arrays, and how they are saved to a folder and loaded from it.
+
+Values derived from these arrays belong in `product_snapshot.py`. `snapshot_builder.py` makes the arrays from tables.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from rec_assets.recsys.arrays import Floats, Ints
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SAME_BASKET, NEXT_BASKET, EASE = KINDS = ("same_basket", "next_basket", "ease")
+"""The kinds of edges of the co-purchase graph. Each kind is also the name of a matrix of the snapshot."""
+
+_TEXTS = ("product_ids", "titles", "categories", "brands")
+_GRAPHS = (*KINDS, "text_neighbors")
+_DENSE = (
+    "category", "brand", "price", "list_price", "age_days", "orders", "recent_orders", "recent_buyers", "new_buyers",
+    "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
+)  # fmt: skip
+SNAPSHOT_LAYOUT = (*_TEXTS, *_GRAPHS, *_DENSE)
+"""Names of all arrays that a saved snapshot holds."""
+
+_OLD_NAMES = {
+    "ease": "same_customer", "text_neighbors": "alike", "list_price": "price", "recent_buyers": "recent_orders",
+}  # fmt: skip
+"""Array → its name in folders of earlier versions, or the array to use instead."""
+
+
+@dataclass(frozen=True)
+class SnapshotArrays:
+    """The products known on `as_of`. P products, C categories, B brands, k factors, T distinct texts of d dimensions.
+
+    Attributes:
+        as_of: Day whose knowledge the snapshot holds.
+        product_ids: (P,) ids as the shop writes them, sorted.
+        titles: (P,) names shown to people.
+        category: (P,) index into `categories`.
+        categories: (C,) category names; "" for products without a category.
+        brand: (P,) index into `brands`.
+        brands: (B,) brand names; "" for products without a brand.
+        price: (P,) mean unit price paid in the lookback window; NaN if unknown.
+        list_price: (P,) price to show, rounded to cents: from the catalog, else the mean price paid; NaN if unknown.
+        age_days: (P,) days since the product was first seen.
+        orders: (P,) order lines in the lookback window.
+        recent_orders: (P,) order lines in the last `recent_days`.
+        recent_buyers: (P,) distinct customers with an order line in the last `recent_days`.
+        new_buyers: (P,) customers whose first purchase of the product is in the last `recent_days`.
+        buyers: (P,) distinct customers in the window.
+        returns: (P,) returned lines in the window.
+        repeat_share: (P,) share of buyers who bought on more than one day.
+        interval_days: (P,) mean days between two purchases by one customer; NaN if nobody bought twice.
+        factors: (P, k) ALS product factors; zero rows for products without factors.
+        same_basket: (P, P) weight of row product → column product bought on the same day.
+        next_basket: (P, P) weight of row product → column product bought in the customer's next orders.
+        ease: (P, P) EASE weight of row product → column product.
+        text: (P,) row of `embeddings`; -1 for products without a text.
+        embeddings: (T, d) unit vectors of the distinct texts.
+        text_neighbors: (T, T) sparse similarity of texts (`text_neighbors.similar_texts`).
+    """
+
+    as_of: dt.date
+    product_ids: npt.NDArray[np.object_]
+    titles: npt.NDArray[np.object_]
+    category: Ints
+    categories: npt.NDArray[np.object_]
+    brand: Ints
+    brands: npt.NDArray[np.object_]
+    price: Floats
+    list_price: Floats
+    age_days: Floats
+    orders: Floats
+    recent_orders: Floats
+    recent_buyers: Floats
+    new_buyers: Floats
+    buyers: Floats
+    returns: Floats
+    repeat_share: Floats
+    interval_days: Floats
+    factors: Floats
+    same_basket: sp.csr_matrix
+    next_basket: sp.csr_matrix
+    ease: sp.csr_matrix
+    text: Ints
+    embeddings: Floats
+    text_neighbors: sp.csr_matrix
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into `folder` and create it if needed. `load` reads them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _DENSE:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+        for name in _GRAPHS:
+            for part in ("data", "indices", "indptr"):
+                np.save(folder / f"{name}.{part}.npy", getattr(getattr(self, name), part))
+        texts = {name: [str(value) for value in getattr(self, name)] for name in _TEXTS}
+        (folder / "products.json").write_text(json.dumps({"as_of": self.as_of.isoformat(), **texts}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote, in this version or an earlier one.
+
+        Raises:
+            ValueError: the arrays of a graph don't fit together.
+        """
+        texts = json.loads((folder / "products.json").read_text())
+        return cls(
+            as_of=dt.date.fromisoformat(texts["as_of"]),
+            **{name: np.array(texts[name], dtype=object) for name in _TEXTS},
+            **{name: np.load(_file(folder, name, ".npy")) for name in _DENSE},
+            **{name: _load_graph(folder, name) for name in _GRAPHS},
+        )
+
+
+def _load_graph(folder: Path, name: str) -> sp.csr_matrix:
+    data, indices, indptr = (np.load(_file(folder, name, f".{part}.npy")) for part in ("data", "indices", "indptr"))
+    graph = sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1,) * 2)
+    graph.check_format()  # otherwise a column beyond the last is read from anywhere in memory
+    return graph
+
+
+def _file(folder: Path, name: str, ending: str) -> Path:
+    path = folder / f"{name}{ending}"
+    return path if path.exists() else folder / f"{_OLD_NAMES.get(name, name)}{ending}"

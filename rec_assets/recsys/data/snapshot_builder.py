@@ -1,0 +1,109 @@
+"""Builds a product snapshot from the tables of one as-of day."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from rec_assets.recsys.arrays import Floats
+from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
+from rec_assets.recsys.data.snapshot_arrays import EASE, KINDS
+from rec_assets.recsys.data.text_neighbors import similar_texts
+
+_OLD_KINDS = {"same_customer": EASE}
+"""Kind of edges in graphs of an earlier version → its name today."""
+
+
+def build_product_snapshot(
+    as_of: dt.date,
+    *,
+    products: pd.DataFrame,
+    statistics: pd.DataFrame,
+    factors: pd.DataFrame,
+    graph: pd.DataFrame,
+    embeddings: pd.DataFrame,
+) -> ProductSnapshot:
+    """Join the tables of one day into arrays.
+
+    Products that are excluded, or first seen after `as_of`, are left out: nobody could be recommended them.
+
+    Args:
+        as_of: Day whose knowledge the tables hold.
+        products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
+        statistics: product_id, orders, recent_orders, recent_buyers, new_buyers, buyers, returns, repeat_share,
+            interval_days, price.
+        factors: product_id, factors (list of floats) from ALS; may be empty.
+        graph: kind (one of KINDS), product_id, neighbor_id, weight.
+        embeddings: content_hash, vector (list of floats).
+    """
+    known = products[~products["excluded"].astype(bool)]
+    known = known[pd.to_datetime(known["first_seen"]).dt.date <= as_of]
+    known = known.sort_values("product_id", kind="stable").reset_index(drop=True)
+    stats = statistics.set_index("product_id").reindex(known["product_id"])
+    index = pd.Index(known["product_id"])
+    # Object arrays: numpy's text arrays make every value as wide as the longest one.
+    category, categories = pd.factorize(known["category"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
+    brand, brands = pd.factorize(known["brand"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
+    # Texts of other products would change the mean embedding and so the similarities.
+    rows = embeddings[embeddings["content_hash"].isin(known["content_hash"])]
+    rows = rows.sort_values("content_hash").reset_index(drop=True)
+    vectors = _stack(rows["vector"])
+    text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
+    listed = known.set_index("product_id")["price"]
+    price = stats["price"].fillna(listed)
+    age = (pd.Timestamp(as_of) - pd.to_datetime(known["first_seen"])).dt.days.astype(np.float32)
+    counts = {name: stats[name] for name in ("orders", "recent_orders", "new_buyers", "buyers", "returns",
+                                             "repeat_share")}  # fmt: skip
+    counts["recent_buyers"] = recent_buyers(stats)
+    kinds = graph["kind"].replace(_OLD_KINDS)
+    return ProductSnapshot(
+        as_of=as_of,
+        product_ids=known["product_id"].to_numpy(object),
+        titles=known["title"].fillna("").to_numpy(object),
+        category=category.astype(np.int32),
+        categories=categories.astype(object),
+        brand=brand.astype(np.int32),
+        brands=brands.astype(object),
+        price=price.to_numpy(np.float32),
+        list_price=listed.fillna(price).round(2).to_numpy(np.float32),
+        age_days=age.to_numpy(),
+        **{name: count.fillna(0).to_numpy(np.float32) for name, count in counts.items()},
+        interval_days=stats["interval_days"].to_numpy(np.float32),
+        factors=_align_vectors(factors, "product_id", "factors", index),
+        **{kind: _to_matrix(graph[kinds == kind], index) for kind in KINDS},
+        text=text.astype(np.int32),
+        embeddings=vectors,
+        text_neighbors=similar_texts(vectors),
+    )
+
+
+def recent_buyers(statistics: pd.DataFrame) -> pd.Series:
+    """Recent buyers of each product; recent order lines if an earlier version did not count buyers."""
+    return statistics["recent_buyers" if "recent_buyers" in statistics else "recent_orders"]
+
+
+def _stack(vectors: pd.Series) -> Floats:
+    return np.stack(vectors.to_list()).astype(np.float32) if len(vectors) else np.zeros((0, 1), np.float32)
+
+
+def _align_vectors(frame: pd.DataFrame, key: str, vector: str, index: pd.Index) -> Floats:
+    """(len(index), d) vectors in the order of `index`; zero rows for keys that the frame lacks."""
+    position = index.get_indexer(pd.Index(frame[key]))
+    vectors = _stack(frame[vector])
+    out = np.zeros((len(index), vectors.shape[1]), np.float32)
+    out[position[position >= 0]] = vectors[position >= 0]
+    return out
+
+
+def _to_matrix(edges: pd.DataFrame, index: pd.Index) -> sp.csr_matrix:
+    """(P, P) weights of the edges between products of `index`."""
+    row = index.get_indexer(pd.Index(edges["product_id"]))
+    column = index.get_indexer(pd.Index(edges["neighbor_id"]))
+    known = (row >= 0) & (column >= 0)
+    weights = edges["weight"].to_numpy(np.float32)[known]
+    matrix = sp.csr_matrix((weights, (row[known], column[known])), shape=(len(index), len(index)), dtype=np.float32)
+    matrix.sort_indices()
+    return matrix

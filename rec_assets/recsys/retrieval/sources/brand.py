@@ -1,0 +1,35 @@
+"""Brand: whether the customer buys the product's brand. It ranks and explains, and proposes no candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, FeatureValues
+from rec_assets.recsys.retrieval.sources.helpers import orders_since, row_sums
+
+
+class Brand(CandidateSource[Floats]):
+    """Scores a product by its brand's share of the customer's order lines."""
+
+    name = "brand"
+    features = ("brand_affinity", "brand_orders_since")
+    sentence = "from a brand you buy"
+    blend_weights = (("brand_affinity", 0.5),)
+
+    def score(self, block: CustomerBlock) -> Floats:
+        """(n, B) share of each brand in the customer's order lines."""
+        histories, snapshot = block.histories, block.snapshot
+        shape = (len(block), len(snapshot.brands))
+        affinity = row_sums(histories.customer, snapshot.brand[histories.product], histories.orders, shape)
+        return affinity / np.maximum(affinity.sum(axis=1, keepdims=True), 1)
+
+    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+        """0 and NaN for products without a brand."""
+        snapshot, affinity = block.snapshot, block.scores(self)
+        return {
+            "brand_affinity": np.where(
+                snapshot.known_brand[product] >= 0, affinity[customer, snapshot.brand[product]], 0
+            ),
+            "brand_orders_since": orders_since(block.histories, snapshot.known_brand, customer, product),
+        }

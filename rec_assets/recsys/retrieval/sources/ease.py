@@ -1,0 +1,44 @@
+"""EASE: products that the customers of the profile items buy too. `retrieval/ease.py` computes the weights."""
+
+from __future__ import annotations
+
+from rec_assets.recsys.arrays import Longs
+from rec_assets.recsys.data.snapshot_arrays import EASE
+from rec_assets.recsys.retrieval.sources.base import Baseline, CandidateSource, CustomerBlock, FeatureValues, Pairs
+from rec_assets.recsys.retrieval.sources.helpers import NeighborScores, best_unbought, neighbor_scores
+
+
+class Ease(CandidateSource[NeighborScores]):
+    """Scores a product by its EASE weights from the profile items."""
+
+    name = "ease"
+    features = ("ease_score", "ease_relative", "ease_last_order")
+    sentence = "customers with your favorites buy this too"
+    blend_weights = (("ease_relative", 1.0),)
+    baselines = (
+        Baseline(
+            "EASE alone",
+            "Products that the customers of the customer's products buy too, of those with most buyers.",
+            ("ease_score",),
+        ),
+    )
+
+    def score(self, block: CustomerBlock) -> NeighborScores:
+        """Scores of the products that EASE covers."""
+        column = block.snapshot.ease_coverage.column
+        return neighbor_scores(block.items, block.snapshot.padded_graphs[EASE], column)
+
+    def propose(self, block: CustomerBlock) -> Pairs:
+        """The products with the highest scores."""
+        scores, products = block.scores(self).profile.values[:, :-1], block.snapshot.ease_coverage.products
+        return best_unbought(block, products, scores, self.size(block.recipe))
+
+    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+        """Scores from the whole profile and from the last order alone."""
+        scores = block.scores(self)
+        score = scores.profile.at(customer, product)
+        return {
+            "ease_score": score,
+            "ease_relative": score / scores.profile.highest[customer],
+            "ease_last_order": scores.last_order.at(customer, product),
+        }

@@ -1,0 +1,122 @@
+"""Functions that several sources share: scores by column, neighbors of profile items, the best products of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
+from rec_assets.recsys.data.histories import Histories
+from rec_assets.recsys.retrieval.sources.base import CustomerBlock, Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class ProductScores:
+    """Scores of products for n customers. 0 = the source has no score.
+
+    Attributes:
+        values: (n, U + 1) scores of the covered products or texts. The last column is 0.
+        column: (P,) column of each product; U for a product that is not covered.
+    """
+
+    values: Floats
+    column: Ints
+
+    def at(self, customer: Longs, product: Longs) -> Floats:
+        """(pairs,) scores of pairs."""
+        return np.asarray(self.values[customer, self.column[product]])
+
+    @cached_property
+    def highest(self) -> Floats:
+        """(n,) highest score of each customer, at least 1e-9."""
+        return np.maximum(np.asarray(self.values.max(axis=1)), 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborScores:
+    """Scores of the neighbors of the whole profile, and of the last order alone."""
+
+    profile: ProductScores
+    last_order: ProductScores
+
+
+def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) -> NeighborScores:
+    """Sum, over the items of a customer, of item weight × edge weight.
+
+    Args:
+        items: (2n, products or texts) weights; see `CustomerBlock.items`.
+        graph: (products or texts, U + 1) edge weights. The last column is 0.
+        column: (P,) see `ProductScores`.
+    """
+    values, n = (items @ graph).toarray(), items.shape[0] // 2
+    return NeighborScores(ProductScores(values[:n], column), ProductScores(values[n:], column))
+
+
+def best_unbought(block: CustomerBlock, products: Longs, scores: Iterable[Floats], size: int) -> Pairs:
+    """The `size` products of each customer with the highest positive scores, without products bought before.
+
+    Args:
+        block: n customers.
+        products: Positions to choose from, ascending.
+        scores: n rows of scores of these products.
+        size: Number of products per customer. Ties go to the lower position.
+    """
+    rows = zip(scores, block.is_bought, strict=True)
+    return as_pairs([best_of_row(products, row, size, is_bought) for row, is_bought in rows])
+
+
+def as_pairs(products: list[Longs]) -> Pairs:
+    """Pairs of customers 0, 1, 2 … with their products."""
+    customer = np.repeat(np.arange(len(products)), [len(row) for row in products])
+    return customer, np.concatenate([np.zeros(0, np.int64), *products])
+
+
+def best_of_row(products: Longs, scores: Floats, size: int, is_bought: Mask) -> Longs:
+    """`best_unbought` for one customer; `is_bought` is (P,)."""
+    positive = np.flatnonzero(scores > 0)  # most scores are 0, and partitioning ties is slow
+    positive = positive[~is_bought[products[positive]]]
+    if len(positive) > size:
+        values = scores[positive]
+        lowest = np.partition(values, len(values) - size)[len(values) - size]
+        above, tied = positive[values > lowest], positive[values == lowest]
+        positive = np.concatenate([above, tied[: size - len(above)]])
+    return products[positive]
+
+
+def concatenate_ranges(starts: Longs, lengths: Longs) -> Longs:
+    """The ranges start … start + length - 1, one after another."""
+    offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
+    return np.asarray(offsets + np.arange(int(lengths.sum())), dtype=np.int64)
+
+
+def row_sums(row: Longs, column: Ints, values: Floats, shape: tuple[int, int]) -> Floats:
+    """Values summed by row and column, as an array of this shape."""
+    flat = np.bincount(row * shape[1] + column, weights=values, minlength=shape[0] * shape[1])
+    return flat.reshape(shape).astype(np.float32)
+
+
+def orders_since(histories: Histories, groups: Ints, customer: Longs, product: Longs) -> Floats:
+    """(pairs,) orders since the customer last bought from the product's group.
+
+    Args:
+        histories: Of the block.
+        groups: (P,) group of each product, such as its brand; -1 for none.
+        customer, product: Positions.
+
+    Returns:
+        NaN if the customer never bought from the group, or the product has no group.
+    """
+    count = len(groups)  # there are no more groups than products
+    grouped = histories.is_bought & (groups[histories.product] >= 0)
+    key = histories.customer[grouped] * count + groups[histories.product[grouped]]
+    since = histories.orders_since[grouped]
+    order = np.lexsort((since, key))
+    known, first = np.unique(key[order], return_index=True)
+    wanted = np.where(groups[product] >= 0, customer * count + groups[product], -1)
+    position = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
+    is_known = known[position] == wanted if len(known) else np.zeros(len(wanted), bool)
+    return np.where(is_known, since[order][first][position] if len(known) else 0, np.nan).astype(np.float32)

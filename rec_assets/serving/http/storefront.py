@@ -1,0 +1,62 @@
+"""Pages for browsers: the API documentation, the widget for a shop's pages, and a demo shop."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import fastapi_swagger
+import numpy as np
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from rec_assets.serving.http.security import customer_token
+from rec_assets.serving.runtime import ServingRuntime
+
+PAGES = Path(__file__).with_name("pages")
+
+_SWAGGER = Path(fastapi_swagger.__file__).with_name("resources")
+
+MAX_CUSTOMERS = 12
+"""Customers to choose from in the demo shop."""
+
+
+def add_pages(app: FastAPI, runtime: ServingRuntime, storefront_key: str | None, customer_secret: str | None) -> None:
+    """Add the documentation, the widget and, if there is a `storefront_key`, the demo shop.
+
+    The secret signs the tokens of the demo shop's customers.
+    """
+
+    def add_file(address: str, path: Path, media_type: str) -> None:
+        @app.get(address, include_in_schema=False)
+        def file() -> FileResponse:
+            return FileResponse(path, media_type=media_type, headers=_CACHE_HEADERS)
+
+    add_file("/docs", PAGES / "docs.html", "text/html")
+    add_file("/docs/docs.js", PAGES / "docs.js", "text/javascript")
+    add_file("/docs/swagger-ui.css", _SWAGGER / "swagger-ui.css", "text/css")
+    add_file("/docs/swagger-ui-bundle.js", _SWAGGER / "swagger-ui-bundle.js", "text/javascript")
+    add_file("/widget.js", PAGES / "widget.js", "text/javascript")
+
+    if storefront_key is None:
+        return
+
+    @app.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        return RedirectResponse("/storefront/storefront.html")
+
+    @app.get("/storefront/setup.json", include_in_schema=False)
+    def setup() -> dict[str, Any]:
+        customers: list[str] = []
+        if runtime.engine is not None:
+            ids = runtime.engine.recommender.index.histories.customers
+            positions = np.linspace(0, len(ids) - 1, min(MAX_CUSTOMERS, len(ids))).astype(int)
+            customers = [ids[position].decode() for position in positions]
+        expires = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
+        tokens = {each: customer_token(customer_secret, each, expires) for each in customers} if customer_secret else {}
+        return {"api": "", "key": storefront_key, "customers": customers, "tokens": tokens}
+
+    app.mount("/storefront", StaticFiles(directory=PAGES))
+
+
+_CACHE_HEADERS = {"Cache-Control": "public, max-age=3600"}

@@ -1,0 +1,94 @@
+"""Types of a recommendation: the request, its items, and the response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rec_assets.recsys.ranking.hybrid import ALL
+from rec_assets.recsys.rules.rules_file import NO_RULE_SET
+from rec_assets.serving.recommender import Signal
+
+BUY_AGAIN = "buy_again"
+"""A mode besides the lists ALL and DISCOVER: only products that the customer bought before."""
+
+CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout"
+"""`answered_by`, with SEGMENT: the response is based on the customer's history, on the current session, on best sellers
+(POPULAR: of all products, SEGMENT: of one category), or is empty because of an experiment's holdout."""
+
+POOL = 5
+"""With diversity or randomization, items are chosen from the best POOL · k products."""
+
+
+@dataclass(frozen=True)
+class RecommendationRequest:
+    """Parameters of one recommendation request.
+
+    Attributes:
+        k: Number of items.
+        customer_id: "" for an unknown customer.
+        signals: The shopper's events since the index was built, oldest first.
+        mode: "all", "discover" (nothing bought before) or "buy_again" (only products bought before).
+        categories: Only these categories; None: all.
+        price_min, price_max: Price range. With either, products without a price are left out.
+        exclude: Product ids to leave out.
+        segment: Category of the best sellers for an unknown customer.
+        diversity: 0 to 1: penalty for items that are similar to an earlier one.
+        exploration: 0 to 1: degree of randomization of the order.
+        rules: Name of the rule set.
+    """
+
+    k: int = 10
+    customer_id: str = ""
+    signals: tuple[Signal, ...] = ()
+    mode: str = ALL
+    categories: frozenset[str] | None = None
+    price_min: float | None = None
+    price_max: float | None = None
+    exclude: frozenset[str] = frozenset()
+    segment: str | None = None
+    diversity: float = 0.0
+    exploration: float = 0.0
+    rules: str = NO_RULE_SET
+
+    @property
+    def pool(self) -> int:
+        """Number of products that the items are chosen from."""
+        return POOL * self.k if self.diversity or self.exploration else self.k
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether the request leaves out some products."""
+        return bool(self.exclude) or self.categories is not None or (self.price_min, self.price_max) != (None, None)
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """One product of a response.
+
+    Attributes:
+        product_id, title, category, price: The product; price None if unknown.
+        score: Comparable within a response and source.
+        source: The candidate source that contributed most, or "segment" for a best seller.
+        reason: The source as a sentence for the shopper.
+        rule: Text of the merchandising rule that placed the item; None if no rule did.
+        propensity: Probability of this item at this rank, given the items above: 1 without randomization, None if
+            unknown.
+    """
+
+    product_id: str
+    score: float
+    source: str
+    reason: str
+    title: str
+    category: str
+    price: float | None
+    rule: str | None = None
+    propensity: float | None = 1.0
+
+
+@dataclass(frozen=True)
+class RecommendationResponse:
+    """Items, best first, and what they are based on: CUSTOMER, SESSION, SEGMENT, POPULAR or HOLDOUT."""
+
+    items: list[RecommendedItem]
+    answered_by: str

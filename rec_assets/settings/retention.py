@@ -1,0 +1,67 @@
+"""Settings of retention: how many days of each table housekeeping keeps, and how many it must keep."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rec_assets.recsys.experiments.experiments_file import COVARIATE_DAYS
+
+
+def _days(default: int | None, table: str) -> int | None:
+    return Field(default, ge=1, description=f"Number of days of `{table}` that housekeeping keeps. `none` keeps all.")
+
+
+class RetentionSettings(BaseModel):
+    """Days to keep of each table, counted back from the newest day of raw_purchase_logs, as `REC_RETENTION__…`.
+
+    None keeps all days. As an environment variable, `none` is None: `REC_RETENTION__CANDIDATES=none`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    raw_purchase_logs: int | None = _days(None, "raw_purchase_logs")
+    cleaned_interactions: int | None = _days(None, "cleaned_interactions")
+    rejected_purchases: int | None = _days(None, "rejected_purchases")
+    raw_feedback_events: int | None = _days(None, "raw_feedback_events")
+    experiment_exposures: int | None = _days(None, "experiment_exposures")
+    product_statistics: int | None = _days(None, "product_statistics")
+    als_model: int | None = _days(180, "als_model")
+    co_purchase_graph: int | None = _days(180, "co_purchase_graph")
+    candidates: int | None = _days(70, "candidates")
+    ranker: int | None = _days(None, "ranker")
+    hybrid_scores: int | None = _days(90, "hybrid_scores")
+    similar_products: int | None = _days(30, "similar_products")
+    evaluation_report: int | None = _days(None, "evaluation_report")
+    champion: int | None = _days(None, "champion")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _parse_none(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "") else value
+
+
+def min_retention_days(
+    *, lookback_days: int, horizon_days: int, gate_days: int, model_reuse_days: int, experiment_days: int
+) -> dict[str, int]:
+    """Days of each table that the next runs may read or recompute.
+
+    The newest report evaluates the lists of a horizon ago. Their ranker was trained on the candidates of a horizon
+    before that, made from a lookback of purchases. A challenger that waits for its gate adds `gate_days`.
+
+    Args:
+        lookback_days, horizon_days, gate_days, model_reuse_days: As in the settings.
+        experiment_days: Days of traffic that an experiment may count; 0 without experiments.
+    """
+    back = 2 * horizon_days + gate_days
+    daily = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events",
+             "experiment_exposures")  # fmt: skip
+    models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
+    return {
+        **dict.fromkeys(daily, max(back + lookback_days, experiment_days + COVARIATE_DAYS if experiment_days else 0)),
+        **dict.fromkeys(models, back + model_reuse_days),
+        "candidates": back + 1,
+        "hybrid_scores": back + 1,
+        "similar_products": horizon_days + 1,
+        "evaluation_report": gate_days + 1,
+        "champion": gate_days + 1,
+    }

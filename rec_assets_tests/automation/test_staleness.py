@@ -1,0 +1,285 @@
+"""What makes a partition stale: one cause at a time, on a real instance and lake."""
+
+import datetime as dt
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    DagsterInstance,
+    DailyPartitionsDefinition,
+    Definitions,
+    asset,
+    asset_check,
+    define_asset_job,
+)
+from dagster import AssetExecutionContext as Context
+
+from rec_assets.automation.plan import PlannedRun
+from rec_assets.automation.staleness import StalenessChecker
+from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.lake import DamagedPartition, Lake
+from rec_assets.resources.releases import PROMOTED, Releases
+from rec_assets.serving.index_files.folder import ServingFolder
+from rec_assets.sources.feedback import landed_file, read_feedback
+from rec_assets.sources.landing import file_fingerprints
+from rec_assets.sources.spec import DataSource, load_data_source
+from rec_assets_tests.serving import shop
+
+pytestmark = pytest.mark.integration
+
+DAY = dt.date(2018, 1, 1)
+RUN = PlannedRun("job", DAY, DAY)
+
+
+class Bench:
+    """A code location with raw_purchase_logs → candidates, a blocking check, and further single assets."""
+
+    def __init__(self, folder: Path, instance: DagsterInstance) -> None:
+        self.folder, self.instance, self.lake = folder, instance, Lake(folder / "lake")
+        self.feedback = folder / "feedback"
+        self.releases = Releases(f"sqlite:///{folder}/mlflow/mlflow.db", "model")
+        (folder / "shop.yaml").write_text(
+            'purchases: {path: "{date:%Y-%m-%d}.csv", columns: {customer_id: a, product_id: b, time: c}}'
+        )
+        self.land("first")
+        self.source: DataSource = load_data_source(str(folder / "shop.yaml"), folder)
+        self.check_passes, self.severity = True, AssetCheckSeverity.ERROR
+        self.code_version = "1"
+        self.definitions = self._definitions()
+
+    def land(self, content: str, name: str = "2018-01-01.csv", age: float = 60) -> None:
+        path = self.folder / name
+        path.write_text(content)
+        os.utime(path, (time.time() - age,) * 2)
+
+    def _definitions(self) -> Definitions:
+        days = DailyPartitionsDefinition("2018-01-01", end_date="2018-01-03")
+
+        @asset(partitions_def=days)
+        def raw_purchase_logs() -> None:
+            content = "".join(path.read_text() for path in self.source.files(DAY))
+            files = file_fingerprints(self.source, DAY)
+            self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [content]}), DAY, files)
+
+        @asset(partitions_def=days, deps=[raw_purchase_logs], code_version=self.code_version)
+        def candidates(context: Context) -> None:
+            content = self.lake.pandas("raw_purchase_logs", [DAY])["n"]
+            self.lake.write("candidates", pd.DataFrame({"n": content}), DAY)
+            context.add_output_metadata({"als_as_of": "2017-12-01"})
+
+        @asset_check(asset=candidates, blocking=True)
+        def sound() -> AssetCheckResult:
+            return AssetCheckResult(passed=self.check_passes, severity=self.severity)
+
+        @asset(partitions_def=days)
+        def raw_feedback_events() -> None:
+            self.lake.write("raw_feedback_events", read_feedback(self.feedback, DAY), DAY)
+
+        @asset(partitions_def=days)
+        def hybrid_scores(context: Context) -> None:
+            self.lake.write("hybrid_scores", pd.DataFrame({"n": [1]}), DAY)
+            context.add_output_metadata({"rules_version": "abc"})
+
+        @asset(partitions_def=days)
+        def release_gate() -> None:
+            self.lake.write("release_gate", pd.DataFrame({"passed": [False]}), DAY)
+
+        @asset(partitions_def=days)
+        def serving_index() -> None:
+            shop.publish(self.folder / "serving", shop.index())
+            self.lake.write("serving_index", pd.DataFrame({"n": [1]}), DAY)
+
+        jobs = [
+            define_asset_job("publish_index", [serving_index]),
+            define_asset_job("gate", [release_gate]),
+            define_asset_job("job", [raw_purchase_logs, candidates]),
+            define_asset_job("events", [raw_feedback_events]),
+            define_asset_job("lists", [hybrid_scores]),
+        ]
+        assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores, release_gate, serving_index]
+        return Definitions(assets, asset_checks=[sound], jobs=jobs)
+
+    def materialize_stale(self) -> None:
+        """Materialize the stale partitions, as a plan does."""
+        keys = sorted({key for key, _ in self._checker().stale_partitions(RUN)})
+        job = self.definitions.resolve_job_def("job")
+        job.execute_in_process(
+            instance=self.instance, partition_key=str(DAY), asset_selection=keys, raise_on_error=False
+        )
+
+    def promote(self, version: int, trained: dt.date) -> None:
+        """Register a version and promote it."""
+        if version == 1:
+            self.releases.client.create_registered_model("model")
+        self.releases.client.create_model_version("model", source="/nowhere")
+        days = dict.fromkeys(("as_of", "als_as_of", "graph_as_of", "ranker_as_of"), trained)
+        self.releases.set_challenger(version, {**days, "recipe": Recipe().model_dump_json()})
+        self.releases.set_decision(version, PROMOTED, {})
+
+    def stale(self) -> set[str]:
+        return {key.path[-1] for key, _ in self._checker().stale_partitions(RUN)}
+
+    def _checker(self, **more: Any) -> StalenessChecker:
+        return StalenessChecker(
+            self.definitions, self.instance, self.lake, self.releases, self.source, self.feedback, **more
+        )
+
+
+BOTH = {"raw_purchase_logs", "candidates"}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with DagsterInstance.ephemeral() as instance:
+        yield Bench(tmp_path, instance)
+
+
+@pytest.fixture
+def fresh(bench: Bench) -> Bench:
+    bench.materialize_stale()
+    assert bench.stale() == set()
+    return bench
+
+
+def test_a_partition_that_was_never_materialized_is_stale(bench: Bench) -> None:
+    assert bench.stale() == BOTH
+
+
+def test_a_partition_missing_in_the_lake_is_stale_with_its_downstream_partitions(fresh: Bench) -> None:
+    fresh.lake.delete("candidates", DAY)
+    assert fresh.stale() == {"candidates"}
+    fresh.lake.delete("raw_purchase_logs", DAY)
+    assert fresh.stale() == BOTH
+
+
+def test_a_damaged_partition_is_stale_but_not_its_unchanged_downstream_after_repair(fresh: Bench) -> None:
+    for name in ("raw_purchase_logs", "candidates"):
+        manifest = fresh.lake.manifest(name, DAY)
+        assert manifest is not None
+        path = fresh.lake.root / name / f"date={DAY}" / manifest.files[0]
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20] + bytes(20))
+        assert fresh.stale() == set(), "damage is found only when the partition is read"
+        with pytest.raises(DamagedPartition):
+            fresh.lake.read(name, [DAY])
+        assert fresh.stale() == {name, "candidates"}
+        fresh.materialize_stale()
+        assert fresh.stale() == set()
+        assert path.read_bytes() == whole
+
+
+def test_a_damaged_published_index_is_stale(bench: Bench) -> None:
+    serving, run = ServingFolder(bench.folder / "serving"), PlannedRun("publish_index", DAY, DAY)
+
+    def stale() -> list[Any]:
+        return bench._checker(serving=serving, newest=DAY).stale_partitions(run)
+
+    def publish() -> Path:
+        bench.definitions.resolve_job_def("publish_index").execute_in_process(
+            instance=bench.instance, partition_key=str(DAY)
+        )
+        current = serving.current()
+        assert current is not None and stale() == []
+        return current.path
+
+    assert stale(), "never materialized"
+    (publish() / "ranker.ubj").write_bytes(b"")
+    assert "ranker.ubj" in bench._checker(serving=serving, newest=DAY).damage(*stale()[0])
+    shutil.rmtree(publish())
+    assert stale()
+    publish()
+    for name in ("current.json", "current.copy.json"):
+        (serving.root / name).unlink()
+    assert stale()
+    publish()
+    assert bench._checker(newest=DAY).stale_partitions(run) == [], "without a serving folder, the index is not checked"
+
+
+def test_a_partition_of_another_code_version_is_stale(fresh: Bench) -> None:
+    fresh.code_version = "2"
+    fresh.definitions = fresh._definitions()
+    assert fresh.stale() == {"candidates"}
+    fresh.materialize_stale()
+    assert fresh.stale() == set()
+
+
+def test_newly_landed_events_make_a_partition_stale(bench: Bench) -> None:
+    def stale() -> bool:
+        return bool(bench._checker().stale_partitions(PlannedRun("events", DAY, DAY)))
+
+    assert stale(), "never read"
+    bench.definitions.resolve_job_def("events").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+    assert not stale(), "nothing landed"
+    file = landed_file(bench.feedback, "raw_feedback_events", DAY)
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    assert stale()
+
+
+def test_a_changed_file_makes_its_partition_stale(fresh: Bench) -> None:
+    fresh.land("fixed", age=-5)
+    assert fresh.stale() == BOTH
+
+
+def test_a_late_file_makes_its_partition_stale_whatever_its_modification_time(fresh: Bench) -> None:
+    fresh.land("late", name="2018-01-01.csv.gz", age=1e6)
+    (fresh.folder / "shop.yaml").write_text(
+        'purchases: {path: "{date:%Y-%m-%d}.csv*", columns: {customer_id: a, product_id: b, time: c}}'
+    )
+    fresh.source = load_data_source(str(fresh.folder / "shop.yaml"), fresh.folder)
+    assert fresh.stale() == BOTH
+
+
+def test_a_partition_stays_stale_until_its_blocking_check_passes(bench: Bench) -> None:
+    # Regression: the second run found it up to date, and the plan continued with the downstream assets.
+    bench.check_passes = False
+    bench.materialize_stale()
+    assert bench.stale() == {"candidates"}
+    bench.materialize_stale()
+    assert bench.stale() == {"candidates"}
+    bench.check_passes = True
+    bench.materialize_stale()
+    assert bench.stale() == set()
+
+
+def test_a_blocking_check_with_severity_warn_does_not_make_a_partition_stale(bench: Bench) -> None:
+    bench.check_passes, bench.severity = False, AssetCheckSeverity.WARN
+    bench.materialize_stale()
+    assert bench.stale() == set()
+
+
+def test_changed_rules_make_only_the_newest_lists_stale(bench: Bench) -> None:
+    bench.definitions.resolve_job_def("lists").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+
+    def stale(rules_version: str, newest: dt.date) -> bool:
+        run = PlannedRun("lists", DAY, DAY)
+        return bool(bench._checker(rules_version=rules_version, newest=newest).stale_partitions(run))
+
+    assert [stale(version, DAY) for version in ("abc", "xyz", "")] == [False, True, True]
+    assert not stale("xyz", DAY + dt.timedelta(days=1))
+
+
+def test_the_gate_decision_is_stale_until_a_release_is_active(bench: Bench) -> None:
+    def stale() -> bool:
+        return bool(bench._checker().stale_partitions(PlannedRun("gate", DAY, DAY)))
+
+    bench.definitions.resolve_job_def("gate").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+    assert stale(), "the first challenger may pass with other limits"
+    bench.promote(1, DAY - dt.timedelta(days=1))
+    assert not stale(), "with a champion, the gate decides once"
+
+
+def test_a_partition_made_with_other_models_than_the_active_ones_is_stale(fresh: Bench) -> None:
+    for version, trained in ((1, dt.date(2017, 12, 1)), (2, dt.date(2017, 12, 15))):
+        fresh.promote(version, trained)
+        assert fresh.stale() == (set() if version == 1 else {"candidates"})
+    fresh.releases.roll_back()
+    assert fresh.stale() == set()

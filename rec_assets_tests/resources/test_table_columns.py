@@ -1,0 +1,16 @@
+"""Every column that the UI shows has a description."""
+
+from rec_assets.resources.table_columns import column_schema
+from rec_assets_tests.conftest import BootstrappedShop
+
+
+def test_every_column_of_every_table_has_a_description(shop: BootstrappedShop) -> None:
+    tables = sorted(folder.name for folder in shop.lake.root.iterdir() if not folder.name.startswith("."))
+    assert len(tables) > 15
+    missing = []
+    for table in tables:
+        rows = shop.lake.head(table, max(shop.lake.days(table), default=None), rows=1)
+        missing += [
+            f"{table}.{column.name}" for column in column_schema(table, rows.schema).columns if not column.description
+        ]
+    assert missing == []
