@@ -18,7 +18,7 @@ Stamps = dict[Path, tuple[int, int] | None]
 
 
 class WatchedFile(Generic[T]):
-    """The content of a file, refreshed by `daily_update`. After an error, the last good content stays active.
+    """The content of a file, refreshed by `refresh`. After an error, the last good content stays active.
 
     Attributes:
         value: The last good content.

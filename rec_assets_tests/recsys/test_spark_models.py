@@ -344,18 +344,18 @@ def test_a_large_shop_is_evaluated_on_a_fixed_sample_of_whole_customers(spark: S
     rows = [(f"c{u}", f"p{i}", f"o{u}", 0) for u in range(400) for i in range(2)]
     judged = sample_customers(purchases(spark, *rows, *rows), 100)
     assert judged.buyers == 400
-    bought = judged.bought.toPandas()
+    bought = judged.purchases.toPandas()
     assert 60 < bought["customer_id"].nunique() < 140
     assert (bought.groupby("customer_id")["product_id"].nunique() == 2).all() and not bought.duplicated().any()
-    others = judged.of(purchases(spark, *rows, ("stranger", "p0", "o", 0))).toPandas()
+    others = judged.select_from(purchases(spark, *rows, ("stranger", "p0", "o", 0))).toPandas()
     assert set(others["customer_id"]) == set(bought["customer_id"])
-    again = sample_customers(purchases(spark, *rows[::-1]), 100).bought.toPandas()
+    again = sample_customers(purchases(spark, *rows[::-1]), 100).purchases.toPandas()
     assert set(again["customer_id"]) == set(bought["customer_id"])
 
 
 def test_a_small_shop_is_evaluated_on_all_customers(spark: SparkSession) -> None:
     rows = [(f"c{u}", "p", f"o{u}", 0) for u in range(50)]
-    assert sample_customers(purchases(spark, *rows), 50).bought.count() == 50
+    assert sample_customers(purchases(spark, *rows), 50).purchases.count() == 50
 
 
 def test_a_sample_collected_through_files_equals_the_one_that_spark_collects(

@@ -264,7 +264,7 @@ def test_an_error_while_refreshing_rules_does_not_stop_new_indexes(
     start: Callable[..., Client], index: Index, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start(PIN)
-    monkeypatch.setattr(client.runtime.rules, "daily_update", lambda: {}["rules"])
+    monkeypatch.setattr(client.runtime.rules, "refresh", lambda: {}["rules"])
     for version in (2, 1):
         shop.publish(client.runtime.indexes.folder.root, index, version)
         client.runtime.refresh()

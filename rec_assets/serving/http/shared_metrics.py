@@ -84,7 +84,7 @@ class SharedMetrics(Collector):
     def __init__(
         self, metrics: Metrics, refresh: Callable[[], None], environment: Mapping[str, str] = os.environ
     ) -> None:
-        """`daily_update` updates gauges; it is called before they are reported.
+        """`refresh` updates gauges; it is called before they are reported.
 
         FOLDER_VARIABLE is not set for a single worker, and "" if the folder could not be created.
         """
