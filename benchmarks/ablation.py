@@ -21,7 +21,7 @@ from benchmarks.hybrid import Hybrid
 from benchmarks.models import HYBRID
 from benchmarks.protocols import KS, REPORTED, Split, journey_splits, leave_one_out
 from benchmarks.running import SEED
-from benchmarks.tuning import read_chosen
+from benchmarks.tune import read_chosen
 from rec_assets.recsys.evaluation.bootstrap import paired_bootstrap_difference
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.ranking.features import FEATURE_GROUPS
@@ -59,10 +59,7 @@ def main() -> None:
     """Measure the hybrid with all parts and with each change, on the reported day and on Amazon Beauty as published."""
     RESULTS.parent.mkdir(exist_ok=True)
     tables: list[pd.DataFrame] = []
-    for make in (
-        lambda: journey_splits(*complete_journey(), REPORTED),
-        lambda: [leave_one_out(*amazon_beauty())],
-    ):
+    for make in (lambda: journey_splits(*complete_journey(), REPORTED), lambda: [leave_one_out(*amazon_beauty())]):
         try:
             splits = make()
         except DatasetMissing as error:

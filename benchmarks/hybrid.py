@@ -23,9 +23,9 @@ from benchmarks.protocols import HORIZON_DAYS, KS, hidden_products
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER
+from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
-from rec_assets.recsys.ranking.scoring import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.training import training_sample
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.als import fit_als

@@ -12,7 +12,6 @@ import sys
 
 import click
 
-from benchmarks.speed_data import one_day_runs
 from rec_assets.automation.instance import open_instance
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.automation.plan_execution import run_plan
@@ -28,11 +27,16 @@ def main(day: dt.datetime) -> None:
     """Run with REC_SOURCE in REC_HOME; the log on stderr has the seconds of each step."""
     settings = get_settings()
     source = load_data_source(settings.source, settings.root)
-    first, _ = source.bounds()
-    plan = []
-    for job, on in one_day_runs(day.date()):
-        days = (first, day.date()) if job == "ingest" else (on, on)
-        plan.append(PlannedRun(job, *days))
+    (first, _), last = source.bounds(), day.date()
+    before = last - dt.timedelta(days=settings.horizon_days)
+    plan = [
+        PlannedRun("ingest_catalog"),
+        PlannedRun("ingest", first, last),
+        PlannedRun("update_products"),
+        PlannedRun("train_retrieval", before, before),
+        PlannedRun("train_models", last, last),
+        PlannedRun("score_customers", last, last),
+    ]
 
     def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

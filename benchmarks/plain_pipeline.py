@@ -29,9 +29,9 @@ from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.evaluation.evaluate import CatalogStatistics, evaluate, make_slices
 from rec_assets.recsys.evaluation.kpis import business_kpis
-from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
-from rec_assets.recsys.ranking.scoring import candidates_in_spark, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.ranking.training import training_sample
 from rec_assets.recsys.retrieval.als import fit_als
 from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
@@ -79,7 +79,7 @@ class Script:
         nothing = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         self.embeddings = embed_new(self.products, nothing, EncoderResource(model=self.settings.encoder).encode)
 
-    def learn(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
+    def train(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
         """Product snapshot, graph and candidates of a day, with models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
         purchases, interactions = net_purchases(window, day), history_lines(window, day)
@@ -88,15 +88,15 @@ class Script:
         factors = fit_als(interactions, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()
-        state = build_product_snapshot(
+        snapshot = build_product_snapshot(
             day, products=self.products, statistics=statistics, graph=graph, embeddings=self.embeddings,
             factors=factors[factors["kind"] == "product"].rename(columns={"id": "product_id"}),
         )  # fmt: skip
-        found = candidates_in_spark(interactions, state, recipe, {}).to_spark()
+        found = candidates_in_spark(interactions, snapshot, recipe, {}).to_spark()
         self.statistics = statistics
-        return state, graph, self._stored(f"candidates {day}", found)
+        return snapshot, graph, self._stored(f"candidates {day}", found)
 
-    def learn_ranker(self, candidates: DataFrame, day: dt.date) -> Ranker:
+    def train_ranker(self, candidates: DataFrame, day: dt.date) -> Ranker:
         """The ranker of a day, from the candidates of one horizon before and the purchases since."""
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         recipe = self.settings.recipe
@@ -107,20 +107,20 @@ class Script:
         return ranker
 
     def recommend(
-        self, state: ProductSnapshot, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker
+        self, snapshot: ProductSnapshot, graph: pd.DataFrame, candidates: DataFrame, ranker: Ranker
     ) -> DataFrame:
         """The lists of all customers, and similar products."""
-        recipe, day = self.settings.recipe, state.as_of
+        recipe, day = self.settings.recipe, snapshot.as_of
         lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size, {}).to_spark()
         categories = self.products.set_index("product_id")["category"]
-        similar = substitutes_in_spark(self.spark, state, recipe.neighbors).unionByName(
+        similar = substitutes_in_spark(self.spark, snapshot, recipe.neighbors).unionByName(
             self.spark.createDataFrame(complements(graph, categories, recipe.neighbors))
         )
         self._stored(f"similar {day}", similar)
         return self._stored(f"lists {day}", lists)
 
-    def judge(
-        self, candidates: DataFrame, lists: DataFrame, statistics: pd.DataFrame, state: ProductSnapshot, day: dt.date
+    def evaluate_lists(
+        self, candidates: DataFrame, lists: DataFrame, statistics: pd.DataFrame, snapshot: ProductSnapshot, day: dt.date
     ) -> pd.DataFrame:
         """Metrics of the lists of one horizon before a day, and of the baselines."""
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
@@ -138,27 +138,28 @@ class Script:
             make_slices(truth, history, orders),
             fallback=fallback_lists(statistics, categories, DEPTH, "hybrid"),
             catalog=CatalogStatistics(
-                size=len(state),
+                size=len(snapshot),
                 customers=len(orders),
                 buyers=statistics.set_index("product_id")["buyers"],
-                embedding_rows=pd.Series(state.text, index=state.product_ids)[state.text >= 0],
-                embeddings=state.embeddings,
+                embedding_rows=pd.Series(snapshot.text, index=snapshot.product_ids)[snapshot.text >= 0],
+                embeddings=snapshot.embeddings,
             ),
             reference="hybrid",
             seed=self.settings.recipe.seed,
         ).metrics
 
-    def publish(self, state: ProductSnapshot, lists: DataFrame, ranker: Ranker) -> None:
+    def publish(self, snapshot: ProductSnapshot, lists: DataFrame, ranker: Ranker) -> None:
         """The serving index; the graph writes it twice, for the registry and for the API."""
-        recipe, day = self.settings.recipe, state.as_of
+        recipe, day = self.settings.recipe, snapshot.as_of
         interactions = history_lines(self._window(day, self.settings.lookback_days), day)
-        histories = StoredHistories.from_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), state)
+        histories = StoredHistories.from_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), snapshot)
         scores = lists.toArrow()
         stored = {
-            name: StoredList.from_scores(scores.filter(pa.compute.equal(scores["list"], name)), state) for name in LISTS
+            name: StoredList.from_scores(scores.filter(pa.compute.equal(scores["list"], name)), snapshot)
+            for name in LISTS
         }
         for name in ("registered", "served"):
-            Index(state, ranker, recipe, histories, stored, {}).save(self.folder / name)
+            Index(snapshot, ranker, recipe, histories, stored, {}).save(self.folder / name)
 
     def report(self, day: dt.date) -> pd.DataFrame:
         """The business KPIs of a day."""
@@ -193,15 +194,15 @@ def main(source: str, newest: dt.datetime) -> None:
         first, _ = spec.bounds()
         script.read_and_clean(max(first, last - 2 * horizon - dt.timedelta(days=settings.lookback_days - 1)), last)
         script.describe_products()
-        _, _, learned = script.learn(last - 2 * horizon)
-        state, graph, judged = script.learn(last - horizon)
+        _, _, earlier = script.train(last - 2 * horizon)
+        snapshot, graph, candidates = script.train(last - horizon)
         statistics = script.statistics
-        ranker = script.learn_ranker(learned, last - horizon)
-        lists = script.recommend(state, graph, judged, ranker)
-        metrics = script.judge(judged, lists, statistics, state, last)
-        state, graph, known = script.learn(last)
-        ranker = script.learn_ranker(judged, last)
-        script.publish(state, script.recommend(state, graph, known, ranker), ranker)
+        ranker = script.train_ranker(earlier, last - horizon)
+        lists = script.recommend(snapshot, graph, candidates, ranker)
+        metrics = script.evaluate_lists(candidates, lists, statistics, snapshot, last)
+        snapshot, graph, known = script.train(last)
+        ranker = script.train_ranker(candidates, last)
+        script.publish(snapshot, script.recommend(snapshot, graph, known, ranker), ranker)
         script.report(last)
         ours = metrics[(metrics["model"] == "hybrid") & (metrics["metric"] == "ndcg") & (metrics["k"] == 10)]
         for row in ours[ours["slice"].isin(["all", "novel"])].to_dict("records"):

@@ -13,7 +13,7 @@ from benchmarks.datasets import DatasetMissing
 from benchmarks.models import MODELS
 from benchmarks.protocols import REPORT, Split
 from benchmarks.running import COLUMNS, measure, merge, versus_best_peer
-from benchmarks.tuning import read_chosen
+from benchmarks.tune import read_chosen
 
 FOLDER = Path(__file__).with_name("results")
 PUBLISHED = Path(__file__).with_name("published.csv")

@@ -26,7 +26,7 @@ from benchmarks.protocols import REPORTED, Split, journey_splits
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.recsys.retrieval.als import fit_als
-from rec_assets.recsys.retrieval.top_n import top_columns
+from rec_assets.recsys.retrieval.sources.helpers import top_columns
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -175,7 +175,7 @@ def recommend_for_all_users(factors: Factors, part: float) -> None:
 
 
 def top_for_all(factors: Factors) -> None:
-    """Ours."""
+    """Lists of all customers by `top_columns`, as in the asset `candidates`."""
     _top(factors, factors.side("userFactors")).write.format("noop").mode("overwrite").save()
 
 

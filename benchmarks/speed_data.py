@@ -19,9 +19,8 @@ import yaml
 from tqdm import tqdm
 
 from rec_assets.datasets.complete_journey import land
-from rec_assets.recsys.ranking.hybrid import ALL
+from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.resources.lake import Lake
-from rec_assets.settings import Settings
 from rec_assets.sources.spec import load_data_source
 
 LAST = dt.date(2017, 12, 31)
@@ -93,11 +92,7 @@ def count_units(home: Path) -> dict[str, int]:
     """Numbers of lines, customers and products of a shop with at least one as-of day in its lake."""
     lake = Lake(home / "lake")
     customers = lake.pandas("hybrid_scores", lake.days("hybrid_scores")[-1:], columns=["customer_id"])
-    return {
-        "line": count_lines(home),
-        "customer": customers["customer_id"].nunique(),
-        "product": lake.rows("products"),
-    }
+    return {"line": count_lines(home), "customer": customers["customer_id"].nunique(), "product": lake.rows("products")}
 
 
 def hybrid_ndcg(home: Path) -> tuple[float, float]:
@@ -107,10 +102,3 @@ def hybrid_ndcg(home: Path) -> tuple[float, float]:
     ours = table[(table["model"] == "hybrid") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     by_slice = ours.set_index("slice")["value"]
     return float(by_slice[ALL]), float(by_slice["novel"])
-
-
-def one_day_runs(day: dt.date) -> list[tuple[str, dt.date | None]]:
-    """Job and day of the runs that materialize each asset of one as-of day once."""
-    before = day - dt.timedelta(days=Settings().horizon_days)
-    return [("ingest_catalog", None), ("ingest", None), ("update_products", None), ("train_retrieval", before),
-            ("train_models", day), ("score_customers", day)]  # fmt: skip

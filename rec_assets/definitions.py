@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dagster import Definitions, in_process_executor
+import dagster as dg
 
 from rec_assets.assets import all_assets
 from rec_assets.assets.databricks_assets import run_on_databricks
 from rec_assets.automation.alert_sensors import build_alert_sensors
 from rec_assets.automation.asset_jobs import build_asset_jobs
 from rec_assets.automation.housekeeping import build_housekeeping
-from rec_assets.automation.plan_jobs import build_plan_jobs
+from rec_assets.automation.plan_jobs import build_plan_jobs, build_schedules
 from rec_assets.automation.progress import progress_logger
 from rec_assets.automation.rollback import build_rollback_job
-from rec_assets.automation.schedules import build_schedules
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
-from rec_assets.partitions import build_day_partitions
+from rec_assets.partitions import DayPartitions
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
@@ -28,7 +27,7 @@ from rec_assets.settings import Settings, get_settings
 from rec_assets.sources.spec import load_data_source
 
 
-def build_definitions(settings: Settings) -> Definitions:
+def build_definitions(settings: Settings) -> dg.Definitions:
     """Build the assets, checks, jobs, schedules, sensors and resources.
 
     Raises:
@@ -37,20 +36,20 @@ def build_definitions(settings: Settings) -> Definitions:
     """
     source = load_data_source(settings.source, settings.root)
     first, _ = source.bounds()
-    days = build_day_partitions(settings, first, source.last_day)
+    days = DayPartitions(settings, first, source.last_day)
     spark = spark_resource(settings)
     plan_jobs = build_plan_jobs(settings, source, lambda: definitions)
     housekeeping, housekeeping_schedule = build_housekeeping(settings, source)
     assets, checks = all_assets(settings, source, days), all_checks(settings, source)
     if settings.databricks:
         assets, checks = run_on_databricks(settings, assets, checks)
-    definitions = Definitions(
+    definitions = dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=[*build_asset_jobs(), *plan_jobs, build_rollback_job(settings), housekeeping],
         schedules=[*build_schedules(settings, source, plan_jobs), housekeeping_schedule],
         sensors=[*build_sensors(settings, source, days), *build_alert_sensors(settings)],
-        executor=in_process_executor,
+        executor=dg.in_process_executor,
         loggers={"console": progress_logger},
         resources={
             "io_manager": LakeIOManager(

@@ -13,10 +13,7 @@ _OTHERS = 0o007
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """Write a text file and create its folder. A reader sees the old file or the new one, never a part of it.
 
-    Args:
-        path: Path of the file.
-        text: Content of the file.
-        private: Whether only the owner and group may read it. The umask decides what the group may do.
+    If `private`, only the owner and the group may read it. The umask decides what the group may do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.part")

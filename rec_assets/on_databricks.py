@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult, serialize_value
+import dagster as dg
 from dagster_pipes import (
     PipesCliArgsParamsLoader,
     PipesContext,
@@ -57,12 +57,12 @@ def materialize_requested(request: PipesContext) -> None:
 
     days = [dt.date.fromisoformat(day) for day in request.get_extra("days")]
     job = defs.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection={AssetKey.from_escaped_user_string(key) for key in request.asset_keys},
+        asset_selection={dg.AssetKey.from_escaped_user_string(key) for key in request.asset_keys},
         asset_check_selection=None if request.get_extra("with_checks") else set(),
     )
     result = job.execute_in_process(
         # The requesting Dagster stores the records. With its run id, MLflow sees one run.
-        instance=DagsterInstance.ephemeral(),
+        instance=dg.DagsterInstance.ephemeral(),
         run_id=request.run_id,
         partition_key=days[0].isoformat() if len(days) == 1 else None,
         tags=day_range_tags(days[0], days[-1]) if len(days) > 1 else None,
@@ -95,7 +95,7 @@ def run_job(name: str) -> None:
         raise MaterializationFailed(f"{name} failed: {describe_failures(result)}")
 
 
-def _messages(result: ExecuteInProcessResult) -> Iterator[Mapping[str, Any]]:
+def _messages(result: dg.ExecuteInProcessResult) -> Iterator[Mapping[str, Any]]:
     """The metadata of each asset, with what all its days share only once; then the check results."""
     by_asset: dict[str, dict[str | None, Mapping[str, Any]]] = defaultdict(dict)
     for event in result.get_asset_materialization_events():
@@ -107,10 +107,10 @@ def _messages(result: ExecuteInProcessResult) -> Iterator[Mapping[str, Any]]:
             name: value for name, value in first.items() if all(other.get(name) == value for other in by_day.values())
         }
         differing = {
-            day: serialize_value({name: value for name, value in metadata.items() if name not in shared})
+            day: dg.serialize_value({name: value for name, value in metadata.items() if name not in shared})
             for day, metadata in by_day.items()
             if day is not None and len(by_day) > 1
         }
-        yield {"asset": asset, "metadata": serialize_value(shared), "by_day": differing}
+        yield {"asset": asset, "metadata": dg.serialize_value(shared), "by_day": differing}
     for evaluation in result.get_asset_check_evaluations():
-        yield {"check": serialize_value(evaluation)}
+        yield {"check": dg.serialize_value(evaluation)}

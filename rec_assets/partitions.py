@@ -7,18 +7,20 @@ separate a model, its labels and its evaluation: an asset never splits its own d
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 
-from dagster import DailyPartitionsDefinition, TimeWindowPartitionMapping
+import dagster as dg
 
 from rec_assets.recsys.evaluation.kpis import ATTRIBUTION_DAYS, PERIOD_DAYS
 from rec_assets.recsys.experiments.experiments_file import COVARIATE_DAYS, MAX_EXPERIMENT_DAYS
 from rec_assets.settings import Settings
 
 
-@dataclass(frozen=True)
 class DayPartitions:
     """Partitions and partition mappings for one data source and one set of settings.
+
+    Args:
+        settings: The lengths of the windows.
+        first, last: First and last day of data; without a last day, there is no end.
 
     Attributes:
         partitions: One partition per day.
@@ -37,20 +39,31 @@ class DayPartitions:
         lookback_length: Number of days in `lookback`.
     """
 
-    partitions: DailyPartitionsDefinition
-    lookback: TimeWindowPartitionMapping
-    model_window: TimeWindowPartitionMapping
-    horizon_ago: TimeWindowPartitionMapping
-    label_window: TimeWindowPartitionMapping
-    challenger_window: TimeWindowPartitionMapping
-    gate_window: TimeWindowPartitionMapping
-    served_window: TimeWindowPartitionMapping
-    kpi_window: TimeWindowPartitionMapping
-    kpi_events_window: TimeWindowPartitionMapping
-    experiment_window: TimeWindowPartitionMapping
-    covariate_window: TimeWindowPartitionMapping
-    first: dt.date
-    lookback_length: int
+    def __init__(self, settings: Settings, first: dt.date, last: dt.date | None) -> None:
+        def window(start: int, end: int = 0) -> dg.TimeWindowPartitionMapping:
+            return dg.TimeWindowPartitionMapping(start_offset=start, end_offset=end)
+
+        end_date = (last + dt.timedelta(days=1)).isoformat() if last else None
+        lookback, horizon = settings.lookback_days, settings.horizon_days
+        reuse, gate = settings.model_reuse_days, settings.gate_days
+        experiment_days = MAX_EXPERIMENT_DAYS + settings.api.event_retention_days
+        # End with tomorrow in UTC, not with yesterday as by default: files may land in the evening, and east of
+        # Greenwich a new day starts before it does in UTC.
+        self.partitions = dg.DailyPartitionsDefinition(
+            first.isoformat(), end_date=end_date, end_offset=0 if end_date else 2
+        )
+        self.lookback = window(1 - lookback)
+        self.model_window = window(1 - reuse)
+        self.horizon_ago = window(-horizon, -horizon)
+        self.label_window = window(1 - horizon)
+        self.challenger_window = window(1 - gate - reuse)
+        self.gate_window = window(1 - gate - lookback)
+        self.served_window = window(-reuse, -1)
+        self.kpi_window = window(1 - max(lookback, PERIOD_DAYS))
+        self.kpi_events_window = window(1 - PERIOD_DAYS - ATTRIBUTION_DAYS)
+        self.experiment_window = window(1 - experiment_days)
+        self.covariate_window = window(1 - experiment_days - COVARIATE_DAYS)
+        self.first, self.lookback_length = first, lookback
 
     def lookback_days(self, day: dt.date) -> list[dt.date]:
         """The days of `lookback` of a partition, from the first day of data on."""
@@ -58,31 +71,11 @@ class DayPartitions:
         return [past for past in window if past >= self.first]
 
 
-def build_day_partitions(settings: Settings, first: dt.date, last: dt.date | None) -> DayPartitions:
-    """Build the partitions from `first` to `last`, both included; without `last` there is no end."""
+def as_of_day(context: dg.AssetExecutionContext) -> dt.date:
+    """The as-of day of the partition that a step materializes."""
+    return dt.date.fromisoformat(context.partition_key)
 
-    def window(start: int, end: int = 0) -> TimeWindowPartitionMapping:
-        return TimeWindowPartitionMapping(start_offset=start, end_offset=end)
 
-    end_date = (last + dt.timedelta(days=1)).isoformat() if last else None
-    lookback, horizon = settings.lookback_days, settings.horizon_days
-    reuse, gate = settings.model_reuse_days, settings.gate_days
-    experiment_days = MAX_EXPERIMENT_DAYS + settings.api.event_retention_days
-    return DayPartitions(
-        # End with tomorrow in UTC, not with yesterday as by default: files may land in the evening, and east of
-        # Greenwich a new day starts before it does in UTC.
-        partitions=DailyPartitionsDefinition(first.isoformat(), end_date=end_date, end_offset=0 if end_date else 2),
-        lookback=window(1 - lookback),
-        model_window=window(1 - reuse),
-        horizon_ago=window(-horizon, -horizon),
-        label_window=window(1 - horizon),
-        challenger_window=window(1 - gate - reuse),
-        gate_window=window(1 - gate - lookback),
-        served_window=window(-reuse, -1),
-        kpi_window=window(1 - max(lookback, PERIOD_DAYS)),
-        kpi_events_window=window(1 - PERIOD_DAYS - ATTRIBUTION_DAYS),
-        experiment_window=window(1 - experiment_days),
-        covariate_window=window(1 - experiment_days - COVARIATE_DAYS),
-        first=first,
-        lookback_length=lookback,
-    )
+def partition_days(context: dg.AssetExecutionContext) -> list[dt.date]:
+    """The days that a step materializes, if it may be a range of days."""
+    return [dt.date.fromisoformat(key) for key in context.partition_keys]

@@ -110,7 +110,7 @@ class _Parser:
         next(self._events)  # the document ends
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
-            _refuse(event, "a second document begins here: a file has only one, so remove the line `---`")
+            _fail(event, "a second document begins here: a file has only one, so remove the line `---`")
         return Document(content, self._positions)
 
     def _value(self, event: yaml.Event, depth: int) -> tuple[object, int]:
@@ -121,7 +121,7 @@ class _Parser:
         tag = getattr(event, "tag", None)
         if tag is not None:
             written = tag.replace("tag:yaml.org,2002:", "!!")
-            _refuse(event, f"tags such as {written} are not supported: write only the value, in quotes if necessary")
+            _fail(event, f"tags such as {written} are not supported: write only the value, in quotes if necessary")
         before, height = self._characters, 0
         self._count(event, 1)
         value: object
@@ -130,7 +130,7 @@ class _Parser:
             value = _text(event)
         else:
             if depth == MAX_DEPTH:
-                _refuse(event, f"mappings and lists are nested more than {MAX_DEPTH} levels deep")
+                _fail(event, f"mappings and lists are nested more than {MAX_DEPTH} levels deep")
             value, height = self._mapping(depth) if isinstance(event, yaml.MappingStartEvent) else self._list(depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = value, self._characters - before, height
@@ -143,7 +143,7 @@ class _Parser:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)
             if key in values:
-                _refuse(event, f"duplicate key {key}, first at {positions[key]}: remove one")
+                _fail(event, f"duplicate key {key}, first at {positions[key]}: remove one")
             positions[key] = _position(event)
             values[key], below = self._value(next(self._events), depth + 1)
             height = max(height, below)
@@ -164,33 +164,33 @@ class _Parser:
 
     def _key(self, event: yaml.Event) -> str:
         if not isinstance(event, yaml.ScalarEvent):
-            _refuse(event, "a key must be text")
+            _fail(event, "a key must be text")
         if event.value == "<<" and event.implicit[0]:
-            _refuse(event, "merge keys (<<) are not supported: write all fields")
+            _fail(event, "merge keys (<<) are not supported: write all fields")
         if event.value == "" and event.implicit[0]:
-            _refuse(event, "this value has no key")
+            _fail(event, "this value has no key")
         key, _ = self._value(event, 0)
         return event.value if key is None else str(key)  # `null` is a normal key
 
     def _alias(self, event: yaml.AliasEvent, depth: int) -> tuple[object, int]:
         if event.anchor not in self._anchors:
-            _refuse(event, f"the alias *{event.anchor} has no complete anchor &{event.anchor} above it")
+            _fail(event, f"the alias *{event.anchor} has no complete anchor &{event.anchor} above it")
         value, characters, height = self._anchors[event.anchor]
         if depth + height > MAX_DEPTH:
-            _refuse(event, f"with *{event.anchor}, mappings and lists are nested more than {MAX_DEPTH} levels deep")
+            _fail(event, f"with *{event.anchor}, mappings and lists are nested more than {MAX_DEPTH} levels deep")
         self._count(event, characters)
         return value, height
 
     def _count(self, event: yaml.Event, characters: int) -> None:
         self._characters += characters
         if self._characters > MAX_CHARACTERS:
-            _refuse(event, f"the file has more than {MAX_CHARACTERS:,} characters, with repeated aliases (*)")
+            _fail(event, f"the file has more than {MAX_CHARACTERS:,} characters, with repeated aliases (*)")
 
 
 def _text(event: yaml.ScalarEvent) -> str | None:
     text: str = event.value
     if "\0" in text:
-        _refuse(event, r"a value can't have the null character (\0)")
+        _fail(event, r"a value can't have the null character (\0)")
     return None if event.implicit[0] and text in _NULLS else text
 
 
@@ -200,5 +200,5 @@ def _position(event: yaml.Event) -> Position:
     return Position(mark.line + 1, mark.column + 1)
 
 
-def _refuse(event: yaml.Event, reason: str) -> NoReturn:
+def _fail(event: yaml.Event, reason: str) -> NoReturn:
     raise UnsupportedYaml(f"{_position(event)}: {reason}")

@@ -11,11 +11,6 @@ from typing import Any
 def read_small_text(path: Path, max_bytes: int, error: type[Exception]) -> str:
     """Read a UTF-8 file, with or without a byte order mark.
 
-    Args:
-        path: Path of the file.
-        max_bytes: Maximum size.
-        error: Exception type to raise.
-
     Raises:
         error: the file does not exist, is not a regular file (reading a named pipe would block), is too large, or is
             not UTF-8.

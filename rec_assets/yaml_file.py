@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from rec_assets.plain_yaml import Document, UnsupportedYaml, parse
@@ -18,10 +18,17 @@ M = TypeVar("M", bound=BaseModel)
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-"""Name of a part of a file, such as an experiment or a rule. Tables use it as a value and as a column name."""
+"""Name of an experiment, variant or rule. Tables use it as a value and as a column name."""
 
 Day = Annotated[dt.date, Field(ge=dt.date(1900, 1, 1), lt=dt.date(2200, 1, 1))]
 """A day with days before and after it, unlike 0001-01-01 and 9999-12-31."""
+
+
+class StrictModel(BaseModel):
+    """A part of a YAML file: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
 
 MAX_BYTES = 256 * 1024
 """Maximum file size: some thousand rules or experiments, or ten thousand product ids."""
@@ -106,8 +113,9 @@ def _model_at(location: list[str], root: type[BaseModel]) -> type[BaseModel]:
         holder = next((model for model in models if name in model.model_fields), None)
         if holder is not None:
             models = _models_in(holder.model_fields[name].annotation) or models
-        else:  # a key of a mapping, an index of a list, or the tag of a union
-            models = [model for model in models if name in _tags(model)] or models
+        else:  # a key of a mapping, an index of a list, or the value of `kind`, which selects a model of a union
+            kinds = ((model, model.model_fields.get("kind")) for model in models)
+            models = [model for model, kind in kinds if kind and name in get_args(kind.annotation)] or models
     return models[0]
 
 
@@ -115,8 +123,3 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
-
-
-def _tags(model: type[BaseModel]) -> tuple[str, ...]:
-    """The values of `kind` that select this model in a union."""
-    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()

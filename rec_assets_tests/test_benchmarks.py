@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import costs, report, running, tuning
+from benchmarks import costs, report, running, tune
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.models import HYBRID, MODELS, Model
 from benchmarks.peers import text
@@ -162,7 +162,7 @@ def test_the_harness_measures_tunes_and_shows(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(running, "CACHE", tmp_path / "customers")
     results = pd.DataFrame(columns=running.COLUMNS)
     cheap = [model for model in MODELS if model.name in CHEAP]
-    best = tuning.search(cheap[1], journey(), trials=2)
+    best = tune.search(cheap[1], journey(), trials=2)
     assert set(best) == {"all", "novel"} and set(best["all"]) == {"days"}
     for model in cheap:
         splits = [split for split in journey() if model.answers(split)]

@@ -266,7 +266,7 @@ def test_every_mlflow_run_is_finished_and_the_release_names_its_run(shop: Bootst
 def test_recsys_imports_without_dagster_mlflow_or_spark() -> None:
     script = """
 import sys
-import rec_assets.recsys.retrieval.candidates, rec_assets.recsys.ranking.hybrid
+import rec_assets.recsys.retrieval.candidates, rec_assets.recsys.ranking.lists
 import rec_assets.recsys.retrieval.als, rec_assets.recsys.data.interactions
 import rec_assets.recsys.retrieval.co_purchase, rec_assets.recsys.evaluation.evaluate, rec_assets.recsys.data.cleaning
 assert not {"dagster", "mlflow", "pyspark"} & set(sys.modules), "imported"

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.assets.experiments import experiment_report_path
 from rec_assets.automation.off_policy_estimate import estimate_clicks
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.experiments import off_policy
@@ -164,7 +163,7 @@ def test_the_report_equals_the_totals_of_the_ledger(
     totals = ledger.totals(name, unit, days)
     newest = max(shop.lake.days("experiment_report"))
     assert newest == LANDED_DAYS[-1]
-    page = experiment_report_path(Settings(home=shop.home), newest).read_text(encoding="utf-8")
+    page = Settings(home=shop.home).report(newest, "experiments").read_text(encoding="utf-8")
     section = next(part for part in page.split("<section>") if f"<h2>{name}</h2>" in part)
     assert "Simulated traffic" in section
     columns = ["exposures", "units", "impressions", "clicks", "carts", "purchases", "revenue", "returns", "returned"]
@@ -182,7 +181,7 @@ def test_the_report_equals_the_totals_of_the_ledger(
 def test_robots_are_excluded_from_the_comparison_and_counted(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
     shop, _ = simulated_shop
     rows = shop.lake.pandas("experiment_report", [LANDED_DAYS[-1]])
-    page = experiment_report_path(Settings(home=shop.home), LANDED_DAYS[-1]).read_text(encoding="utf-8")
+    page = Settings(home=shop.home).report(LANDED_DAYS[-1], "experiments").read_text(encoding="utf-8")
     assert "1 units clicked more than a shopper does" in page
     chance = rows[(rows["experiment"] == "chance") & (rows["metric"] == "ctr")].iloc[0]
     assert chance["control"] < 0.5 and chance["units"] < 60  # a robot clicks every product

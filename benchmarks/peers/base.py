@@ -65,7 +65,6 @@ class ScoringPeer(ABC):
         return {}
 
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Self:
-        """See `Peer`."""
         lines_of = lines["product_id"].value_counts()
         catalog = products["product_id"].sort_values()
         popular_first = (-catalog.map(lines_of).fillna(0).to_numpy()).argsort(kind="stable")
@@ -93,7 +92,6 @@ class ScoringPeer(ABC):
         return sparse.csr_array(sparse.coo_array((weight, (self.line_row, self.line_column)), shape=shape))
 
     def top(self, customers: NDArray[np.object_], k: int, exclude_bought: bool) -> pd.DataFrame:
-        """See `Peer`."""
         rows = self.customer_ids.get_indexer(pd.Index(customers))
         size = max(1, _BLOCK_CELLS // len(self.product_ids))
         columns = [

@@ -23,15 +23,12 @@ class OwnPurchases(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {"half_life": HALF_LIFE[dataset]}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         self._history = self.matrix(self.half_life)
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         return self._history[rows].toarray()
 
 
@@ -53,7 +50,6 @@ class TifuKnn(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {
             "group_size": IntDistribution(2, 40, log=True),
             "within": FloatDistribution(0.8, 1.0),
@@ -63,7 +59,6 @@ class TifuKnn(ScoringPeer):
         }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         baskets = pd.DataFrame({"row": self.line_row, "age": self.line_age, "order": lines["order_id"].to_numpy()})
         baskets = baskets.drop_duplicates(["row", "order"]).sort_values(
             ["row", "age", "order"], ascending=[True, True, False], ignore_index=True
@@ -82,7 +77,6 @@ class TifuKnn(ScoringPeer):
         self._vectors = sparse.csr_array(sparse.coo_array(entries, shape=shape))
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         vectors = self._vectors[rows]
         squares = np.asarray(self._vectors.power(2).sum(axis=1)).ravel()
         # Squared distance less the customer's own square, which is the same for all neighbors.

@@ -34,7 +34,6 @@ class ImplicitAls(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {
             "factors": IntDistribution(32, 256, log=True),
             "regularization": FloatDistribution(0.005, 5, log=True),
@@ -43,7 +42,6 @@ class ImplicitAls(ScoringPeer):
         }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         self._model = AlternatingLeastSquares(
             factors=self.factors,
             regularization=self.regularization,
@@ -57,7 +55,6 @@ class ImplicitAls(ScoringPeer):
         self._model.fit(confidence, show_progress=False)
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         return self._model.user_factors[rows] @ self._model.item_factors.T
 
 
@@ -79,7 +76,6 @@ class _ItemKnn(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {
             "neighbors": IntDistribution(3, 1000, log=True),
             "half_life": HALF_LIFE[dataset],
@@ -87,7 +83,6 @@ class _ItemKnn(ScoringPeer):
         }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         self._history = self.matrix(self.half_life)
         learned_from = {"counts": self.matrix(), "decayed": self._history, "bought": self.matrix().sign()}
         model = self.model()
@@ -100,7 +95,6 @@ class _ItemKnn(ScoringPeer):
         """The recommender of implicit."""
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         return (self._history[rows] @ self._similarity).toarray()
 
 
@@ -109,7 +103,6 @@ class CosineKnn(_ItemKnn):
     """Cosine similarity of the products' columns."""
 
     def model(self) -> ItemItemRecommender:
-        """See `_ItemKnn`."""
         return CosineRecommender(K=self.neighbors)
 
 
@@ -118,7 +111,6 @@ class TfIdfKnn(_ItemKnn):
     """Cosine similarity of the columns weighted by TF-IDF."""
 
     def model(self) -> ItemItemRecommender:
-        """See `_ItemKnn`."""
         return TFIDFRecommender(K=self.neighbors)
 
 
@@ -131,13 +123,7 @@ class Bm25Knn(_ItemKnn):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
-        return {
-            **super().space(dataset),
-            "k1": FloatDistribution(0.2, 100, log=True),
-            "b": FloatDistribution(0, 1),
-        }
+        return {**super().space(dataset), "k1": FloatDistribution(0.2, 100, log=True), "b": FloatDistribution(0, 1)}
 
     def model(self) -> ItemItemRecommender:
-        """See `_ItemKnn`."""
         return BM25Recommender(K=self.neighbors, K1=self.k1, B=self.b)

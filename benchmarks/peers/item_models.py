@@ -36,17 +36,14 @@ class Ease(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {"regularization": FloatDistribution(20, 3000, log=True), "half_life": HALF_LIFE[dataset]}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         sold = self.matrix().sign()[:, : self.size].astype(np.float32)
         self._weights = solve((sold.T @ sold).toarray(), self.regularization)
         self._history = self.matrix(self.half_life)[:, : self.size]
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         scores = np.full((len(rows), len(self.product_ids)), -np.inf, dtype=np.float32)
         scores[:, : self.size] = self._history[rows] @ self._weights
         return scores
@@ -69,7 +66,6 @@ class Transitions(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {
             "half_life": HALF_LIFE[dataset],
             "damping": FloatDistribution(0, 1),
@@ -78,7 +74,6 @@ class Transitions(ScoringPeer):
         }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         order = np.lexsort((lines["order_id"], self.line_row))
         row, column = self.line_row[order], self.line_column[order]
         n = len(self.product_ids)
@@ -95,5 +90,4 @@ class Transitions(ScoringPeer):
         self._history = self.matrix(self.half_life)
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         return (self._history[rows] @ self._weights).toarray().astype(np.float32)

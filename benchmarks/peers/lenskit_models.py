@@ -43,7 +43,6 @@ class _LensKitKnn(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {
             "neighbors": IntDistribution(3, 500, log=True),
             "learned_age": _AGES[dataset],
@@ -51,7 +50,6 @@ class _LensKitKnn(ScoringPeer):
         }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         pairs = pd.DataFrame({"user_id": self.line_row, "item_id": self.line_column})
         learned = pairs[self.line_age < self.learned_age].drop_duplicates()
         self._scorer = self.scorer()
@@ -68,7 +66,6 @@ class _LensKitKnn(ScoringPeer):
         """The component of LensKit."""
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         scores = np.zeros((len(rows), len(self.product_ids)), dtype=np.float32)
         known = self._known.ids()
         for place, row in enumerate(rows):
@@ -86,7 +83,6 @@ class LensKitItemKnn(_LensKitKnn):
     """Cosine item k-NN on binary purchases (Deshpande & Karypis 2004, doi:10.1145/963770.963776)."""
 
     def scorer(self) -> ItemKNNScorer:
-        """See `_LensKitKnn`."""
         return ItemKNNScorer(max_nbrs=self.neighbors, save_nbrs=500, feedback="implicit")
 
 
@@ -95,5 +91,4 @@ class LensKitUserKnn(_LensKitKnn):
     """Cosine user k-NN on binary purchases."""
 
     def scorer(self) -> UserKNNScorer:
-        """See `_LensKitKnn`."""
         return UserKNNScorer(max_nbrs=self.neighbors, feedback="implicit")

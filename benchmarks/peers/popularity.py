@@ -18,11 +18,9 @@ class Popularity(ScoringPeer):
     """Products by number of lines."""
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         self._sold = np.bincount(self.line_column, minlength=len(self.product_ids)).astype(np.float32)
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         return np.broadcast_to(self._sold, (len(rows), len(self._sold)))
 
 
@@ -34,11 +32,9 @@ class RecentPopularity(Popularity):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {"days": IntDistribution(1, {JOURNEY: 120, BEAUTY: 1000}[dataset], log=True)}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         recent = lines["age_days"].to_numpy() < self.days
         self._sold = np.bincount(self.line_column[recent], minlength=len(self.product_ids)).astype(np.float32)
 
@@ -59,11 +55,9 @@ class CategoryPopularity(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         return {"half_life": HALF_LIFE[dataset]}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         names = products.set_index("product_id")["category"].reindex(self.product_ids)
         self._category, categories = pd.factorize(names, use_na_sentinel=False)
         sold = np.bincount(self.line_column, minlength=len(self.product_ids)).astype(np.float32)
@@ -78,7 +72,6 @@ class CategoryPopularity(ScoringPeer):
         self._taste = history @ one_hot
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         return (self._taste[rows][:, self._category] * self._sold).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
-from rec_assets.recsys.data.text_neighbors import similar_texts
+from rec_assets.recsys.data.snapshot_builder import similar_texts
 from rec_assets.recsys.retrieval.text import content_hash, embed_new
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "embeddings.parquet"
@@ -57,7 +57,6 @@ class TextSimilarity(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        """See `ScoringPeer`."""
         columns = {JOURNEY: ["text"], BEAUTY: ["text", "title"]}[dataset]  # titles of the Journey tell sizes apart
         return {
             "half_life": HALF_LIFE[dataset],
@@ -66,7 +65,6 @@ class TextSimilarity(ScoringPeer):
         }
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         vectors, row = embeddings(products, self.text)
         by_product = pd.Series(row, index=products["product_id"]).reindex(self.product_ids).to_numpy()
         has_text = np.flatnonzero(by_product >= 0)
@@ -80,7 +78,6 @@ class TextSimilarity(ScoringPeer):
         self._vectors = vectors
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         likeness = self._likeness[rows]
         if self.compared == "mean":
             likeness = likeness @ self._vectors.T
@@ -92,12 +89,10 @@ class UnseenFirstTextSimilarity(TextSimilarity):
     """`TextSimilarity` that ranks all products without buyers first."""
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
-        """See `ScoringPeer`."""
         super().learn(lines, products)
         self._is_unseen = np.bincount(self.line_column, minlength=len(self.product_ids)) == 0
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
-        """See `ScoringPeer`."""
         scores = super().scores(rows)
         beyond = 1 + (scores.max() - scores.min())
         return scores + beyond * self._is_unseen.astype(np.float32)

@@ -1,6 +1,6 @@
-"""Assets, one module per asset group. An asset reads its inputs, calls `recsys` once, and attaches metadata."""
+"""Assets: one module per asset group, and helper modules. An asset reads inputs, calls `recsys`, and adds metadata."""
 
-from dagster import AssetsDefinition
+import dagster as dg
 
 from rec_assets.assets.business import business_assets
 from rec_assets.assets.evaluation import evaluation_assets
@@ -16,7 +16,7 @@ from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
 
 
-def all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+def all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """All assets."""
     return [
         *ingestion_assets(settings, source, days),

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
 from rec_assets.assets.model_loading import snapshot_without_models
-from rec_assets.recsys.ranking.scoring import with_frequency_capped
+from rec_assets.recsys.ranking.in_spark import with_frequency_capped
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
 from rec_assets.recsys.rules.rules_file import read_rules
 from rec_assets.resources.lake import Lake

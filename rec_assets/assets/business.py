@@ -2,25 +2,14 @@
 
 import datetime as dt
 
+import dagster as dg
 import numpy as np
 import pandas as pd
-from dagster import (
-    AssetDep,
-    AssetExecutionContext,
-    AssetsDefinition,
-    BackfillPolicy,
-    Failure,
-    MaterializeResult,
-    MetadataValue,
-    ResourceParam,
-    asset,
-)
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from rec_assets.assets.ingestion import partition_days
 from rec_assets.assets.plots import as_markdown
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.evaluation.kpis import ATTRIBUTION_DAYS, KPIS, PERIOD_DAYS
 from rec_assets.recsys.evaluation.kpis import business_kpis as compute_kpis
 from rec_assets.resources.lake import Lake
@@ -34,26 +23,26 @@ OWNERS = ["team:recommendations"]
 _PLOTTED_DAYS = 365
 
 
-def business_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefinition]:
+def business_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, partitions_def=days.partitions, code_version="1",
-        backfill_policy=BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.single_run(),
         deps=[
-            AssetDep("cleaned_interactions", partition_mapping=days.kpi_window),
-            AssetDep("raw_feedback_events", partition_mapping=days.kpi_events_window),
+            dg.AssetDep("cleaned_interactions", partition_mapping=days.kpi_window),
+            dg.AssetDep("raw_feedback_events", partition_mapping=days.kpi_events_window),
             "products",
         ],
     )  # fmt: skip
     def business_kpis(
-        context: AssetExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
-    ) -> MaterializeResult:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
+    ) -> dg.MaterializeResult:
         """KPIs of the four weeks up to the day, such as order value, repeat purchases, returns and catalog coverage."""
         run_days, session = partition_days(context), spark.spark_session
         earliest = days.first + dt.timedelta(days=PERIOD_DAYS - 1)
         if run_days[0] < earliest:
-            raise Failure(
+            raise dg.Failure(
                 f"a KPI needs {PERIOD_DAYS} days, and the first day of data is {days.first}: materialize business_kpis "
                 f"from {earliest} on"
             )
@@ -74,10 +63,10 @@ def business_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefin
             context.log.info(f"{day}, {number} of {len(run_days)}: {values['orders']:,.0f} orders")
         lines.unpersist()
         past = [day for day in lake.days("business_kpis") if day <= run_days[-1]][-_PLOTTED_DAYS:]
-        return MaterializeResult(
+        return dg.MaterializeResult(
             metadata={
                 **partition_metadata(lake, "business_kpis", run_days[-1], manifest),
-                "kpis": MetadataValue.md(kpi_table(kpis)),
+                "kpis": dg.MetadataValue.md(kpi_table(kpis)),
                 "over_time": as_markdown(kpi_figure(lake.pandas("business_kpis", past))),
             }
         )
@@ -91,14 +80,11 @@ def kpi_table(kpis: pd.DataFrame) -> str:
     def count(value: float) -> str:
         return "–" if np.isnan(value) else f"{value:,.0f}"
 
-    rows = [
-        f"| {KPIS[row['kpi']].title} | {_format(row['kpi'], row['value'])} | {count(row['numerator'])} "
-        f"| {count(row['denominator'])} |"
-        for row in kpis.to_dict("records")
-    ]
-    return "\n".join(
-        [f"| {PERIOD_DAYS} days | value | numerator | denominator |", "| --- | ---: | ---: | ---: |", *rows]
-    )
+    table = [f"| {PERIOD_DAYS} days | value | numerator | denominator |", "| --- | ---: | ---: | ---: |"]
+    for row in kpis.to_dict("records"):
+        value, fraction = _format(row["kpi"], row["value"]), f"{count(row['numerator'])} | {count(row['denominator'])}"
+        table.append(f"| {KPIS[row['kpi']].title} | {value} | {fraction} |")
+    return "\n".join(table)
 
 
 def kpi_figure(kpis: pd.DataFrame) -> Figure:

@@ -6,18 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckResult,
-    AssetChecksDefinition,
-    AssetCheckSpec,
-    AssetExecutionContext,
-    AssetKey,
-    AssetsDefinition,
-    MaterializeResult,
-    deserialize_value,
-    multi_asset,
-)
+import dagster as dg
 from pydantic import SecretStr
 
 from rec_assets.settings import Settings
@@ -32,8 +21,8 @@ class DatabricksUnusable(RuntimeError):
 
 
 def run_on_databricks(
-    settings: Settings, assets: list[AssetsDefinition], checks: list[AssetChecksDefinition]
-) -> tuple[list[AssetsDefinition], list[AssetChecksDefinition]]:
+    settings: Settings, assets: list[dg.AssetsDefinition], checks: list[dg.AssetChecksDefinition]
+) -> tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]:
     """The assets and checks, with the assets that `settings.databricks` selects replaced by Databricks tasks.
 
     Keys, dependencies, partitions, groups and checks stay the same. If Databricks materializes all assets, each task
@@ -59,21 +48,14 @@ def databricks_environment(settings: Settings) -> dict[str, str]:
     assert settings.databricks is not None
     secrets = {name for name in Settings.model_fields if isinstance(getattr(settings, name), SecretStr)}
     chosen = settings.model_dump(mode="json", exclude_unset=True, exclude=LOCAL_SETTINGS | secrets)
-    return {
-        "REC_HOME": settings.databricks.volume,
-        "REC_SOURCE": settings.databricks.source or settings.source,
-        **{
-            f"REC_{name.upper()}": _in_volume(settings, name, file)
-            for name in ("experiments", "rules")
-            if (file := getattr(settings, name)) is not None
-        },
-        **({} if isinstance(settings.lake, Path) else {"REC_LAKE": str(settings.lake)}),
-        **{
-            f"REC_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-            for name, value in chosen.items()
-            if value is not None
-        },
-    }
+    values = {name: value for name, value in chosen.items() if value is not None}
+    values |= {"home": settings.databricks.volume, "source": settings.databricks.source or settings.source}
+    for name in ("experiments", "rules"):
+        if (file := getattr(settings, name)) is not None:
+            values[name] = _in_volume(settings, name, file)
+    if not isinstance(settings.lake, Path):
+        values["lake"] = str(settings.lake)
+    return {f"REC_{name.upper()}": v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
 
 
 def _in_volume(settings: Settings, name: str, file: Path) -> str:
@@ -92,21 +74,23 @@ def _in_volume(settings: Settings, name: str, file: Path) -> str:
     )
 
 
-def _uses_spark(definition: AssetsDefinition) -> bool:
+def _uses_spark(definition: dg.AssetsDefinition) -> bool:
     return any("spark" in spec.kinds for spec in definition.specs)
 
 
-def _remote(settings: Settings, definition: AssetsDefinition, checks: list[AssetCheckSpec]) -> AssetsDefinition:
+def _remote(
+    settings: Settings, definition: dg.AssetsDefinition, checks: list[dg.AssetCheckSpec]
+) -> dg.AssetsDefinition:
     databricks = settings.databricks
     assert databricks is not None
 
-    @multi_asset(
+    @dg.multi_asset(
         name=definition.op.name,
         specs=list(definition.specs),
         check_specs=checks,
         backfill_policy=definition.backfill_policy,
     )
-    def run_remotely(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    def run_remotely(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         from rec_assets.resources.databricks import run_task
 
         days = list(context.partition_keys) if definition.partitions_def else []
@@ -120,16 +104,18 @@ def _remote(settings: Settings, definition: AssetsDefinition, checks: list[Asset
 
 
 def _results(
-    context: AssetExecutionContext, message: Mapping[str, Any], run_metadata: Mapping[str, Any]
-) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    context: dg.AssetExecutionContext, message: Mapping[str, Any], run_metadata: Mapping[str, Any]
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     if "check" in message:
-        check = deserialize_value(message["check"], AssetCheckEvaluation)
-        yield AssetCheckResult(
+        check = dg.deserialize_value(message["check"], dg.AssetCheckEvaluation)
+        yield dg.AssetCheckResult(
             asset_key=check.asset_key, check_name=check.check_name, passed=check.passed, severity=check.severity,
             description=check.description, metadata=check.metadata,
         )  # fmt: skip
         return
-    key = AssetKey.from_user_string(message["asset"])
+    key = dg.AssetKey.from_user_string(message["asset"])
     for day, metadata in message["by_day"].items():
-        context.add_asset_metadata(deserialize_value(metadata, dict), asset_key=key, partition_key=day)
-    yield MaterializeResult(asset_key=key, metadata={**deserialize_value(message["metadata"], dict), **run_metadata})
+        context.add_asset_metadata(dg.deserialize_value(metadata, dict), asset_key=key, partition_key=day)
+    yield dg.MaterializeResult(
+        asset_key=key, metadata={**dg.deserialize_value(message["metadata"], dict), **run_metadata}
+    )

@@ -4,16 +4,15 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, MetadataValue, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.model_loading import missing_models_as_of
-from rec_assets.assets.models import as_of_day
 from rec_assets.assets.past_lists import HYBRID, evaluate_past_lists
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.files import write_atomically
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import net_purchases
 from rec_assets.recsys.evaluation.baselines import BASELINES
 from rec_assets.recsys.evaluation.live import BAND_DAYS
@@ -23,10 +22,10 @@ from rec_assets.recsys.evaluation.plots import headline_figure
 from rec_assets.recsys.evaluation.report import ReportContext, render_report, summary_table
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.missing_models import NO_RANKER
-from rec_assets.recsys.ranking.hybrid import ALL
+from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import ACTIVE, NEWEST_DAY, PRODUCTS_ONLY
-from rec_assets.resources.releases import MODEL_DAYS
+from rec_assets.resources.releases import AS_OF_NAMES
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
@@ -35,34 +34,23 @@ GROUP = "evaluation"
 OWNERS = ["team:recommendations"]
 
 
-def evaluation_report_path(settings: Settings, day: dt.date) -> Path:
-    """Path of a day's HTML report."""
-    return settings.reports / f"date={day}" / "evaluation.html"
-
-
-def evaluation_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+def evaluation_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    horizon_ago = AssetIn(partition_mapping=days.horizon_ago)
+    horizon_ago = dg.AssetIn(partition_mapping=days.horizon_ago)
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1",
         kinds={"pandas", "mlflow"},
         ins={
             "hybrid_scores": horizon_ago, "candidates": horizon_ago, "product_statistics": horizon_ago,
-            "cleaned_interactions": AssetIn(partition_mapping=days.label_window),
+            "cleaned_interactions": dg.AssetIn(partition_mapping=days.label_window),
         },
     )  # fmt: skip
     def evaluation_report(
-        context: AssetExecutionContext,
-        tracking: TrackingResource,
-        lake: ResourceParam[Lake],
-        hybrid_scores: SparkFrame,
-        candidates: SparkFrame,
-        product_statistics: pd.DataFrame,
-        cleaned_interactions: SparkFrame,
-        products: pd.DataFrame,
-        product_embeddings: pd.DataFrame,
-    ) -> pd.DataFrame:
+        context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
+        hybrid_scores: SparkFrame, candidates: SparkFrame, product_statistics: pd.DataFrame,
+        cleaned_interactions: SparkFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:  # fmt: skip
         """Metrics of the lists of a horizon ago and of every baseline, by the purchases since, and an HTML report."""
         lists_as_of = as_of_day(context) - dt.timedelta(days=settings.horizon_days)
         past = evaluate_past_lists(
@@ -74,35 +62,24 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         missing = missing_models_as_of(lake, **model_days) if model_days else []
         fingerprint = lake.fingerprint("cleaned_interactions", days.lookback_days(lists_as_of))
         blend = "fixed" if NO_RANKER in missing else "learned"
-        html = render_report(
-            past.metrics,
-            past.differences,
-            context=ReportContext(
-                source=source.description or source.name,
-                as_of=lists_as_of,
-                horizon_days=settings.horizon_days,
-                buyers=past.buyers,
-                customers=past.customers,
-                purchases=past.purchases,
-                catalog_size=past.catalog_size,
-                models={HYBRID: f"The {blend} blend of all sources, which customers are shown.", **BASELINES},
-                slices=past.slices,
-                examples=past.examples,
-                data_fingerprint=fingerprint,
-                model_versions={model: str(model_days[name]) for model, name in MODEL_DAYS.items() if model_days},
-                settings={**settings.recipe.model_dump(), "lookback_days": settings.lookback_days},
-                missing_models=missing,
-            ),
-        )
-        path = evaluation_report_path(settings, as_of_day(context))
-        write_atomically(path, html)
+        about = ReportContext(
+            source=source.description or source.name, as_of=lists_as_of, horizon_days=settings.horizon_days,
+            buyers=past.buyers, customers=past.customers, purchases=past.purchases, catalog_size=past.catalog_size,
+            models={HYBRID: f"The {blend} blend of all sources, which customers are shown.", **BASELINES},
+            slices=past.slices, examples=past.examples, data_fingerprint=fingerprint,
+            model_versions={model: str(model_days[name]) for model, name in AS_OF_NAMES.items() if model_days},
+            settings={**settings.recipe.model_dump(), "lookback_days": settings.lookback_days},
+            missing_models=missing,
+        )  # fmt: skip
+        path = settings.report(as_of_day(context), "evaluation")
+        write_atomically(path, render_report(past.metrics, past.differences, context=about))
         figure = headline_figure(past.metrics)
         _log_evaluation(tracking, past.metrics, path, figure, lists_as_of=lists_as_of, data_fingerprint=fingerprint)
         context.add_output_metadata(
             {
-                "summary": MetadataValue.md(summary_table(past.metrics).to_markdown()),
+                "summary": dg.MetadataValue.md(summary_table(past.metrics).to_markdown()),
                 "ndcg": as_markdown(figure),
-                "report": MetadataValue.path(path),
+                "report": dg.MetadataValue.path(path),
                 "lists_as_of": str(lists_as_of),
                 "data_fingerprint": fingerprint,
                 "mlflow_run": tracking.link,
@@ -111,20 +88,17 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         )
         return past.table()
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"pandas"},
         ins={
-            "hybrid_scores": AssetIn(partition_mapping=days.served_window, metadata=NEWEST_DAY),
-            "als_model": AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY),
+            "hybrid_scores": dg.AssetIn(partition_mapping=days.served_window, metadata=NEWEST_DAY),
+            "als_model": dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY),
         },
     )  # fmt: skip
     def live_accuracy(
-        context: AssetExecutionContext,
-        lake: ResourceParam[Lake],
-        hybrid_scores: SparkFrame,
-        als_model: pd.DataFrame,
-        cleaned_interactions: pd.DataFrame,
-    ) -> pd.DataFrame:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], hybrid_scores: SparkFrame,
+        als_model: pd.DataFrame, cleaned_interactions: pd.DataFrame,
+    ) -> pd.DataFrame:  # fmt: skip
         """Hit rate and precision of the newest lists on the day's purchases, and the shares of unknown products."""
         day = as_of_day(context)
         is_bulk = cleaned_interactions["weight"] == 0
@@ -153,7 +127,7 @@ def _model_days(lake: Lake, day: dt.date) -> dict[str, dt.date]:
     for table, columns in (("candidates", ("als_as_of", "graph_as_of")), ("hybrid_scores", ("ranker_as_of",))):
         for row in lake.head(table, day, rows=1).select(columns).to_pylist():
             found |= row
-    return found if found.keys() == set(MODEL_DAYS.values()) else {}
+    return found if found.keys() == set(AS_OF_NAMES.values()) else {}
 
 
 def _log_evaluation(tracking: TrackingResource, metrics: pd.DataFrame, report: Path, figure: Any, **tags: Any) -> None:

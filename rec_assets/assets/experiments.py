@@ -1,27 +1,16 @@
 """Asset group `experiments`: exposures, and the results of each experiment after each day."""
 
 import datetime as dt
-from pathlib import Path
 
+import dagster as dg
 import pandas as pd
-import pyarrow as pa
-from dagster import (
-    AssetDep,
-    AssetExecutionContext,
-    AssetsDefinition,
-    BackfillPolicy,
-    MaterializeResult,
-    MetadataValue,
-    ResourceParam,
-    asset,
-)
 from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
-from rec_assets.assets.ingestion import partition_days, write_landed_days
+from rec_assets.assets.ingestion import write_landed_days
 from rec_assets.assets.plots import as_markdown
 from rec_assets.files import write_atomically
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.experiments.analysis import ExperimentResult, analyze
 from rec_assets.recsys.experiments.experiments_file import (
@@ -41,40 +30,35 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
-from rec_assets.sources.feedback import FEEDBACK_SCHEMA, read_exposures
+from rec_assets.sources.feedback import read_exposures
 
 GROUP = "experiments"
 OWNERS = ["team:recommendations"]
 
 
-def experiment_report_path(settings: Settings, day: dt.date) -> Path:
-    """Path of a day's HTML report."""
-    return settings.reports / f"date={day}" / "experiments.html"
-
-
-def experiment_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefinition]:
+def experiment_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
-        backfill_policy=BackfillPolicy.single_run(), code_version="1",
+        backfill_policy=dg.BackfillPolicy.single_run(), code_version="1",
     )  # fmt: skip
-    def experiment_exposures(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
+    def experiment_exposures(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """API responses of the day in an experiment: variant, recommended products and their propensities."""
         return write_landed_days(context, lake, settings, "experiment_exposures", read_exposures)
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark"}, partitions_def=days.partitions, code_version="1",
-        backfill_policy=BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.single_run(),
         deps=[
-            AssetDep("experiment_exposures", partition_mapping=days.experiment_window),
-            AssetDep("raw_feedback_events", partition_mapping=days.experiment_window),
-            AssetDep("cleaned_interactions", partition_mapping=days.covariate_window),
+            dg.AssetDep("experiment_exposures", partition_mapping=days.experiment_window),
+            dg.AssetDep("raw_feedback_events", partition_mapping=days.experiment_window),
+            dg.AssetDep("cleaned_interactions", partition_mapping=days.covariate_window),
         ],
     )  # fmt: skip
     def experiment_report(
-        context: AssetExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
-    ) -> MaterializeResult:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
+    ) -> dg.MaterializeResult:
         """Effects with always-valid intervals and a verdict for each experiment, and an HTML report."""
         run_days, experiments = partition_days(context), read_experiments(settings.experiments).experiments
         late = dt.timedelta(days=settings.api.event_retention_days)  # events of the last days may arrive later
@@ -85,7 +69,7 @@ def experiment_assets(settings: Settings, days: DayPartitions) -> list[AssetsDef
                 if experiment.start <= day <= experiment.last_purchase_day + late
             ]
             manifest = lake.write("experiment_report", as_table(results), day)
-            write_atomically(experiment_report_path(settings, day), experiments_page(results, _history(lake, day), day))
+            write_atomically(settings.report(day, "experiments"), experiments_page(results, _history(lake, day), day))
             context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
         plots = {
             f"{result.experiment.name}_{comparison.variant}": as_markdown(effects_figure(comparison))
@@ -93,11 +77,11 @@ def experiment_assets(settings: Settings, days: DayPartitions) -> list[AssetsDef
             for comparison in result.comparisons
             if comparison.effects
         }
-        return MaterializeResult(
+        return dg.MaterializeResult(
             metadata={
                 **partition_metadata(lake, "experiment_report", run_days[-1], manifest),
-                "summary": MetadataValue.md(summary(results)),
-                "report": MetadataValue.path(experiment_report_path(settings, run_days[-1])),
+                "summary": dg.MetadataValue.md(summary(results)),
+                "report": dg.MetadataValue.path(settings.report(run_days[-1], "experiments")),
                 **plots,
             }
         )
@@ -108,20 +92,18 @@ def experiment_assets(settings: Settings, days: DayPartitions) -> list[AssetsDef
 def _analyze(
     experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResource, settings: Settings
 ) -> ExperimentResult:
-    def table(name: str, first: dt.date, end: dt.date, schema: pa.Schema | None = None) -> SparkFrame:
+    def table(name: str, first: dt.date, end: dt.date) -> SparkFrame:
         existing = lake.days(name)
         days = [date for date in existing if first <= date <= end] or existing[:1]  # at least one for the columns
-        return lake.spark(spark.spark_session, name, days, schema=schema).where(F.col("date").between(first, end))
+        return lake.spark(spark.spark_session, name, days).where(F.col("date").between(first, end))
 
-    before = table(
-        "cleaned_interactions", experiment.start - dt.timedelta(days=COVARIATE_DAYS),
-        experiment.start - dt.timedelta(days=1),
-    )  # fmt: skip
-    exposures = table("experiment_exposures", experiment.start, min(day, experiment.end))
+    start = experiment.start
+    before = table("cleaned_interactions", start - dt.timedelta(days=COVARIATE_DAYS), start - dt.timedelta(days=1))
+    exposures = table("experiment_exposures", start, min(day, experiment.end))
     units = measure_units(
         experiment,
         exposures,
-        table("raw_feedback_events", experiment.start, day, FEEDBACK_SCHEMA),
+        table("raw_feedback_events", start, day),
         before.where(F.col("event") == PURCHASE).withColumn("value", F.col("net_quantity") * F.col("unit_price")),
         settings.feedback.max_products_per_day,
     ).persist()
@@ -138,13 +120,6 @@ def _history(lake: Lake, day: dt.date) -> pd.DataFrame:
     rows = lake.pandas("experiment_report", past)
     rows = rows[rows["is_main"].astype(bool)].sort_values("date")
     scale = rows["control"].abs().where(rows["control"] != 0)
-    return pd.DataFrame(
-        {
-            "experiment": rows["experiment"],
-            "variant": rows["variant"],
-            "day": rows["date"],
-            "value": rows["difference"] / scale,
-            "low": rows["always_low"] / scale,
-            "high": rows["always_high"] / scale,
-        }
-    )
+    effects = rows[["difference", "always_low", "always_high"]].div(scale, axis=0)
+    effects.columns = ["value", "low", "high"]
+    return rows[["experiment", "variant", "date"]].rename(columns={"date": "day"}).join(effects)

@@ -61,16 +61,9 @@ def first_release_lists(lake: Lake, challenger: Release, settings: Settings, ses
 
 
 def comparison_lists(
-    lake: Lake,
-    challenger: Release,
-    champion: Release,
-    settings: Settings,
-    *,
-    as_of: dt.date,
-    cleaned_interactions: SparkFrame,
-    products: pd.DataFrame,
-    product_embeddings: pd.DataFrame,
-) -> GateLists:
+    lake: Lake, challenger: Release, champion: Release, settings: Settings, *, as_of: dt.date,
+    cleaned_interactions: SparkFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
+) -> GateLists:  # fmt: skip
     """Both models' lists as of the challenger's training day, and the purchases since, up to `as_of`.
 
     If there are more customers than `settings.evaluation_customers`, a sample is used.

@@ -7,21 +7,11 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
-from dagster import (
-    AssetExecutionContext,
-    AssetMaterialization,
-    AssetsDefinition,
-    BackfillPolicy,
-    Failure,
-    MaterializeResult,
-    MetadataValue,
-    ResourceParam,
-    asset,
-)
 
 from rec_assets.assets.plots import as_markdown, line
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import partition_metadata
@@ -38,16 +28,16 @@ GROUP = "ingestion"
 OWNERS = ["team:data"]
 
 
-def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
-        backfill_policy=BackfillPolicy.single_run(), code_version=f"2-{source.version}",
+        backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"2-{source.version}",
     )  # fmt: skip
     def raw_purchase_logs(
-        context: AssetExecutionContext, lake: ResourceParam[Lake], tracking: TrackingResource
-    ) -> MaterializeResult:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource
+    ) -> dg.MaterializeResult:
         """Purchase lines of the day as landed: typed, with source file, row and the original line."""
         run_days = partition_days(context)
         read_table, landed_files = _table_reader(source), _landed_files(source)
@@ -72,9 +62,9 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         if failed:
             for day, manifest in done.items():
                 rows = {"dagster/row_count": manifest.rows}
-                context.log_event(AssetMaterialization(context.asset_key, partition=day.isoformat(), metadata=rows))
+                context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat(), metadata=rows))
             listing = "\n".join(f"{day}: {error}" for day, error in failed.items())
-            raise Failure(
+            raise dg.Failure(
                 f"{len(failed)} of {len(run_days)} days could not be read and were not changed; the others are done:\n"
                 f"{listing}",
                 metadata={str(day): error for day, error in list(failed.items())[:20]},
@@ -84,25 +74,25 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         metadata = {
             **partition_metadata(lake, "raw_purchase_logs", run_days[-1], done[run_days[-1]]),
             "lines": sum(rows_by_day.values()),
-            "days_without_lines": MetadataValue.json([str(day) for day, rows in rows_by_day.items() if not rows]),
+            "days_without_lines": dg.MetadataValue.json([str(day) for day, rows in rows_by_day.items() if not rows]),
         }
         if len(done) > 1:
             plot = line(list(rows_by_day), list(rows_by_day.values()), "Lines landed", "lines")
             metadata["lines_by_day"] = as_markdown(plot)
-        return MaterializeResult(metadata=metadata)
+        return dg.MaterializeResult(metadata=metadata)
 
-    @asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version=f"1-{source.version}")
-    def raw_product_catalog(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version=f"1-{source.version}")
+    def raw_product_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """The newest catalog, one row per product. Empty if the data source has no catalog."""
         sources = catalog_fingerprint(source)
         manifest = lake.write("raw_product_catalog", read_catalog(source), sources=sources)
-        return MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalog", None, manifest))
+        return dg.MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalog", None, manifest))
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
-        backfill_policy=BackfillPolicy.single_run(), code_version="1",
+        backfill_policy=dg.BackfillPolicy.single_run(), code_version="2",
     )  # fmt: skip
-    def raw_feedback_events(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult:
+    def raw_feedback_events(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """Events of the day that the API received: impressions, clicks, carts, purchases and returns."""
         return write_landed_days(context, lake, settings, "raw_feedback_events", read_feedback)
 
@@ -110,12 +100,9 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
 
 
 def write_landed_days(
-    context: AssetExecutionContext,
-    lake: Lake,
-    settings: Settings,
-    table: str,
+    context: dg.AssetExecutionContext, lake: Lake, settings: Settings, table: str,
     read: Callable[[Path, dt.date], pa.Table],
-) -> MaterializeResult:
+) -> dg.MaterializeResult:  # fmt: skip
     """Write the days of a table that the API landed, without forgotten customers."""
     run_days, rows = partition_days(context), 0
     forgotten = ForgottenFile.read(settings.forgotten_file)
@@ -124,12 +111,7 @@ def write_landed_days(
         manifest = lake.write(table, forgotten.without(read(settings.feedback_landing, day), day), day, files)
         context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
         rows += manifest.rows
-    return MaterializeResult(metadata={**partition_metadata(lake, table, run_days[-1], manifest), "rows": rows})
-
-
-def partition_days(context: AssetExecutionContext) -> list[dt.date]:
-    """The days that this run materializes."""
-    return [dt.date.fromisoformat(key) for key in context.partition_keys]
+    return dg.MaterializeResult(metadata={**partition_metadata(lake, table, run_days[-1], manifest), "rows": rows})
 
 
 def _landed_files(source: DataSource) -> Callable[[dt.date], Mapping[str, str]]:

@@ -2,25 +2,13 @@
 
 from collections import Counter
 
+import dagster as dg
 import pandas as pd
 import pyarrow as pa
-from dagster import (
-    AssetExecutionContext,
-    AssetIn,
-    AssetsDefinition,
-    AssetSpec,
-    BackfillPolicy,
-    MaterializeResult,
-    MetadataValue,
-    ResourceParam,
-    asset,
-    multi_asset,
-)
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.ingestion import partition_days
 from rec_assets.assets.plots import as_markdown, bars
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.cleaning import (
     CLEANED_SCHEMA,
     CLEANING_RULES,
@@ -42,31 +30,28 @@ OWNERS = ["team:data"]
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reasons", pa.string()))
 
 
-def interaction_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+def interaction_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
 
-    def spec(name: str, description: str, *more: str) -> AssetSpec:
-        return AssetSpec(
+    def spec(name: str, description: str, *more: str) -> dg.AssetSpec:
+        return dg.AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "parquet"},
             deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
             code_version=f"2-{source.version}",
         )  # fmt: skip
 
-    @multi_asset(
+    @dg.multi_asset(
         specs=[
             spec(
                 "cleaned_interactions",
                 "Valid purchase and return lines, one row per order line, and weighted clicks and carts.",
                 "raw_feedback_events",
             ),
-            spec(
-                "rejected_purchases",
-                "Lines that a cleaning rule rejected, unchanged, with the names of the rules.",
-            ),
+            spec("rejected_purchases", "Lines that a cleaning rule rejected, unchanged, with the names of the rules."),
         ],
-        backfill_policy=BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def clean_purchases(context: AssetExecutionContext, lake: ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
+    def clean_purchases(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
         run_days, counts, rejected = partition_days(context), Counter[str](), Counter[str]()
         catalog = lake.pandas("raw_product_catalog", columns=["product_id", "excluded"])
         rules = CleaningSettings(
@@ -94,13 +79,12 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
                 context.log.info(f"cleaned {number} of {len(run_days)} days")
         tracking.mlflow.log_metrics({f"{name}_lines": rows for name, rows in counts.items()})
         by_rule = pd.Series(rejected, dtype=int).sort_values(ascending=False)
+        listing = "\n".join(f"- **{rule.name}**: {rule.reason}" for rule in CLEANING_RULES.values())
         details = {
             "cleaned_interactions": {},
             "rejected_purchases": {
-                "rules": MetadataValue.md(
-                    "\n".join(f"- **{rule.name}**: {rule.reason}" for rule in CLEANING_RULES.values())
-                ),
-                "rejected_by_rule": MetadataValue.json({str(rule): int(count) for rule, count in by_rule.items()}),
+                "rules": dg.MetadataValue.md(listing),
+                "rejected_by_rule": dg.MetadataValue.json({str(rule): int(count) for rule, count in by_rule.items()}),
                 **({"plot": as_markdown(bars(by_rule, "Rejected lines by rule", "lines"))} if len(by_rule) else {}),
             },
         }
@@ -108,11 +92,11 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             manifest = lake.manifest(name, run_days[-1])
             assert manifest is not None
             metadata = partition_metadata(lake, name, run_days[-1], manifest)
-            yield MaterializeResult(asset_key=name, metadata={**metadata, "lines": counts[name], **more})
+            yield dg.MaterializeResult(asset_key=name, metadata={**metadata, "lines": counts[name], **more})
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, code_version="1",
-        ins={"cleaned_interactions": AssetIn(metadata=ALL_DAYS)},
+        ins={"cleaned_interactions": dg.AssetIn(metadata=ALL_DAYS)},
     )  # fmt: skip
     def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:
         """One row per product, from the catalog and the lines: text, category, price, first day seen, content hash."""

@@ -22,12 +22,12 @@ import rec_assets
 from rec_assets.assets.model_loading import ReleasedModels, load_snapshot
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.interactions import history_lines
-from rec_assets.recsys.ranking.hybrid import LISTS
-from rec_assets.recsys.ranking.scoring import map_customers
+from rec_assets.recsys.ranking.in_spark import map_customers
+from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.spark.arrow_rows import collect
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import MODEL_DAYS, Release, Releases
+from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.stored import NUMBERED_SCHEMA, StoredHistories, StoredList, number_lines
@@ -55,50 +55,35 @@ class ReleaseProposal:
 
 
 def describe_release(
-    lake: Lake, as_of: dt.date, trained: dt.date, recipe: Recipe, window: list[dt.date], run_id: str
+    lake: Lake, as_of: dt.date, training_day: dt.date, recipe: Recipe, window: list[dt.date], run_id: str
 ) -> ReleaseProposal:
     """Describe the models of a day as a release.
 
     Args:
         lake: Lake with the models.
         as_of: As-of day of the release.
-        trained: As-of day of the models.
+        training_day: As-of day of the models.
         recipe: Recipe of the models.
         window: Days of interactions that the models were trained on.
         run_id: Dagster run that registers the release.
     """
-    models = {table: _partitions(lake, table, [trained]) for table in MODEL_DAYS}
+    models = {table: _partitions(lake, table, [training_day]) for table in AS_OF_NAMES}
     content = hashlib.sha256(f"{sorted(models.items())} {recipe.model_dump_json()}".encode()).hexdigest()
-    return ReleaseProposal(
-        tags={
-            "as_of": as_of.isoformat(),
-            **dict.fromkeys(MODEL_DAYS.values(), trained.isoformat()),
-            "recipe": recipe.model_dump_json(),
-            "content": content,
-            "data_fingerprint": lake.fingerprint("cleaned_interactions", window),
-            "dagster_run_id": run_id,
-            "git_commit": _git_commit(),
-        },
-        inputs={
-            **models,
-            **{table: _partitions(lake, table, window) for table in ("cleaned_interactions", "raw_purchase_logs")},
-        },
-    )
+    tags = {
+        "as_of": as_of.isoformat(), **dict.fromkeys(AS_OF_NAMES.values(), training_day.isoformat()),
+        "recipe": recipe.model_dump_json(), "content": content,
+        "data_fingerprint": lake.fingerprint("cleaned_interactions", window), "dagster_run_id": run_id,
+        "git_commit": _git_commit(),
+    }  # fmt: skip
+    daily = {table: _partitions(lake, table, window) for table in ("cleaned_interactions", "raw_purchase_logs")}
+    return ReleaseProposal(tags, {**models, **daily})
 
 
 def index_writer(
-    as_of: dt.date,
-    models: ReleasedModels,
-    recipe: Recipe,
-    about: Mapping[str, str],
-    *,
-    cleaned_interactions: SparkFrame,
-    product_statistics: pd.DataFrame,
-    products: pd.DataFrame,
-    product_embeddings: pd.DataFrame,
-    scores: pa.Table | None = None,
-    staging: Path,
-) -> WriteIndex:
+    as_of: dt.date, models: ReleasedModels, recipe: Recipe, about: Mapping[str, str], *,
+    cleaned_interactions: SparkFrame, product_statistics: pd.DataFrame, products: pd.DataFrame,
+    product_embeddings: pd.DataFrame, scores: pa.Table | None = None, staging: Path,
+) -> WriteIndex:  # fmt: skip
     """A function that writes the serving index of these models, with the customers and products of a day.
 
     With the day's `hybrid_scores`, the index also contains these lists. The API uses them for customers without newer
@@ -153,8 +138,7 @@ def _latency_ms(index: Path) -> float:
     """95th percentile of the time of one recommendation request, over customers from the whole range."""
     recommender = Recommender.load(index)
     customers = recommender.index.histories.customers
-    count = len(customers)
-    times = []
+    count, times = len(customers), []
     for position in np.linspace(0, count - 1, min(TIMED_CUSTOMERS, count)).astype(int):
         started = time.perf_counter()
         recommender.recommend(customers[position].decode(), 1)
@@ -176,9 +160,8 @@ def _partitions(lake: Lake, table: str, days: list[dt.date]) -> dict[str, Any]:
 def _git_commit() -> str:
     """The Git commit of the running code; "" outside a checkout."""
     folder = Path(rec_assets.__file__).parent
+    command = ["git", "rev-parse", "HEAD"]
     try:
-        return subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -14,29 +14,20 @@ from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.missing_models import missing_model_reasons
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 
 
 def load_snapshot(
-    as_of: dt.date,
-    *,
-    products: pd.DataFrame,
-    product_statistics: pd.DataFrame,
-    als_model: pd.DataFrame,
-    co_purchase_graph: pd.DataFrame,
-    product_embeddings: pd.DataFrame,
-) -> ProductSnapshot:
+    as_of: dt.date, *, products: pd.DataFrame, product_statistics: pd.DataFrame, als_model: pd.DataFrame,
+    co_purchase_graph: pd.DataFrame, product_embeddings: pd.DataFrame,
+) -> ProductSnapshot:  # fmt: skip
     """The product snapshot from the assets' frames. `als_model` contains only products."""
-    _require_returns(as_of, product_statistics)
+    factors = als_model.rename(columns={"id": "product_id"})
     return build_product_snapshot(
-        as_of,
-        products=products,
-        statistics=product_statistics,
-        factors=als_model.rename(columns={"id": "product_id"}),
-        graph=co_purchase_graph,
+        as_of, products=products, statistics=product_statistics, factors=factors, graph=co_purchase_graph,
         embeddings=product_embeddings,
-    )
+    )  # fmt: skip
 
 
 def snapshot_without_models(
@@ -49,14 +40,6 @@ def snapshot_without_models(
         co_purchase_graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
         product_embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
     )  # fmt: skip
-
-
-def _require_returns(as_of: dt.date, product_statistics: pd.DataFrame) -> None:
-    if "returns" not in product_statistics:
-        raise MissingPartition(
-            f"product_statistics of {as_of} was made by an earlier version of rec_assets, without returns: materialize "
-            "product_statistics and candidates of that day again"
-        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ class ReleasedModels:
 
 
 def missing_models(lake: Lake, release: Release) -> list[str]:
-    """The models that a release lacks, and why, as phrases (`unlearned_models`)."""
+    """The models that a release lacks, and why, as phrases."""
     return missing_models_as_of(lake, release.als_as_of, release.graph_as_of, release.ranker_as_of)
 
 

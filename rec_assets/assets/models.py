@@ -1,24 +1,23 @@
 """Asset group `models`: statistics, models and candidates from the interactions up to a day."""
 
-import datetime as dt
 import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.model_loading import load_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
 from rec_assets.recsys.missing_models import NO_RANKER
 from rec_assets.recsys.ranking.features import missing_features
+from rec_assets.recsys.ranking.in_spark import candidates_in_spark
 from rec_assets.recsys.ranking.ranker import fit_ranker
-from rec_assets.recsys.ranking.scoring import candidates_in_spark
 from rec_assets.recsys.ranking.training import collect_sample, training_sample
 from rec_assets.recsys.retrieval.als import fit_als
 from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
@@ -42,32 +41,27 @@ PLOTTED_ROWS = 200_000
 """Maximum number of training rows in the histogram of the ranker's scores."""
 
 
-def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    lookback = AssetIn(partition_mapping=days.lookback)
-    active_model = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
-    product_factors = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
+    lookback = dg.AssetIn(partition_mapping=days.lookback)
+    active_model = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
+    product_factors = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
     daily: dict[str, Any] = {
-        "group_name": GROUP,
-        "owners": OWNERS,
-        "partitions_def": days.partitions,
-        "code_version": "3",
-    }
+        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "3",
+    }  # fmt: skip
 
-    @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
-    def product_statistics(context: AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
+    @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
+    def product_statistics(context: dg.AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
         """Statistics per product over the lookback: orders, recent orders, buyers, repeat share, price, returns."""
         day, recent = as_of_day(context), settings.recipe.candidates.recent_days
         purchases, returned = net_purchases(cleaned_interactions, day), return_lines(cleaned_interactions, day)
         return compute_statistics(purchases, returned, recent_days=recent)
 
-    @asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
+    @dg.asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
     def als_model(
-        context: AssetExecutionContext,
-        tracking: TrackingResource,
-        recipes: ResourceParam[Recipes],
+        context: dg.AssetExecutionContext, tracking: TrackingResource, recipes: dg.ResourceParam[Recipes],
         cleaned_interactions: SparkFrame,
-    ) -> SparkFrame:
+    ) -> SparkFrame:  # fmt: skip
         """ALS factors of customers and products, trained on time-decayed implicit feedback or on ratings."""
         recipe = recipes.active()
         interactions = history_lines(cleaned_interactions, as_of_day(context))
@@ -78,20 +72,18 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(), "mlflow_run": tracking.link})
         return fit_als(interactions, recipe.als, seed=recipe.seed, explicit=explicit)
 
-    @asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
+    @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
     def co_purchase_graph(
-        context: AssetExecutionContext, recipes: ResourceParam[Recipes], cleaned_interactions: SparkFrame
+        context: dg.AssetExecutionContext, recipes: dg.ResourceParam[Recipes], cleaned_interactions: SparkFrame
     ) -> SparkFrame:
         """Product-to-product weights: same basket, next orders, and same customers (EASE)."""
         return compute_graph(net_purchases(cleaned_interactions, as_of_day(context)), recipes.active().co_purchase)
 
-    @asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
     def product_embeddings(
-        context: AssetExecutionContext,
-        lake: ResourceParam[Lake],
-        encoder: EncoderResource,
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], encoder: EncoderResource,
         products: pd.DataFrame,
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame:  # fmt: skip
         """Sentence-transformer vectors by content hash. Only new texts are encoded."""
         empty = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         known = lake.pandas("product_embeddings") if lake.manifest("product_embeddings") else empty
@@ -100,22 +92,16 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         return embeddings
 
     # The code version follows from the columns: if they change, older partitions become stale.
-    @asset(
+    @dg.asset(
         **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(CANDIDATE_COLUMNS)}"},
         kinds={"spark", "numpy"},
         ins={"cleaned_interactions": lookback, "als_model": product_factors, "co_purchase_graph": active_model},
     )
     def candidates(
-        context: AssetExecutionContext,
-        releases: ResourceParam[Releases],
-        recipes: ResourceParam[Recipes],
-        cleaned_interactions: SparkFrame,
-        als_model: pd.DataFrame,
-        co_purchase_graph: pd.DataFrame,
-        product_statistics: pd.DataFrame,
-        products: pd.DataFrame,
-        product_embeddings: pd.DataFrame,
-    ) -> LazyArrowRows:
+        context: dg.AssetExecutionContext, releases: dg.ResourceParam[Releases], recipes: dg.ResourceParam[Recipes],
+        cleaned_interactions: SparkFrame, als_model: pd.DataFrame, co_purchase_graph: pd.DataFrame,
+        product_statistics: pd.DataFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
+    ) -> LazyArrowRows:  # fmt: skip
         """(customer, product) pairs from all candidate sources as of the day, with the ranker's features."""
         snapshot = load_snapshot(
             as_of_day(context), products=products, product_statistics=product_statistics, als_model=als_model,
@@ -128,24 +114,21 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         recipe = release.recipe if release else recipes.active()
         return candidates_in_spark(interactions, snapshot, recipe, model_days)
 
-    @asset(
+    @dg.asset(
         **daily,
         kinds={"xgboost", "mlflow"},
         ins={
-            "candidates": AssetIn(partition_mapping=days.horizon_ago),
-            "cleaned_interactions": AssetIn(partition_mapping=days.label_window),
+            "candidates": dg.AssetIn(partition_mapping=days.horizon_ago),
+            "cleaned_interactions": dg.AssetIn(partition_mapping=days.label_window),
         },
     )
     def ranker(
-        context: AssetExecutionContext,
-        tracking: TrackingResource,
-        recipes: ResourceParam[Recipes],
-        candidates: SparkFrame,
-        cleaned_interactions: SparkFrame,
-    ) -> pd.DataFrame:
+        context: dg.AssetExecutionContext, tracking: TrackingResource, recipes: dg.ResourceParam[Recipes],
+        candidates: SparkFrame, cleaned_interactions: SparkFrame,
+    ) -> pd.DataFrame:  # fmt: skip
         """Gradient-boosted trees, trained on the candidates of a horizon ago and labeled with the purchases since."""
         if missing := missing_features(candidates.columns):
-            raise Failure(missing)
+            raise dg.Failure(missing)
         recipe = recipes.active()
         outcome = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
         sample = collect_sample(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
@@ -158,7 +141,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
             sampled = np.ascontiguousarray(sample.features[:: -(-rows // PLOTTED_ROWS)])
             plot = bars(model.importance(), "Feature importance of the ranker", "total gain")
             tracking.mlflow.log_figure(plot, "ranker_importance.png")
-            scores = histogram(pd.Series(model.score(sampled)), "Scores on the training rows", "")
+            scores = histogram(pd.Series(model.score(sampled)), "Scores on the training rows")
             context.add_output_metadata({"importance": as_markdown(plot), "scores": as_markdown(scores)})
         else:
             message = f"{NO_RANKER} ({bought:,} of {rows:,} candidates were bought)"
@@ -174,8 +157,3 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
 def layout_digest(names: Iterable[str]) -> str:
     """A digest of names and their order, for a code version."""
     return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
-
-
-def as_of_day(context: AssetExecutionContext) -> dt.date:
-    """The as-of day of this partition."""
-    return dt.date.fromisoformat(context.partition_key)

@@ -51,17 +51,10 @@ class PastEvaluation:
 
 
 def evaluate_past_lists(
-    hybrid_scores: SparkFrame,
-    candidates: SparkFrame,
-    purchases: SparkFrame,
-    *,
-    products: pd.DataFrame,
-    product_statistics: pd.DataFrame,
-    product_embeddings: pd.DataFrame,
-    as_of: dt.date,
-    has_ratings: bool,
+    hybrid_scores: SparkFrame, candidates: SparkFrame, purchases: SparkFrame, *, products: pd.DataFrame,
+    product_statistics: pd.DataFrame, product_embeddings: pd.DataFrame, as_of: dt.date, has_ratings: bool,
     settings: Settings,
-) -> PastEvaluation:
+) -> PastEvaluation:  # fmt: skip
     """Evaluate the lists of a day.
 
     Args:
@@ -87,27 +80,18 @@ def evaluate_past_lists(
     )
     slices = make_slices(truth, history, history.groupby("customer_id")["customer_orders"].first())
     catalog = _catalog(products, product_statistics, product_embeddings, known_customers, as_of)
+    fallback = fallback_lists(product_statistics, products.set_index("product_id")["category"], DEPTH, HYBRID)
     evaluation = evaluate(
-        lists,
-        slices,
-        fallback=fallback_lists(product_statistics, products.set_index("product_id")["category"], DEPTH, HYBRID),
-        catalog=catalog,
-        reference=HYBRID,
-        seed=settings.recipe.seed,
+        lists, slices, fallback=fallback, catalog=catalog, reference=HYBRID, seed=settings.recipe.seed
     )
     metrics = evaluation.metrics
     if has_ratings:
         metrics = pd.concat([metrics, _rating_error(candidates, ratings)], ignore_index=True)
     return PastEvaluation(
-        metrics=metrics,
-        differences=evaluation.differences,
-        slices={part.name: part.description for part in slices},
-        examples=example_customers(shown, truth, history, products),
-        buyers=sample.buyers,
-        customers=truth["customer_id"].nunique(),
-        purchases=len(truth),
-        catalog_size=catalog.size,
-    )
+        metrics=metrics, differences=evaluation.differences, slices={part.name: part.description for part in slices},
+        examples=example_customers(shown, truth, history, products), buyers=sample.buyers,
+        customers=truth["customer_id"].nunique(), purchases=len(truth), catalog_size=catalog.size,
+    )  # fmt: skip
 
 
 def _catalog(

@@ -2,16 +2,15 @@
 
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import AssetExecutionContext, AssetIn, AssetsDefinition, Failure, ResourceParam, asset
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.active_rules import active_rules, add_frequency_capped
 from rec_assets.assets.model_loading import load_ranker, load_snapshot
-from rec_assets.assets.models import as_of_day
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.ranking.features import missing_features
-from rec_assets.recsys.ranking.scoring import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.ranking.in_spark import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.retrieval.similar import complements
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake
@@ -23,32 +22,25 @@ GROUP = "recommendations"
 OWNERS = ["team:recommendations"]
 
 
-def recommendation_assets(settings: Settings, days: DayPartitions) -> list[AssetsDefinition]:
+def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
     recipe = settings.recipe
-    active_model = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
-    product_factors = AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
+    active_model = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
+    product_factors = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
     daily: dict[str, Any] = {
-        "group_name": GROUP,
-        "owners": OWNERS,
-        "partitions_def": days.partitions,
-        "code_version": "1",
-    }
+        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "1",
+    }  # fmt: skip
 
     # The events for the frequency cap are no upstream asset, because late events must not make past lists stale.
-    @asset(**{**daily, "code_version": "3"}, kinds={"spark", "xgboost"}, ins={"ranker": active_model})
+    @dg.asset(**{**daily, "code_version": "3"}, kinds={"spark", "xgboost"}, ins={"ranker": active_model})
     def hybrid_scores(
-        context: AssetExecutionContext,
-        lake: ResourceParam[Lake],
-        candidates: LazyArrowRows,
-        ranker: pd.DataFrame,
-        products: pd.DataFrame,
-        product_statistics: pd.DataFrame,
-    ) -> LazyArrowRows:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], candidates: LazyArrowRows,
+        ranker: pd.DataFrame, products: pd.DataFrame, product_statistics: pd.DataFrame,
+    ) -> LazyArrowRows:  # fmt: skip
         """Recommendation lists with reasons, after merchandising rules: `all`, and `discover` (never bought before)."""
         first, model = lake.head("candidates", as_of_day(context), rows=1), load_ranker(ranker)
         if missing := missing_features(first.column_names, model.features):
-            raise Failure(missing)
+            raise dg.Failure(missing)
         if model.warning:
             context.log.warning(model.warning)
             context.add_output_metadata({"warning": model.warning})
@@ -64,16 +56,12 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[Asset
             rows = add_frequency_capped(candidates.to_spark(), rules, lake, as_of_day(context))
         return lists_in_spark(rows, model, products, recipe.list_size, model_days, rules)
 
-    @asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": product_factors, "co_purchase_graph": active_model})
+    @dg.asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": product_factors, "co_purchase_graph": active_model})
     def similar_products(
-        context: AssetExecutionContext,
-        spark: SparkResource,
-        als_model: pd.DataFrame,
-        co_purchase_graph: pd.DataFrame,
-        product_statistics: pd.DataFrame,
-        products: pd.DataFrame,
+        context: dg.AssetExecutionContext, spark: SparkResource, als_model: pd.DataFrame,
+        co_purchase_graph: pd.DataFrame, product_statistics: pd.DataFrame, products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
-    ) -> SparkFrame:
+    ) -> SparkFrame:  # fmt: skip
         """Substitutes (similar text and buyers) and complements (bought together) per product."""
         context.add_output_metadata(
             {"als_as_of": str(model_day(als_model)), "graph_as_of": str(model_day(co_purchase_graph))}

@@ -1,43 +1,29 @@
 """Asset group `release`: register a challenger, compare it with the champion, promote or reject it, publish the index.
 
-The challenger's models were trained `gate_days` ago, so the purchases since then evaluate exactly the models that would
-be released. The first release has no champion to compare with. Its models are the newest, and the blocking check on
-`evaluation_report` guards it.
-
-A rejection is a result: the asset `champion` then stores the active release, and later assets use it. The asset fails
-only if there is no active release, because there is nothing to publish.
+The challenger's models are `gate_days` old, so the purchases since then evaluate them. The first release has no
+champion to compare with: its models are the newest, and the blocking check on `evaluation_report` guards it.
 """
 
 import datetime as dt
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pandas as pd
 import pyarrow as pa
-from dagster import (
-    AssetDep,
-    AssetExecutionContext,
-    AssetIn,
-    AssetsDefinition,
-    Failure,
-    MetadataValue,
-    ResourceParam,
-    asset,
-)
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
 from rec_assets.assets.model_artifact import describe_release, index_writer, register_model
 from rec_assets.assets.model_loading import ReleasedModels, missing_models, recipe_of_ranker
-from rec_assets.assets.models import as_of_day, layout_digest
+from rec_assets.assets.models import layout_digest
 from rec_assets.files import write_atomically
-from rec_assets.partitions import DayPartitions
+from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.release.decision_page import Decision, decision_page, decision_table
 from rec_assets.recsys.release.gate import check_artifact, check_not_rolled_back
 from rec_assets.resources.lake import Lake, MissingPartition
-from rec_assets.resources.releases import MODEL_DAYS, PROMOTED, REJECTED, Release, Releases
+from rec_assets.resources.releases import AS_OF_NAMES, PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.folder import Published, ServingFolder
@@ -52,11 +38,6 @@ EXPERIMENT_LEAD_DAYS = 7
 """Days before its start from which the models of an experiment get an index. A shop may be closed on some of them."""
 
 
-def gate_page_path(settings: Settings, day: dt.date) -> Path:
-    """Path of a day's HTML page on the gate's decision."""
-    return settings.reports / f"date={day}" / "release.html"
-
-
 def challenger_as_of(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
     """The as-of day of the challenger's models for a release on a day.
 
@@ -67,9 +48,11 @@ def challenger_as_of(lake: Lake, releases: Releases, day: dt.date, gate_days: in
     latest = day if champion is None else day - dt.timedelta(days=gate_days)
     trained = [model_day for model_day in lake.days("ranker") if model_day <= latest]
     if not trained:
-        raise Failure(f"no models were trained as of {latest} or before: run the job `train_models` for {latest} first")
+        raise dg.Failure(
+            f"no models were trained as of {latest} or before: run the job `train_models` for {latest} first"
+        )
     if champion is not None and trained[-1] <= champion.ranker_as_of:
-        raise Failure(
+        raise dg.Failure(
             f"no models newer than the champion's ({champion.ranker_as_of}) can be evaluated by the {gate_days} days "
             f"up to {day}: run the job `train_models` for {latest} first, or wait for "
             f"{champion.ranker_as_of + dt.timedelta(days=gate_days + 1)}"
@@ -77,39 +60,33 @@ def challenger_as_of(lake: Lake, releases: Releases, day: dt.date, gate_days: in
     return trained[-1]
 
 
-def release_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[AssetsDefinition]:
+def release_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    lookback = AssetIn(partition_mapping=days.lookback)
-    models = [AssetDep(name, partition_mapping=days.challenger_window) for name in MODEL_DAYS]
+    lookback = dg.AssetIn(partition_mapping=days.lookback)
+    models = [dg.AssetDep(name, partition_mapping=days.challenger_window) for name in AS_OF_NAMES]
     daily: dict[str, Any] = {
-        "group_name": GROUP,
-        "owners": OWNERS,
-        "partitions_def": days.partitions,
-        "code_version": "1",
-    }
+        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "1",
+    }  # fmt: skip
 
-    @asset(**daily, kinds={"mlflow"}, deps=["evaluation_report", *models], ins={"cleaned_interactions": lookback})
+    @dg.asset(**daily, kinds={"mlflow"}, deps=["evaluation_report", *models], ins={"cleaned_interactions": lookback})
     def challenger(
-        context: AssetExecutionContext,
-        tracking: TrackingResource,
-        lake: ResourceParam[Lake],
-        releases: ResourceParam[Releases],
-        cleaned_interactions: SparkFrame,
-        product_statistics: pd.DataFrame,
-        products: pd.DataFrame,
-        product_embeddings: pd.DataFrame,
-    ) -> pd.DataFrame:
+        context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
+        releases: dg.ResourceParam[Releases], cleaned_interactions: SparkFrame, product_statistics: pd.DataFrame,
+        products: pd.DataFrame, product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:  # fmt: skip
         """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays."""
         day = as_of_day(context)
-        trained = challenger_as_of(lake, releases, day, settings.gate_days)
-        recipe = recipe_of_ranker(lake.pandas("ranker", [trained]))
-        proposal = describe_release(lake, day, trained, recipe, days.lookback_days(trained), context.run.run_id)
+        training_day = challenger_as_of(lake, releases, day, settings.gate_days)
+        recipe = recipe_of_ranker(lake.pandas("ranker", [training_day]))
+        proposal = describe_release(
+            lake, day, training_day, recipe, days.lookback_days(training_day), context.run.run_id
+        )
         release = releases.find_challenger(content=proposal.tags["content"], as_of=day)
         if release is not None:
             releases.set_challenger_alias(release)
         else:
             write = index_writer(
-                day, ReleasedModels.load(lake, trained, trained, trained), recipe,
+                day, ReleasedModels.load(lake, training_day, training_day, training_day), recipe,
                 {**proposal.tags, "time_zone": source.time_zone},
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
                 product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING,
@@ -119,50 +96,40 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         context.add_output_metadata({**tags, "version": release.version, "mlflow_run": tracking.link})
         return pd.DataFrame([{"version": release.version, **proposal.tags}])
 
-    @asset(
+    @dg.asset(
         **daily,
         kinds={"spark", "mlflow"},
         deps=models,
-        ins={"cleaned_interactions": AssetIn(partition_mapping=days.gate_window)},
+        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.gate_window)},
     )
     def release_gate(
-        context: AssetExecutionContext,
-        tracking: TrackingResource,
-        lake: ResourceParam[Lake],
-        releases: ResourceParam[Releases],
-        challenger: pd.DataFrame,
-        cleaned_interactions: SparkFrame,
-        products: pd.DataFrame,
-        product_embeddings: pd.DataFrame,
-    ) -> pd.DataFrame:
+        context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
+        releases: dg.ResourceParam[Releases], challenger: pd.DataFrame, cleaned_interactions: SparkFrame,
+        products: pd.DataFrame, product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:  # fmt: skip
         """Gate checks of the challenger, compared with the champion on the same days and customers."""
         day = as_of_day(context)
-        candidate = releases.get(int(challenger["version"].iloc[0]))
+        proposed = releases.get(int(challenger["version"].iloc[0]))
         current = releases.active(day - dt.timedelta(days=1))
         if current is None:
-            lists = first_release_lists(lake, candidate, settings, cleaned_interactions.sparkSession)
+            lists = first_release_lists(lake, proposed, settings, cleaned_interactions.sparkSession)
         else:
             lists = comparison_lists(
-                lake, candidate, current, settings, as_of=day, cleaned_interactions=cleaned_interactions,
+                lake, proposed, current, settings, as_of=day, cleaned_interactions=cleaned_interactions,
                 products=products, product_embeddings=product_embeddings,
             )  # fmt: skip
         list_checks, comparisons = lists.evaluate(settings)
-        checks = [
-            *list_checks,
-            *check_artifact(
-                artifact_mb=float(candidate.tags["artifact_mb"]), latency_ms=float(candidate.tags["latency_ms"]),
-                limits=settings.gate,
-            ),
-            check_not_rolled_back(releases.find_rolled_back(candidate)),
-        ]  # fmt: skip
+        measured = {name: float(proposed.tags[name]) for name in ("artifact_mb", "latency_ms")}
+        rolled_back_check = check_not_rolled_back(releases.find_rolled_back(proposed))
+        checks = [*list_checks, *check_artifact(**measured, limits=settings.gate), rolled_back_check]
         decision = Decision(
-            day, candidate.ranker_as_of, candidate.version, current.version if current else None, checks, comparisons,
-            missing_models(lake, candidate),
+            day, proposed.ranker_as_of, proposed.version, current.version if current else None, checks, comparisons,
+            missing_models(lake, proposed),
         )  # fmt: skip
-        path = gate_page_path(settings, day)
+        path = settings.report(day, "release")
         write_atomically(path, decision_page(decision))
-        if not decision.passed and not candidate.decision:  # a second evaluation does not change a decision
-            releases.set_decision(candidate.version, REJECTED, {"reasons": decision.reasons})
+        if not decision.passed and not proposed.decision:  # a second evaluation does not change a decision
+            releases.set_decision(proposed.version, REJECTED, {"reasons": decision.reasons})
         mlflow = tracking.mlflow
         mlflow.log_artifact(str(path))
         mlflow.set_tags({"gate": "passed" if decision.passed else "failed", "reasons": decision.reasons})
@@ -170,25 +137,23 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         context.add_output_metadata(
             {
                 "decision": "passed" if decision.passed else REJECTED,
-                "version": candidate.version,
+                "version": proposed.version,
                 "reasons": decision.reasons,
-                "checks": MetadataValue.md(decision_table(decision)),
+                "checks": dg.MetadataValue.md(decision_table(decision)),
                 "champion": str(decision.champion or "none yet"),
                 **({"warning": lists.warning} if lists.warning else {}),
                 **({"missing_models": "; ".join(decision.missing_models)} if decision.missing_models else {}),
-                "report": MetadataValue.path(path),
+                "report": dg.MetadataValue.path(path),
                 "mlflow_run": tracking.link,
             }
         )
-        return pd.DataFrame([{"version": candidate.version, **vars(check)} for check in checks])
+        return pd.DataFrame([{"version": proposed.version, **vars(check)} for check in checks])
 
-    @asset(**daily, kinds={"mlflow"})
+    @dg.asset(**daily, kinds={"mlflow"})
     def champion(
-        context: AssetExecutionContext,
-        tracking: TrackingResource,
-        releases: ResourceParam[Releases],
+        context: dg.AssetExecutionContext, tracking: TrackingResource, releases: dg.ResourceParam[Releases],
         release_gate: pd.DataFrame,
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame:  # fmt: skip
         """The active release (alias `champion`): the challenger if it passed the gate, else the champion before it."""
         version = int(release_gate["version"].iloc[0])
         failed = release_gate.loc[~release_gate["passed"], "message"].tolist()
@@ -197,7 +162,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
             releases.set_decision(version, PROMOTED, {"reasons": reasons})
         active = releases.active(as_of_day(context))
         if active is None:
-            raise Failure(
+            raise dg.Failure(
                 f"version {version} was rejected: {reasons}. There is no earlier release to publish. Change the limit "
                 "(REC_GATE__…) or the models (REC_RECIPE__…), and run `rec-assets bootstrap` again"
             )
@@ -213,27 +178,22 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         )
         return pd.DataFrame([{"version": active.version}])
 
-    @asset(
+    @dg.asset(
         **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(LAYOUT)}"},
         kinds={"numpy"},
         deps=["champion", "hybrid_scores", *models],
         ins={"cleaned_interactions": lookback},
     )
     def serving_index(
-        context: AssetExecutionContext,
-        lake: ResourceParam[Lake],
-        releases: ResourceParam[Releases],
-        serving: ResourceParam[ServingFolder],
-        cleaned_interactions: SparkFrame,
-        product_statistics: pd.DataFrame,
-        products: pd.DataFrame,
-        product_embeddings: pd.DataFrame,
-    ) -> pd.DataFrame:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], releases: dg.ResourceParam[Releases],
+        serving: dg.ResourceParam[ServingFolder], cleaned_interactions: SparkFrame, product_statistics: pd.DataFrame,
+        products: pd.DataFrame, product_embeddings: pd.DataFrame,
+    ) -> pd.DataFrame:  # fmt: skip
         """The serving index of the API: the active release's models with the day's customers and products."""
         day = as_of_day(context)
         release = releases.active(day)
         if release is None:
-            raise Failure(f"no release is active on {day}: run the job `release` first")
+            raise dg.Failure(f"no release is active on {day}: run the job `release` first")
         scores = _require_current_lists(lake, release, day)
         rules_version = next(iter(scores["rules_version"].unique().to_pylist()), "")
 
@@ -276,11 +236,9 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
 def _require_current_lists(lake: Lake, release: Release, day: dt.date) -> pa.Table:
     """The lists of a day. Raises Failure if they are not from the models of the release."""
     scores, remedy = lake.read("hybrid_scores", [day]), f"run the job `score_customers` for {day} first"
-    if not {"als_as_of", "ranker_as_of", "rules_version"} <= set(scores.column_names):
-        raise Failure(f"an earlier version of rec_assets made the lists of {day}: {remedy}")
     for name in ("als_as_of", "ranker_as_of"):
         if set(scores[name].unique().to_pylist()) - {getattr(release, name)}:
-            raise Failure(f"the lists of {day} are not from the active release: {remedy}")
+            raise dg.Failure(f"the lists of {day} are not from the active release: {remedy}")
     return scores
 
 

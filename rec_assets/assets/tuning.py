@@ -10,16 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import (
-    AssetExecutionContext,
-    AssetsDefinition,
-    Config,
-    Failure,
-    MetadataValue,
-    ResourceParam,
-    asset,
-)
 from pydantic import Field
 
 import rec_assets.recsys
@@ -40,7 +32,7 @@ GROUP = "tuning"
 OWNERS = ["team:recommendations"]
 
 
-class TuningConfig(Config):
+class TuningConfig(dg.Config):
     """Run configuration of the search."""
 
     trials: int = Field(20, ge=1, description="Total number of trials, including those of a killed run.")
@@ -49,22 +41,17 @@ class TuningConfig(Config):
     parts: list[str] = Field(list(PARTS), description="Parts of the recipe to search. `ranker` alone is fastest.")
 
 
-def tuning_assets(settings: Settings, source: DataSource) -> list[AssetsDefinition]:
+def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
 
-    @asset(
+    @dg.asset(
         group_name=GROUP, owners=OWNERS, code_version="1", kinds={"optuna", "mlflow"}, deps=["cleaned_interactions"]
     )  # fmt: skip
     def tuned_recipe(
-        context: AssetExecutionContext,
-        config: TuningConfig,
-        lake: ResourceParam[Lake],
-        spark: SparkResource,
-        tracking: TrackingResource,
-        recipes: ResourceParam[Recipes],
-        products: pd.DataFrame,
+        context: dg.AssetExecutionContext, config: TuningConfig, lake: dg.ResourceParam[Lake], spark: SparkResource,
+        tracking: TrackingResource, recipes: dg.ResourceParam[Recipes], products: pd.DataFrame,
         product_embeddings: pd.DataFrame,
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame:  # fmt: skip
         """The active recipe after an Optuna search on past days, which replaces it only by a better one."""
         days, windows = tuning_days(lake.days("cleaned_interactions"), config.windows, settings)
         base = recipes.active()
@@ -94,17 +81,11 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[AssetsDefiniti
             is_better = best.value > current.value
             if is_better:
                 provenance = {
-                    "study": name,
-                    "trial": best.number,
-                    "value": best.value,
-                    "base_value": current.value,
-                    "metric": "mean ndcg@10",
-                    "windows": [str(day) for day in windows],
-                    "horizon_days": settings.horizon_days,
-                    "as_of": str(days[-1]),
-                    "trials": tuning.finished,
+                    "study": name, "trial": best.number, "value": best.value, "base_value": current.value,
+                    "metric": "mean ndcg@10", "windows": [str(day) for day in windows],
+                    "horizon_days": settings.horizon_days, "as_of": str(days[-1]), "trials": tuning.finished,
                     "mlflow_run": tracking.run_id,
-                }
+                }  # fmt: skip
                 recipes.adopt(TunedRecipe(best.params, provenance))
 
         mlflow.log_params({"study": name, "trials": config.trials, "windows": ", ".join(map(str, windows))})
@@ -125,7 +106,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[AssetsDefiniti
                 "origin": recipes.origin(),
                 "best_ndcg_10": best.value,
                 "current_ndcg_10": current.value,
-                "changes": MetadataValue.md(_changes(base, best.params).to_markdown()),
+                "changes": dg.MetadataValue.md(_changes(base, best.params).to_markdown()),
                 "trials_in_this_run": evaluated,
                 "trials_in_total": tuning.finished,
                 "study": name,
@@ -154,7 +135,7 @@ def tuning_days(existing: list[dt.date], windows: int, settings: Settings) -> tu
     horizon = dt.timedelta(days=settings.horizon_days)
     needed = settings.gate_days + (windows + 1) * settings.horizon_days + 1
     if not existing or (count := (existing[-1] - existing[0]).days + 1) < needed:
-        raise Failure(
+        raise dg.Failure(
             f"tuning on {windows} windows needs {needed} days of cleaned_interactions ({settings.gate_days} for the "
             f"gate, {windows + 1} horizons of {settings.horizon_days} and a day of lookback), and the lake has "
             f"{count if existing else 0}: ingest more days, or use fewer windows"
@@ -183,7 +164,7 @@ def _study_name(
         "space": {name: repr(bounds) for name, bounds in space.items()},
         "fixed": {name: value for name, value in base.fields().items() if name not in space},
         "code": _code_digest(),
-    }
+    }  # fmt: skip
     digest = hashlib.sha256(json.dumps(comparable, sort_keys=True).encode()).hexdigest()
     return f"{source.name}-{windows[0]}-{digest[:10]}"
 
@@ -201,15 +182,8 @@ def _recipe_row(recipes: Recipes) -> pd.DataFrame:
     """One row: the active recipe and its origin. The row is the same as before if tuning changed nothing."""
     tuned = recipes.tuned()
     provenance: Mapping[str, Any] = tuned.provenance if tuned else {}
-    row = {
-        "origin": recipes.origin(),
-        "study": provenance.get("study"),
-        "trial": provenance.get("trial"),
-        "value": provenance.get("value"),
-        "base_value": provenance.get("base_value"),
-        "as_of": provenance.get("as_of"),
-        "recipe": recipes.active().model_dump_json(),
-    }
+    stored = {name: provenance.get(name) for name in ("study", "trial", "value", "base_value", "as_of")}
+    row = {"origin": recipes.origin(), **stored, "recipe": recipes.active().model_dump_json()}
     types = {"trial": "Int64", "value": "float64", "base_value": "float64"}
     return pd.DataFrame([row]).astype({**types, "study": "string", "as_of": "string"})
 
@@ -233,7 +207,7 @@ def _lock(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Failure(f"another run is tuning in {folder}: wait for it, or stop it") from None
+            raise dg.Failure(f"another run is tuning in {folder}: wait for it, or stop it") from None
         scratch = folder / ".scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()

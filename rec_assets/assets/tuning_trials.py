@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import AssetExecutionContext, Failure
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -18,7 +18,7 @@ _MLFLOW_RUNS = "mlflow_runs"
 
 
 def trial_evaluator(
-    context: AssetExecutionContext, mlflow: Any, backtest: Backtest, windows: list[dt.date], tuning: RecipeStudy
+    context: dg.AssetExecutionContext, mlflow: Any, backtest: Backtest, windows: list[dt.date], tuning: RecipeStudy
 ) -> Callable[[Trial, Recipe], float | None]:
     """A function that evaluates the recipe of a trial: mean NDCG@10 over the windows, or None if pruned."""
     parent = mlflow.active_run().info.run_id
@@ -34,7 +34,7 @@ def trial_evaluator(
                 try:
                     result = backtest.evaluate(day, recipe)
                 except NothingToEvaluate as error:
-                    raise Failure(f"{error}: there is nothing to tune by; use fewer `windows`") from None
+                    raise dg.Failure(f"{error}: there is nothing to tune by; use fewer `windows`") from None
                 ndcg.append(result.ndcg)
                 novel.append(result.novel_ndcg)
                 mlflow.log_metrics({f"ndcg_10_of_{day}": ndcg[-1], f"novel_ndcg_10_of_{day}": novel[-1]})
@@ -48,10 +48,9 @@ def trial_evaluator(
             mlflow.log_metrics(means)
         for key, value in means.items():
             trial.set_user_attr(key, value)
-        context.log.info(
-            f"{label}: NDCG@10 {means['ndcg_10']:.4f}, novel {means['novel_ndcg_10']:.4f}, in {seconds:.0f} s"
-        )
-        return means["ndcg_10"]
+        value, novelty = means["ndcg_10"], means["novel_ndcg_10"]
+        context.log.info(f"{label}: NDCG@10 {value:.4f}, novel {novelty:.4f}, in {seconds:.0f} s")
+        return value
 
     return evaluate
 

@@ -37,14 +37,14 @@ class ReportedCause:
     Attributes:
         reported: When it was last reported.
         seen: When it last happened.
-        held: How often it was suppressed since the last report.
+        suppressed: How often it was suppressed since the last report.
         succeeded: Whether the same step or check has succeeded since, for other days.
         open: The days for which it failed and has not succeeded since.
     """
 
     reported: float
     seen: float
-    held: int = 0
+    suppressed: int = 0
     succeeded: bool = False
     open: list[DayRange] = field(default_factory=list)
 
@@ -79,10 +79,10 @@ class AlertLedger:
         failed_again = cause.succeeded and not any(days.overlaps(other) for other in cause.open)
         cause.seen, cause.open = at, [*(other for other in cause.open if other != days), days][-MAX_OPEN_DAYS:]
         if not failed_again and at - cause.reported < self.repeat_seconds:
-            cause.held += 1
+            cause.suppressed += 1
             return None
-        times, since = cause.held + (0 if failed_again else 1), format_time(cause.reported)
-        cause.reported, cause.held, cause.succeeded = at, 0, False
+        times, since = cause.suppressed + (0 if failed_again else 1), format_time(cause.reported)
+        cause.reported, cause.suppressed, cause.succeeded = at, 0, False
         return f"{times} more {'time' if times == 1 else 'times'} since {since}" if times else ""
 
     def record_success(self, what: str, days: DayRange) -> None:

@@ -9,17 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import dagster as dg
 import requests
-from dagster import (
-    DagsterEventType,
-    DagsterInstance,
-    DefaultSensorStatus,
-    EventLogRecord,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SkipReason,
-    sensor,
-)
 from dagster._core.event_api import EventLogCursor
 from pydantic import BaseModel
 
@@ -35,18 +26,18 @@ DELIVERY_SECONDS = 30
 RUNS_PER_TICK = 50
 MAX_OUTBOX = 200
 
-RUN_END_EVENTS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED)
+RUN_END_EVENTS = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_CANCELED)
 
 
-def build_alert_sensors(settings: Settings) -> list[SensorDefinition]:
+def build_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """The alert sensors. They are off until you turn them on."""
 
-    def alert_on(kind: str, read: FindingsReader, description: str) -> SensorDefinition:
-        @sensor(
-            name=f"alert_on_{kind}", minimum_interval_seconds=30, default_status=DefaultSensorStatus.STOPPED,
+    def alert_on(kind: str, read: FindingsReader, description: str) -> dg.SensorDefinition:
+        @dg.sensor(
+            name=f"alert_on_{kind}", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED,
             description=description,
         )  # fmt: skip
-        def alert(context: SensorEvaluationContext) -> SkipReason:
+        def alert(context: dg.SensorEvaluationContext) -> dg.SkipReason:
             return _tick(context, settings, kind, read)
 
         return alert
@@ -79,11 +70,11 @@ class AlertCursor(BaseModel):
     outbox: list[Message] = []
 
 
-def _tick(context: SensorEvaluationContext, settings: Settings, kind: str, read: FindingsReader) -> SkipReason:
+def _tick(context: dg.SensorEvaluationContext, settings: Settings, kind: str, read: FindingsReader) -> dg.SkipReason:
     instance = context.instance
     if not context.cursor:
         context.update_cursor(AlertCursor(position=_newest_end(instance)).model_dump_json())
-        return SkipReason("alerts start now; earlier failures are not reported")
+        return dg.SkipReason("alerts start now; earlier failures are not reported")
     cursor = AlertCursor.model_validate_json(context.cursor)
     ledger = AlertLedger(settings.alerts_repeat_hours, cursor.causes)
     new_messages, suppressed = [], 0
@@ -121,7 +112,7 @@ def _tick(context: SensorEvaluationContext, settings: Settings, kind: str, read:
     # Don't raise if the webhook is down: Dagster drops the cursor of a tick that raises, and the next tick would
     # deliver and log the same messages again.
     context.update_cursor(cursor.model_dump_json())
-    return SkipReason(_summary(settings, sent, cursor.outbox, suppressed, error))
+    return dg.SkipReason(_summary(settings, sent, cursor.outbox, suppressed, error))
 
 
 def _summary(
@@ -161,12 +152,12 @@ def _deliver(settings: Settings, messages: list[Message]) -> tuple[list[Message]
     return sent, None
 
 
-def _newest_end(instance: DagsterInstance) -> int:
+def _newest_end(instance: dg.DagsterInstance) -> int:
     pages = (instance.fetch_run_status_changes(end, limit=1) for end in RUN_END_EVENTS)
     return max((record.storage_id for page in pages for record in page.records), default=-1)
 
 
-def _ends_after(instance: DagsterInstance, position: int) -> list[EventLogRecord]:
+def _ends_after(instance: dg.DagsterInstance, position: int) -> list[dg.EventLogRecord]:
     """The next run ends in the event log, in order."""
     cursor = EventLogCursor.from_storage_id(position).to_string()
     options: dict[str, Any] = {"limit": RUNS_PER_TICK, "cursor": cursor, "ascending": True}

@@ -5,7 +5,7 @@ Dagster: `define_asset_job` does all the work. This module only lists what to se
 
 from __future__ import annotations
 
-from dagster import AssetSelection, JobDefinition, define_asset_job, in_process_executor
+import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -52,9 +52,11 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Name → description, and the assets to materialize."""
 
 
-def build_asset_jobs() -> list[UnresolvedAssetJobDefinition | JobDefinition]:
+def build_asset_jobs() -> list[UnresolvedAssetJobDefinition | dg.JobDefinition]:
     """The jobs for the UI and for the plans of `plan.py`. Jobs of partitioned assets need a day."""
     return [
-        define_asset_job(name, AssetSelection.assets(*assets), description=text, executor_def=in_process_executor)
+        dg.define_asset_job(
+            name, dg.AssetSelection.assets(*assets), description=text, executor_def=dg.in_process_executor
+        )
         for name, (text, assets) in JOBS.items()
     ]

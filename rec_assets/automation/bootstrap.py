@@ -11,7 +11,7 @@ import sys
 import time
 from importlib import import_module
 
-from dagster import Definitions
+import dagster as dg
 
 from rec_assets.automation.feedback_landing import land_feedback
 from rec_assets.automation.instance import open_instance
@@ -25,7 +25,7 @@ from rec_assets.sources.landing import days_with_data
 from rec_assets.sources.spec import DataSource
 
 
-def bootstrap(definitions: Definitions, settings: Settings, source: DataSource) -> list[PlannedRun]:
+def bootstrap(definitions: dg.Definitions, settings: Settings, source: DataSource) -> list[PlannedRun]:
     """Materialize the stale partitions that the newest day needs; returns the runs that this took.
 
     Raises:

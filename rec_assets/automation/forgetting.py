@@ -1,7 +1,7 @@
 """Right to erasure: forget customers in the lake, the serving indexes and the released models, before each plan.
 
-Dagster: nothing deletes rows from materialized partitions. The API records the requests (`serving/online.py`). From
-then on their lines are ignored when files are read, and this module rewrites what exists without them.
+Dagster: nothing deletes rows from materialized partitions. The API records the requests. From then on, files
+are read without the lines of these customers, and this module rewrites what exists without them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,9 @@ from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.manifest import IndexUnreadable
 from rec_assets.settings import Settings
 
-TABLES = {
-    "raw_purchase_logs": "customer_id",
-    "raw_feedback_events": "customer_id",
-    "experiment_exposures": "customer_id",
-    "cleaned_interactions": "customer_id",
-    "rejected_purchases": "customer_id",
-    "als_model": "id",
-    "candidates": "customer_id",
-    "hybrid_scores": "customer_id",
-}
-"""Tables with rows of single customers → the column with their ids."""
+TABLES = ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "cleaned_interactions",
+          "rejected_purchases", "als_model", "candidates", "hybrid_scores")  # fmt: skip
+"""Tables with rows of single customers."""
 
 
 def forget_customers(online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
@@ -61,10 +53,10 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
     """Rewrite all data without these customers; returns whether all of it could be rewritten."""
     log(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''} on request")
     lake, rewritten, complete = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten), True
-    for table, column in TABLES.items():
+    for table in TABLES:
         for day in lake.days(table):
             try:
-                rewritten += _rewrite_partition(lake, table, column, day, forgotten)
+                rewritten += _rewrite_partition(lake, table, day, forgotten)
             except DamagedPartition as error:  # the following plan materializes it again, without them
                 log(f"{error}; until then it may contain forgotten customers, and each plan tries again")
                 complete = False
@@ -104,8 +96,9 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
     return complete
 
 
-def _rewrite_partition(lake: Lake, table: str, column: str, day: dt.date, forgotten: Forgotten) -> bool:
+def _rewrite_partition(lake: Lake, table: str, day: dt.date, forgotten: Forgotten) -> bool:
     """Rewrite a partition if it has rows of these customers; returns whether it has."""
+    column = "id" if table == "als_model" else "customer_id"
     ids: pd.Series = lake.read(table, [day], columns=[column])[column].to_pandas()
     matches = is_forgotten(ids, day, forgotten)
     if not matches.any():

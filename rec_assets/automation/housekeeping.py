@@ -7,19 +7,7 @@ which partitions to delete. Dagster's records of them and the reports under `rep
 from collections import Counter
 from typing import Any
 
-from dagster import (
-    Config,
-    DefaultScheduleStatus,
-    Failure,
-    JobDefinition,
-    MetadataValue,
-    OpExecutionContext,
-    ResourceParam,
-    ScheduleDefinition,
-    in_process_executor,
-    job,
-    op,
-)
+import dagster as dg
 
 from rec_assets.resources import retention
 from rec_assets.resources.lake import Lake
@@ -29,18 +17,20 @@ from rec_assets.sources.spec import DataSource
 from rec_assets.sqlite import sqlite_file
 
 
-class HousekeepingConfig(Config):
+class HousekeepingConfig(dg.Config):
     """Config of the job `housekeeping`."""
 
     dry_run: bool = False
     """Only report which days would be deleted."""
 
 
-def build_housekeeping(settings: Settings, source: DataSource) -> tuple[JobDefinition, ScheduleDefinition]:
+def build_housekeeping(settings: Settings, source: DataSource) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     """The job, and its daily schedule, which is off until you turn it on."""
 
-    @op(description="Deletes the partitions that are past the retention of their table and that no release needs.")
-    def delete_old_days(context: OpExecutionContext, config: HousekeepingConfig, lake: ResourceParam[Lake]) -> None:
+    @dg.op(description="Deletes the partitions that are past the retention of their table and that no release needs.")
+    def delete_old_days(
+        context: dg.OpExecutionContext, config: HousekeepingConfig, lake: dg.ResourceParam[Lake]
+    ) -> None:
         plan = retention.plan_retention(
             {table: lake.days(table) for table in settings.retention_days}, settings.retention_days,
             _releases(settings, lake), horizon_days=settings.horizon_days, lookback_days=settings.lookback_days,
@@ -68,19 +58,21 @@ def build_housekeeping(settings: Settings, source: DataSource) -> tuple[JobDefin
                 "dry_run": config.dry_run,
                 "days_deleted": total_freed["days"],
                 "mb_freed": round(total_freed["bytes"] / 1e6, 3),
-                "freed": MetadataValue.md(_freed_table(settings.retention_days, freed)),
-                "kept_old_days": MetadataValue.md(_kept_table(plan)),
+                "freed": dg.MetadataValue.md(_freed_table(settings.retention_days, freed)),
+                "kept_old_days": dg.MetadataValue.md(_kept_table(plan)),
             }
         )
 
-    @job(executor_def=in_process_executor, description="Delete old partitions that no release and no later run needs.")
+    @dg.job(
+        executor_def=dg.in_process_executor, description="Delete old partitions that no release and no later run needs."
+    )
     def housekeeping() -> None:
         delete_old_days()
 
-    schedule = ScheduleDefinition(
+    schedule = dg.ScheduleDefinition(
         name="daily_housekeeping", job=housekeeping, cron_schedule=settings.housekeeping_cron,
         execution_timezone=settings.schedule_time_zone or source.time_zone,
-        default_status=DefaultScheduleStatus.STOPPED, description="Deletes old partitions, by default at 5:00.",
+        default_status=dg.DefaultScheduleStatus.STOPPED, description="Deletes old partitions, by default at 5:00.",
     )  # fmt: skip
     return housekeeping, schedule
 
@@ -95,7 +87,7 @@ def _releases(settings: Settings, lake: Lake) -> list[Release]:
     missing = database is not None and not database.exists()
     releases = [] if missing else Releases(settings.mlflow_uri, settings.registered_model).versions()
     if not releases and lake.days("champion"):
-        raise Failure(
+        raise dg.Failure(
             f"the lake has releases (table champion), but MLflow has no version of {settings.registered_model}. So "
             "housekeeping can't find the partitions that releases need, and deletes nothing. Check "
             "REC_MLFLOW_TRACKING_URI and REC_REGISTERED_MODEL."

@@ -15,7 +15,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint
 
 MAX_GAP_DAYS = 7
-"""One run reads two days and all days between them if they are at most so many days apart: reading is cheap."""
+"""Days that are at most this far apart share a run, which also reads the days between them: reading is cheap."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ def ingest_requests(landed: Mapping[dt.date, LandedFiles], lake: Lake, oldest: d
         One request per group of days that are close together. A day without files counts as a day without sales once
         a later day has landed. A day whose files are still being written waits.
     """
-    settled = [day for day, files in landed.items() if files.settled]
-    if not settled:
+    complete = [day for day, files in landed.items() if files.is_complete]
+    if not complete:
         return []
-    days = [oldest + dt.timedelta(days=number) for number in range((max(settled) - oldest).days + 1)]
+    days = [oldest + dt.timedelta(days=number) for number in range((max(complete) - oldest).days + 1)]
     groups: list[list[_DayState]] = []
-    for day in sorted({*settled, *days}):
+    for day in sorted({*complete, *days}):
         state = _DayState.from_lake(day, landed.get(day), lake)
         if state.is_done or (state.is_new and day < oldest):
             continue
         previous = groups[-1][-1] if groups else None
-        if previous and state.can_share_run(previous) and not _has_unsettled_day(previous.day, day, landed):
+        if previous and state.can_share_run(previous) and not _has_incomplete_day(previous.day, day, landed):
             groups[-1].append(state)
         else:
             groups.append([state])
@@ -113,9 +113,9 @@ class _DayState:
         return (self.day - previous.day).days <= MAX_GAP_DAYS and self.is_read == previous.is_read
 
 
-def _has_unsettled_day(first: dt.date, last: dt.date, landed: Mapping[dt.date, LandedFiles]) -> bool:
+def _has_incomplete_day(first: dt.date, last: dt.date, landed: Mapping[dt.date, LandedFiles]) -> bool:
     """Whether a day in between is still being written, so that one run over both would read a part of it."""
-    return any(first < day < last and not files.settled for day, files in landed.items())
+    return any(first < day < last and not files.is_complete for day, files in landed.items())
 
 
 def _request(days: list[_DayState]) -> IngestRequest:

@@ -9,7 +9,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from dagster import DagsterInstance
+import dagster as dg
 
 from rec_assets.automation.plan import ExecutionError
 from rec_assets.settings import Settings
@@ -27,7 +27,7 @@ storage:
 """
 
 
-def open_instance(settings: Settings) -> DagsterInstance:
+def open_instance(settings: Settings) -> dg.DagsterInstance:
     """Open the Dagster instance under REC_HOME; create it if it doesn't exist.
 
     Raises:
@@ -49,4 +49,4 @@ def open_instance(settings: Settings) -> DagsterInstance:
             raise ExecutionError(f"{DATABASE_VARIABLE} needs dagster-postgres: pip install 'rec_assets[postgres]'")
         os.environ[DATABASE_VARIABLE] = url.get_secret_value()  # dagster.yaml reads it, in child processes too
     os.environ["DAGSTER_HOME"] = str(home)
-    return DagsterInstance.get()
+    return dg.DagsterInstance.get()

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dagster import DagsterInstance
+import dagster as dg
 
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
@@ -20,7 +20,7 @@ DAILY_TABLES = ("cleaned_interactions", "raw_purchase_logs")
 UNCHANGED = "unchanged"
 
 
-def describe_lineage(release: Release, releases: Releases, lake: Lake, instance: DagsterInstance) -> Iterator[str]:
+def describe_lineage(release: Release, releases: Releases, lake: Lake, instance: dg.DagsterInstance) -> Iterator[str]:
     """The lineage as lines of text, down to each landed file with its SHA-256."""
     inputs = releases.load_inputs(release)
     decision = (release.decision or "undecided") + (", rolled back" if release.rolled_back else "")

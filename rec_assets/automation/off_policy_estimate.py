@@ -26,7 +26,7 @@ from rec_assets.recsys.experiments.off_policy import (
     estimate_off_policy,
     fit_reward_model,
 )
-from rec_assets.recsys.ranking.hybrid import DISCOVER
+from rec_assets.recsys.ranking.lists import DISCOVER
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.database.events import MAX_RECENT_EVENTS
@@ -125,11 +125,9 @@ def _usable_exposures(lake: Lake, days: list[dt.date], places: int) -> pd.DataFr
 def _events_by_customer(lake: Lake, after: dt.date) -> dict[str, pd.DataFrame]:
     """Customer → clicks, carts, purchases and returns after a day, oldest first."""
     days = [day for day in lake.days("raw_feedback_events") if day > after]
-    events = (
-        lake.pandas("raw_feedback_events", days)
-        if days
-        else pd.DataFrame(columns=["type", "customer_id", "time", "event_id"])
-    )
+    if not days:
+        return {}
+    events = lake.pandas("raw_feedback_events", days)
     events = events[(events["type"] != IMPRESSION) & events["customer_id"].notna()]
     events = events.sort_values(["time", "event_id"], ascending=[True, False])  # the order in which the API reads them
     return {str(customer): rows for customer, rows in events.groupby("customer_id")}
@@ -154,7 +152,7 @@ def _clicks_by_response(lake: Lake, days: list[dt.date]) -> dict[str, frozenset[
 def _pool(
     recommender: Recommender, customer: str, signals: tuple[Signal, ...], mode: str, exploration: float, length: int
 ) -> _Pool:
-    """The pool from which the API samples a response of that length; see `serving/responder.py`."""
+    """The pool from which the API samples a response of that length; see `serving.responder`."""
     ranked = recommender.rank(customer, signals)
     if ranked is None:
         return _Pool([], np.zeros(0))
@@ -169,12 +167,8 @@ def _to_estimator_input(responses: list[_LoggedResponse], places: int) -> list[L
     pools = [response.evaluated_pool.products for response in responses]
     bin_of_product = [dict(zip(pool, _reward_bins(len(pool)), strict=True)) for pool in pools]
     outside = len(_REWARD_BIN_ENDS)
-    bins = np.array(
-        [
-            [bins.get(product, outside) for product in response.products]
-            for response, bins in zip(responses, bin_of_product, strict=True)
-        ]
-    )
+    numbered = zip(responses, bin_of_product, strict=True)
+    bins = np.array([[bins.get(product, outside) for product in response.products] for response, bins in numbered])
     reward = np.stack([response.reward for response in responses])
     units = np.array([response.unit for response in responses], object)
     expected, half = fit_reward_model(reward, bins, units, outside + 1)

@@ -10,13 +10,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult, RunsFilter
+import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    MAX_RETRIES_TAG,
-)
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, MAX_RETRIES_TAG
 
 from rec_assets.automation.plan import PARENT_TAG, ExecutionError, PlanError, PlannedRun
 from rec_assets.automation.run_findings import describe_failure
@@ -32,7 +28,7 @@ from rec_assets.sources.spec import DataSource
 
 
 def run_plan(
-    plan: Sequence[PlannedRun], definitions: Definitions, instance: DagsterInstance, settings: Settings,
+    plan: Sequence[PlannedRun], definitions: dg.Definitions, instance: dg.DagsterInstance, settings: Settings,
     source: DataSource, *, parent: str, log: Callable[[str], None], tags: Mapping[str, str] | None = None,
 ) -> list[PlannedRun]:  # fmt: skip
     """Run the stale parts of a plan. The caller holds the `plan_lock`.
@@ -110,12 +106,12 @@ def require_cleaned_lines(lake: Lake, newest: dt.date | None, lookback_days: int
     )
 
 
-def fail_orphaned_runs(instance: DagsterInstance, settings: Settings) -> None:
+def fail_orphaned_runs(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Mark the runs of killed plans as failed, in Dagster and MLflow. The caller holds the plan lock, so none is alive.
 
     Dagster's run monitoring sees only runs that a launcher started, and these run inside another process.
     """
-    for run in instance.get_runs(RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
         if PARENT_TAG in run.tags:
             instance.report_run_failed(run, "the process was killed")
 
@@ -128,19 +124,18 @@ def fail_orphaned_runs(instance: DagsterInstance, settings: Settings) -> None:
 
 
 def _execute(
-    run: PlannedRun, stale: list[Partition], definitions: Definitions, instance: DagsterInstance, tags: dict[str, str]
-) -> None:
+    run: PlannedRun, stale: list[Partition], definitions: dg.Definitions, instance: dg.DagsterInstance,
+    tags: dict[str, str],
+) -> None:  # fmt: skip
     job = definitions.resolve_job_def(run.job)
-    keys: set[AssetKey] = {key for key, _ in stale}
+    keys: set[dg.AssetKey] = {key for key, _ in stale}
     # One step makes both cleaned_interactions and rejected_purchases: select both or neither.
     for key in set(keys):
         keys |= job.asset_layer.get(key).execution_set_asset_keys & job.asset_layer.selected_asset_keys
     days = sorted(day for _, day in stale if day is not None)
-    partition, range_tags = None, {}
-    if days and run.first != run.last:
-        range_tags = day_range_tags(days[0], days[-1])
-    elif days:
-        partition = str(days[0])
+    is_range = bool(days) and run.first != run.last
+    range_tags = day_range_tags(days[0], days[-1]) if is_range else {}
+    partition = str(days[0]) if days and not is_range else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = job.execute_in_process(
@@ -158,7 +153,7 @@ def day_range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: str(first), ASSET_PARTITION_RANGE_END_TAG: str(last)}
 
 
-def describe_failures(result: ExecuteInProcessResult) -> str:
+def describe_failures(result: dg.ExecuteInProcessResult) -> str:
     """Each failed step with its reason, one per line."""
     failed = (event for event in result.all_events if event.is_step_failure)
     lines = [f"{event.step_key}: {describe_failure(event.step_failure_data)}" for event in failed]

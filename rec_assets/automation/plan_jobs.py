@@ -1,23 +1,15 @@
-"""The jobs that execute a whole plan: `daily_update` for a new day, and `retrain` for new models.
+"""The jobs that execute a whole plan, `daily_update` and `retrain`, and their schedules.
 
 Dagster: a run of a job has one partition, or one range. A plan needs other days for each of its jobs, so each of these
 jobs is one run that executes the runs of the plan in its own process. Up-to-date partitions are skipped.
+`build_schedule_from_partitioned_job` requests a calendar day; these jobs find the newest landed day.
 """
 
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
 
-from dagster import (
-    Definitions,
-    Failure,
-    JobDefinition,
-    MetadataValue,
-    OpExecutionContext,
-    in_process_executor,
-    job,
-    op,
-)
+import dagster as dg
 
 from rec_assets.automation.feedback_landing import land_feedback
 from rec_assets.automation.plan import (
@@ -42,19 +34,19 @@ Plan = Callable[[dt.date, dt.date], Sequence[PlannedRun]]
 
 
 def build_plan_jobs(
-    settings: Settings, source: DataSource, definitions: Callable[[], Definitions]
-) -> list[JobDefinition]:
+    settings: Settings, source: DataSource, definitions: Callable[[], dg.Definitions]
+) -> list[dg.JobDefinition]:
     """The jobs. `definitions` returns the definitions of the code location, which include these jobs."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
 
-    def execute(context: OpExecutionContext, plan: Plan) -> dt.date:
+    def execute(context: dg.OpExecutionContext, plan: Plan) -> dt.date:
         """Executes the plan for the newest day, and returns that day."""
         if not source.is_daily:
-            raise Failure("an export has no new days: run `rec-assets bootstrap` when it changes")
+            raise dg.Failure("an export has no new days: run `rec-assets bootstrap` when it changes")
         first, _ = source.bounds()
         newest = newest_complete_day(source, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if newest is None:
-            raise Failure(f"no complete day has landed in {source.expand(source.purchases.path)} yet")
+            raise dg.Failure(f"no complete day has landed in {source.expand(source.purchases.path)} yet")
         tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
         with plan_lock(settings, log=context.log.info):
             land_feedback(settings, source.time_zone, context.log.info)
@@ -64,19 +56,19 @@ def build_plan_jobs(
                     parent=context.run_id, log=context.log.info, tags=tags,
                 )  # fmt: skip
             except (ExecutionError, PlanError) as error:
-                raise Failure(str(error)) from None
+                raise dg.Failure(str(error)) from None
         runs = "\n".join(f"- {run}" for run in executed) or "none: everything is up to date"
-        context.add_output_metadata({"as_of": str(newest), "executed_runs": MetadataValue.md(runs)})
+        context.add_output_metadata({"as_of": str(newest), "executed_runs": dg.MetadataValue.md(runs)})
         return newest
 
-    @op(description="Executes the stale parts of the daily update's plan for the newest day.")
-    def execute_daily_update(context: OpExecutionContext) -> None:
+    @dg.op(description="Executes the stale parts of the daily update's plan for the newest day.")
+    def execute_daily_update(context: dg.OpExecutionContext) -> None:
         execute(context, lambda first, newest: plan_daily_update(first, newest, settings, lake, releases.active()))
 
-    @op(description="Executes the stale parts of the retraining's plan. A rejected challenger is no failure.")
-    def execute_retraining(context: OpExecutionContext) -> None:
+    @dg.op(description="Executes the stale parts of the retraining's plan. A rejected challenger is no failure.")
+    def execute_retraining(context: dg.OpExecutionContext) -> None:
         if releases.active() is None:
-            raise Failure("there is no release yet: run `rec-assets bootstrap` first")
+            raise dg.Failure("there is no release yet: run `rec-assets bootstrap` first")
         reasons: list[str] = []
         newest = execute(
             context,
@@ -88,15 +80,15 @@ def build_plan_jobs(
         context.log.info(verdict)
         context.add_output_metadata({"verdict": verdict})
 
-    @job(
-        executor_def=in_process_executor,
+    @dg.job(
+        executor_def=dg.in_process_executor,
         description="Ingest landed files, update products, score customers with the active models, and publish.",
     )
     def daily_update() -> None:
         execute_daily_update()
 
-    @job(
-        executor_def=in_process_executor,
+    @dg.job(
+        executor_def=dg.in_process_executor,
         description="Train models, compare them with the champion on the purchases since, and release them if they "
         "pass the gate.",
     )
@@ -104,3 +96,21 @@ def build_plan_jobs(
         execute_retraining()
 
     return [daily_update, retrain]
+
+
+def build_schedules(
+    settings: Settings, source: DataSource, plan_jobs: Sequence[dg.JobDefinition]
+) -> list[dg.ScheduleDefinition]:
+    """A daily update each night and a retraining each week, off until you turn them on."""
+    jobs = {job.name: job for job in plan_jobs}
+    return [
+        dg.ScheduleDefinition(
+            name=name, job=jobs[job], cron_schedule=cron, description=description,
+            execution_timezone=settings.schedule_time_zone or source.time_zone,
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+        )
+        for name, job, cron, description in (
+            ("nightly_update", "daily_update", settings.nightly_cron, "Makes new lists from the files landed so far."),
+            ("weekly_retraining", "retrain", settings.weekly_cron, "Trains models; releases them if the gate passes."),
+        )
+    ]  # fmt: skip

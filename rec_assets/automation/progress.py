@@ -9,7 +9,7 @@ import logging
 import sys
 from typing import Any
 
-from dagster import InitLoggerContext, logger
+import dagster as dg
 
 STEP_RESULTS = {"STEP_SUCCESS": "done", "STEP_FAILURE": "FAILED"}
 
@@ -37,8 +37,8 @@ class _Console(logging.Handler):
             print(f"    {step}: {text}", file=sys.stderr, flush=True)
 
 
-@logger(config_schema={}, description="Prints finished steps and the messages of assets.")
-def progress_logger(context: InitLoggerContext) -> logging.Logger:
+@dg.logger(config_schema={}, description="Prints finished steps and the messages of assets.")
+def progress_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """The console logger of all runs."""
     console = logging.Logger("rec_assets", level=logging.DEBUG)
     console.addHandler(_Console())

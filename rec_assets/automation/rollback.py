@@ -3,7 +3,7 @@
 Dagster: it can materialize an asset again, but it has no releases to return to.
 """
 
-from dagster import Config, Failure, JobDefinition, OpExecutionContext, in_process_executor, job, op
+import dagster as dg
 
 from rec_assets.resources.releases import Release, ReleaseError, Releases
 from rec_assets.serving.index_files.folder import Published, ServingFolder
@@ -50,28 +50,28 @@ def _passes_self_test(index: Published) -> bool:
     return True
 
 
-class RollbackConfig(Config):
+class RollbackConfig(dg.Config):
     """Config of the job `rollback`."""
 
     to: int | None = None
     """Version to roll back to; default: the release before the champion."""
 
 
-def build_rollback_job(settings: Settings) -> JobDefinition:
+def build_rollback_job(settings: Settings) -> dg.JobDefinition:
     """The job `rollback`, which does the same as `rec-assets rollback`."""
 
-    @op(description="Points the alias `champion` and the published index to an earlier release.")
-    def roll_back_release(context: OpExecutionContext, config: RollbackConfig) -> None:
+    @dg.op(description="Points the alias `champion` and the published index to an earlier release.")
+    def roll_back_release(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
         try:
             champion, index = roll_back(settings, config.to)
         except ReleaseError as error:
-            raise Failure(str(error)) from None
+            raise dg.Failure(str(error)) from None
         context.add_output_metadata(
             {"version": champion.version, "as_of": str(champion.as_of), "index": str(index.path)}
         )
 
-    @job(
-        executor_def=in_process_executor,
+    @dg.job(
+        executor_def=dg.in_process_executor,
         description="Roll back to the release before the champion, or to a given version. The release rolled back "
         "from is not used again.",
     )

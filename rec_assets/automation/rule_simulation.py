@@ -92,8 +92,7 @@ def simulate_rules(
             alone = f"{name}: {rule.name}"
             if len(rules.sets[name]) > 1:
                 compiled[alone] = compile_rules(rules, name, snapshot, only=rule.name)
-            if rule.has_trade_off:
-                points = trade_off_variants(compile_rules(rules, name, snapshot, only=rule.name))
+            if points := trade_off_variants(compile_rules(rules, name, snapshot, only=rule.name)):
                 curves[alone] = {point: f"{alone} {point}" for point in points}
                 variants |= {curves[alone][point]: variant for point, variant in points.items()}
     log(f"as of {day}, with {len(compiled) + len(variants)} sets of rules; evaluated on the purchases up to {until}")
@@ -105,35 +104,27 @@ def simulate_rules(
     if not sample.buyers:
         raise RulesError(f"there are no purchases from {label_days[0]} to {label_days[-1]} to evaluate lists on")
     candidates = sample.select_from(lake.spark(spark, "candidates", [day]))
-    for rules_with_cap in {
-        each.frequency_cap_column: each for each in compiled.values() if each.frequency_cap_column
-    }.values():
+    capped = {each.frequency_cap_column: each for each in compiled.values() if each.frequency_cap_column}
+    for rules_with_cap in capped.values():
         candidates = add_frequency_capped(candidates, rules_with_cap, lake, day)
     candidates = candidates.persist()
     version = lake.head("hybrid_scores", day, rows=1)["ranker_as_of"][0].as_py()
     ranker = load_ranker(lake.pandas("ranker", [version]))
     history = candidates.where("repeat_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
-    slices = make_slices(
-        sample.purchases.toPandas(), history, history.groupby("customer_id")["customer_orders"].first()
-    )
+    orders = history.groupby("customer_id")["customer_orders"].first()
+    slices = make_slices(sample.purchases.toPandas(), history, orders)
     lists = lists_by_rules(candidates, ranker, compiled, variants, settings.shared_disk / STAGING)
     price = pd.Series(snapshot.price, index=snapshot.product_ids)
     metrics = measure_rule_sets(lists, [*compiled, *variants], slices, price, len(snapshot), seed=settings.recipe.seed)
+
+    def curve(points: dict[tuple[int, float], str]) -> pd.DataFrame:
+        rows = metrics.loc[list(points.values()), list(CURVE_METRICS)].reset_index(drop=True)
+        return pd.DataFrame(list(points), columns=["slots", "max_dcg_loss"]).join(rows)
+
     simulated = SimulationResult(
-        as_of=day,
-        until=until,
-        customers=slices[0].truth["customer_id"].nunique(),
-        table=metrics.loc[[*compiled]],
-        curves={
-            rule: pd.DataFrame(
-                [
-                    {"slots": slots, "max_dcg_loss": loss, **{name: metrics.at[label, name] for name in CURVE_METRICS}}
-                    for (slots, loss), label in points.items()
-                ]
-            )
-            for rule, points in curves.items()
-        },
-    )
+        as_of=day, until=until, customers=slices[0].truth["customer_id"].nunique(), table=metrics.loc[[*compiled]],
+        curves={rule: curve(points) for rule, points in curves.items()},
+    )  # fmt: skip
     path = settings.reports / "rules.html"
     write_atomically(path, simulation_page(simulated))
     return simulated, path

@@ -9,16 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
-    DagsterEventType,
-    DagsterInstance,
-    DagsterRun,
-    DagsterRunStatus,
-    EventLogRecord,
-    RunsFilter,
-)
+import dagster as dg
 from dagster._core.events import JobFailureData
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.tags import (
@@ -45,19 +36,19 @@ class RunFindings:
     failed: list[tuple[FailureCause, DayRange]] = field(default_factory=list)
 
 
-FindingsReader = Callable[[DagsterInstance, DagsterRun, EventLogRecord], RunFindings]
+FindingsReader = Callable[[dg.DagsterInstance, dg.DagsterRun, dg.EventLogRecord], RunFindings]
 
 
-def read_steps(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord) -> RunFindings:
+def read_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLogRecord) -> RunFindings:
     """The results of the steps; for a run that failed without a failed step, the message of the run."""
     days, findings = _days_of(run), RunFindings()
-    logs = instance.all_logs(run.run_id, of_type={DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE})
+    logs = instance.all_logs(run.run_id, of_type={dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE})
     events = [entry.get_dagster_event() for entry in logs]
     findings.succeeded = [(event.step_key or "", days) for event in events if event.is_step_success]
     end_event = end.event_log_entry.get_dagster_event()
-    if end_event.event_type == DagsterEventType.RUN_SUCCESS:
+    if end_event.event_type == dg.DagsterEventType.RUN_SUCCESS:
         findings.succeeded.append((f"job {run.job_name}", days))
-    if end_event.event_type != DagsterEventType.RUN_FAILURE or _has_failed_child(instance, run):
+    if end_event.event_type != dg.DagsterEventType.RUN_FAILURE or _has_failed_child(instance, run):
         return findings
     failures = [(event.step_key or "", event.step_failure_data) for event in events if event.is_step_failure]
     for step, failure in failures:
@@ -73,27 +64,27 @@ def read_steps(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord) 
     return findings
 
 
-def read_checks(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord) -> RunFindings:
+def read_checks(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLogRecord) -> RunFindings:
     """The results of the asset checks."""
     findings = RunFindings()
-    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
         check = entry.get_dagster_event().event_specific_data
-        assert isinstance(check, AssetCheckEvaluation)
+        assert isinstance(check, dg.AssetCheckEvaluation)
         what = f"check {check.check_name} of {check.asset_key.to_user_string()}"
         days = _days_of(run) if _days_of(run) != DayRange() else DayRange(check.partition or "", check.partition or "")
         if check.passed:
             findings.succeeded.append((what, days))
         else:
-            blocked = check.blocking and check.severity == AssetCheckSeverity.ERROR
+            blocked = check.blocking and check.severity == dg.AssetCheckSeverity.ERROR
             why = shorten(check.description or "the check gives no description")
             findings.failed.append((FailureCause(what, why, "blocking" if blocked else "warning"), days))
     return findings
 
 
-def read_gate_decisions(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord) -> RunFindings:
+def read_gate_decisions(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLogRecord) -> RunFindings:
     """The decision of the release gate."""
     findings = RunFindings()
-    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION):
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
         materialization = entry.get_dagster_event().step_materialization_data.materialization
         metadata = {name: str(entry.value) for name, entry in materialization.metadata.items()}
         if materialization.asset_key.path[-1] != "release_gate" or not (
@@ -120,16 +111,16 @@ def describe_failure(failure: StepFailureData) -> str:
     return _clearest(failure.error).message.strip() if failure.error else "the step gives no reason"
 
 
-def _days_of(run: DagsterRun) -> DayRange:
+def _days_of(run: dg.DagsterRun) -> DayRange:
     day = run.tags.get(PARTITION_NAME_TAG, "")
     return DayRange(
         run.tags.get(ASSET_PARTITION_RANGE_START_TAG, day), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, day)
     )
 
 
-def _has_failed_child(instance: DagsterInstance, run: DagsterRun) -> bool:
+def _has_failed_child(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether a run of this run's plan failed: that run is reported, with its failed step."""
-    children = RunsFilter(tags={PARENT_TAG: run.run_id}, statuses=[DagsterRunStatus.FAILURE])
+    children = dg.RunsFilter(tags={PARENT_TAG: run.run_id}, statuses=[dg.DagsterRunStatus.FAILURE])
     return bool(instance.get_runs(children, limit=1))
 
 

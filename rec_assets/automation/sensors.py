@@ -11,23 +11,14 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import (
-    DefaultSensorStatus,
-    RunRequest,
-    RunsFilter,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-    sensor,
-)
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from rec_assets.automation.ingest_requests import ingest_requests
 from rec_assets.automation.plan_execution import day_range_tags
 from rec_assets.automation.plan_jobs import REASON_TAG
-from rec_assets.automation.training_triggers import training_reasons
+from rec_assets.automation.retraining_reasons import retraining_reasons
 from rec_assets.partitions import DayPartitions
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
@@ -36,27 +27,26 @@ from rec_assets.sources.landing import LandedFiles, combined_fingerprint, is_in_
 from rec_assets.sources.spec import DataSource
 
 
-def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -> list[SensorDefinition]:
+def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.SensorDefinition]:
     """The sensors of a code location."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     common: dict[str, Any] = {
-        "minimum_interval_seconds": settings.sensor_interval_seconds,
-        "default_status": DefaultSensorStatus.STOPPED,
-    }
+        "minimum_interval_seconds": settings.sensor_interval_seconds, "default_status": dg.DefaultSensorStatus.STOPPED
+    }  # fmt: skip
 
-    @sensor(
+    @dg.sensor(
         **common, job_name="ingest", description="Requests `ingest` for new, changed and late files of purchase logs."
     )
-    def purchase_logs_landed(context: SensorEvaluationContext) -> SensorResult:
+    def purchase_logs_landed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if not source.is_daily:
-            return SensorResult(skip_reason="an export has no new days: run `rec-assets bootstrap` when it changes")
+            return dg.SensorResult(skip_reason="an export has no new days: run `rec-assets bootstrap` when it changes")
         now = time.time()
         scanned = scan(source, _load_cursor(context.cursor), now=now, settle_seconds=settings.landing_settle_seconds)
         future_days = [str(day) for day in scanned if is_in_future(day, now)]
         landed = {day: files for day, files in scanned.items() if days.first <= day and not is_in_future(day, now)}
         cursor = json.dumps({str(day): vars(files) for day, files in landed.items()})
         if not landed:
-            return SensorResult(
+            return dg.SensorResult(
                 skip_reason=f"no files have landed in {source.expand(source.purchases.path)}", cursor=cursor
             )
         newest = max(landed)
@@ -64,87 +54,86 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         needed_days = settings.lookback_days + settings.horizon_days + settings.gate_days
         oldest = max(days.first, newest - dt.timedelta(days=needed_days - 1))
         requests = ingest_requests(landed, lake, oldest)
-        unsettled = [str(day) for day, files in landed.items() if not files.settled]
-        notes = f"; waiting until the files of {', '.join(unsettled)} are complete" if unsettled else ""
+        incomplete = [str(day) for day, files in landed.items() if not files.is_complete]
+        notes = f"; waiting until the files of {', '.join(incomplete)} are complete" if incomplete else ""
         notes += f"; ignored, because they are in the future: {', '.join(future_days)}" if future_days else ""
         if not requests:
-            return SensorResult(
-                skip_reason=f"nothing new: {len(landed)} days have landed, the newest is {newest}{notes}",
-                cursor=cursor,
+            return dg.SensorResult(
+                skip_reason=f"nothing new: {len(landed)} days have landed, the newest is {newest}{notes}", cursor=cursor
             )
         if _is_in_progress(context, "ingest"):
             # During the run some days are read but not cleaned yet, and would be requested again.
-            return SensorResult(skip_reason=f"waiting for the running ingest{notes}", cursor=cursor)
+            return dg.SensorResult(skip_reason=f"waiting for the running ingest{notes}", cursor=cursor)
         run_requests = []
         for request in requests:
             context.log.info(f"{request}{notes}")
-            is_day, tags = request.first == request.last, {REASON_TAG: str(request)}
-            day, range_tags = (
-                (str(request.first), {}) if is_day else (None, day_range_tags(request.first, request.last))
-            )
-            run_requests.append(RunRequest(request.run_key, partition_key=day, tags={**tags, **range_tags}))
-        return SensorResult(run_requests=run_requests, cursor=cursor)
+            day = str(request.first) if request.first == request.last else None
+            range_tags = {} if day else day_range_tags(request.first, request.last)
+            tags = {REASON_TAG: str(request), **range_tags}
+            run_requests.append(dg.RunRequest(request.run_key, partition_key=day, tags=tags))
+        return dg.SensorResult(run_requests=run_requests, cursor=cursor)
 
-    @sensor(**common, job_name="daily_update", description="Requests `daily_update` for a new catalog file.")
-    def catalog_landed(context: SensorEvaluationContext) -> SensorResult:
+    @dg.sensor(**common, job_name="daily_update", description="Requests `daily_update` for a new catalog file.")
+    def catalog_landed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         previous = _load_cursor(context.cursor).get(dt.date.min)
         landed = scan_catalog(source, previous, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if landed is None:
-            return SensorResult(
-                skip_reason="no catalog has landed" if source.catalog else "the data source has no catalog"
-            )
+            reason = "no catalog has landed" if source.catalog else "the data source has no catalog"
+            return dg.SensorResult(skip_reason=reason)
         cursor = json.dumps({str(dt.date.min): vars(landed)})
-        if not landed.settled:
-            return SensorResult(skip_reason="waiting until the new catalog is complete", cursor=cursor)
+        if not landed.is_complete:
+            return dg.SensorResult(skip_reason="waiting until the new catalog is complete", cursor=cursor)
         manifest = lake.manifest("raw_product_catalog")
         if manifest is not None and combined_fingerprint(manifest.sources) == landed.fingerprint:
-            return SensorResult(skip_reason="nothing new: the newest catalog is in the lake", cursor=cursor)
+            return dg.SensorResult(skip_reason="nothing new: the newest catalog is in the lake", cursor=cursor)
         context.log.info("a new catalog has landed")
         before = manifest.fingerprint if manifest else "nothing"
-        request = RunRequest(run_key=f"{before} to {landed.fingerprint}", tags={REASON_TAG: "a new catalog has landed"})
-        return SensorResult(run_requests=[request], cursor=cursor)
+        request = dg.RunRequest(
+            run_key=f"{before} to {landed.fingerprint}", tags={REASON_TAG: "a new catalog has landed"}
+        )
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
 
-    @sensor(
+    @dg.sensor(
         **common,
         job_name="retrain",
         description="Requests `retrain` for new purchases, low live accuracy or unknown products.",
     )
-    def retraining_needed(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+    def retraining_needed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         newest, champion = max(lake.days("cleaned_interactions"), default=None), releases.active()
         if newest is None or champion is None:
-            return SkipReason("there is no release yet: run `rec-assets bootstrap` first")
+            return dg.SkipReason("there is no release yet: run `rec-assets bootstrap` first")
         if any(_is_in_progress(context, job) for job in ("ingest", "retrain")):
             # During these runs the lake has new days and live accuracies, but no models of them yet.
-            return SkipReason("waiting for the running ingest or retrain")
+            return dg.SkipReason("waiting for the running ingest or retrain")
         comparable_from = champion.ranker_as_of + dt.timedelta(days=settings.gate_days + 1)
         if newest < comparable_from:
-            return SkipReason(
+            return dg.SkipReason(
                 f"the gate can compare newer models with the champion from {comparable_from} on; newest is {newest}"
             )
         challenger = max(releases.versions(), key=attrgetter("as_of", "version"))
         since = [day for day in lake.days("cleaned_interactions") if day > challenger.as_of]
         lookback = [challenger.ranker_as_of - dt.timedelta(days=age) for age in range(settings.lookback_days)]
         measured = lake.days("live_accuracy")
-        reasons = training_reasons(
+        reasons = retraining_reasons(
             settings.retraining,
             lines_before=lake.rows("cleaned_interactions", lookback),
             lines_since=lake.rows("cleaned_interactions", since),
             live=lake.pandas("live_accuracy", measured).sort_values("date") if measured else pd.DataFrame(),
         )
         if not reasons:
-            return SkipReason(
+            return dg.SkipReason(
                 f"no reason to train: {len(since)} days since the last challenger (as of {challenger.as_of})"
             )
         reason = "; ".join(reasons.values())
         context.log.info(reason)
         # Once a day: until tomorrow, live accuracy is that of today's lists, whatever was trained meanwhile.
-        return SensorResult(run_requests=[RunRequest(run_key=str(newest), tags={REASON_TAG: reason})])
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=str(newest), tags={REASON_TAG: reason})])
 
     return [purchase_logs_landed, catalog_landed, retraining_needed]
 
 
-def _is_in_progress(context: SensorEvaluationContext, job: str) -> bool:
-    return bool(context.instance.get_runs(RunsFilter(job_name=job, statuses=NOT_FINISHED_STATUSES), limit=1))
+def _is_in_progress(context: dg.SensorEvaluationContext, job: str) -> bool:
+    return bool(context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=NOT_FINISHED_STATUSES), limit=1))
 
 
 def _load_cursor(cursor: str | None) -> Mapping[dt.date, LandedFiles]:

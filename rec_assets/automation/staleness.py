@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster import AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterInstance, Definitions, EventLogRecord
+import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
@@ -20,14 +20,14 @@ from dagster._core.storage.asset_check_execution_record import (
 
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import Release, Releases
+from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
-from rec_assets.sources.feedback import LANDED, landed_file
+from rec_assets.sources.feedback import LANDED_FILES, landed_file
 from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import DataSource
 
 ASSETS_USING_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
-"""Assets made with the active models; their metadata hold the versions of the models."""
+"""Assets made with the active models; their metadata hold the as-of days of the models."""
 
 ASSETS_USING_EXPERIMENTS = {"experiment_report", "serving_index"}
 """Assets that read the experiments file."""
@@ -35,24 +35,21 @@ ASSETS_USING_EXPERIMENTS = {"experiment_report", "serving_index"}
 ASSETS_USING_RULES = {"hybrid_scores"}
 """Assets made with the merchandising rules; their metadata hold the version of the rules."""
 
-MODEL_VERSIONS = ("als_as_of", "graph_as_of", "ranker_as_of")
-"""Metadata with the versions of the models."""
-
 MAX_CHECK_RECORDS = 100
 
-Partition = tuple[AssetKey, dt.date | None]
+Partition = tuple[dg.AssetKey, dt.date | None]
 
 _EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
 
 
 def _only_warns(record: AssetCheckExecutionRecord) -> bool:
     evaluation = record.evaluation
-    return evaluation is not None and evaluation.severity == AssetCheckSeverity.WARN
+    return evaluation is not None and evaluation.severity == dg.AssetCheckSeverity.WARN
 
 
 @dataclass(frozen=True)
 class _Materialization:
-    """A materialization: its time, its run, and the versions of code, models and rules."""
+    """A materialization: its time, its run, and the code, models (as-of days) and rules that made it."""
 
     at: float
     run_id: str
@@ -61,12 +58,12 @@ class _Materialization:
     rules_version: str
 
     @classmethod
-    def from_record(cls, record: EventLogRecord) -> _Materialization:
+    def from_record(cls, record: dg.EventLogRecord) -> _Materialization:
         event = record.asset_materialization
         metadata, tags = (event.metadata, event.tags or {}) if event else ({}, {})
-        versions = {name: str(metadata[name].value) for name in (*MODEL_VERSIONS, "rules_version") if name in metadata}
-        rules_version = versions.pop("rules_version", "")
-        return cls(record.timestamp, record.run_id, tags.get(CODE_VERSION_TAG), versions, rules_version)
+        models = {name: str(metadata[name].value) for name in AS_OF_NAMES.values() if name in metadata}
+        rules_version = str(metadata["rules_version"].value) if "rules_version" in metadata else ""
+        return cls(record.timestamp, record.run_id, tags.get(CODE_VERSION_TAG), models, rules_version)
 
 
 @dataclass
@@ -85,8 +82,8 @@ class StalenessChecker:
     - It is the decision of the release gate, and no release is active: the next plan may have other limits.
     """
 
-    definitions: Definitions
-    instance: DagsterInstance
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
     lake: Lake
     releases: Releases
     source: DataSource
@@ -98,8 +95,8 @@ class StalenessChecker:
 
     def __post_init__(self) -> None:
         self.graph = self.definitions.resolve_asset_graph()
-        self._materializations: dict[AssetKey, dict[dt.date | None, _Materialization]] = {}
-        self._failed_runs: dict[AssetKey, set[str]] = {}
+        self._materializations: dict[dg.AssetKey, dict[dt.date | None, _Materialization]] = {}
+        self._failed_runs: dict[dg.AssetKey, set[str]] = {}
         self._active_releases: dict[dt.date, Release | None] = {}
         self._damage_by_table: dict[str, dict[dt.date | None, str]] = {}
 
@@ -115,7 +112,7 @@ class StalenessChecker:
         days = {day for _, day in direct}
         return [(key, day) for key in selected if key in keys for day in run.days if day in days]
 
-    def is_stale(self, key: AssetKey, day: dt.date | None) -> bool:
+    def is_stale(self, key: dg.AssetKey, day: dt.date | None) -> bool:
         """Whether one partition is stale, without regard to stale upstream partitions."""
         table = key.path[-1]
         latest = self._latest_materializations(key).get(day)
@@ -134,7 +131,7 @@ class StalenessChecker:
             return True
         return table in ASSETS_USING_MODELS and day is not None and self._has_other_models(latest, day)
 
-    def damage(self, key: AssetKey, day: dt.date | None) -> str:
+    def damage(self, key: dg.AssetKey, day: dt.date | None) -> str:
         """How a partition in the lake, or the published index of the newest day, is damaged; "" if it is not."""
         table = key.path[-1]
         if table not in self._damage_by_table:
@@ -144,7 +141,7 @@ class StalenessChecker:
                 self._damage_by_table[table][self.newest] = damage
         return self._damage_by_table[table].get(day, "")
 
-    def _runs_with_failed_blocking_checks(self, key: AssetKey) -> set[str]:
+    def _runs_with_failed_blocking_checks(self, key: dg.AssetKey) -> set[str]:
         """Runs in which a blocking check of the asset failed, or was planned and not executed.
 
         Their materializations don't count. Otherwise the next plan would continue with what a check has stopped.
@@ -166,21 +163,19 @@ class StalenessChecker:
 
     def _has_other_models(self, latest: _Materialization, day: dt.date) -> bool:
         release = self._active_release(day)
-        if release is None:
-            return False
-        return any(release.model_days[name] != version for name, version in latest.models.items())
+        return release is not None and any(release.model_days[name] != day for name, day in latest.models.items())
 
     def _active_release(self, day: dt.date) -> Release | None:
         if day not in self._active_releases:
             self._active_releases[day] = self.releases.active(day)
         return self._active_releases[day]
 
-    def _latest_materializations(self, key: AssetKey) -> dict[dt.date | None, _Materialization]:
+    def _latest_materializations(self, key: dg.AssetKey) -> dict[dt.date | None, _Materialization]:
         if key not in self._materializations:
             latest: dict[dt.date | None, _Materialization] = {}
             cursor, has_more = None, True
             while has_more:  # newest first
-                page = self.instance.fetch_materializations(AssetRecordsFilter(key), limit=1000, cursor=cursor)
+                page = self.instance.fetch_materializations(dg.AssetRecordsFilter(key), limit=1000, cursor=cursor)
                 cursor, has_more = page.cursor, page.has_more
                 for record in page.records:
                     day = dt.date.fromisoformat(record.partition_key) if record.partition_key else None
@@ -188,7 +183,7 @@ class StalenessChecker:
             self._materializations[key] = latest
         return self._materializations[key]
 
-    def _input_changes(self, key: AssetKey, day: dt.date | None) -> Iterator[float]:
+    def _input_changes(self, key: dg.AssetKey, day: dt.date | None) -> Iterator[float]:
         """When the inputs of a partition changed, in seconds since the epoch."""
         name = key.path[-1]
         if name == "raw_purchase_logs":
@@ -196,7 +191,7 @@ class StalenessChecker:
             yield from (modified_at(file) or 0.0 for file in files)
             if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
                 yield float("inf")  # other files, whatever their modification times
-        if name in LANDED and day is not None:
+        if name in LANDED_FILES and day is not None:
             file = landed_file(self.feedback, name, day)
             if file.exists():
                 yield file.stat().st_mtime

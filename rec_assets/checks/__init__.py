@@ -4,7 +4,7 @@ Dagster: its check factories (`build_last_update_freshness_checks`, `build_metad
 clock and with fixed bounds. These checks work for data that ends in the past, and compare with earlier days.
 """
 
-from dagster import AssetChecksDefinition
+import dagster as dg
 
 from rec_assets.checks.data import data_checks
 from rec_assets.checks.models import model_checks
@@ -13,6 +13,6 @@ from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
 
 
-def all_checks(settings: Settings, source: DataSource) -> list[AssetChecksDefinition]:
+def all_checks(settings: Settings, source: DataSource) -> list[dg.AssetChecksDefinition]:
     """All asset checks."""
     return [*data_checks(source), *model_checks(), *result_checks(settings)]

@@ -2,19 +2,12 @@
 
 import datetime as dt
 
+import dagster as dg
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from dagster import (
-    AssetCheckExecutionContext,
-    AssetCheckResult,
-    AssetChecksDefinition,
-    AssetCheckSeverity,
-    ResourceParam,
-    asset_check,
-)
 
 from rec_assets.checks.days import checked_days, newest_day
 from rec_assets.recsys.data.cleaning import RETURN_SUFFIX
@@ -29,78 +22,80 @@ LINES_PER_PASS = 50_000_000
 """`lines_are_unique` needs eight bytes of memory per line of a pass; it reads more lines in several passes."""
 
 
-def data_checks(source: DataSource) -> list[AssetChecksDefinition]:
+def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
     """The checks of both groups."""
 
-    @asset_check(asset="raw_purchase_logs", description="The newest landed day is in the lake.")
-    def raw_is_fresh(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="raw_purchase_logs", description="The newest landed day is in the lake.")
+    def raw_is_fresh(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         newest_landed = max(source.landed_days(), default=None) if source.is_daily else source.last_day
         newest = max(lake.days("raw_purchase_logs"), default=None)
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=newest is not None and (newest_landed is None or newest >= newest_landed),
-            severity=AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description=f"newest day landed: {newest_landed}; newest day ingested: {newest}",
         )
 
-    @asset_check(asset="raw_purchase_logs", description="The number of lines is usual for the weekday.")
-    def raw_volume_is_usual(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="raw_purchase_logs", description="The number of lines is usual for the weekday.")
+    def raw_volume_is_usual(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
         day = newest_day(context, lake)
         rows = [_rows(lake, "raw_purchase_logs", day - dt.timedelta(weeks=week)) for week in range(VOLUME_WEEKS + 1)]
         before = [count for count in rows[1:] if count]
         usual = float(np.median(before)) if before else None
         ratio = rows[0] / usual if usual else None
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=ratio is None or VOLUME_RANGE[0] <= ratio <= VOLUME_RANGE[1],
-            severity=AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description=f"{day}: {rows[0]} lines; median of this weekday in the {VOLUME_WEEKS} weeks before: {usual}",
         )
 
-    @asset_check(
+    @dg.asset_check(
         asset="cleaned_interactions", blocking=True, additional_deps=["rejected_purchases"],
         description="On every day: raw lines = cleaned order lines + rejected lines.",
     )  # fmt: skip
-    def no_line_is_lost(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    def no_line_is_lost(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
         days = checked_days(context, lake)
         counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in days])
         counts[1] -= [_rows_not_in_log(lake, day) for day in days]
         lost = counts[0] - counts[1] - counts[2]
         wrong = [str(day) for day, missing in zip(days, lost, strict=True) if missing]
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=not wrong,
             description=f"raw {counts[0].sum()} = cleaned {counts[1].sum()} + rejected {counts[2].sum()}"
             + (f"; does not hold on {', '.join(wrong[:5])}" if wrong else ""),
-            metadata={
-                "raw": int(counts[0].sum()),
-                "cleaned": int(counts[1].sum()),
-                "rejected": int(counts[2].sum()),
-            },
+            metadata={"raw": int(counts[0].sum()), "cleaned": int(counts[1].sum()), "rejected": int(counts[2].sum())},
         )
 
-    @asset_check(asset="cleaned_interactions", blocking=True, description="No line occurs twice.")
-    def lines_are_unique(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="cleaned_interactions", blocking=True, description="No line occurs twice.")
+    def lines_are_unique(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         days = checked_days(context, lake)
         lines = lake.rows("cleaned_interactions", days)
         repeated = _repeated_lines(lake, days, passes=-(-lines // LINES_PER_PASS))
-        return AssetCheckResult(passed=repeated == 0, description=f"{lines} lines, {repeated} repeated")
+        return dg.AssetCheckResult(passed=repeated == 0, description=f"{lines} lines, {repeated} repeated")
 
-    @asset_check(asset="rejected_purchases", description=f"At most {MAX_REJECTED_SHARE:.0%} of the lines are rejected.")
-    def few_lines_are_rejected(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(
+        asset="rejected_purchases", description=f"At most {MAX_REJECTED_SHARE:.0%} of the lines are rejected."
+    )
+    def few_lines_are_rejected(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
         raw = sum(_rows(lake, "raw_purchase_logs", day) for day in checked_days(context, lake))
         rejected = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context, lake))
         share = rejected / raw if raw else 0.0
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=share <= MAX_REJECTED_SHARE,
-            severity=AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description=f"{share:.2%} of {raw} lines rejected",
             metadata={"share": share},
         )
 
-    @asset_check(asset="products", blocking=True, description="The table has one row per product.")
-    def products_are_unique(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="products", blocking=True, description="The table has one row per product.")
+    def products_are_unique(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         products = lake.pandas("products", columns=["product_id", "text"])
         repeated = int(products["product_id"].duplicated().sum())
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=repeated == 0 and len(products) > 0,
             description=f"{len(products)} products, {repeated} repeated",
             metadata={"without_text": int(products["text"].isna().sum())},

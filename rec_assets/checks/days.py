@@ -1,13 +1,13 @@
-"""The days that a check reads: those that its step materialized, or the newest one if the check runs alone."""
+"""The days that a check reads: those that its step materialized, or the newest one if it runs alone."""
 
 import datetime as dt
 
-from dagster import AssetCheckExecutionContext
+import dagster as dg
 
 from rec_assets.resources.lake import Lake, MissingPartition
 
 
-def checked_days(context: AssetCheckExecutionContext, lake: Lake) -> list[dt.date]:
+def checked_days(context: dg.AssetCheckExecutionContext, lake: Lake) -> list[dt.date]:
     """The days of the asset to check, oldest first.
 
     Raises:
@@ -23,6 +23,6 @@ def checked_days(context: AssetCheckExecutionContext, lake: Lake) -> list[dt.dat
     return days[-1:]
 
 
-def newest_day(context: AssetCheckExecutionContext, lake: Lake) -> dt.date:
-    """The newest day to check."""
+def newest_day(context: dg.AssetCheckExecutionContext, lake: Lake) -> dt.date:
+    """The newest of `checked_days`, for a check that compares with earlier days or reads whole lists."""
     return checked_days(context, lake)[-1]

@@ -1,76 +1,71 @@
 """Checks on the group `models`: are the values finite, the vectors normalized, the tables complete?"""
 
+import dagster as dg
 import numpy as np
-from dagster import (
-    AssetCheckExecutionContext,
-    AssetCheckResult,
-    AssetChecksDefinition,
-    ResourceParam,
-    asset_check,
-)
 
 from rec_assets.checks.days import newest_day
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
 
 
-def model_checks() -> list[AssetChecksDefinition]:
+def model_checks() -> list[dg.AssetChecksDefinition]:
     """The checks of the group."""
 
-    @asset_check(asset="product_embeddings", blocking=True, description="All vectors are finite and have length 1.")
-    def embeddings_are_unit_vectors(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="product_embeddings", blocking=True, description="All vectors are finite and have length 1.")
+    def embeddings_are_unit_vectors(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         vectors = lake.pandas("product_embeddings", columns=["vector"])["vector"]
         lengths = np.array([np.linalg.norm(vector) for vector in vectors])
         wrong = int((~np.isclose(lengths, 1, atol=1e-3)).sum())
-        return AssetCheckResult(passed=wrong == 0, description=f"{len(vectors)} vectors, {wrong} not of length 1")
+        return dg.AssetCheckResult(passed=wrong == 0, description=f"{len(vectors)} vectors, {wrong} not of length 1")
 
-    @asset_check(asset="product_embeddings", blocking=True, description="Every product text has a vector.")
-    def every_text_is_embedded(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="product_embeddings", blocking=True, description="Every product text has a vector.")
+    def every_text_is_embedded(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         texts = set(lake.pandas("products", columns=["content_hash"])["content_hash"].dropna())
         missing = texts - set(lake.pandas("product_embeddings", columns=["content_hash"])["content_hash"])
-        return AssetCheckResult(passed=not missing, description=f"{len(texts)} texts, {len(missing)} without vector")
+        return dg.AssetCheckResult(passed=not missing, description=f"{len(texts)} texts, {len(missing)} without vector")
 
-    @asset_check(
+    @dg.asset_check(
         asset="als_model", blocking=True, description="There are factors of customers and products, and all are finite."
     )
     def factors_are_finite(
-        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
-    ) -> AssetCheckResult:
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
+    ) -> dg.AssetCheckResult:
         from pyspark.sql import functions as F
 
         model = lake.spark(spark.spark_session, "als_model", [newest_day(context, lake)])
         finite = F.forall("factors", lambda factor: F.abs(factor) < np.inf)  # in Spark, NaN is greater than any number
         not_finite = F.sum(F.when(finite, 0).otherwise(1)).alias("not_finite")
         sides = model.groupBy("kind").agg(F.count("*").alias("rows"), not_finite).toPandas()
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             # Both or neither: a small shop may have no product with enough buyers.
             passed=set(sides["kind"]) in ({"customer", "product"}, set()) and not sides["not_finite"].any(),
             description=f"{sides['rows'].sum()} factor vectors for {' and '.join(sorted(sides['kind'])) or 'nothing'}",
         )
 
-    @asset_check(asset="co_purchase_graph", description="No product is its own neighbor, and all weights are positive.")
-    def graph_is_valid(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(
+        asset="co_purchase_graph", description="No product is its own neighbor, and all weights are positive."
+    )
+    def graph_is_valid(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         graph = lake.pandas("co_purchase_graph", [newest_day(context, lake)])
         loops = int((graph["product_id"] == graph["neighbor_id"]).sum())
-        return AssetCheckResult(
-            passed=loops == 0 and bool((graph["weight"] > 0).all()),
-            description=f"{len(graph)} edges, {loops} loops",
+        return dg.AssetCheckResult(
+            passed=loops == 0 and bool((graph["weight"] > 0).all()), description=f"{len(graph)} edges, {loops} loops"
         )
 
-    @asset_check(
+    @dg.asset_check(
         asset="candidates", blocking=True,
         description="Each pair of customer and product occurs once. There are pairs, unless no product has orders.",
     )  # fmt: skip
     def pairs_are_unique(
-        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
-    ) -> AssetCheckResult:
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
+    ) -> dg.AssetCheckResult:
         day = [newest_day(context, lake)]
         rows = lake.rows("candidates", day)
         unique = (
             lake.spark(spark.spark_session, "candidates", day).select("customer_id", "product_id").distinct().count()
         )
         statistics = lake.pandas("product_statistics", day, columns=["orders"])
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=unique == rows and (rows > 0 or not statistics["orders"].any()),
             description=f"{rows} pairs, {rows - unique} repeated",
         )

@@ -1,44 +1,36 @@
-"""Checks on the groups `recommendations`, `evaluation` and `experiments`: lists, metrics, KPIs and reports."""
+"""Checks on the groups `recommendations`, `evaluation`, `business` and `experiments`: lists, metrics and KPIs."""
 
 import datetime as dt
 from collections.abc import Sequence
 
+import dagster as dg
 import pandas as pd
-from dagster import (
-    AssetCheckExecutionContext,
-    AssetCheckResult,
-    AssetChecksDefinition,
-    AssetCheckSeverity,
-    ResourceParam,
-    asset_check,
-)
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.active_rules import active_rules, add_frequency_capped
 from rec_assets.assets.model_loading import load_ranker
 from rec_assets.checks.days import checked_days, newest_day
-from rec_assets.recsys.evaluation.baseline_verdict import baseline_verdict
-from rec_assets.recsys.evaluation.evaluate import ALL
+from rec_assets.recsys.evaluation.evaluate import ALL, baseline_verdict
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.evaluation.live import control_band
-from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
 
-def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
+def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """The checks of these groups."""
 
-    @asset_check(
+    @dg.asset_check(
         asset="hybrid_scores", blocking=True,
         description="Every customer with candidates has two lists, as long as the rules allow. No list has a product "
         "twice, or an excluded or hidden product; `discover` has no product that the customer bought before.",
     )  # fmt: skip
     def lists_are_complete(
-        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], spark: SparkResource
-    ) -> AssetCheckResult:
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
+    ) -> dg.AssetCheckResult:
         day, session = newest_day(context, lake), spark.spark_session
         lists, pairs = (lake.spark(session, table, [day]) for table in ("hybrid_scores", "candidates"))
         products = lake.pandas("products")
@@ -52,40 +44,42 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         if _rules_version(lake, day) != rules.version:  # the rules have changed since
             problems = {name: count for name, count in problems.items() if "twice" in name}
         faults = [f"{count} {problem}" for problem, count in problems.items() if count]
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=not faults and (customers > 0 or not expected),
             description="; ".join(faults) or f"{customers} customers with two full lists",
             metadata=problems,
         )
 
-    @asset_check(asset="similar_products", description="No product is similar to itself or to an excluded product.")
-    def similar_products_differ(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="similar_products", description="No product is similar to itself or to an excluded product.")
+    def similar_products_differ(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
         day, columns = newest_day(context, lake), ["product_id", "similar_product_id"]
         rows = lake.pandas("similar_products", [day], columns=columns)
         products = lake.pandas("products", columns=["product_id", "excluded"])
         loops = int((rows["product_id"] == rows["similar_product_id"]).sum())
         banned = int(rows["similar_product_id"].isin(products.loc[products["excluded"], "product_id"]).sum())
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=loops == 0 and banned == 0,
             description=f"{len(rows)} pairs, {loops} of a product with itself, {banned} with an excluded product",
         )
 
-    @asset_check(
+    @dg.asset_check(
         asset="evaluation_report", blocking=True,
         description="NDCG@10 of the hybrid on all purchases is not below that of the best baseline, by the paired "
         "confidence interval. Blocks the first release. Only warns if a release is active, or if rules or the fixed "
         "blend made the lists. Passes if no customer can be evaluated.",
     )  # fmt: skip
     def hybrid_beats_the_baselines(
-        context: AssetCheckExecutionContext, lake: ResourceParam[Lake], releases: ResourceParam[Releases]
-    ) -> AssetCheckResult:
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], releases: dg.ResourceParam[Releases]
+    ) -> dg.AssetCheckResult:
         day = newest_day(context, lake)
         report = lake.pandas("evaluation_report", [day])
         lists_day = day - dt.timedelta(days=settings.horizon_days)
         is_difference = report["baseline"].notna()
         result = baseline_verdict(report[~is_difference], report[is_difference], ALL)
         if result is None:
-            return AssetCheckResult(
+            return dg.AssetCheckResult(
                 passed=True,
                 description=f"no customer with a history on {lists_day} has purchases up to {day}: nothing to evaluate",
             )
@@ -93,49 +87,53 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
         is_trained = not _rules_version(lake, lists_day) and _has_trained_ranker(lake, lists_day)
         # The lists are of one horizon ago. Once there is a release, the gate decides about newer models.
         has_release = releases.active(day - dt.timedelta(days=1)) is not None
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=result.outcome != "behind",
-            severity=AssetCheckSeverity.ERROR if is_trained and not has_release else AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.ERROR if is_trained and not has_release else dg.AssetCheckSeverity.WARN,
             description=f"NDCG@10: hybrid {result.value:.4f}; "
             f"best baseline {result.baseline} {result.baseline_value:.4f}; "
             f"difference {result.difference:+.4f} [{result.ci_low:+.4f}, {result.ci_high:+.4f}]",
             metadata={"hybrid": result.value, "best_baseline": result.baseline_value},
         )
 
-    @asset_check(asset="live_accuracy", description="The hit rate is in the control band of the earlier days.")
-    def hit_rate_is_in_control_band(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="live_accuracy", description="The hit rate is in the control band of the earlier days.")
+    def hit_rate_is_in_control_band(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
         day = newest_day(context, lake)
         rates = lake.pandas("live_accuracy", lake.days("live_accuracy")).set_index("date")["hit_rate"].sort_index()
         band, rate = control_band(rates[rates.index < day]), float(rates[day])
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=band is None or band.contains(rate) or rate != rate,
-            severity=AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description=f"{day}: {rate:.3f}; "
             + (f"control band {band.low:.3f} to {band.high:.3f}" if band else "too few days for a control band"),
         )
 
-    @asset_check(asset="business_kpis", description="No KPI is negative, no share above 1 (except the return rate).")
-    def kpis_are_plausible(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="business_kpis", description="No KPI is negative, no share above 1 (except the return rate).")
+    def kpis_are_plausible(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         wrong = []
         for day in checked_days(context, lake):
             for name, value in lake.pandas("business_kpis", [day]).set_index("kpi")["value"].dropna().items():
                 is_return_rate = str(name).startswith("return_rate")  # returns may be of earlier purchases
                 if value < 0 or (KPIS[str(name)].unit == "share" and value > 1 and not is_return_rate):
                     wrong.append(f"{day}: {name} {value:.3f}")
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=not wrong,
-            severity=AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description="; ".join(wrong[:5]) or "all KPIs are plausible",
         )
 
-    @asset_check(asset="experiment_report", description="No experiment is invalid, no variant worse than control.")
-    def experiments_are_valid(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    @dg.asset_check(asset="experiment_report", description="No experiment is invalid, no variant worse than control.")
+    def experiments_are_valid(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
         rows = lake.pandas("experiment_report", [newest_day(context, lake)])
         rows = rows.drop_duplicates(["experiment", "variant"])
         bad = rows[rows["verdict"].isin(["invalid", "worse"])]
-        return AssetCheckResult(
+        return dg.AssetCheckResult(
             passed=bad.empty,
-            severity=AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description="; ".join(f"{row.experiment}, {row.variant}: {row.message}" for row in bad.itertuples())
             or f"{len(rows)} comparisons, none invalid or worse",
         )
@@ -146,8 +144,7 @@ def result_checks(settings: Settings) -> list[AssetChecksDefinition]:
 
 def _rules_version(lake: Lake, day: dt.date) -> str:
     """The version of the merchandising rules that made the lists of a day; "" without rules."""
-    head = lake.head("hybrid_scores", day, rows=1)
-    return next(iter(head["rules_version"].to_pylist()), "") if "rules_version" in head.column_names else ""
+    return next(iter(lake.head("hybrid_scores", day, rows=1)["rules_version"].to_pylist()), "")
 
 
 def _has_trained_ranker(lake: Lake, day: dt.date) -> bool:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rec_assets.resources.lake import Lake
 
-_VERSIONS = ("als_as_of", "ranker_as_of", "rules_version")
-"""Columns of `hybrid_scores` with the versions of the models and rules that made a list."""
+_MADE_WITH = ("als_as_of", "ranker_as_of", "rules_version")
+"""Columns of `hybrid_scores` that name the models and rules that made a list."""
 
 
 @click.command()
@@ -42,7 +42,7 @@ def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, 
         return
     click.echo(_to_table(rows, "rank", "product_id", "product", "score", "reason", "source", "rule"))
     if rows:
-        versions = [f"{name} {rows[0][name]}" for name in _VERSIONS if rows[0][name]]
+        versions = [f"{name} {rows[0][name]}" for name in _MADE_WITH if rows[0][name]]
         click.echo(f"\nList {list_name!r} as of {day}; made with {', '.join(versions) or 'the best sellers'}")
 
 
@@ -74,8 +74,6 @@ def rollback(to: int | None) -> None:
 
 def print_bootstrap_results(settings: Settings) -> None:
     """Print the metrics, the recommendations for one customer, and the path of the report."""
-    from rec_assets.assets.evaluation import evaluation_report_path
-    from rec_assets.assets.experiments import experiment_report_path as experiments_path
     from rec_assets.assets.model_loading import missing_models
     from rec_assets.recsys.evaluation.report import summary_table
     from rec_assets.resources.lake import Lake
@@ -97,8 +95,8 @@ def print_bootstrap_results(settings: Settings) -> None:
     if release is not None and (missing := missing_models(lake, release)):
         click.echo(f"\nMissing models, as of {release.ranker_as_of}: {'; '.join(missing)}")
     if settings.experiments and (reported := lake.days("experiment_report")):
-        click.echo(f"\nExperiments: {experiments_path(settings, reported[-1])}")
-    click.echo(f"\nReport: {evaluation_report_path(settings, evaluated)}")
+        click.echo(f"\nExperiments: {settings.report(reported[-1], 'experiments')}")
+    click.echo(f"\nReport: {settings.report(evaluated, 'evaluation')}")
 
 
 def _day_of_lists(lake: Lake, wanted: dt.date | None = None) -> dt.date:
@@ -133,14 +131,11 @@ def _to_records(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) ->
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    names = lake.pandas(
-        "products",
-        columns=["product_id", "title"],
-        where=ds.field("product_id").isin(pa.array(rows["product_id"], pa.string())),  # the type matters if empty
-    )
+    is_shown = ds.field("product_id").isin(pa.array(rows["product_id"], pa.string()))  # the type matters if empty
+    names = lake.pandas("products", columns=["product_id", "title"], where=is_shown)
     titles = rows["product_id"].map(names.set_index("product_id")["title"])
     rows = rows.assign(product=titles, list=list_name, as_of=day)
-    shown = rows[["product_id", "rank", "score", "reason", "product", "source", "rule", "list", "as_of", *_VERSIONS]]
+    shown = rows[["product_id", "rank", "score", "reason", "product", "source", "rule", "list", "as_of", *_MADE_WITH]]
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         | {"rank": int(row["rank"]), "score": round(float(row["score"]), 6)}
@@ -149,11 +144,11 @@ def _to_records(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) ->
 
 
 def _best_sellers(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
-    from rec_assets.recsys.ranking.hybrid import popular_lists
+    from rec_assets.recsys.ranking.lists import popular_lists
 
     categories = lake.pandas("products", columns=["product_id", "category"]).set_index("product_id")["category"]
     popular = popular_lists(lake.pandas("product_statistics", [day]), categories, k)
-    return popular.assign(source="segment", **dict.fromkeys(("rule", *_VERSIONS)))
+    return popular.assign(source="segment", **dict.fromkeys(("rule", *_MADE_WITH)))
 
 
 def _to_table(rows: list[dict[str, Any]], *columns: str) -> str:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
-class AlsRecipe(BaseModel):
-    """Alternating least squares on time-decayed purchases (Hu, Koren, Volinsky 2008)."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class AlsRecipe(_Frozen):
+    """Alternating least squares on time-decayed purchases (Hu, Koren, Volinsky 2008)."""
 
     rank: int = Field(48, ge=1, description="Length of a factor vector.")
     iterations: int = Field(6, ge=1, description="Alternations. Each solves for all products, then for all customers.")
@@ -29,10 +31,8 @@ class AlsRecipe(BaseModel):
         return self.implicit_regularization if self.solver == "implicit" else self.regularization * entries
 
 
-class CoPurchaseRecipe(BaseModel):
+class CoPurchaseRecipe(_Frozen):
     """Product-to-product weights from shared shopping days, from consecutive orders, and from shared customers."""
-
-    model_config = ConfigDict(frozen=True)
 
     half_life_days: float = Field(180.0, gt=0, description="Age at which a basket counts half.")
     neighbors: int = Field(60, ge=1, description="Strongest neighbors kept per product and kind.")
@@ -53,10 +53,8 @@ class CoPurchaseRecipe(BaseModel):
     ease_neighbors: int = Field(300, ge=1, description="Strongest EASE weights kept to each product.")
 
 
-class CandidateRecipe(BaseModel):
+class CandidateRecipe(_Frozen):
     """Number of candidates by source, per customer. The products in the customer's history come on top."""
-
-    model_config = ConfigDict(frozen=True)
 
     als: int = Field(120, ge=1, description="Candidates from ALS.")
     co_purchase: int = Field(120, ge=1, description="Candidates from same basket and next basket.")
@@ -77,10 +75,8 @@ class CandidateRecipe(BaseModel):
     profile_items: int = Field(150, ge=1, description="Strongest products of a history that sources start from.")
 
 
-class RankerRecipe(BaseModel):
+class RankerRecipe(_Frozen):
     """Gradient-boosted trees over the candidates' features (XGBoost, Chen & Guestrin 2016)."""
-
-    model_config = ConfigDict(frozen=True)
 
     rounds: int = Field(300, ge=1, description="Number of trees.")
     learning_rate: float = Field(0.04, gt=0, description="Shrinkage of each tree.")
@@ -93,21 +89,8 @@ class RankerRecipe(BaseModel):
     customers: int = Field(20_000, ge=1, description="Maximum number of customers in training; a fixed sample.")
 
 
-_RENAMED = {
-    "candidates.same_customer": "candidates.ease",
-    "candidates.content": "candidates.text",
-    "candidates.own_half_life_days": "candidates.repeat_half_life_days",
-    "candidates.history_half_life_days": "candidates.profile_half_life_days",
-    "candidates.history_order_decay": "candidates.profile_order_decay",
-    "candidates.history_products": "candidates.profile_items",
-}
-"""Dotted names in recipes that an earlier version stored → names today."""
-
-
-class Recipe(BaseModel):
+class Recipe(_Frozen):
     """All hyper-parameters of the models. Logged with every MLflow run."""
-
-    model_config = ConfigDict(frozen=True)
 
     als: AlsRecipe = AlsRecipe()
     co_purchase: CoPurchaseRecipe = CoPurchaseRecipe()
@@ -124,10 +107,6 @@ class Recipe(BaseModel):
         Raises:
             ValueError: a value is not allowed any more. The message names it, in one line.
         """
-        values = {name: dict(part) if isinstance(part, Mapping) else part for name, part in values.items()}
-        for (part, old), (_, new) in ((old.split("."), new.split(".")) for old, new in _RENAMED.items()):
-            if old in values.get(part, {}):
-                values[part].setdefault(new, values[part].pop(old))
         try:
             return cls(**values)
         except ValidationError as error:
@@ -136,39 +115,29 @@ class Recipe(BaseModel):
 
     def fields(self) -> dict[str, Any]:
         """All hyper-parameters by their dotted names, such as `als.rank`."""
-        return _dotted(self)
+        return _dotted(self.model_dump())
 
     def chosen_fields(self) -> dict[str, Any]:
         """The fields that were given explicitly; the others have their defaults."""
-        return _dotted(self, only_set=True)
+        return _dotted(self.model_dump(exclude_unset=True))
 
     def with_fields(self, values: Mapping[str, Any]) -> Recipe:
-        """A copy with other values, by their dotted names. Names of an earlier version are accepted.
+        """A copy with other values, by their dotted names.
 
         Raises:
             ValueError: a name is unknown, or a value is not allowed.
         """
         merged = self.model_dump()
-        for given, value in values.items():
-            name = _RENAMED.get(given, given)
+        for name, value in values.items():
             if name not in self.fields():
-                raise ValueError(f"no hyper-parameter is named {given!r}")
-            part = merged
-            *parents, leaf = name.split(".")
-            for parent in parents:
-                part = part[parent]
-            part[leaf] = value
+                raise ValueError(f"no hyper-parameter is named {name!r}")
+            part, _, leaf = name.rpartition(".")
+            (merged[part] if part else merged)[leaf] = value
         return Recipe.model_validate(merged)
 
 
-def _dotted(part: BaseModel, prefix: str = "", *, only_set: bool = False) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name in type(part).model_fields:
-        if only_set and name not in part.model_fields_set:
-            continue
-        value = getattr(part, name)
-        if isinstance(value, BaseModel):
-            values |= _dotted(value, f"{prefix}{name}.", only_set=only_set)
-        else:
-            values[prefix + name] = value
-    return values
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    dotted: dict[str, Any] = {}
+    for name, value in values.items():
+        dotted |= _dotted(value, f"{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return dotted

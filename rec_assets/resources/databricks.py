@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dagster import AssetExecutionContext, DagsterExecutionInterruptedError, Failure, MetadataValue
+import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 from dagster_databricks import PipesDatabricksClient
-from dagster_databricks.pipes import (
-    PipesUnityCatalogVolumesContextInjector,
-    PipesUnityCatalogVolumesMessageReader,
-)
+from dagster_databricks.pipes import PipesUnityCatalogVolumesContextInjector, PipesUnityCatalogVolumesMessageReader
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.compute import Library
@@ -37,11 +34,11 @@ class TaskResult:
     """
 
     messages: Sequence[Any]
-    metadata: Mapping[str, MetadataValue[Any]]
+    metadata: Mapping[str, dg.MetadataValue[Any]]
 
 
 def run_task(
-    context: AssetExecutionContext, databricks: DatabricksSettings, name: str, extras: Mapping[str, Any]
+    context: dg.AssetExecutionContext, databricks: DatabricksSettings, name: str, extras: Mapping[str, Any]
 ) -> TaskResult:
     """Run a task for this step and wait for it.
 
@@ -58,7 +55,7 @@ def run_task(
         client = WorkspaceClient()
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise Failure(
+        raise dg.Failure(
             f"can't connect to a Databricks workspace: set DATABRICKS_HOST, and DATABRICKS_TOKEN or other "
             f"credentials of databricks-sdk ({reason})"
         ) from None
@@ -69,20 +66,20 @@ def run_task(
         python_wheel_task=PythonWheelTask(package_name=PACKAGE, entry_point=ENTRY_POINT, parameters=[]),
     )
     try:
+        interval = databricks.poll_seconds
+        place: dict[str, Any] = {"client": client, "volume_path": databricks.volume}
         done = _Tasks(
             client,
-            context_injector=PipesUnityCatalogVolumesContextInjector(client=client, volume_path=databricks.volume),
-            message_reader=PipesUnityCatalogVolumesMessageReader(
-                client=client, volume_path=databricks.volume, interval=databricks.poll_seconds
-            ),
-            poll_interval_seconds=databricks.poll_seconds,
+            poll_interval_seconds=interval,
+            context_injector=PipesUnityCatalogVolumesContextInjector(**place),
+            message_reader=PipesUnityCatalogVolumesMessageReader(**place, interval=interval),
         ).run(context=context, extras=dict(extras), task=task, submit_args={"run_name": name})
     except DatabricksError as error:
-        raise Failure(f"{name}: the workspace refused the task: {error}") from None
+        raise dg.Failure(f"{name}: the workspace refused the task: {error}") from None
     run = int(str(done.metadata["Databricks Job Run ID"].value))
     state = client.jobs.get_run(run).state
     if state is None or state.result_state != RunResultState.SUCCESS:
-        raise DagsterExecutionInterruptedError  # the client also returns after a cancellation
+        raise dg.DagsterExecutionInterruptedError  # the client also returns after a cancellation
     return TaskResult(done.get_custom_messages(), done.metadata)
 
 
@@ -94,7 +91,7 @@ class _Tasks(PipesDatabricksClient):
             super()._poll_til_success(context, run_id)
         except DagsterPipesExecutionError as error:
             run = self.client.jobs.get_run(run_id)
-            raise Failure(f"{run.run_name}: {self._error(run) or error}\n{run.run_page_url}") from None
+            raise dg.Failure(f"{run.run_name}: {self._error(run) or error}\n{run.run_page_url}") from None
 
     def _error(self, run: Any) -> str:
         for task in run.tasks or []:

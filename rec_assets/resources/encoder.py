@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
-from dagster import ConfigurableResource, get_dagster_logger
 
 from rec_assets.recsys.arrays import Floats
 
@@ -12,7 +12,7 @@ PACKAGED = "packaged-minilm"
 CHUNK = 2048
 
 
-class EncoderResource(ConfigurableResource):
+class EncoderResource(dg.ConfigurableResource):
     """Text encoder: turns product texts into unit vectors with a sentence-transformers model."""
 
     model: str
@@ -21,16 +21,13 @@ class EncoderResource(ConfigurableResource):
         """(texts, d) unit vectors. Logs progress."""
         from sentence_transformers import SentenceTransformer
 
-        log = get_dagster_logger()
+        log = dg.get_dagster_logger()
         encoder = SentenceTransformer(self.location, device="cpu")
         parts = []
         for first in range(0, len(texts), CHUNK):
             parts.append(
                 encoder.encode(
-                    texts[first : first + CHUNK],
-                    batch_size=64,
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
+                    texts[first : first + CHUNK], batch_size=64, normalize_embeddings=True, show_progress_bar=False
                 )
             )
             log.info(f"embedded {min(first + CHUNK, len(texts)):,} of {len(texts):,} texts")

@@ -35,12 +35,8 @@ def require_java(minimum: int = 17) -> int:
         JavaMissing: there is no Java, it does not run, or it is too old.
     """
     home = os.environ.get("JAVA_HOME")
-    if home:
-        java: str | None = shutil.which(str(Path(home) / "bin" / "java"))
-        looked = f"JAVA_HOME is {home}"
-    else:
-        java = shutil.which("java")
-        looked = "looked on PATH, JAVA_HOME is not set"
+    java = shutil.which(str(Path(home) / "bin" / "java") if home else "java")
+    looked = f"JAVA_HOME is {home}" if home else "looked on PATH, JAVA_HOME is not set"
     if java is None:
         missing = "which has no bin/java" if home else "found no java"
         raise JavaMissing(f"Java {minimum} or newer is missing ({looked}, {missing}). {HOW_TO_GET_IT}")

@@ -24,7 +24,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rec_assets.recsys.spark.arrow_rows import ARROW
-from rec_assets.resources.manifest import MANIFEST, Describe, Manifest, Part
+from rec_assets.resources.manifest import MANIFEST, Manifest
 from rec_assets.resources.storage import DAMAGED, Storage, open_storage
 
 if TYPE_CHECKING:
@@ -113,29 +113,22 @@ class Lake:
     # ---- reading ----
 
     def read(
-        self,
-        table: str,
-        days: Sequence[dt.date] | None = None,
-        *,
-        columns: Sequence[str] | None = None,
+        self, table: str, days: Sequence[dt.date] | None = None, *, columns: Sequence[str] | None = None,
         where: ds.Expression | None = None,
-    ) -> pa.Table:
+    ) -> pa.Table:  # fmt: skip
         """Rows of some days of a table (with a `date` column), or of an unpartitioned table.
 
         Raises:
             MissingPartition: the table or one of the days does not exist.
             DamagedPartition: a file is missing or has a wrong checksum.
-        """  # fmt: skip
+        """
 
         def read(files: list[str]) -> pa.Table:
             dataset = ds.dataset(
-                files,
-                format="parquet",
-                schema=self._schema(files, with_date=days is not None),
-                filesystem=self.storage.filesystem,
+                files, format="parquet", schema=self._schema(files, days), filesystem=self.storage.filesystem,
                 partitioning=ds.partitioning(pa.schema([("date", pa.date32())]), flavor="hive"),
                 partition_base_dir=self.storage.path(table),
-            )
+            )  # fmt: skip
             return dataset.to_table(columns=list(columns) if columns else None, filter=where)
 
         return self._with_files(table, days, read)
@@ -163,54 +156,34 @@ class Lake:
                 return read(files)
             except FileNotFoundError as error:
                 if files == previous:  # otherwise a partition was replaced before the read: try again
-                    raise DamagedPartition(f"{table}: a file is missing: {error}. {_REMAKE}") from error
+                    raise DamagedPartition(f"{table}: a file is missing: {error}. {_REMEDY}") from error
                 previous = files
 
     def pandas(self, table: str, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
         """`read` as a pandas frame."""
         return self.read(table, days, **options).to_pandas()
 
-    def spark(
-        self,
-        session: SparkSession,
-        table: str,
-        days: Sequence[dt.date] | None = None,
-        *,
-        schema: pa.Schema | None = None,
-    ) -> DataFrame:
-        """Some days of a table as a Spark frame (with a `date` column), or an unpartitioned table.
-
-        Args:
-            session: Spark session.
-            table: Name of the table.
-            days: Days to read.
-            schema: Columns to read. A column that a day lacks is null there. The default is the first day's schema.
-
-        Raises:
-            MissingPartition, DamagedPartition: as `read`.
-        """
-        return self.storage.spark(session, self.storage.path(table), *self._what_to_read(table, days, schema))
+    def spark(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> DataFrame:
+        """`read` as a Spark frame. Raises as `read`."""
+        return self.storage.spark(session, self.storage.path(table), *self._files_and_ddl(table, days))
 
     def lazy_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
-        """The same rows, read by Python in Spark's tasks, file by file. Raises as `spark`."""
-        return self.storage.lazy_rows(session, self.storage.path(table), *self._what_to_read(table, days))
+        """The same rows, read by Python in Spark's tasks, file by file. Raises as `read`."""
+        return self.storage.lazy_rows(session, self.storage.path(table), *self._files_and_ddl(table, days))
 
     # ---- writing ----
 
     def write(
-        self,
-        table: str,
-        data: pa.Table | pd.DataFrame,
-        day: dt.date | None = None,
+        self, table: str, data: pa.Table | pd.DataFrame, day: dt.date | None = None,
         sources: Mapping[str, str] | None = None,
-    ) -> Manifest:
+    ) -> Manifest:  # fmt: skip
         """Replace a partition. `sources` are the landed files that it was read from, with their SHA-256."""
         data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
-        return self.storage.write(_folder(table, day), data, _describe(sources or {}))
+        return self.storage.write(_folder(table, day), data, sources or {})
 
     def write_spark(self, table: str, frame: DataFrame | LazyArrowRows, day: dt.date | None = None) -> Manifest:
         """Replace a partition by the result of a Spark job; Spark's tasks write the files."""
-        return self.storage.write_spark(_folder(table, day), frame, _describe({}))
+        return self.storage.write_spark(_folder(table, day), frame, {})
 
     def delete(self, table: str, day: dt.date) -> Manifest | None:
         """Delete a day and return its manifest; None if it does not exist."""
@@ -226,11 +199,11 @@ class Lake:
         files: list[str] = []
         wanted: Sequence[dt.date | None] = [None] if days is None else days
         for day, manifest in zip(wanted, self._manifests(table, wanted), strict=True):
-            sound = self._sound_files(table, day, manifest)
-            if sound is None:
+            intact = self._intact_files(table, day, manifest)
+            if intact is None:
                 missing.append(day)
             else:
-                files += sound
+                files += intact
         if missing or not files:
             which = f"day {missing[0]}" if missing and missing[0] else "the table"
             more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
@@ -239,28 +212,28 @@ class Lake:
             )
         return files
 
-    def _sound_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str] | None:
+    def _intact_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str] | None:
         """Paths of a partition's files, with verified checksums; None if the partition does not exist."""
         folder = _folder(table, day)
-        while manifest is None or self._wrong(folder, manifest)[1]:
-            with self.storage.at_rest():  # no writer is halfway now
+        while manifest is None or self._find_damage(folder, manifest)[1]:
+            with self.storage.without_writers():  # no writer is halfway now
                 changed_at = self.changed_at(table, day)
                 if changed_at is None:
                     return None
                 manifest = self.manifest(table, day)
                 if manifest is None:
                     if self.changed_at(table, day) == changed_at:
-                        raise self._damaged(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
+                        raise self._damaged_error(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
                     continue
-                name, why = self._wrong(folder, manifest)
+                name, why = self._find_damage(folder, manifest)
                 # An object store has no lock: the manifest may have been replaced or deleted.
                 if why and self.manifest(table, day) == manifest:
                     if name:
-                        self.storage.mark(folder, name)
-                    raise self._damaged(table, day, why)
+                        self.storage.mark_damaged(folder, name)
+                    raise self._damaged_error(table, day, why)
         return [self.storage.path(folder, name) for name in manifest.files]
 
-    def _wrong(self, folder: str, manifest: Manifest) -> tuple[str, str]:
+    def _find_damage(self, folder: str, manifest: Manifest) -> tuple[str, str]:
         """The file with a wrong checksum, and what is wrong with the partition; "" for each if there is none."""
         try:
             name = self.storage.damaged_file(folder, manifest)
@@ -268,41 +241,25 @@ class Lake:
             return "", f"{error.filename} is missing"
         return name, f"{self.storage.path(folder, name)} has a wrong checksum" if name else ""
 
-    def _damaged(self, table: str, day: dt.date | None, why: str) -> DamagedPartition:
-        return DamagedPartition(f"{table}{f' of {day}' if day else ''} is damaged: {why}. {_REMAKE}")
+    def _damaged_error(self, table: str, day: dt.date | None, why: str) -> DamagedPartition:
+        return DamagedPartition(f"{table}{f' of {day}' if day else ''} is damaged: {why}. {_REMEDY}")
 
-    def _what_to_read(
-        self, table: str, days: Sequence[dt.date] | None, schema: pa.Schema | None = None
-    ) -> tuple[list[str], str]:
+    def _files_and_ddl(self, table: str, days: Sequence[dt.date] | None) -> tuple[list[str], str]:
         """The files and the DDL of their columns, so that Spark need not open files to infer it."""
         files = self._files(table, days)
-        schema = self._schema(files, schema, with_date=days is not None)
-        return files, ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in schema)
+        return files, ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in self._schema(files, days))
 
-    def _schema(self, files: list[str], schema: pa.Schema | None = None, *, with_date: bool) -> pa.Schema:
-        schema = schema or pq.read_schema(files[0], filesystem=self.storage.filesystem)
-        return schema.append(pa.field("date", pa.date32())) if with_date else schema
+    def _schema(self, files: list[str], days: Sequence[dt.date] | None) -> pa.Schema:
+        """The schema of the first file, with `date` for a partitioned table."""
+        schema = pq.read_schema(files[0], filesystem=self.storage.filesystem)
+        return schema if days is None else schema.append(pa.field("date", pa.date32()))
 
 
-_REMAKE = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
+_REMEDY = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
 
 
 def _folder(table: str, day: dt.date | None) -> str:
     return f"{table}/date={day}" if day else table
-
-
-def _describe(sources: Mapping[str, str]) -> Describe:
-    def describe(parts: Sequence[Part]) -> Manifest:
-        return Manifest(
-            files=[part.name for part in parts],
-            rows=sum(part.rows for part in parts),
-            bytes=sum(part.bytes for part in parts),
-            fingerprint=hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest(),
-            sources=dict(sources),
-            checksums=[part.checksum for part in parts],
-        )
-
-    return describe
 
 
 def _ddl(type_: pa.DataType) -> str:

@@ -9,15 +9,9 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
+import dagster as dg
 import pandas as pd
 import pyarrow.dataset as ds
-from dagster import (
-    ConfigurableIOManager,
-    InputContext,
-    MetadataValue,
-    OutputContext,
-    ResourceDependency,
-)
 from dagster._check import CheckError
 from pyspark.sql import DataFrame as SparkFrame
 
@@ -45,20 +39,20 @@ _DAYS = "lake/days"
 """Key of a pandas frame's `attrs` with the days that it was read from."""
 
 
-class LakeIOManager(ConfigurableIOManager):
+class LakeIOManager(dg.ConfigurableIOManager):
     """Reads inputs from the lake and writes outputs to it, with their schema and a preview."""
 
     root: str
     mlflow_uri: str
     registered_model: str
-    spark: ResourceDependency[SparkResource]
+    spark: dg.ResourceDependency[SparkResource]
 
     @property
     def lake(self) -> Lake:
         """The lake itself."""
         return Lake(parse_lake(self.root))
 
-    def handle_output(self, context: OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
         """Write a partition, or an unpartitioned table, and its metadata."""
         table = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
@@ -70,7 +64,7 @@ class LakeIOManager(ConfigurableIOManager):
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         context.add_output_metadata(partition_metadata(self.lake, table, day, manifest))
 
-    def load_input(self, context: InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame:
+    def load_input(self, context: dg.InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame:
         """Read the days of the input's partition mapping.
 
         Raises:
@@ -88,7 +82,7 @@ class LakeIOManager(ConfigurableIOManager):
         frame.attrs[_DAYS] = days
         return frame
 
-    def _days(self, context: InputContext, table: str) -> Sequence[dt.date]:
+    def _days(self, context: dg.InputContext, table: str) -> Sequence[dt.date]:
         try:
             days = [dt.date.fromisoformat(key) for key in context.asset_partition_keys]
         except (CheckError, ValueError):
@@ -135,7 +129,7 @@ def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Ma
         "size_mb": round(manifest.bytes / 1e6, 3),
         "fingerprint": manifest.fingerprint,
         "dagster/column_schema": column_schema(table, head.schema),
-        "preview": MetadataValue.md(preview(head.to_pandas())),
+        "preview": dg.MetadataValue.md(preview(head.to_pandas())),
     }
 
 

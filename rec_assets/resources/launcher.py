@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import time
 
+import dagster as dg
 import psutil
-from dagster import DagsterEventType, DagsterRun
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
@@ -22,7 +22,8 @@ from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionRes
 from dagster._serdes import deserialize_value
 
 SLACK_SECONDS = 60
-"""After this time, a run without a process is dead; a process that started this much later is another one."""
+"""A run that has no process id after this time is dead. A process that started later than this after the launch is
+another one with the same id."""
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
@@ -33,11 +34,11 @@ class WatchedRunLauncher(DefaultRunLauncher):
         """True, unlike the default launcher."""
         return True
 
-    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Check whether the process of a run is alive."""
         if "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
             return self._ask_server(run)
-        pid, launched = self._worker(run.run_id)
+        pid, launched = self._process_of(run.run_id)
         if pid is None:
             record = self._instance.get_run_record_by_id(run.run_id)
             if record is not None and record.start_time and time.time() - record.start_time > SLACK_SECONDS:
@@ -52,7 +53,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, f"its process ({pid}) is gone: killed, or out of memory")
 
-    def _ask_server(self, run: DagsterRun) -> CheckRunHealthResult:
+    def _ask_server(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         client = self._get_grpc_client_for_termination(run.run_id)
         if client is None:  # the run has ended
             return CheckRunHealthResult(WorkerStatus.SUCCESS)
@@ -65,9 +66,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, "its code server has no process for it: killed, or restarted")
 
-    def _worker(self, run_id: str) -> tuple[int | None, float]:
+    def _process_of(self, run_id: str) -> tuple[int | None, float]:
+        """The process id of a run, if it is known, and when it was launched (seconds since the epoch)."""
         pid, launched = None, 0.0
-        for entry in self._instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
+        for entry in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
             recorded = entry.get_dagster_event().engine_event_data.metadata.get("pid")
             if recorded is not None:
                 pid, launched = int(str(recorded.value)), entry.timestamp

@@ -74,11 +74,9 @@ class Recipes:
     def origin(self) -> str:
         """Origin of the active recipe, in one line."""
         tuned = self.tuned()
-        return (
-            "settings"
-            if tuned is None
-            else f"tuned: study {tuned.provenance['study']}, trial {tuned.provenance['trial']}"
-        )
+        if tuned is None:
+            return "settings"
+        return f"tuned: study {tuned.provenance['study']}, trial {tuned.provenance['trial']}"
 
     def tuned(self) -> TunedRecipe | None:
         """The tuned recipe; None without its file.

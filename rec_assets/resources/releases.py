@@ -22,7 +22,7 @@ from rec_assets.sqlite import sqlite_file
 CHAMPION, CHALLENGER = "champion", "challenger"
 PROMOTED, REJECTED = "promoted", "rejected"
 
-MODEL_DAYS = {"als_model": "als_as_of", "co_purchase_graph": "graph_as_of", "ranker": "ranker_as_of"}
+AS_OF_NAMES = {"als_model": "als_as_of", "co_purchase_graph": "graph_as_of", "ranker": "ranker_as_of"}
 """Model asset → name of its as-of day in columns, tags and metadata."""
 
 
@@ -74,12 +74,12 @@ class Release:
 
     @property
     def model_days(self) -> dict[str, str]:
-        """As-of days of the models by their names in columns and metadata (`MODEL_DAYS`)."""
-        return {name: str(getattr(self, name)) for name in MODEL_DAYS.values()}
+        """As-of days of the models by their names in columns and metadata (`AS_OF_NAMES`)."""
+        return {name: str(getattr(self, name)) for name in AS_OF_NAMES.values()}
 
     def model_as_of(self, model: str) -> dt.date:
         """As-of day of the model of an asset: als_model, co_purchase_graph or ranker."""
-        day: dt.date = getattr(self, MODEL_DAYS[model])
+        day: dt.date = getattr(self, AS_OF_NAMES[model])
         return day
 
     @property
@@ -307,12 +307,10 @@ def _format(releases: list[Release]) -> str:
 
 def _from_mlflow(version: Any) -> Release:
     tags = dict(version.tags)
-    # Earlier versions of rec_assets called these tags als_as_of, graph_as_of and ranker_as_of.
-    days = {name: tags.get(name) or tags[name.replace("_as_of", "_version")] for name in MODEL_DAYS.values()}
     return Release(
         version=int(version.version),
         as_of=dt.date.fromisoformat(tags["as_of"]),
-        **{name: dt.date.fromisoformat(day) for name, day in days.items()},
+        **{name: dt.date.fromisoformat(tags[name]) for name in AS_OF_NAMES.values()},
         content=tags.get("content", ""),
         decision=tags.get("decision", ""),
         rolled_back=tags.get("rolled_back") == "true",

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from rec_assets.resources.releases import Release
 
-CLOCK = "raw_purchase_logs"
 INTERACTIONS = ("raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases")
 
 
@@ -21,9 +20,7 @@ INTERACTIONS = ("raw_purchase_logs", "raw_feedback_events", "cleaned_interaction
 class RetainedPartition:
     """A day that is older than its table's retention but stays.
 
-    Attributes:
-        table, day: The partition.
-        reason: Why it stays.
+    `reason` says why.
     """
 
     table: str
@@ -47,13 +44,9 @@ class RetentionPlan:
 
 
 def plan_retention(
-    days: Mapping[str, Sequence[dt.date]],
-    keep: Mapping[str, int | None],
-    releases: Sequence[Release],
-    *,
-    horizon_days: int,
-    lookback_days: int,
-) -> RetentionPlan:
+    days: Mapping[str, Sequence[dt.date]], keep: Mapping[str, int | None], releases: Sequence[Release], *,
+    horizon_days: int, lookback_days: int,
+) -> RetentionPlan:  # fmt: skip
     """Plan which days to delete.
 
     Args:
@@ -63,41 +56,34 @@ def plan_retention(
         horizon_days: Days between a ranker and the candidates that it was trained on.
         lookback_days: Days of purchases behind each model.
     """
-    newest = max(days.get(CLOCK, ()), default=None)
+    newest = max(days.get("raw_purchase_logs", ()), default=None)
     if newest is None:
         return RetentionPlan(None, {}, [])
     needed = _needed_partitions(releases, horizon_days, lookback_days)
     delete: dict[str, list[dt.date]] = {}
     retained: list[RetainedPartition] = []
     for table, length in keep.items():
-        existing = sorted(days.get(table, ()))
-        if length is None or not existing:
+        if length is None:
             continue
+        existing = sorted(days.get(table, ()))
         for day in existing:
             if day > newest - dt.timedelta(days=length):
                 continue
-            reason = needed.get((table, day))
-            if reason is None and day == existing[-1]:
-                reason = "newest day of the table"
-            if reason is None:
-                delete.setdefault(table, []).append(day)
-            else:
+            reason = needed.get((table, day)) or ("newest day of the table" if day == existing[-1] else "")
+            if reason:
                 retained.append(RetainedPartition(table, day, reason))
+            else:
+                delete.setdefault(table, []).append(day)
     return RetentionPlan(newest, delete, retained)
-
-
-def releases_to_keep(releases: Sequence[Release]) -> list[Release]:
-    """The active release and the one that a rollback would activate, newest first."""
-    promoted = [release for release in releases if release.is_promoted]
-    return sorted(promoted, key=lambda release: release.order, reverse=True)[:2]
 
 
 def _needed_partitions(
     releases: Sequence[Release], horizon_days: int, lookback_days: int
 ) -> dict[tuple[str, dt.date], str]:
-    """(table, day) → why it is needed."""
+    """(table, day) → why it is needed: for the active release, or for the one that a rollback would activate."""
     needed: dict[tuple[str, dt.date], str] = {}
-    for release, role in zip(releases_to_keep(releases), ("active", "target of a rollback"), strict=False):
+    newest_first = sorted((each for each in releases if each.is_promoted), key=lambda each: each.order, reverse=True)
+    for release, role in zip(newest_first, ("active", "target of a rollback"), strict=False):
         for partition in _lineage(release, horizon_days, lookback_days):
             needed.setdefault(partition, f"version {release.version}, {role}")
     return needed

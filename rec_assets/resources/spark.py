@@ -184,7 +184,7 @@ def _check_executors(session: "SparkSession", folder: str) -> None:
         name = marker.name
 
         def probe(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            import rec_assets.recsys.ranking.scoring  # noqa: F401
+            import rec_assets.recsys.ranking.in_spark  # noqa: F401
 
             for _ in frames:
                 yield pd.DataFrame({"host": [socket.gethostname()], "sees": [os.path.exists(name)]})

@@ -69,9 +69,6 @@ def read_parquet(
                         table = pa.Table.from_batches([batch])
                         if dated[file]:
                             table = table.append_column("date", pa.array([dated[file]] * len(table), pa.date32()))
-                        for field in schema:
-                            if field.name not in table.column_names:  # written by an earlier version
-                                table = table.append_column(field, pa.nulls(len(table), field.type))
                         yield table.select(schema.names).cast(schema)
 
     # One row, and so one task, per number.

@@ -1,7 +1,6 @@
 """Storage of partitions: on a disk, or in an S3-compatible object store.
 
-Both follow one protocol: write the files under new names, replace the manifest that names them in one step, delete the
-old files. Concurrent writers of a partition are safe for these reasons:
+Both follow the protocol in `lake.py`. Concurrent writers of a partition are safe for these reasons:
 
 - On a disk, a writer stages files in a folder, then takes a lock to move them and replace the manifest.
 - An object store has no moves and no locks. Each writer uploads files under unique names and puts the manifest with a
@@ -23,7 +22,7 @@ import tempfile
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.resources.manifest import MANIFEST, Describe, Manifest, Part
+from rec_assets.resources.manifest import MANIFEST, Manifest, Part
 from rec_assets.resources.spark_files import hadoop_opens, read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -88,14 +87,14 @@ class Disk:
         return next((name for name, checksum in checked if _crc(self.root / folder / name) != checksum), "")
 
     @contextlib.contextmanager
-    def at_rest(self) -> Iterator[None]:
+    def without_writers(self) -> Iterator[None]:
         """Exclude writers inside the block, unless the lake is read-only for this process."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 stack.enter_context(_locked(self.root))
             yield
 
-    def mark(self, folder: str, name: str) -> None:
+    def mark_damaged(self, folder: str, name: str) -> None:
         """Mark a file as damaged for the next plan."""
         with contextlib.suppress(OSError):  # the lake is read-only for this process
             (self.root / folder / (name + DAMAGED)).touch()
@@ -124,13 +123,13 @@ class Disk:
         sizes = {file: os.path.getsize(file) for file in files}
         return read_parquet(session, sizes, base, schema, self.filesystem)
 
-    def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
+    def write(self, folder: str, data: pa.Table, sources: Mapping[str, str]) -> Manifest:
         """Replace a partition by a table."""
         with staging_folder(self.root) as staging:
             _write_parquet(data, staging / "new.parquet")
-            return self._replace(folder, staging, [_stage(staging, staging / "new.parquet", 0)], describe)
+            return self._replace(folder, staging, [_stage(staging, staging / "new.parquet", 0)], sources)
 
-    def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, describe: Describe) -> Manifest:
+    def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, sources: Mapping[str, str]) -> Manifest:
         """Replace a partition by the result of a Spark job; its tasks write the files."""
         with staging_folder(self.root) as staging:
             if isinstance(frame, LazyArrowRows):
@@ -139,15 +138,15 @@ class Disk:
                 frame.write.option("compression", "zstd").parquet((staging / "out").as_posix())
                 written = sorted((staging / "out").glob("part-*.parquet"))
                 parts = [_stage(staging, path, number) for number, path in enumerate(written)]
-            return self._replace(folder, staging, parts, describe)
+            return self._replace(folder, staging, parts, sources)
 
-    def _replace(self, folder: str, staging: Path, parts: Sequence[Part], describe: Describe) -> Manifest:
-        manifest = describe(parts)
+    def _replace(self, folder: str, staging: Path, parts: Sequence[Part], sources: Mapping[str, str]) -> Manifest:
+        manifest = Manifest.from_parts(parts, sources)
         place = self.root / folder
         place.mkdir(parents=True, exist_ok=True)
         with _locked(self.root):
             old = next(self.manifests([folder]))
-            if old is None or old != manifest or not self._is_whole(folder, old):
+            if old is None or old != manifest or not self._is_intact(folder, old):
                 for name in manifest.files:
                     os.replace(staging / name, place / name)
                 (staging / MANIFEST).write_text(manifest.text)
@@ -159,7 +158,7 @@ class Disk:
                     stray.unlink(missing_ok=True)
         return manifest
 
-    def _is_whole(self, folder: str, manifest: Manifest) -> bool:
+    def _is_intact(self, folder: str, manifest: Manifest) -> bool:
         try:
             size = sum((self.root / folder / name).stat().st_size for name in manifest.files)
             return size == manifest.bytes and not self.damaged_file(folder, manifest)
@@ -175,13 +174,13 @@ class Disk:
         manifest = next(self.manifests([folder]))
         if manifest is None:
             return None
-        bin_ = self.root / DELETED / uuid.uuid4().hex
-        bin_.parent.mkdir(parents=True, exist_ok=True)
+        trash = self.root / DELETED / uuid.uuid4().hex
+        trash.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.rename(self.root / folder, bin_)
+            os.rename(self.root / folder, trash)
         except FileNotFoundError:  # another process deleted it
             return None
-        shutil.rmtree(bin_, ignore_errors=True)
+        shutil.rmtree(trash, ignore_errors=True)
         return manifest
 
     def sweep_deleted(self) -> None:
@@ -219,11 +218,11 @@ class ObjectStore:
         """Always "": the store verifies its objects."""
         return ""
 
-    def at_rest(self) -> contextlib.AbstractContextManager[None]:
+    def without_writers(self) -> contextlib.AbstractContextManager[None]:
         """No lock is needed: file names are unique."""
         return contextlib.nullcontext()
 
-    def mark(self, folder: str, name: str) -> None:
+    def mark_damaged(self, folder: str, name: str) -> None:
         """Does nothing: `damaged_file` finds none."""
 
     def manifests(self, folders: Sequence[str]) -> Iterator[Manifest | None]:
@@ -259,24 +258,24 @@ class ObjectStore:
         sizes = {path: about["size"] for path, about in self.filesystem.find(base, detail=True).items()}
         return read_parquet(session, {file: sizes.get(file, 0) for file in files}, base, schema, self.filesystem)
 
-    def write(self, folder: str, data: pa.Table, describe: Describe) -> Manifest:
+    def write(self, folder: str, data: pa.Table, sources: Mapping[str, str]) -> Manifest:
         """Replace a partition by a table."""
         with tempfile.TemporaryDirectory() as local:
             path = Path(local) / "new.parquet"
             _write_parquet(data, path)
-            return self._replace(folder, [_upload(self.filesystem, self.path(folder), _token(), path, 0)], describe)
+            return self._replace(folder, [_upload(self.filesystem, self.path(folder), _token(), path, 0)], sources)
 
-    def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, describe: Describe) -> Manifest:
+    def write_spark(self, folder: str, frame: DataFrame | LazyArrowRows, sources: Mapping[str, str]) -> Manifest:
         """Replace a partition by the result of a Spark job; its tasks upload the files."""
         rows = frame if isinstance(frame, LazyArrowRows) else LazyArrowRows.from_frame(frame)
         put = functools.partial(_upload, self.filesystem, self.path(folder), _token())
-        return self._replace(folder, write_parquet(rows, put), describe)
+        return self._replace(folder, write_parquet(rows, put), sources)
 
-    def _replace(self, folder: str, parts: Sequence[Part], describe: Describe) -> Manifest:
-        manifest = describe(parts)
+    def _replace(self, folder: str, parts: Sequence[Part], sources: Mapping[str, str]) -> Manifest:
+        manifest = Manifest.from_parts(parts, sources)
         while True:
             head, old = self._head(folder), next(self.manifests([folder]))
-            if old is not None and replace(old, files=manifest.files) == manifest and self._is_whole(folder, old):
+            if old is not None and replace(old, files=manifest.files) == manifest and self._is_intact(folder, old):
                 if old.files != manifest.files:  # else this process put it, and the response was lost
                     self._remove(folder, manifest.files)
                 return old
@@ -296,7 +295,7 @@ class ObjectStore:
                 self._remove(folder, set(old.files) - set(manifest.files))
             return manifest
 
-    def _is_whole(self, folder: str, manifest: Manifest) -> bool:
+    def _is_intact(self, folder: str, manifest: Manifest) -> bool:
         sizes = self.sizes(folder)
         return sum(sizes.get(self.path(folder, name), 0) for name in manifest.files) == manifest.bytes
 
@@ -317,8 +316,9 @@ class ObjectStore:
         """Remove what killed processes left: old files that no manifest names."""
         found = self.filesystem.find(self.path(), detail=True)
         folders = {path.rpartition("/")[0] for path in found}
+        names = [folder.removeprefix(self.path()).strip("/") for folder in folders]
         named = set()
-        for folder, manifest in zip(folders, self.manifests([self._name(each) for each in folders]), strict=True):
+        for folder, manifest in zip(folders, self.manifests(names), strict=True):
             named |= {f"{folder}/{name}" for name in manifest.files} if manifest else set()
         before = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=STAGING_HOURS)
         strays = [
@@ -327,9 +327,6 @@ class ObjectStore:
         ]  # fmt: skip
         if strays:
             self.filesystem.rm(strays)
-
-    def _name(self, folder: str) -> str:
-        return folder.removeprefix(self.path()).strip("/")
 
     def _head(self, folder: str) -> dict[str, Any] | None:
         bucket, _, key = self.path(folder, MANIFEST).partition("/")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import pyarrow as pa
-from dagster import TableColumn, TableSchema
 
 SHARED = {
     "customer_id": "Id of the customer.",
@@ -161,10 +161,7 @@ TABLES: dict[str, dict[str, str]] = {
         "rule": "Merchandising rule that placed the item, null if none.",
         "rules_version": "Version of the rule set, empty without rules.",
     },
-    "similar_products": {
-        "kind": "`substitute` or `complement`.",
-        "similar_product_id": "Id of the similar product.",
-    },
+    "similar_products": {"kind": "`substitute` or `complement`.", "similar_product_id": "Id of the similar product."},
     "evaluation_report": {
         "slice": "Group of customers or purchases that is evaluated.",
         "model": "The hybrid lists or a baseline.",
@@ -237,7 +234,9 @@ TABLES: dict[str, dict[str, str]] = {
 }
 
 
-def column_schema(table: str, schema: pa.Schema) -> TableSchema:
+def column_schema(table: str, schema: pa.Schema) -> dg.TableSchema:
     """Dagster's schema of a table: name, type and description of each column."""
     descriptions = {**SHARED, **TABLES.get(table, {})}
-    return TableSchema([TableColumn(field.name, str(field.type), descriptions.get(field.name)) for field in schema])
+    return dg.TableSchema(
+        [dg.TableColumn(field.name, str(field.type), descriptions.get(field.name)) for field in schema]
+    )

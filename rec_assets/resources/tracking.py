@@ -9,21 +9,18 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dagster import ConfigurableResource, DagsterEventType, InitResourceContext, MetadataValue, UrlMetadataValue
+import dagster as dg
 from pydantic import PrivateAttr
 
 from rec_assets.resources.mlflow_store import prepare_store
 from rec_assets.sqlite import sqlite_file
 
-if TYPE_CHECKING:
-    from dagster import DagsterInstance, DagsterRun
-
 INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "RunTerminated")
 
 
-class TrackingResource(ConfigurableResource):
+class TrackingResource(dg.ConfigurableResource):
     """MLflow tracking: `tracking.mlflow` is the mlflow module with the MLflow run of this Dagster run active."""
 
     uri: str
@@ -34,7 +31,7 @@ class TrackingResource(ConfigurableResource):
     _mlflow: Any = PrivateAttr(default=None)
     _context: Any = PrivateAttr(default=None)
 
-    def setup_for_execution(self, context: InitResourceContext) -> None:
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Store the Dagster run. The MLflow run starts when an asset uses it."""
         self._context, self._mlflow = context, None
 
@@ -51,12 +48,12 @@ class TrackingResource(ConfigurableResource):
         return str(self.mlflow.active_run().info.run_id)
 
     @property
-    def link(self) -> UrlMetadataValue:
+    def link(self) -> dg.UrlMetadataValue:
         """Link to the run in the MLflow UI."""
         run = self.mlflow.active_run()
-        return MetadataValue.url(f"{self.ui_url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+        return dg.MetadataValue.url(f"{self.ui_url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
 
-    def teardown_after_execution(self, context: InitResourceContext) -> None:
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """End the MLflow run with the status of the Dagster run."""
         if self._mlflow is not None:
             assert context.instance is not None and context.run is not None
@@ -69,18 +66,11 @@ class TrackingResource(ConfigurableResource):
             warnings.simplefilter("ignore")  # dagster-mlflow is a beta feature
             from dagster_mlflow.resources import MlFlow
 
-            context = self._context
-            tags = {"partition": context.run.tags.get("dagster/partition", "")}
+            run, tags = self._context.run, {"partition": self._context.run.tags.get("dagster/partition", "")}
+            config = {"experiment_name": self.experiment, "mlflow_tracking_uri": self.uri, "extra_tags": tags}
             return MlFlow(
-                SimpleNamespace(
-                    log=context.log,
-                    dagster_run=context.run,
-                    run_id=context.run.run_id,
-                    resource_config={
-                        "experiment_name": self.experiment, "mlflow_tracking_uri": self.uri, "extra_tags": tags,
-                    },
-                )
-            )  # fmt: skip
+                SimpleNamespace(log=self._context.log, dagster_run=run, run_id=run.run_id, resource_config=config)
+            )
 
     def _create_run(self, client: Any) -> None:
         """Create the run and its tag in one step, so that dagster-mlflow finds it.
@@ -105,8 +95,8 @@ def connect(uri: str, artifacts: str, experiment: str) -> Any:
     return mlflow
 
 
-def _status(instance: "DagsterInstance", run: "DagsterRun") -> str:
-    failures = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
+def _status(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     errors = [entry.get_dagster_event().step_failure_data.error for entry in failures]
     if any(_is_caused_by(error, INTERRUPTIONS) for error in errors):
         return "KILLED"
@@ -114,11 +104,7 @@ def _status(instance: "DagsterInstance", run: "DagsterRun") -> str:
 
 
 def _is_caused_by(error: Any, names: tuple[str, ...]) -> bool:
-    while error is not None:
-        if error.cls_name in names:
-            return True
-        error = error.cause
-    return False
+    return error is not None and (error.cls_name in names or _is_caused_by(error.cause, names))
 
 
 def end_dead_runs(uri: str, artifacts: str, experiment: str, is_over: Callable[[str], bool]) -> None:

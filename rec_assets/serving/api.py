@@ -41,9 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     runtime.watch("experiments", experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
     state = WorkerState(settings, runtime, experiments, metrics, limit, RankingQueue())
-    shared_metrics = SharedMetrics(
-        metrics, lambda: metrics.set_index(runtime.engine.published if runtime.engine else None)
-    )
+    shared_metrics = SharedMetrics(metrics, lambda: metrics.set_index(runtime.engine))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -72,19 +70,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_event_routes(app, state)
     add_administration_routes(app, state)
     add_health_routes(app, runtime, shared_metrics)
-    key = settings.api.storefront_key
-    add_pages(app, runtime, key.get_secret_value() if key else None, state.customer_secret)
+    add_pages(app, state)
     add_error_handlers(app)
 
     app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(settings.api.allowed_origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["X-API-Key", "X-Customer-Token", "Content-Type"],
-        max_age=600,
-    )
-    for middleware in (RawPathMiddleware, SecurityHeadersMiddleware):
-        app.add_middleware(middleware)
+        CORSMiddleware, allow_origins=list(settings.api.allowed_origins), allow_methods=["GET", "POST"],
+        allow_headers=["X-API-Key", "X-Customer-Token", "Content-Type"], max_age=600,
+    )  # fmt: skip
+    app.add_middleware(RawPathMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     return app
 

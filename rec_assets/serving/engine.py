@@ -5,7 +5,6 @@ A request uses one `Engine` from start to end, so that no response mixes two ind
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import zoneinfo
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rec_assets.recsys.arrays import Mask
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.rules.effects import Mask
 from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving import related
 from rec_assets.serving.caching import BoundedCache
@@ -27,11 +26,13 @@ _RANKINGS, _RESPONSES, _RELATED = 32 << 20, 64 << 20, 16 << 20
 """Maximum bytes per index: rankings (shared by the lists of one page), responses, and related products of each kind."""
 
 _MAX_RELATED = 500
-"""Related products cached per product: more than a response shows, because some may be unavailable."""
+"""Related products to cache for a product: more than a response can show, because some may be unavailable."""
 
-FrequencyCapped = Callable[[int, int], frozenset[str]]
-"""From a number of impressions and a number of days to the products that a shopper saw so often without a click, cart
-or purchase."""
+FindCapped = Callable[[int, int], frozenset[str]]
+"""Finds the products that a shopper saw at least (impressions) times in (days) days without any other event."""
+
+
+_RankingKey = tuple[str, tuple[Signal, ...]]
 
 
 class RankingNeeded(Exception):
@@ -43,14 +44,10 @@ class _CachedResponder:
     """A responder for the current rules and availability, with the cache of its responses.
 
     Attributes:
-        responder: Ranks products if needed.
-        cached_only: The same, but raises `RankingNeeded` instead of ranking.
         unavailable, available: Ids of unavailable products, and (P,) which products are available.
-        responses: The cache.
     """
 
     responder: Responder
-    cached_only: Responder
     unavailable: frozenset[str]
     available: Mask
     responses: BoundedCache[RecommendationRequest, RecommendationResponse]
@@ -61,22 +58,18 @@ class Engine:
 
     def __init__(self, published: Published, rules: RuleSets) -> None:
         self.published = published
-        recommender = Recommender.load(published.path)
-        self.recommender = recommender
-        self._rankings: BoundedCache[tuple[str, tuple[Signal, ...]], RankedCandidates] = BoundedCache(
-            _RANKINGS, _ranking_bytes
-        )
+        self.recommender = recommender = Recommender.load(published.path)
+        self._rankings = BoundedCache[_RankingKey, RankedCandidates](_RANKINGS, _ranking_bytes)
         self.use_rules(rules)
         self.zone = zoneinfo.ZoneInfo(recommender.index.metadata.get("time_zone", "UTC"))
         self.since = dt.datetime.combine(published.as_of + dt.timedelta(days=1), dt.time(), tzinfo=self.zone)
         """Start of the first day that is not in the index."""
         self.related = {
-            name: _cached(recommender.snapshot, find)
-            for name, find in
-            (("similar", related.similar), ("complements", related.complements), ("upsell", related.upsell))
-        }  # fmt: skip
+            find.__name__: _cached(recommender.snapshot, find)
+            for find in (related.similar, related.complements, related.upsell)
+        }
         self.trending = related.trending(recommender.snapshot)
-        # Warm up, so that the first requests don't compute what is cached for the engine's lifetime.
+        # Warm up, so that the first requests don't compute what the engine keeps.
         for name in ("positions", "titles", "categories"):
             getattr(recommender, name)
         if len(recommender.snapshot):
@@ -85,31 +78,18 @@ class Engine:
 
     def use_rules(self, rules: RuleSets) -> None:
         """Replace the merchandising rules."""
-        responder = Responder(self.recommender, self._rank, rules)
-        cached_only = copy.copy(responder)
-        cached_only.rank = self._cached_ranking
-        self._cached_responder = _with_availability(responder, cached_only, frozenset())
+        self._cached_responder = _with_availability(Responder(self.recommender, rules), frozenset())
 
     @property
     def responder(self) -> Responder:
         """The responder with the current rules."""
         return self._cached_responder.responder
 
-    def has_rules(self, request: RecommendationRequest) -> bool:
-        """Whether the request's rule set has rules."""
-        return bool(self.responder.rules_for(request))
-
-    def exclude_frequency_capped(
-        self, request: RecommendationRequest, find_capped: FrequencyCapped
-    ) -> RecommendationRequest:
+    def exclude_capped(self, request: RecommendationRequest, find_capped: FindCapped) -> RecommendationRequest:
         """The request with frequency-capped products excluded, if its rule set has a frequency cap."""
         cap = self.responder.rules_for(request).frequency_cap
         capped = find_capped(*cap) if cap else frozenset()
         return replace(request, exclude=request.exclude | capped) if capped else request
-
-    def showable(self, unavailable: frozenset[str]) -> Mask:
-        """(P,) products that are available and that the default rules allow."""
-        return self.available(unavailable) & self.responder.default_rules.visible
 
     def available(self, unavailable: frozenset[str]) -> Mask:
         """(P,) which products are available."""
@@ -130,14 +110,14 @@ class Engine:
             return response
         if cached_only and request.diversity:
             raise RankingNeeded
-        responder = current.cached_only if cached_only else current.responder
-        response = responder.respond(request, current.available, np.random.default_rng())
+        rank = self._cached_ranking if cached_only else self._rank
+        response = current.responder.respond(request, current.available, np.random.default_rng(), rank)
         return response if request.exploration else current.responses.put(request, response)
 
     def _responder_for(self, unavailable: frozenset[str]) -> _CachedResponder:
         current = self._cached_responder
         if current.unavailable is not unavailable:
-            current = self._cached_responder = _with_availability(current.responder, current.cached_only, unavailable)
+            current = self._cached_responder = _with_availability(current.responder, unavailable)
         return current
 
     def _cached_ranking(self, customer_id: str, signals: tuple[Signal, ...]) -> RankedCandidates:
@@ -156,42 +136,33 @@ class Engine:
         return ranked
 
 
-def _with_availability(responder: Responder, cached_only: Responder, unavailable: frozenset[str]) -> _CachedResponder:
-    responses: BoundedCache[RecommendationRequest, RecommendationResponse] = BoundedCache(_RESPONSES, _response_bytes)
-    return _CachedResponder(responder, cached_only, unavailable, responder.available(unavailable), responses)
+def _with_availability(responder: Responder, unavailable: frozenset[str]) -> _CachedResponder:
+    responses = BoundedCache[RecommendationRequest, RecommendationResponse](_RESPONSES, _response_bytes)
+    return _CachedResponder(responder, unavailable, responder.available(unavailable), responses)
 
 
 def _cached(
     snapshot: ProductSnapshot, find: Callable[[ProductSnapshot, int], related.Products]
 ) -> Callable[[int], related.Products]:
-    cache: BoundedCache[int, related.Products] = BoundedCache(
-        _RELATED, lambda _, products: sum(each.nbytes for each in products)
-    )
+    cache = BoundedCache[int, related.Products](_RELATED, lambda _, products: sum(each.nbytes for each in products))
 
     def cached(product: int) -> related.Products:
-        return cache.get(product) or cache.put(product, _first(find(snapshot, product)))
+        if (known := cache.get(product)) is not None:
+            return known
+        found, score = find(snapshot, product)
+        # Copies, because views would keep the full arrays in memory.
+        return cache.put(product, (found[:_MAX_RELATED].copy(), score[:_MAX_RELATED].copy()))
 
     return cached
 
 
-def _first(products: related.Products) -> related.Products:
-    """The first _MAX_RELATED. Copies, because views would keep the full arrays in memory."""
-    product, score = products
-    return product[:_MAX_RELATED].copy(), score[:_MAX_RELATED].copy()
-
-
 def _response_bytes(request: RecommendationRequest, response: RecommendationResponse) -> int:
     """Estimate. Ids and names are the index's own objects, so that only their slots in sets count."""
-    return (
-        700
-        + 100 * len(request.exclude)
-        + 100 * len(request.categories or ())
-        + 300 * len(request.signals)
-        + (800 * len(response.items))
-    )
+    names = len(request.exclude) + len(request.categories or ())
+    return 700 + 100 * names + 300 * len(request.signals) + 800 * len(response.items)
 
 
-def _ranking_bytes(key: tuple[str, tuple[Signal, ...]], ranked: RankedCandidates) -> int:
+def _ranking_bytes(key: _RankingKey, ranked: RankedCandidates) -> int:
     found, profile = ranked.candidates, ranked.candidates.profile
     arrays = (*vars(found.histories).values(), found.customer, found.product, found.features,
               profile.data, profile.indices, profile.indptr, ranked.score, ranked.order)  # fmt: skip

@@ -14,9 +14,9 @@ from typing import Any
 from rec_assets.recsys.experiments.assignment import Treatment
 from rec_assets.recsys.experiments.experiments_file import CHAMPION, Experiment, Variant, models_in, rule_sets_in
 from rec_assets.recsys.experiments.interleaving import team_draft
-from rec_assets.serving.database.exposures import Exposure
-from rec_assets.serving.engine import Engine, FrequencyCapped
-from rec_assets.serving.recommendation import HOLDOUT, RecommendationRequest, RecommendationResponse, RecommendedItem
+from rec_assets.serving.database.events import Exposure
+from rec_assets.serving.engine import Engine, FindCapped
+from rec_assets.serving.recommendation import HOLDOUT, RecommendationRequest, RecommendationResponse
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class ExperimentResponse:
 
     Attributes:
         engine: The index of the response; with interleaving, the control's.
-        response: Items, and what they are based on.
         request: The request as the treatment changed it.
         teams: With interleaving, the variant that each item comes from; else empty.
         uses_rules: Whether merchandising rules applied.
@@ -77,7 +76,7 @@ def respond(
     treatment: Treatment,
     request: RecommendationRequest,
     unavailable: frozenset[str],
-    find_capped: FrequencyCapped,
+    find_capped: FindCapped,
     *,
     cached_only: bool = False,
 ) -> ExperimentResponse:
@@ -86,8 +85,7 @@ def respond(
     Args:
         champion: The current index.
         indexes: Other indexes that the treatment needs, by the model name or version in the experiment.
-        treatment: Of the shopper.
-        request: The shopper's request.
+        treatment, request: Of the shopper.
         unavailable: Products that must not be shown.
         find_capped: Finds the products that a frequency cap leaves out.
         cached_only: Raise instead of ranking.
@@ -101,7 +99,7 @@ def respond(
     ] or [treatment.variant]
     engines = [champion if variant.model == CHAMPION else indexes[str(variant.model)] for variant in variants]
     requests = [
-        engine.exclude_frequency_capped(_apply(variant, request), find_capped)
+        engine.exclude_capped(_apply(variant, request), find_capped)
         for engine, variant in zip(engines, variants, strict=True)
     ]
     responses = [
@@ -110,10 +108,11 @@ def respond(
         else engine.respond(each, unavailable, cached_only=cached_only)
         for variant, engine, each in zip(variants, engines, requests, strict=True)
     ]
-    uses_rules = any(engine.has_rules(each) for engine, each in zip(engines, requests, strict=True))
+    uses_rules = any(engine.responder.rules_for(each) for engine, each in zip(engines, requests, strict=True))
     if not treatment.interleaved:
         return ExperimentResponse(engines[0], responses[0], requests[0], [], uses_rules)
-    drafted = team_draft([each.items for each in responses], request.k, _product_id, lambda: random.getrandbits(1))
+    rankings = [each.items for each in responses]
+    drafted = team_draft(rankings, request.k, lambda item: item.product_id, lambda: random.getrandbits(1))
     names = list(treatment.interleaved)
     is_randomized = any(each.exploration for each in requests)  # the propensities of a mix of both are unknown
     items = [replace(each.item, propensity=None if is_randomized else each.propensity) for each in drafted]
@@ -121,18 +120,9 @@ def respond(
     return ExperimentResponse(engines[0], mixed, requests[0], [names[each.team] for each in drafted], uses_rules)
 
 
-def _product_id(item: RecommendedItem) -> str:
-    return item.product_id
-
-
 def _apply(variant: Variant, request: RecommendationRequest) -> RecommendationRequest:
-    changes: dict[str, Any] = {}
-    if variant.mode is not None:
-        changes["mode"] = variant.mode
-    if variant.exploration is not None:
-        changes["exploration"] = variant.exploration
-    if variant.rules is not None:
-        changes["rules"] = variant.rules
+    values = {name: getattr(variant, name) for name in ("mode", "exploration", "rules")}
+    changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if variant.show == "popular":
         changes |= {"customer_id": "", "signals": ()}
     return replace(request, **changes) if changes else request

@@ -66,8 +66,7 @@ class IndexLoader:
         for published in (pointers.current, *(pointers.previous if self.engine is None else ())):
             if self.engine is not None and self.engine.published == published:
                 return
-            engine = self._load(published, rules)
-            if engine is not None:
+            if (engine := self._load(published, rules)) is not None:
                 self.engine = engine
                 del engine
                 _collect_garbage()
@@ -100,8 +99,7 @@ class IndexLoader:
     def _find_problems(self, pointers: IndexPointers) -> dict[str, str]:
         problems = {"current.json": pointers.damage} if pointers.damage else {}
         wanted = {f"index of {name}": each for name, each in pointers.experiments.items()}
-        if pointers.current is not None:
-            wanted["index"] = pointers.current
+        wanted |= {"index": pointers.current} if pointers.current else {}
         loaded = {each.published for each in self._engines()}
         for name, published in wanted.items():
             if published in self._failed and published not in loaded:

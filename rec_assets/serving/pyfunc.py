@@ -17,9 +17,13 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema
 
-from rec_assets.recsys.ranking.hybrid import ALL
+from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.serving.recommender import Recommender
 
+_OUTPUTS = {
+    "customer_id": "string", "product_id": "string", "rank": "long", "score": "double", "source": "string",
+    "reason": "string", "product": "string",
+}  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
@@ -28,17 +32,7 @@ SIGNATURE = ModelSignature(
             ColSpec("string", "list", required=False),
         ]
     ),
-    outputs=Schema(
-        [
-            ColSpec("string", "customer_id"),
-            ColSpec("string", "product_id"),
-            ColSpec("long", "rank"),
-            ColSpec("double", "score"),
-            ColSpec("string", "source"),
-            ColSpec("string", "reason"),
-            ColSpec("string", "product"),
-        ]
-    ),
+    outputs=Schema([ColSpec(type_, name) for name, type_ in _OUTPUTS.items()]),
 )
 """MLflow itself rejects numeric customer ids, and a `k` that is missing in some rows."""
 
@@ -68,8 +62,7 @@ class ProductRecommender(PythonModel):
             except ValueError as error:
                 raise MlflowException.invalid_parameter_value(f"row {number}: {error}") from None
             frames.append(found.assign(customer_id=customer))
-        columns = SIGNATURE.outputs.input_names()
-        return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+        return pd.concat(frames, ignore_index=True)[[*_OUTPUTS]] if frames else pd.DataFrame(columns=[*_OUTPUTS])
 
 
 set_model(ProductRecommender())

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.arrays import Floats, Longs, Mask
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.experiments.exploration import conditional_propensities, plackett_luce_weights
-from rec_assets.recsys.ranking.hybrid import PINNED, PINNED_REASON
+from rec_assets.recsys.ranking.lists import PINNED, PINNED_REASON
 from rec_assets.recsys.rules.compiled import CompiledRules
-from rec_assets.recsys.rules.effects import Mask, ScoredCandidates
+from rec_assets.recsys.rules.effects import ScoredCandidates
 from rec_assets.recsys.rules.rerank import rerank
 
 Explain = Callable[[Longs], tuple[list[str], list[str]]]
@@ -21,12 +21,11 @@ Explain = Callable[[Longs], tuple[list[str], list[str]]]
 
 @dataclass(frozen=True, eq=False)
 class RankedItems:
-    """n products in ranked order, with a function that explains them. Explanations take time and few are needed.
+    """n products in ranked order. `explain` explains only the items to show, because it takes time.
 
     Attributes:
         product: (n,) positions in the product snapshot, best first.
         score: (n,)
-        explain: From positions among these items to their sources and reasons.
         rule_text: From a position among these items to the text of the rule that placed the item, or None.
     """
 
@@ -49,11 +48,11 @@ class RankedItems:
         self, rules: CompiledRules, candidates: ScoredCandidates, depth: int, is_barred: Callable[[int], bool]
     ) -> RankedItems:
         """Apply merchandising rules; `candidates` are these items. See `recsys.rules.rerank`."""
-        product, source, rule = rerank(rules, candidates, depth, is_barred)
-        score = np.where(source >= 0, np.append(self.score, 0)[source], 0).astype(np.float32)
+        product, row, rule = rerank(rules, candidates, depth, is_barred)
+        score = np.append(self.score, 0)[row].astype(np.float32)  # 0 for a pinned product that was no candidate: row −1
 
         def explain(chosen: Longs) -> tuple[list[str], list[str]]:
-            old = source[chosen]  # −1: a pinned product that was no candidate
+            old = row[chosen]
             known = iter(zip(*self.explain(old[old >= 0]), strict=True)) if (old >= 0).any() else iter(())
             pairs = [next(known) if each >= 0 else (PINNED, PINNED_REASON) for each in old]
             return [name for name, _ in pairs], [reason for _, reason in pairs]
@@ -67,18 +66,11 @@ class RankedItems:
 def randomize(score: Floats, exploration: float, rng: np.random.Generator) -> tuple[Longs, list[float | None]]:
     """Draw an order from a Plackett–Luce model over the scores.
 
-    Args:
-        score: (n,) of the items in ranked order.
-        exploration: 0 to 1.
-        rng: Source of randomness.
-
-    Returns:
-        (n,) positions in the drawn order, and their propensities.
+    `score` is (n,), of the items in ranked order. Returns (n,) positions in the drawn order, and their propensities.
     """
     # Sorted, because rules may have changed the order: weights depend on the position.
     weight = plackett_luce_weights(np.sort(score)[::-1], exploration)
-    # Sorting by log-weights plus Gumbel noise samples without replacement in proportion to the weights
-    # (Kool et al. 2019).
+    # Log-weights plus Gumbel noise sample without replacement in proportion to the weights (Kool et al. 2019).
     order = np.argsort(-(np.log(weight) + rng.gumbel(size=len(score))), kind="stable")
     return order, [*conditional_propensities(weight[order])]
 
@@ -88,17 +80,13 @@ def diversify(product: Longs, snapshot: ProductSnapshot, k: int, diversity: floa
 
     Each step takes the item with the best balance of relevance and similarity to the items taken before. Relevance
     falls linearly with the position. Similarity is the cosine of text embeddings or, without texts, 1 within a
-    category.
-
-    Returns:
-        Positions of min(k, n) items of the (n,) products.
+    category. Returns positions of min(k, n) items of the (n,) products.
     """
     n = len(product)
     text = snapshot.text[product]
-    vectors = (
-        np.where((text >= 0)[:, None], snapshot.embeddings[text], 0) if snapshot.embeddings.size else np.zeros((n, 1))
-    )
-    both_have_text = (text >= 0)[:, None] & (text >= 0)[None, :]
+    has_text = (text >= 0)[:, None]
+    vectors = np.where(has_text, snapshot.embeddings[text], 0) if snapshot.embeddings.size else np.zeros((n, 1))
+    both_have_text = has_text & has_text.T
     same_category = snapshot.category[product][:, None] == snapshot.category[product][None, :]
     similarity = np.where(both_have_text, vectors @ vectors.T, same_category)
     relevance = (1 - diversity) * (1 - np.arange(n) / max(n, 1))

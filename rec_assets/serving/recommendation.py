@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rec_assets.recsys.ranking.hybrid import ALL
+from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET
 from rec_assets.serving.recommender import Signal
 
@@ -16,7 +16,7 @@ CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout
 (POPULAR: of all products, SEGMENT: of one category), or is empty because of an experiment's holdout."""
 
 POOL = 5
-"""With diversity or randomization, items are chosen from the best POOL · k products."""
+"""With diversity or randomization, the k items are chosen from the best POOL times k products."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RecommendedItem:
     """One product of a response.
 
     Attributes:
-        product_id, title, category, price: The product; price None if unknown.
+        price: None if unknown.
         score: Comparable within a response and source.
         source: The candidate source that contributed most, or "segment" for a best seller.
         reason: The source as a sentence for the shopper.

@@ -18,10 +18,9 @@ import pandas as pd
 
 from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.data.histories import Histories, histories_from_arrays
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.events import RETURN
 from rec_assets.recsys.ranking.features import FEATURES
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER, LISTS
 from rec_assets.recsys.ranking.reasons import explain
 from rec_assets.recsys.retrieval.candidates import Candidates, candidates_from_histories
 from rec_assets.serving.index_files.index import Index
@@ -71,7 +70,6 @@ class RankedCandidates:
     """One shopper's c candidates with scores.
 
     Attributes:
-        candidates: The candidates.
         score: (c,) in the order of the candidates.
         order: (c,) positions among the candidates by falling score; ties go to the lower product position.
     """
@@ -95,17 +93,12 @@ class Recommender:
     """A released model in memory."""
 
     def __init__(self, index: Index) -> None:
-        self.index = index
+        self.index, self.snapshot = index, index.snapshot
 
     @classmethod
     def load(cls, folder: Path) -> Recommender:
         """Load the index in a folder; see `Index.load`."""
         return cls(Index.load(folder))
-
-    @property
-    def snapshot(self) -> ProductSnapshot:
-        """The product snapshot."""
-        return self.index.snapshot
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -139,17 +132,14 @@ class Recommender:
         return RankedCandidates(candidates, score, np.lexsort((candidates.product, -score)))
 
     def explain(self, ranked: RankedCandidates, positions: Longs) -> tuple[list[str], list[str]]:
-        """Sources and reasons for some positions of the ranking; see `recsys.ranking.hybrid.explain`."""
+        """Sources and reasons for some positions of the ranking; see `recsys.ranking.reasons.explain`."""
         rows = np.sort(ranked.order[positions])  # in the order of the candidates
         candidates = ranked.candidates
+        product_ids, anchors = self.snapshot.product_ids[candidates.product[rows]], candidates.anchors(rows)
         sources, reasons = explain(
-            self.snapshot.product_ids[candidates.product[rows]],
-            candidates.features[rows],
-            self.index.ranker,
-            anchors=candidates.anchors(rows),
-            titles=self.titles,
+            product_ids, candidates.features[rows], self.index.ranker, anchors=anchors, titles=self.titles,
             categories=self.categories,
-        )
+        )  # fmt: skip
         back = np.searchsorted(rows, ranked.order[positions])
         return [sources[i] for i in back], [reasons[i] for i in back]
 

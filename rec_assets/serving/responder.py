@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from rec_assets.recsys.arrays import Floats, Longs
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER
+from rec_assets.recsys.arrays import Floats, Longs, Mask
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
-from rec_assets.recsys.rules.effects import Mask, ScoredCandidates
+from rec_assets.recsys.rules.effects import ScoredCandidates
 from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, RuleSets
 from rec_assets.serving.ranked_items import RankedItems, diversify, randomize
 from rec_assets.serving.recommendation import (
@@ -40,14 +40,12 @@ class Responder:
 
     Attributes:
         rules: The merchandising rules.
-        rule_sets: Compiled rule sets by name; NONE is one of them.
+        rule_sets: Compiled rule sets by name; NO_RULE_SET is one of them.
         default_rules: The compiled default rule set.
     """
 
-    def __init__(self, recommender: Recommender, rank: Rank | None = None, rules: RuleSets = EMPTY_RULE_SETS) -> None:
-        self.recommender = recommender
-        self.rank = rank or recommender.rank
-        self.rules = rules
+    def __init__(self, recommender: Recommender, rules: RuleSets = EMPTY_RULE_SETS) -> None:
+        self.recommender, self.rules = recommender, rules
         self.rule_sets = {name: compile_rules(rules, name, recommender.snapshot) for name in rules.sets}
         self.default_rules = self.rule_sets[rules.default]
 
@@ -62,7 +60,7 @@ class Responder:
         return mask
 
     def respond(
-        self, request: RecommendationRequest, available: Mask, rng: np.random.Generator
+        self, request: RecommendationRequest, available: Mask, rng: np.random.Generator, rank: Rank | None = None
     ) -> RecommendationResponse:
         """Build the response.
 
@@ -70,14 +68,14 @@ class Responder:
             request: The request.
             available: From `available`.
             rng: For randomized ranking (`exploration`).
+            rank: Ranks products if needed; default: the recommender.
         """
         allowed = self._allowed(request, available) & self.rules_for(request).visible
-        ranked, answered_by = self._rank_items(request, allowed)
+        ranked, answered_by = self._rank_items(request, allowed, rank or self.recommender.rank)
         if answered_by is None:  # best sellers are neither randomized nor diversified
             request = replace(request, exploration=0.0, diversity=0.0)
-        items = [] if ranked is None else self._build_items(ranked, *self._choose(ranked, request, rng))
-        if answered_by is None:
             answered_by = SEGMENT if request.segment is not None else POPULAR
+        items = [] if ranked is None else self._build_items(ranked, *self._choose(ranked, request, rng))
         if len(items) < request.k and request.mode != BUY_AGAIN:
             shown = {item.product_id for item in items}
             best = (pair for found in self._best_sellers(request, allowed) for pair in zip(*found, strict=True))
@@ -108,9 +106,7 @@ class Responder:
                 for each in request.signals
                 if each.product_id in positions
             ),
-            categories=None
-            if request.categories is None
-            else frozenset(names[each] for each in request.categories if each in names),
+            categories=request.categories and frozenset(names[each] for each in request.categories if each in names),
             exclude=frozenset(ids[position] for position in self._positions(request.exclude)),
             segment=names.get(request.segment) if request.segment is not None else None,
         )
@@ -126,21 +122,15 @@ class Responder:
         source: str,
         reason: str,
         rule: str | None = None,
-        propensity: float | None = 1.0,
+        propensity: float | None = 1,
     ) -> RecommendedItem:
         """The item for the product at a position."""
         snapshot, price = self.recommender.snapshot, float(self.recommender.snapshot.list_price[product])
         return RecommendedItem(
-            product_id=str(snapshot.product_ids[product]),
-            score=score,
-            source=source,
-            reason=reason,
-            title=str(snapshot.titles[product]),
-            category=str(snapshot.categories[snapshot.category[product]]),
-            price=round(price, 2) if np.isfinite(price) else None,
-            rule=rule,
-            propensity=propensity,
-        )
+            str(snapshot.product_ids[product]), score, source, reason, str(snapshot.titles[product]),
+            str(snapshot.categories[snapshot.category[product]]), round(price, 2) if np.isfinite(price) else None,
+            rule, propensity,
+        )  # fmt: skip
 
     @cached_property
     def _category_names(self) -> dict[str, str]:
@@ -170,30 +160,28 @@ class Responder:
             allowed = allowed & (snapshot.list_price <= request.price_max)
         return allowed
 
-    def _rank_items(self, request: RecommendationRequest, allowed: Mask) -> tuple[RankedItems | None, str | None]:
+    def _rank_items(
+        self, request: RecommendationRequest, allowed: Mask, rank: Rank
+    ) -> tuple[RankedItems | None, str | None]:
         """Ranked items for the shopper, and CUSTOMER or SESSION; None for an unknown shopper without events."""
         known, rules = bool(request.customer_id) and self.is_known(request.customer_id), self.rules_for(request)
         if known and not request.signals:
             stored = self._stored_items(request, allowed)
             if stored is not None:
                 return stored, CUSTOMER
-        ranking = self.rank(request.customer_id if known else "", request.signals) if known or request.signals else None
+        ranking = rank(request.customer_id if known else "", request.signals) if known or request.signals else None
         if ranking is None:
             return (self._popular_items(request, allowed, rules) if rules else None), None
         keep = allowed[ranking.product]
         if request.mode != ALL:
             keep = keep & (ranking.is_bought == (request.mode == BUY_AGAIN))
-        ranked = RankedItems(
-            ranking.product,
-            ranking.score[ranking.order],
-            lambda positions: self.recommender.explain(ranking, positions),
-        ).filter(keep)
+        score, explain = ranking.score[ranking.order], partial(self.recommender.explain, ranking)
+        ranked = RankedItems(ranking.product, score, explain).filter(keep)
         if rules:
             order, found = ranking.order[keep], ranking.candidates
+            return_rate, complement = found.return_rate[order], found.complement[order]
             last_age = float(found.histories.customer_last_age[0])
-            scored = ScoredCandidates(
-                ranked.product, ranked.score, found.return_rate[order], found.complement[order], last_age
-            )
+            scored = ScoredCandidates(ranked.product, ranked.score, return_rate, complement, last_age)
             bought = set(ranking.product[ranking.is_bought]) if request.mode == DISCOVER else set()
 
             def is_barred(product: int) -> bool:
@@ -263,14 +251,12 @@ class Responder:
     ) -> list[RecommendedItem]:
         if not len(positions):
             return []
-        return [
-            self.item(
-                int(ranked.product[position]), float(ranked.score[position]), source, reason,
-                ranked.rule_text(int(position)), propensity,
-            )
-            for position, source, reason, propensity in
-            zip(positions, *ranked.explain(positions), propensities, strict=True)
-        ]  # fmt: skip
+        product, score, rules = (
+            ranked.product[positions],
+            ranked.score[positions].tolist(),
+            map(ranked.rule_text, positions),
+        )
+        return list(map(self.item, product, score, *ranked.explain(positions), rules, propensities))
 
     def _best_sellers(self, request: RecommendationRequest, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:
         """Positions and scores: of the segment, then of all products; in discover mode, only products not bought."""

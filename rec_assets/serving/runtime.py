@@ -31,21 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 class ServingRuntime:
-    """State of one worker.
-
-    Attributes:
-        indexes: The loaded indexes.
-        online: The online state; responses access it through `database`.
-        database: The guard of the online state.
-        rules: The merchandising rules.
-    """
+    """State of one worker. Responses access the `online` state through its guard, `database`."""
 
     def __init__(self, folder: ServingFolder, online: OnlineState, rules: WatchedFile[RuleSets]) -> None:
         self.indexes, self.online, self.rules = IndexLoader(folder), online, rules
         self.database = DatabaseGuard(online)
         self._files: dict[str, WatchedFile[Any]] = {"rules": rules}
-        self._errors: dict[str, str] = {}
-        """What could not be refreshed, by name → error."""
+        self._errors: dict[str, str] = {}  # what could not be refreshed → error
         self._stop = threading.Event()
         self._threads = [
             # Separate threads: a file must not wait for the self-test of an index, nor an index for the database.
@@ -76,7 +68,7 @@ class ServingRuntime:
         self.online.close()
 
     def watch(self, name: str, file: WatchedFile[Any]) -> None:
-        """Refresh another file too."""
+        """Refresh another file, too, and report its problems under `name`."""
         self._files[name] = file
 
     def refresh(self) -> None:
@@ -87,22 +79,18 @@ class ServingRuntime:
     def is_forgotten(self, engine: Engine, customer_id: str, online_snapshot: OnlineSnapshot) -> bool:
         """Whether a customer asked to be forgotten, and the index still has their history from before."""
         forgotten = online_snapshot.forgotten
-        time = forgotten.get(customer_digest(customer_id)) if forgotten else None
-        return time is not None and time.astimezone(engine.zone).date() >= engine.published.as_of
+        at = forgotten.get(customer_digest(customer_id)) if forgotten else None
+        return at is not None and at.astimezone(engine.zone).date() >= engine.published.as_of
 
     def missing(self) -> dict[str, Any]:
         """What prevents responses, by name; empty if the worker is ready."""
         missing = {}
         if self.engine is None:
             warnings = self.indexes.warnings
-            missing["index"] = (
-                warnings.get("index")
-                or warnings.get("current.json")
-                or (
-                    "no index is published yet: run `rec-assets bootstrap`, which materializes all assets up to "
-                    "`serving_index`, with the same REC_HOME"
-                )
-            )
+            missing["index"] = warnings.get("index") or warnings.get("current.json") or (
+                "no index is published yet: run `rec-assets bootstrap`, which materializes all assets up to "
+                "`serving_index`, with the same REC_HOME"
+            )  # fmt: skip
         if not self.rules.is_read:
             missing["rules"] = f"{self.rules.problem}; the API sends no recommendations until this is fixed"
         try:

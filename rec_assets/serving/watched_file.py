@@ -18,7 +18,7 @@ Stamps = dict[Path, tuple[int, int] | None]
 
 
 class WatchedFile(Generic[T]):
-    """The content of a file, refreshed by `refresh`. After an error, the last good content stays active.
+    """The content of a file. `refresh` reads it again if it changed. After an error, the last good content is used.
 
     Attributes:
         value: The last good content.
@@ -39,22 +39,21 @@ class WatchedFile(Generic[T]):
             path: None if there is no file; `read` handles that.
             read: Reads the file.
             default: The value until the file is read for the first time.
-            included: Other files that the content refers to.
+            included: Finds the other files that the content names.
         """
         self._path, self._read, self._included = path, read, included
         self.value, self.is_read = default, False
         self.problem: str | None = None
-        self._stamps: Stamps = {}
-        self._retry_at, self._is_first = 0.0, True
+        self._stamps: Stamps | None = None
+        self._retry_at = 0.0
         self.refresh()
 
     def refresh(self) -> bool:
         """Read the file if it has changed, or if a retry is due after an error; returns whether it was read."""
         stamps = self._current_stamps()
         is_waiting = self.problem is None or time.monotonic() < self._retry_at
-        if stamps == self._stamps and is_waiting and not self._is_first:
+        if stamps == self._stamps and is_waiting:
             return False
-        self._is_first = False
         try:
             self.value = self._read(self._path)
         except Exception as error:  # any error, because requests must go on with the last good content

@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from rec_assets.settings.deployment import Settings
+from rec_assets.settings.settings import Settings
 
 
 class InvalidSettings(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,6 +83,10 @@ class FolderSettings(BaseSettings):
     def reports(self) -> Path:
         """Folder of the HTML reports."""
         return self.root / "reports"
+
+    def report(self, day: dt.date, name: str) -> Path:
+        """Path of an HTML report of a day: `evaluation`, `experiments` or `release`."""
+        return self.reports / f"date={day}" / f"{name}.html"
 
     @property
     def serving(self) -> Path:

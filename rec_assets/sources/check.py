@@ -14,13 +14,13 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.explain import explain_lines
+from rec_assets.sources.explain_cleaning import explain_cleaning, explain_training_data
 from rec_assets.sources.findings import SourceCheck, format_share, pluralize
 from rec_assets.sources.landing import days_with_data, is_in_future
 from rec_assets.sources.paths import driver_errors, is_uri
 from rec_assets.sources.reader import read_catalog, read_day, read_export
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.spec import DataSource
-from rec_assets.sources.verdict import explain_cleaning, explain_training_data
 
 __all__ = ["SourceCheck", "check_source"]
 
@@ -60,7 +60,7 @@ def check_source(source: DataSource, *, days: int | None = None, now: float | No
     explain_lines(sample, check)
     if is_complete:
         explain_training_data(sample, check)
-    explain_cleaning(sample, _spread(list(by_day), MAX_CLEANED_DAYS), check)
+    explain_cleaning(sample, _evenly_spaced(list(by_day), MAX_CLEANED_DAYS), check)
     return check
 
 
@@ -81,7 +81,7 @@ def _read_lines(
             landed = [day for day in source.landed_days() if first <= day <= last]
             check.add("Purchases", f"{pluralize(len(landed), 'day')} with files, {landed[0]} to {landed[-1]}")
             _explain_gaps(landed, check)
-            lines = _read_days(source, _spread(landed, days or _sample_days(source, landed)), landed[-1], check)
+            lines = _read_days(source, _evenly_spaced(landed, days or _sample_days(source, landed)), landed[-1], check)
             is_complete = len(lines) == len(landed)
             check.add("Purchases", f"days in this sample: {_list_days(list(lines), len(landed))}")
         else:
@@ -164,25 +164,20 @@ def _folder_content(path: str) -> str:
 
 
 def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
-    with_files = set(days)
     span = [days[0] + dt.timedelta(days=number) for number in range((days[-1] - days[0]).days)]
-    closed = [day for day in span if day not in with_files]
+    closed = sorted({*span} - {*days})
     if not closed:
         return
     weekly = {day.weekday() for day in closed} - {day.weekday() for day in days}
-    every = [f"every {dt.date(2018, 1, 1 + weekday):%A}" for weekday in sorted(weekly)]
+    weekdays = [f"every {dt.date(2018, 1, 1 + weekday):%A}" for weekday in sorted(weekly)]  # 2018-01-01 is a Monday
     single = [str(day) for day in closed if day.weekday() not in weekly]
     more = [f"{len(single) - 5} more"] if len(single) > 5 else []
-    check.add(
-        "Purchases",
-        f"{pluralize(len(closed), 'day')} without files (shop closed): {', '.join([*every, *single[:5], *more])}",
-    )
+    shown = ", ".join([*weekdays, *single[:5], *more])
+    check.add("Purchases", f"{pluralize(len(closed), 'day')} without files (shop closed): {shown}")
     before, after = max(itertools.pairwise(days), key=lambda pair: pair[1] - pair[0])
-    if (after - before).days > 7:
-        check.warnings.append(
-            f"no file for {(after - before).days - 1} days between {before} and {after}: was the shop closed, or are "
-            "files missing?"
-        )
+    if (gap := (after - before).days - 1) > 6:
+        problem = f"no file for {gap} days between {before} and {after}"
+        check.warnings.append(f"{problem}: was the shop closed, or are files missing?")
 
 
 def _explain_bounds(source: DataSource, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
@@ -219,7 +214,7 @@ def _explain_bounds(source: DataSource, lines: dict[dt.date, int], now: float, c
         )
 
 
-def _spread(days: Sequence[dt.date], number: int) -> list[dt.date]:
+def _evenly_spaced(days: Sequence[dt.date], number: int) -> list[dt.date]:
     """Up to `number` of the days at equal distances, with the first and the last."""
     last = len(days) - 1
     return [days[at] for at in sorted({round(n * last / max(number - 1, 1)) for n in range(number)})]

@@ -13,8 +13,9 @@ from rec_assets.sources.reader import used_columns
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.time_formats import UTC_WORDS, zone_suffix
 from rec_assets.sources.times import NO_VALUE, quote_format, suggest_swapped_format
+from rec_assets.sources.values import strip_text
 
-_FIELD_NAMES = {
+_COLUMN_NAMES = {
     "order_id": r"order|invoice|basket|receipt|transaction.?id",
     "quantity": r"quantity|qty|units|pieces",
     "unit_price": r"price",
@@ -36,17 +37,16 @@ _NOT_PURCHASE = re.compile(
     r"|favou?rites?|begin[ _-]checkout|checkout|session[ _-]start|first[ _-]visit|log[ _-]?in|sign[ _-]?up",
     re.IGNORECASE,
 )
-"""Complete values of an event column for events that are not purchases."""
+"""Event types that are not purchases."""
 
 _PURCHASE = re.compile(r"purchases?|purchased|transactions?|orders?|sales?|sold|bought|buy", re.IGNORECASE)
-"""Complete values of an event column for purchases."""
+"""Event types of purchases."""
 
-_MAX_KINDS = 30
-"""A column with at most this many different values can be an event column."""
+_MAX_EVENT_TYPES = 30
+"""A column with at most this many different values can have the event type."""
 
 _ORDER_COLUMN_SHARE = 0.05
-"""If a column is empty on more than this share of the lines, and has a value on another line of the order, it is a
-column of the order."""
+"""A column is a column of the order if more than this share of its values is only on another line of the order."""
 
 
 def explain_lines(sample: SourceSample, check: SourceCheck) -> None:
@@ -54,7 +54,7 @@ def explain_lines(sample: SourceSample, check: SourceCheck) -> None:
     _explain_times(sample, check)
     _explain_columns(sample, check)
     _explain_orders(sample, check)
-    _explain_kinds(sample, check)
+    _explain_event_types(sample, check)
     _explain_order_columns(sample, check)
     _explain_returns(sample, check)
     explain_products(sample, check)
@@ -73,7 +73,7 @@ def _explain_times(sample: SourceSample, check: SourceCheck) -> None:
     check.add("Times", f"example: {example} → {local.iloc[0]:%Y-%m-%d %H:%M} local time")
     if (local == local.dt.floor("D")).mean() > 0.9:
         check.warnings.append(
-            "nearly all times are midnight: a customer's purchases on one day have no order and count as simultaneous"
+            "nearly all times are midnight: all purchases of a customer on one day count as simultaneous"
         )
     elif (times == times.dt.floor("D")).mean() > 0.9:
         check.warnings.append(
@@ -102,14 +102,13 @@ def _explain_columns(sample: SourceSample, check: SourceCheck) -> None:
             example = sample.example(column)
             shown = "always empty" if example is None else f"example: {shorten(example, 60)!r}"
             check.add("Columns", f"{field:<12} ← {column!r}, {shown}")
-    unused = [name for name in sample.file_values.columns if name not in used_columns(source)]
-    if unused:
+    if unused := [name for name in sample.file_values.columns if name not in used_columns(source)]:
         check.add("Columns", f"not used: {', '.join(map(repr, unused))}")
     known = {name for name, named in columns if named}
     known |= {"unit_price", "amount"} if source.has_price else set()
     known |= {"title", "category", "brand"} if source.catalog else set()
     for column in unused:
-        fields = [name for name, words in _FIELD_NAMES.items() if re.search(words, column, re.IGNORECASE)]
+        fields = [name for name, words in _COLUMN_NAMES.items() if re.search(words, column, re.IGNORECASE)]
         if fields and fields[0] not in known:
             check.add("Columns", f"{column!r} is possibly useful: is it `{fields[0]}`?")
         elif re.search(_RETURN_NAMES, column, re.IGNORECASE) and not source.returns.status:
@@ -122,7 +121,7 @@ def _explain_columns(sample: SourceSample, check: SourceCheck) -> None:
 
 def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
     lines, columns = sample.lines, sample.source.purchases.columns
-    customers = lines["customer_id"].fillna("").str.strip()
+    customers = strip_text(lines["customer_id"])
     known = customers[customers != ""]
     check.add(
         "Lines",
@@ -132,8 +131,7 @@ def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
     if columns.order_id is None:
         check.add("Lines", "no order ids: all lines of a customer on a day are one order")
     else:
-        lines_of_orders = lines[lines["order_id"].fillna("").str.strip() != ""]
-        buyers = lines_of_orders.groupby("order_id")["customer_id"].nunique()
+        buyers = lines[strip_text(lines["order_id"]) != ""].groupby("order_id")["customer_id"].nunique()
         check.add("Lines", pluralize(len(buyers), "order"))
         if (shared := int((buyers > 1).sum())) > 0.01 * len(buyers):
             check.warnings.append(
@@ -146,30 +144,28 @@ def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
         check.warnings.append("titles have characters like 'Ã©': set `encoding: utf-8`")
 
 
-def _explain_kinds(sample: SourceSample, check: SourceCheck) -> None:
-    """Warn if lines of an event column count as purchases and look like other events."""
-    source = sample.source
-    spec, excluded = source.purchases, sample.lines["excluded_by"].loc[sample.file_values.index] != ""
+def _explain_event_types(sample: SourceSample, check: SourceCheck) -> None:
+    """Warn if a column has event types, and lines of other events count as purchases."""
+    spec, excluded = sample.source.purchases, sample.lines["excluded_by"].loc[sample.file_values.index] != ""
     for column in dict.fromkeys([*spec.include, *spec.exclude]):
         values = sample.file_values[column]
         included = values[~excluded].value_counts()
-        if 0 < len(included) <= _MAX_KINDS:
+        if 0 < len(included) <= _MAX_EVENT_TYPES:
             check.add("Lines", f"{column!r} of the included lines: {_list_counts(included)}")
         wrong = [value for value in included.index if _NOT_PURCHASE.fullmatch(value)]
-        if wrong and len(included) <= _MAX_KINDS:
+        if wrong and len(included) <= _MAX_EVENT_TYPES:
             right = [value for value in included.index if value not in wrong]
             check.warnings.append(
                 f"column {column!r}: lines with {_list_counts(included[wrong])} count as purchases: if they are not "
                 f"purchases, set `include: {to_inline_yaml({column: right or ['…']})}`"
             )
-    for column in [name for name in sample.file_values.columns if name not in used_columns(source)]:
-        values = sample.file_values[column].value_counts()
-        kinds = values.drop(list(NO_VALUE), errors="ignore")
-        wrong = [value for value in kinds.index if _NOT_PURCHASE.fullmatch(value)]
-        right = [value for value in kinds.index if _PURCHASE.fullmatch(value)]
-        if wrong and right and len(kinds) <= _MAX_KINDS:
+    for column in [name for name in sample.file_values.columns if name not in used_columns(sample.source)]:
+        values = sample.file_values[column].value_counts().drop(list(NO_VALUE), errors="ignore")
+        wrong = [value for value in values.index if _NOT_PURCHASE.fullmatch(value)]
+        right = [value for value in values.index if _PURCHASE.fullmatch(value)]
+        if wrong and right and len(values) <= _MAX_EVENT_TYPES:
             check.warnings.append(
-                f"column {column!r} has {_list_counts(kinds)}, and all these lines count as purchases: set "
+                f"column {column!r} has {_list_counts(values)}, and all these lines count as purchases: set "
                 f"`include: {to_inline_yaml({column: right})}`"
             )
 
@@ -205,8 +201,8 @@ def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
         f"{returns.status.column!r} = {' or '.join(returns.status.values)}" if returns.status else "",
     ]
     known_by = " or ".join(filter(None, signs))
-    lines_found = pluralize(int((lines["is_return"] | lines["was_returned"]).sum()), "line")
-    check.add("Returns", f"{lines_found} with {known_by}" if known_by else "none: `returns` is not set")
+    found = pluralize(int((lines["is_return"] | lines["was_returned"]).sum()), "line")
+    check.add("Returns", f"{found} with {known_by}" if known_by else "none: `returns` is not set")
     if returns.status:
         check.add(
             "Returns",
@@ -217,8 +213,7 @@ def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
         )
         _explain_status(sample, returns.status.line_type, check)
     included = sample.included
-    negative = int(((included["quantity"] < 0) & ~included["is_return"]).sum())
-    if negative:
+    if negative := int(((included["quantity"] < 0) & ~included["is_return"]).sum()):
         check.warnings.append(
             f"cleaning would reject {pluralize(negative, 'line')} with a negative quantity: if they are returns, set "
             "`returns: {negative_quantity: true}`"
@@ -253,10 +248,9 @@ def _explain_status(sample: SourceSample, line_type: str, check: SourceCheck) ->
             "most lines with that status have no separate purchase line: if the status is on the purchase line itself, "
             "set `line_type: purchase` under `returns.status`"
         )
-    if has_order and is_purchase:
-        twice = keys.isin(pd.MultiIndex.from_frame(lines.loc[lines["is_return"], pair]))
-        if twice.any():
-            check.warnings.append(
-                f"{pluralize(int(twice.sum()), 'line')} with that status also have a return line of the same order and "
-                "product, so each return would count twice: keep only one setting under `returns`"
-            )
+    twice = int(keys.isin(pd.MultiIndex.from_frame(lines.loc[lines["is_return"], pair])).sum())
+    if twice and has_order and is_purchase:
+        check.warnings.append(
+            f"{pluralize(twice, 'line')} with that status also have a return line of the same order and product, so "
+            "each return would count twice: keep only one setting under `returns`"
+        )

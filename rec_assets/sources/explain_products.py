@@ -13,12 +13,12 @@ from rec_assets.sources.times import NO_VALUE
 _PLACEHOLDERS = {value.lower() for value in NO_VALUE if value} | {"guest", "unknown", "anonymous", "0", "-1"}
 """Ids that shops often write for "no customer" or "no product"."""
 
-_SERVICE = (
+_NON_PRODUCT = (
     r"(?:postage|post|dotcom postage|shipping|carriage|delivery|freight|versand\w*|porto|bank charges?|fees?|"
     r"commission|discounts?|rabatt|vouchers?|gift ?cards?|gutschein|manual|adjust\w*( bad debt)?|samples?|test|deposit|"
     r"pfand|tips?|donations?|insurance|surcharge|services?|subscription)"
 )
-"""Complete ids and titles of lines that are not products."""
+"""Ids and titles of lines that are not products."""
 
 _MIN_ID_DIGITS = 3
 """If most product ids have this many digits, an id without digits is unusual."""
@@ -53,19 +53,13 @@ def explain_products(sample: SourceSample, check: SourceCheck) -> None:
     lines, products, catalog = sample.lines, sample.products, sample.catalog
     listed = set(catalog["product_id"])
     if listed:
-        unlisted = products - listed
-        check.add(
-            "Catalog", f"products of the log in the catalog: {format_share(len(products & listed), len(products))}"
-        )
+        unlisted, share = products - listed, format_share(len(products & listed), len(products))
+        check.add("Catalog", f"products of the log in the catalog: {share}")
         _explain_unlisted(unlisted, listed, check)
         if len(unlisted) > 0.1 * len(products):
-            check.warnings.append(
-                f"{format_share(len(unlisted), len(products))} of the products are not in the catalog"
-            )
-    with_text = {
-        *catalog["product_id"][catalog["text"].notna()],
-        *lines["product_id"][lines["text"].notna()],
-    }
+            missing = format_share(len(unlisted), len(products))
+            check.warnings.append(f"{missing} of the products are not in the catalog")
+    with_text = {*catalog["product_id"][catalog["text"].notna()], *lines["product_id"][lines["text"].notna()]}
     check.add("Products", f"with text (for text similarity): {format_share(len(products & with_text), len(products))}")
     if not products & with_text:
         check.warnings.append(
@@ -74,7 +68,7 @@ def explain_products(sample: SourceSample, check: SourceCheck) -> None:
     texts = lines[~lines["product_id"].isin(listed)].groupby("product_id")["text"].nunique()
     if several := int((texts > 1).sum()):
         check.add("Products", f"{pluralize(several, 'product')} with different texts: the most common text is used")
-    _explain_services(sample, check)
+    _explain_non_products(sample, check)
 
 
 def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) -> None:
@@ -87,18 +81,16 @@ def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) 
     }
     for difference, normalize in differences.items():
         by_form = {normalize(product): product for product in sorted(listed)}
-        pairs = [
-            (product, by_form[normalize(product)]) for product in sorted(unlisted) if normalize(product) in by_form
-        ]
-        if pairs:
+        forms = {product: normalize(product) for product in sorted(unlisted)}
+        if pairs := [(product, by_form[form]) for product, form in forms.items() if form in by_form]:
             check.warnings.append(
                 f"{pluralize(len(pairs), 'product id')} of the log and the catalog differ only by {difference}, such "
                 f"as {pairs[0][0]!r} and {pairs[0][1]!r}: they count as different products, so write them the same way"
             )
 
 
-def _explain_services(sample: SourceSample, check: SourceCheck) -> None:
-    """Warn about codes that are not products: postage, fees, vouchers. They are popular, so they'd be recommended."""
+def _explain_non_products(sample: SourceSample, check: SourceCheck) -> None:
+    """Warn about ids that are not products, such as postage or fees. They are popular, so lists would have them."""
     lines = sample.included[~sample.included["is_return"]]
     lines = lines[lines["product_id"].fillna("").str.strip() != ""]
     by_product = lines.groupby("product_id")
@@ -113,18 +105,16 @@ def _explain_services(sample: SourceSample, check: SourceCheck) -> None:
     )
     ids, titles = products.index.to_series().str.strip(), products["title"].str.strip()
     digits = ids.str.count(r"\d")
-    has_service_name = ids.str.fullmatch(_SERVICE, case=False) | titles.str.fullmatch(_SERVICE, case=False)
+    has_known_name = ids.str.fullmatch(_NON_PRODUCT, case=False) | titles.str.fullmatch(_NON_PRODUCT, case=False)
     has_unusual_id = (digits == 0) & (digits.median() >= _MIN_ID_DIGITS)
     has_wide_prices = (products["buyers"] > 1) & (products["high_price"] > _WIDE_PRICE_RATIO * products["low_price"])
-    services = products[has_service_name | (has_unusual_id & has_wide_prices)]
-    services = services.sort_values("lines", ascending=False).head(10)
-    if len(services):
-        shown = ", ".join(
-            f"{product!r}" + f" ({row['title']})" * bool(row["title"]) for product, row in services.iterrows()
-        )
+    found = products[has_known_name | (has_unusual_id & has_wide_prices)]
+    found = found.sort_values("lines", ascending=False).head(10)
+    if len(found):
+        shown = ", ".join(f"{product!r}" + f" ({title})" * bool(title) for product, title in found["title"].items())
         column = sample.source.purchases.columns.product_id
         check.warnings.append(
-            f"{shown}: {format_share(int(services['lines'].sum()), len(lines))} of the lines, probably not "
-            f"{'a product' if len(services) == 1 else 'products'}: if so, set "
-            f"`exclude: {to_inline_yaml({column: list(services.index)})}`"
+            f"{shown}: {format_share(int(found['lines'].sum()), len(lines))} of the lines, probably not "
+            f"{'a product' if len(found) == 1 else 'products'}: if so, set "
+            f"`exclude: {to_inline_yaml({column: list(found.index)})}`"
         )

@@ -15,7 +15,10 @@ import pyarrow as pa
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.reader import file_fingerprint
+from rec_assets.sources.landing import file_fingerprint
+
+LANDED_FILES = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
+"""Table → name of its file in the folder of a day."""
 
 FEEDBACK_SCHEMA = pa.schema(
     [
@@ -38,8 +41,7 @@ FEEDBACK_SCHEMA = pa.schema(
 )
 """`raw_feedback_events`: one row per event, unique by sender and event_id; `received` is Unix time in seconds.
 
-`sender` is null for events sent with one of the shop's own API keys. For a public key, it is the visitor who sent the
-event. Files of earlier versions have no sender: their events count as the shop's own.
+`sender` is null for an event that one of the shop's own API keys sent, and the visitor for an event of a public key.
 """
 
 EXPOSURE_SCHEMA = pa.schema(
@@ -71,18 +73,14 @@ from, in interleaved responses only.
 
 
 def landed_file(folder: Path, table: str, day: dt.date) -> Path:
-    """Path of the API's file for a day and table: `raw_feedback_events` or `experiment_exposures`."""
-    return folder / f"date={day}" / LANDED[table]
-
-
-LANDED = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
-"""Table → name of its file in the folder of a day."""
+    """Path of the API's file for a day and a table of LANDED_FILES."""
+    return folder / f"date={day}" / LANDED_FILES[table]
 
 
 def landed_fingerprints(folder: Path, table: str, day: dt.date) -> dict[str, str]:
     """Name → SHA-256 of the day's file; empty if there is no file."""
     file = landed_file(folder, table, day)
-    return {f"{file.parent.name}/{file.name}": file_fingerprint([UPath(file)])} if file.exists() else {}
+    return {f"{file.parent.name}/{file.name}": file_fingerprint(UPath(file))} if file.exists() else {}
 
 
 def read_feedback(folder: Path, day: dt.date) -> pa.Table:

@@ -20,16 +20,16 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.file_format import FileFormat
 from rec_assets.sources.paths import driver_errors
+from rec_assets.sources.spec import FileFormat
 
-SECOND = " (2)"
-"""Suffix of the second of two columns with the same name."""
+DUPLICATE_SUFFIX = " (2)"
+"""Suffix that makes the second of two columns with the same name unique."""
 
-LISTS = "lists"
-"""Key in the `attrs` of a table for the names of its list columns."""
+LIST_COLUMNS = "lists"
+"""Key in the `attrs` of a table: the names of its list columns."""
 
-POSITION = "#"
+ENTRY_NUMBER = "#"
 """Column with the number of an entry of an exploded list (`line_items.#`), so that equal entries are not duplicates."""
 
 _ONE_BLOCK = 1 << 30
@@ -37,22 +37,22 @@ _ONE_BLOCK = 1 << 30
 
 csv.field_size_limit(_ONE_BLOCK)  # the default is 131,072 characters
 
-MAX_UNPACKED = 2 << 30
-"""Maximum bytes of an unpacked file: memory use depends on it, and the packed size doesn't show it."""
+MAX_DECOMPRESSED_BYTES = 2 << 30
+"""Memory use depends on the decompressed size of a file, which its compressed size doesn't show."""
 
+_BUFFER = 1 << 20
 _BATCH = 50_000
 """JSON objects to hold in memory at a time."""
 
-_PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
-
+_COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _FIX_ENCODING = "set `encoding`, for example latin-1 or cp1252"
 
 
 def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
-    """Read the rows of a file with all values as text; None only if the format has nulls.
+    """Read the rows of a file, with all values as text; None only if the format has nulls.
 
     A nested field is a column with a dotted name, such as `customer.id`. Each entry of the `explode` list is a row. Any
-    other list is JSON text, and `attrs[LISTS]` has the name of its column.
+    other list is JSON text, and `attrs[LIST_COLUMNS]` has the name of its column.
 
     Raises:
         SourceError: the file doesn't match `spec`; names the file and the likely fix.
@@ -63,7 +63,7 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
             content = path.read_bytes()
         if not content:
             raise SourceError(f"{path}: the file is empty, without a header: land it again")
-        _refuse_disguised(spec, path, content[:4])
+        _check_signature(spec, path, content[:4])
         if spec.format == "csv":
             return _read_csv(spec, path, content)
         return _read_parquet(spec, path, content) if spec.format == "parquet" else _read_jsonl(spec, path, content)
@@ -77,13 +77,13 @@ def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
         raise SourceError(f"{path}: can't be read as {spec.format}: {problem}; {fix}") from error
 
 
-class _Unpacked(io.RawIOBase):
-    """The content of a file as a stream; unpacked if the file's name has such a suffix."""
+class _Decompressed(io.RawIOBase):
+    """The content of a file as a stream; decompressed if the file's suffix is in _COMPRESSION."""
 
     def __init__(self, path: UPath, content: bytes) -> None:
-        self.path, self.size, kind = path, 0, _PACKED.get(path.suffix)
+        self.path, self.size, kind = path, 0, _COMPRESSION.get(path.suffix)
         self.stream = pa.input_stream(pa.py_buffer(content), compression=kind)
-        self.limit = MAX_UNPACKED if kind else len(content)
+        self.limit = MAX_DECOMPRESSED_BYTES if kind else len(content)
 
     def readable(self) -> bool:
         return True
@@ -95,18 +95,14 @@ class _Unpacked(io.RawIOBase):
         self.size += len(piece)
         if self.size > self.limit:
             raise SourceError(
-                f"{self.path}: unpacks to more than {self.limit >> 30} GiB: split it into several files (`path` can "
-                "match them with a *), or land it unpacked"
+                f"{self.path}: decompresses to more than {self.limit >> 30} GiB: split it into several files (`path` "
+                "can match them with a *), or land it uncompressed"
             )
         buffer[: len(piece)] = piece
         return len(piece)
 
 
-def _unpacked(path: UPath, content: bytes) -> io.BufferedReader:
-    return io.BufferedReader(_Unpacked(path, content), 1 << 20)
-
-
-def _refuse_disguised(spec: FileFormat, path: UPath, beginning: bytes) -> None:
+def _check_signature(spec: FileFormat, path: UPath, beginning: bytes) -> None:
     if beginning == b"PAR1" and spec.format != "parquet":
         raise SourceError(f"{path}: the file is Parquet: set `format: parquet`")
     if beginning == b"PK\x03\x04":
@@ -118,8 +114,8 @@ def _refuse_disguised(spec: FileFormat, path: UPath, beginning: bytes) -> None:
 
 
 def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
-    with _unpacked(path, content) as packed:
-        content = packed.read()
+    with io.BufferedReader(_Decompressed(path, content), _BUFFER) as stream:
+        content = stream.read()
     header = next(filter(None, _csv_rows(spec, content)), None)
     if header is None:
         raise SourceError(f"{path}: the file is empty, without a header: land it again")
@@ -136,9 +132,11 @@ def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
         if column := re.search(r"column #(\d+).*UTF8", problem):
             name = header[int(column[1])]
             raise SourceError(f"{path}: column {name!r}: not {spec.encoding} text; {_FIX_ENCODING}") from error
+        others = [mark for mark in ";\t|," if mark in header[0] and mark != spec.delimiter]
+        hint = f" (the header has {others[0]!r})" if len(header) == 1 and others else ""
         raise SourceError(
-            f"{path}: {' '.join(problem.split())[:200]}; check `delimiter`{_other_delimiter(header, spec)}, that "
-            f"values with a {spec.delimiter!r} are quoted, and that each quote is closed"
+            f"{path}: {' '.join(problem.split())[:200]}; check `delimiter`{hint}, that values with a "
+            f"{spec.delimiter!r} are quoted, and that each quote is closed"
         ) from error
     if table.column_names != header:
         raise SourceError(f"{path}: the header {header} can't be read; {_FIX_ENCODING}")
@@ -157,13 +155,6 @@ def _csv_rows(spec: FileFormat, content: bytes, strict: bool = False) -> Iterato
     yield from csv.reader(text, delimiter=spec.delimiter, strict=strict)
 
 
-def _other_delimiter(header: Sequence[str], spec: FileFormat) -> str:
-    if len(header) > 1:
-        return ""
-    others = (mark for mark in (";", "\t", "|", ",") if mark != spec.delimiter and mark in header[0])
-    return next((f" (the header has {mark!r})" for mark in others), "")
-
-
 def _read_parquet(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
     # Read it as a single file, so that parent folders named `date=…` add no column.
     table = pq.ParquetFile(pa.BufferReader(content)).read()
@@ -177,7 +168,7 @@ def _read_parquet(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SourceError(f"{path}: column {name!r} of type {column.type}: {error}") from error
     frame = pd.DataFrame(columns, dtype=object)
-    frame.attrs[LISTS] = [field.name for field in table.schema if _is_list(field.type)]
+    frame.attrs[LIST_COLUMNS] = [field.name for field in table.schema if _is_list(field.type)]
     return frame
 
 
@@ -193,7 +184,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _explode(table: pa.Table, explode: str, path: UPath) -> pa.Table:
-    """Return a row per entry of a list column: the entry, its number (`line_items.#`) and the row's other columns."""
+    """A row per entry of a list column: the entry, its number (`line_items.#`) and the row's other columns."""
     if explode not in table.column_names or not _is_list(table.schema.field(explode).type):
         raise _not_a_list(explode, [field.name for field in table.schema if _is_list(field.type)], path)
     table = table.combine_chunks()
@@ -205,7 +196,7 @@ def _explode(table: pa.Table, explode: str, path: UPath) -> pa.Table:
     firsts = np.r_[0, np.flatnonzero(np.diff(parents.to_numpy())) + 1] if len(parents) else np.array([], int)
     position = np.arange(len(parents)) - np.repeat(firsts, np.diff(np.r_[firsts, len(parents)]))
     rest = table.drop_columns([explode]).take(parents)
-    return rest.append_column(f"{explode}.{POSITION}", pa.array(position + 1)).append_column(explode, entries)
+    return rest.append_column(f"{explode}.{ENTRY_NUMBER}", pa.array(position + 1)).append_column(explode, entries)
 
 
 def _not_a_list(explode: str, lists: Sequence[str], path: UPath) -> SourceError:
@@ -230,7 +221,7 @@ def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
         all_whole = text.dropna().str.fullmatch(r"-?\d+(?:\.0*)?").all()  # ids, which databases export as decimals
         return text.str.replace(r"\.0*$", "", regex=True) if all_whole else text
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pd.Series([_bytes_text(value) for value in column.to_pylist()], dtype=object)
+        return pd.Series([value if value is None else _bytes_text(value) for value in column.to_pylist()], dtype=object)
     elif pa.types.is_timestamp(kind):
         # Arrow writes a time with a zone in UTC, with a Z.
         column = column.cast(pa.timestamp("us", "UTC" if kind.tz else None), safe=False)
@@ -240,9 +231,7 @@ def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
     return column.cast(pa.string()).to_pandas()
 
 
-def _bytes_text(value: bytes | None) -> str | None:
-    if value is None:
-        return None
+def _bytes_text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -250,7 +239,8 @@ def _bytes_text(value: bytes | None) -> str | None:
 
 
 def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
-    text = io.TextIOWrapper(_unpacked(path, content), encoding=_codec(spec), newline="\n")
+    stream = io.BufferedReader(_Decompressed(path, content), _BUFFER)
+    text = io.TextIOWrapper(stream, encoding=_codec(spec), newline="\n")
     rows: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
     lists: dict[str, None] = {}
@@ -270,10 +260,8 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
         else:
             problem = "" if isinstance(row, dict) else "is not a JSON object"
         if problem:
-            convert = "; this file is one JSON array: convert it with `jq -c '.[]'`"
-            raise SourceError(
-                f"{path}: line {number} {problem}: each line must be a complete JSON object" + convert * is_array
-            )
+            hint = "; this file is one JSON array: convert it with `jq -c '.[]'`" if is_array else ""
+            raise SourceError(f"{path}: line {number} {problem}: each line must be a complete JSON object{hint}")
         flat = _fields(row, spec.explode)
         lists.update(dict.fromkeys(name for name, value in flat.items() if isinstance(value, list)))
         seen.update(dict.fromkeys(flat))
@@ -287,15 +275,18 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
         raise SourceError(f"{path}: the file has no lines: land it again")
     table = pa.concat_tables([*tables, _jsonl_table(rows)], promote_options="default")
     frame = table.to_pandas().astype(object)
-    frame.attrs[LISTS] = [name for name in lists if name != spec.explode]
+    frame.attrs[LIST_COLUMNS] = [name for name in lists if name != spec.explode]
     return frame
 
 
 def _jsonl_table(rows: list[dict[str, Any]]) -> pa.Table:
     """Rows as text; null if a row doesn't have the field."""
+
+    def text(value: object) -> str | None:
+        return value if value is None else _valid_text(value if isinstance(value, str) else json.dumps(value))
+
     names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: pa.array([_jsonl_text(row.get(name)) for row in rows], pa.string()) for name in names}
-    return pa.table(columns)
+    return pa.table({name: pa.array([text(row.get(name)) for row in rows], pa.string()) for name in names})
 
 
 def _fields(value: dict[str, Any], explode: str | None, prefix: str = "") -> dict[str, Any]:
@@ -317,16 +308,10 @@ def _order_lines(order: dict[str, Any], explode: str) -> list[dict[str, Any]]:
         entries = list(entries.values()) if all(name.isdecimal() for name in entries) else [entries]
     shared = {name: value for name, value in order.items() if name != explode}
     return [
-        {**shared, f"{explode}.{POSITION}": str(number),
+        {**shared, f"{explode}.{ENTRY_NUMBER}": str(number),
          **(_fields(entry, None, f"{explode}.") if isinstance(entry, dict) else {explode: entry})}
         for number, entry in enumerate(entries if isinstance(entries, list) else [], start=1)
     ]  # fmt: skip
-
-
-def _jsonl_text(value: object) -> str | None:
-    if value is None:
-        return None
-    return _valid_text(value if isinstance(value, str) else json.dumps(value))
 
 
 def _valid_text(text: str) -> str:
@@ -339,7 +324,7 @@ def _codec(spec: FileFormat) -> str:
 
 
 def _distinct(header: Sequence[str]) -> list[str]:
-    """Make column names unique."""
+    """Make column names unique: the second `Name` becomes `Name (2)`."""
     seen = Counter[str]()
     names = []
     for name in header:

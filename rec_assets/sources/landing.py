@@ -24,13 +24,12 @@ from rec_assets.sources.paths import (
     folders_of_one_day,
     is_uri,
 )
-from rec_assets.sources.reader import file_fingerprint
 from rec_assets.sources.spec import DataSource
 
-_MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "modified_at", "modificationTime", "created")
+_TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "modified_at", "modificationTime", "created")
 """Names that drivers use for the modification time; `created` is for stores where files are only replaced."""
 
-_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
+_TAG_KEYS = ("ETag", "etag", "md5Hash", "content_md5")
 """Names that drivers use for a tag that changes with the file's content."""
 
 
@@ -39,19 +38,19 @@ class LandedFiles:
     """The files of one day, or of the catalog.
 
     Attributes:
-        fingerprint: SHA-256 of the names and contents of the files, in order. "" if not settled, so that a large file
+        fingerprint: SHA-256 of the names and contents of the files, in order. "" if not complete, so that a large file
             that is being written is not read at each scan.
-        stamp: Hash of names, sizes and modification times. If it is unchanged, the content isn't read again.
-        settled: All files are complete.
+        metadata_hash: Hash of names, sizes and modification times. If it is unchanged, the content isn't read again.
+        is_complete: All files are complete.
     """
 
     fingerprint: str
-    stamp: str
-    settled: bool
+    metadata_hash: str
+    is_complete: bool
 
 
 def scan(
-    source: DataSource, known: Mapping[dt.date, LandedFiles], *, now: float, settle_seconds: float
+    source: DataSource, previous: Mapping[dt.date, LandedFiles], *, now: float, settle_seconds: float
 ) -> dict[dt.date, LandedFiles]:
     """Scan the files of the purchase log by day; an export is one entry, under its last day.
 
@@ -59,7 +58,7 @@ def scan(
 
     Args:
         source: The data source.
-        known: Result of the last scan; only files that changed since then are read.
+        previous: Result of the last scan; only files that changed since then are read.
         now: Unix time in seconds.
         settle_seconds: A file without a success marker is complete if it is this old.
 
@@ -73,8 +72,8 @@ def scan(
     else:
         files = source.files()
         by_day = {source.bounds()[1]: files} if files else {}
-    is_complete = _completeness(pattern, now, settle_seconds)
-    return {day: _scan_files(source, files, known.get(day), is_complete) for day, files in sorted(by_day.items())}
+    is_complete = _completeness_check(pattern, now, settle_seconds)
+    return {day: _scan_files(source, files, previous.get(day), is_complete) for day, files in sorted(by_day.items())}
 
 
 def newest_complete_day(source: DataSource, *, now: float, settle_seconds: float) -> dt.date | None:
@@ -83,7 +82,7 @@ def newest_complete_day(source: DataSource, *, now: float, settle_seconds: float
     Days in the future are ignored (`is_in_future`).
     """
     pattern = source.glob(source.purchases.path)
-    last, is_complete = source.last_day or dt.date.max, _completeness(pattern, now, settle_seconds)
+    last, is_complete = source.last_day or dt.date.max, _completeness_check(pattern, now, settle_seconds)
     for day, files in sorted(files_by_day(pattern).items(), reverse=True):
         if day <= last and not is_in_future(day, now) and all(is_complete(file, modified_at(file)) for file in files):
             return day
@@ -96,11 +95,7 @@ def is_in_future(day: dt.date, now: float) -> bool:
 
 
 def days_with_data(source: DataSource, now: float) -> tuple[dt.date, dt.date]:
-    """First and newest day with data: the days that a bootstrap covers.
-
-    Args:
-        source: The data source.
-        now: Unix time in seconds.
+    """First and newest day with data at a Unix time in seconds: the days that a bootstrap covers.
 
     Raises:
         SourceError: no files between first_day and last_day, the newest day is in the future, or an export has no
@@ -128,32 +123,42 @@ def days_with_data(source: DataSource, now: float) -> tuple[dt.date, dt.date]:
 
 
 def scan_catalog(
-    source: DataSource, known: LandedFiles | None, *, now: float, settle_seconds: float
+    source: DataSource, previous: LandedFiles | None, *, now: float, settle_seconds: float
 ) -> LandedFiles | None:
     """Scan the newest catalog file; None if there is none. See `scan`."""
     newest = source.catalog_files()[-1:]
     if source.catalog is None or not newest:
         return None
-    return _scan_files(source, newest, known, _completeness(source.glob(source.catalog.path), now, settle_seconds))
+    return _scan_files(
+        source, newest, previous, _completeness_check(source.glob(source.catalog.path), now, settle_seconds)
+    )
 
 
 def file_fingerprints(source: DataSource, day: dt.date | None) -> dict[str, str]:
     """Name in `source_file` → SHA-256 of the file, for the files of a day, or for all files of an export."""
-    return {source.label(file): _fingerprint(file) for file in source.files(day)}
+    return {source.label(file): file_fingerprint(file) for file in source.files(day)}
 
 
 def catalog_fingerprint(source: DataSource) -> dict[str, str]:
     """The same for the newest catalog file; empty if the data source has no catalog."""
     newest = source.catalog_file()
-    return {source.label(newest): _fingerprint(newest)} if newest else {}
+    return {source.label(newest): file_fingerprint(newest)} if newest else {}
+
+
+def file_fingerprint(file: UPath) -> str:
+    """SHA-256 of the content of a file."""
+    digest = hashlib.sha256()
+    try:
+        with driver_errors(file), file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise SourceError(f"{file}: can't be read: {error}") from error
+    return digest.hexdigest()
 
 
 def combined_fingerprint(files: Mapping[str, str]) -> str:
-    """The fingerprint that `scan` gives to these files. Compare it to see whether files changed after they were read.
-
-    Args:
-        files: Result of `file_fingerprints`.
-    """
+    """The fingerprint that `scan` gives to a result of `file_fingerprints`. It shows whether files changed since."""
     return _hash([[name, fingerprint] for name, fingerprint in files.items()])
 
 
@@ -166,30 +171,30 @@ def modified_at(file: UPath) -> float | None:
 def _scan_files(
     source: DataSource,
     files: Sequence[UPath],
-    known: LandedFiles | None,
+    previous: LandedFiles | None,
     is_complete: Callable[[UPath, float | None], bool],
 ) -> LandedFiles:
-    infos, settled = [], True
+    infos, complete = [], True
     for file in files:
         with driver_errors(file):
             try:
                 info = _file_info(file)
             except FileNotFoundError:  # removed after it was listed; the next scan lists again
-                return LandedFiles("", "", settled=False)
+                return LandedFiles("", "", is_complete=False)
             modified = _modified(info)
-            tags = [str(info[name]) for name in _TAGS if info.get(name)]
+            tags = [str(info[name]) for name in _TAG_KEYS if info.get(name)]
             infos.append([source.label(file), info.get("size"), modified, *tags])
-            settled = settled and is_complete(file, modified)
-    stamp = _hash(infos)
-    if not settled:
-        return LandedFiles("", stamp, settled=False)
-    if known and known.fingerprint and known.stamp == stamp:
-        return LandedFiles(known.fingerprint, stamp, settled=True)
-    content = {source.label(file): _fingerprint(file) for file in files}
-    return LandedFiles(combined_fingerprint(content), stamp, settled=True)
+            complete = complete and is_complete(file, modified)
+    metadata_hash = _hash(infos)
+    if not complete:
+        return LandedFiles("", metadata_hash, is_complete=False)
+    if previous and previous.fingerprint and previous.metadata_hash == metadata_hash:
+        return previous
+    content = {source.label(file): file_fingerprint(file) for file in files}
+    return LandedFiles(combined_fingerprint(content), metadata_hash, is_complete=True)
 
 
-def _completeness(pattern: str, now: float, settle_seconds: float) -> Callable[[UPath, float | None], bool]:
+def _completeness_check(pattern: str, now: float, settle_seconds: float) -> Callable[[UPath, float | None], bool]:
     """A function that returns whether a file of the pattern with this modification time is complete."""
 
     def is_complete(file: UPath, modified: float | None) -> bool:
@@ -223,7 +228,7 @@ def _file_info(file: UPath) -> Mapping[str, Any]:
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:
-    time = next((info[name] for name in _MODIFIED if info.get(name)), None)
+    time = next((info[name] for name in _TIME_KEYS if info.get(name)), None)
     if isinstance(time, str):
         try:
             time = dt.datetime.fromisoformat(time.replace("Z", "+00:00"))
@@ -234,14 +239,6 @@ def _modified(info: Mapping[str, Any]) -> float | None:
     if isinstance(time, int | float):
         return time / 1000 if time > 1e11 else float(time)  # WebHDFS uses milliseconds
     return None
-
-
-def _fingerprint(file: UPath) -> str:
-    try:
-        with driver_errors(file):
-            return file_fingerprint([file])
-    except OSError as error:
-        raise SourceError(f"{file}: can't be read: {error}") from error
 
 
 def _hash(content: object) -> str:

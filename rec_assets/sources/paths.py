@@ -29,7 +29,7 @@ DATE_PARTS = {
     "%d": r"(?:0[1-9]|[12]\d|3[01])",
     "%j": r"[0-3]\d{2}",
 }
-"""Parts of a date → regular expression. Each is strict, to find a date between other digits."""
+"""Part of a date → regular expression, strict enough to find a date between other digits."""
 
 SUCCESS_MARKER = "_SUCCESS"
 """Name of a success marker: all files in its folder are complete."""
@@ -46,7 +46,12 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 def check_pattern(pattern: str) -> str:
     """Return the pattern; raise a ValueError if this module doesn't support it."""
     if uri := _URI.match(pattern):
-        _check_uri(pattern, uri[1])
+        if uri[1] not in fsspec.available_protocols():
+            raise ValueError(f"unknown protocol {uri[1]}://; known: s3, gs, abfs, sftp and others of fsspec")
+        if "::" in pattern:
+            raise ValueError("a chain of protocols (`::`) is not supported: use the path of the files")
+        if re.match(r"[^/]*//[^/@]*:[^/@]*@", pattern):  # raw lines and errors show paths
+            raise ValueError("a path can't have a password: set it in the environment, for the driver")
     for placeholder in re.findall(r"\{[^}]*\}?", pattern):
         if placeholder != "{home}" and not re.fullmatch(DATE, placeholder):
             raise ValueError(f"{placeholder} is not {{home}} or a date such as {{date:%Y-%m-%d}}")
@@ -56,16 +61,6 @@ def check_pattern(pattern: str) -> str:
     if has_date(pattern) and not _has_full_date(pattern):
         raise ValueError("the date must have year, month and day; the path of an export of many days has no date")
     return pattern
-
-
-def _check_uri(pattern: str, protocol: str) -> None:
-    if protocol not in fsspec.available_protocols():
-        raise ValueError(f"unknown protocol {protocol}://; known: s3, gs, abfs, sftp and others of fsspec")
-    if "::" in pattern:
-        raise ValueError("a chain of protocols (`::`) is not supported: use the path of the files")
-    if re.match(r"[^/]*//[^/@]*:[^/@]*@", pattern):
-        # Raw lines and errors show paths.
-        raise ValueError("a path can't have a password: set it in the environment, for the driver")
 
 
 def _date_parts(pattern: str) -> set[str]:
@@ -195,10 +190,8 @@ def _matcher(pattern: str) -> re.Pattern[str]:
         for token in re.split("(%.)", piece):
             if token not in DATE_PARTS:
                 out += re.escape(token)
-            elif token in seen:
-                out += f"(?P={token[1]})"
             else:
-                out += f"(?P<{token[1]}>{DATE_PARTS[token]})"
+                out += f"(?P={token[1]})" if token in seen else f"(?P<{token[1]}>{DATE_PARTS[token]})"
                 seen.add(token)
     return re.compile(out + "(?:/[^/]+)?$")  # the pattern can be a folder
 

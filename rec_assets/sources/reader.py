@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -22,14 +21,13 @@ from upath import UPath
 from rec_assets.recsys.events import LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
 from rec_assets.recsys.retrieval.text import join_columns
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.file_format import FileFormat
-from rec_assets.sources.formats import LISTS, POSITION, SECOND, read_text
+from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLUMNS, read_text
 from rec_assets.sources.paths import is_uri
-from rec_assets.sources.spec import CatalogColumns, DataSource, PurchaseColumns
+from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days
 from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, strip_text
 
-_LONGEST_HEADER = 100_000
+_MAX_HEADER_CHARACTERS = 100_000
 _JSON_ROWS = 50_000
 """Lines to convert to JSON at a time."""
 
@@ -79,12 +77,8 @@ CATALOG_SCHEMA = pa.schema(
 def read_day(source: DataSource, day: dt.date, newest: dt.date | None = None) -> pa.Table:
     """Raw lines of one day of a daily data source, RAW_SCHEMA.
 
-    If a day has no files and a later day has, the shop was closed and the result is empty.
-
-    Args:
-        source: The data source.
-        day: The day.
-        newest: Newest landed day. Default: look it up.
+    If a day has no files and a later day has, the shop was closed and the result is empty. `newest` is the newest
+    landed day. Default: look it up.
 
     Raises:
         SourceError: see the module; or no files have landed for this or a later day.
@@ -138,24 +132,23 @@ def read_catalog(source: DataSource) -> pa.Table:
     spec, path = source.catalog, source.catalog_file()
     if spec is None or path is None:
         return CATALOG_SCHEMA.empty_table()
-    columns = spec.columns
-    frame = read_text(spec, path)
-    named = (columns.category, columns.brand, columns.price, columns.available_from)
-    listed = [columns.product_id, *columns.title, *columns.text, *spec.include, *spec.exclude, *filter(None, named)]
-    _require(spec, frame, listed, path)
-    listed_id = frame[columns.product_id].fillna("").str.strip()
-    frame = frame[(listed_id != "") & (listed_id.str.len() <= LONGEST_ID)]
-    frame = frame.drop(columns=f"{spec.explode}.{POSITION}", errors="ignore").drop_duplicates()
+    columns, frame = spec.columns, read_text(spec, path)
+    optional = filter(None, (columns.category, columns.brand, columns.price, columns.available_from))
+    used = [columns.product_id, *columns.title, *columns.text, *spec.include, *spec.exclude, *optional]
+    _check_columns(spec, frame, used, path)
+    ids = frame[columns.product_id].fillna("").str.strip()
+    frame = frame[(ids != "") & (ids.str.len() <= LONGEST_ID)]
+    frame = frame.drop(columns=f"{spec.explode}.{ENTRY_NUMBER}", errors="ignore").drop_duplicates()
     ids = frame[columns.product_id]
-    twice = ids[ids.duplicated()]
-    if len(twice):
-        rows = ", ".join(str(row + 1) for row in ids.index[ids == twice.iloc[0]][:3])
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        rows = ", ".join(str(row + 1) for row in ids.index[ids == repeated.iloc[0]][:3])
         raise SourceError(
-            f"{path}: column {columns.product_id!r}: product {twice.iloc[0]!r} is in rows {rows} with different "
-            f"values ({twice.nunique()} such products): keep one row per product"
+            f"{path}: column {columns.product_id!r}: product {repeated.iloc[0]!r} is in rows {rows} with different "
+            f"values ({repeated.nunique()} such products): keep one row per product"
         )
     out = pd.DataFrame({"product_id": ids})
-    _describe(out, frame, columns)
+    _add_product_texts(out, frame, columns)
     price = as_numbers(frame, columns.price, spec, path)
     out["price"] = price.where((price > 0) & np.isfinite(price))
     out["available_from"] = as_dates(frame, columns.available_from, path)
@@ -165,20 +158,10 @@ def read_catalog(source: DataSource) -> pa.Table:
     return pa.Table.from_pandas(out, schema=CATALOG_SCHEMA, preserve_index=False)
 
 
-def file_fingerprint(paths: Sequence[UPath]) -> str:
-    """SHA-256 of the content of files, in order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None) -> pa.Table:
     spec, columns, returns = source.purchases, source.purchases.columns, source.returns
     frame = read_text(spec, path)
-    _require(spec, frame, used_columns(source), path)
+    _check_columns(spec, frame, used_columns(source), path)
     line = _as_json(frame)
     if columns.order_id:
         # Order ids are unique per customer only, unless the customer, too, is only on the first line of the order.
@@ -193,14 +176,11 @@ def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None)
         column = getattr(columns, name)
         out[name] = frame[column] if column else pa.nulls(len(frame))
     out["event_time"] = as_times(frame[columns.time], source, path, day)
-    quantity = as_numbers(frame, columns.quantity, spec, path)
-    if not columns.quantity:
-        quantity = pd.Series(1.0, frame.index)
+    one = pd.Series(1.0, frame.index)
+    quantity = as_numbers(frame, columns.quantity, spec, path) if columns.quantity else one
     out["quantity"] = quantity
-    unit_price = as_numbers(frame, columns.unit_price, spec, path)
-    if columns.amount:
-        unit_price = as_numbers(frame, columns.amount, spec, path) / quantity.where(quantity != 0)
-    out["unit_price"] = unit_price
+    price = as_numbers(frame, columns.unit_price or columns.amount, spec, path)
+    out["unit_price"] = price / quantity.where(quantity != 0) if columns.amount else price
     out["rating"] = as_numbers(frame, columns.rating, spec, path)
     is_return = pd.Series(False, frame.index)
     if returns.negative_quantity:
@@ -214,7 +194,7 @@ def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None)
     out["is_return"] = is_return
     out["was_returned"] = has_status & ~is_return
     out["excluded_by"] = _excluded_by(frame, spec)
-    _describe(out, frame, columns)
+    _add_product_texts(out, frame, columns)
     out["line"] = line
     return pa.table([out.columns[name] for name in RAW_SCHEMA.names], RAW_SCHEMA)
 
@@ -233,13 +213,13 @@ class _ArrowColumns:
             self.columns[name] = values.cast(kind)
 
 
-def _fill_orders(frame: pd.DataFrame, order: Sequence[str], columns: Sequence[str]) -> None:
-    """Fill empty values of these columns with the first value in the order."""
-    keys = [strip_text(frame[key]) for key in order]
+def _fill_orders(frame: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> None:
+    """Fill empty values of these columns with the first value of the order, which the key columns identify."""
+    order = [strip_text(frame[key]) for key in keys]
     for column in columns:
         filled = frame[column].where(~strip_text(frame[column]).isin(NO_VALUE))
-        of_order = filled.groupby(keys).transform("first")
-        frame[column] = filled.where(filled.notna() | (keys[0] == ""), of_order)
+        first = filled.groupby(order).transform("first")
+        frame[column] = filled.where(filled.notna() | (order[0] == ""), first)
 
 
 def used_columns(source: DataSource) -> list[str]:
@@ -257,33 +237,29 @@ def _concat(tables: Iterator[pa.Table]) -> pa.Table:
     return pa.concat_tables([RAW_SCHEMA.empty_table(), *tables])
 
 
-def _describe(
+def _add_product_texts(
     out: pd.DataFrame | _ArrowColumns, frame: pd.DataFrame, columns: PurchaseColumns | CatalogColumns
 ) -> None:
-    """Set title, category, brand and text (null if the data source has none), cut to their maximum lengths."""
-    described = {
-        "title": columns.title,
-        "category": [columns.category] if columns.category else [],
-        "brand": [columns.brand] if columns.brand else [],
-    }
-    for name, parts in described.items():
+    """Add title, category, brand and text (null if the data source has none), cut to their maximum lengths."""
+    category, brand = ([column] if column else [] for column in (columns.category, columns.brand))
+    for name, parts in {"title": columns.title, "category": category, "brand": brand}.items():
         out[name] = join_columns(frame, parts, " ").str.slice(0, LONGEST_NAME)
-    all_columns = [column for parts in described.values() for column in parts]
-    out["text"] = join_columns(frame, columns.text or all_columns, ", ").str.slice(0, LONGEST_TEXT).str.lower()
+    texts = columns.text or [*columns.title, *category, *brand]
+    out["text"] = join_columns(frame, texts, ", ").str.slice(0, LONGEST_TEXT).str.lower()
 
 
-def _require(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
-    for column in frame.attrs.get(LISTS, []):
+def _check_columns(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
+    for column in frame.attrs.get(LIST_COLUMNS, []):
         if any(name == column or name.startswith(f"{column}.") for name in columns):
             raise SourceError(
                 f"{path}: column {column!r} has lists: to get one line per entry, set `explode: {column}` next to "
                 f"`path`, and write the fields of its entries as {column}.sku"
             )
     for name in columns:
-        if name + SECOND in frame.columns:
+        if name + DUPLICATE_SUFFIX in frame.columns:
             raise SourceError(f"{path}: two columns have the name {name!r}: rename one")
         if name not in frame.columns:
-            hint = _another_name(name, frame, columns)
+            hint = _similar_column_hint(name, frame, columns)
             # JSON often omits fields without a value. But a file without most fields is a different file.
             has_most = frame.empty or 2 * sum(column in frame for column in columns) >= len(columns)
             if spec.format == "jsonl" and not hint and has_most:
@@ -291,27 +267,29 @@ def _require(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path
                 continue
             has = ", ".join(map(repr, frame.columns))
             delimiter = " (check `delimiter`)" if frame.shape[1] == 1 and len(columns) > 1 else ""
-            hint = hint or _another_file(name, frame, path)
+            hint = hint or _other_file_hint(name, frame, path)
             raise SourceError(f"{path}: column {name!r} is missing; the file has {has}{delimiter}. {hint}")
 
 
-def _another_name(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> str:
-    """Hint: the unused column that is probably the missing one."""
+def _similar_column_hint(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> str:
+    """The unused column that is probably the missing one, in words; "" if there is none."""
     free = [column for column in frame.columns if column not in columns]
     nested = [column for column in free if column.startswith(f"{name}.") or column.endswith(f".{name}")]
     near = nested or difflib.get_close_matches(name, free, n=1, cutoff=0.75)
     return f"did you mean {near[0]!r}? Fix the file or `columns` in the YAML file" if near else ""
 
 
-def _another_file(name: str, frame: pd.DataFrame, path: UPath) -> str:
-    """Hint: another file in the folder that has the missing column."""
+def _other_file_hint(name: str, frame: pd.DataFrame, path: UPath) -> str:
+    """What to fix, in words: another file in the folder has the missing column, or the name is wrong."""
     fix = "Fix the file or `columns` in the YAML file"
     if is_uri(str(path)):
         return fix
     for other in sorted(path.parent.iterdir()):
         if other != path and other.suffix == path.suffix == ".csv" and other.is_file():
             with other.open("r", encoding="utf-8", errors="replace") as file:
-                header = [column.strip().strip('"') for column in re.split(r"[,;\t|]", file.readline(_LONGEST_HEADER))]
+                header = [
+                    column.strip().strip('"') for column in re.split(r"[,;\t|]", file.readline(_MAX_HEADER_CHARACTERS))
+                ]
             if name in header and (shared := [column for column in frame.columns if column in header]):
                 return (
                     f"{other.name} in the same folder has {name!r}, and both have {shared[0]!r}: join the two files "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import glob
 import hashlib
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.file_format import Columns, FileFormat, SpecModel
-from rec_assets.sources.paths import files_by_day, files_matching, has_date, is_uri, path_on_day
+from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, is_uri, path_on_day
 from rec_assets.sources.time_formats import UTC_WORDS, check_time_format, zone_suffix
 from rec_assets.yaml_file import Day, read_yaml
+
+Columns = Annotated[list[str], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+"""One or more columns or values. A single one needs no brackets."""
 
 
 def _as_quantity(value: object) -> object:
@@ -32,6 +35,62 @@ def _as_quantity(value: object) -> object:
     if not 0 < number < float("inf"):
         raise ValueError(f"{value!r} is not a quantity above 0 or none")
     return number
+
+
+class SpecModel(BaseModel):
+    """Base of all parts of the YAML file: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileFormat(SpecModel):
+    """Where files are and how they are written."""
+
+    path: Annotated[str, AfterValidator(check_pattern)] = Field(
+        min_length=1,
+        description="File, folder or glob, relative to the YAML file, or a URI such as s3://bucket/*.csv. It can have "
+        "{home} (REC_HOME) and a date, {date:%Y-%m-%d}.",
+    )
+    format: Literal["csv", "parquet", "jsonl"] = Field("csv", description="File format.")
+    delimiter: Annotated[str, BeforeValidator(lambda value: "\t" if value == r"\t" else value)] = Field(
+        ",", min_length=1, max_length=1, description=r"Delimiter of CSV files; \t is a tab."
+    )
+    decimal: Literal[".", ","] = Field(
+        ".", description='Decimal mark of CSV files: 1234.5, or "," for 1234,5 or 1.234,5.'
+    )
+    encoding: str = Field("utf-8", description="Encoding of text files, such as latin-1 or cp1252.")
+    explode: str | None = Field(
+        None,
+        description="jsonl, parquet: list column, such as line_items, whose entries are the order lines. Each entry "
+        "becomes a row.",
+    )
+    include: dict[str, Columns] = Field({}, description="Column → values. Rows with other values are excluded.")
+    exclude: dict[str, Columns] = Field({}, description="Column → values. Rows with these values are excluded.")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _check_delimiter(cls, value: str) -> str:
+        if value != "\t" and not (value.isascii() and value.isprintable()):
+            raise ValueError(f"{value!r} is not a delimiter such as a comma, ; | or \\t")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        try:
+            # Some Python codecs, such as base64, are not for text; others, such as punycode, fail on arbitrary bytes.
+            bytes(range(256)).decode(value, errors="replace")
+            return codecs.lookup(value).name
+        except Exception:
+            raise ValueError(f"{value!r} is not an encoding such as utf-8, latin-1 or cp1252") from None
+
+    @model_validator(mode="after")
+    def _check_format(self) -> FileFormat:
+        if self.decimal != "." and self.format != "csv":
+            raise ValueError(f"`decimal` is only for csv; {self.format} stores numbers")
+        if self.explode and self.format == "csv":
+            raise ValueError("`explode` is only for jsonl and parquet; csv has no lists")
+        return self
 
 
 class PurchaseColumns(SpecModel):
@@ -124,7 +183,7 @@ class DataSource(SpecModel):
     description: str = Field("", description="What the data is, for people.")
     time_zone: str = Field("UTC", description="IANA name of the zone that decides the day of a purchase.")
     first_day: Day | None = Field(None, description="First day to read. Default: the first day in the paths.")
-    last_day: Day | None = Field(None, description="Last day there will ever be. Default: none.")
+    last_day: Day | None = Field(None, description="Last day to read. Default: none; an export must set it.")
     dataset: str | None = Field(None, description="Built-in adapter that lands the files of a public data set.")
     purchases: PurchaseLog = Field(description="The purchase log.")
     catalog: Catalog | None = Field(None, description="The product catalog.")
@@ -147,7 +206,8 @@ class DataSource(SpecModel):
         if self.purchases.order_columns and not columns.order_id:
             raise ValueError("purchases.order_columns needs purchases.columns.order_id")
         suffix = zone_suffix(self.purchases.time_format)
-        if suffix and suffix not in UTC_WORDS and suffix not in self._zone_abbreviations():
+        winter, summer = (dt.datetime(2024, month, 1, tzinfo=ZoneInfo(self.time_zone)).tzname() for month in (1, 7))
+        if suffix and suffix not in (*UTC_WORDS, winter, summer):
             raise ValueError(
                 f"purchases.time_format ends in {suffix!r}, but time_zone is {self.time_zone}: set time_zone to the "
                 f"zone that {suffix} means"
@@ -158,20 +218,11 @@ class DataSource(SpecModel):
             raise ValueError(f"first_day {self.first_day} is after last_day {self.last_day}")
         return self
 
-    def _zone_abbreviations(self) -> set[str | None]:
-        """Abbreviations of the shop's time zone in winter and summer."""
-        return {dt.datetime(2024, month, 1, tzinfo=self.zone).tzname() for month in (1, 7)}
-
     @property
     def version(self) -> str:
         """Hash of all fields that change how lines are read or cleaned."""
         read_by = self.model_dump_json(exclude={"name", "description", "first_day", "last_day", "dataset"})
         return hashlib.sha256(read_by.encode()).hexdigest()[:12]
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The shop's time zone."""
-        return ZoneInfo(self.time_zone)
 
     @property
     def is_daily(self) -> bool:
@@ -203,12 +254,10 @@ class DataSource(SpecModel):
         """The newest catalog file; None if the data source has no catalog. A missing file is a `SourceError`."""
         if self.catalog is None:
             return None
-        files = self.catalog_files()
-        if not files:
-            raise SourceError(
-                f"no catalog file matches {self.expand(self.catalog.path)}: land one, fix `path`, or remove `catalog`"
-            )
-        return files[-1]
+        if files := self.catalog_files():
+            return files[-1]
+        path = self.expand(self.catalog.path)
+        raise SourceError(f"no catalog file matches {path}: land one, fix `path`, or remove `catalog`")
 
     def landed_days(self) -> list[dt.date]:
         """Days that have files, sorted (daily data sources only)."""
@@ -272,8 +321,7 @@ def load_data_source(name: str, home: Path) -> DataSource:
     Raises:
         SourceError: the file doesn't exist or isn't YAML, or a field is missing, unknown or wrong.
     """
-    path = Path(name)
-    datasets = Path(str(resources.files("rec_assets.datasets")))
+    path, datasets = Path(name), Path(str(resources.files("rec_assets.datasets")))
     if path.suffix not in (".yaml", ".yml"):
         path = datasets / f"{name}.yaml"
     if not path.is_file():

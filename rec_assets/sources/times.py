@@ -33,8 +33,8 @@ _DATES = (
     "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y.%m.%d", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y",
     "%d.%m.%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
 )  # fmt: skip
-_HOURS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", " %H:%M:%S.%f")
-_PATTERNS = [*(date + hour for date in _DATES for hour in _HOURS), "%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S"]
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S", " %H:%M:%S.%f")
+_PATTERNS = [*(date + time for date in _DATES for time in _TIMES), "%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S"]
 
 _UNIX_DIGITS = {
     "unix_seconds": r"\d{9,10}(?:\.\d*)?",
@@ -48,33 +48,31 @@ _MIN_PARSED = 0.95
 """Share of the values that a suggested format must parse. Some lines are always wrong."""
 
 
-def parse_times(text: pd.Series, kind: str, source: DataSource) -> pd.Series:
+def parse_times(text: pd.Series, time_format: str, source: DataSource) -> pd.Series:
     """Parse stripped text with a `time_format` to UTC times, cut to the lake's microseconds; NaT if unreadable."""
-    if kind in UNIX_UNITS:
-        return _unix_times(text, UNIX_UNITS[kind])
-    zone = "UTC" if source.purchases.naive_times == "utc" or zone_suffix(kind) in UTC_WORDS else source.time_zone
+    if time_format in UNIX_UNITS:
+        return _unix_times(text, UNIX_UNITS[time_format])
+    zone = "UTC" if source.purchases.naive_times == "utc" or zone_suffix(time_format) in UTC_WORDS else source.time_zone
     text = text.mask(text.str.lower().isin(["now", "today"]), "")  # pandas would use the current time
     text = text.str.replace(r"(\.\d{6})\d+", r"\1", regex=True)  # pandas supports 9 digits at most
-    if kind == "iso8601":
+    if time_format == "iso8601":
         text = text.str.replace(_UTC_ENDING, "Z", regex=True).str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True)
         aware = text.str.fullmatch(_ISO_TIME + _ISO_OFFSET)
         naive = text.str.fullmatch(f"{_ISO_DATE}|{_ISO_TIME}")
         times = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]")
         times[aware] = pd.to_datetime(text[aware], format="ISO8601", utc=True, errors="coerce")
         times[naive] = _to_utc(pd.to_datetime(text[naive], format="ISO8601", errors="coerce"), zone)
-    elif "%z" in kind or "%Z" in kind:
-        times = pd.to_datetime(text, format=kind, utc=True, errors="coerce")
+    elif "%z" in time_format or "%Z" in time_format:
+        times = pd.to_datetime(text, format=time_format, utc=True, errors="coerce")
     else:
-        times = _to_utc(pd.to_datetime(text, format=kind, errors="coerce"), zone)
+        times = _to_utc(pd.to_datetime(text, format=time_format, errors="coerce"), zone)
     return times.dt.floor("us")
 
 
 def _unix_times(text: pd.Series, places: int) -> pd.Series:
     """Convert numbers to times by their digits: a float has too few digits for today's microseconds.
 
-    Args:
-        text: Numbers.
-        places: Power of ten that converts their unit to microseconds; further digits are cut off.
+    `places` is the power of ten that converts their unit to microseconds. Further digits are cut off.
     """
     parts = text.str.extract(r"^(-?)0*(\d{1,25})(?:\.(\d*))?$").fillna("")
     digits = parts[1] + parts[2].str.slice(0, max(places, 0)).str.ljust(max(places, 0), "0")
@@ -102,15 +100,10 @@ def local_days(times: pd.Series, time_zone: str) -> pd.Series:
 
 
 def suggest_format(text: pd.Series, source: DataSource, day: dt.date | None = None) -> str:
-    """Say in words which `time_format`, other than the current one, parses these values.
+    """Say in words which `time_format`, other than the current one, parses these stripped values.
 
-    If several do, choose the one that gives the day of the file. Without such a day, choose the one that gives one
-    continuous period: if day and month are swapped, the times of a year jump by months.
-
-    Args:
-        text: Stripped values.
-        source: The data source.
-        day: The day in the file's name, if it has one.
+    If several do, choose the one that gives the day in the file's name. Without such a day, choose the one that gives
+    one continuous period: if day and month are swapped, the times of a year jump by months.
     """
     fitting = _fitting(text[~text.isin(NO_VALUE)].drop_duplicates(), source)
     if not fitting:
@@ -122,50 +115,45 @@ def suggest_format(text: pd.Series, source: DataSource, day: dt.date | None = No
 
 
 def suggest_swapped_format(text: pd.Series, source: DataSource, days: pd.Series | None = None) -> str | None:
-    """The `time_format` with day and month swapped, if it fits the values better; otherwise None.
+    """The `time_format` with day and month swapped, if it fits the stripped values better; otherwise None.
 
-    Args:
-        text: Stripped values.
-        source: The data source.
-        days: The day in the name of each value's file, as naive midnights; None for an export.
+    `days` has the day in the name of each value's file, as naive midnights; None for an export.
     """
-    kind = source.purchases.time_format
-    if not ("%d" in kind and "%m" in kind):
+    time_format = source.purchases.time_format
+    if not ("%d" in time_format and "%m" in time_format):
         return None
-    swapped = kind.replace("%d", "%-").replace("%m", "%d").replace("%-", "%m")
-    times = {pattern: parse_times(text, pattern, source) for pattern in (kind, swapped)}
-    if times[swapped].count() < times[kind].count():
+    swapped = time_format.replace("%d", "%-").replace("%m", "%d").replace("%-", "%m")
+    times = {pattern: parse_times(text, pattern, source) for pattern in (time_format, swapped)}
+    if times[swapped].count() < times[time_format].count():
         return None
     if days is not None:
-        right = {name: (local_days(parsed, source.time_zone) == days).mean() for name, parsed in times.items()}
-        return swapped if right[swapped] > 0.5 > right[kind] else None
+        on_day = {name: (local_days(parsed, source.time_zone) == days).mean() for name, parsed in times.items()}
+        return swapped if on_day[swapped] > 0.5 > on_day[time_format] else None
     return swapped if _most_likely(times, source, None) == [swapped] else None
 
 
 def _fitting(values: pd.Series, source: DataSource) -> dict[str, pd.Series]:
     """Formats, other than the current one, that parse nearly all values → the parsed times."""
-    unix = [
-        kind
-        for kind, digits in _UNIX_DIGITS.items()
-        if len(values) and values.str.fullmatch(digits).mean() >= _MIN_PARSED
-    ]
+    unix = [name for name, digits in _UNIX_DIGITS.items() if values.str.fullmatch(digits).mean() >= _MIN_PARSED]
     endings = ["", *(f" {word}" for word in UTC_WORDS[:2] if values.str.endswith(f" {word}").all())]
-    kinds = unix or ["iso8601", *(pattern + ending for pattern in _PATTERNS for ending in endings)]
+    formats = unix or ["iso8601", *(pattern + ending for pattern in _PATTERNS for ending in endings)]
     fitting = {}
-    for kind in kinds:
-        if kind != source.purchases.time_format and any(_parses(value, kind) for value in values.head(20)):
-            times = parse_times(values, kind, source)
+    for time_format in formats:
+        if time_format != source.purchases.time_format and any(
+            _parses(value, time_format) for value in values.head(20)
+        ):
+            times = parse_times(values, time_format, source)
             if times.notna().mean() >= _MIN_PARSED:
-                fitting[kind] = times
+                fitting[time_format] = times
     return fitting
 
 
-def _parses(value: str, kind: str) -> bool:
+def _parses(value: str, time_format: str) -> bool:
     """Whether a pattern parses one value. This rules out most patterns quickly."""
-    if "%" not in kind:
+    if "%" not in time_format:
         return True
     try:
-        dt.datetime.strptime(value, kind)
+        dt.datetime.strptime(value, time_format)
     except ValueError:
         return False
     return True
@@ -173,15 +161,13 @@ def _parses(value: str, kind: str) -> bool:
 
 def _most_likely(fitting: Mapping[str, pd.Series], source: DataSource, day: dt.date | None) -> list[str]:
     """The most likely format, or several if they are equally likely."""
-    days = {kind: local_days(times, source.time_zone) for kind, times in fitting.items()}
+    days = {name: local_days(times, source.time_zone) for name, times in fitting.items()}
     if day is not None:
-        right = [kind for kind, parsed in days.items() if (parsed == pd.Timestamp(day)).mean() > 0.5]
-        return right or list(fitting)
-    spans = {kind: (parsed.max() - parsed.min()).days for kind, parsed in days.items()}
-    shortest = min(spans.values())
-    return [kind for kind, span in spans.items() if span <= 2 * shortest]
+        return [name for name, parsed in days.items() if (parsed == pd.Timestamp(day)).mean() > 0.5] or list(fitting)
+    spans = {name: (parsed.max() - parsed.min()).days for name, parsed in days.items()}
+    return [name for name, span in spans.items() if span <= 2 * min(spans.values())]
 
 
-def quote_format(kind: str) -> str:
+def quote_format(time_format: str) -> str:
     """A `time_format` as written in a YAML file."""
-    return f'"{kind}"' if "%" in kind else kind
+    return f'"{time_format}"' if "%" in time_format else time_format

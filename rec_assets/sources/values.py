@@ -15,34 +15,27 @@ import pandas as pd
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.file_format import FileFormat
-from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec import DataSource, FileFormat
 from rec_assets.sources.times import NO_VALUE, parse_times, suggest_format
 
 MAX_UNREADABLE_SHARE = 0.5
 """If more than this share of a column's values is unreadable, the file is an error."""
 
+_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
+"""A number with grouped digits, such as 1,234,567.89, or 1,00,000 as in India."""
+
 
 def as_times(values: pd.Series, source: DataSource, path: UPath, day: dt.date | None = None) -> pd.Series:
     """Convert a column of the purchase log to UTC times, cut to microseconds; NaT if empty or unreadable.
 
-    Args:
-        values: The column.
-        source: The data source.
-        path: Path of the file.
-        day: The day in the file's name. It shows what a date such as 5/1/2024 means.
+    The day in the file's name, if it has one, shows what a date such as 5/1/2024 means.
     """
-    kind = source.purchases.time_format
-    text = strip_text(values)
-    times = parse_times(text, kind, source)
-    expected = "ISO 8601 times" if kind == "iso8601" else f"times of the format {kind}"
+    text, time_format = strip_text(values), source.purchases.time_format
+    times = parse_times(text, time_format, source)
+    expected = "ISO 8601 times" if time_format == "iso8601" else f"times of the format {time_format}"
     column = source.purchases.columns.time
-    _refuse_wrong_type(values, times, column, path, expected, lambda: suggest_format(text, source, day))
+    _check_readable(values, times, column, path, expected, lambda: suggest_format(text, source, day))
     return times
-
-
-_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
-"""A number with grouped digits, such as 1,234,567.89, or 1,00,000 as in India."""
 
 
 def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: UPath) -> pd.Series:
@@ -68,7 +61,7 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
         has_letters = text.str.contains(r"\d ?[A-Za-z$€£¥]|[A-Za-z$€£¥] ?\d").any()
         return 'set `decimal: ","`' if has_commas else "remove units and currencies" if has_letters else ""
 
-    _refuse_wrong_type(frame[column], numbers, column, path, "numbers", fix)
+    _check_readable(frame[column], numbers, column, path, "numbers", fix)
     return numbers
 
 
@@ -78,7 +71,7 @@ def as_dates(frame: pd.DataFrame, column: str | None, path: UPath) -> pd.Series:
         return pd.Series(None, frame.index, dtype=object)
     # The first ten characters of an ISO time are its date, in the zone of the time.
     dates = pd.to_datetime(strip_text(frame[column]).str[:10], format="ISO8601", errors="coerce")
-    _refuse_wrong_type(frame[column], dates, column, path, "ISO dates such as 2017-11-23")
+    _check_readable(frame[column], dates, column, path, "ISO dates such as 2017-11-23")
     null: Any = None  # pandas' stubs don't accept None here
     values = dates.dt.date.where(dates.notna(), null)
     # Shops write dates after 2262, which pandas doesn't support, for "never".
@@ -86,14 +79,10 @@ def as_dates(frame: pd.DataFrame, column: str | None, path: UPath) -> pd.Series:
     return values.mask(late, dt.date(2262, 1, 1))
 
 
-def _refuse_wrong_type(
-    values: pd.Series,
-    parsed: pd.Series,
-    column: str,
-    path: UPath,
-    expected: str,
-    fix: Callable[[], str] = str,
+def _check_readable(
+    values: pd.Series, parsed: pd.Series, column: str, path: UPath, expected: str, fix: Callable[[], str] = str
 ) -> None:
+    """Raise a `SourceError` if most filled values of a column are not `parsed`."""
     if not parsed.isna().any():
         return
     filled = ~strip_text(values).isin(NO_VALUE)

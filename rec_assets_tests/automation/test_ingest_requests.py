@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rec_assets.automation.ingest_requests import ingest_requests
-from rec_assets.automation.training_triggers import training_reasons
+from rec_assets.automation.retraining_reasons import retraining_reasons
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import RetrainingSettings
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint
@@ -26,9 +26,9 @@ def day(number: int) -> dt.date:
 def landed(**days: str) -> dict[dt.date, LandedFiles]:
     """`d3="old"`: day 3 has a file with that content; the file of a "growing" day is still being written."""
     return {
-        day(int(name[1:])): LandedFiles("", "", settled=False)
+        day(int(name[1:])): LandedFiles("", "", is_complete=False)
         if content == "growing"
-        else LandedFiles(combined_fingerprint({"file.csv": content}), content, settled=True)
+        else LandedFiles(combined_fingerprint({"file.csv": content}), content, is_complete=True)
         for name, content in days.items()
     }
 
@@ -88,7 +88,7 @@ def test_days_whose_files_differ_from_the_lake_are_requested(
 
 def test_days_before_the_oldest_are_requested_only_if_they_were_read_before(lake: Lake) -> None:
     files = landed(**{**READ, "d2": "fixed"})
-    files[day(-3)] = LandedFiles("x", "x", settled=True)
+    files[day(-3)] = LandedFiles("x", "x", is_complete=True)
     assert [str(request) for request in ingest_requests(files, lake, oldest=day(5))] == ["1 day landed: 2018-01-03"]
 
 
@@ -155,12 +155,12 @@ REASONS: dict[str, tuple[int, pd.DataFrame, set[str]]] = {
 
 
 @pytest.mark.parametrize(("lines", "measured", "kinds"), REASONS.values(), ids=REASONS)
-def test_training_reasons(lines: int, measured: pd.DataFrame, kinds: set[str]) -> None:
-    reasons = training_reasons(RetrainingSettings(), lines_before=1000, lines_since=lines, live=measured)
+def test_retraining_reasons(lines: int, measured: pd.DataFrame, kinds: set[str]) -> None:
+    reasons = retraining_reasons(RetrainingSettings(), lines_before=1000, lines_since=lines, live=measured)
     assert set(reasons) == kinds
     assert all(any(c.isdigit() for c in reason) for reason in reasons.values()), "reasons contain numbers"
 
 
 def test_one_unusual_day_is_no_reason() -> None:
     measured = live(USUAL).assign(unknown_products=[0.1] * (len(USUAL) - 1) + [0.9])
-    assert training_reasons(RetrainingSettings(), lines_before=1000, lines_since=0, live=measured) == {}
+    assert retraining_reasons(RetrainingSettings(), lines_before=1000, lines_since=0, live=measured) == {}

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 
 from rec_assets.automation.plan_jobs import REASON_TAG
 from rec_assets.automation.sensors import build_sensors
-from rec_assets.partitions import build_day_partitions
+from rec_assets.partitions import DayPartitions
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
@@ -49,7 +49,7 @@ class Shop:
         self.settings = Settings(home=folder / "home", source=str(yaml), lookback_days=10, horizon_days=2, gate_days=2)
         self.source = load_data_source(str(yaml), self.settings.root)
         self.lake = Lake(self.settings.lake)
-        days = build_day_partitions(self.settings, dt.date(2018, 1, 1), None)
+        days = DayPartitions(self.settings, dt.date(2018, 1, 1), None)
         self.sensors = {sensor.name: sensor for sensor in build_sensors(self.settings, self.source, days)}
         self.cursors: dict[str, str | None] = {}
         self.run_keys: list[str | None] = []  # of the last tick
@@ -142,7 +142,7 @@ def test_a_day_before_the_first_day_is_ignored(shop: Shop) -> None:
     shop.land("2018-01-01.csv")
     _, (tags,) = shop.tick("purchase_logs_landed")
     assert tags[REASON_TAG] == "1 day landed: 2018-01-01"
-    partitions = build_day_partitions(shop.settings, dt.date(2018, 1, 1), None).partitions
+    partitions = DayPartitions(shop.settings, dt.date(2018, 1, 1), None).partitions
     assert partitions.has_partition_key(str(tomorrow))
 
 

@@ -11,20 +11,19 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.data.histories import build_histories
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
-from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.customer_sample import sample_customers
 from rec_assets.recsys.ranking.features import FEATURES
+from rec_assets.recsys.ranking.in_spark import with_frequency_capped
 from rec_assets.recsys.ranking.ranker import TrainingSample
-from rec_assets.recsys.ranking.scoring import with_frequency_capped
 from rec_assets.recsys.ranking.training import collect_sample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
 from rec_assets.recsys.retrieval.als import fit_als
 from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
 from rec_assets.recsys.retrieval.ease import ease_weights
-from rec_assets.recsys.retrieval.fold_in import fold_in
+from rec_assets.recsys.retrieval.sources.als import fold_in
+from rec_assets_tests.recsys.snapshots import small_snapshot
 
 TYPES = (
     "customer_id string, product_id string, order_id string, age_days int, weight double, quantity double, "
@@ -40,29 +39,6 @@ def purchases(spark: SparkSession, *rows: tuple[str, str, str, int], rating: flo
 def checkerboard(size: int = 20) -> list[tuple[str, str, str, int]]:
     """Even customers bought all even products except one, odd customers the odd ones (after a test of `implicit`)."""
     return [(f"{u:02}", f"{i:02}", f"o{u}", 0) for u in range(size) for i in range(size) if u % 2 == i % 2 and u != i]
-
-
-def snapshot_with(factors: pd.DataFrame) -> ProductSnapshot:
-    ids = sorted(factors["product_id"])
-    products = pd.DataFrame(
-        {
-            "product_id": ids, "title": "", "category": None, "brand": None, "price": 1.0, "content_hash": None,
-            "first_seen": dt.date(2024, 1, 1), "excluded": False,
-        }
-    )  # fmt: skip
-    statistics = pd.DataFrame(
-        {"product_id": ids, "orders": 1, "recent_orders": 0, "new_buyers": 0, "buyers": 1, "returns": 0,
-         "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
-    )  # fmt: skip
-    nothing = pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []})
-    return build_product_snapshot(
-        dt.date(2024, 6, 30),
-        products=products,
-        statistics=statistics,
-        factors=factors,
-        graph=nothing,
-        embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
-    )
 
 
 def side(model: pd.DataFrame, kind: str, key: str) -> pd.DataFrame:
@@ -102,7 +78,8 @@ def test_fold_in_gives_the_customer_vectors_of_als(
     iterations = 5 if solver == "spark" else 300
     recipe = AlsRecipe(solver=solver, rank=3, iterations=iterations, implicit_regularization=2.0, min_buyers=1)
     model = fit_als(spark.createDataFrame(frame, schema=TYPES), recipe, seed=1, explicit=explicit).toPandas()
-    snapshot = snapshot_with(side(model, "product", "product_id"))
+    factors = side(model, "product", "product_id")
+    snapshot = small_snapshot(sorted(factors["product_id"]), factors=factors)
     histories = build_histories(frame.assign(rating=frame["rating"].astype(float)), snapshot)
     spark_vectors = side(model, "customer", "customer_id").set_index("customer_id")["factors"]
     expected = np.stack(spark_vectors.reindex(histories.customer_ids).to_list())
@@ -128,7 +105,8 @@ def test_als_is_empty_if_no_product_has_enough_buyers(
     assert model.isEmpty()
     trained = fit_als(purchases(spark, *checkerboard(12)), recipe, seed=1, explicit=False)
     assert model.dtypes == trained.dtypes
-    snapshot = snapshot_with(side(model.toPandas(), "product", "product_id"))
+    factors = side(model.toPandas(), "product", "product_id")
+    snapshot = small_snapshot(sorted(factors["product_id"]), factors=factors)
     assert not snapshot.has_factors.any()
 
 

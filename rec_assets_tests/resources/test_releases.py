@@ -66,13 +66,6 @@ def test_the_newest_promoted_version_is_active_and_has_the_alias_champion(releas
     assert releases.active(day(9)) is None
 
 
-def test_a_release_of_an_earlier_version_of_rec_assets_is_read(releases: Releases) -> None:
-    version = releases.client.create_model_version(MODEL, source="/nowhere").version
-    days = dict.fromkeys(("als_as_of", "graph_as_of", "ranker_as_of"), day(3))
-    releases.set_tags(int(version), {"as_of": day(10), **days})
-    assert releases.get(int(version)).model_as_of("ranker") == day(3)
-
-
 def test_an_undecided_version_is_not_active(releases: Releases) -> None:
     register(releases, 10, decision="")
     assert releases.active() is None

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from rec_assets.recsys.ranking.scoring import map_customers
+from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
 from rec_assets.resources import spark_files
 from rec_assets.resources.lake import Lake
@@ -56,17 +56,6 @@ def test_python_and_spark_write_the_same_table(spark: SparkSession, lake: Lake) 
     assert found["share"].null_count == 500  # pandas' NaN is null, as in Spark
     again = lake.lazy_rows(spark, "by_python", [DAY]).to_spark()
     assert sorted(again.collect()) == sorted(lake.spark(spark, "by_python", [DAY]).collect())
-
-
-def test_a_column_that_a_day_lacks_is_null(spark: SparkSession, lake: Lake) -> None:
-    lake.write("events", pd.DataFrame({"n": [1]}), DAY)
-    later = DAY + dt.timedelta(days=1)
-    lake.write("events", pd.DataFrame({"n": [2], "sender": ["ann"]}), later)
-    schema = pa.schema([("n", pa.int64()), ("sender", pa.string())])
-    by_spark = lake.spark(spark, "events", [DAY, later], schema=schema)
-    by_python = lake.lazy_rows(spark, "events", [later, DAY]).to_spark()
-    for rows in (by_spark, by_python):
-        assert [row[:2] for row in rows.orderBy("n").collect()] == [(1, None), (2, "ann")]
 
 
 def test_the_rows_of_a_customer_stay_together_without_a_shuffle(spark: SparkSession, lake: Lake) -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.recsys.ranking.scoring import map_customers
+from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.manifest import MANIFEST
 from rec_assets.resources.spark_files import hadoop_opens

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
-from rec_assets.recsys.ranking.hybrid import LISTS, build_lists
+from rec_assets.recsys.ranking.lists import LISTS, build_lists
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.candidates import find_candidates
@@ -55,8 +55,8 @@ def product_snapshot() -> ProductSnapshot:
         ),
         statistics=pd.DataFrame(
             {
-                "product_id": ids, "orders": orders, "recent_orders": orders // 5, "new_buyers": 1, "buyers": orders,
-                "returns": 0, "repeat_share": 0.2, "interval_days": 14.0,
+                "product_id": ids, "orders": orders, "recent_orders": orders // 5, "recent_buyers": orders // 5,
+                "new_buyers": 1, "buyers": orders, "returns": 0, "repeat_share": 0.2, "interval_days": 14.0,
                 "price": [1.0 + number / 10 for number in range(PRODUCTS)],
             }
         ),

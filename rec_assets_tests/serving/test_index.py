@@ -12,7 +12,7 @@ import pytest
 from rec_assets.recsys.data.histories import build_histories
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.ranking.features import FEATURES
-from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.serving.index_files.ids import Ids
 from rec_assets.serving.index_files.index import Index
@@ -82,8 +82,8 @@ def build_recommender(folder: Path, product_ids: list[str], customers: list[str]
              "content_hash": None, "first_seen": dt.date(2026, 1, 1), "excluded": False}
         ),
         statistics=pd.DataFrame(
-            {"product_id": product_ids, "orders": 3, "recent_orders": 1, "new_buyers": 1, "buyers": 1, "returns": 0,
-             "repeat_share": 1.0, "interval_days": 7.0, "price": 1.0}
+            {"product_id": product_ids, "orders": 3, "recent_orders": 1, "recent_buyers": 1, "new_buyers": 1,
+             "buyers": 1, "returns": 0, "repeat_share": 1.0, "interval_days": 7.0, "price": 1.0}
         ),
         factors=pd.DataFrame({"product_id": [], "factors": []}),
         graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),

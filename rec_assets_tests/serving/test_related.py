@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.ranking.hybrid import popular_lists
+from rec_assets.recsys.ranking.lists import popular_lists
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommender import Recommender
 from rec_assets.serving.related import trending

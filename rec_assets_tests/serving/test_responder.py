@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommendation import BUY_AGAIN, RecommendationRequest, RecommendationResponse
 from rec_assets.serving.recommender import Recommender, Signal

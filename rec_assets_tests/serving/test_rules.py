@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS, build_lists
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER, LISTS, build_lists
 from rec_assets.recsys.retrieval.candidates import find_candidates
 from rec_assets.recsys.rules.compiled import compile_rules
 from rec_assets.recsys.rules.rules_file import RuleSets, read_rules
@@ -23,7 +23,7 @@ from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.stored import StoredList
 from rec_assets.serving.recommendation import BUY_AGAIN, RecommendationRequest
 from rec_assets.serving.recommender import Recommender
-from rec_assets.serving.responder import Responder
+from rec_assets.serving.responder import Rank, Responder
 from rec_assets.settings import ApiSettings, Settings
 from rec_assets_tests.serving import shop
 from rec_assets_tests.serving.test_api import wait_until
@@ -62,8 +62,9 @@ def with_lists(index: Index, rules: RuleSets) -> Index:
     return replace(index, lists=stored, metadata={**index.metadata, "rules_version": compiled.version})
 
 
-def ask(one: Responder, **request: object) -> list[tuple[str, str, str, str | None]]:
-    response = one.respond(RecommendationRequest(**request), one.available(frozenset()), np.random.default_rng(1))  # type: ignore[arg-type]
+def ask(one: Responder, rank: Rank | None = None, **request: object) -> list[tuple[str, str, str, str | None]]:
+    available, rng = one.available(frozenset()), np.random.default_rng(1)
+    response = one.respond(RecommendationRequest(**request), available, rng, rank)  # type: ignore[arg-type]
     return [(each.product_id, each.source, each.reason, each.rule) for each in response.items]
 
 
@@ -102,15 +103,15 @@ def test_a_stored_list_is_used_only_with_the_rules_it_was_made_with(index: Index
         return recommender.rank(customer, signals)
 
     recommender = Recommender(made)
-    one = Responder(recommender, rank, rules)
-    first = ask(one, customer_id=ANN, rules="house")[1][0]
+    one = Responder(recommender, rules)
+    first = ask(one, rank, customer_id=ANN, rules="house")[1][0]
     assert ranked == []
     for request in ({"rules": "none"}, {"rules": "other"}, {"rules": "house", "exclude": frozenset({first})},
                  {"rules": "house", "mode": BUY_AGAIN}):  # fmt: skip
-        ask(one, customer_id=ANN, **request)
+        ask(one, rank, customer_id=ANN, **request)
     assert len(ranked) == 4
-    changed = Responder(recommender, rank, write_rules(tmp_path, TAIL))
-    ask(changed, customer_id=ANN, rules="house")
+    changed = Responder(recommender, write_rules(tmp_path, TAIL))
+    ask(changed, rank, customer_id=ANN, rules="house")
     assert len(ranked) == 5
 
 

@@ -38,6 +38,6 @@ def test_the_example_of_the_page_rejects_lines_and_says_how_to_fix_them(tmp_path
     check = check_source(source)
     assert f"price_too_high: 1 line; {rule.reason}" in check.to_text()
     assert any(
-        warning.endswith("as `price_too_high`: 'price' is '1500' there; is a decimal mark missing?")
+        warning.endswith("as `price_too_high`: in these lines, 'price' is '1500'; is a decimal mark missing?")
         for warning in check.warnings
     )

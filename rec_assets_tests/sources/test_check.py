@@ -185,7 +185,7 @@ def test_files_without_lines_are_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [
-        ([f"2017-01-01,ann,A{n},{n},1,1" for n in range(9)], {}, "nearly all times are midnight: a customer"),
+        ([f"2017-01-01,ann,A{n},{n},1,1" for n in range(9)], {}, "nearly all times are midnight: all purchases"),
         ([f"2017-01-01T00:00Z,ann,A{n},{n},1,1" for n in range(9)], {"rest": "time_zone: Asia/Tokyo"},
          "midnight in UTC, which is 09:00 in Asia/Tokyo: if they are dates, set `time_zone: UTC`"),
         (LINES, {"columns": COLUMNS.replace(", quantity: n", "")}, "`quantity` is not set: each line counts"),
@@ -198,7 +198,7 @@ def test_files_without_lines_are_an_error(tmp_path):
         ([line.replace("2017-01-01 10", "2017-01-01 20") for line in LINES],
          {"purchases": "naive_times: utc", "rest": "time_zone: Asia/Tokyo"}, "each file has a UTC day: set"),
         ([line if n % 4 else line.replace(" 10", " ??") for n, line in enumerate(LINES)], {},
-         "reject 25.0% of the lines (25% of the value) as `unparseable_time`"),
+         "reject 25.0% of the lines (25% of the value) as `invalid_time`"),
         ([f"2017-01-01 10:0{n % 9},ann{n},A,one,1,1" for n in range(9)], {}, "1 of 1 order id belong to"),
         ([f"2017-01-01 10:00,{n}.0,A,{n},1,1" for n in range(9)], {}, "ids end in '.0', such as '0.0'"),
         (LINES, {"catalog": "sku,name\nA1,one\n"}, "95.0% of the products are not in the catalog"),
@@ -240,7 +240,7 @@ def test_each_rule_that_rejects_a_line_is_listed_with_an_example(tmp_path):
     assert "would reject 1.0% of 101 lines" in text
     assert f"no_customer: 1 line; {CLEANING_RULES['no_customer'].reason}" in text
     assert '2017-01-01.csv, row 21: {"at":"2017-01-01 10:00","buyer":"","sku":"A1"' in text
-    assert "price_impossible: 1 line" in text
+    assert "invalid_price: 1 line" in text
 
 
 # Whether the data source can be used
@@ -249,7 +249,7 @@ def test_each_rule_that_rejects_a_line_is_listed_with_an_example(tmp_path):
 def test_a_data_source_without_valid_lines_cannot_be_used(tmp_path):
     result = check(tmp_path, [line.replace(",2,1.50", ",2,0") for line in LINES])
     assert not result.ok and "no purchase is left of 100 lines" in result.errors[0]
-    assert "reject all of the lines as `price_impossible`: 'price' is '0' there" in warned(result)
+    assert "reject all of the lines as `invalid_price`: in these lines, 'price' is '0'" in warned(result)
 
 
 def test_a_data_source_with_mostly_invalid_lines_cannot_be_used(tmp_path):
@@ -267,7 +267,7 @@ def test_excluded_lines_do_not_make_a_data_source_unusable(tmp_path):
 
 def test_rejecting_a_few_lines_with_much_value_is_a_warning(tmp_path):
     dear = LINES[0].replace("ann0", "bob").replace(",2,1.50", ",30,-99")
-    message = "reject 1.0% of the lines (91% of the value) as `price_impossible`"
+    message = "reject 1.0% of the lines (91% of the value) as `invalid_price`"
     assert message in warned(check(tmp_path, [*LINES[1:], dear]))
 
 
@@ -465,7 +465,7 @@ def test_the_giftware_shop_can_be_used_and_loses_no_line(tmp_path):
         assert result.cleaned.loc[result.cleaned["weight"] > 0, "quantity"].max() < 1000
     assert 4000 < counts["cleaned"] < 6000
     assert counts.keys() - {"cleaned"} == {
-        "no_customer", "excluded", "price_impossible", "duplicate_line",
+        "no_customer", "excluded", "invalid_price", "duplicate_line",
     }  # fmt: skip
 
 

@@ -9,13 +9,13 @@ from upath import UPath
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.landing import (
     LandedFiles,
+    file_fingerprint,
     file_fingerprints,
     modified_at,
     newest_complete_day,
     scan,
     scan_catalog,
 )
-from rec_assets.sources.reader import file_fingerprint
 from rec_assets.sources.spec import DataSource, load_data_source
 
 DAY, NEXT = dt.date(2017, 1, 1), dt.date(2017, 1, 2)
@@ -61,9 +61,9 @@ def files_read(monkeypatch) -> list[str]:
     """Names of the files whose content was read."""
     names: list[str] = []
 
-    def spy(files: list[UPath]) -> str:
-        names.extend(file.name for file in files)
-        return file_fingerprint(files)
+    def spy(file: UPath) -> str:
+        names.append(file.name)
+        return file_fingerprint(file)
 
     monkeypatch.setattr("rec_assets.sources.landing.file_fingerprint", spy)
     return names
@@ -77,7 +77,7 @@ def test_the_first_scan_finds_all_days_with_their_fingerprints(zone):
     zone.land("2017-01-02.csv", "two")
     result = scan_purchases(zone.source())
     assert list(result) == [DAY, NEXT]
-    assert all(landed.settled and len(landed.fingerprint) == 64 for landed in result.values())
+    assert all(landed.is_complete and len(landed.fingerprint) == 64 for landed in result.values())
     assert result[DAY].fingerprint != result[NEXT].fingerprint
 
 
@@ -95,7 +95,7 @@ def test_a_second_scan_does_not_read_unchanged_files(zone, files_read):
 
 
 @pytest.mark.parametrize(
-    ("content", "age", "same_stamp", "same_fingerprint"),
+    ("content", "age", "same_hash", "same_fingerprint"),
     [
         ("one", 1000.0, True, True),
         ("one", 500.0, False, True),  # touched
@@ -103,7 +103,7 @@ def test_a_second_scan_does_not_read_unchanged_files(zone, files_read):
         ("three", 1000.0, False, False),  # another size, with the same time
     ],
 )
-def test_a_fingerprint_changes_with_the_content(zone, files_read, content, age, same_stamp, same_fingerprint):
+def test_a_fingerprint_changes_with_the_content(zone, files_read, content, age, same_hash, same_fingerprint):
     zone.land("2017-01-01.csv", "one", age=1000.0)
     zone.land("2017-01-02.csv", "other")
     first = scan_purchases(zone.source())
@@ -111,9 +111,9 @@ def test_a_fingerprint_changes_with_the_content(zone, files_read, content, age, 
     zone.land("2017-01-01.csv", content, age=age)
     second = scan_purchases(zone.source(), first)
     assert second[NEXT] == first[NEXT]
-    assert (second[DAY].stamp == first[DAY].stamp) == same_stamp
+    assert (second[DAY].metadata_hash == first[DAY].metadata_hash) == same_hash
     assert (second[DAY].fingerprint == first[DAY].fingerprint) == same_fingerprint
-    assert files_read == ([] if same_stamp else ["2017-01-01.csv"])
+    assert files_read == ([] if same_hash else ["2017-01-01.csv"])
 
 
 @pytest.mark.parametrize("name", ["2017-01-01/b.csv", "2017-01-01/a (copy).csv"])
@@ -122,7 +122,7 @@ def test_a_second_file_changes_the_fingerprint_even_if_it_is_a_copy(zone, name):
     first = scan_purchases(zone.source("{date:%Y-%m-%d}"))
     zone.land(name, "one")
     second = scan_purchases(zone.source("{date:%Y-%m-%d}"), first)
-    assert second[DAY].settled and second[DAY].fingerprint != first[DAY].fingerprint
+    assert second[DAY].is_complete and second[DAY].fingerprint != first[DAY].fingerprint
 
 
 def test_a_late_day_is_found(zone):
@@ -153,29 +153,29 @@ def test_an_export_is_one_entry_under_its_last_day(zone):
 # Complete files
 
 
-def test_a_growing_file_is_not_read_before_it_has_settled(zone, files_read):
+def test_a_growing_file_is_not_read_before_it_is_complete(zone, files_read):
     source = zone.source()
     zone.land("2017-01-01.csv", "first half", age=5)
     growing = scan_purchases(source)
-    assert growing[DAY].fingerprint == "" and not growing[DAY].settled
+    assert growing[DAY].fingerprint == "" and not growing[DAY].is_complete
     zone.land("2017-01-01.csv", "first half, second half", age=-50)
     still_growing = scan_purchases(source, growing, now=NOON + 55)
-    assert not still_growing[DAY].settled and still_growing[DAY].stamp != growing[DAY].stamp
+    assert not still_growing[DAY].is_complete and still_growing[DAY].metadata_hash != growing[DAY].metadata_hash
     assert files_read == []
     complete = scan_purchases(source, still_growing, now=NOON + 50 + SETTLE)
-    assert complete[DAY].settled and len(complete[DAY].fingerprint) == 64
-    assert complete[DAY].stamp == still_growing[DAY].stamp
+    assert complete[DAY].is_complete and len(complete[DAY].fingerprint) == 64
+    assert complete[DAY].metadata_hash == still_growing[DAY].metadata_hash
     assert files_read == ["2017-01-01.csv"]
 
 
-def test_a_day_is_settled_if_all_its_files_are_complete(zone):
+def test_a_day_is_complete_if_all_its_files_are_complete(zone):
     zone.land("2017-01-01/a.csv", age=1000)
     zone.land("2017-01-01/b.csv", age=5)
-    assert not scan_purchases(zone.source("{date:%Y-%m-%d}"))[DAY].settled
+    assert not scan_purchases(zone.source("{date:%Y-%m-%d}"))[DAY].is_complete
 
 
 @pytest.mark.parametrize(
-    ("path", "file", "marker", "settled"),
+    ("path", "file", "marker", "complete"),
     [
         ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "2017-01-01.csv.done", True),
         ("{date:%Y-%m-%d}.csv", "2017-01-01.csv", "2017-01-01.csv._SUCCESS", True),
@@ -192,28 +192,28 @@ def test_a_day_is_settled_if_all_its_files_are_complete(zone):
         ("**/{date:%Y-%m-%d}/*.csv", "north/2017-01-01/a.csv", "north/2017-01-01/_SUCCESS", True),
     ],
 )
-def test_a_success_marker_settles_its_files_at_once(zone, path, file, marker, settled):
+def test_a_success_marker_completes_its_files_at_once(zone, path, file, marker, complete):
     zone.land(file, age=5)
     zone.land(marker, "", age=5)
-    assert scan_purchases(zone.source(path))[DAY].settled == settled
+    assert scan_purchases(zone.source(path))[DAY].is_complete == complete
 
 
-def test_a_file_that_lands_after_the_marker_is_not_settled(zone):
+def test_a_file_that_lands_after_the_marker_is_not_complete(zone):
     zone.land("2017-01-01/a.csv", age=20)
     zone.land("2017-01-01/_SUCCESS", "", age=15)
     source = zone.source("{date:%Y-%m-%d}")
-    assert scan_purchases(source)[DAY].settled
+    assert scan_purchases(source)[DAY].is_complete
     zone.land("2017-01-01/b.csv", age=5)
-    assert not scan_purchases(source)[DAY].settled
-    assert scan_purchases(source, now=NOON + SETTLE)[DAY].settled
+    assert not scan_purchases(source)[DAY].is_complete
+    assert scan_purchases(source, now=NOON + SETTLE)[DAY].is_complete
 
 
 def test_a_file_with_a_future_time_settles_with_a_marker_or_after_that_time(zone):
     zone.land("2017-01-01.csv", age=-3600)
-    assert not scan_purchases(zone.source())[DAY].settled
-    assert scan_purchases(zone.source(), now=NOON + 3600 + SETTLE)[DAY].settled
+    assert not scan_purchases(zone.source())[DAY].is_complete
+    assert scan_purchases(zone.source(), now=NOON + 3600 + SETTLE)[DAY].is_complete
     zone.land("2017-01-01.csv.done", "", age=5)
-    assert scan_purchases(zone.source())[DAY].settled
+    assert scan_purchases(zone.source())[DAY].is_complete
 
 
 # The catalog and lineage
@@ -229,14 +229,14 @@ def test_the_newest_catalog_is_scanned_like_a_day(zone, files_read):
     assert scan_newest_catalog() is None
     zone.land("products-1.csv", "one")
     first = scan_newest_catalog()
-    assert first and first.settled and scan_newest_catalog(first) == first
+    assert first and first.is_complete and scan_newest_catalog(first) == first
     zone.land("products-2.csv", "two", age=5)
     growing = scan_newest_catalog(first)
-    assert growing and not growing.settled
+    assert growing and not growing.is_complete
     assert files_read == ["products-1.csv"]
     zone.land("products-2.csv", "two")
     second = scan_newest_catalog(growing)
-    assert second and second.settled and second.fingerprint != first.fingerprint
+    assert second and second.is_complete and second.fingerprint != first.fingerprint
 
 
 def test_a_data_source_without_a_catalog_has_no_catalog_scan(zone):
@@ -287,9 +287,9 @@ def test_without_a_time_files_are_complete_and_change_with_size_or_tag(tmp_path,
     set_driver_info(monkeypatch, metadata)
     assert modified_at(zone.base / "2017-01-01.csv") is None
     first = scan_purchases(zone.source())
-    assert first[DAY].settled and scan_purchases(zone.source(), first) == first
+    assert first[DAY].is_complete and scan_purchases(zone.source(), first) == first
     set_driver_info(monkeypatch, {**metadata, "ETag": "2"})
-    assert scan_purchases(zone.source(), first)[DAY].stamp != first[DAY].stamp
+    assert scan_purchases(zone.source(), first)[DAY].metadata_hash != first[DAY].metadata_hash
     zone.land("2017-01-01.csv", "one and two")
     assert scan_purchases(zone.source(), first)[DAY].fingerprint != first[DAY].fingerprint
 

@@ -33,7 +33,7 @@ BULK_MIN_DEVIATION = 1.0
 """Minimum robust deviation (1.4826 · MAD of ln(quantity)). If all buy one piece, the limit is 54 pieces (e^4)."""
 
 BULK_FEW_LINES = 5
-"""With this many purchase lines on a day, the limit is twice as many deviations: few lines show little of the usual."""
+"""On a day of n lines, the limit is 1 + 5/n times as many deviations, because the median of few lines is uncertain."""
 
 CLEANED_SCHEMA = pa.schema(
     [
@@ -88,8 +88,6 @@ def clean_day(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) -> Cl
         settings: Settings of the data source.
     """
     raw = raw.reset_index(drop=True)
-    if "was_returned" not in raw:  # written by an earlier version
-        raw = raw.assign(was_returned=False)
     broken = broken_rules(raw, day, settings)
     is_rejected = broken.any(axis=1)
     names = np.array(broken.columns)
@@ -107,8 +105,7 @@ def implicit_feedback(events: pd.DataFrame, weights: Mapping[str, float], max_pr
     in during the session, unless several customers do.
 
     Args:
-        events: event_id, type, customer_id, session_id, product_id, time and, except in days written by earlier
-            versions, sender; of one day.
+        events: `raw_feedback_events` of one day.
         weights: Event type → weight; events of weight 0 are dropped.
         max_products: A customer with events on more products in the day is a robot, whose events are dropped.
 
@@ -116,13 +113,10 @@ def implicit_feedback(events: pd.DataFrame, weights: Mapping[str, float], max_pr
         CLEANED_SCHEMA, sorted by line_id.
     """
     signed_in = events.dropna(subset=["customer_id", "session_id"]).groupby("session_id")["customer_id"]
-    session_customer = signed_in.first()[signed_in.nunique() == 1]
-    sender = "@" + events["sender"] if "sender" in events else pd.Series(None, index=events.index, dtype=object)
+    of_session = events["session_id"].map(signed_in.first()[signed_in.nunique() == 1])
     events = events.assign(
-        line_id="event" + sender.fillna("") + ":" + events["event_id"],
-        customer_id=events["customer_id"].where(
-            events["customer_id"].notna(), events["session_id"].map(session_customer)
-        ),
+        line_id="event" + ("@" + events["sender"]).fillna("") + ":" + events["event_id"],
+        customer_id=events["customer_id"].where(events["customer_id"].notna(), of_session),
         weight=events["type"].map(weights).fillna(0.0),
     )
     events = events[(events["weight"] > 0) & events["customer_id"].notna()]
@@ -147,21 +141,15 @@ def implicit_feedback(events: pd.DataFrame, weights: Mapping[str, float], max_pr
 
 def _is_bulk(lines: pd.DataFrame, settings: CleaningSettings) -> pd.Series:
     """Whether a line is a bulk order, such as a test or the order of a reseller: models don't train on it."""
-    if settings.bulk_quantity == "none" or lines.empty:
-        return pd.Series(False, lines.index)
     quantity = lines["quantity"].abs()
-    if settings.bulk_quantity is not None:
+    if isinstance(settings.bulk_quantity, int | float):
         return quantity > settings.bulk_quantity
-    return quantity > _robust_limit(quantity[~lines["is_return"].astype(bool)])
-
-
-def _robust_limit(quantity: pd.Series) -> float:
-    if quantity.empty:
-        return np.inf
-    logs = np.log(quantity)
-    spread = max(1.4826 * (logs - logs.median()).abs().median(), BULK_MIN_DEVIATION)
-    deviations = BULK_DEVIATIONS * (1 + BULK_FEW_LINES / len(quantity))
-    return float(np.exp(logs.median() + deviations * spread))
+    logs = np.log(quantity[~lines["is_return"].astype(bool)])
+    if settings.bulk_quantity == "none" or logs.empty:
+        return pd.Series(False, lines.index)
+    deviation = max(1.4826 * (logs - logs.median()).abs().median(), BULK_MIN_DEVIATION)
+    deviations = BULK_DEVIATIONS * (1 + BULK_FEW_LINES / len(logs))
+    return quantity > np.exp(logs.median() + deviations * deviation)
 
 
 def _to_interactions(lines: pd.DataFrame, day: dt.date, is_bulk: pd.Series) -> pd.DataFrame:

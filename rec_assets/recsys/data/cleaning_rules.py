@@ -18,7 +18,7 @@ import pandas as pd
 from rec_assets.recsys.events import LONGEST_ID
 
 MAX_QUANTITY = 1e6
-"""A larger quantity is a mistake, mostly a barcode, unless the data source sets `bulk_quantity`."""
+"""A larger quantity is a mistake, often a barcode, unless the data source sets `bulk_quantity`."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class RejectedLines:
     columns: Mapping[str, str | None]
 
     def common_values(self, *fields: str) -> str:
-        """The most common values of the first of these fields that the shop has, such as "'Qty' is '0' or '' there"."""
+        """Common values of the first of these fields that the shop has, as in "in these lines, 'Qty' is '0' or ''"."""
         column = next((self.columns[name] for name in fields if self.columns.get(name)), None)
         values = pd.Series([json.loads(line).get(column) for line in self.lines["line"].head(1000)], dtype=object)
         common = values.fillna("").astype(str).str.strip().str.slice(0, 60).value_counts().index[:3]
-        return f"{column!r} is {' or '.join(map(repr, common))} there"
+        return f"in these lines, {column!r} is {' or '.join(map(repr, common))}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CleaningRule:
         name: Name in `rejected_purchases.reasons` and in reports.
         reason: Why a line is rejected, in words.
         rejects: Raw lines of a day → whether the rule rejects each line.
-        fix: What the shop can do, in words, or a function that returns this. `check-source` shows it.
+        fix: What the shop can do, in words, or a function that returns it. `check-source` shows it.
         is_intended: The rule rejects lines that a shop leaves out on purpose. They don't make a data source unusable.
         warn_above: `check-source` warns if the rule rejects more than this share of the lines (or, if not intended, of
             their value).
@@ -106,11 +106,6 @@ def is_filled(text: pd.Series) -> pd.Series:
 
 def _is_positive(values: pd.Series, limit: float = np.inf) -> pd.Series:
     return (values > 0) & np.isfinite(values) & (values <= limit)
-
-
-def _has_long_id(day: RawDay) -> pd.Series:
-    ids = day.lines[["customer_id", "product_id", "order_id"]].fillna("")
-    return (ids.map(len) > LONGEST_ID).any(axis=1)
 
 
 def _is_outside_day(day: RawDay) -> pd.Series:
@@ -151,11 +146,11 @@ _RULES = (
     CleaningRule(
         "id_too_long",
         f"the customer, product or order id has more than {LONGEST_ID} characters",
-        _has_long_id,
+        lambda day: (day.lines[["customer_id", "product_id", "order_id"]].fillna("").map(len) > LONGEST_ID).any(axis=1),
         "check the columns for `customer_id`, `product_id` and `order_id`",
     ),
     CleaningRule(
-        "unparseable_time",
+        "invalid_time",
         "the time is missing or doesn't match `time_format`",
         lambda day: day.lines["event_time"].isna(),
         lambda rejected: f"{rejected.common_values('time')}; check `time_format`",
@@ -164,13 +159,13 @@ _RULES = (
         "outside_day", "the time is outside the file's day, in the shop's time zone", _is_outside_day, _fix_day
     ),
     CleaningRule(
-        "quantity_impossible",
+        "invalid_quantity",
         "the quantity is not a number, 0, negative (and the line is not a return) or above a million",
         lambda day: ~_is_positive(day.lines["quantity"], np.inf if day.settings.bulk_quantity else MAX_QUANTITY),
         _fix_quantity,
     ),
     CleaningRule(
-        "price_impossible",
+        "invalid_price",
         "the price is not a number, 0 or negative, and the data source has prices",
         lambda day: ~_is_positive(day.lines["unit_price"]) & day.settings.has_price,
         lambda rejected: f"{rejected.common_values('unit_price', 'amount')}; check `decimal`; are these gifts?",

@@ -33,8 +33,7 @@ class Histories:
         orders_since: (N,) orders that the customer placed since the last purchase; NaN for none.
         in_last_order: (N,) whether the product is in the customer's last order or session.
         rating: (N,) mean rating; NaN if there are no ratings.
-        customer_orders, customer_days, customer_last_age, customer_first_age: (n,) over all purchases of the customer;
-            0 and NaN for none.
+        customer_orders, customer_days, customer_last_age: (n,) over all purchases of the customer; 0 and NaN for none.
         customer_lines, customer_returns: (n,) kept and returned lines.
     """
 
@@ -55,7 +54,6 @@ class Histories:
     customer_orders: Floats
     customer_days: Floats
     customer_last_age: Floats
-    customer_first_age: Floats
     customer_lines: Floats
     customer_returns: Floats
 
@@ -64,11 +62,11 @@ class Histories:
         """(N,) whether the customer bought the product."""
         return self.orders > 0
 
-    def decayed(self, half_life_days: float) -> Floats:
+    def decayed_orders(self, half_life_days: float) -> Floats:
         """(N,) orders of each pair, each counting 0.5 ** (age / half-life)."""
         return self._decayed(half_life_days, 1.0, np.where(self.line_weight < 1, np.float32(0), self.line_weight))
 
-    def interest(self, half_life_days: float, order_decay: float = 1.0) -> Floats:
+    def decayed_lines(self, half_life_days: float, order_decay: float = 1.0) -> Floats:
         """(N,) lines of each pair, each counting weight · 0.5 ** (age / half-life) · order_decay ** (orders since)."""
         return self._decayed(half_life_days, order_decay, self.line_weight)
 
@@ -93,13 +91,9 @@ class Histories:
 
 
 def build_histories(lines: pd.DataFrame, snapshot: ProductSnapshot) -> Histories:
-    """Aggregate lines into histories.
+    """Aggregate lines (HISTORY_COLUMNS: net purchases, signs of interest and returns; age_days ≥ 0, weight ≤ 1).
 
-    Args:
-        lines: HISTORY_COLUMNS: net purchases, signs of interest and returns up to the as-of day. age_days ≥ 0,
-            weight ≤ 1.
-        snapshot: Gives the positions of the products. Lines of unknown products are left out, and so are customers who
-            have only returns.
+    Lines of products that the snapshot lacks are left out, and so are customers who have only returns.
     """
     product = snapshot.positions(lines["product_id"])
     known = product >= 0
@@ -158,10 +152,9 @@ def histories_from_arrays(
     count = len(pairs)
     since, in_last_order = _orders_since(customer, age, order, weight >= 1)
     rated = ~np.isnan(rating)
+    ratings = np.bincount(line_pair[rated], minlength=count)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_rating = np.bincount(line_pair[rated], rating[rated], count) / np.bincount(
-            line_pair[rated], minlength=count
-        )
+        mean_rating = np.bincount(line_pair[rated], rating[rated], count) / ratings
     bought = weight >= 1
     buyer, bought_pair, bought_age, bought_order = customer[bought], line_pair[bought], age[bought], order[bought]
     return Histories(
@@ -182,7 +175,6 @@ def histories_from_arrays(
         customer_orders=_distinct(buyer, bought_order, n),
         customer_days=_distinct(buyer, bought_age.astype(np.int64), n),
         customer_last_age=_extreme(np.minimum, buyer, bought_age, n),
-        customer_first_age=_extreme(np.maximum, buyer, bought_age, n),
         customer_lines=np.bincount(buyer, minlength=n).astype(np.float32),
         customer_returns=returns,
     )

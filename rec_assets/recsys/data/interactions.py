@@ -7,15 +7,13 @@ All training data comes from `net_purchases`, or from `history_lines` if it also
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.events import INTEREST, PURCHASE, RETURN
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 _NETTING = ("event", "event_time", "line_id", "net_quantity")
 
@@ -33,10 +31,7 @@ def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         lines: customer_id, product_id, event, event_time, line_id, net_quantity (≥ 0: for a purchase the quantity kept
-            so far, for a return the quantity not matched yet). Further columns are kept.
-
-    Returns:
-        The same rows in the same order, with `net_quantity` updated.
+            so far, for a return the quantity not matched yet). The result has the same rows with another net_quantity.
     """
     lines = lines.copy()
     is_return = lines["event"] == RETURN
@@ -66,18 +61,12 @@ def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """Purchases of a window less returns, in Spark, without bulk orders, which show no preferences.
-
-    Args:
-        interactions: `cleaned_interactions` of the window, none later than `as_of`.
-        as_of: Day from which ages are counted.
+    """Purchases of a window of `cleaned_interactions` less returns, without bulk orders, which show no preferences.
 
     Returns:
-        One row per purchase line that was not fully returned: customer_id, product_id, order_id, date, age_days (int),
-        weight (1), quantity (kept), unit_price, rating.
+        One row per purchase line that was not fully returned: customer_id, product_id, order_id, date, age_days (int,
+        before `as_of`), weight (1), quantity (kept), unit_price, rating.
     """
-    from pyspark.sql import functions as F
-
     pairs = ["customer_id", "product_id"]
     columns = [*pairs, "order_id", "date", *_NETTING, "weight", "unit_price", "rating"]
     lines = interactions.where(F.col("event").isin(PURCHASE, RETURN)).select(*columns)
@@ -91,8 +80,6 @@ def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
 
 def return_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
     """All return lines, with weight −1, in the columns of `net_purchases`, without those of bulk orders."""
-    from pyspark.sql import functions as F
-
     returned = interactions.where((F.col("event") == RETURN) & (F.col("weight") > 0))
     return _aged(returned.withColumn("weight", F.lit(-1.0)), as_of)
 
@@ -102,8 +89,6 @@ def history_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
 
     They are net purchases (weight 1), clicks and carts with their weights (from 0 to 1), and returns (−1).
     """
-    from pyspark.sql import functions as F
-
     interest = _aged(interactions.where(F.col("event").isin(*INTEREST)), as_of)
     return net_purchases(interactions, as_of).unionByName(interest).unionByName(return_lines(interactions, as_of))
 
@@ -119,16 +104,6 @@ def repartition(frame: DataFrame, *by: str) -> DataFrame:
 
 
 def _aged(lines: DataFrame, as_of: dt.date) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    return lines.select(
-        "customer_id",
-        "product_id",
-        "order_id",
-        "date",
-        F.datediff(F.lit(as_of), F.col("date")).alias("age_days"),
-        "weight",
-        F.col("net_quantity").alias("quantity"),
-        "unit_price",
-        "rating",
-    )
+    age, quantity = F.datediff(F.lit(as_of), F.col("date")).alias("age_days"), F.col("net_quantity").alias("quantity")
+    pair = ("customer_id", "product_id")
+    return lines.select(*pair, "order_id", "date", age, "weight", quantity, "unit_price", "rating")

@@ -41,11 +41,6 @@ class Coverage:
         products = np.flatnonzero(covered)
         return cls(products, np.where(covered, np.cumsum(covered) - 1, len(products)).astype(np.int32))
 
-    @property
-    def width(self) -> int:
-        """U + 1: number of score columns. The last one is 0."""
-        return len(self.products) + 1
-
 
 @dataclass(frozen=True)
 class ProductSnapshot(SnapshotArrays):
@@ -106,15 +101,11 @@ class ProductSnapshot(SnapshotArrays):
     @cached_property
     def padded_graphs(self) -> dict[str, sp.csr_matrix]:
         """Kind → (P, U + 1) weights to the covered products, with a last column of zeros."""
-        coverage = {SAME_BASKET: self.co_purchase_coverage, NEXT_BASKET: self.co_purchase_coverage,
-                    EASE: self.ease_coverage}  # fmt: skip
-        graphs = {kind: getattr(self, kind) for kind in coverage}
-        return {
-            kind: sp.csr_matrix(
-                (graph.data, coverage[kind].column[graph.indices], graph.indptr), (len(self), coverage[kind].width)
-            )
-            for kind, graph in graphs.items()
-        }
+        both, padded = self.co_purchase_coverage, {}
+        for kind, covered in ((SAME_BASKET, both), (NEXT_BASKET, both), (EASE, self.ease_coverage)):
+            graph, shape = getattr(self, kind), (len(self), len(covered.products) + 1)
+            padded[kind] = sp.csr_matrix((graph.data, covered.column[graph.indices], graph.indptr), shape)
+        return padded
 
     @cached_property
     def padded_text_neighbors(self) -> sp.csr_matrix:
@@ -188,12 +179,7 @@ class ProductSnapshot(SnapshotArrays):
 
 
 def shrunk_rate(returns: Floats, kept: Floats, shop_rate: float) -> Floats:
-    """(returns + m · shop_rate) / (returns + kept + m), m = 10: the mean of a beta-binomial posterior.
-
-    Args:
-        returns, kept: Numbers of returned lines and of kept lines.
-        shop_rate: The share of all lines that are returned.
-    """
+    """(returned + m · shop_rate) / (all lines + m), m = 10: the mean of a beta-binomial posterior."""
     return np.asarray((returns + _PRIOR_LINES * shop_rate) / (returns + kept + _PRIOR_LINES), np.float32)
 
 

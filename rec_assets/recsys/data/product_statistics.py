@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.spark.sums import exact_sum
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 
 def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days: int) -> DataFrame:
     """One row per product bought in the window; 0 orders if all of it was returned.
 
     Args:
-        purchases: Net purchases (`interactions.net_purchases`).
-        returns: `interactions.return_lines` of the window.
+        purchases, returns: `interactions.net_purchases` and `interactions.return_lines` of the window.
         recent_days: Ages 0 … recent_days - 1 count as recent.
 
     Returns:
@@ -25,8 +22,6 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         bought twice), price (mean unit price, null if unknown), revenue, last_age (null if nothing was kept),
         returns (lines); sorted by product_id.
     """
-    from pyspark.sql import functions as F
-
     per_pair = purchases.groupBy("product_id", "customer_id").agg(
         F.count("*").alias("orders"),
         F.sum((F.col("age_days") < recent_days).cast("long")).alias("recent_orders"),

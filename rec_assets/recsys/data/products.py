@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DateType
 
 from rec_assets.recsys.events import PURCHASE, RETURN
 from rec_assets.recsys.spark.sums import exact_sum
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
 
 _DESCRIBED = ("title", "category", "brand", "text")
 
@@ -20,16 +19,12 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
     without purchases and without `available_from` is first seen on the newest day.
 
     Args:
-        interactions: `cleaned_interactions` of all days, with `date`.
-        catalog: `raw_product_catalog`.
+        interactions, catalog: `cleaned_interactions` of all days, with `date`, and `raw_product_catalog`.
 
     Returns:
         product_id, title, category, brand, text, content_hash (SHA-256 of text), price, first_seen (date),
         in_catalog, excluded; sorted by product_id.
     """
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import DateType
-
     lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # clicks and carts have no product data
     has_price, paid = F.col("unit_price").isNotNull(), F.col("unit_price") * F.col("quantity")
     sold = [("", has_price & (F.col("weight") > 0)), ("bulk_", has_price)]
@@ -42,16 +37,9 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
         *(exact_sum(F.when(which, F.col("quantity"))).alias(f"{name}pieces") for name, which in sold),
     )
     counted = counted.persist()
-
-    def total(name: str) -> Column:
-        return exact_sum(F.col(name))
-
-    bought = counted.groupBy("product_id").agg(
-        F.min("first").alias("first_bought"),
-        F.coalesce(*(F.try_divide(total(f"{name}value"), total(f"{name}pieces")) for name, _ in sold)).alias(
-            "line_price"
-        ),
-    )
+    totals = [[exact_sum(F.col(f"{name}{part}")) for part in ("value", "pieces")] for name, _ in sold]
+    price = F.coalesce(*(F.try_divide(value, pieces) for value, pieces in totals)).alias("line_price")
+    bought = counted.groupBy("product_id").agg(F.min("first").alias("first_bought"), price)
     for name in _DESCRIBED:
         bought = bought.join(_most_common(counted, name), "product_id", "left")
     newest = counted.agg(F.max("last").alias("newest"))
@@ -75,8 +63,6 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
 
 def _most_common(counted: DataFrame, name: str) -> DataFrame:
     """product_id → the most common value of a column, as `line_<name>`; products without a value are absent."""
-    from pyspark.sql import functions as F
-
     values = counted.where(F.col(name).isNotNull()).groupBy("product_id", name).agg(F.sum("lines").alias("lines"))
     best = F.min(F.struct((-F.col("lines")).alias("rarest"), F.col(name).alias("value")))
     return values.groupBy("product_id").agg(best.getField("value").alias(f"line_{name}"))

@@ -32,11 +32,6 @@ _DENSE = (
 SNAPSHOT_LAYOUT = (*_TEXTS, *_GRAPHS, *_DENSE)
 """Names of all arrays that a saved snapshot holds."""
 
-_OLD_NAMES = {
-    "ease": "same_customer", "text_neighbors": "alike", "list_price": "price", "recent_buyers": "recent_orders",
-}  # fmt: skip
-"""Array → its name in folders of earlier versions, or the array to use instead."""
-
 
 @dataclass(frozen=True)
 class SnapshotArrays:
@@ -67,7 +62,7 @@ class SnapshotArrays:
         ease: (P, P) EASE weight of row product → column product.
         text: (P,) row of `embeddings`; -1 for products without a text.
         embeddings: (T, d) unit vectors of the distinct texts.
-        text_neighbors: (T, T) sparse similarity of texts (`text_neighbors.similar_texts`).
+        text_neighbors: (T, T) sparse similarity of texts (`snapshot_builder.similar_texts`).
     """
 
     as_of: dt.date
@@ -109,7 +104,7 @@ class SnapshotArrays:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote, in this version or an earlier one.
+        """Read what `save` wrote.
 
         Raises:
             ValueError: the arrays of a graph don't fit together.
@@ -118,18 +113,13 @@ class SnapshotArrays:
         return cls(
             as_of=dt.date.fromisoformat(texts["as_of"]),
             **{name: np.array(texts[name], dtype=object) for name in _TEXTS},
-            **{name: np.load(_file(folder, name, ".npy")) for name in _DENSE},
+            **{name: np.load(folder / f"{name}.npy") for name in _DENSE},
             **{name: _load_graph(folder, name) for name in _GRAPHS},
         )
 
 
 def _load_graph(folder: Path, name: str) -> sp.csr_matrix:
-    data, indices, indptr = (np.load(_file(folder, name, f".{part}.npy")) for part in ("data", "indices", "indptr"))
+    data, indices, indptr = (np.load(folder / f"{name}.{part}.npy") for part in ("data", "indices", "indptr"))
     graph = sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1,) * 2)
     graph.check_format()  # otherwise a column beyond the last is read from anywhere in memory
     return graph
-
-
-def _file(folder: Path, name: str, ending: str) -> Path:
-    path = folder / f"{name}{ending}"
-    return path if path.exists() else folder / f"{_OLD_NAMES.get(name, name)}{ending}"

@@ -10,11 +10,13 @@ import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats
 from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
-from rec_assets.recsys.data.snapshot_arrays import EASE, KINDS
-from rec_assets.recsys.data.text_neighbors import similar_texts
+from rec_assets.recsys.data.snapshot_arrays import KINDS
 
-_OLD_KINDS = {"same_customer": EASE}
-"""Kind of edges in graphs of an earlier version → its name today."""
+TEXT_NEIGHBORS = 200
+"""Neighbors kept of each text."""
+
+_TEXT_BLOCK = 1024
+_COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
 
 
 def build_product_snapshot(
@@ -31,7 +33,7 @@ def build_product_snapshot(
     Products that are excluded, or first seen after `as_of`, are left out: nobody could be recommended them.
 
     Args:
-        as_of: Day whose knowledge the tables hold.
+        as_of: Day of the tables.
         products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
         statistics: product_id, orders, recent_orders, recent_buyers, new_buyers, buyers, returns, repeat_share,
             interval_days, price.
@@ -55,10 +57,6 @@ def build_product_snapshot(
     listed = known.set_index("product_id")["price"]
     price = stats["price"].fillna(listed)
     age = (pd.Timestamp(as_of) - pd.to_datetime(known["first_seen"])).dt.days.astype(np.float32)
-    counts = {name: stats[name] for name in ("orders", "recent_orders", "new_buyers", "buyers", "returns",
-                                             "repeat_share")}  # fmt: skip
-    counts["recent_buyers"] = recent_buyers(stats)
-    kinds = graph["kind"].replace(_OLD_KINDS)
     return ProductSnapshot(
         as_of=as_of,
         product_ids=known["product_id"].to_numpy(object),
@@ -70,19 +68,32 @@ def build_product_snapshot(
         price=price.to_numpy(np.float32),
         list_price=listed.fillna(price).round(2).to_numpy(np.float32),
         age_days=age.to_numpy(),
-        **{name: count.fillna(0).to_numpy(np.float32) for name, count in counts.items()},
+        **{name: stats[name].fillna(0).to_numpy(np.float32) for name in _COUNTS},
         interval_days=stats["interval_days"].to_numpy(np.float32),
         factors=_align_vectors(factors, "product_id", "factors", index),
-        **{kind: _to_matrix(graph[kinds == kind], index) for kind in KINDS},
+        **{kind: _to_matrix(graph[graph["kind"] == kind], index) for kind in KINDS},
         text=text.astype(np.int32),
         embeddings=vectors,
         text_neighbors=similar_texts(vectors),
     )
 
 
-def recent_buyers(statistics: pd.DataFrame) -> pd.Series:
-    """Recent buyers of each product; recent order lines if an earlier version did not count buyers."""
-    return statistics["recent_buyers" if "recent_buyers" in statistics else "recent_orders"]
+def similar_texts(vectors: Floats, keep: int = TEXT_NEIGHBORS) -> sp.csr_matrix:
+    """(T, T) squared cosines of embeddings (T, d) to the `keep` nearest neighbors, the text itself and ties included.
+
+    The mean embedding is subtracted first, because what all texts of a shop share does not tell them apart. Squaring
+    makes a few close texts count more than many distant ones.
+    """
+    centered = vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
+    centered = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
+    blocks = []
+    for first in range(0, len(centered), _TEXT_BLOCK):
+        cosine = np.maximum(centered[first : first + _TEXT_BLOCK] @ centered.T, 0)
+        if cosine.shape[1] > keep:
+            lowest_kept = np.partition(cosine, -keep, axis=1)[:, [-keep]]
+            cosine[cosine < lowest_kept] = 0
+        blocks.append(sp.csr_matrix(np.square(cosine)))
+    return sp.csr_matrix(sp.vstack(blocks)) if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
 
 
 def _stack(vectors: pd.Series) -> Floats:

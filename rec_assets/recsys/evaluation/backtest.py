@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.interactions import history_lines, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
@@ -21,21 +23,19 @@ from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.evaluate import ALL, HEADLINE_K, NEW_CUSTOMERS, NOVEL, make_slices
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
-from rec_assets.recsys.ranking.hybrid import LIST_COLUMNS
+from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
+from rec_assets.recsys.ranking.lists import LIST_COLUMNS
 from rec_assets.recsys.ranking.ranker import Ranker, fit_ranker
-from rec_assets.recsys.ranking.scoring import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.training import collect_sample, training_sample
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.als import fit_als
 from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
 from rec_assets.recsys.spark.arrow_rows import collect
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 T = TypeVar("T")
 
 _PAIR = ("customer_id", "product_id")
+_LIST_SIZE = 20
 
 
 class NothingToEvaluate(ValueError):
@@ -47,7 +47,6 @@ class BacktestResult:
     """Lists as of a past day, and their metrics.
 
     Attributes:
-        as_of: As-of day of the lists.
         lists: LIST_COLUMNS, for all customers with history.
         per_customer: Slice (`evaluate.SLICES` except new customers, who have no lists here) → one row for each customer
             and one column for each metric, such as `ndcg@10`; no NaN.
@@ -77,12 +76,8 @@ class Backtest:
 
     Attributes:
         interactions: `cleaned_interactions` with `date`.
-        products: From `build_products`.
         embeddings: content_hash, vector.
-        lookback_days: Days of interactions that the models train on.
-        horizon_days: Days after an as-of day that label and evaluate lists.
         explicit: Whether ALS trains on `rating`, see `fit_als`.
-        list_size: Length of the lists; does not change the metrics.
         folder: Where large frames are stored as Parquet; Spark's tasks must have access. Default: a temporary folder.
     """
 
@@ -92,14 +87,13 @@ class Backtest:
     lookback_days: int
     horizon_days: int
     explicit: bool
-    list_size: int = 20
     folder: Path | None = None
     _cache: dict[tuple[str, dt.date], tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="backtest_")
-            self.folder = Path(self._temporary.name)
+        self._disk = self.folder or Path(self._temporary.name)
 
     def evaluate(self, as_of: dt.date, recipe: Recipe) -> BacktestResult:
         """Make the lists as of a day and compare them with the purchases of the horizon after it.
@@ -107,12 +101,12 @@ class Backtest:
         Raises:
             NothingToEvaluate: No known customer bought anything in the horizon.
         """
-        truth = self._collect(self._purchases_after(as_of))
+        truth = collect(self._purchases_after(as_of), self._disk)
         if truth.empty:
             raise NothingToEvaluate(f"nobody bought anything in the {self.horizon_days} days after {as_of}")
         lists = self.lists(as_of, recipe)
         bought_before = self.candidates(as_of, recipe).where("repeat_orders > 0")
-        history = self._collect(bought_before.select(*_PAIR, "customer_orders"))
+        history = collect(bought_before.select(*_PAIR, "customer_orders"), self._disk)
         orders = history.groupby("customer_id")["customer_orders"].first()
         slices = [part for part in make_slices(truth, history, orders) if part.name != NEW_CUSTOMERS]
         if slices[0].truth.empty:
@@ -123,59 +117,43 @@ class Backtest:
     def lists(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
         """The lists as of a day, LIST_COLUMNS."""
         candidates, ranker = self.candidates(day, recipe), self.ranker(day, recipe)
-        rows = self._collect(lists_in_spark(candidates, ranker, self.products, self.list_size, versions={}).to_spark())
+        lists = lists_in_spark(candidates, ranker, self.products, _LIST_SIZE, versions={}).to_spark()
+        rows = collect(lists, self._disk)
         return rows[[*LIST_COLUMNS]].sort_values(["customer_id", "list", "rank"], ignore_index=True)
 
     def ranker(self, day: dt.date, recipe: Recipe) -> Ranker:
         """The ranker as of a day, trained on the candidates of a horizon ago and the purchases since."""
         before = day - dt.timedelta(days=self.horizon_days)
         sample = training_sample(self.candidates(before, recipe), self._purchases_after(before), recipe.ranker)
-        assert self.folder is not None  # since __post_init__
-        return fit_ranker(collect_sample(sample, self.folder), recipe.ranker, seed=recipe.seed)
+        return fit_ranker(collect_sample(sample, self._disk), recipe.ranker, seed=recipe.seed)
 
     def candidates(self, day: dt.date, recipe: Recipe) -> DataFrame:
         """The candidates as of a day."""
-        return self._cached(
-            "candidates",
-            day,
-            (recipe.als, recipe.co_purchase, recipe.candidates, recipe.seed),
-            lambda name: self._stored(
-                name, candidates_in_spark(self.history(day), self.snapshot(day, recipe), recipe, versions={}).to_spark()
-            ),
-        )
+
+        def find() -> DataFrame:
+            snapshot = self.snapshot(day, recipe)
+            return candidates_in_spark(self.history(day), snapshot, recipe, versions={}).to_spark()
+
+        return self._stored("candidates", day, (recipe.als, recipe.co_purchase, recipe.candidates, recipe.seed), find)
 
     def snapshot(self, day: dt.date, recipe: Recipe) -> ProductSnapshot:
         """The product snapshot of a day."""
-        purchases, returned = self.purchases(day), self.history(day).where("weight < 0")
+        purchases, returned = (self.history(day).where(f"weight {lines}") for lines in (">= 1", "< 0"))
         recent = recipe.candidates.recent_days
         statistics = self._cached(
-            "statistics", day, recent, lambda _: product_statistics(purchases, returned, recent_days=recent).toPandas()
+            "statistics", day, recent, lambda: product_statistics(purchases, returned, recent_days=recent).toPandas()
         )
-        factors = self._cached("factors", day, (recipe.als, recipe.seed), lambda _: self._factors(day, recipe))
+        factors = self._cached("factors", day, (recipe.als, recipe.seed), lambda: self._factors(day, recipe))
         graph = self._cached(
-            "graph", day, recipe.co_purchase, lambda _: _collected(co_purchase_graph(purchases, recipe.co_purchase))
+            "graph", day, recipe.co_purchase, lambda: _collected(co_purchase_graph(purchases, recipe.co_purchase))
         )
         return build_product_snapshot(
-            day,
-            products=self.products,
-            statistics=statistics,
-            factors=factors,
-            graph=graph,
-            embeddings=self.embeddings,
+            day, products=self.products, statistics=statistics, factors=factors, graph=graph, embeddings=self.embeddings
         )
 
     def history(self, day: dt.date) -> DataFrame:
         """Net purchases, implicit feedback and returns of the lookback."""
-        return self._cached(
-            "history",
-            day,
-            None,
-            lambda name: self._stored(name, history_lines(self._days(day, self.lookback_days), day)),
-        )
-
-    def purchases(self, day: dt.date) -> DataFrame:
-        """The net purchases of the lookback."""
-        return self.history(day).where("weight >= 1")
+        return self._stored("history", day, None, lambda: history_lines(self._days(day, self.lookback_days), day))
 
     def _factors(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
         model = fit_als(self.history(day), recipe.als, seed=recipe.seed, explicit=self.explicit)
@@ -184,38 +162,32 @@ class Backtest:
     def _purchases_after(self, day: dt.date) -> DataFrame:
         """Distinct pairs bought in the horizon after a day."""
         end = day + dt.timedelta(days=self.horizon_days)
-        return self._cached(
-            "purchases_after",
-            end,
-            None,
-            lambda name: self._stored(
-                name, net_purchases(self._days(end, self.horizon_days), end).select(*_PAIR).distinct()
-            ),
-        )
+
+        def find() -> DataFrame:
+            return net_purchases(self._days(end, self.horizon_days), end).select(*_PAIR).distinct()
+
+        return self._stored("purchases_after", end, None, find)
 
     def _days(self, as_of: dt.date, days: int) -> DataFrame:
         """The interactions of the last `days` days up to and including `as_of`."""
-        from pyspark.sql import functions as F
-
         return self.interactions.where(F.col("date").between(as_of - dt.timedelta(days=days - 1), as_of))
 
-    def _cached(self, step: str, day: dt.date, depends_on: Any, make: Callable[[str], T]) -> T:
+    def _cached(self, step: str, day: dt.date, depends_on: Any, make: Callable[[], T]) -> T:
         """The cached result of a step and day if it has the same dependencies; else a new one."""
         if (step, day) not in self._cache or self._cache[step, day][0] != depends_on:
-            self._cache[step, day] = (depends_on, make(f"{step}-{day}"))
+            self._cache[step, day] = (depends_on, make())
         result: T = self._cache[step, day][1]
         return result
 
-    def _collect(self, frame: DataFrame) -> pd.DataFrame:
-        assert self.folder is not None  # since __post_init__
-        return collect(frame, self.folder)
+    def _stored(self, step: str, day: dt.date, depends_on: Any, make: Callable[[], DataFrame]) -> DataFrame:
+        """`_cached` for a frame, stored as Parquet. Spark's own cache would keep the frames of every trial."""
 
-    def _stored(self, name: str, frame: DataFrame) -> DataFrame:
-        """The frame, stored as Parquet. Spark's own cache would keep the frames of every trial."""
-        assert self.folder is not None  # since __post_init__
-        path = (self.folder / name).as_posix()
-        frame.write.mode("overwrite").parquet(path)
-        return frame.sparkSession.read.schema(frame.schema).parquet(path)
+        def store() -> DataFrame:
+            frame, path = make(), (self._disk / f"{step}-{day}").as_posix()
+            frame.write.mode("overwrite").parquet(path)
+            return frame.sparkSession.read.schema(frame.schema).parquet(path)
+
+        return self._cached(step, day, depends_on, store)
 
 
 def _collected(frame: DataFrame) -> pd.DataFrame:

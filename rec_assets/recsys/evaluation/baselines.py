@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from pyspark.sql import DataFrame
 
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, popular_lists
+from rec_assets.recsys.ranking.in_spark import map_customers
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER, popular_lists
 from rec_assets.recsys.retrieval.sources import SOURCES
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 _BASELINES = sorted(
     (baseline for source in SOURCES for baseline in source.baselines), key=lambda baseline: not baseline.popular_by
@@ -47,8 +44,6 @@ def baseline_lists(candidates: pd.DataFrame, depth: int) -> pd.DataFrame:
 
 def baseline_lists_in_spark(candidates: DataFrame, depth: int) -> DataFrame:
     """`baseline_lists` for every customer."""
-    from rec_assets.recsys.ranking.scoring import map_customers
-
     types = "model string, list string, customer_id string, product_id string, rank int"
     return map_customers(candidates, lambda rows: baseline_lists(rows, depth), types).to_spark()
 
@@ -58,6 +53,6 @@ def fallback_lists(statistics: pd.DataFrame, categories: pd.Series, size: int, r
 
     The model named `reference` shows the products with most recent buyers. Baselines that need a history show nothing.
     """
-    ranked_by = {reference: None, **{each.name: each.popular_by for each in _BASELINES if each.popular_by}}
+    ranked_by = {reference: "recent_buyers", **{each.name: each.popular_by for each in _BASELINES if each.popular_by}}
     lists = [popular_lists(statistics, categories, size, by=by).assign(model=model) for model, by in ranked_by.items()]
     return pd.concat(lists, ignore_index=True)[["model", "product_id", "rank"]]

@@ -25,9 +25,7 @@ def bootstrap_interval(values: ArrayLike, *, resamples: int = 1000, level: float
 
     Args:
         values: (customers,) or (customers, columns).
-        resamples: Number of resamples.
         level: Confidence level.
-        seed: Of the random generator.
 
     Raises:
         ValueError: There are no customers.
@@ -66,7 +64,6 @@ def paired_bootstrap_difference(
     Args:
         a: (customers,) or (customers, columns) values of one model.
         b: Values of the other model for the same customers in the same order; must broadcast to `a`.
-        resamples, level, seed: See `bootstrap_interval`.
 
     Raises:
         ValueError: There are no customers, or the numbers of customers differ.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.ranking.training import hash_below
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +24,11 @@ class EvaluatedCustomers:
 
     def select_from(self, frame: DataFrame) -> DataFrame:
         """The rows of a frame that belong to these customers."""
-        from pyspark.sql import functions as F
-
         return frame.join(F.broadcast(self.purchases.select("customer_id").distinct()), "customer_id", "left_semi")
 
 
 def sample_customers(outcome: DataFrame, max_customers: int) -> EvaluatedCustomers:
-    """Sample about `max_customers` of the customers in `outcome`, or take all if there are fewer.
-
-    Args:
-        outcome: Net purchases of the horizon.
-        max_customers: Customers that fit into one process.
-    """
+    """A sample of about `max_customers` customers with net purchases in the horizon, or all if there are fewer."""
     buyers = outcome.select("customer_id").distinct().count()
     sampled = outcome.where(in_sample(buyers, max_customers))
     return EvaluatedCustomers(sampled.select("customer_id", "product_id").distinct().persist(), buyers)

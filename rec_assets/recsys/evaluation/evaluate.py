@@ -1,24 +1,19 @@
 """Evaluation: compare the lists of all models with later purchases, on the same customers and slices.
 
-This module selects customers, purchases and models. The formulas are in `metrics`.
+This module selects customers, purchases and models, and compares the reference model with the best baseline. The
+formulas are in `metrics`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rec_assets.recsys.evaluation.bootstrap import bootstrap_interval, paired_bootstrap_difference
-from rec_assets.recsys.evaluation.metrics import (
-    catalog_coverage,
-    gini,
-    intra_list_diversity,
-    novelty,
-    ranking_metrics,
-)
+from rec_assets.recsys.evaluation.metrics import catalog_coverage, gini, intra_list_diversity, novelty, ranking_metrics
 
 ALL = "all"
 NOVEL = "novel"
@@ -93,18 +88,8 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
     buyers = history["product_id"].value_counts()
     cold = novel[novel["product_id"].map(buyers).fillna(0) < cold_buyers]
     slices = [
-        Slice(
-            ALL,
-            "all",
-            known,
-            "All later purchases of customers with history, including repeat purchases.",
-        ),
-        Slice(
-            NOVEL,
-            "discover",
-            novel,
-            "Only products that the customer had never bought before.",
-        ),
+        Slice(ALL, "all", known, "All later purchases of customers with history, including repeat purchases."),
+        Slice(NOVEL, "discover", novel, "Only products that the customer had never bought before."),
         Slice(
             NEW_CUSTOMERS,
             "all",
@@ -161,7 +146,6 @@ def evaluate(
         catalog: The catalog as of the day of the lists.
         reference: The model that the baselines are compared with.
         ks: Lengths of the lists; must include 10.
-        seed: Of the bootstrap over customers.
 
     Returns:
         The metrics (mean over customers and 95 % interval, which is NaN beyond accuracy) and the paired differences
@@ -202,14 +186,14 @@ def _by_model(lists: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _with_intervals(part: Slice, measured: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
     """Means over customers, with one bootstrap for all models and metrics of the slice."""
     table = pd.concat(measured, axis=1)
-    names = [str(name).split("@") for name in table.columns.get_level_values(1)]
+    names = table.columns.get_level_values(1).str.split("@")
     mean, low, high = bootstrap_interval(table, seed=seed) if len(table) else (np.nan,) * 3
     return pd.DataFrame(
         {
             "slice": part.name,
             "model": table.columns.get_level_values(0),
-            "metric": [metric for metric, _ in names],
-            "k": [int(k) for _, k in names],
+            "metric": names.str[0],
+            "k": names.str[1].astype(int),
             "value": mean,
             "ci_low": low,
             "ci_high": high,
@@ -262,17 +246,58 @@ def _differences(part: Slice, measured: Mapping[str, pd.DataFrame], reference: s
     )
 
 
+@dataclass(frozen=True)
+class BaselineVerdict:
+    """The reference model compared with the best baseline of one slice, in NDCG@10 on the same customers."""
+
+    slice_name: str
+    model: str
+    value: float
+    baseline: str
+    baseline_value: float
+    difference: float
+    ci_low: float
+    ci_high: float
+
+    @property
+    def outcome(self) -> Literal["ahead", "level", "behind"]:
+        """Level if the 95 % interval of the difference includes 0."""
+        if self.ci_low > 0:
+            return "ahead"
+        if self.ci_high < 0:
+            return "behind"
+        return "level"
+
+
+def metric_values(metrics: pd.DataFrame, slice_name: str, metric: str, k: int = HEADLINE_K) -> pd.DataFrame:
+    """One metric of one slice: `value`, `ci_low`, `ci_high`, `customers` by `model`, highest value first."""
+    chosen = (metrics["slice"] == slice_name) & (metrics["metric"] == metric) & (metrics["k"] == k)
+    columns = ["value", "ci_low", "ci_high", "customers"]
+    return metrics[chosen].set_index("model")[columns].sort_values("value", ascending=False, kind="stable")
+
+
+def baseline_verdict(metrics: pd.DataFrame, differences: pd.DataFrame, slice_name: str) -> BaselineVerdict | None:
+    """Compare the reference model with the best baseline of a slice, by the tables of an `Evaluation`.
+
+    Returns:
+        None if the slice has no customers or there is no baseline.
+    """
+    compared = differences[(differences["slice"] == slice_name) & (differences["customers"] > 0)]
+    if compared.empty:
+        return None
+    values = metric_values(metrics, slice_name, HEADLINE_METRIC)["value"]
+    best = str(values.loc[compared["baseline"]].idxmax())
+    chosen = compared.set_index("baseline").loc[best]
+    model = str(chosen["model"])
+    difference, low, high = (float(chosen[name]) for name in ("value", "ci_low", "ci_high"))
+    return BaselineVerdict(slice_name, model, float(values[model]), best, float(values[best]), difference, low, high)
+
+
 def rmse(predictions: pd.DataFrame, ratings: pd.DataFrame) -> float:
     """Root mean squared error of predicted ratings, √(mean (prediction − rating)²), for data sources with ratings.
 
-    Only rated pairs with a prediction count: ALS has none for unknown customers and products.
-
-    Args:
-        predictions: `customer_id`, `product_id`, `prediction`; distinct pairs.
-        ratings: `customer_id`, `product_id`, `rating`; distinct pairs.
-
-    Returns:
-        The error in units of the rating; NaN if no rated pair has a prediction.
+    Both frames have distinct pairs of `customer_id` and `product_id`, and `prediction` or `rating`. Only rated pairs
+    with a prediction count: ALS has none for unknown customers and products. NaN if no pair counts.
 
     Raises:
         ValueError: A pair occurs twice.

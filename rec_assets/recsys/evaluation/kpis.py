@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pandas as pd
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.events import CLICK, IMPRESSION, PURCHASE, RETURN
 from rec_assets.recsys.spark.sums import exact_sum
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
 
 PERIOD_DAYS = 28
 """Whole weeks, so that each period has the same weekdays."""
@@ -79,11 +78,10 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
         One row for each of KPIS: kpi, value, numerator, denominator (NaN for a sum). The value is NaN if the
         denominator is 0 or the needed events are missing.
     """
-    from pyspark.sql import functions as F
-
     begin = day - dt.timedelta(days=PERIOD_DAYS - 1)
     in_period = F.col("date").between(begin, day)
-    bought = lines.where(F.col("event") == PURCHASE).withColumn("value", F.col("quantity") * F.col("unit_price"))
+    paid, any_line = F.col("quantity") * F.col("unit_price"), F.count("*") > 0
+    bought = lines.where(F.col("event") == PURCHASE).withColumn("value", paid)
     bought = repartition(bought.select("customer_id", "product_id", "order_id", "date", "quantity", "value")).persist()
     returned = lines.where(F.col("event") == RETURN)
     catalog = products.where((F.col("first_seen") <= F.lit(day)) & ~F.col("excluded")).select("product_id")
@@ -94,10 +92,8 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
         _purchase_intervals(bought, begin, day),
         returned.agg(
             # A shop without any return most likely does not log returns.
-            F.when(F.count("*") > 0, F.count(F.when(in_period, 1))).alias("returned_lines"),
-            F.when(F.count("*") > 0, _money(F.col("quantity") * F.col("unit_price"), in_period)).alias(
-                "returned_value"
-            ),
+            F.when(any_line, F.count(F.when(in_period, 1))).alias("returned_lines"),
+            F.when(any_line, _money(paid, in_period)).alias("returned_value"),
         ),
         _impressions(events.where(in_period), catalog, head),
         _after_clicks(bought.where(in_period), events),
@@ -105,37 +101,28 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
     values = {str(name): float(value) for part in sums for name, value in part.toPandas().astype(float).iloc[0].items()}
     for frame in (bought, head):
         frame.unpersist()
-    return pd.DataFrame([_figure(name, {**values, "catalog": float(size)}) for name in KPIS])
+    return pd.DataFrame([_kpi_row(name, {**values, "catalog": float(size)}) for name in KPIS])
 
 
-def _figure(name: str, sums: dict[str, float]) -> dict[str, object]:
-    kpi = KPIS[name]
-    value = numerator = sums[kpi.numerator]
-    denominator = float("nan")
-    if kpi.denominator is not None:
-        denominator = sums[kpi.denominator]
-        value = numerator / denominator if denominator else float("nan")
+def _kpi_row(name: str, sums: dict[str, float]) -> dict[str, object]:
+    kpi, unknown = KPIS[name], float("nan")
+    numerator, denominator = sums[kpi.numerator], sums[kpi.denominator] if kpi.denominator else unknown
+    value = numerator / (denominator or unknown) if kpi.denominator else numerator
     if name in NEEDS_EVENTS and not sums["views"]:
-        value = float("nan")
+        value = unknown
     return {"kpi": name, "value": value, "numerator": numerator, "denominator": denominator}
 
 
 def _best_sellers(bought: DataFrame, catalog: DataFrame, size: int) -> DataFrame:
-    """product_id of the HEAD_SHARE of the catalog with the most purchase lines; ties go to the lower id."""
-    from pyspark.sql import functions as F
-
+    """product_id, is_head (true): the HEAD_SHARE of the catalog with most purchase lines; ties go to the lower id."""
     sold = bought.groupBy("product_id").agg(F.count("*").alias("sold")).join(catalog, "product_id", "left_semi")
-    return (
-        sold.orderBy(F.col("sold").desc(), "product_id").limit(round(HEAD_SHARE * size)).select("product_id").persist()
-    )
+    head = sold.orderBy(F.col("sold").desc(), "product_id").limit(round(HEAD_SHARE * size))
+    return head.select("product_id", F.lit(True).alias("is_head")).persist()
 
 
 def _sales(bought: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    is_head = head.withColumn("is_head", F.lit(True))
     listed = catalog.withColumn("listed", F.col("product_id"))
-    lines = bought.join(F.broadcast(is_head), "product_id", "left").join(listed, "product_id", "left")
+    lines = bought.join(F.broadcast(head), "product_id", "left").join(listed, "product_id", "left")
     return lines.agg(
         F.count("*").alias("lines"),
         F.coalesce(exact_sum(F.col("quantity")), F.lit(0.0)).alias("items"),
@@ -148,8 +135,6 @@ def _sales(bought: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
 
 def _money(value: Column, where: Column | None = None) -> Column:
     """The sum; null if there are lines but none has a price."""
-    from pyspark.sql import functions as F
-
     counted = value if where is None else F.when(where, value)
     total = F.coalesce(exact_sum(counted), F.lit(0.0))
     return F.when((F.count("*") > 0) & (F.count(value) == 0), None).otherwise(total)
@@ -157,9 +142,6 @@ def _money(value: Column, where: Column | None = None) -> Column:
 
 def _purchase_intervals(bought: DataFrame, begin: dt.date, day: dt.date) -> DataFrame:
     """Counts of customers by their purchase days."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
     in_order = Window.partitionBy("customer_id").orderBy("date")
     days = bought.select("customer_id", "date").distinct()
     days = days.withColumn("gap", F.datediff("date", F.lag("date").over(in_order)))
@@ -182,11 +164,8 @@ def _purchase_intervals(bought: DataFrame, begin: dt.date, day: dt.date) -> Data
 
 
 def _impressions(events: DataFrame, catalog: DataFrame, head: DataFrame) -> DataFrame:
-    from pyspark.sql import functions as F
-
     views = events.where(F.col("type") == IMPRESSION).select("product_id").join(catalog, "product_id", "left_semi")
-    is_head = head.withColumn("is_head", F.lit(True))
-    return views.join(F.broadcast(is_head), "product_id", "left").agg(
+    return views.join(F.broadcast(head), "product_id", "left").agg(
         F.count("*").alias("views"),
         F.count_if(F.col("is_head").isNull()).alias("tail_views"),
         F.countDistinct("product_id").alias("products_shown"),
@@ -195,8 +174,6 @@ def _impressions(events: DataFrame, catalog: DataFrame, head: DataFrame) -> Data
 
 def _after_clicks(bought: DataFrame, events: DataFrame) -> DataFrame:
     """Value of purchases after a click on the product in a response, by days, because many logs have no time of day."""
-    from pyspark.sql import functions as F
-
     clicks = events.where((F.col("type") == CLICK) & F.col("recommendation_id").isNotNull()).select(
         F.col("customer_id").alias("clicking_customer"),
         F.col("product_id").alias("clicked_product"),

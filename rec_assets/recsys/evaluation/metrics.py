@@ -12,8 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-RANKING_METRICS = ("precision", "recall", "ndcg", "map", "mrr", "hit_rate")
-
 # Lists whose summed embeddings are in memory at once: 384 float32 each, so 30 MiB.
 _BLOCK_LISTS = 20_000
 
@@ -165,8 +163,7 @@ def novelty(recommendations: pd.DataFrame, *, k: int, buyers: pd.Series, custome
     thousandth has 10 bits. NaN without recommendations.
 
     Args:
-        recommendations: The lists of one model.
-        k: Length of the lists.
+        recommendations, k: The lists of one model, and their length.
         buyers: Number of distinct customers who bought the product, by `product_id`; missing means 0.
         customers: Number of all customers.
 
@@ -190,8 +187,7 @@ def intra_list_diversity(
     (‖Σ v‖² − n) / (n (n − 1)), which needs no loop over pairs.
 
     Args:
-        recommendations: The lists of one model.
-        k: Length of the lists.
+        recommendations, k: The lists of one model, and their length.
         rows: Row of `vectors` by `product_id`; products can share a row. Missing products are left out.
         vectors: (texts, dimensions) embeddings of unit length.
 

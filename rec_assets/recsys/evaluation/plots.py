@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rec_assets.recsys.evaluation.baseline_verdict import metric_values
-from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NOVEL
+from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NOVEL, metric_values
 
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e3e8ee"
 ACCENT, PLAIN = "#0f766e", "#b4c0cc"
@@ -27,12 +26,7 @@ _SMALL, _NORMAL = 8.0, 9.0
 
 
 def headline_figure(evaluation: pd.DataFrame, reference: str = "hybrid") -> Figure:
-    """NDCG@10 of every model over all and over novel purchases, side by side, with 95 % intervals.
-
-    Args:
-        evaluation: `Evaluation.metrics`.
-        reference: The model to highlight.
-    """
+    """NDCG@10 of every model over all and over novel purchases, side by side, the reference highlighted."""
     rows = max(len(metric_values(evaluation, name, "ndcg")) for name in (ALL, NOVEL))
     figure = Figure(figsize=(9.5, 0.95 + 0.33 * rows), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), (ALL, NOVEL), strict=True):
@@ -77,13 +71,7 @@ def _draw_models(axes: Axes, ranked: pd.DataFrame, reference: str) -> None:
 
 
 def _bars(
-    axes: Axes,
-    rows: pd.DataFrame,
-    positions: np.ndarray,
-    *,
-    height: float,
-    colors: list[str],
-    label: str | None = None,
+    axes: Axes, rows: pd.DataFrame, positions: np.ndarray, *, height: float, colors: list[str], label: str | None = None
 ) -> None:
     """Horizontal bars with intervals, and the value after each; rows without a value stay empty."""
     value, low, high = (rows[name].to_numpy() for name in ("value", "ci_low", "ci_high"))
@@ -91,15 +79,8 @@ def _bars(
     axes.errorbar(value, positions, xerr=[value - low, high - value], fmt="none", ecolor=INK, elinewidth=1)
     for position, number, end in zip(positions, value, high, strict=True):
         if np.isfinite(number):
-            axes.annotate(
-                f"{number:.4f}",
-                (end, position),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=_SMALL,
-                color=INK,
-            )
+            text = axes.annotate(f"{number:.4f}", (end, position), (4, 0), textcoords="offset points", va="center")
+            text.set(fontsize=_SMALL, color=INK)
     axes.set_xmargin(0.2)  # room for the numbers
     axes.set_xlabel("NDCG@10, 95% interval", fontsize=_SMALL, color=MUTED)
 
@@ -168,11 +149,8 @@ def _plain_frame(axes: Axes, grid: Literal["x", "both"] = "x") -> None:
 def to_svg(figure: Figure, alt: str) -> Markup:
     """The figure as an `<svg>` element of an HTML page.
 
-    Text stays text, in the font of the page. The same figure gives the same bytes.
-
-    Args:
-        figure: The figure.
-        alt: Description for screen readers. It must be unique on a page.
+    Text stays text, in the font of the page. The same figure gives the same bytes. `alt`, the description for screen
+    readers, must be unique on a page.
     """
     buffer = io.StringIO()
     # Ids are hashes of their content and this salt, so they are reproducible, and unique on a page.

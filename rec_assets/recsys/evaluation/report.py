@@ -1,6 +1,6 @@
 """The evaluation report: an HTML page for merchandisers and a small table for the terminal.
 
-This module selects the numbers; `report.html.j2` has the layout, `report_texts` the names of slices and metrics.
+This module selects the numbers and names the slices and metrics. `report.html.j2` has the layout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,48 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from rec_assets.recsys.evaluation.baseline_verdict import BaselineVerdict, baseline_verdict, metric_values
-from rec_assets.recsys.evaluation.evaluate import ALL, HEADLINE_K, HEADLINE_METRIC, NOVEL, SLICES
+from rec_assets.recsys.evaluation.evaluate import (
+    ALL,
+    HEADLINE_K,
+    HEADLINE_METRIC,
+    NOVEL,
+    SLICES,
+    BaselineVerdict,
+    baseline_verdict,
+    metric_values,
+)
 from rec_assets.recsys.evaluation.html_page import render_page
 from rec_assets.recsys.evaluation.plots import accuracy_figure, activity_figure, coverage_figure, to_svg
-from rec_assets.recsys.evaluation.report_texts import ACCURACY, BEYOND_ACCURACY, TITLES
+
+TITLES = {name: name.capitalize() for name in SLICES} | {ALL: "All purchases", NOVEL: "Novel purchases"}
+
+ACCURACY = {
+    "ndcg": ("NDCG", "Counts hits with a weight that falls with the rank. 1 is the best possible list."),
+    "precision": ("Precision", "The share of the shown products that the customer bought later."),
+    "recall": ("Recall", "The share of the products bought later that the list shows."),
+    "map": ("MAP", "The mean precision at the ranks of the hits. It is high if hits are at the top."),
+    "mrr": ("MRR", "1 divided by the rank of the first hit: 1 for rank 1, 1/2 for rank 2, 0 without a hit."),
+    "hit_rate": ("Hit rate", "The share of customers who bought at least one of the shown products."),
+}
+"""Metric → name and description."""
+
+BEYOND_ACCURACY = {
+    "catalog_coverage": ("Coverage", "The share of the catalog that is shown to at least one customer."),
+    "gini": (
+        "Gini",
+        "How unevenly positions are distributed over products: 0 if all are shown equally often, close to 1 if a few "
+        "products take almost all positions.",
+    ),
+    "novelty": (
+        "Novelty",
+        "How far the lists are from best sellers. One bit more means products bought by half as many customers.",
+    ),
+    "intra_list_diversity": (
+        "Diversity",
+        "How different the product texts of one list are: 0 if all are equal, about 1 if they have nothing in common.",
+    ),
+}
+"""Metric → name and description."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +148,7 @@ class _Plot:
 def render_report(evaluation: pd.DataFrame, differences: pd.DataFrame, *, context: ReportContext) -> str:
     """One self-contained HTML page, without scripts and external resources; the same input gives the same bytes.
 
-    Args:
-        evaluation: `Evaluation.metrics`.
-        differences: `Evaluation.differences`.
-        context: Everything else on the page.
+    The two frames are those of an `Evaluation`.
     """
     verdicts = {name: baseline_verdict(evaluation, differences, name) for name in (ALL, NOVEL)}
     return render_page(
@@ -135,10 +169,7 @@ def render_report(evaluation: pd.DataFrame, differences: pd.DataFrame, *, contex
 
 
 def summary_table(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """The evaluation as a small table of text, best model over all purchases first.
-
-    Args:
-        evaluation: `Evaluation.metrics`.
+    """`Evaluation.metrics` as a small table of text, best model over all purchases first.
 
     Returns:
         Index `model`; columns `all NDCG@10`, `all P@10`, `all R@10`, the same for `novel`, and `all coverage@10`. NDCG

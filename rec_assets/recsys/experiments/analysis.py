@@ -49,7 +49,6 @@ class VariantComparison:
     """A variant compared with the control.
 
     Attributes:
-        variant: Its name.
         effects: Metric → effect.
         verdict: Based on the main metric and the guardrails.
         detectable_effect: Relative change of the main metric that could be detected now.
@@ -68,7 +67,6 @@ class ExperimentResult:
     """The state of an experiment after a day.
 
     Attributes:
-        experiment: The experiment.
         day: Last day with traffic that counts here.
         totals: Variant → everything that was logged.
         sample_ratio: Units by variant compared with the shares.
@@ -101,42 +99,39 @@ def analyze(
     moments: Mapping[str, Moments],
     model_versions: Mapping[str, list[int]],
 ) -> ExperimentResult:
-    """Analyze an experiment from the sums over its units.
+    """Analyze an experiment from the sums over its units; for the arguments, see `ExperimentResult`.
 
-    Args:
-        experiment: The experiment.
-        day: Last day with traffic that counts here.
-        totals: Variant → everything that was logged.
-        moments: Variant → sums over its units of the measurements in `experiment_metrics`.
-        model_versions: Variant → registry versions that made its responses.
+    `moments`: Variant → sums over its units of the measurements in `experiment_metrics`.
     """
-    names = list(experiment.variants)
+    control, *treatments = experiment.variants
     shares = {name: variant.share for name, variant in experiment.variants.items()}
     ratio = sample_ratio({name: sums.units for name, sums in moments.items()}, shares)
     days = experiment.traffic_days(day)
     invalid = _why_invalid(experiment, sum(totals.values(), Totals()), ratio, model_versions)
-    fewest = min((moments[name].units if name in moments else 0 for name in names), default=0)
+    fewest_units = min(moments[name].units if name in moments else 0 for name in experiment.variants)
+    level = experiment.significance_level / max(len(treatments), 1)  # Bonferroni
     comparisons = []
-    level = experiment.significance_level / max(len(names) - 1, 1)  # Bonferroni
-    main = experiment.deciding_metric
-    for name in names[1:]:
-        effects = _effects(experiment, moments, names[0], name, level) if fewest or main == "preference" else {}
-        effect = effects.get(main)
-        error = effect.difference.error if effect else math.nan
-        planned = experiment.minimum_detectable_effect * abs(effect.control.value) if effect else math.nan
-        left = max(days_needed(error, days, planned, level) - days, 0.0) if error > 0 else math.nan
-        detectable = effect.relative(detectable_effect(error, planned, level)) if effect else math.nan
-        excesses = {
-            str(metric): guardrail_excess(METRICS[metric], moments[names[0]], moments[name], limit, level)
-            for metric, limit in experiment.guardrails.items()
-        } if fewest and main != "preference" else {}  # fmt: skip
-        verdict = (
-            ExperimentVerdict("invalid", invalid) if invalid else
-            ExperimentVerdict("undecided", f"only {fewest} units in the smallest variant; {MIN_UNITS} are needed")
-            if fewest < MIN_UNITS or effect is None else
-            _verdict(experiment, day, effect, excesses, detectable, left)
-        )  # fmt: skip
-        comparisons.append(VariantComparison(name, effects, verdict, detectable, left))
+    for name in treatments:
+        has_effects = fewest_units or experiment.design == "interleave"
+        effects = _effects(experiment, moments, control, name, level) if has_effects else {}
+        effect, detectable, days_left = effects.get(experiment.deciding_metric), math.nan, math.nan
+        if effect is not None:
+            error = effect.difference.error
+            planned = experiment.minimum_detectable_effect * abs(effect.control.value)
+            detectable = effect.relative(detectable_effect(error, planned, level))
+            days_left = max(days_needed(error, days, planned, level) - days, 0.0) if error > 0 else math.nan
+        if invalid:
+            verdict = ExperimentVerdict("invalid", invalid)
+        elif fewest_units < MIN_UNITS or effect is None:
+            message = f"only {fewest_units} units in the smallest variant; {MIN_UNITS} are needed"
+            verdict = ExperimentVerdict("undecided", message)
+        else:
+            excesses = {
+                str(metric): guardrail_excess(METRICS[metric], moments[control], moments[name], limit, level)
+                for metric, limit in experiment.guardrails.items()
+            }
+            verdict = _verdict(experiment, day, effect, excesses, detectable, days_left)
+        comparisons.append(VariantComparison(name, effects, verdict, detectable, days_left))
     return ExperimentResult(experiment, day, totals, ratio, model_versions, comparisons)
 
 
@@ -145,17 +140,15 @@ def _effects(
 ) -> dict[str, Effect]:
     if experiment.design == "interleave":
         return {"preference": preference_effect(experiment, reduce(add, moments.values()), level)} if moments else {}
+    has_covariate = _COVARIATE_METRICS if experiment.unit == CUSTOMER else ()
     return {
         metric: estimate_effect(
-            definition,
-            moments[control],
-            moments[name],
-            alpha=level,
+            definition, moments[control], moments[name], alpha=level,
             minimum_detectable_effect=experiment.minimum_detectable_effect,
-            covariate=PRIOR_SPEND if metric in _COVARIATE_METRICS and experiment.unit == CUSTOMER else None,
+            covariate=PRIOR_SPEND if metric in has_covariate else None,
         )
         for metric, definition in METRICS.items()
-    }
+    }  # fmt: skip
 
 
 def preference_effect(experiment: Experiment, moments: Moments, level: float) -> Effect:
@@ -177,7 +170,7 @@ def _why_invalid(
     """Why the numbers can't be trusted; empty if they can."""
     if ratio.always_p_value < MAX_MISMATCH_P_VALUE:
         counts = ", ".join(
-            f"{name} {count:,} ({ratio.expected[name]:,.0f} expected)" for name, count in ratio.units.items()
+            f"{name} {units:,} ({ratio.expected[name]:,.0f} expected)" for name, units in ratio.units.items()
         )
         return (
             f"sample ratio mismatch: the numbers of units do not match the shares: {counts}. One variant loses or "

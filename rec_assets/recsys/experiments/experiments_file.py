@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rec_assets.yaml_file import Day, Name, read_yaml
+from rec_assets.yaml_file import Day, Name, StrictModel, read_yaml
 
 MetricName = Literal[
     "ctr", "conversion", "average_order_value", "revenue_per_visitor", "return_rate", "repeat_purchase"
@@ -29,11 +29,7 @@ class ExperimentsError(ValueError):
     """The experiments file can't be used; the message says why."""
 
 
-class _StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Variant(_StrictModel):
+class Variant(StrictModel):
     """What a share of the units gets. Fields that are not set stay as they are without the experiment."""
 
     share: float = Field(gt=0, le=1, description="Share of all units.")
@@ -48,14 +44,11 @@ class Variant(_StrictModel):
     @property
     def changed_fields(self) -> frozenset[str]:
         """Fields that differ from their defaults."""
-        return frozenset(
-            name
-            for name, field in Variant.model_fields.items()
-            if name != "share" and getattr(self, name) != field.default
-        )
+        fields = Variant.model_fields.items()
+        return frozenset(name for name, each in fields if name != "share" and getattr(self, name) != each.default)
 
 
-class Experiment(_StrictModel):
+class Experiment(StrictModel):
     """One comparison. The first variant is the control."""
 
     name: Name
@@ -104,9 +97,8 @@ class Experiment(_StrictModel):
             raise ValueError(f"{self.name}: the shares sum to {shares:g}, which is more than 1")
         if self.main_metric in self.guardrails:
             raise ValueError(f"{self.name}: {self.main_metric} is the main metric, so it can't be a guardrail")
-        if any(variant.show == "nothing" for variant in self.variants.values()) and "ctr" in (
-            self.main_metric, *self.guardrails
-        ):  # fmt: skip
+        shows_nothing = any(variant.show == "nothing" for variant in self.variants.values())
+        if shows_nothing and "ctr" in (self.main_metric, *self.guardrails):
             raise ValueError(f"{self.name}: ctr can't be compared, because a variant shows nothing that can be clicked")
         if self.design == "interleave":
             self._check_interleaving()
@@ -151,10 +143,10 @@ class Experiment(_StrictModel):
         return self.start <= day <= self.end
 
 
-class Experiments(_StrictModel):
+class Experiments(StrictModel):
     """All experiments of a shop."""
 
-    experiments: list[Experiment] = []
+    experiments: list[Experiment] = Field([])
 
     @model_validator(mode="after")
     def _do_not_conflict(self) -> Experiments:
@@ -168,19 +160,16 @@ class Experiments(_StrictModel):
                     continue
                 fields = one.changed_fields | other.changed_fields
                 conflict = "show" if "show" in fields else next(iter(one.changed_fields & other.changed_fields), None)
-                if "interleave" in (one.design, other.design) and "exploration" in fields:
+                interleaved = [one.design, other.design].count("interleave")
+                if interleaved == 2 or (interleaved and "exploration" in fields):
                     conflict = "the order"
-                if one.design == other.design == "interleave":
-                    conflict = "the order"
-                if conflict == "show":
-                    raise ValueError(
-                        f"{one.name} and {other.name} run at the same time, and one has a holdout (`show`), which "
-                        "leaves the other nothing to compare: start one after the other ends"
-                    )
                 if conflict is not None:
+                    problem = (
+                        ", and one has a holdout (`show`), which leaves the other nothing to compare"
+                        if conflict == "show" else f" and both change {conflict}"
+                    )  # fmt: skip
                     raise ValueError(
-                        f"{one.name} and {other.name} run at the same time and both change {conflict}: start one after "
-                        "the other ends"
+                        f"{one.name} and {other.name} run at the same time{problem}: start one after the other ends"
                     )
         return self
 
@@ -202,21 +191,14 @@ def read_experiments(path: Path | None) -> Experiments:
 
 def rule_sets_in(experiments: Iterable[Experiment]) -> set[str]:
     """The rule sets that experiments use."""
-    return {
-        variant.rules
-        for experiment in experiments
-        for variant in experiment.variants.values()
-        if variant.rules is not None
-    }
+    return {each.rules for experiment in experiments for each in experiment.variants.values() if each.rules is not None}
 
 
 def check_rule_sets(experiments: Experiments, rule_sets: Iterable[str]) -> None:
-    """Raise `ExperimentsError` if an experiment that has not ended uses an unknown rule set."""
+    """Raise ExperimentsError if an experiment that has not ended uses an unknown rule set."""
     known, today = set(rule_sets), dt.date.today()
     for experiment in experiments.experiments:
-        if experiment.end < today:
-            continue
-        for name in sorted(rule_sets_in([experiment]) - known):
+        for name in sorted(rule_sets_in([experiment]) - known) if experiment.end >= today else ():
             raise ExperimentsError(
                 f"{experiment.name}: there is no rule set {name!r} in the rules file (REC_RULES); there are "
                 f"{', '.join(sorted(known))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -76,23 +76,19 @@ def experiments_page(results: Sequence[ExperimentResult], histories: pd.DataFram
     def plots(result: ExperimentResult, comparison: VariantComparison) -> list[Markup]:
         label = f"{result.experiment.name}, {comparison.variant}"
         main = result.experiment.deciding_metric
-        past = histories[
-            (histories["experiment"] == result.experiment.name) & (histories["variant"] == comparison.variant)
-        ]
+        is_past = (histories["experiment"] == result.experiment.name) & (histories["variant"] == comparison.variant)
+        past = histories[is_past]
         figures = [to_svg(effects_figure(comparison), f"{label}: change of each metric, with intervals")]
         if len(past) > 1:
             figures.append(to_svg(history_figure(past, main), f"{label}: {metric_named(main).title} by day"))
         return figures
 
-    return render_page(
-        __package__,
-        "experiments_page.html.j2",
-        {"share": _share, "number": _number, "value": _value, "p": _p, "interval": _interval},
-        results=results,
-        day=day,
-        plots=plots,
-        metric_named=metric_named,
-    )
+    formats: dict[str, Callable[..., str]] = {
+        "share": lambda value: _formatted(value, "+.1%"), "number": lambda value: _formatted(value, ",.0f"),
+        "p": _p, "interval": _interval,
+    }  # fmt: skip
+    names = {"results": results, "day": day, "plots": plots, "metric_named": metric_named}
+    return render_page(__package__, "experiments_page.html.j2", formats, **names)
 
 
 def summary(results: Sequence[ExperimentResult]) -> str:
@@ -114,24 +110,18 @@ def as_table(results: Sequence[ExperimentResult]) -> pa.Table:
     rows = []
     for result in results:
         for each in result.comparisons:
+            common = {
+                "experiment": result.experiment.name, "variant": each.variant,
+                "units": sum(result.sample_ratio.units.values()), "detectable_effect": each.detectable_effect,
+                "days_left": each.days_left, "sample_ratio_p": result.sample_ratio.always_p_value,
+                "verdict": each.verdict.outcome, "message": each.verdict.message,
+                "simulated": result.total.simulated > 0,
+            }  # fmt: skip
             effects: dict[str, Effect | None] = {**each.effects} or {result.experiment.deciding_metric: None}
             for name, effect in effects.items():
-                rows.append(
-                    {
-                        "experiment": result.experiment.name,
-                        "variant": each.variant,
-                        "metric": name,
-                        "is_main": name == result.experiment.deciding_metric,
-                        **(_numbers(effect) if effect else {}),
-                        "units": sum(result.sample_ratio.units.values()),
-                        "detectable_effect": each.detectable_effect,
-                        "days_left": each.days_left,
-                        "sample_ratio_p": result.sample_ratio.always_p_value,
-                        "verdict": each.verdict.outcome,
-                        "message": each.verdict.message,
-                        "simulated": result.total.simulated > 0,
-                    }
-                )
+                numbers = _numbers(effect) if effect else {}
+                is_main = name == result.experiment.deciding_metric
+                rows.append({**common, **numbers, "metric": name, "is_main": is_main})
     return pa.Table.from_pylist(rows, schema=REPORT_SCHEMA)
 
 
@@ -158,22 +148,14 @@ def _numbers(effect: Effect) -> dict[str, float]:
     return {**numbers, "difference": effect.difference.value, "error": effect.difference.error}
 
 
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.1%}"
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:,.0f}"
-
-
-def _value(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:,.4g}"
+def _formatted(value: float, spec: str) -> str:
+    return "–" if math.isnan(value) else f"{value:{spec}}"
 
 
 def _interval(metric: Value) -> str:
     """A metric of one variant with its 95 % interval for a fixed end."""
-    return _value(metric.value) + (f" ± {_value(1.96 * metric.error)}" if metric.error > 0 else "")
+    return _formatted(metric.value, ",.4g") + (f" ± {1.96 * metric.error:,.4g}" if metric.error > 0 else "")
 
 
 def _p(value: float) -> str:
-    return "–" if math.isnan(value) else "< .0001" if value < 1e-4 else f"{value:.4f}".removeprefix("0")
+    return "< .0001" if value < 1e-4 else _formatted(value, ".4f").removeprefix("0")

@@ -49,23 +49,17 @@ class Effect:
         *,
         tau: float,
         alpha: float,
-        variance_reduction: float = 0.0,
+        variance_reduction: float = 0,
     ) -> Effect:
         """Add intervals and p-values to a difference; see `always_valid_radius` for `tau` and `alpha`."""
         value, error = difference.value, difference.error
         radius, always = float(stats.norm.isf(alpha / 2)) * error, always_valid_radius(error, tau, alpha)
+        p_value = float(2 * stats.norm.sf(abs(value) / error)) if error > 0 else math.nan
         return cls(
-            control=control,
-            treatment=treatment,
-            difference=difference,
-            low=value - radius,
-            high=value + radius,
-            always_low=value - always,
-            always_high=value + always,
-            p_value=float(2 * stats.norm.sf(abs(value) / error)) if error > 0 else math.nan,
-            always_p_value=always_valid_p_value(value, error, tau),
+            control, treatment, difference, low=value - radius, high=value + radius, always_low=value - always,
+            always_high=value + always, p_value=p_value, always_p_value=always_valid_p_value(value, error, tau),
             variance_reduction=variance_reduction,
-        )
+        )  # fmt: skip
 
     def relative(self, value: float) -> float:
         """A difference as a share of the control's value."""
@@ -94,7 +88,7 @@ def estimate_effect(
 
     Args:
         metric: The metric to compare.
-        control, treatment: Sums of each variant.
+        control, treatment: Sums over the units of each variant.
         covariate: A measurement of units from before the experiment.
         minimum_detectable_effect: Relative change of the control's value that the experiment is planned for.
         alpha: Two-sided significance level of both intervals.
@@ -154,9 +148,7 @@ def days_needed(error: float, days: float, tau: float, alpha: float = 0.05, powe
 class GuardrailExcess:
     """By how much a variant exceeds a guardrail limit, as a share of the control's value; above 0 breaks the guardrail.
 
-    Attributes:
-        value: Estimate.
-        low, high: Always-valid interval.
+    `low` and `high` are the always-valid interval.
     """
 
     value: float
@@ -182,7 +174,7 @@ def guardrail_excess(
 
 
 def _cuped_theta(terms: Sequence[Terms], both: Sequence[Moments], covariate: str) -> float:
-    """The θ that minimizes the variance of the difference, whatever the shares; 0 if the covariate is constant."""
+    """The θ that minimizes the variance of the difference, for any sizes; 0 if the covariate is constant."""
     shared = spread = 0.0
     for term, moments in zip(terms, both, strict=True):
         shared += sum(weight * moments.covariance(name, covariate) for name, weight in term) / max(moments.units, 1)

@@ -12,7 +12,6 @@ class DraftedItem(NamedTuple, Generic[T]):
     """An item of an interleaved list.
 
     Attributes:
-        item: The item.
         team: Number of the ranking that added it: 0 or 1.
         propensity: Probability that the item is at its rank, given the items above it and their teams.
     """
@@ -27,14 +26,8 @@ def team_draft(
 ) -> list[DraftedItem[T]]:
     """Interleave two rankings into a list of at most `k` items.
 
-    In each round, each ranking adds its best item that is not in the list yet. The coin decides which ranking adds
-    first. When one ranking is empty, the other one continues.
-
-    Args:
-        rankings: Two rankings, best item first.
-        k: Maximum length of the list.
-        key: Identifies an item.
-        coin: Returns 0 or 1 at random.
+    In each round, each ranking adds its best item that is not in the list yet. The coin, 0 or 1 at random, decides
+    which ranking adds first. When one ranking is empty, the other one continues. `key` identifies an item.
     """
     drafted: list[DraftedItem[T]] = []
     taken: set[Hashable] = set()

@@ -23,7 +23,7 @@ class Moments:
 
     Attributes:
         names: The p measurements of each unit.
-        gram: (p + 1, p + 1) sums of the products of two measurements; the first row and column are for a constant 1.
+        gram: (p + 1, p + 1) Gram matrix: sums of the products of two measurements. The first one is a constant 1.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,6 @@ class Moments:
         return cls(tuple(str(name) for name in units.columns), values.T @ values)
 
     def __add__(self, other: Moments) -> Moments:
-        """Sums over the units of both; the measurements must be the same."""
         if self.names != other.names:
             raise ValueError(f"{', '.join(self.names)} and {', '.join(other.names)} can't be added")
         return Moments(self.names, self.gram + other.gram)
@@ -77,9 +76,7 @@ class Metric:
 
     Attributes:
         title: Name for readers.
-        numerator: The measurement that is summed.
-        denominator: The measurement that it is divided by; None: the number of units.
-        more_is_better: Whether a higher value is better.
+        numerator, denominator: Measurements; without a denominator, the sum is divided by the number of units.
     """
 
     title: str

@@ -41,7 +41,6 @@ class LoggedResponse:
     """The first K ranks of a response and their rewards.
 
     Attributes:
-        unit: The unit that got the response.
         propensity: (K,) probability with which the champion chose the item, given the items above.
         challenger_propensity: (K,) the same for the challenger.
         reward: (K,) reward of each rank: 1 for a click.
@@ -74,7 +73,6 @@ class OffPolicyResult:
     """The challenger's estimated reward by three estimators.
 
     Attributes:
-        responses: Number of logged responses.
         effective_responses: Effective sample size for the challenger: (Σw)² / Σw² at the last rank (Kish 1965).
         support: Share of the challenger's choices that the champion could have made.
         champion: Reward of the logged responses.
@@ -108,8 +106,10 @@ def estimate_off_policy(responses: Sequence[LoggedResponse]) -> OffPolicyResult:
         for name in ("reward", "expected", "challenger_expected")
     )
     weight = np.stack([np.cumprod(response.challenger_propensity / response.propensity) for response in responses])
-    above = np.column_stack([np.ones(len(responses)), weight[:, :-1]])
-    effective = _effective_sample_size(weight[:, -1])
+    ones = np.ones(len(responses))
+    above = np.column_stack([ones, weight[:, :-1]])
+    squares = float((weight[:, -1] ** 2).sum())
+    effective = float(weight[:, -1].sum()) ** 2 / squares if squares else 0.0
     support = float(np.mean([response.support for response in responses]))
     if support < MIN_SUPPORT:
         raise InsufficientData(
@@ -121,7 +121,6 @@ def estimate_off_policy(responses: Sequence[LoggedResponse]) -> OffPolicyResult:
             f"{len(responses):,} responses have an effective sample size of {effective:,.0f} for the other model; at "
             f"least {MIN_EFFECTIVE_RESPONSES:,.0f} are needed: log more, use fewer ranks, or set a higher exploration"
         )
-    ones = np.ones(len(responses))
     robust = (above * challenger_expected + weight * (reward - expected)).sum(axis=1)
     return OffPolicyResult(
         responses=len(responses),
@@ -134,11 +133,6 @@ def estimate_off_policy(responses: Sequence[LoggedResponse]) -> OffPolicyResult:
             "doubly robust": _ratio(units, robust, ones),
         },
     )
-
-
-def _effective_sample_size(weight: Array) -> float:
-    squares = float((weight**2).sum())
-    return float(weight.sum()) ** 2 / squares if squares else 0.0
 
 
 def _ratio(units: npt.NDArray[np.object_], numerator: Array, denominator: Array) -> Estimate:
@@ -155,9 +149,8 @@ def _self_normalized(units: npt.NDArray[np.object_], weight: Array, reward: Arra
     means = (weight * reward).sum(axis=0) / total
     parts = (weight * (reward - means) / total).sum(axis=1)
     spread = pd.Series(parts).groupby(units).sum()
-    n = len(spread)
+    n, value = len(spread), float(means.sum())
     error = math.sqrt(float((spread**2).sum()) * n / max(n - 1, 1))
-    value = float(means.sum())
     return Estimate(value, value - _Z_95 * error, value + _Z_95 * error)
 
 
@@ -169,21 +162,18 @@ def fit_reward_model(
     Cross-fitting (Chernozhukov et al. 2018): no response is predicted from itself.
 
     Args:
-        reward: (n, K).
-        group: (n, K) product group of each item, from 0.
+        reward, group: (n, K) reward and product group (from 0) of each item.
         units: (n,) the unit of each response.
         groups: Number of groups.
 
     Returns:
-        (2, K, groups) expected rewards for responses of the first and of the second half, and (n,) the half of each
-        response.
+        (2, K, groups) expected rewards for responses of each half, and (n,) the half of each response.
     """
     half = np.array([hashlib.sha256(unit.encode()).digest()[0] % 2 for unit in units], bool)
-    ranks = reward.shape[1]
-    expected = np.zeros((2, ranks, groups))
+    expected = np.zeros((2, reward.shape[1], groups))
     for which in (0, 1):
         others = half != bool(which)
-        for rank in range(ranks):
+        for rank in range(reward.shape[1]):
             rewards, members = reward[others, rank], group[others, rank]
             mean = float(rewards.mean()) if len(rewards) else 0.0
             sums, counts = np.bincount(members, rewards, groups), np.bincount(members, minlength=groups)

@@ -1,4 +1,4 @@
-"""Outcomes of an experiment's units, in Spark: events are attributed to responses and, within a time limit, to units.
+"""Outcomes of an experiment's units, in Spark: which events belong to which response and unit.
 
 `docs/experiments.md` defines each measurement. `Totals` agree with what the API logged.
 """
@@ -22,14 +22,16 @@ from rec_assets.recsys.spark.sums import exact_sum
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+_TOTALS = ("purchases", "returns", "unpriced", INTERLEAVED_CLICKS, TREATMENT_CLICKS)
+"""Columns of `measure_units` besides MEASUREMENTS that are summed."""
+
 
 @dataclass(frozen=True)
 class Totals:
     """Everything that was logged for a variant, robots included.
 
     Attributes:
-        exposures: Responses.
-        units: Units with a response.
+        exposures, units: Responses, and units with a response.
         switched: Units that saw more than one variant; 0 unless the experiments file was changed.
         robots: Units with too many products clicked in a day; excluded from comparisons.
         impressions, clicks, carts, purchases, returns: Events attributed to its responses or units.
@@ -53,7 +55,6 @@ class Totals:
     simulated: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        """The sum of both."""
         return Totals(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})
 
 
@@ -64,7 +65,7 @@ def measure_units(
 
     Args:
         experiment: The experiment.
-        exposures: `experiment_exposures` from its first day on.
+        exposures: `experiment_exposures` from the first day of the experiment on.
         events: `raw_feedback_events` of the same days. Purchases and returns from a public key (with a `sender`) do not
             count, because anybody who opens a page can send them.
         purchases: customer_id, date, value of the COVARIATE_DAYS before the experiment (`cleaned_interactions`).
@@ -103,9 +104,6 @@ def measure_units(
     )  # fmt: skip
 
 
-_TOTALS = ("purchases", "returns", "unpriced", INTERLEAVED_CLICKS, TREATMENT_CLICKS)
-
-
 def versions_by_variant(experiment: Experiment, exposures: DataFrame) -> dict[str, list[int]]:
     """Variant → registry versions that made its responses."""
     from pyspark.sql import functions as F
@@ -120,9 +118,9 @@ def totals_by_variant(units: DataFrame) -> dict[str, Totals]:
     from pyspark.sql import functions as F
 
     units = units.withColumn("units", F.lit(1)).withColumnRenamed("robot", "robots")
-    types = {field.name: "double" if field.type == "float" else "long" for field in fields(Totals)}
     sums = [
-        exact_sum(F.col(name)) if type_ == "double" else F.sum(F.col(name).cast(type_)) for name, type_ in types.items()
+        exact_sum(F.col(each.name)) if each.type == "float" else F.sum(F.col(each.name).cast("long"))
+        for each in fields(Totals)
     ]
     rows = units.groupBy("variant").agg(*sums)
     return {row["variant"]: Totals(*row[1:]) for row in rows.orderBy("variant").collect()}
@@ -191,12 +189,12 @@ def _attributed_purchases(attributed: DataFrame, shown: DataFrame, days: int) ->
         F.col("unit").alias("buyer_unit"), F.col("product_id").alias("item"), F.col("order_id").alias("order"),
         F.col("time").alias("at"), F.col("unit_price").alias("paid"),
     )  # fmt: skip
-    returns = attributed.where(F.col("type") == RETURN)
-    is_return_of = (F.col("unit") == F.col("buyer_unit")) & (F.col("product_id") == F.col("item"))
-    is_return_of = is_return_of & (F.col("time") >= F.col("at"))
+    is_of_purchase = (F.col("unit") == F.col("buyer_unit")) & (F.col("product_id") == F.col("item"))
+    is_later = F.col("time") >= F.col("at")
     same_order = F.col("order_id").isNull() | F.col("order").isNull() | (F.col("order_id") == F.col("order"))
     returned = (
-        returns.join(orders, is_return_of & same_order)
+        attributed.where(F.col("type") == RETURN)
+        .join(orders, is_of_purchase & is_later & same_order)
         .groupBy("unit", "event_id")
         .agg(F.max(F.coalesce("quantity", F.lit(1.0)) * F.coalesce("unit_price", "paid", F.lit(0.0))).alias("value"))
         .groupBy("unit")
@@ -208,9 +206,6 @@ def _attributed_purchases(attributed: DataFrame, shown: DataFrame, days: int) ->
 def _robots(attributed: DataFrame, max_products: int) -> DataFrame:
     from pyspark.sql import functions as F
 
-    looked = (
-        attributed.where(F.col("type").isin(CLICK, CART))
-        .groupBy("unit", "date")
-        .agg(F.countDistinct("product_id").alias("products"))
-    )
-    return looked.groupBy("unit").agg((F.max("products") > max_products).alias("robot"))
+    looked = attributed.where(F.col("type").isin(CLICK, CART)).groupBy("unit", "date")
+    products = looked.agg(F.countDistinct("product_id").alias("products"))
+    return products.groupBy("unit").agg((F.max("products") > max_products).alias("robot"))

@@ -19,8 +19,7 @@ class SampleRatio:
     """Units of each variant compared with the shares.
 
     Attributes:
-        units: Units by variant.
-        expected: Units by variant that the shares imply.
+        units, expected: Units by variant: counted, and as the shares imply.
         p_value: Of the χ² test, for one look at a fixed end.
         always_p_value: Always valid: holds for any number of looks.
     """
@@ -35,28 +34,19 @@ def sample_ratio(units: Mapping[str, int], shares: Mapping[str, float]) -> Sampl
     """Compare the units of each variant with the shares.
 
     The always-valid p-value is the inverse of a Bayes factor: a Dirichlet prior around the shares against the shares
-    themselves (Lindon & Malek 2022, arXiv:2011.03567). It is valid after each unit.
-
-    Args:
-        units: Units by variant.
-        shares: Shares of the traffic by variant. They can sum to less than 1.
+    themselves (Lindon & Malek 2022, arXiv:2011.03567). It is valid after each unit. Shares can sum to less than 1.
     """
-    names = list(shares)
-    counts = np.array([units.get(name, 0) for name in names], float)
-    share = np.array([shares[name] for name in names], float)
+    counted = {name: units.get(name, 0) for name in shares}
+    counts, share = np.array([*counted.values()], float), np.array([*shares.values()], float)
     share = share / share.sum()
     total = counts.sum()
-    expected = dict(zip(names, (share * total).tolist(), strict=True))
+    expected = dict(zip(shares, (share * total).tolist(), strict=True))
     if not total:
-        return SampleRatio(dict.fromkeys(names, 0), expected, 1.0, 1.0)
+        return SampleRatio(counted, expected, 1.0, 1.0)
     prior = _PRIOR_UNITS * share
     log_bayes_factor = (
         gammaln(prior.sum()) - gammaln(prior.sum() + total) + (gammaln(prior + counts) - gammaln(prior)).sum()
         - (counts * np.log(share)).sum()
     )  # fmt: skip
-    return SampleRatio(
-        {name: int(count) for name, count in zip(names, counts, strict=True)},
-        expected,
-        float(stats.chisquare(counts, share * total).pvalue),
-        float(min(1.0, math.exp(-min(log_bayes_factor, 700.0)))),
-    )
+    p_value = float(stats.chisquare(counts, share * total).pvalue)
+    return SampleRatio(counted, expected, p_value, float(min(1.0, math.exp(-min(log_bayes_factor, 700.0)))))

@@ -1,7 +1,7 @@
 """Features: what the ranker sees of a (customer, product) pair on the as-of day. All are float32, NaN = unknown.
 
 Candidate sources define most features. Features of the product or the customer alone are defined here. Training, batch
-scoring and serving all use FEATURES, so a new one needs candidates and models made by the same version of the code.
+scoring and serving all read FEATURES. A trained ranker keeps the features that it was trained on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ProductFeatures(FeatureGroup):
     name = "product"
     features = ("price", "price_relative", "product_age")
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`price_relative`: log of the price over the geometric mean price of the customer's order lines."""
         histories, snapshot, n = block.histories, block.snapshot, len(block)
         log_price = snapshot.log_price[histories.product]
@@ -43,7 +43,7 @@ class CustomerFeatures(FeatureGroup):
     name = "customer"
     features = ("customer_orders", "customer_days", "customer_last_age", "customer_lines_per_order", "customer_repeat")
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`customer_repeat`: order lines per distinct product."""
         histories, n = block.histories, len(block)
         lines = np.bincount(histories.customer, weights=histories.orders, minlength=n)
@@ -64,24 +64,12 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {group.name: group.features for gro
 
 FEATURES: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
 
-RENAMED_FEATURES: dict[str, str] = {
-    "own_score": "repeat_score", "own_share": "repeat_score_share", "own_decayed_30": "repeat_decayed_30",
-    "own_decayed_240": "repeat_decayed_240", "own_orders": "repeat_orders", "own_days": "repeat_days",
-    "own_last_age": "repeat_last_age", "own_first_age": "repeat_first_age", "own_interval": "repeat_interval",
-    "own_due": "repeat_due", "own_orders_since": "repeat_orders_since", "same_customer": "ease_score",
-    "same_customer_relative": "ease_relative", "same_customer_newest": "ease_last_order", "content": "text_score",
-    "content_relative": "text_relative", "content_newest": "text_last_order",
-    "same_basket_newest": "same_basket_last_order", "next_basket_newest": "next_basket_last_order",
-    "category_taste": "category_affinity", "brand_taste": "brand_affinity",
-}  # fmt: skip
-"""Names of earlier versions → names today. Models that were trained before the renaming name the old ones."""
-
 
 def pair_features(block: CustomerBlock, customer: Longs, product: Longs) -> Floats:
     """(pairs, len(FEATURES)) features of the pairs (customer[i], product[i]), given as positions."""
     values: FeatureValues = {}
     for group in _GROUPS:
-        values |= group.compute(block, customer, product)
+        values |= group.compute_features(block, customer, product)
     return np.stack([np.asarray(values[name], np.float32) for name in FEATURES], axis=1)
 
 

@@ -13,7 +13,7 @@ import xgboost as xgb
 
 from rec_assets.recsys.arrays import Floats, Mask
 from rec_assets.recsys.ranking import fixed_blend
-from rec_assets.recsys.ranking.features import FEATURE_GROUPS, FEATURES, RENAMED_FEATURES, feature_matrix
+from rec_assets.recsys.ranking.features import FEATURE_GROUPS, FEATURES, feature_matrix
 from rec_assets.recsys.recipe import RankerRecipe
 
 
@@ -91,14 +91,13 @@ class Ranker:
 
     @classmethod
     def load(cls, model: bytes, features: tuple[str, ...]) -> Ranker:
-        """Read what `dump` wrote. Feature names of an earlier version become today's names."""
-        names = tuple(RENAMED_FEATURES.get(name, name) for name in features)
+        """Read what `dump` wrote."""
         if not model:
-            return cls(None, names)
+            return cls(None, features)
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
         booster.set_param({"nthread": 1})
-        return cls(booster, names)
+        return cls(booster, features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +120,6 @@ class TrainingSample:
 
 def fit_ranker(sample: TrainingSample, recipe: RankerRecipe, *, seed: int) -> Ranker:
     """Train on candidates of a past day, labeled with what was bought afterward.
-
-    Args:
-        sample: Candidates and labels.
-        recipe: Hyper-parameters of the trees.
-        seed: For the random choices of the trees.
 
     Returns:
         The fixed blend if the labels can't train trees: all are equal, or positives are so few that no tree splits

@@ -23,18 +23,14 @@ def explain(
     titles: Mapping[str, str],
     categories: Mapping[str, str],
 ) -> tuple[list[str], list[str]]:
-    """The source and the reason of each item.
+    """The name of the source of each item, and its reason.
+
+    The source is the one that contributed most to the ranker's score, among those that can explain the item.
 
     Args:
-        product_ids: (items,).
-        features: (items, len(FEATURES)).
+        product_ids, features: (items,) and (items, len(FEATURES)).
         ranker: The ranker that scored the items.
-        anchors: Source → (items,) ids of anchor items; see `Candidates.anchors`.
-        titles, categories: product_id → title, category.
-
-    Returns:
-        The name of the source that contributed most to the score, among the sources that can explain the item, and
-        its reason.
+        anchors, titles, categories: See `ListItems`.
     """
     if not len(product_ids):
         return [], []

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.recipe import RankerRecipe
 from rec_assets.recsys.spark.arrow_rows import written
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
 
 
 def collect_sample(rows: DataFrame, disk: Path) -> TrainingSample:
@@ -40,8 +38,6 @@ def training_sample(candidates: DataFrame, purchases: DataFrame, recipe: RankerR
     Returns:
         FEATURES and `bought` (boolean), sorted by customer and product.
     """
-    from pyspark.sql import functions as F
-
     customers = candidates.select("customer_id").distinct().count()
     chosen = hash_below(min(1.0, recipe.customers / max(customers, 1)), "customer_id")
     labeled = candidates.where(chosen).join(
@@ -55,6 +51,4 @@ def training_sample(candidates: DataFrame, purchases: DataFrame, recipe: RankerR
 
 def hash_below(share: float, *columns: str) -> Column:
     """True for a fixed share of the values: the same ones in every run and every frame that has the columns."""
-    from pyspark.sql import functions as F
-
     return F.pmod(F.xxhash64(*columns), F.lit(1_000_000)) < int(share * 1_000_000)

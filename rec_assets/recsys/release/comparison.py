@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.ranker import Ranker
-from rec_assets.recsys.ranking.scoring import lists_as_of
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.release.gate import DEPTH
 
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A model with everything that it needs to make lists.
-
-    Attributes:
-        snapshot: Product snapshot as of the day, with the model's factors and graph.
-        ranker: The ranker.
-        recipe: The recipe of the model.
-    """
+    """A model with everything that it needs to make lists; the snapshot has its factors and graph as of the day."""
 
     snapshot: ProductSnapshot
     ranker: Ranker
@@ -34,19 +28,15 @@ class ComparedModel:
 
 def lists_by(model: ComparedModel, interactions: DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     """The first DEPTH items of both lists of every customer: customer_id, list, product_id, rank."""
-    lists = lists_as_of(interactions, model.snapshot, model.ranker, products, model.recipe, DEPTH)
+    candidates = candidates_in_spark(interactions, model.snapshot, model.recipe, versions={})
+    lists = lists_in_spark(candidates, model.ranker, products, DEPTH, versions={})
     return lists.to_spark().select("customer_id", "list", "product_id", "rank").toPandas()
 
 
 def purchases_since(purchases: DataFrame, outcome: DataFrame) -> pd.DataFrame:
-    """The purchases since the as-of day.
+    """Distinct customer_id, product_id in the net purchases after the as-of day (`outcome`).
 
-    Args:
-        purchases: Net purchases up to the day.
-        outcome: Net purchases after it.
-
-    Returns:
-        customer_id, product_id, novel: distinct pairs, and whether the customer had never bought the product.
+    `novel`: whether the pair is not in the net `purchases` up to the day.
     """
     from pyspark.sql import functions as F
 

@@ -20,10 +20,8 @@ class Decision:
     """The content of the page.
 
     Attributes:
-        as_of: Day of the decision.
-        trained: As-of day of the challenger's models.
+        as_of, trained: As-of days of the decision and of the challenger's models.
         challenger, champion: Versions; no champion before the first release.
-        checks: Results of the gate checks.
         comparisons: Basis of the quality check; empty without a champion.
         missing_models: Models that the challenger does not have, and why.
     """
@@ -58,7 +56,7 @@ def comparison_figure(comparisons: Sequence[ListComparison]) -> Figure:
     figure = Figure(figsize=(6.4, 0.9 + 0.5 * len(comparisons)), layout="constrained")
     axes = figure.subplots()
     for row, each in enumerate(comparisons):
-        low, mean, high = (float(value) for value in (each.difference.low, each.difference.mean, each.difference.high))
+        low, mean, high = map(float, (each.difference.low, each.difference.mean, each.difference.high))
         color = ACCENT if mean >= 0 else _RED
         axes.plot([low, high], [row, row], color=color, linewidth=2)
         axes.plot([mean], [row], "o", color=color)

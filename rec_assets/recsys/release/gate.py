@@ -11,7 +11,7 @@ import pandas as pd
 
 from rec_assets.recsys.evaluation.bootstrap import Interval, paired_bootstrap_difference
 from rec_assets.recsys.evaluation.metrics import catalog_coverage, ranking_metrics
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, LISTS
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER, LISTS
 from rec_assets.recsys.release.limits import GateLimits
 
 DEPTH = 10
@@ -20,15 +20,7 @@ DEPTH = 10
 
 @dataclass(frozen=True)
 class GateCheck:
-    """The result of one check.
-
-    Attributes:
-        name: What is checked.
-        value: The measured value.
-        limit: The limit for the value.
-        passed: Whether the value meets the limit.
-        message: Value and limit in one sentence.
-    """
+    """The result of one check. `message` has the measured value and the limit in one sentence."""
 
     name: str
     value: float
@@ -42,10 +34,8 @@ class ListComparison:
     """NDCG@10 of the challenger compared with the champion for one list.
 
     Attributes:
-        list_name: "all" or "discover".
-        challenger, champion: Means over the customers.
+        challenger, champion: Means over the `customers`.
         difference: Challenger − champion with its paired 95 % interval.
-        customers: Number of evaluated customers.
     """
 
     list_name: str
@@ -62,8 +52,8 @@ def compare_lists(
 
     Args:
         challenger, champion: customer_id, list, product_id, rank; as of the same day.
-        truth: customer_id, product_id, novel (bool): distinct pairs bought since. Only novel purchases count for lists
-            "discover".
+        truth: customer_id, product_id, novel (bool): distinct pairs bought since. Only novel purchases count for the
+            list "discover".
         seed: Of the bootstrap.
 
     Returns:
@@ -77,14 +67,10 @@ def compare_lists(
         if bought.empty:
             continue
         pairs = bought[["customer_id", "product_id"]]
-        ours, theirs = (
-            ranking_metrics(lists.loc[lists["list"] == name, ["customer_id", "product_id", "rank"]], pairs, ks=[DEPTH])[
-                f"ndcg@{DEPTH}"
-            ]
-            for lists in (challenger, champion)
-        )
-        difference = paired_bootstrap_difference(ours, theirs, seed=seed)
-        comparisons.append(ListComparison(name, float(ours.mean()), float(theirs.mean()), difference, len(ours)))
+        items = (lists.loc[lists["list"] == name, [*pairs.columns, "rank"]] for lists in (challenger, champion))
+        new, old = (ranking_metrics(each, pairs, ks=[DEPTH])[f"ndcg@{DEPTH}"] for each in items)
+        difference = paired_bootstrap_difference(new, old, seed=seed)
+        comparisons.append(ListComparison(name, float(new.mean()), float(old.mean()), difference, len(new)))
     return comparisons
 
 
@@ -107,12 +93,7 @@ def check_quality(comparisons: list[ListComparison], limits: GateLimits) -> Gate
 
 
 def check_lists(
-    challenger: pd.DataFrame,
-    champion: pd.DataFrame | None,
-    *,
-    bought: pd.Index,
-    catalog_size: int,
-    limits: GateLimits,
+    challenger: pd.DataFrame, champion: pd.DataFrame | None, *, bought: pd.Index, catalog_size: int, limits: GateLimits
 ) -> list[GateCheck]:
     """Check that the lists are complete, cover the catalog, and do not have too many cold or changed items.
 
@@ -120,7 +101,6 @@ def check_lists(
         challenger, champion: As in `compare_lists`; no champion before the first release.
         bought: Products bought at least once in the lookback.
         catalog_size: Number of products that can be shown.
-        limits: The limits.
     """
     top = challenger[challenger["rank"] <= DEPTH]
     discover = top[top["list"] == DISCOVER]
@@ -131,23 +111,18 @@ def check_lists(
         return checks
     before = champion[champion["rank"] <= DEPTH]
     keys = ["customer_id", "list"]
-    lengths = pd.DataFrame({"ours": top.groupby(keys).size(), "theirs": before.groupby(keys).size()}).fillna(0)
-    short = int((lengths["ours"] < lengths["theirs"]).sum())
-    same = len(top.merge(before, on=[*keys, "product_id"])) / max(len(before), 1)
-    ours, theirs = (
-        catalog_coverage(lists[lists["list"] == ALL], k=DEPTH, catalog_size=catalog_size) for lists in (top, before)
-    )
-    min_coverage = limits.min_coverage * theirs
-    coverage_message = (
-        f"the challenger shows {ours:.2%} of the catalog, the champion {theirs:.2%}; limit: at least {min_coverage:.2%}"
-    )
+    lengths = pd.DataFrame({"new": top.groupby(keys).size(), "old": before.groupby(keys).size()}).fillna(0)
+    short = int((lengths["new"] < lengths["old"]).sum())
+    churn = 1 - len(top.merge(before, on=[*keys, "product_id"])) / max(len(before), 1)
+    new, old = (catalog_coverage(x[x["list"] == ALL], k=DEPTH, catalog_size=catalog_size) for x in (top, before))
+    limit = limits.min_coverage * old
+    coverage = f"the challenger shows {new:.2%} of the catalog, the champion {old:.2%}; limit: at least {limit:.2%}"
+    changed = "{:.1%} of the items differ from the champion's; limit: at most {:.1%}"
     return [
         *checks,
         _at_most("complete lists", short, 0, "{:.0f} lists are shorter than the champion's; limit: at most {:.0f}"),
-        GateCheck("coverage", ours, min_coverage, ours >= min_coverage, coverage_message),
-        _at_most(
-            "churn", 1 - same, limits.max_churn, "{:.1%} of the items differ from the champion's; limit: at most {:.1%}"
-        ),
+        GateCheck("coverage", new, limit, new >= limit, coverage),
+        _at_most("churn", churn, limits.max_churn, changed),
     ]
 
 
@@ -161,11 +136,7 @@ def check_artifact(*, artifact_mb: float, latency_ms: float, limits: GateLimits)
 
 
 def check_not_rolled_back(rolled_back: int | None) -> GateCheck:
-    """Check that the same models were not rolled back before.
-
-    Args:
-        rolled_back: The version with the same models that was rolled back, if there is one.
-    """
+    """Check that no version with the same models was `rolled_back`."""
     message = "these models were never rolled back" if rolled_back is None else (
         f"these are the models of version {rolled_back}, which was rolled back; to use them again: "
         f"rec-assets rollback --to {rolled_back}"

@@ -11,10 +11,7 @@ class GateLimits(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_ndcg_loss: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="Share of the champion's NDCG@10 that the challenger can lose (interval's low end).",
+        0.05, ge=0, lt=1, description="Allowed loss of NDCG@10 (interval's low end), as a share of the champion's."
     )
     min_coverage: float = Field(0.8, ge=0, description="Catalog coverage, as a share of the champion's.")
     max_cold_share: float = Field(

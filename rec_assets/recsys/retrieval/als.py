@@ -1,23 +1,20 @@
 """ALS: trains product and customer factors, with Spark ML or, on one machine, with the library `implicit`.
 
-`fold_in.py` computes customer factors from given product factors without Spark.
+`sources/als.py` folds customers in: it computes their factors from product factors, without Spark.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.recsys.spark.sums import exact_mean, ordered_sum
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 _FACTORS = "kind string, id string, factors array<float>"
 
@@ -27,8 +24,7 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
 
     Args:
         interactions: `interactions.history_lines`; returns are ignored.
-        recipe: Solver, rank, iterations, λ, α, half-life, minimum number of buyers.
-        seed: For the initial factors.
+        recipe, seed: Hyper-parameters, and the seed of the initial factors.
         explicit: Fit the `rating` column (mean per pair) instead of implicit feedback.
 
     Returns:
@@ -42,8 +38,6 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
     Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008, with
     r = Σ weight · 0.5^(age / half-life) over a pair's lines and confidence 1 + α·r.
     """
-    from pyspark.sql import functions as F
-
     interactions = interactions.where(F.col("weight") >= 0)
     decayed = F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     if recipe.solver == "implicit":
@@ -59,14 +53,9 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
 
 
 def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.Table:
-    """Factorize with `implicit` (Frederickson), which solves rows by conjugate gradients (Takács et al. 2011).
+    """`fit_als` with `implicit` (Frederickson), which solves rows by conjugate gradients (Takács et al. 2011).
 
-    Args:
-        lines: customer_id, product_id, strength. r of a pair is the sum over its lines.
-        recipe, seed: See `fit_als`.
-
-    Returns:
-        See `fit_als`.
+    `lines` are customer_id, product_id, strength. r of a pair is the sum over its lines.
 
     Raises:
         ValueError: the library is missing.
@@ -82,16 +71,14 @@ def fit_on_one_machine(lines: pa.Table, recipe: AlsRecipe, *, seed: int) -> pa.T
     customers, customer = _numbered_ids(lines["customer_id"])
     values = lines["strength"].to_numpy()
     order = np.argsort(values)  # a sum of floats depends on the order of lines, which varies
-    strength = sp.coo_matrix(
-        (values[order], (customer[order], product[order])), (len(customers), len(products))
-    ).tocsr()
+    shape = (len(customers), len(products))
+    strength = sp.coo_matrix((values[order], (customer[order], product[order])), shape).tocsr()
     enough = np.bincount(strength.indices, minlength=len(products)) >= recipe.min_buyers
     strength, products = strength[:, enough], products.filter(pa.array(enough))
     known = np.diff(strength.indptr) > 0
     strength, customers = strength[known], customers.filter(pa.array(known))
-    matrix = sp.csr_matrix(
-        ((1 + recipe.alpha * strength.data).astype(np.float32), strength.indices, strength.indptr), strength.shape
-    )
+    confidence = (1 + recipe.alpha * strength.data).astype(np.float32)
+    matrix = sp.csr_matrix((confidence, strength.indices, strength.indptr), strength.shape)
     with threadpool_limits(limits=1, user_api="blas"):  # the library has its own threads
         model = AlternatingLeastSquares(
             factors=recipe.rank,
@@ -126,7 +113,6 @@ def _numbered_ids(ids: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
 
 def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
     from pyspark.ml.recommendation import ALS
-    from pyspark.sql import functions as F
 
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()
@@ -165,8 +151,5 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
 
 def _numbered(pairs: DataFrame, column: str) -> DataFrame:
     """Distinct ids of a column, numbered 0, 1, 2 … in sorted order. Spark's ALS needs integers."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
     number = F.row_number().over(Window.orderBy(column)) - 1
     return pairs.select(column).distinct().withColumn(f"{column}_index", number)

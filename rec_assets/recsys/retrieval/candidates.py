@@ -39,9 +39,7 @@ class Candidates:
     """Candidates of n customers as arrays: c distinct pairs, sorted by customer and product.
 
     Attributes:
-        histories: Of the customers.
         profile: (n, P) weights of the profile items.
-        snapshot: Of the as-of day.
         customer, product: (c,) positions.
         features: (c, len(FEATURES)).
     """
@@ -88,10 +86,7 @@ class Candidates:
 def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Recipe) -> pd.DataFrame:
     """Candidates with features for the customers in `lines`.
 
-    Args:
-        lines: HISTORY_COLUMNS (`interactions.history_lines`) of the customers up to the as-of day.
-        snapshot: Of the as-of day.
-        recipe: Numbers of candidates and half-lives.
+    `lines` are HISTORY_COLUMNS (`interactions.history_lines`) up to the day of the snapshot.
 
     Returns:
         CANDIDATE_COLUMNS, one row per pair, sorted by customer and product. `<source>_anchor` is the profile item that
@@ -108,15 +103,9 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
 
 def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, recipe: Recipe) -> Candidates:
     """Candidates of at most BLOCK customers, with their features."""
-    block = CustomerBlock(
-        histories,
-        profile=_profile(histories, len(snapshot), recipe),
-        last_order=_weight_matrix(
-            histories, np.flatnonzero(histories.in_last_order), np.ones_like(histories.orders), len(snapshot)
-        ),
-        snapshot=snapshot,
-        recipe=recipe,
-    )
+    pairs, equal = np.flatnonzero(histories.in_last_order), np.ones_like(histories.orders)
+    last_order = _weight_matrix(histories, pairs, equal, len(snapshot))
+    block = CustomerBlock(histories, _profile(histories, len(snapshot), recipe), last_order, snapshot, recipe)
     chosen = np.zeros((len(block), len(snapshot)), bool)
     for source in SOURCES:
         chosen[source.propose(block)] = True
@@ -127,7 +116,7 @@ def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, r
 def _profile(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
     """(n, P) weights of the `profile_items` strongest products of each decayed history; each row sums to 1."""
     sizes = recipe.candidates
-    weights = histories.interest(sizes.profile_half_life_days, sizes.profile_order_decay)
+    weights = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
     order = np.lexsort((histories.product, -weights, histories.customer))
     starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
     rank = np.arange(len(order)) - starts[histories.customer[order]]

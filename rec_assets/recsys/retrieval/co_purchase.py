@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.data.snapshot_arrays import EASE, NEXT_BASKET, SAME_BASKET
 from rec_assets.recsys.recipe import CoPurchaseRecipe
-from rec_assets.recsys.retrieval.ease import ease_weights
-from rec_assets.recsys.retrieval.incidence import incidence
+from rec_assets.recsys.retrieval.ease import ease_weights, incidence
 from rec_assets.recsys.spark.sums import ordered_sum
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 _ANCHOR_BLOCKS = 8
 _EDGES = "kind string, product int, neighbor int, weight float, support int"
 
 
 def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFrame:
-    """Weights product → neighbor, from shared shopping days, from consecutive orders, and from EASE.
+    """Weights product → neighbor, from net purchases: by shared shopping days, by consecutive orders, and by EASE.
 
     The weight of i → j is Σ 0.5^(age / half-life) over the days on which a customer bought both (or over the orders in
     which j follows i), divided by the decayed orders of i to the power of `anchor_damping` (1 makes it a share of them)
@@ -34,17 +31,10 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     the asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013.
     For each order in between, a following order counts × `next_decay`. EASE: see `ease.ease_weights`.
 
-    Args:
-        purchases: Net purchases (`interactions.net_purchases`).
-        recipe: Half-life, minimum support, neighbors kept, damping.
-
     Returns:
         kind, product_id, neighbor_id, weight (> 0), support (baskets, or customers). The edges of a product are
         consecutive, by kind and descending weight.
     """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
     bought = repartition(purchases.select("customer_id", "order_id", "product_id", "age_days")).distinct().persist()
     # Products with fewer lines than the minimum support can't have a neighbor.
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
@@ -81,9 +71,8 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
     pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
     pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
-    edges = pairs.groupBy("kind", "block").applyInArrow(
-        _count_pairs(products["degree"].to_numpy(), recipe), schema=_EDGES
-    )
+    count = _count_pairs(products["degree"].to_numpy(), recipe)
+    edges = pairs.groupBy("kind", "block").applyInArrow(count, schema=_EDGES)
     if recipe.ease_products:
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
     neighbors = index.select(F.col("product").alias("neighbor"), F.col("product_id").alias("neighbor_id"))
@@ -98,15 +87,9 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
 def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
     """`ease_weights` with numbers instead of ids. All its products have `min_support` buyers, so they have numbers."""
     weights, number = ease_weights(bought, recipe), pd.Index(products["product_id"])
-    return pd.DataFrame(
-        {
-            "kind": EASE,
-            "product": number.get_indexer(weights["product_id"]).astype(np.int32),
-            "neighbor": number.get_indexer(weights["neighbor_id"]).astype(np.int32),
-            "weight": weights["weight"],
-            "support": weights["support"],
-        }
-    )
+    for name, ids in (("product", "product_id"), ("neighbor", "neighbor_id")):
+        weights[name] = number.get_indexer(weights[ids]).astype(np.int32)
+    return weights.assign(kind=EASE)[["kind", "product", "neighbor", "weight", "support"]]
 
 
 def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:

@@ -7,34 +7,28 @@ EASE needs the dense matrix of shared customers of all products, so it covers on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.sparse as sp
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from scipy.linalg import lapack
 
 from rec_assets.recsys.recipe import CoPurchaseRecipe
-from rec_assets.recsys.retrieval.incidence import incidence
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 _ROW_BLOCKS = 8
 
 
 def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame:
-    """Weights product → neighbor: how much a history with the product predicts the neighbor.
+    """Weights product → neighbor, from net purchases: how much a history with the product predicts the neighbor.
 
     With G the matrix of shared customers and P = (G + λI)⁻¹, the weight of i for j is -P_ij / P_jj. Source: Steck,
     "Embarrassingly shallow autoencoders for sparse data", 2019. For each j, the largest positive weights are kept, of
     pairs with enough shared customers.
-
-    Args:
-        purchases: customer_id, product_id of net purchases (`interactions.net_purchases`).
-        recipe: Number of products, λ, minimum support, weights kept.
 
     Returns:
         product_id, neighbor_id, weight (> 0, float32), support (shared customers).
@@ -42,8 +36,6 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     Raises:
         ValueError: λ is too small to solve the system in float32, because products are almost always bought together.
     """
-    from pyspark.sql import functions as F
-
     pairs = purchases.select("customer_id", "product_id").distinct().persist()
     buyers = pairs.groupBy("product_id").agg(F.count("*").alias("buyers"))
     # One row per product, small enough for the driver.
@@ -131,3 +123,10 @@ def _strongest(weights: npt.NDArray[np.float32], keep: int) -> tuple[npt.NDArray
         chosen &= weights >= np.partition(weights, -keep, axis=0)[-keep]
     row, column = np.nonzero(chosen)
     return row, column
+
+
+def incidence(sets: pa.ChunkedArray, products: int) -> sp.csr_matrix:
+    """(sets, products) 1 if a set, which is a list of positions, contains the product."""
+    lengths = np.concatenate([[0], *(pc.list_value_length(chunk).to_numpy() for chunk in sets.chunks)])
+    columns = np.concatenate([np.zeros(0, np.int32), *(chunk.flatten().to_numpy() for chunk in sets.chunks)])
+    return sp.csr_matrix((np.ones(len(columns), np.float32), columns, np.cumsum(lengths)), (len(sets), products))

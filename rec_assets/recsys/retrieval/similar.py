@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.arrays import Floats
+from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
+from rec_assets.recsys.data.snapshot_arrays import SAME_BASKET
 
 SUBSTITUTE, COMPLEMENT = "substitute", "complement"
 SIMILAR_COLUMNS = ("product_id", "kind", "rank", "similar_product_id", "score", "reason")
@@ -45,30 +45,23 @@ def substitutes(snapshot: ProductSnapshot, category: int, size: int) -> pd.DataF
     return pd.concat(frames, ignore_index=True)
 
 
-def similarity(snapshot: ProductSnapshot, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Floats:
+def similarity(snapshot: ProductSnapshot, rows: Longs, columns: Longs) -> Floats:
     """(rows, columns) mean of the cosines of texts and of ALS factors, of the ones that both products have."""
     total, count = np.zeros((len(rows), len(columns)), np.float32), np.zeros((len(rows), len(columns)), np.float32)
-    for left, right in (
-        (_text_vectors(snapshot, rows), _text_vectors(snapshot, columns)),
-        (_unit(snapshot.factors[rows]), _unit(snapshot.factors[columns])),
-    ):
+    texts = _text_vectors(snapshot, rows), _text_vectors(snapshot, columns)
+    factors = _unit(snapshot.factors[rows]), _unit(snapshot.factors[columns])
+    for left, right in (texts, factors):
         total += left @ right.T
         count += np.outer(left.any(axis=1), right.any(axis=1))
     return np.asarray(total / np.maximum(count, 1), np.float32)
 
 
 def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.DataFrame:
-    """The complements of each product: its strongest same-basket neighbors of other categories.
+    """The complements of each product: its strongest same-basket neighbors of other categories, as SIMILAR_COLUMNS.
 
-    Args:
-        graph: From `co_purchase_graph`.
-        categories: product_id → category.
-        size: Neighbors per product.
-
-    Returns:
-        SIMILAR_COLUMNS.
+    `graph` is from `co_purchase_graph`; `categories` are product_id → category.
     """
-    edges = graph[graph["kind"] == "same_basket"]
+    edges = graph[graph["kind"] == SAME_BASKET]
     category, of_neighbor = (edges[name].map(categories).fillna("") for name in ("product_id", "neighbor_id"))
     edges = edges[(category != of_neighbor) | (category == "")]
     edges = edges.sort_values(["product_id", "weight", "neighbor_id"], ascending=[True, False, True])
@@ -86,7 +79,7 @@ def complements(graph: pd.DataFrame, categories: pd.Series, size: int) -> pd.Dat
     )
 
 
-def _text_vectors(snapshot: ProductSnapshot, members: npt.NDArray[np.int64]) -> Floats:
+def _text_vectors(snapshot: ProductSnapshot, members: Longs) -> Floats:
     """(members, d) text vectors; zero rows for products without a text."""
     out = np.zeros((len(members), snapshot.embeddings.shape[1]), np.float32)
     has_text = snapshot.text[members] >= 0

@@ -8,8 +8,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from rec_assets.recsys.arrays import Mask
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.rules.effects import Effect, FrequencyCap, Hide, Mask
+from rec_assets.recsys.rules.effects import Effect, FrequencyCap, Hide
 from rec_assets.recsys.rules.rule import MerchandisingRule
 from rec_assets.recsys.rules.rules_file import RuleSets
 
@@ -49,21 +50,13 @@ class CompiledRules:
         return "capped_{}_{}".format(*self.frequency_cap) if self.frequency_cap else ""
 
     def __bool__(self) -> bool:
-        """Whether the set has rules."""
-        return bool(self.version)
+        return bool(self.version)  # whether the set has rules
 
 
 def compile_rules(
     rule_sets: RuleSets, name: str, snapshot: ProductSnapshot, *, only: str | None = None
 ) -> CompiledRules:
-    """Compile one rule set. Products that the snapshot does not know are ignored.
-
-    Args:
-        rule_sets: All rule sets of the shop.
-        name: The set to compile.
-        snapshot: Gives categories, brands, prices and orders of the products.
-        only: Name of a single rule of the set to compile; default: all rules.
-    """
+    """Compile a rule set, or `only` one of its rules. Products that the snapshot does not know are ignored."""
     rules = [rule for rule in rule_sets.sets[name] if only is None or rule.name == only]
     compiled = [(number, rule.compile(snapshot, rule_sets.lists)) for number, rule in enumerate(rules)]
     effects = tuple((number, effect) for number, effect in compiled if effect is not None)

@@ -5,25 +5,17 @@ A rule kind compiles to one of these effects. `rerank` applies the effects and d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from rec_assets.recsys.arrays import Floats, Ints, Longs
-
-Mask = npt.NDArray[np.bool_]
+from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
 
 BLOCK_SIZE = 10
 """Caps and boosts count positions in blocks of ten: ranks 1 to 10, 11 to 20, and so on."""
 
 _MAX_RETURN_RATE = 0.95
-
-TRADE_OFF_SLOTS = (1, 2, 3, 5)
-TRADE_OFF_LOSSES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
-"""Values of `slots` and `max_dcg_loss` on the trade-off curve of a boost."""
 
 
 class ScoredCandidates(NamedTuple):
@@ -46,10 +38,6 @@ class ScoredCandidates(NamedTuple):
 
 class Effect:
     """Base class of all effects."""
-
-    def trade_off(self) -> Mapping[tuple[int, float], Effect]:
-        """Variants of the effect for its trade-off curve, by (slots, max_dcg_loss); empty without a curve."""
-        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +64,10 @@ class ScoreFactor(Effect):
 
     def of_rows(self, scored: ScoredCandidates, rows: Longs) -> Floats:
         """(len(rows),) factors of these rows of `scored`."""
-        factor = self.factor[scored.product[rows]]
-        if not self.return_cost:
-            return factor
         rate = np.minimum(scored.return_rate[rows], _MAX_RETURN_RATE)
         # The score is the probability of a purchase that is kept. For each kept one, r / (1 − r) are returned.
-        return np.asarray(factor * np.maximum(1 - self.return_cost * rate / (1 - rate), 0))
+        kept = np.maximum(1 - self.return_cost * rate / (1 - rate), 0) if self.return_cost else 1
+        return np.asarray(self.factor[scored.product[rows]] * kept)
 
 
 @dataclass(frozen=True)
@@ -120,14 +106,6 @@ class Boost(Effect):
     weight: Floats
     slots: int
     max_dcg_loss: float
-
-    def trade_off(self) -> Mapping[tuple[int, float], Effect]:
-        """The same boost with other slots and losses."""
-        return {
-            (slots, loss): replace(self, slots=slots, max_dcg_loss=loss)
-            for slots in TRADE_OFF_SLOTS
-            for loss in TRADE_OFF_LOSSES
-        }
 
 
 @dataclass(frozen=True)

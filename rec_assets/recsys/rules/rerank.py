@@ -14,6 +14,9 @@ from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.rules.compiled import CompiledRules
 from rec_assets.recsys.rules.effects import BLOCK_SIZE, Boost, Cap, Complements, Pin, ScoredCandidates, ScoreFactor
 
+Rows = list[int]
+"""Rows of `ScoredCandidates`."""
+
 _DISCOUNT = 1 / np.log2(np.arange(2, BLOCK_SIZE + 2))
 
 
@@ -40,11 +43,11 @@ def rerank(
         rules: The compiled rules.
         scored: The customer's candidates, without those that filters or stock exclude.
         depth: Number of items to return. The order does not depend on it.
-        is_barred: Whether a product that is no candidate can't be pinned.
+        is_barred: Whether this list must not show a product. Only asked for pinned products that are no candidates.
     """
     rule = np.full(len(scored.product), -1, np.int64)
     left = _by_score(rules, scored, rule)
-    first: list[int] = []
+    first: Rows = []
     for number, complements in rules.of_type(Complements):
         selected = complements.select(scored, _without(left, first))
         rule[selected] = number
@@ -53,7 +56,7 @@ def rerank(
     caps = [_CapCheck(cap.group[scored.product].tolist(), cap.max_items) for _, cap in rules.of_type(Cap)]
     boosts = [(number, boost, boost.weight[scored.product] * scored.score) for number, boost in rules.of_type(Boost)]
     pins = sorted(rules.of_type(Pin), key=lambda numbered: numbered[1].position)
-    ordered, fixed = list[int](), set(first)
+    ordered, fixed = Rows(), set(first)
     while left and len(ordered) < depth + len(pins):
         block = _next_block(left, caps)
         for number, boost, boosted_score in boosts:
@@ -63,35 +66,19 @@ def rerank(
             fixed.update(row for row in block if boosted_score[row] > 0)
         left = _without(left, block)
         ordered += block
-    return _with_pins(rules, pins, scored, ordered, rule, depth, is_barred, is_complete=not left)
-
-
-def _with_pins(
-    rules: CompiledRules,
-    pins: list[tuple[int, Pin]],
-    scored: ScoredCandidates,
-    ordered: list[int],
-    rule: Longs,
-    depth: int,
-    is_barred: Callable[[int], bool],
-    *,
-    is_complete: bool,
-) -> RerankedItems:
-    """Insert the pinned products into the ordered rows of `scored`."""
-    pinned = {pin.product for _, pin in pins}
-    row_of = {int(product): row for row, product in enumerate(scored.product) if int(product) in pinned}
-    items = [(int(scored.product[row]), row, int(rule[row])) for row in ordered]
-    items = [item for item in items if item[0] not in pinned]
+    pinned = {pin.product: -1 for _, pin in pins}
+    pinned |= {product: row for row, product in enumerate(scored.product.tolist()) if product in pinned}
+    items = [(int(scored.product[row]), row, int(rule[row])) for row in ordered if scored.product[row] not in pinned]
     for number, pin in pins:
-        row = row_of.get(pin.product, -1)
+        row = pinned[pin.product]
         can_be_shown = rules.visible[pin.product] and (row >= 0 or not is_barred(pin.product))
         # If there are more candidates, a pin below the computed part is below the depth, too.
-        if can_be_shown and (pin.position <= len(items) or is_complete):
+        if can_be_shown and (pin.position <= len(items) or not left):
             items.insert(pin.position, (pin.product, row, number))
     return RerankedItems(*np.array(items[:depth], np.int64).reshape(-1, 3).T)
 
 
-def _by_score(rules: CompiledRules, scored: ScoredCandidates, rule: Longs) -> list[int]:
+def _by_score(rules: CompiledRules, scored: ScoredCandidates, rule: Longs) -> Rows:
     """The visible rows by score · factors. Sets `rule` of the rows that rose to the rule that raised them most."""
     rows = np.flatnonzero(rules.visible[scored.product])
     score_factors = rules.of_type(ScoreFactor)
@@ -103,7 +90,7 @@ def _by_score(rules: CompiledRules, scored: ScoredCandidates, rule: Longs) -> li
         strongest = (factors / np.maximum(factors.mean(axis=1, keepdims=True), 1e-12)).argmax(axis=0)[order]
         rose = order > np.arange(len(order))
         rule[rows[rose]] = numbers[strongest[rose]]
-    return [int(row) for row in rows]
+    return list(map(int, rows))
 
 
 class _CapCheck(NamedTuple):
@@ -112,17 +99,17 @@ class _CapCheck(NamedTuple):
     group: list[int]
     max_items: int
 
-    def allows(self, rows: list[int]) -> bool:
+    def allows(self, rows: Rows) -> bool:
         """Whether the last row can be in one block with the others."""
         group = self.group[rows[-1]]
         return group < 0 or sum(self.group[row] == group for row in rows) <= self.max_items
 
 
-def _next_block(left: list[int], caps: list[_CapCheck]) -> list[int]:
+def _next_block(left: Rows, caps: list[_CapCheck]) -> Rows:
     """The first ten rows that the caps allow; if there are fewer, other rows fill the block."""
     if not caps:
         return left[:BLOCK_SIZE]
-    block: list[int] = []
+    block: Rows = []
     for row in left:
         if len(block) == BLOCK_SIZE:
             break
@@ -132,14 +119,8 @@ def _next_block(left: list[int], caps: list[_CapCheck]) -> list[int]:
 
 
 def _boosted(
-    boost: Boost,
-    boosted_score: Floats,
-    block: list[int],
-    left: list[int],
-    score: Floats,
-    caps: list[_CapCheck],
-    fixed: set[int],
-) -> list[int]:
+    boost: Boost, boosted_score: Floats, block: Rows, left: Rows, score: Floats, caps: list[_CapCheck], fixed: set[int]
+) -> Rows:
     """The block after boosted products from further down replaced its last others, best boosted score first.
 
     Products enter one by one, as long as the expected DCG, Σ score / log2(rank + 1) (Järvelin & Kekäläinen 2002),
@@ -162,10 +143,10 @@ def _boosted(
     return block
 
 
-def _without(rows: list[int], removed: list[int]) -> list[int]:
+def _without(rows: Rows, removed: Rows) -> Rows:
     gone = set(removed)
     return [row for row in rows if row not in gone]
 
 
-def _expected_dcg(rows: list[int], score: Floats) -> float:
+def _expected_dcg(rows: Rows, score: Floats) -> float:
     return float((score[rows] * _DISCOUNT[: len(rows)]).sum())

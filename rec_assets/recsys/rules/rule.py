@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from rec_assets.recsys.arrays import Mask
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.rules.effects import Effect, Mask
-from rec_assets.yaml_file import Name
+from rec_assets.recsys.rules.effects import Effect
+from rec_assets.yaml_file import Name, StrictModel
 
 Lists = Mapping[str, pd.Series]
 """CSV file named in a rule → its column `value` by product_id; 1 if the file has no such column."""
@@ -20,12 +21,6 @@ Lists = Mapping[str, pd.Series]
 Known = npt.NDArray[np.object_]
 
 Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class StrictModel(BaseModel):
-    """A part of the YAML file: unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProductSelection(StrictModel):
@@ -69,8 +64,6 @@ class MerchandisingRule(StrictModel):
     """Starts the message of an item that the rule moved: "<action> by rule <name>"."""
     unique: ClassVar[tuple[str, ...]] = ()
     """Fields whose value only one rule of this kind can have in a rule set; ("kind",) allows one rule of the kind."""
-    has_trade_off: ClassVar[bool] = False
-    """Whether `rec-assets rules simulate` draws a trade-off curve of the rule (`Effect.trade_off`)."""
 
     name: Name
     kind: str
@@ -96,7 +89,7 @@ class MerchandisingRule(StrictModel):
         raise NotImplementedError
 
     def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], Known]]:
-        """Type of name ("brand") → the names that the rule gives, and those that the snapshot knows."""
+        """Type of name, such as "brand" → the names in the rule, and the names that the snapshot knows."""
         if self.selection is None:
             return {}
         return {

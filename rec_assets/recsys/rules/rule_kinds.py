@@ -72,7 +72,7 @@ class WeightRule(MerchandisingRule):
 
     @property
     def file(self) -> str | None:
-        """The CSV file that the rule needs."""
+        """See the base class."""
         return self.value_file
 
     @property
@@ -86,11 +86,10 @@ class WeightRule(MerchandisingRule):
             value = np.asarray(snapshot.price, np.float64)
         else:
             value = lists[self.value_file].reindex(snapshot.product_ids).to_numpy(np.float64)
-        known = np.isfinite(value) & (value > 0)
-        if not known.any():
-            return ScoreFactor(np.ones(len(snapshot), np.float32))
-        relative = np.where(known, value, 1.0) / np.median(value[known])
-        return ScoreFactor(np.where(known, relative**self.strength, 1.0).astype(np.float32))
+        known, factor = np.isfinite(value) & (value > 0), np.ones(len(snapshot))
+        if known.any():
+            factor[known] = (value[known] / np.median(value[known])) ** self.strength
+        return ScoreFactor(factor.astype(np.float32))
 
 
 class ReturnsPenaltyRule(MerchandisingRule):
@@ -138,7 +137,6 @@ class BoostRule(MerchandisingRule):
     """Give the selected products some positions of each block of ten, if that costs little expected relevance."""
 
     action = "boosted"
-    has_trade_off = True
 
     kind: Literal["boost"]
     products: ProductSelection
@@ -149,9 +147,7 @@ class BoostRule(MerchandisingRule):
 
     def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
         """See the base class. Slow movers have the weight 1 / √(orders + 1), so that not the same few always enter."""
-        weight = np.ones(len(snapshot))
-        if self.products.slow_movers is not None:
-            weight = 1 / np.sqrt(snapshot.orders + 1)
+        weight = 1.0 if self.products.slow_movers is None else 1 / np.sqrt(snapshot.orders + 1)
         chosen = self.products.mask(snapshot, lists)
         return Boost(np.where(chosen, weight, 0).astype(np.float32), self.slots, self.max_dcg_loss)
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from rec_assets.recsys.rules.rule import Lists, MerchandisingRule, StrictModel
+from rec_assets.recsys.rules.rule import Lists, MerchandisingRule
 from rec_assets.recsys.rules.rule_kinds import RULE_KINDS
 from rec_assets.small_file import one_line, read_small_text
-from rec_assets.yaml_file import Name, read_yaml
+from rec_assets.yaml_file import Name, StrictModel, read_yaml
 
 NO_RULE_SET = "none"
 """Name of the rule set that changes nothing. Every shop has it."""
@@ -73,7 +73,7 @@ class RuleSets:
         sets: Name → rules; NO_RULE_SET is one of them.
         default: The rule set to use unless an experiment names another one.
         path: The YAML file, if there is one.
-        lists: CSV file named in a rule → its column `value` by product_id; 1 if the file has no such column.
+        lists: The CSV files that the rules name.
     """
 
     sets: dict[str, tuple[MerchandisingRule, ...]]
@@ -112,7 +112,7 @@ def read_rules(path: Path | None) -> RuleSets:
         return EMPTY_RULE_SETS
     file = read_yaml(path, _RulesFile, "a rules file has its rule sets under `rule_sets:`", error=RulesError)
     files = [path.parent / name for name in {rule.file for rule in _rules(file)} if name is not None]
-    size = sum(os.path.getsize(file) for file in files if os.path.isfile(file))
+    size = sum(os.path.getsize(each) for each in files if os.path.isfile(each))
     if size > MAX_LIST_BYTES:
         raise RulesError(
             f"{path}: its lists of products have {size:,} bytes together, more than {MAX_LIST_BYTES:,}: "

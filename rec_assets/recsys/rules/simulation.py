@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,40 +15,43 @@ from rec_assets.recsys.evaluation.bootstrap import paired_bootstrap_difference
 from rec_assets.recsys.evaluation.evaluate import ALL as ALL_PURCHASES
 from rec_assets.recsys.evaluation.evaluate import NOVEL, Slice
 from rec_assets.recsys.evaluation.metrics import catalog_coverage, ranking_metrics
-from rec_assets.recsys.ranking.hybrid import ALL, DISCOVER, arrange_lists, score_candidates
+from rec_assets.recsys.ranking.in_spark import map_customers
+from rec_assets.recsys.ranking.lists import ALL, DISCOVER, arrange_lists, score_candidates
 from rec_assets.recsys.ranking.ranker import Ranker
-from rec_assets.recsys.ranking.scoring import map_customers
 from rec_assets.recsys.rules.compiled import CompiledRules
-from rec_assets.recsys.rules.effects import BLOCK_SIZE
+from rec_assets.recsys.rules.effects import BLOCK_SIZE, Boost
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET
 from rec_assets.recsys.spark.arrow_rows import collect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+RulesByName = Mapping[str, CompiledRules]
+
 _TYPES = "rule_set string, customer_id string, list string, rank int, product_id string, score double, rule string"
+
+TRADE_OFF_SLOTS, TRADE_OFF_LOSSES = (1, 2, 3, 5), (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+"""Values of `slots` and `max_dcg_loss` on the trade-off curve of a boost."""
 
 
 def trade_off_variants(compiled: CompiledRules) -> dict[tuple[int, float], CompiledRules]:
-    """Variants of a single compiled rule for its trade-off curve, by (slots, max_dcg_loss)."""
-    ((number, effect),) = compiled.effects
-    return {point: replace(compiled, effects=((number, variant),)) for point, variant in effect.trade_off().items()}
+    """Variants of a single compiled boost, by (slots, max_dcg_loss); none of another rule."""
+    return {
+        (slots, loss): replace(compiled, effects=((number, replace(boost, slots=slots, max_dcg_loss=loss)),))
+        for number, boost in compiled.of_type(Boost)
+        for slots, loss in itertools.product(TRADE_OFF_SLOTS, TRADE_OFF_LOSSES)
+    }
 
 
 def lists_by_rules(
-    candidates: DataFrame,
-    ranker: Ranker,
-    rule_sets: Mapping[str, CompiledRules],
-    variants: Mapping[str, CompiledRules],
-    folder: Path,
+    candidates: DataFrame, ranker: Ranker, rule_sets: RulesByName, variants: RulesByName, folder: Path
 ) -> pd.DataFrame:
     """The first ten items of both lists of each customer, for each rule set.
 
     Args:
         candidates: Candidates of a past day, with the column of each frequency cap.
         ranker: Scores them, once for all rule sets.
-        rule_sets: Name → compiled rules.
-        variants: Further compiled rules, for which only list "all" is made.
+        rule_sets, variants: Rules for which both lists are made, and rules for which only the list "all" is made.
         folder: A folder that Spark's tasks can write to, for the transfer of the lists.
 
     Returns:
@@ -59,13 +63,12 @@ def lists_by_rules(
     def block(rows: pd.DataFrame) -> pd.DataFrame:
         scored = score_candidates(rows, Ranker.load(model, features))
         score = np.append(scored["score"].to_numpy(np.float64), 0)
-        lists = {name: arrange_lists(scored, BLOCK_SIZE, rules) for name, rules in rule_sets.items()}
-        for name, rules in variants.items():
-            both = arrange_lists(scored, BLOCK_SIZE, rules)
-            lists[name] = both[both["list"] == ALL]
-        return pd.concat(
-            [rows.assign(rule_set=name, score=score[rows["row"]]) for name, rows in lists.items()], ignore_index=True
-        )
+        lists = []
+        for name, rules in (*rule_sets.items(), *variants.items()):
+            items = arrange_lists(scored, BLOCK_SIZE, rules)
+            items = items if name in rule_sets else items[items["list"] == ALL]
+            lists.append(items.assign(rule_set=name, score=score[items["row"]]))
+        return pd.concat(lists, ignore_index=True)
 
     return collect(map_customers(candidates, block, _TYPES).to_spark(), folder)
 

@@ -15,8 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from rec_assets.recsys.evaluation.html_page import render_page
 from rec_assets.recsys.evaluation.plots import INK, MUTED, to_svg
 
-MARKED_LOSS, MARKED_GAIN = 0.05, 0.5
-"""Dotted lines of the plot: NDCG@10 lost and catalog coverage gained."""
+_DOTTED_LOSS, _DOTTED_GAIN = 0.05, 0.5
 
 CURVE_METRICS = ("ndcg_change", "coverage_change")
 """The metrics of a trade-off curve."""
@@ -29,8 +28,7 @@ class SimulationResult:
     """The content of the page.
 
     Attributes:
-        as_of: As-of day of the lists.
-        until: Last day of the purchases that the lists are compared with.
+        as_of, until: As-of day of the lists, and last day of the purchases that they are compared with.
         customers: Number of customers who bought something in these days.
         table: From `simulation.measure_rule_sets`.
         curves: Rule → slots, max_dcg_loss and CURVE_METRICS of its variants.
@@ -48,11 +46,10 @@ def trade_off_figure(curve: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
     for (slots, points), color in zip(curve.groupby("slots"), _COLORS, strict=True):
-        points = points.sort_values("max_dcg_loss")
-        label = f"{slots} of ten positions"
+        points, label = points.sort_values("max_dcg_loss"), f"{slots} of ten positions"
         axes.plot(-points["ndcg_change"], points["coverage_change"], "o-", color=color, label=label)
-    axes.axvline(MARKED_LOSS, color=MUTED, linewidth=1, linestyle=":")
-    axes.axhline(MARKED_GAIN, color=MUTED, linewidth=1, linestyle=":")
+    axes.axvline(_DOTTED_LOSS, color=MUTED, linewidth=1, linestyle=":")
+    axes.axhline(_DOTTED_GAIN, color=MUTED, linewidth=1, linestyle=":")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set_xlim(left=min(0.0, float((-curve["ndcg_change"]).min())))
@@ -72,14 +69,8 @@ def simulation_page(result: SimulationResult) -> str:
         if np.isfinite(curve[[*CURVE_METRICS]]).all(axis=None)  # NaN without a value to compare with
     }
     rows = [{"name": name, **row} for name, row in result.table.to_dict("index").items()]
-    return render_page(
-        __package__,
-        "simulation_page.html.j2",
-        {"change": format_change, "share": format_share},
-        result=result,
-        rows=rows,
-        plots=plots,
-    )
+    formats = {"change": format_change, "share": format_share}
+    return render_page(__package__, "simulation_page.html.j2", formats, result=result, rows=rows, plots=plots)
 
 
 def format_share(value: float) -> str:

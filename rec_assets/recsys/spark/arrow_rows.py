@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-    from pyspark.sql.types import DataType, StructType
+from pyspark.sql import DataFrame
+from pyspark.sql.types import ArrayType, DataType, StructType
 
 TableFunction = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 """Maps the tables of one partition to the tables of its output."""
@@ -71,11 +69,7 @@ def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
     """The rows of a frame, in its order, as Parquet files under `disk`. The files are deleted afterward.
 
     Use it to bring millions of rows to this process: collected the usual way, they can fill the heap of the Spark
-    driver.
-
-    Args:
-        frame: Rows.
-        disk: A folder that the tasks see too.
+    driver. `disk` is a folder that the tasks see too.
     """
     folder = disk / uuid.uuid4().hex
     try:
@@ -101,15 +95,11 @@ ARROW = {
 
 def arrow_schema(types: StructType | str) -> pa.Schema:
     """The Arrow schema of a Spark schema or its DDL. Spark's own function has other arguments in each version."""
-    from pyspark.sql.types import StructType
-
     types = cast("StructType", StructType.fromDDL(types)) if isinstance(types, str) else types
     return pa.schema([pa.field(field.name, _arrow_type(field.dataType), field.nullable) for field in types.fields])
 
 
 def _arrow_type(type_: DataType) -> pa.DataType:
-    from pyspark.sql.types import ArrayType
-
     if isinstance(type_, ArrayType):
         return pa.list_(pa.field("element", _arrow_type(type_.elementType), type_.containsNull))
     return ARROW[type_.simpleString()]

@@ -6,10 +6,8 @@ different tables, and everything made from them would be stale.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column
+from pyspark.sql import Column
+from pyspark.sql import functions as F
 
 _EXACT = "decimal(38,12)"
 """Money and quantities up to 10^26. A larger value is an error and is not counted."""
@@ -17,20 +15,14 @@ _EXACT = "decimal(38,12)"
 
 def exact_sum(value: Column) -> Column:
     """Sum of money or quantities, computed with 12 decimal places; null without a value."""
-    from pyspark.sql import functions as F
-
     return F.try_sum(value.try_cast(_EXACT)).cast("double")
 
 
 def exact_mean(value: Column) -> Column:
     """Mean of money or quantities, computed like `exact_sum`."""
-    from pyspark.sql import functions as F
-
     return F.try_avg(value.try_cast(_EXACT)).cast("double")
 
 
 def ordered_sum(value: Column) -> Column:
     """Sum of floats of any magnitude, smallest first. It holds all values of a group, so use it for small groups."""
-    from pyspark.sql import functions as F
-
     return F.aggregate(F.array_sort(F.collect_list(value)), F.lit(0.0), lambda total, number: total + number)

@@ -17,16 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Range of one hyper-parameter, including `low` and `high`; integers only if both are integers.
-
-    Attributes:
-        low, high: The ends.
-        log: Whether to sample on a logarithmic scale.
-    """
+    """Range of one hyper-parameter, including both ends; integers only if both are integers."""
 
     low: float
     high: float
     log: bool = False
+    """Whether to sample on a logarithmic scale."""
 
     @property
     def is_integer(self) -> bool:
@@ -66,14 +62,14 @@ PARTS = tuple(dict.fromkeys(name.split(".")[0] for name in SPACE))
 def space_around(
     base: Recipe, *, parts: Iterable[str] = PARTS, fixed: Iterable[str] = (), space: Mapping[str, Range] = SPACE
 ) -> dict[str, Range]:
-    """The part of the space to search, with ranges extended to include the values of the base recipe.
+    """The part of the space to search, with ranges extended to include the values of the active recipe.
 
     Only the regularization of the active ALS solver is searched.
 
     Args:
-        base: The current recipe.
-        parts: Parts of the recipe to search: "als", "co_purchase", "candidates", "ranker".
-        fixed: Dotted names that keep their value of the base.
+        base: The active recipe.
+        parts: The PARTS of the recipe to search.
+        fixed: Dotted names that keep their value.
         space: The full space.
 
     Raises:
@@ -99,11 +95,11 @@ def _extended(bounds: Range, value: float) -> Range:
 
 
 def suggest(trial: optuna.trial.BaseTrial, base: Recipe, space: Mapping[str, Range] = SPACE) -> Recipe:
-    """The base recipe with the values that the trial suggests."""
-    values: dict[str, float] = {}
-    for name, bounds in space.items():
-        if bounds.is_integer:
-            values[name] = trial.suggest_int(name, int(bounds.low), int(bounds.high), log=bounds.log)
-        else:
-            values[name] = trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
-    return base.with_fields(values)
+    """The active recipe with the values that the trial suggests."""
+    suggested = {
+        name: trial.suggest_int(name, int(bounds.low), int(bounds.high), log=bounds.log)
+        if bounds.is_integer
+        else trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
+        for name, bounds in space.items()
+    }
+    return base.with_fields(suggested)

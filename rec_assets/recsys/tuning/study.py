@@ -30,8 +30,8 @@ class RecipeStudy:
     """A study of recipes.
 
     Attributes:
-        study: The Optuna study; higher values are better.
-        base: The current recipe. It is evaluated first and never pruned, so the best recipe is never worse.
+        study: Higher values are better.
+        base: The active recipe. It is evaluated first and never pruned, so the best recipe is never worse.
         space: Ranges to search, around the base.
         seed: Of the sampler. A resumed study suggests the same recipes as one that was not interrupted.
     """
@@ -58,11 +58,7 @@ class RecipeStudy:
         return failed
 
     def search(
-        self,
-        evaluate: Callable[[Trial, Recipe], float | None],
-        *,
-        trials: int,
-        timeout_seconds: float | None = None,
+        self, evaluate: Callable[[Trial, Recipe], float | None], *, trials: int, timeout_seconds: float | None = None
     ) -> int:
         """Evaluate recipes, the base first, until the study has `trials` trials.
 
@@ -75,15 +71,16 @@ class RecipeStudy:
         Returns:
             Number of trials of this call.
         """
-        started, done = time.monotonic(), 0
-        if self._value_of_base() is None and not self._base_is_queued():
-            self.study.enqueue_trial(self._base_params())
-        while self._value_of_base() is None or self.finished < trials:
-            in_time = timeout_seconds is None or time.monotonic() - started < timeout_seconds
-            if not in_time and self._value_of_base() is not None:
+        started, done, base = time.monotonic(), 0, self._base_params()
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not self._has_base() and not any(trial.system_attrs.get("fixed_params") == base for trial in waiting):
+            self.study.enqueue_trial(base)
+        while not (has_base := self._has_base()) or self.finished < trials:
+            if has_base and timeout_seconds is not None and time.monotonic() - started >= timeout_seconds:
                 break
             # A seed for each trial: with one seed, a resumed process would repeat its first suggestions.
-            self.study.sampler = TPESampler(seed=self.seed + self._suggested())
+            retries = sum(_RETRY in trial.user_attrs for trial in self.study.trials)
+            self.study.sampler = TPESampler(seed=self.seed + len(self.study.trials) - retries)
             trial = self.study.ask()
             recipe = suggest(trial, self.base, self.space)
             try:
@@ -108,15 +105,15 @@ class RecipeStudy:
 
     @property
     def base_trial(self) -> FrozenTrial:
-        """The trial of the current recipe.
+        """The trial of the active recipe.
 
         Raises:
             LookupError: There is no such trial yet.
         """
         for trial in self.study.get_trials(states=(TrialState.COMPLETE,)):
-            if trial.params == self._base_params():
+            if self.is_base(trial):
                 return trial
-        raise LookupError(f"study {self.study.study_name}: the current recipe has no trial yet")
+        raise LookupError(f"study {self.study.study_name}: the active recipe has no trial yet")
 
     def importance(self) -> pd.Series:
         """Importance of each hyper-parameter, descending, as shares; empty with fewer than 5 different values."""
@@ -126,27 +123,16 @@ class RecipeStudy:
         return pd.Series(optuna.importance.get_param_importances(self.study)).sort_values(ascending=False)
 
     def is_base(self, trial: Trial | FrozenTrial) -> bool:
-        """Whether this is the trial of the current recipe."""
+        """Whether this is the trial of the active recipe."""
         return trial.params == self._base_params()
-
-    def _suggested(self) -> int:
-        """Number of trials so far, without retries."""
-        trials = self.study.get_trials(deepcopy=False)
-        return len(trials) - sum(_RETRY in trial.user_attrs for trial in trials)
 
     def _base_params(self) -> dict[str, Any]:
         values = self.base.fields()
         return {name: values[name] for name in self.space}
 
-    def _value_of_base(self) -> float | None:
-        try:
-            return self.base_trial.value
-        except LookupError:
-            return None
-
-    def _base_is_queued(self) -> bool:
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any(trial.system_attrs.get("fixed_params") == self._base_params() for trial in waiting)
+    def _has_base(self) -> bool:
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return any(map(self.is_base, complete))
 
 
 def open_study(file: Path, name: str, *, base: Recipe, space: Mapping[str, Range], seed: int) -> RecipeStudy:

@@ -1,4 +1,4 @@
-"""Right to erasure in the online state: delete a customer's rows and reject later copies of them."""
+"""Right to erasure in the online state: delete a customer's rows, and reject those rows if they are sent again."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class ErasureStore(OnlineDatabase):
     def forget(self, customer_id: str, now: dt.datetime) -> int:
         """Delete a customer's events and exposures and record the request; returns the number of deleted events."""
         request = {"customer": customer_digest(customer_id), "at": now.timestamp()}
+        newest = {"index_elements": ["customer"], "set_": {"at": request["at"]}}
         with self._begin_change(FORGOTTEN) as connection:
             is_theirs = events.c.customer_id == customer_id
             was_exposed = exposures.c.customer_id == customer_id
@@ -41,11 +42,7 @@ class ErasureStore(OnlineDatabase):
                     is_anonymous = sa.and_(table.c.session_id.in_(batch), table.c.customer_id.is_(None))
                     count = connection.execute(sa.delete(table).where(is_anonymous)).rowcount
                     deleted += count if table is events else 0
-            connection.execute(
-                self._insert(forgotten)
-                .values(**request)
-                .on_conflict_do_update(index_elements=["customer"], set_={"at": request["at"]})
-            )
+            connection.execute(self._insert(forgotten).values(**request).on_conflict_do_update(**newest))
         if self._is_sqlite:
             self._truncate_write_ahead_log()
         return deleted
@@ -63,11 +60,8 @@ class ErasureStore(OnlineDatabase):
             connection.execute(_LOCK_FORGOTTEN)
         query = sa.select(forgotten).where(forgotten.c.customer.in_(list(digests.values())))
         until = {row.customer: row.at for row in connection.execute(query)} if digests else {}
-        return [
-            number
-            for number, row in enumerate(rows)
-            if row["time"] <= until.get(digests.get(row["customer_id"], ""), -math.inf)
-        ]
+        ends = [until.get(digests.get(row["customer_id"], ""), -math.inf) for row in rows]
+        return [number for number, row in enumerate(rows) if row["time"] <= ends[number]]
 
     def _truncate_write_ahead_log(self) -> None:
         """Remove the deleted rows from SQLite's write-ahead log, which keeps them until it is overwritten."""

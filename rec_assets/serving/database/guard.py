@@ -21,7 +21,7 @@ from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.database.tables import AVAILABILITY, FORGOTTEN, KEYS
 
 _PROBE_BYTES = 2**19
-"""Bytes that a probe must be able to write after a failed write: the size of the longest batch of events by default."""
+"""Bytes to write in a probe after a failed write: the default maximum size of a batch of events."""
 
 _VALUE_ERRORS = (DataError, IntegrityError)
 """Errors of the values in a statement, not of the database."""
@@ -37,7 +37,7 @@ class DatabaseUnavailable(SQLAlchemyError):
 
 @dataclass(frozen=True)
 class OnlineSnapshot:
-    """Cached availability, keys and deletions, with the version counters they were read at."""
+    """Cached availability, keys and forgotten customers, and the version counters at which they were read."""
 
     counters: dict[str, int]
     unavailable: frozenset[str]

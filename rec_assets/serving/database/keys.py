@@ -20,10 +20,9 @@ class Key:
     """An API key without its secret.
 
     Attributes:
-        name: Chosen by the shop.
         scopes: What the key may do.
         expires: None: never.
-        is_public: Whether the key is visible in web pages. Such a key needs a customer's token to act for them.
+        is_public: Whether everybody can see it in web pages. To act for a customer, such a key needs a customer token.
     """
 
     name: str
@@ -61,13 +60,9 @@ class KeyStore(OnlineDatabase):
                 raise ValueError(f"a public key can't have the scope {scope!r}")
         key = f"rec_{secrets.token_urlsafe(24)}"
         row = {
-            "digest": key_digest(key),
-            "name": name,
-            "scopes": ",".join(sorted(set(scopes))),
-            "is_public": is_public,
-            "created": now.timestamp(),
-            "expires": expires.timestamp() if expires else None,
-        }
+            "digest": key_digest(key), "name": name, "scopes": ",".join(sorted(set(scopes))), "is_public": is_public,
+            "created": now.timestamp(), "expires": expires.timestamp() if expires else None,
+        }  # fmt: skip
         with self._begin_change(KEYS) as connection:
             connection.execute(sa.insert(_keys).values(**row))
         return key
@@ -81,15 +76,11 @@ class KeyStore(OnlineDatabase):
         """`key_digest` → key."""
         with self._reader.connect() as connection:
             rows = connection.execute(sa.select(_keys)).all()
-        return {
-            row.digest: Key(
-                row.name,
-                frozenset(row.scopes.split(",")),
-                None if row.expires is None else dt.datetime.fromtimestamp(row.expires, dt.timezone.utc),
-                row.is_public,
-            )
-            for row in rows
-        }
+        keys = {}
+        for row in rows:
+            expires = None if row.expires is None else dt.datetime.fromtimestamp(row.expires, dt.timezone.utc)
+            keys[row.digest] = Key(row.name, frozenset(row.scopes.split(",")), expires, row.is_public)
+        return keys
 
 
 def key_digest(key: str) -> str:

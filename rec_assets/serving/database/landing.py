@@ -7,6 +7,7 @@ assets of `sources/` read them.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import zoneinfo
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,8 @@ from rec_assets.files import restrict, write_atomically
 from rec_assets.recsys.data.forgetting import Forgotten, customer_digest
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.database.tables import EVENT_ROWS, LANDED_TABLES
+
+Columns = tuple[str, ...]
 
 
 def land_events(
@@ -35,39 +38,34 @@ def land_events(
         Days whose file of events was written → number of events in it.
     """
     zone = zoneinfo.ZoneInfo(time_zone)
-
-    def start_of(day: dt.date) -> dt.datetime:
-        return dt.datetime.combine(day, dt.time(), tzinfo=zone)
-
-    restrict([folder, *folder.glob("date=*/*.jsonl")])  # an earlier version let everybody read them
+    restrict([folder, *folder.glob("date=*/*.jsonl")])
     oldest, written = online.oldest_event(), {}
     if oldest is None:
         return {}
     first_kept = now.astimezone(zone).date() - dt.timedelta(days=keep_days)
     day, last = oldest.astimezone(zone).date(), now.astimezone(zone).date()
     while day <= last:
-        start, end = start_of(day), start_of(day + dt.timedelta(days=1))
-        for table, key in LANDED_TABLES.items():
+        start, end = (dt.datetime.combine(day + dt.timedelta(days=days), dt.time(), tzinfo=zone) for days in (0, 1))
+        for table, columns in LANDED_TABLES.items():
             rows = list(online.rows_between(table, start, end))
             # For days before `first_kept`, only late rows are in the database: add them to the file.
-            count = _land(folder / f"date={day}" / f"{table}.jsonl", key, rows, append=day < first_kept)
+            count = _land(folder / f"date={day}" / f"{table}.jsonl", columns, rows, append=day < first_kept)
             if count is not None and table == EVENT_ROWS:
                 written[day] = count
             if day < first_kept:
-                online.delete_rows(table, [_key(row, key) for row in rows])
+                online.delete_rows(table, [_key(row, columns) for row in rows])
         day += dt.timedelta(days=1)
     return written
 
 
-def _land(file: Path, key: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *, append: bool) -> int | None:
-    """Write the rows of a day, sorted by key; returns their number, or None if the file did not change."""
+def _land(file: Path, columns: Columns, rows: Iterable[Mapping[str, Any]], *, append: bool) -> int | None:
+    """Write the rows of a day, sorted by key columns; returns their number, or None if the file did not change."""
     old = file.read_text(encoding="utf-8") if file.exists() else ""
-    lines = {_key(json.loads(line), key): line for line in old.splitlines()} if append else {}
+    lines = {_key(json.loads(line), columns): line for line in old.splitlines()} if append else {}
     for row in rows:
         time = dt.datetime.fromtimestamp(row["time"], dt.timezone.utc).isoformat()
-        # As in files of earlier versions, events of the shop's own keys have no sender.
-        columns = {name: value for name, value in row.items() if name != "sender" or value}
-        lines[_key(row, key)] = json.dumps({**columns, "time": time})
+        values = {name: value for name, value in row.items() if name != "sender" or value}
+        lines[_key(row, columns)] = json.dumps({**values, "time": time})
     text = "".join(f"{lines[each]}\n" for each in sorted(lines))
     if text == old:
         return None
@@ -75,16 +73,12 @@ def _land(file: Path, key: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *
     return len(lines)
 
 
-def _key(row: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(row.get(each) or "" for each in key)
+def _key(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+    return tuple(row.get(each) or "" for each in columns)
 
 
 def forget_landed(folder: Path, forgotten: Forgotten) -> int:
-    """Delete forgotten customers, and their sessions before they signed in, from the landed files.
-
-    Returns:
-        Number of changed files.
-    """
+    """Delete forgotten customers, and their sessions before sign-in, from landed files; returns how many changed."""
     landed = {
         file: [(line, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
         for file in sorted(folder.glob("date=*/*.jsonl"))
@@ -93,12 +87,10 @@ def forget_landed(folder: Path, forgotten: Forgotten) -> int:
     ids = {row["customer_id"] for rows in landed.values() for _, row in rows if row["customer_id"] is not None}
     until = {each: forgotten[digest] for each in ids if (digest := customer_digest(each)) in forgotten}
     sessions: dict[str, dt.date] = {}
-    for rows in landed.values():
-        for _, row in rows:
-            if row["customer_id"] in until and row["session_id"] is not None:
-                sessions[row["session_id"]] = max(
-                    until[row["customer_id"]], sessions.get(row["session_id"], dt.date.min)
-                )
+    for _, row in itertools.chain(*landed.values()):
+        customer, session = row["customer_id"], row["session_id"]
+        if customer in until and session is not None:
+            sessions[session] = max(until[customer], sessions.get(session, dt.date.min))
 
     def is_forgotten(row: Mapping[str, Any], day: dt.date) -> bool:
         customer, session = row["customer_id"], row["session_id"]

@@ -14,13 +14,12 @@ import sqlalchemy as sa
 
 from rec_assets.serving.database.connection import BATCH
 from rec_assets.serving.database.events import EventStore
-from rec_assets.serving.database.exposures import Exposure, ExposureStore
 from rec_assets.serving.database.keys import KeyStore
 from rec_assets.serving.database.tables import AVAILABILITY, LANDED_TABLES, PROBE, events, exposures, metadata
 from rec_assets.serving.database.tables import unavailable as _unavailable
 
 
-class OnlineState(EventStore, ExposureStore, KeyStore):
+class OnlineState(EventStore, KeyStore):
     """All tables behind one database URL. All workers share them."""
 
     def check_writable(self, extra_bytes: int = 0) -> None:
@@ -31,12 +30,10 @@ class OnlineState(EventStore, ExposureStore, KeyStore):
         """
         with self._begin_change(PROBE) as connection:
             if extra_bytes:
-                row = Exposure(
-                    "probe", dt.datetime.now(dt.timezone.utc), None, None, {}, 0, "", 0.0, False, "",
-                    [{"bytes": secrets.token_hex(extra_bytes // 2)}], True,
-                )  # fmt: skip
-                connection.execute(sa.insert(exposures).values(**{**vars(row), "time": 0.0}))
-                connection.execute(sa.delete(exposures).where(exposures.c.recommendation_id == row.recommendation_id))
+                items = [{"bytes": secrets.token_hex(extra_bytes // 2)}]
+                probe: tuple[Any, ...] = ("probe", 0.0, None, None, {}, 0, "", 0.0, False, "", items, True)
+                connection.execute(sa.insert(exposures).values(probe))
+                connection.execute(sa.delete(exposures).where(exposures.c.recommendation_id == "probe"))
 
     def set_available(self, product_id: str, available: bool) -> None:
         """Set whether a product may be shown."""

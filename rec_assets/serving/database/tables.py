@@ -21,7 +21,7 @@ metadata = sa.MetaData()
 events = sa.Table(
     "events",
     metadata,
-    # See `event_sender`. The default is for processes of an earlier version that still run after the upgrade.
+    # See `event_sender`. During an upgrade, processes of the earlier version still insert rows without a sender.
     sa.Column("sender", sa.String, primary_key=True, server_default=""),
     sa.Column("event_id", sa.String, primary_key=True),
     sa.Column("type", sa.String, nullable=False),
@@ -75,10 +75,7 @@ keys = sa.Table(
     sa.Column("expires", sa.Float),
 )
 counters = sa.Table(
-    "counters",
-    metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("value", sa.Integer, nullable=False),
+    "counters", metadata, sa.Column("name", sa.String, primary_key=True), sa.Column("value", sa.Integer, nullable=False)
 )
 
 _EVENT_COLUMNS = {"sender": "''", **{each.name: each.name for each in events.columns if each.name != "sender"}}

@@ -42,8 +42,7 @@ class ConnectionLimits:
 
     Attributes:
         seconds: Time limit for each step: receiving a request's head, receiving its body, sending the response.
-        connections: Maximum number of connections.
-        connections_per_address: Maximum number from one address that is not a trusted proxy.
+        connections, connections_per_address: Maximum in total, and from one address that is not a trusted proxy.
         body_bytes: Maximum size of a request body as sent.
         open_by_address: Open connections per address, with the address as `caller_name` formats it.
     """

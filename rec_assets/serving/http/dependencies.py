@@ -36,17 +36,10 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="From `re
 
 CustomerId = Annotated[schemas.Id, Path(description="As in the purchase logs.")]
 ProductId = Annotated[schemas.Id, Path(description="As in the catalog.")]
-CustomerToken = Annotated[
-    str | None,
-    Header(
-        alias="X-Customer-Token",
-        max_length=200,
-        description="A public key needs a token that the shop's server signed for the customer.",
-    ),
-]
+_TOKEN = "A public key needs a token that the shop's server signed for the customer."
+CustomerToken = Annotated[str | None, Header(alias="X-Customer-Token", max_length=200, description=_TOKEN)]
 SimulatedTime = Annotated[
-    AwareDatetime | None,
-    Header(alias="X-Simulated-Time", description="The current time in the traffic simulator."),
+    AwareDatetime | None, Header(alias="X-Simulated-Time", description="The current time in the traffic simulator.")
 ]
 
 
@@ -87,7 +80,7 @@ class Caller:
 
     def charge(self, cost: float) -> None:
         """Charge a cost in addition to that of the request. Raises RequestRejected if the caller is in debt."""
-        _charge(self.rate_limit, self.name, cost * (1.0 if self.key.is_public else SERVER_SHARE), min_balance=0.0)
+        _charge(self.rate_limit, self.name, cost if self.key.is_public else cost * SERVER_SHARE, min_balance=0.0)
 
     def require_customer_token(self, customer_id: str | None, token: str | None) -> None:
         """Check that the caller may act for a customer. Raises RequestRejected if a public key has no valid token."""
@@ -123,9 +116,8 @@ def require_scope(state: WorkerState, scope: str) -> Callable[..., Awaitable[Cal
             raise RequestRejected(422, "invalid_time", message)
         now = time or dt.datetime.now(dt.timezone.utc)
         caller = Caller(name, limit, authorized, online_snapshot, secret, now, time is not None)
-        size = len(request.scope["query_string"]) + (
-            len(await request.body()) if request.method in _BODY_METHODS else 0
-        )
+        body = await request.body() if request.method in _BODY_METHODS else b""
+        size = len(request.scope["query_string"]) + len(body)
         caller.charge(KILOBYTE * size / 1024)
         return caller
 

@@ -31,7 +31,9 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """Error responses of every route, for the OpenAPI schema."""
 
-_HTTP = {
+Headers = dict[str, str]
+
+_MESSAGES = {
     400: ("invalid_json", "the body is not JSON in UTF-8"),
     404: ("not_found", "this address does not exist; see /docs. Encode a slash in an id as %2F"),
     405: ("method_not_allowed", "this address has other methods; see /docs"),
@@ -42,7 +44,6 @@ class AllEventsRejected(Exception):
     """All events of a batch are rejected."""
 
     def __init__(self, rejected: Sequence[schemas.RejectedEvent]) -> None:
-        super().__init__(f"{len(rejected)} events rejected")
         self.rejected = rejected
 
 
@@ -67,7 +68,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        code, message = _HTTP.get(error.status_code, ("rejected", str(error.detail)))
+        code, message = _MESSAGES.get(error.status_code, ("rejected", str(error.detail)))
         return _respond(error.status_code, code, message, headers=dict(error.headers or {}))
 
     @app.exception_handler(Exception)  # Starlette logs the error and responds outside of all middleware
@@ -84,20 +85,13 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _invalid(errors: Any) -> JSONResponse:
-    fields = [
-        {"field": ".".join(str(part) for part in each["loc"]) or "body", "message": str(each["msg"])} for each in errors
-    ]
+    fields = [{"field": ".".join(map(str, each["loc"])) or "body", "message": str(each["msg"])} for each in errors]
     first = "; ".join(f"{each['field']}: {each['message']}" for each in fields[:3])
     return _respond(422, "invalid_request", f"not as described in /docs: {first}", fields=fields[:20])
 
 
 def _respond(
-    status: int,
-    error: str,
-    message: str,
-    *,
-    fields: list[dict[str, str]] | None = None,
-    headers: dict[str, str] | None = None,
+    status: int, error: str, message: str, fields: Sequence[dict[str, str]] = (), headers: Headers | None = None
 ) -> JSONResponse:
-    content = schemas.ErrorResponse(error=error, message=message, fields=fields or [])
+    content = schemas.ErrorResponse(error=error, message=message, fields=list(fields))
     return JSONResponse(content.model_dump(), status_code=status, headers=headers)

@@ -41,11 +41,14 @@ def add_event_routes(app: FastAPI, state: WorkerState) -> None:
         for index, event in enumerate(batch.events):
             # Without times, the events of a batch happened in its order.
             default_time = caller.now - dt.timedelta(microseconds=count - index)
-            converted = _convert(event, default_time, max_age, caller, runtime.engine)
-            if isinstance(converted, schemas.InvalidEvent):
-                rejected[index] = converted.reason
+            if isinstance(event, schemas.InvalidEvent):
+                result: Event | str = event.reason
             else:
-                events[index] = converted
+                result = _convert(event, default_time, max_age, caller, runtime.engine)
+            if isinstance(result, str):
+                rejected[index] = result
+            else:
+                events[index] = result
         for customer in {event.customer_id for event in events.values()}:
             caller.require_customer_token(customer, token)
         written = WriteResult(0, {})
@@ -61,27 +64,19 @@ def add_event_routes(app: FastAPI, state: WorkerState) -> None:
 
 
 def _convert(
-    event: schemas.NewEvent | schemas.InvalidEvent,
-    default_time: dt.datetime,
-    max_age: dt.timedelta,
-    caller: Caller,
-    engine: Engine | None,
-) -> Event | schemas.InvalidEvent:
-    """The event to store, or why it is invalid."""
-    if isinstance(event, schemas.InvalidEvent):
-        return event
+    event: schemas.NewEvent, default_time: dt.datetime, max_age: dt.timedelta, caller: Caller, engine: Engine | None
+) -> Event | str:
+    """The event to store, or why it is rejected."""
     if event.type in MONEY and SALES not in caller.key.scopes:
-        return schemas.InvalidEvent(
-            f"type: a {event.type} needs a key with the scope {SALES!r}, which only the shop's server should have"
-        )
+        return f"type: a {event.type} needs a key with the scope {SALES!r}, which only the shop's server should have"
     price = None if engine is None or event.unit_price is None else engine.recommender.price(event.product_id)
     if price and event.unit_price is not None and event.unit_price > MAX_PRICE_RATIO * price:
-        return schemas.InvalidEvent(
+        return (
             f"unit_price: {event.unit_price:g} is more than {MAX_PRICE_RATIO} times the catalog's price of {price:g}; "
             "send the price of one piece, in the catalog's currency and not in cents"
         )
     time = min(event.time or default_time, caller.now)
     if time < caller.now - max_age:
-        return schemas.InvalidEvent(f"time: must be within the last {max_age.days} days; leave it out for now")
+        return f"time: must be within the last {max_age.days} days; leave it out for now"
     sender = event_sender(event.customer_id, event.session_id, is_public=caller.key.is_public)
     return Event(**{**event.model_dump(), "time": time, "sender": sender})

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
+from functools import partial
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rec_assets.serving.engine import Engine
 from rec_assets.serving.http.security import RateLimit
-from rec_assets.serving.index_files.folder import Published
 
 _access_log = logging.getLogger("rec_assets.access")
 
@@ -28,61 +23,48 @@ disable_created_metrics()  # creation times of several workers can't be added up
 
 
 class Metrics:
-    """The metrics of this worker, in memory. `shared_metrics.py` adds up those of several workers."""
+    """The metrics of this worker, in memory. `shared_metrics.py` adds up those of several workers.
+
+    Attributes:
+        answers: Recommendation responses, labeled with `answered_by`.
+        unexposed: Responses without a planned experiment.
+    """
 
     media_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
         route = ["method", "route"]
-        self._requests = Counter(
-            "rec_assets_requests", "Requests by route and status.", [*route, "status"], registry=self.registry
-        )
+        self._requests = counter("rec_assets_requests", "Requests by route and status.", [*route, "status"])
         self._seconds = Histogram(
             "rec_assets_request_seconds", "Response time.", route, buckets=_SECONDS, registry=self.registry
         )
-        self._answers = Counter(
-            "rec_assets_answers",
-            "Recommendation responses by what they are based on.",
-            ["answered_by"],
-            registry=self.registry,
-        )
-        self._events = Counter("rec_assets_events", "New events.", registry=self.registry)
-        self._unexposed = Counter(
+        based_on = "Recommendation responses by what they are based on."
+        self.answers = counter("rec_assets_answers", based_on, ["answered_by"])
+        self._events = counter("rec_assets_events", "New events.")
+        self.unexposed = counter(
             "rec_assets_unexposed",
             "Responses without a planned experiment, because its model is missing or the exposure was not recorded.",
-            registry=self.registry,
         )
-        self._version = Gauge(
-            "rec_assets_model_version", "Model version of the current index.", registry=self.registry
-        )  # fmt: skip
-        self._as_of = Gauge(
-            "rec_assets_index_as_of_seconds", "As-of day of the current index, in seconds since 1970.",
-            registry=self.registry,
-        )  # fmt: skip
+        self._version = gauge("rec_assets_model_version", "Model version of the current index.")
+        as_of = "As-of day of the current index, in seconds since 1970."
+        self._as_of = gauge("rec_assets_index_as_of_seconds", as_of)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request and its response time."""
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def count_response(self, answered_by: str) -> None:
-        """Count a recommendation response."""
-        self._answers.labels(answered_by).inc()
-
-    def count_unexposed(self) -> None:
-        """Count a response without a planned experiment."""
-        self._unexposed.inc()
-
     def count_events(self, new: int) -> None:
         """Count new events."""
         self._events.inc(new)
 
-    def set_index(self, published: Published | None) -> None:
+    def set_index(self, engine: Engine | None) -> None:
         """Set the gauges of the current index."""
-        if published is not None:
-            self._version.set(published.version)
-            self._as_of.set((published.as_of.toordinal() - 719_163) * 86_400)
+        if engine is not None:
+            self._version.set(engine.published.version)
+            self._as_of.set((engine.published.as_of.toordinal() - dt.date(1970, 1, 1).toordinal()) * 86_400)
 
 
 class MetricsMiddleware:

@@ -33,8 +33,7 @@ def add_product_routes(app: FastAPI, state: WorkerState) -> None:
         ) -> schemas.ProductList:
             position = engine.recommender.positions.get(product_id)
             if position is None:
-                message = "the current index has no product with this id"
-                raise RequestRejected(404, "unknown_product", message)
+                raise RequestRejected(404, "unknown_product", "the current index has no product with this id")
             products, unavailable = engine.related[name](position), caller.online_snapshot.unavailable
             return _product_list(products, engine, unavailable, query.k, name, _REASONS[name])
 
@@ -76,9 +75,10 @@ def list_fields(items: Sequence[RecommendedItem], engine: Engine, recommendation
 def _product_list(
     products: Products, engine: Engine, unavailable: frozenset[str], k: int, source: str, reason: str
 ) -> schemas.ProductList:
-    """The first k products that may be shown."""
+    """The first k products that are available and that the default rules allow."""
     position, score = products
-    keep = np.flatnonzero(engine.showable(unavailable)[position])[:k]
+    can_be_shown = engine.available(unavailable) & engine.responder.default_rules.visible
+    keep = np.flatnonzero(can_be_shown[position])[:k]
     items = [engine.responder.item(int(position[i]), float(score[i]), source, reason) for i in keep]
     return schemas.ProductList(**list_fields(items, engine, uuid.uuid4().hex))
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query
@@ -10,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rec_assets.recsys.experiments.assignment import NO_TREATMENT, Treatment, assign_treatment
 from rec_assets.serving.database.tables import READ
-from rec_assets.serving.engine import Engine, FrequencyCapped, RankingNeeded
+from rec_assets.serving.engine import Engine, FindCapped, RankingNeeded
 from rec_assets.serving.experiments import ExperimentResponse, respond, runnable
 from rec_assets.serving.http import schemas
 from rec_assets.serving.http.costs import RANKED_PRODUCT, RANKING
@@ -68,7 +69,7 @@ async def _recommend(
     indexes, today = runtime.indexes.comparable(engine), caller.now.astimezone(engine.zone).date()
     planned = [] if is_forgotten else state.experiments.value.on(today)
     running = runnable(planned, indexes, engine.responder.rules.sets)
-    unavailable, find_capped = online_snapshot.unavailable, _frequency_capped(runtime, body, caller.now)
+    unavailable, find_capped = online_snapshot.unavailable, _find_capped(runtime, body, caller.now)
     treatment = assign_treatment(running, customer, session) if running else NO_TREATMENT
 
     async def respond_under(treatment: Treatment) -> ExperimentResponse:
@@ -76,30 +77,24 @@ async def _recommend(
             return respond(engine, indexes, treatment, request, unavailable, find_capped, cached_only=True)
         except RankingNeeded:
             caller.charge((RANKING + RANKED_PRODUCT * request.k) * max(1, len(treatment.interleaved)))
-            return await state.ranking_queue.run(
-                lambda: respond(engine, indexes, treatment, request, unavailable, find_capped)
-            )
+            rank = partial(respond, engine, indexes, treatment, request, unavailable, find_capped)
+            return await state.ranking_queue.run(rank)
 
     result = await respond_under(treatment)
     is_logged = len(running) == len(planned)
     if treatment.variants:
         exposure = result.exposure(
-            treatment,
-            recommendation_id,
-            caller.now,
-            customer=customer,
-            session=session,
-            is_replayable=not body.events,
-            simulated=caller.is_simulated,
-        )
+            treatment, recommendation_id, caller.now, customer=customer, session=session,
+            is_replayable=not body.events, simulated=caller.is_simulated,
+        )  # fmt: skip
         try:
             await run_in_threadpool(runtime.database.write, lambda: runtime.online.record_exposure(exposure))
         except SQLAlchemyError:  # without a recorded exposure, the response must not depend on an experiment
             is_logged, treatment = False, NO_TREATMENT
             result = await respond_under(treatment)
     if not is_logged:
-        state.metrics.count_unexposed()
-    state.metrics.count_response(result.response.answered_by)
+        state.metrics.unexposed.inc()
+    state.metrics.answers.labels(result.response.answered_by).inc()
     return schemas.Recommendations(
         **list_fields(result.response.items, result.engine, recommendation_id),
         answered_by=result.response.answered_by,
@@ -132,18 +127,15 @@ def _stored_events(
     runtime: ServingRuntime, body: schemas.RecommendationBody, engine: Engine
 ) -> list[tuple[str, str, str]]:
     """The shopper's events since the index was built; none if the database is unavailable."""
-    if body.customer_id is None and body.session_id is None:
-        return []
+    recent = partial(runtime.online.recent_events, body.customer_id, body.session_id, engine.since)
     try:
-        return runtime.database.read(
-            lambda: runtime.online.recent_events(body.customer_id, body.session_id, engine.since)
-        )
+        return runtime.database.read(recent)
     except SQLAlchemyError:
         return []
 
 
-def _frequency_capped(runtime: ServingRuntime, body: schemas.RecommendationBody, now: dt.datetime) -> FrequencyCapped:
-    """Finds the shopper's frequency-capped products; none if the database is unavailable."""
+def _find_capped(runtime: ServingRuntime, body: schemas.RecommendationBody, now: dt.datetime) -> FindCapped:
+    """A function that finds the shopper's frequency-capped products; none if the database is unavailable."""
 
     def find(impressions: int, days: int) -> frozenset[str]:
         since = now - dt.timedelta(days=days)

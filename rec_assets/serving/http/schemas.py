@@ -26,10 +26,8 @@ MAX_K, MAX_EXCLUDED, MAX_SESSION_EVENTS, MAX_EVENTS = 100, 500, 100, 1000
 MAX_QUANTITY = 10_000
 """A larger quantity on an order line counts as a mistake or an attack."""
 
-Text = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00\ufffd]*[^\s\x00\ufffd][^\x00\ufffd]*$"),
-]
+_NOT_BLANK = r"^[^\x00\ufffd]*[^\s\x00\ufffd][^\x00\ufffd]*$"
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=_NOT_BLANK)]
 """1 to LONGEST_ID characters, not all blank, without NUL and without replacement characters (from invalid UTF-8)."""
 
 Id = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
@@ -38,14 +36,6 @@ Id = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is 
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_K, description="Number of products.")]
-Mode = Literal["all", "discover", "buy_again"]
-_MODE = Field(
-    description="`discover`: only products that the customer has not bought. `buy_again`: only products that the "
-    "customer has bought."
-)
-_DIVERSITY = Field(description="Penalty for items that are similar to a higher-ranked item.")
-_EXPLORATION = Field(description="Degree of randomization of the ranking; 0: none.")
-_SEGMENT = Field(description="Category of the best sellers for an unknown visitor.")
 
 
 class _Strict(BaseModel):
@@ -59,6 +49,7 @@ class _Strict(BaseModel):
         return value
 
 
+# A new filter needs a field here, in CustomerQuery and in RecommendationRequest, and a line in Responder._allowed.
 class Filters(_Strict):
     """Filters on the recommended products."""
 
@@ -80,52 +71,44 @@ class SessionEvent(_Strict):
     product_id: Id
 
 
-class RecommendationBody(_Strict):
+class _RecommendationOptions(_Strict):
+    k: Count = 10
+    mode: Literal["all", "discover", "buy_again"] = Field(
+        "all",
+        description="`discover`: only products that the customer has not bought. `buy_again`: only products that the "
+        "customer has bought.",
+    )
+    session_id: Id | None = Field(
+        None, description="Id of the current session. Its stored events count, even before the visitor signs in."
+    )
+    segment: Text | None = Field(None, description="Category of the best sellers for an unknown visitor.")
+    exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Products to leave out.")
+    diversity: Share = Field(0.0, description="Penalty for items that are similar to a higher-ranked item.")
+    exploration: Share = Field(0.0, description="Degree of randomization of the ranking; 0: none.")
+
+
+class RecommendationBody(_RecommendationOptions):
     """A recommendation request."""
 
     customer_id: Id | None = Field(
         None, description="As in the purchase logs. Leave it out for a visitor who is not signed in."
     )
-    session_id: Id | None = Field(
-        None, description="Id of the current session. Its stored events count, even before the visitor signs in."
-    )
     events: list[SessionEvent] = Field([], max_length=MAX_SESSION_EVENTS, description="Oldest first.")
-    k: Count = 10
-    mode: Annotated[Mode, _MODE] = "all"
-    segment: Annotated[Text | None, _SEGMENT] = None
     filters: Filters = Filters()
-    exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Products to leave out.")
-    diversity: Annotated[Share, _DIVERSITY] = 0.0
-    exploration: Annotated[Share, _EXPLORATION] = 0.0
 
 
-class CustomerQuery(_Strict):
-    """A recommendation request as URL parameters."""
+class CustomerQuery(_RecommendationOptions):
+    """A recommendation request as URL parameters. Repeat `category` and `exclude` for several values."""
 
-    k: Count = 10
-    mode: Annotated[Mode, _MODE] = "all"
-    session_id: Id | None = None
-    segment: Annotated[Text | None, _SEGMENT] = None
-    category: list[Text] = Field([], max_length=50, description="Only this category; may be repeated.")
+    category: list[Text] = Field([], max_length=50, description="Only this category.")
     price_min: Amount | None = None
     price_max: Amount | None = None
-    exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="A product to leave out; may be repeated.")
-    diversity: Annotated[Share, _DIVERSITY] = 0.0
-    exploration: Annotated[Share, _EXPLORATION] = 0.0
 
     def to_body(self, customer_id: str) -> RecommendationBody:
         """The same request as a body. Raises ValidationError if fields contradict each other."""
-        return RecommendationBody(
-            customer_id=customer_id,
-            session_id=self.session_id,
-            k=self.k,
-            mode=self.mode,
-            segment=self.segment,
-            filters=Filters(categories=self.category or None, price_min=self.price_min, price_max=self.price_max),
-            exclude=self.exclude,
-            diversity=self.diversity,
-            exploration=self.exploration,
-        )
+        filters = Filters(categories=self.category or None, price_min=self.price_min, price_max=self.price_max)
+        options = {name: getattr(self, name) for name in _RecommendationOptions.model_fields}
+        return RecommendationBody(customer_id=customer_id, filters=filters, **options)
 
 
 class ProductQuery(_Strict):
@@ -181,7 +164,7 @@ class Recommendations(ProductList):
 
 
 class NewEvent(_Strict):
-    """An action of a visitor. Events with the same `event_id` count once."""
+    """An action of a shopper. Events with the same `event_id` count once."""
 
     event_id: Id = Field(
         description="Created by the client, for example a random UUID. All keys of the shop's servers share one "
@@ -199,7 +182,7 @@ class NewEvent(_Strict):
     position: Annotated[int, Field(ge=1, le=10_000)] | None = Field(None, description="Its rank in that response.")
 
     @model_validator(mode="after")
-    def _has_visitor(self) -> NewEvent:
+    def _has_shopper(self) -> NewEvent:
         if self.customer_id is None and self.session_id is None:
             raise ValueError("customer_id or session_id is required")
         return self
@@ -217,9 +200,7 @@ def _event_or_reason(value: object, _: object) -> NewEvent | InvalidEvent:
         return NewEvent.model_validate(value)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False, include_context=False)
-        reasons = (
-            ".".join(map(str, each["loc"])) + ": " + each["msg"].removeprefix("Value error, ") for each in errors
-        )
+        reasons = (f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}" for each in errors)
         return InvalidEvent("; ".join(each.removeprefix(": ") for each in reasons))
 
 

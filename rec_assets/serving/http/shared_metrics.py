@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -84,7 +85,7 @@ class SharedMetrics(Collector):
     def __init__(
         self, metrics: Metrics, refresh: Callable[[], None], environment: Mapping[str, str] = os.environ
     ) -> None:
-        """`refresh` updates gauges; it is called before they are reported.
+        """`refresh` sets the gauges before they are reported.
 
         FOLDER_VARIABLE is not set for a single worker, and "" if the folder could not be created.
         """
@@ -146,7 +147,7 @@ class SharedMetrics(Collector):
         return _sum([self._inherited, self._metrics.registry.collect()])
 
     def _read_others(self) -> list[list[Metric]]:
-        """Metrics of the other workers, the oldest file first. A file is parsed once per change."""
+        """Metrics of the other workers, the oldest file first. A file is parsed only if it changed."""
         known: dict[Path, tuple[int, list[Metric]]] = {}
         for path in self._file.parent.glob("*.prom") if self._file else ():
             with suppress(OSError, ValueError):  # another worker has just taken it over, or the disk fails
@@ -180,23 +181,11 @@ def _read(path: Path) -> list[Metric]:
 def _inherit(file: Path) -> list[Metric]:
     """Take over the file of a worker that died; returns its metrics."""
     for other in file.parent.glob("*.prom"):
-        if not _is_running(int(other.name.partition("-")[0])):
-            try:
+        if not psutil.pid_exists(int(other.name.partition("-")[0])):
+            with suppress(OSError, ValueError):
                 other.rename(file)
                 return _read(file)
-            except (OSError, ValueError):
-                continue
     return []
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _sum(workers: Iterable[Iterable[Metric]]) -> list[Metric]:

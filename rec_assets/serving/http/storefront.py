@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
+from rec_assets.serving.http.dependencies import WorkerState
 from rec_assets.serving.http.security import customer_token
-from rec_assets.serving.runtime import ServingRuntime
 
 PAGES = Path(__file__).with_name("pages")
 
@@ -21,11 +21,8 @@ MAX_CUSTOMERS = 12
 """Customers to choose from in the demo shop."""
 
 
-def add_pages(app: FastAPI, runtime: ServingRuntime, storefront_key: str | None, customer_secret: str | None) -> None:
-    """Add the documentation, the widget and, if there is a `storefront_key`, the demo shop.
-
-    The secret signs the tokens of the demo shop's customers.
-    """
+def add_pages(app: FastAPI, state: WorkerState) -> None:
+    """Add the documentation, the widget and, if the settings have a `storefront_key`, the demo shop."""
 
     def add_file(address: str, path: Path, media_type: str) -> None:
         @app.get(address, include_in_schema=False)
@@ -38,7 +35,8 @@ def add_pages(app: FastAPI, runtime: ServingRuntime, storefront_key: str | None,
     add_file("/docs/swagger-ui-bundle.js", _SWAGGER / "swagger-ui-bundle.js", "text/javascript")
     add_file("/widget.js", PAGES / "widget.js", "text/javascript")
 
-    if storefront_key is None:
+    runtime, storefront_key, secret = state.runtime, state.settings.api.storefront_key, state.customer_secret
+    if not storefront_key:
         return
 
     @app.get("/", include_in_schema=False)
@@ -53,8 +51,8 @@ def add_pages(app: FastAPI, runtime: ServingRuntime, storefront_key: str | None,
             positions = np.linspace(0, len(ids) - 1, min(MAX_CUSTOMERS, len(ids))).astype(int)
             customers = [ids[position].decode() for position in positions]
         expires = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
-        tokens = {each: customer_token(customer_secret, each, expires) for each in customers} if customer_secret else {}
-        return {"api": "", "key": storefront_key, "customers": customers, "tokens": tokens}
+        tokens = {each: customer_token(secret, each, expires) for each in customers} if secret else {}
+        return {"api": "", "key": storefront_key.get_secret_value(), "customers": customers, "tokens": tokens}
 
     app.mount("/storefront", StaticFiles(directory=PAGES))
 

@@ -37,7 +37,6 @@ class Published:
 
     Attributes:
         version: Of the released model.
-        as_of: Its as-of day.
         path: Its folder.
     """
 
@@ -76,18 +75,16 @@ class ServingFolder:
             path = self.root / name
             try:
                 content = json.loads(path.read_bytes())
-                pointers = IndexPointers(
-                    self._published(content),
-                    tuple(self._published(each) for each in content.get("previous", [])),
-                    {model: self._published(each) for model, each in content.get("experiments", {}).items()},
-                )
+                current = self._published(content)
+                previous = tuple(self._published(each) for each in content.get("previous", []))
+                experiments = {name: self._published(each) for name, each in content.get("experiments", {}).items()}
             except FileNotFoundError:
                 damage = damage or f"{path} is missing; the next publication writes it again"
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 damage = damage or f"{path} can't be used ({reason}); the next publication writes it again"
             else:
-                return IndexPointers(pointers.current, pointers.previous, pointers.experiments, damage)
+                return IndexPointers(current, previous, experiments, damage)
         is_new = not any((self.root / name).exists() for name in (CURRENT, COPY))
         return IndexPointers(damage="" if is_new else damage)
 
@@ -105,12 +102,7 @@ class ServingFolder:
             return pointers.damage
         if pointers.current is None:  # fine for a folder that another machine writes
             return f"{self.root} has indexes but no current one" if (self.root / "indexes").is_dir() else ""
-        for each in (pointers.current, *pointers.experiments.values()):
-            try:
-                verify(each.path)
-            except (IndexDamaged, OSError) as error:
-                return str(error)
-        return ""
+        return next(filter(None, map(_damage, (pointers.current, *pointers.experiments.values()))), "")
 
     def indexes(self) -> list[Published]:
         """All indexes, by as-of day, version and number."""
@@ -122,12 +114,9 @@ class ServingFolder:
         return [each[-1] for each in sorted(found, key=lambda each: each[:3])]
 
     def add(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> Published:
-        """Add an index. Call `point` to make it the current one.
+        """Add an index of a released version. Call `point` to make it the current one.
 
-        Args:
-            version: Of the released model.
-            as_of: The index's as-of day.
-            write: Writes the index into the folder that it receives.
+        `write` writes the index into the folder that it receives.
 
         Raises:
             IndexDamaged: the files on disk differ from those that were written.
@@ -163,10 +152,10 @@ class ServingFolder:
         indexes = self.indexes()
         challengers = {each.version for each in experiments.values()} - {to.version}  # never rolled back to
         versions = sorted({each.version for each in indexes if each.version not in challengers} | {to.version})[-3:]
-        kept = {
-            each.path for version in versions for each in [one for one in indexes if one.version == version][-2:]
-        } | {to.path, *(each.path for each in experiments.values())}  # fmt: skip
-        kept.update(next(([each.path] for each in previous if _is_undamaged(each)), []))
+        kept = {to.path, *(each.path for each in experiments.values())}
+        for version in versions:
+            kept.update([each.path for each in indexes if each.version == version][-2:])
+        kept.update(next(([each.path] for each in previous if not _damage(each)), []))
         for each in indexes:
             if each.path not in kept:
                 shutil.rmtree(each.path, ignore_errors=True)
@@ -217,12 +206,13 @@ class ServingFolder:
         return Published(version, dt.date.fromisoformat(content["as_of"]), self.root / "indexes" / name)
 
 
-def _is_undamaged(index: Published) -> bool:
+def _damage(index: Published) -> str:
+    """What is wrong with the files of an index; "" if nothing is."""
     try:
         verify(index.path)
-    except (IndexDamaged, OSError):
-        return False
-    return True
+    except (IndexDamaged, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _as_json(index: Published) -> dict[str, str | int]:

@@ -15,7 +15,7 @@ class Ids(Sequence[bytes]):
 
     Attributes:
         text: The concatenated ids.
-        ends: (n + 1,) start of each id in `text`, and the end of the last one.
+        ends: (n + 1,) 0, and the end of each id in `text`, which is the start of the next one.
     """
 
     def __init__(self, text: bytes, ends: npt.NDArray[np.int64]) -> None:
@@ -26,7 +26,7 @@ class Ids(Sequence[bytes]):
     def from_sorted(cls, ids: Iterable[bytes]) -> Ids:
         """From sorted ids."""
         ids = list(ids)
-        return cls(b"".join(ids), np.append(0, np.cumsum([len(each) for each in ids], dtype=np.int64)).astype(np.int64))
+        return cls(b"".join(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -27,7 +27,7 @@ import pandas as pd
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_arrays import SNAPSHOT_LAYOUT
-from rec_assets.recsys.ranking.hybrid import LISTS
+from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.serving.index_files.manifest import MANIFEST, IndexDamaged, IndexUnreadable, verify, write_manifest
@@ -44,9 +44,6 @@ class Index:
     """Content of an index folder.
 
     Attributes:
-        snapshot: The product snapshot.
-        ranker: The ranker.
-        recipe: Hyper-parameters, such as the number of candidates.
         histories: Of all customers.
         lists: The batch's lists by name; empty if each request is ranked.
         metadata: Versions, days and fingerprints of the release.

@@ -30,18 +30,15 @@ def self_test(folder: Path) -> None:
             stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        message = f"the index {folder} failed its self-test: it did not load within {TIMEOUT_SECONDS} s"
-        raise IndexUnreadable(message) from None
-    if child.returncode == 0:
-        return
+        raise IndexUnreadable(f"the index {folder} failed its self-test: no end after {TIMEOUT_SECONDS} s") from None
     if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
         raise IndexUnreadable(
-            f"the index {folder} failed its self-test: the process died of {name}; publish a new one with "
-            "`rec-assets bootstrap` or the job `daily_update`"
+            f"the index {folder} failed its self-test: the process died of {signal.Signals(-child.returncode).name}; "
+            "publish a new one with `rec-assets bootstrap` or the job `daily_update`"
         )
-    error = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    raise IndexUnreadable(f"the index {folder} failed its self-test: {error or f'exit status {child.returncode}'}")
+    if child.returncode > 0:
+        error = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise IndexUnreadable(f"the index {folder} failed its self-test: {error or f'exit status {child.returncode}'}")
 
 
 def respond_to_samples(folder: Path) -> None:

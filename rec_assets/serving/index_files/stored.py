@@ -43,9 +43,7 @@ class _RowsByCustomer:
     def rows_of(self, customer_id: str) -> slice | None:
         """The rows of a customer; None for an unknown customer."""
         position = self.customers.find(customer_id.encode())
-        if position is None:
-            return None
-        return slice(int(self.starts[position]), int(self.starts[position + 1]))
+        return None if position is None else slice(int(self.starts[position]), int(self.starts[position + 1]))
 
     def without(self, is_removed: npt.NDArray[np.bool_]) -> Self:
         """A copy without some customers; `is_removed` is (n,)."""
@@ -106,9 +104,7 @@ NUMBERED_SCHEMA = "customer_id string, product int, order int, age float, weight
 def number_lines(lines: pd.DataFrame, product_ids: pd.Index) -> pd.DataFrame:
     """Replace product ids by positions, and order ids by numbers that are distinct within a customer.
 
-    Args:
-        lines: HISTORY_COLUMNS, all lines of each customer.
-        product_ids: Lines of other products are left out.
+    `lines` has HISTORY_COLUMNS, with all lines of each customer. Lines of other products are left out.
     """
     product = product_ids.get_indexer(pd.Index(lines["product_id"]))
     lines = lines.assign(product=product, age=lines["age_days"])[product >= 0]
@@ -149,11 +145,8 @@ class StoredList(_RowsByCustomer):
         scores, product = scores.filter(pa.array(product >= 0)), product[product >= 0]
         customers, starts = _starts(scores["customer_id"].to_pandas())
         texts = {name: pc.dictionary_encode(scores[name]).combine_chunks() for name in LIST_TEXTS.values()}
-        columns = {
-            "product": product,
-            "score": scores["score"].to_numpy(),
-            **{name: pc.fill_null(text.indices, -1).to_numpy() for name, text in texts.items()},
-        }
+        columns = {name: pc.fill_null(text.indices, -1).to_numpy() for name, text in texts.items()}
+        columns |= {"product": product, "score": scores["score"].to_numpy()}
         arrays = {name: columns[name].astype(kind) for name, kind in LIST_ARRAYS.items()}
         dictionaries = {name: texts[column].dictionary for name, column in LIST_TEXTS.items()}
         return cls(customers, starts, **arrays, **dictionaries)

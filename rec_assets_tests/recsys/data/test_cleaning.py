@@ -62,28 +62,28 @@ def clean(lines: pd.DataFrame, settings: CleaningSettings = UTC, day: dt.date = 
         ({"product_id": "x" * 513}, "id_too_long"),
         ({"customer_id": "x" * 513}, "id_too_long"),
         ({"order_id": "x" * 513}, "id_too_long"),
-        ({"event_time": None}, "unparseable_time"),
+        ({"event_time": None}, "invalid_time"),
         ({"event_time": "2017-01-01 23:59:59.999"}, None),
         ({"event_time": "2017-01-02"}, "outside_day"),
         ({"event_time": "2016-12-31 23:59:59.999"}, "outside_day"),
         ({"quantity": 0.5}, None),
-        ({"quantity": 0.0}, "quantity_impossible"),
-        ({"quantity": -1.0}, "quantity_impossible"),
-        ({"quantity": np.nan}, "quantity_impossible"),
-        ({"quantity": np.inf}, "quantity_impossible"),
+        ({"quantity": 0.0}, "invalid_quantity"),
+        ({"quantity": -1.0}, "invalid_quantity"),
+        ({"quantity": np.nan}, "invalid_quantity"),
+        ({"quantity": np.inf}, "invalid_quantity"),
         ({"quantity": -1.0, "is_return": True}, None),
         ({"quantity": 1.0, "is_return": True}, None),
-        ({"quantity": 0.0, "is_return": True}, "quantity_impossible"),
-        ({"unit_price": 0.0}, "price_impossible"),
-        ({"unit_price": -2.0}, "price_impossible"),
-        ({"unit_price": np.nan}, "price_impossible"),
-        ({"unit_price": np.inf}, "price_impossible"),
+        ({"quantity": 0.0, "is_return": True}, "invalid_quantity"),
+        ({"unit_price": 0.0}, "invalid_price"),
+        ({"unit_price": -2.0}, "invalid_price"),
+        ({"unit_price": np.nan}, "invalid_price"),
+        ({"unit_price": np.inf}, "invalid_price"),
         ({"unit_price": -2.0, "is_return": True}, None),
         ({"excluded_by": "department"}, "excluded"),
         ({"product_id": "FUEL"}, "excluded"),
-        ({"quantity": 4006381333931.0}, "quantity_impossible"),  # a barcode
-        ({"quantity": -4006381333931.0, "is_return": True}, "quantity_impossible"),
-        ({"customer_id": None, "quantity": 0.0}, "no_customer,quantity_impossible"),
+        ({"quantity": 4006381333931.0}, "invalid_quantity"),  # a barcode
+        ({"quantity": -4006381333931.0, "is_return": True}, "invalid_quantity"),
+        ({"customer_id": None, "quantity": 0.0}, "no_customer,invalid_quantity"),
     ],
 )  # fmt: skip
 def test_a_line_is_rejected_for_every_rule_it_breaks_and_no_other(changes, reasons):
@@ -219,10 +219,6 @@ def test_a_status_on_the_purchase_line_cancels_no_other_purchase():
     ]  # fmt: skip
 
 
-def test_raw_lines_of_an_earlier_version_can_be_cleaned():
-    assert len(clean(raw({}).drop(columns="was_returned")).cleaned) == 1
-
-
 def test_a_return_without_a_purchase_on_the_day_is_not_subtracted():
     assert clean(raw({"is_return": True})).cleaned["net_quantity"].to_list() == [1]
 
@@ -244,7 +240,7 @@ def test_clicks_and_carts_count_once_per_session_with_the_largest_weight() -> No
             ("f2", "click", "ann", None, "C"),
         ],
         columns=columns,
-    ).assign(time=pd.Timestamp("2017-01-01 10:00", tz="UTC"))
+    ).assign(time=pd.Timestamp("2017-01-01 10:00", tz="UTC"), sender=None)
     result = implicit_feedback(events, {"click": 0.1, "cart": 0.3}, 300)
     kept = result[["line_id", "customer_id", "product_id", "order_id", "event", "weight"]]
     assert kept.to_numpy().tolist() == [
@@ -273,7 +269,7 @@ def test_a_customer_with_events_on_too_many_products_is_a_robot() -> None:
     ]
     events = pd.DataFrame(events, columns=["customer_id", "product_id"]).assign(
         event_id=[f"e{number}" for number in range(8)], type="click", session_id="s-" + pd.Series(range(8)).astype(str),
-        time=pd.Timestamp("2017-01-01", tz="UTC"),
+        time=pd.Timestamp("2017-01-01", tz="UTC"), sender=None,
     )  # fmt: skip
     result = implicit_feedback(events, {"click": 0.1}, max_products=3)
     assert result["customer_id"].to_list() == ["ann"] * 4

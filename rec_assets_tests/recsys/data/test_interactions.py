@@ -69,12 +69,7 @@ def test_rows_keep_order_index_and_other_columns():
 def random_lines(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     events = [
-        (
-            rng.choice(["ann", "bob"]),
-            rng.choice(["A", "B"]),
-            int(rng.integers(6)),
-            float(rng.choice([-3, -1, 1, 2, 5])),
-        )
+        (rng.choice(["ann", "bob"]), rng.choice(["A", "B"]), int(rng.integers(6)), float(rng.choice([-3, -1, 1, 2, 5])))
         for _ in range(rng.integers(1, 40))
     ]
     return lines(*events).sample(frac=1, random_state=seed)
@@ -116,10 +111,7 @@ def test_net_purchases_are_the_lines_that_were_not_returned(spark):
     clicked = window.iloc[[5]].assign(event=CLICK, order_id="s1", weight=0.1, net_quantity=0.0)
     bulk = window.iloc[[0, 5]].assign(product_id="D", weight=0.0)  # a bulk order and its return
     window = pd.concat([window, clicked, bulk])
-    kept = [
-        ("ann", "A", "r0", dt.date(2017, 1, 2), 9, 1.0, 3.0),
-        ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0, 1.0),
-    ]
+    kept = [("ann", "A", "r0", dt.date(2017, 1, 2), 9, 1.0, 3.0), ("bob", "B", "r4", dt.date(2017, 1, 5), 6, 1.0, 1.0)]
     net_lines = net_purchases(spark.createDataFrame(window), dt.date(2017, 1, 11))
     assert net_lines.columns == [
         "customer_id", "product_id", "order_id", "date", "age_days", "weight", "quantity", "unit_price", "rating",

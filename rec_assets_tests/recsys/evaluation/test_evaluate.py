@@ -4,8 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.evaluation.baseline_verdict import baseline_verdict, metric_values
-from rec_assets.recsys.evaluation.evaluate import SLICES, CatalogStatistics, Evaluation, evaluate, make_slices, rmse
+from rec_assets.recsys.evaluation.evaluate import (
+    SLICES,
+    CatalogStatistics,
+    Evaluation,
+    baseline_verdict,
+    evaluate,
+    make_slices,
+    metric_values,
+    rmse,
+)
 
 
 def pairs(text: str) -> pd.DataFrame:

@@ -8,13 +8,7 @@ import pytest
 
 from rec_assets.recsys.evaluation import bootstrap, evaluate, metrics
 from rec_assets.recsys.evaluation.bootstrap import bootstrap_interval, paired_bootstrap_difference
-from rec_assets.recsys.evaluation.metrics import (
-    catalog_coverage,
-    gini,
-    intra_list_diversity,
-    novelty,
-    ranking_metrics,
-)
+from rec_assets.recsys.evaluation.metrics import catalog_coverage, gini, intra_list_diversity, novelty, ranking_metrics
 
 
 def lists(**products_by_customer: str) -> pd.DataFrame:
@@ -118,7 +112,8 @@ def test_ranking_metrics_agree_with_ranx():
             for customer, items in shown.items()
         }
     )
-    names = [f"{name}@{k}" for k in (5, 10, 20) for name in metrics.RANKING_METRICS]
+    measured = ("precision", "recall", "ndcg", "map", "mrr", "hit_rate")
+    names = [f"{name}@{k}" for k in (5, 10, 20) for name in measured]
     theirs = pd.DataFrame(ranx.evaluate(qrels, run, names, return_mean=False), index=sorted(shown))
 
     ours = ranking_metrics(

@@ -21,7 +21,7 @@ from benchmarks.ablation import FEATURE_GROUPS, proposing_sources
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.baselines import BASELINES, baseline_lists
 from rec_assets.recsys.ranking.features import FEATURES
-from rec_assets.recsys.ranking.hybrid import build_lists
+from rec_assets.recsys.ranking.lists import build_lists
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.candidates import find_candidates
@@ -36,8 +36,8 @@ snapshot = build_product_snapshot(
          "content_hash": None, "first_seen": dt.date(2024, 1, 1), "excluded": False}
     ),
     statistics=pd.DataFrame(
-        {"product_id": ids, "orders": np.arange(30, 0, -1), "recent_orders": 0, "new_buyers": 0, "buyers": 1,
-         "returns": 0, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
+        {"product_id": ids, "orders": np.arange(30, 0, -1), "recent_orders": 0, "recent_buyers": 0, "new_buyers": 0,
+         "buyers": 1, "returns": 0, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
     ),
     factors=nothing, graph=nothing, embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
 )

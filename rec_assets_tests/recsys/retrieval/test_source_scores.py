@@ -12,7 +12,7 @@ from rec_assets.recsys.data.snapshot_arrays import KINDS
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.recipe import CandidateRecipe, Recipe
 from rec_assets.recsys.retrieval.candidates import find_candidates
-from rec_assets.recsys.retrieval.fold_in import fold_in
+from rec_assets.recsys.retrieval.sources.als import fold_in
 
 PRODUCTS, TEXTS, CUSTOMERS = 120, 90, 90
 SIZES = {"als": 7, "co_purchase": 6, "ease": 5, "text": 12, "category_popular": 3, "popular": 2, "new": 2}
@@ -38,7 +38,8 @@ def shop_data() -> tuple[ProductSnapshot, pd.DataFrame]:
         statistics=pd.DataFrame(
             {
                 "product_id": ids[:80], "orders": chance.integers(1, 9, 80), "recent_orders": chance.integers(0, 3, 80),
-                "new_buyers": 0, "buyers": 1, "returns": 0, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0,
+                "recent_buyers": 0, "new_buyers": 0, "buyers": 1, "returns": 0, "repeat_share": 0.0, "price": 1.0,
+                "interval_days": np.nan,
             }
         ),
         factors=pd.DataFrame({"product_id": ids[:60], "factors": list(chance.normal(size=(60, 4)))}),
@@ -66,7 +67,7 @@ def plain_scores(snapshot: ProductSnapshot, lines: pd.DataFrame) -> dict[str, np
     """Source → scores of all products for one customer."""
     history = build_histories(lines, snapshot)
     weight = np.zeros(len(snapshot))
-    weight[history.product] = history.interest(RECIPE.candidates.profile_half_life_days)
+    weight[history.product] = history.decayed_lines(RECIPE.candidates.profile_half_life_days)
     strongest = np.argsort(-weight, kind="stable")[: RECIPE.candidates.profile_items]
     profile = np.zeros(len(snapshot))
     profile[strongest] = weight[strongest] / weight[strongest].sum()
@@ -75,7 +76,7 @@ def plain_scores(snapshot: ProductSnapshot, lines: pd.DataFrame) -> dict[str, np
     text_neighbors[:-1, :-1] = snapshot.text_neighbors.toarray()
     affinity = np.bincount(
         snapshot.category[history.product],
-        history.interest(RECIPE.candidates.repeat_half_life_days),
+        history.decayed_lines(RECIPE.candidates.repeat_half_life_days),
         minlength=len(snapshot.categories),
     )
     scores = {"als": snapshot.factors @ fold_in(history, snapshot, RECIPE.als)[0]}

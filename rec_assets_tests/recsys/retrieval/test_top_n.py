@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rec_assets.recsys.retrieval.top_n import top_columns
+from rec_assets.recsys.retrieval.sources.helpers import top_columns
 
 
 @pytest.mark.parametrize("columns", [0, 3, 100, 4097, 9000, 20_001])

@@ -5,9 +5,14 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.evaluation.evaluate import make_slices
-from rec_assets.recsys.rules.effects import TRADE_OFF_LOSSES, TRADE_OFF_SLOTS, Boost
+from rec_assets.recsys.rules.effects import Boost
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET
-from rec_assets.recsys.rules.simulation import measure_rule_sets, trade_off_variants
+from rec_assets.recsys.rules.simulation import (
+    TRADE_OFF_LOSSES,
+    TRADE_OFF_SLOTS,
+    measure_rule_sets,
+    trade_off_variants,
+)
 from rec_assets_tests.recsys.rules.test_rerank import Compile, compiled
 
 __all__ = ["compiled"]

@@ -17,14 +17,14 @@ from rec_assets.recsys.retrieval.sources.ease import Ease
 from rec_assets.recsys.retrieval.sources.new import New
 from rec_assets.recsys.retrieval.sources.popular import Popular
 from rec_assets.recsys.retrieval.sources.repeat_purchase import RepeatPurchase
-from rec_assets.recsys.retrieval.sources.text import TEXT
+from rec_assets.recsys.retrieval.sources.text import Text
 
 SOURCES: tuple[CandidateSource[Any], ...] = (
     RepeatPurchase(),
     Als(),
     CoPurchase(),
     Ease(),
-    TEXT,
+    Text(),
     CategoryPopular(),
     Brand(),
     Popular(),

@@ -39,11 +39,8 @@ class CustomerBlock:
     """n customers that are scored together, with the data that sources read.
 
     Attributes:
-        histories: Their histories: N (customer, product) pairs.
         profile: (n, P) weights of each customer's profile items; each row sums to 1.
         last_order: (n, P) equal weights of the products in the last order or session; each row sums to 1.
-        snapshot: Snapshot of the P products.
-        recipe: Numbers of candidates and half-lives.
     """
 
     histories: Histories
@@ -57,7 +54,7 @@ class CustomerBlock:
         return len(self.histories.customer_ids)
 
     @cached_property
-    def items(self) -> sp.csr_matrix:
+    def profile_and_last_order(self) -> sp.csr_matrix:
         """(2n, P) `profile` on top of `last_order`, so that one matrix product scores by both."""
         return sp.vstack([self.profile, self.last_order], format="csr")
 
@@ -111,11 +108,6 @@ class ListItems:
     titles: Mapping[str, str]
     categories: Mapping[str, str]
 
-    def anchor_title(self, source: str, row: int) -> str:
-        """Title of the anchor item."""
-        product_id = self.anchors[source][row]
-        return self.titles.get(product_id) or f"product {product_id}"
-
     def category(self, row: int) -> str | None:
         """Category of the item, if it has one."""
         return self.categories.get(self.product_ids[row]) or None
@@ -132,7 +124,7 @@ class FeatureGroup:
     name: ClassVar[str]
     features: ClassVar[tuple[str, ...]] = ()
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """The features of the pairs (customer[i], product[i])."""
         return {}
 
@@ -180,4 +172,7 @@ class CandidateSource(FeatureGroup, ABC, Generic[Scores]):
 
     def reason(self, items: ListItems, row: int) -> str:
         """The reason for one item."""
-        return self.sentence.format(anchor=items.anchor_title(self.name, row)) if self.has_anchor else self.sentence
+        if not self.has_anchor:
+            return self.sentence
+        product_id = items.anchors[self.name][row]
+        return self.sentence.format(anchor=items.titles.get(product_id) or f"product {product_id}")

@@ -24,12 +24,10 @@ class Brand(CandidateSource[Floats]):
         affinity = row_sums(histories.customer, snapshot.brand[histories.product], histories.orders, shape)
         return affinity / np.maximum(affinity.sum(axis=1, keepdims=True), 1)
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """0 and NaN for products without a brand."""
-        snapshot, affinity = block.snapshot, block.scores(self)
+        brand, known_brand = block.snapshot.brand, block.snapshot.known_brand
         return {
-            "brand_affinity": np.where(
-                snapshot.known_brand[product] >= 0, affinity[customer, snapshot.brand[product]], 0
-            ),
-            "brand_orders_since": orders_since(block.histories, snapshot.known_brand, customer, product),
+            "brand_affinity": np.where(known_brand[product] >= 0, block.scores(self)[customer, brand[product]], 0),
+            "brand_orders_since": orders_since(block.histories, known_brand, customer, product),
         }

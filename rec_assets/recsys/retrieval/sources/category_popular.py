@@ -19,7 +19,7 @@ class CategoryPopular(CandidateSource[Floats]):
     def score(self, block: CustomerBlock) -> Floats:
         """(n, C) share of each category in the decayed history."""
         histories, snapshot = block.histories, block.snapshot
-        interest = histories.interest(block.recipe.candidates.repeat_half_life_days)
+        interest = histories.decayed_lines(block.recipe.candidates.repeat_half_life_days)
         shape = (len(block), len(snapshot.categories))
         affinity = row_sums(histories.customer, snapshot.category[histories.product], interest, shape)
         return affinity / np.maximum(affinity.sum(axis=1, keepdims=True), 1e-12)
@@ -30,7 +30,7 @@ class CategoryPopular(CandidateSource[Floats]):
         scores = (affinity[category] * share for affinity in block.scores(self))
         return best_unbought(block, products, scores, self.size(block.recipe))
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """0 for products without recent orders."""
         snapshot = block.snapshot
         share = snapshot.share_in_category[product]

@@ -58,7 +58,7 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
         """Scores of the products in the graphs."""
         column = block.snapshot.co_purchase_coverage.column
         return CoPurchaseScores(*(
-            neighbor_scores(block.items, block.snapshot.padded_graphs[kind], column)
+            neighbor_scores(block.profile_and_last_order, block.snapshot.padded_graphs[kind], column)
             for kind in (SAME_BASKET, NEXT_BASKET)
         ))  # fmt: skip
 
@@ -67,7 +67,7 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
         scores, products = block.scores(self).both.values[:, :-1], block.snapshot.co_purchase_coverage.products
         return best_unbought(block, products, scores, self.size(block.recipe))
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """The two scores from the whole profile and from the last order alone."""
         scores = block.scores(self)
         same, following = (one.profile.at(customer, product) for one in (scores.same_basket, scores.next_basket))

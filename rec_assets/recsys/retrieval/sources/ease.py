@@ -26,14 +26,14 @@ class Ease(CandidateSource[NeighborScores]):
     def score(self, block: CustomerBlock) -> NeighborScores:
         """Scores of the products that EASE covers."""
         column = block.snapshot.ease_coverage.column
-        return neighbor_scores(block.items, block.snapshot.padded_graphs[EASE], column)
+        return neighbor_scores(block.profile_and_last_order, block.snapshot.padded_graphs[EASE], column)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest scores."""
         scores, products = block.scores(self).profile.values[:, :-1], block.snapshot.ease_coverage.products
         return best_unbought(block, products, scores, self.size(block.recipe))
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Scores from the whole profile and from the last order alone."""
         scores = block.scores(self)
         score = scores.profile.at(customer, product)

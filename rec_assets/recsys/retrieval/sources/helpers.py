@@ -13,6 +13,8 @@ from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
 from rec_assets.recsys.data.histories import Histories
 from rec_assets.recsys.retrieval.sources.base import CustomerBlock, Pairs
 
+_TOP_GROUPS = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class ProductScores:
@@ -48,7 +50,7 @@ def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) ->
     """Sum, over the items of a customer, of item weight × edge weight.
 
     Args:
-        items: (2n, products or texts) weights; see `CustomerBlock.items`.
+        items: (2n, products or texts) weights; see `CustomerBlock.profile_and_last_order`.
         graph: (products or texts, U + 1) edge weights. The last column is 0.
         column: (P,) see `ProductScores`.
     """
@@ -59,11 +61,7 @@ def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) ->
 def best_unbought(block: CustomerBlock, products: Longs, scores: Iterable[Floats], size: int) -> Pairs:
     """The `size` products of each customer with the highest positive scores, without products bought before.
 
-    Args:
-        block: n customers.
-        products: Positions to choose from, ascending.
-        scores: n rows of scores of these products.
-        size: Number of products per customer. Ties go to the lower position.
+    `products` are positions to choose from, ascending; `scores` n rows of their scores. Ties go to the lower position.
     """
     rows = zip(scores, block.is_bought, strict=True)
     return as_pairs([best_of_row(products, row, size, is_bought) for row, is_bought in rows])
@@ -87,6 +85,29 @@ def best_of_row(products: Longs, scores: Floats, size: int, is_bought: Mask) -> 
     return products[positive]
 
 
+def top_columns(scores: Floats, size: int) -> Longs:
+    """(n, size) columns of the highest scores of each row, descending; ties go to the lower column.
+
+    The columns are divided into groups. The `size` highest group maxima are `size` different scores, so the lowest of
+    them is a bound that the wanted scores reach and few others do. Only these are sorted. Finding maxima is much faster
+    than partitioning whole rows. The scores are (n, columns), finite or -inf. With fewer columns, all are returned.
+    """
+    n, columns = scores.shape
+    size, groups = min(size, columns), max(_TOP_GROUPS, 4 * size)
+    if not size:
+        return np.empty((n, 0), np.int64)
+    if columns > 4 * groups:
+        maxima = scores[:, : columns // groups * groups].reshape(n, -1, groups).max(axis=1)
+    else:
+        maxima = scores
+    bound = np.partition(maxima, maxima.shape[1] - size, axis=1)[:, maxima.shape[1] - size]
+    top = np.empty((n, size), np.int64)
+    for row, (values, lowest) in enumerate(zip(scores, bound, strict=True)):
+        candidates = np.flatnonzero(values >= lowest)
+        top[row] = candidates[np.argsort(-values[candidates], kind="stable")[:size]]
+    return top
+
+
 def concatenate_ranges(starts: Longs, lengths: Longs) -> Longs:
     """The ranges start … start + length - 1, one after another."""
     offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
@@ -100,15 +121,9 @@ def row_sums(row: Longs, column: Ints, values: Floats, shape: tuple[int, int]) -
 
 
 def orders_since(histories: Histories, groups: Ints, customer: Longs, product: Longs) -> Floats:
-    """(pairs,) orders since the customer last bought from the product's group.
+    """(pairs,) orders since the customer last bought from the product's group, such as its brand.
 
-    Args:
-        histories: Of the block.
-        groups: (P,) group of each product, such as its brand; -1 for none.
-        customer, product: Positions.
-
-    Returns:
-        NaN if the customer never bought from the group, or the product has no group.
+    `groups` is (P,); -1 for products without a group. NaN for these, and if the customer never bought from the group.
     """
     count = len(groups)  # there are no more groups than products
     grouped = histories.is_bought & (groups[histories.product] >= 0)

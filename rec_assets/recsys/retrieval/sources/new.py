@@ -6,7 +6,7 @@ import numpy as np
 
 from rec_assets.recsys.retrieval.sources.base import NO_PAIRS, CandidateSource, CustomerBlock, Pairs
 from rec_assets.recsys.retrieval.sources.helpers import NeighborScores, best_unbought
-from rec_assets.recsys.retrieval.sources.text import TEXT
+from rec_assets.recsys.retrieval.sources.text import Text
 
 
 class New(CandidateSource[NeighborScores]):
@@ -16,7 +16,7 @@ class New(CandidateSource[NeighborScores]):
 
     def score(self, block: CustomerBlock) -> NeighborScores:
         """Scores of the texts."""
-        return block.scores(TEXT)
+        return block.scores(Text())
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The most similar products of the last `new_days`."""

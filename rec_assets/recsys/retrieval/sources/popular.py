@@ -46,7 +46,7 @@ class Popular(CandidateSource[None]):
         (recent_customer, recent), (customer, product) = pairs
         return np.append(recent_customer, customer), np.append(recent, product)
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Counts as log(1 + x)."""
         snapshot = block.snapshot
         return {

@@ -31,13 +31,13 @@ class RepeatPurchase(CandidateSource[Floats]):
 
     def score(self, block: CustomerBlock) -> Floats:
         """(N,) decayed orders of each pair of the histories."""
-        return block.histories.decayed(block.recipe.candidates.repeat_half_life_days)
+        return block.histories.decayed_orders(block.recipe.candidates.repeat_half_life_days)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """Everything in the histories, so that the evaluation can read the histories from the candidates."""
         return block.histories.customer, block.histories.product
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Counts are 0, and ages NaN, for products that the customer never bought."""
         histories, score, products = block.histories, block.scores(self), len(block.snapshot)
         key = histories.customer * products + histories.product
@@ -55,8 +55,8 @@ class RepeatPurchase(CandidateSource[Floats]):
         return {
             "repeat_score": repeat_score,
             "repeat_score_share": repeat_score / np.maximum(total, 1e-12)[customer],
-            "repeat_decayed_30": take(histories.decayed(30), 0),
-            "repeat_decayed_240": take(histories.decayed(240), 0),
+            "repeat_decayed_30": take(histories.decayed_orders(30), 0),
+            "repeat_decayed_240": take(histories.decayed_orders(240), 0),
             "repeat_orders": take(histories.orders, 0),
             "repeat_days": take(histories.days, 0),
             "repeat_last_age": take(histories.last_age, np.nan),

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rec_assets.recsys.retrieval.candidates import Candidates
 
 
-class TextSimilarity(CandidateSource[NeighborScores]):
-    """Scores a text, and with it all products that have this text. `data/text_neighbors.py` computes the neighbors."""
+class Text(CandidateSource[NeighborScores]):
+    """Scores a text, and with it all products that have this text. See `snapshot_builder.similar_texts`."""
 
     name = "text"
     features = ("text_score", "text_relative", "text_last_order", "text_orders_since")
@@ -37,8 +37,8 @@ class TextSimilarity(CandidateSource[NeighborScores]):
 
     def score(self, block: CustomerBlock) -> NeighborScores:
         """(n, T + 1) scores of the texts. Products without a text have row -1: the last column, which is 0."""
-        snapshot = block.snapshot
-        return neighbor_scores(_by_text(block.items, snapshot), snapshot.padded_text_neighbors, snapshot.text)
+        snapshot, weights = block.snapshot, _by_text(block.profile_and_last_order, block.snapshot)
+        return neighbor_scores(weights, snapshot.padded_text_neighbors, snapshot.text)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest scores of their texts."""
@@ -48,7 +48,7 @@ class TextSimilarity(CandidateSource[NeighborScores]):
             rows.append(best_of_row(products, scores[text[products]], size, bought))
         return as_pairs(rows)
 
-    def compute(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
+    def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Scores from the whole profile and from the last order, and orders since the text was last bought."""
         scores = block.scores(self)
         score = scores.profile.at(customer, product)
@@ -78,9 +78,6 @@ class TextSimilarity(CandidateSource[NeighborScores]):
             best = similarity.argmax(axis=1)
             out[pairs] = np.where(np.isfinite(similarity[np.arange(len(pairs)), best]), items[best], -1)
         return out
-
-
-TEXT = TextSimilarity()
 
 
 def _by_text(items: sp.csr_matrix, snapshot: ProductSnapshot) -> sp.csr_matrix:

@@ -18,6 +18,7 @@ from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.sources.findings import SourceCheck, format_share, pluralize, shorten
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import local_days
+from rec_assets.sources.values import strip_text
 
 WARN_BULK_SHARE = 0.01
 """Warn if bulk orders are more than this share of the lines, or of their value."""
@@ -38,28 +39,28 @@ def explain_cleaning(sample: SourceSample, days: Sequence[dt.date], check: Sourc
     )
     total = sum(len(sample.by_day[day]) for day in days)
     check.add("Cleaning", f"would reject {format_share(len(rejected), total)} of {pluralize(total, 'line')}")
-    by_rule = {name: rejected[_breaks(rejected, {name})] for name in CLEANING_RULES}
+    by_rule = {name: rejected[_breaks_any(rejected, {name})] for name in CLEANING_RULES}
     for name, lines in by_rule.items():
-        if len(lines):
-            reason = CLEANING_RULES[name].reason
-            check.add("Cleaning", f"{name}: {pluralize(len(lines), 'line')}; {reason}", f"    {_example(lines)}")
+        for first in lines.head(1).to_dict("records"):
+            example = f"    {first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"
+            count = pluralize(len(lines), "line")
+            check.add("Cleaning", f"{name}: {count}; {CLEANING_RULES[name].reason}", example)
     _explain_bulk(cleaned, check)
     _explain_shares(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
-    _decide(cleaned, rejected, total, check)
+    _check_usable(cleaned, rejected, total, check)
 
 
 def explain_training_data(sample: SourceSample, check: SourceCheck) -> None:
     """Warn if a complete log has too little data for personal recommendations."""
-    lines = sample.included[sample.included["customer_id"].fillna("").str.strip() != ""]
+    lines = sample.included[strip_text(sample.included["customer_id"]) != ""]
     lines = lines[~(lines["is_return"] | lines["was_returned"])]
     instead = "lists then use popularity, the customer's categories and text similarity"
     if lines.groupby("product_id")["customer_id"].nunique().max() < AlsRecipe().min_buyers:
         check.warnings.append(f"no product has {AlsRecipe().min_buyers} customers, so ALS can't train: {instead}")
     days = local_days(lines["event_time"], sample.source.time_zone)
     if not days.empty and days.groupby(lines["customer_id"]).nunique().max() < 2:
-        check.warnings.append(
-            f"no customer bought on two days, so personal models can't be trained or evaluated: {instead}"
-        )
+        problem = "no customer bought on two days, so personal models can't be trained or evaluated"
+        check.warnings.append(f"{problem}: {instead}")
 
 
 def _explain_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
@@ -67,11 +68,8 @@ def _explain_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
     bulk = bought[bought["weight"] == 0]
     if bulk.empty:
         return
-    check.add(
-        "Cleaning",
-        f"bulk orders: {pluralize(len(bulk), 'line')} of {bulk['quantity'].min():,.0f} to "
-        f"{bulk['quantity'].max():,.0f} pieces; they count in business KPIs, but models don't train on them",
-    )
+    counts = f"{pluralize(len(bulk), 'line')} of {bulk['quantity'].min():,.0f} to {bulk['quantity'].max():,.0f} pieces"
+    check.add("Cleaning", f"bulk orders: {counts}; they count in business KPIs, but models don't train on them")
     value_share = _value(bulk) / _value(bought) if _value(bought) else 0.0
     if len(bulk) > WARN_BULK_SHARE * len(bought) or value_share > WARN_BULK_SHARE:
         check.warnings.append(
@@ -84,10 +82,8 @@ def _explain_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
 def _explain_shares(
     sample: SourceSample, by_rule: dict[str, pd.DataFrame], total: int, value: float, check: SourceCheck
 ) -> None:
-    columns = {
-        name: column[0] if isinstance(column, list) and column else column or None
-        for name, column in sample.source.purchases.columns
-    }
+    named = sample.source.purchases.columns
+    columns = {name: (column[0] if isinstance(column, list) else column) if column else None for name, column in named}
     for name, lines in by_rule.items():
         rule, value_share = CLEANING_RULES[name], _value(lines) / value if value else 0.0
         is_much_value = value_share > rule.warn_above and not rule.is_intended
@@ -99,8 +95,8 @@ def _explain_shares(
             )
 
 
-def _decide(cleaned: pd.DataFrame, rejected: pd.DataFrame, total: int, check: SourceCheck) -> None:
-    is_intended = _breaks(rejected, {name for name, rule in CLEANING_RULES.items() if rule.is_intended})
+def _check_usable(cleaned: pd.DataFrame, rejected: pd.DataFrame, total: int, check: SourceCheck) -> None:
+    is_intended = _breaks_any(rejected, {name for name, rule in CLEANING_RULES.items() if rule.is_intended})
     mistakes = int((~is_intended).sum())
     if not (cleaned["event"] == PURCHASE).any():
         check.errors.append(f"no purchase is left of {pluralize(total, 'line')}: {_main_reason(rejected)}")
@@ -118,14 +114,9 @@ def _main_reason(rejected: pd.DataFrame) -> str:
     return f"most are rejected as `{name}` ({CLEANING_RULES[name].reason})"
 
 
-def _breaks(rejected: pd.DataFrame, rules: Collection[str]) -> pd.Series:
+def _breaks_any(rejected: pd.DataFrame, rules: Collection[str]) -> pd.Series:
     return rejected["reasons"].map(lambda names: any(name in rules for name in names.split(","))).astype(bool)
 
 
 def _value(lines: pd.DataFrame) -> float:
     return float((lines["quantity"].abs() * lines["unit_price"].abs()).replace(float("inf"), float("nan")).sum())
-
-
-def _example(lines: pd.DataFrame) -> str:
-    first = lines.iloc[0]
-    return f"{first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.data.snapshot_builder import recent_buyers
 from rec_assets.recsys.ranking.features import feature_matrix
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.ranking.reasons import explain
@@ -41,7 +40,7 @@ def build_lists(
         ranker: Scores them.
         titles, categories: product_id → title, category, for the reasons.
         size: Length of a list.
-        rules: Merchandising rules to apply.
+        rules: Merchandising rules, if any.
 
     Returns:
         LIST_COLUMNS, sorted by customer, list and rank. `source` is the candidate source that contributed most,
@@ -72,12 +71,11 @@ def score_candidates(candidates: pd.DataFrame, ranker: Ranker) -> pd.DataFrame:
 
 
 def arrange_lists(scored: pd.DataFrame, size: int, rules: CompiledRules | None) -> pd.DataFrame:
-    """Both lists of each customer.
+    """Both lists of each customer, without products that the rules don't know.
 
     Args:
         scored: From `score_candidates`. If the rules have a frequency cap, with its column (`with_frequency_capped`).
-        size: Length of a list.
-        rules: Merchandising rules, if any. Products that they don't know are left out.
+        size, rules: See `build_lists`.
 
     Returns:
         customer_id, list, rank, product_id, row (in `scored`; −1 for a pinned product that is no candidate), rule.
@@ -129,26 +127,21 @@ def _arrange_by_score(scored: pd.DataFrame, size: int) -> pd.DataFrame:
 
 
 def popular_lists(
-    statistics: pd.DataFrame, categories: pd.Series, size: int, segment: str | None = None, *, by: str | None = None
+    statistics: pd.DataFrame, categories: pd.Series, size: int, *, by: str = "recent_buyers"
 ) -> pd.DataFrame:
     """The list for customers without a history: the products with most recent buyers.
 
     Buyers count, not order lines: otherwise forty lines of one customer make a product popular.
 
     Args:
-        statistics: From `product_statistics`.
+        statistics: From `product_statistics`; `by` is the column to rank by.
         categories: product_id → category.
-        size: Length of the list.
-        segment: A category; None for all products.
-        by: Column of `statistics` to rank by instead, for a baseline.
 
     Returns:
-        product_id, rank, score (share of the segment's total), reason.
+        product_id, rank, score (share of the total), reason.
     """
-    count = statistics[by] if by else recent_buyers(statistics)
+    count = statistics[by]
     rows = statistics.assign(category=statistics["product_id"].map(categories), count=count)
-    if segment is not None:
-        rows = rows[rows["category"] == segment]
     rows = rows.sort_values(["count", "orders", "product_id"], ascending=[False, False, True])
     total = max(float(rows["count"].sum()), 1.0)
     top = rows.head(size)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.events import IMPRESSION
-from rec_assets.recsys.ranking.hybrid import build_lists
+from rec_assets.recsys.ranking.lists import build_lists
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.candidates import BLOCK, CANDIDATE_COLUMNS, KEY_COLUMNS, find_candidates
 from rec_assets.recsys.retrieval.similar import substitutes
 from rec_assets.recsys.rules.compiled import CompiledRules
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, in_pandas
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 _BATCH = 4 * BLOCK
 """Customers that a task holds at a time, so that its memory does not grow with their number."""
@@ -61,7 +59,7 @@ def lists_in_spark(
         candidates: From `candidates_in_spark`.
         ranker, size, rules: See `build_lists`. The version of the rules becomes the column `rules_version`.
         products: product_id, title, category, for the reasons.
-        versions: Columns with the as-of days of the models, added to each row.
+        versions: See `candidates_in_spark`.
     """
     model, features = ranker.dump(), ranker.features
     rules_version = rules.version if rules else ""
@@ -79,34 +77,16 @@ def lists_in_spark(
 
 
 def with_frequency_capped(candidates: DataFrame, events: DataFrame, impressions: int, column: str) -> DataFrame:
-    """Add a column: whether the customer saw the product this often, or more, and did nothing with it.
+    """Add a boolean column: whether the customer has this number of impressions of a candidate, and no other event.
 
-    Args:
-        candidates: From `candidates_in_spark`.
-        events: `raw_feedback_events` of the days that the frequency cap counts.
-        impressions: Number of impressions at which the cap applies.
-        column: Name of the new boolean column.
+    `events` are the `raw_feedback_events` of the days that the frequency cap counts.
     """
-    from pyspark.sql import functions as F
-
     pair = ["customer_id", "product_id"]
     counts = events.where(F.col("customer_id").isNotNull()).groupBy(*pair).agg(
         F.count("*").alias("all"), F.count(F.when(F.col("type") == IMPRESSION, 1)).alias("seen")
     )  # fmt: skip
     capped = counts.where((F.col("seen") >= impressions) & (F.col("seen") == F.col("all")))
     return candidates.join(capped.select(*pair, F.lit(True).alias(column)), pair, "left").fillna(False, [column])
-
-
-def lists_as_of(
-    interactions: DataFrame,
-    snapshot: ProductSnapshot,
-    ranker: Ranker,
-    products: pd.DataFrame,
-    recipe: Recipe,
-    size: int,
-) -> LazyArrowRows:
-    """The lists of all customers as of the snapshot's day: `candidates_in_spark`, then `lists_in_spark`."""
-    return lists_in_spark(candidates_in_spark(interactions, snapshot, recipe, {}), ranker, products, size, {})
 
 
 def substitutes_in_spark(session: SparkSession, snapshot: ProductSnapshot, size: int) -> DataFrame:

@@ -14,7 +14,7 @@ UNKNOWN_DAYS = 7
 """Days over which the share of purchases unknown to the model is averaged, because single days vary."""
 
 
-def training_reasons(
+def retraining_reasons(
     limits: RetrainingSettings, *, lines_before: int, lines_since: int, live: pd.DataFrame
 ) -> dict[str, str]:
     """Why new models should be trained: kind of reason → sentence; empty if there is no reason.
