@@ -22,7 +22,9 @@ BATCH = 5000
 
 _POOL_SIZE = 40
 _POSTGRES = {"connect_timeout": 2, "options": "-c statement_timeout=5000", "tcp_user_timeout": 2000}
-_SELECT_COUNTERS = sa.select(counters).where(counters.c.name.in_(COUNTERS))
+_SELECT_COUNTERS = sa.select(counters.c.name, counters.c.value).where(
+    counters.c.name != sa.literal_column(f"'{PROBE}'")
+)
 
 
 class OnlineDatabase:
@@ -38,14 +40,15 @@ class OnlineDatabase:
         if not self._is_sqlite:
             options |= {"pool_pre_ping": True, "connect_args": _POSTGRES}
         # Two pools: writers wait for one another and must not use up the connections of readers.
-        self.engine, self._reader = sa.create_engine(url, **options), sa.create_engine(url, **options)
+        self.engine = sa.create_engine(url, **options)
+        # A request reads with single statements. Autocommit saves a BEGIN and a ROLLBACK for each.
+        self._reader = sa.create_engine(url, **options, isolation_level="AUTOCOMMIT")
         if self._is_sqlite:
             # A reader waits only for a lock of the whole file.
             for engine, lock_seconds in ((self.engine, 10), (self._reader, 2)):
                 sa.event.listen(engine, "connect", partial(_prepare_sqlite, lock_seconds))
             # A deferred transaction that reads first fails to write if another wrote in between: declare the intent.
             sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-            sa.event.listen(self._reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
 
     def create(self) -> None:
         """Create missing tables and upgrade those of an earlier version. Several processes may do so at once.
@@ -71,7 +74,7 @@ class OnlineDatabase:
     def counters(self) -> dict[str, int]:
         """The version counter of each of COUNTERS. Each change increments its counter."""
         with self._reader.connect() as connection:
-            return {row.name: row.value for row in connection.execute(_SELECT_COUNTERS)}
+            return dict(connection.execute(_SELECT_COUNTERS).all())
 
     @contextmanager
     def _begin_change(self, counter: str) -> Iterator[sa.Connection]:

@@ -52,7 +52,9 @@ class OnlineState(EventStore, KeyStore):
         """Rows of one of LANDED_TABLES with `first` <= time < `end`, sorted by key."""
         table = metadata.tables[name]
         query = sa.select(table).where(table.c.time >= first.timestamp(), table.c.time < end.timestamp())
-        with self._reader.connect().execution_options(yield_per=BATCH) as connection:
+        # PostgreSQL streams rows only within a transaction.
+        options = {"yield_per": BATCH} | ({} if self._is_sqlite else {"isolation_level": "READ COMMITTED"})
+        with self._reader.connect().execution_options(**options) as connection:
             for row in connection.execute(query.order_by(*(table.c[each] for each in LANDED_TABLES[name]))):
                 yield row._asdict()
 
