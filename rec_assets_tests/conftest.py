@@ -43,7 +43,7 @@ CLASSES = ("slow", "long", "cluster")
 HEAVY_FIXTURES = {"bucket", "browser", "postgres", "shop", "spark"}
 """A test that uses one of these is not fast. Tests of one process share what they start."""
 
-SLOW_FIXTURES = {"browser", "postgres"}
+SLOW_FIXTURES = {"browser", "postgres", "shop"}
 """A test that uses one of these is slow, unless its marker says something else."""
 
 
