@@ -89,7 +89,7 @@ def test_unique_products_without_titles_are_recommended_by_category_and_a_second
     land(tmp_path, DAYS, unique_pieces(DAYS))
     again = shop.run("bootstrap")
     assert again.returncode == 0, again.stderr[-2000:]
-    assert load_recommender(shop).state.as_of == day + dt.timedelta(days=1)
+    assert load_recommender(shop).snapshot.as_of == day + dt.timedelta(days=1)
 
 
 def all_returned(day: int) -> list[Line]:

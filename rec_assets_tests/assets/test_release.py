@@ -189,7 +189,7 @@ def test_the_gate_evaluates_a_sample_of_the_customers(shop: BootstrappedShop, tm
     bench.put(champion=bench.good, challenger=worsened(bench.good))
     assert bench.release().success
     quality, _ = decision_of(bench)
-    evaluated = re.match(r"NDCG@10 of (\d+) customers", quality["says"])
+    evaluated = re.match(r"NDCG@10 of (\d+) customers", quality["message"])
     assert evaluated is not None and 3 < int(evaluated[1]) < 35  # of the shop's 60
 
 

@@ -177,7 +177,7 @@ def test_a_released_model_is_rewritten_too(settings: Settings, tmp_path: Path, m
     by_customer = answer.groupby("customer_id")["source"].first()
     assert by_customer[ANN] == "segment" and by_customer[BOB] != "segment"
     # A model that can't be read is logged, and stays pending.
-    monkeypatch.setattr(releases.__class__, "fetch_index", lambda *_: shop.index().save(_[-1]) or _break(_[-1]))
+    monkeypatch.setattr(releases.__class__, "download_index", lambda *_: shop.index().save(_[-1]) or _break(_[-1]))
     assert any(f"version {version} of" in line and "delete it in MLflow" in line for line in forget(settings, BOB))
     assert customer_digest(BOB) in ForgottenFile.read(settings.forgotten_file).pending
 
