@@ -39,16 +39,16 @@ serve: $(RUN) ## Start the API on the published index (docs: http://localhost:80
 storefront: $(RUN) ## Start a small demo shop on the published index
 	@$(BIN)/rec-assets storefront
 
-test: java lint ## Run the linters and the tests that a change needs (6 minutes)
+test: java lint ## Run the linters and the tests that a change needs
 	$(PYTEST) $(PARALLEL)
 
-test-fast: $(DEV) ## Run the unit tests, without Spark (a minute); of one folder: make test-fast PACKAGE=serving
+test-fast: $(DEV) ## Run the unit tests, without Spark; of one folder: make test-fast PACKAGE=serving
 	$(PYTEST) -m fast $(if $(PACKAGE),rec_assets_tests/$(PACKAGE),$(PARALLEL))
 
 test-slow: java $(DEV) ## Run the tests that need a daemon, a killed process, PostgreSQL, a browser or minutes of Spark
 	$(PYTEST) $(PARALLEL) -m slow
 
-test-long: java $(DEV) ## Run the tests of whole data sets and demos, before a release (hours)
+test-long: java $(DEV) ## Run the tests of whole data sets and demos, before a release
 	$(FULL_SPARK) $(PYTEST) -m long
 
 cluster-test: java $(DEV) ## Run the graph on a local Spark cluster and behind Spark Connect, and compare
