@@ -8,11 +8,11 @@ INTEREST = (CLICK, CART)
 MONEY = (PURCHASE, RETURN)
 """Events with an amount of money."""
 
-LONGEST_ID = 512
-"""Maximum characters of an id. In any script, it fits into an index of PostgreSQL (2,704 bytes)."""
+MAX_ID_LENGTH = 512
+"""Maximum number of characters of an id. In any script, it fits into an index of PostgreSQL (2,704 bytes)."""
 
-LONGEST_NAME = 512
-"""Maximum characters of a title, category or brand; longer ones are cut."""
+MAX_NAME_LENGTH = 512
+"""Maximum number of characters of a title, category or brand; longer ones are cut."""
 
-LONGEST_TEXT = 10_000
-"""Maximum characters of a product text; longer ones are cut. The encoder reads the first few hundred."""
+MAX_TEXT_LENGTH = 10_000
+"""Maximum number of characters of a product text; longer ones are cut. The encoder reads the first few hundred."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 from upath import UPath
 
-from rec_assets.recsys.events import LONGEST_ID, LONGEST_NAME, LONGEST_TEXT
+from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.text import join_columns
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLUMNS, read_text
@@ -124,7 +124,7 @@ def read_export(source: DataSource) -> dict[dt.date, pa.Table]:
 def read_catalog(source: DataSource) -> pa.Table:
     """The newest catalog file, CATALOG_SCHEMA; empty if the data source has no catalog.
 
-    It drops rows without a product id, with one longer than LONGEST_ID, and repetitions of a row.
+    It drops rows without a product id, with one longer than MAX_ID_LENGTH, and repetitions of a row.
 
     Raises:
         SourceError: see the module; or a product has two different rows.
@@ -137,7 +137,7 @@ def read_catalog(source: DataSource) -> pa.Table:
     used = [columns.product_id, *columns.title, *columns.text, *spec.include, *spec.exclude, *optional]
     _check_columns(spec, frame, used, path)
     ids = frame[columns.product_id].fillna("").str.strip()
-    frame = frame[(ids != "") & (ids.str.len() <= LONGEST_ID)]
+    frame = frame[(ids != "") & (ids.str.len() <= MAX_ID_LENGTH)]
     frame = frame.drop(columns=f"{spec.explode}.{ENTRY_NUMBER}", errors="ignore").drop_duplicates()
     ids = frame[columns.product_id]
     repeated = ids[ids.duplicated()]
@@ -243,9 +243,9 @@ def _add_product_texts(
     """Add title, category, brand and text (null if the data source has none), cut to their maximum lengths."""
     category, brand = ([column] if column else [] for column in (columns.category, columns.brand))
     for name, parts in {"title": columns.title, "category": category, "brand": brand}.items():
-        out[name] = join_columns(frame, parts, " ").str.slice(0, LONGEST_NAME)
+        out[name] = join_columns(frame, parts, " ").str.slice(0, MAX_NAME_LENGTH)
     texts = columns.text or [*columns.title, *category, *brand]
-    out["text"] = join_columns(frame, texts, ", ").str.slice(0, LONGEST_TEXT).str.lower()
+    out["text"] = join_columns(frame, texts, ", ").str.slice(0, MAX_TEXT_LENGTH).str.lower()
 
 
 def _check_columns(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from rec_assets.recsys.data.forgetting import customer_digest
-from rec_assets.recsys.events import LONGEST_ID
+from rec_assets.recsys.events import MAX_ID_LENGTH
 from rec_assets.serving.database.events import Event, WriteResult, event_sender
 from rec_assets.serving.database.keys import key_digest
 from rec_assets.serving.database.online_state import OnlineState
@@ -60,7 +60,7 @@ def test_a_different_event_with_a_used_id_is_rejected(online: OnlineState, field
 
 
 def test_event_ids_are_per_sender_and_may_have_the_maximum_length(online: OnlineState) -> None:
-    longest = "\U0001f484" * LONGEST_ID
+    longest = "\U0001f484" * MAX_ID_LENGTH
     visitors = [event_sender(None, each, is_public=True) for each in ("s1", longest)]
     ann = event_sender("ann", "s1", is_public=True)
     shop = event_sender("ann", "s1", is_public=False)

@@ -14,7 +14,7 @@ import pytest
 from upath import UPath
 
 from rec_assets.recsys.data.cleaning import CleanedDay, CleaningSettings, clean_day
-from rec_assets.recsys.events import LONGEST_NAME, LONGEST_TEXT
+from rec_assets.recsys.events import MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.sources import formats
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.reader import (
@@ -241,7 +241,7 @@ def test_a_file_that_is_gzipped_twice_is_an_error(tmp_path):
 def test_long_texts_are_cut(tmp_path):
     write(tmp_path, log(f'{LINE},"{"A" * 50_000}"', header=HEADER + ",note"))
     line = read(shop(tmp_path, columns=f"{COLUMNS}, title: note")).iloc[0]
-    assert (line["title"], line["text"]) == ("A" * LONGEST_NAME, "a" * LONGEST_TEXT)
+    assert (line["title"], line["text"]) == ("A" * MAX_NAME_LENGTH, "a" * MAX_TEXT_LENGTH)
     assert len(json.loads(line["line"])["note"]) == 50_000
 
 

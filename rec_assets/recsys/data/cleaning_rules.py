@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.events import LONGEST_ID
+from rec_assets.recsys.events import MAX_ID_LENGTH
 
 MAX_QUANTITY = 1e6
 """A larger quantity is a mistake, often a barcode, unless the data source sets `bulk_quantity`."""
@@ -145,8 +145,8 @@ _RULES = (
     ),
     CleaningRule(
         "id_too_long",
-        f"the customer, product or order id has more than {LONGEST_ID} characters",
-        lambda day: (day.lines[["customer_id", "product_id", "order_id"]].fillna("").map(len) > LONGEST_ID).any(axis=1),
+        f"the customer, product or order id has more than {MAX_ID_LENGTH} characters",
+        lambda day: day.lines[["customer_id", "product_id", "order_id"]].fillna("").map(len).max(axis=1) > MAX_ID_LENGTH,
         "check the columns for `customer_id`, `product_id` and `order_id`",
     ),
     CleaningRule(

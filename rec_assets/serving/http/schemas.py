@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from rec_assets.recsys.events import LONGEST_ID
+from rec_assets.recsys.events import MAX_ID_LENGTH
 
 _MAX_FIELDS = 30
 MAX_K, MAX_EXCLUDED, MAX_SESSION_EVENTS, MAX_EVENTS = 100, 500, 100, 1000
@@ -27,8 +27,8 @@ MAX_QUANTITY = 10_000
 """A larger quantity on an order line counts as a mistake or an attack."""
 
 _NOT_BLANK = r"^[^\x00\ufffd]*[^\s\x00\ufffd][^\x00\ufffd]*$"
-Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=_NOT_BLANK)]
-"""1 to LONGEST_ID characters, not all blank, without NUL and without replacement characters (from invalid UTF-8)."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=_NOT_BLANK)]
+"""1 to MAX_ID_LENGTH characters, not all blank, without NUL and without replacement characters (from invalid UTF-8)."""
 
 Id = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """An id from the shop's data. JSON integers are converted to text."""
