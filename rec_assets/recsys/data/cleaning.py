@@ -1,7 +1,7 @@
 """Clean the raw lines of one day: each becomes an interaction, or is rejected with the names of the rules it breaks.
 
-`interactions.net_returns` subtracts a return from its purchase: here if both are on this day, otherwise when a window
-of days is read.
+`net_returns` subtracts a return from its purchase: here if both are on this day, otherwise when a window of days is
+read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rec_assets.recsys.data.cleaning_rules import CLEANING_RULES, CleaningSettings, broken_rules, is_filled
-from rec_assets.recsys.data.interactions import net_returns
+from rec_assets.recsys.data.returns import net_returns
 from rec_assets.recsys.events import PURCHASE, RETURN
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 RETURN_SUFFIX = "@returned"
-"""Suffix of the line_id of a return that was made from the status of its own purchase line."""
+"""If the status of a purchase line says that it was returned, it gives a return whose line_id has this suffix."""
 
 BULK_DEVIATIONS = 4.0
 """A line is a bulk order if ln(quantity) is more than this many robust deviations above the day's median."""
@@ -32,7 +32,7 @@ BULK_DEVIATIONS = 4.0
 BULK_MIN_DEVIATION = 1.0
 """Minimum robust deviation (1.4826 · MAD of ln(quantity)). If all buy one piece, the limit is 54 pieces (e^4)."""
 
-BULK_FEW_LINES = 5
+BULK_SMALL_DAY_FACTOR = 5
 """On a day of n lines, the limit is 1 + 5/n times as many deviations, because the median of few lines is uncertain."""
 
 CLEANED_SCHEMA = pa.schema(
@@ -148,7 +148,7 @@ def _is_bulk(lines: pd.DataFrame, settings: CleaningSettings) -> pd.Series:
     if settings.bulk_quantity == "none" or logs.empty:
         return pd.Series(False, lines.index)
     deviation = max(1.4826 * (logs - logs.median()).abs().median(), BULK_MIN_DEVIATION)
-    deviations = BULK_DEVIATIONS * (1 + BULK_FEW_LINES / len(logs))
+    deviations = BULK_DEVIATIONS * (1 + BULK_SMALL_DAY_FACTOR / len(logs))
     return quantity > np.exp(logs.median() + deviations * deviation)
 
 

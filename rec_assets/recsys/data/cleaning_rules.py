@@ -20,6 +20,8 @@ from rec_assets.recsys.events import MAX_ID_LENGTH
 MAX_QUANTITY = 1e6
 """A larger quantity is a mistake, often a barcode, unless the data source sets `bulk_quantity`."""
 
+_IDS = ["customer_id", "product_id", "order_id"]
+
 
 @dataclass(frozen=True)
 class CleaningSettings:
@@ -50,13 +52,16 @@ class RawDay:
 
 @dataclass(frozen=True)
 class RejectedLines:
-    """Raw lines that one rule rejects, with the `day` of their file; `columns`: field → the shop's column."""
+    """Raw lines that one rule rejects, with the `day` of their file. `columns`: field → the shop's column."""
 
     lines: pd.DataFrame
     columns: Mapping[str, str | None]
 
     def common_values(self, *fields: str) -> str:
-        """Common values of the first of these fields that the shop has, as in "in these lines, 'Qty' is '0' or ''"."""
+        """The most common values of a field, as in "in these lines, 'Qty' is '0' or ''".
+
+        Of several fields, it takes the first one that the shop has a column for.
+        """
         column = next((self.columns[name] for name in fields if self.columns.get(name)), None)
         values = pd.Series([json.loads(line).get(column) for line in self.lines["line"].head(1000)], dtype=object)
         common = values.fillna("").astype(str).str.strip().str.slice(0, 60).value_counts().index[:3]
@@ -71,7 +76,8 @@ class CleaningRule:
         name: Name in `rejected_purchases.reasons` and in reports.
         reason: Why a line is rejected, in words.
         rejects: Raw lines of a day → whether the rule rejects each line.
-        fix: What the shop can do, in words, or a function that returns it. `check-source` shows it.
+        fix: What the shop can do, in words, or a function that returns it. `check-source` shows it; "" if another
+            warning says it.
         is_intended: The rule rejects lines that a shop leaves out on purpose. They don't make a data source unusable.
         warn_above: `check-source` warns if the rule rejects more than this share of the lines (or, if not intended, of
             their value).
@@ -124,7 +130,7 @@ def _fix_day(rejected: RejectedLines) -> str:
 
 def _fix_quantity(rejected: RejectedLines) -> str:
     if (rejected.lines["quantity"] < 0).mean() > 0.5:
-        return "if they are returns, set `returns: {negative_quantity: true}`"
+        return ""  # `check-source` has one warning for all negative quantities
     return f"{rejected.common_values('quantity')}; check the column for `quantity`"
 
 
@@ -146,7 +152,7 @@ _RULES = (
     CleaningRule(
         "id_too_long",
         f"the customer, product or order id has more than {MAX_ID_LENGTH} characters",
-        lambda day: day.lines[["customer_id", "product_id", "order_id"]].fillna("").map(len).max(axis=1) > MAX_ID_LENGTH,
+        lambda day: (day.lines[_IDS].fillna("").map(len) > MAX_ID_LENGTH).any(axis=1),
         "check the columns for `customer_id`, `product_id` and `order_id`",
     ),
     CleaningRule(

@@ -8,56 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 
-import numpy as np
-import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from rec_assets.recsys.data.returns import net_returns
 from rec_assets.recsys.events import INTEREST, PURCHASE, RETURN
-
-_NETTING = ("event", "event_time", "line_id", "net_quantity")
-
-_TOLERANCE = 1e-9
-"""Smaller remainders are rounding errors, as after a return of 0.3 kg from purchases of 0.1 kg and 0.2 kg."""
-
-
-def net_returns(lines: pd.DataFrame) -> pd.DataFrame:
-    """Subtract returned quantities from the purchases they belong to.
-
-    A return cancels the latest purchases of the same customer and product that are not later than the return. If these
-    are not enough, the rest stays as the return's own `net_quantity`, to be matched in a wider window. Netting each day
-    and then the window gives the same result as netting the window at once, because the latest purchases before a
-    return are those of its own day.
-
-    Args:
-        lines: customer_id, product_id, event, event_time, line_id, net_quantity (≥ 0: for a purchase the quantity kept
-            so far, for a return the quantity not matched yet). The result has the same rows with another net_quantity.
-    """
-    lines = lines.copy()
-    is_return = lines["event"] == RETURN
-    if not is_return.any():
-        return lines
-    pair = ["customer_id", "product_id"]
-    keys = pd.MultiIndex.from_frame(lines[pair])
-    touched = np.flatnonzero(keys.isin(keys[is_return]))
-    net = lines["net_quantity"].to_numpy(float).copy()
-    order = lines.iloc[touched].assign(_row=touched, _return=is_return.to_numpy()[touched])
-    order = order.sort_values([*pair, "event_time", "_return", "line_id"], kind="stable")
-    for _, group in order.groupby(pair, sort=False):
-        open_purchases: list[int] = []
-        for row, returned in zip(group["_row"], group["_return"], strict=True):
-            if not returned:
-                open_purchases.append(row)
-                continue
-            while net[row] > 0 and open_purchases:
-                newest = open_purchases[-1]
-                matched = min(net[row], net[newest])
-                for line in (row, newest):
-                    net[line] = 0.0 if net[line] - matched < _TOLERANCE else net[line] - matched
-                if net[newest] == 0:
-                    open_purchases.pop()
-    lines["net_quantity"] = net
-    return lines
 
 
 def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
@@ -68,7 +23,8 @@ def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
         before `as_of`), weight (1), quantity (kept), unit_price, rating.
     """
     pairs = ["customer_id", "product_id"]
-    columns = [*pairs, "order_id", "date", *_NETTING, "weight", "unit_price", "rating"]
+    netting = ["event", "event_time", "line_id", "net_quantity"]
+    columns = [*pairs, "order_id", "date", *netting, "weight", "unit_price", "rating"]
     lines = interactions.where(F.col("event").isin(PURCHASE, RETURN)).select(*columns)
     returned = lines.where(F.col("event") == RETURN).select(*pairs).distinct()
     untouched = lines.join(returned, pairs, "left_anti")

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.data.interactions import history_lines, net_purchases, net_returns
+from rec_assets.recsys.data.interactions import history_lines, net_purchases
+from rec_assets.recsys.data.returns import net_returns
 from rec_assets.recsys.events import CLICK, PURCHASE, RETURN
 
 
