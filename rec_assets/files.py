@@ -1,13 +1,72 @@
-"""Atomic writes of text files, and file permissions for customer ids and key digests."""
+"""Text files: read small ones that users write, and write ours atomically, with permissions for customer data."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _OTHERS = 0o007
+
+
+def read_small_text(path: Path, max_bytes: int, error: type[Exception]) -> str:
+    """Read a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        error: the file does not exist, is not a regular file (reading a named pipe would block), is too large, or is
+            not UTF-8.
+    """
+    name = one_line(str(path))  # the path may come from another user file
+    try:
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+        if is_regular:
+            with path.open("rb") as file:
+                content = file.read(max_bytes + 1)
+    except OSError as problem:
+        raise error(f"{name}: {problem.strerror or problem}") from None
+    except ValueError as problem:  # a path with a null byte
+        raise error(f"{name}: {problem}") from None
+    if not is_regular:
+        raise error(f"{name}: is not a regular file: use the path of a text file")
+    if len(content) > max_bytes:
+        raise error(f"{name}: is larger than the limit of {max_bytes:,} bytes: make it smaller")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise error(f"{name}: line {line}: not UTF-8 text: save the file as UTF-8") from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; duplicate keys in one object are an error.
+
+    Raises:
+        ValueError: the text is not valid JSON, has a duplicate key, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ValueError("values are nested too deeply") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"duplicate key {key}: remove one")
+        values[key] = value
+    return values
+
+
+def one_line(text: str, max_length: int = 400) -> str:
+    """The text without line breaks and control characters, cut to `max_length`."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 2 * max_length])
+    line = " ".join(printable.split())
+    return line if len(line) <= max_length and len(text) <= 2 * max_length else f"{line[: max_length - 1]}…"
 
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from rec_assets.plain_yaml import Document, UnsupportedYaml, parse
-from rec_assets.small_file import one_line, read_small_text
+from rec_assets.files import one_line, read_small_text
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -96,8 +96,8 @@ def test_unsupported_yaml_is_an_error_with_its_position(text: str, expected: str
         ),
         (b"name: a\nsizes: {a: " + b"9" * 5000 + b"}", "line 2, column 9: sizes.a: Unable to parse input string"),
         (b"name: [a]", "line 1, column 1: name: Input should be a valid string"),
-        ("name: a".encode("utf-16"), "line 1: no UTF-8 text: save the file as UTF-8"),
-        (b"name: a\n# caf\xe9", "line 2: no UTF-8 text"),
+        ("name: a".encode("utf-16"), "line 1: not UTF-8 text: save the file as UTF-8"),
+        (b"name: a\n# caf\xe9", "line 2: not UTF-8 text"),
         (b"name: " + b"a" * MAX_BYTES, "is larger than the 262,144 bytes"),
         (b"\n".join(b"k%d: 1" % i for i in range(9)), "; and 5 more"),
         (b"? '" + b"x" * 9_999 + b"\n\n y'\n: 1", "unknown field xxxx"),
@@ -124,7 +124,7 @@ def test_windows_line_endings_and_a_byte_order_mark_are_supported(tmp_path: Path
 def test_a_file_that_is_not_regular_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")  # opening a pipe waits for a writer
     for name in ("pipe.yaml", "."):
-        with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / name))}: is no regular file"):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / name))}: is not a regular file"):
             read_yaml(tmp_path / name, Box, "a box is a mapping")
     with pytest.raises(ValueError, match="No such file or directory"):
         read_yaml(tmp_path / "gone.yaml", Box, "a box is a mapping")

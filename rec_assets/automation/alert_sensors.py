@@ -18,7 +18,7 @@ from rec_assets.automation.alert_ledger import AlertLedger, Causes
 from rec_assets.automation.alert_messages import DayRange, FailureCause, Message, format_time
 from rec_assets.automation.run_findings import FindingsReader, read_checks, read_gate_decisions, read_steps
 from rec_assets.settings import Settings
-from rec_assets.sources.findings import pluralize
+from rec_assets.sources.check_result import pluralize
 
 TIMEOUT_SECONDS = 10
 DELIVERY_SECONDS = 30

@@ -21,7 +21,7 @@ from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
-from rec_assets.sources.landing import days_with_data
+from rec_assets.sources.landing import covered_days
 from rec_assets.sources.spec import DataSource
 
 
@@ -36,7 +36,7 @@ def bootstrap(definitions: dg.Definitions, settings: Settings, source: DataSourc
     with plan_lock(settings):
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
-        first, newest = days_with_data(source, time.time())
+        first, newest = covered_days(source, time.time())
         land_feedback(settings, source.time_zone, _log)
         plan, started = _plan(first, newest, settings), time.monotonic()
         instance = open_instance(settings)

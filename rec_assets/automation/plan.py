@@ -14,7 +14,7 @@ from rec_assets.recsys.evaluation.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
-from rec_assets.sources.findings import pluralize
+from rec_assets.sources.check_result import pluralize
 
 PARENT_TAG = "rec_assets/parent_run"
 """Tag of a run that belongs to a plan: the id of the Dagster run, or of the process, that executes the plan."""

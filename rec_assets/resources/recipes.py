@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rec_assets.files import write_atomically
+from rec_assets.files import one_line, parse_json, read_small_text, write_atomically
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.small_file import one_line, parse_json, read_small_text
 
 if TYPE_CHECKING:
     from rec_assets.settings import Settings

@@ -19,7 +19,7 @@ from rec_assets.serving.engine import Engine
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.index_loader import IndexLoader
 from rec_assets.serving.watched_file import WatchedFile
-from rec_assets.small_file import one_line
+from rec_assets.files import one_line
 
 REFRESH_SECONDS = 0.5
 """Interval for checking files and published indexes."""

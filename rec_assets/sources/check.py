@@ -13,10 +13,10 @@ import pyarrow as pa
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.explain import explain_lines
-from rec_assets.sources.explain_cleaning import explain_cleaning, explain_training_data
-from rec_assets.sources.findings import SourceCheck, format_share, pluralize
-from rec_assets.sources.landing import days_with_data, is_in_future
+from rec_assets.sources.report_lines import report_lines
+from rec_assets.sources.report_cleaning import report_cleaning, report_training_data
+from rec_assets.sources.check_result import SourceCheck, format_share, pluralize
+from rec_assets.sources.landing import covered_days, is_in_future
 from rec_assets.sources.paths import driver_errors, is_uri
 from rec_assets.sources.reader import read_catalog, read_day, read_export
 from rec_assets.sources.sample import SourceSample
@@ -57,10 +57,10 @@ def check_source(source: DataSource, *, days: int | None = None, now: float | No
     if sample.lines.empty:
         check.errors.append("the files of the sample have no lines: land files with lines")
         return check
-    explain_lines(sample, check)
+    report_lines(sample, check)
     if is_complete:
-        explain_training_data(sample, check)
-    explain_cleaning(sample, _evenly_spaced(list(by_day), MAX_CLEANED_DAYS), check)
+        report_training_data(sample, check)
+    report_cleaning(sample, _evenly_spaced(list(by_day), MAX_CLEANED_DAYS), check)
     return check
 
 
@@ -77,10 +77,10 @@ def _read_lines(
             with driver_errors(path):
                 raise SourceError(f"no file matches {path}: {_folder_content(path)}")
         if source.is_daily:
-            check.covered_days = first, last = days_with_data(source, now)
-            landed = [day for day in source.landed_days() if first <= day <= last]
+            check.covered_days = covered_days(source, now)
+            landed = source.days_to_read()
             check.add("Purchases", f"{pluralize(len(landed), 'day')} with files, {landed[0]} to {landed[-1]}")
-            _explain_gaps(landed, check)
+            _report_gaps(landed, check)
             lines = _read_days(source, _evenly_spaced(landed, days or _sample_days(source, landed)), landed[-1], check)
             is_complete = len(lines) == len(landed)
             check.add("Purchases", f"days in this sample: {_list_days(list(lines), len(landed))}")
@@ -88,7 +88,7 @@ def _read_lines(
             lines = read_export(source)
             check.add("Purchases", f"an export of all days, in {pluralize(len(source.files()), 'file')}")
             check.add("Purchases", f"{pluralize(len(lines), 'day')} with lines, {min(lines)} to {max(lines)}")
-            _explain_bounds(source, {day: len(table) for day, table in lines.items()}, now, check)
+            _report_bounds(source, {day: len(table) for day, table in lines.items()}, now, check)
             lines = {day: table for day, table in lines.items() if not is_in_future(day, now)}
             begin, end = source.first_day or min(lines), source.last_day or max(lines)
             lines = {day: table for day, table in lines.items() if begin <= day <= end}
@@ -163,7 +163,7 @@ def _folder_content(path: str) -> str:
     return f"the folder {folder} has {listed or 'no files'}; fix `path`, or land files"
 
 
-def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
+def _report_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
     span = [days[0] + dt.timedelta(days=number) for number in range((days[-1] - days[0]).days)]
     closed = sorted({*span} - {*days})
     if not closed:
@@ -180,7 +180,7 @@ def _explain_gaps(days: Sequence[dt.date], check: SourceCheck) -> None:
         check.warnings.append(f"{problem}: was the shop closed, or are files missing?")
 
 
-def _explain_bounds(source: DataSource, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
+def _report_bounds(source: DataSource, lines: dict[dt.date, int], now: float, check: SourceCheck) -> None:
     total = sum(lines.values())
     if future := [day for day in lines if is_in_future(day, now)]:
         check.warnings.append(
@@ -200,7 +200,7 @@ def _explain_bounds(source: DataSource, lines: dict[dt.date, int], now: float, c
                 last = min(last, here - 1)
     check.export_days = days[first], days[last]
     if source.first_day and source.last_day:
-        first_declared, last_declared = days_with_data(source, now)
+        first_declared, last_declared = covered_days(source, now)
         check.covered_days = max(first_declared, days[first]), min(last_declared, days[last])
     else:
         check.errors.append(

@@ -94,27 +94,20 @@ def is_in_future(day: dt.date, now: float) -> bool:
     return day > dt.datetime.fromtimestamp(now, dt.timezone.utc).date() + dt.timedelta(days=1)
 
 
-def days_with_data(source: DataSource, now: float) -> tuple[dt.date, dt.date]:
-    """First and newest day with data at a Unix time in seconds: the days that a bootstrap covers.
+def covered_days(source: DataSource, now: float) -> tuple[dt.date, dt.date]:
+    """First and newest day that a bootstrap covers at a Unix time in seconds.
 
     Raises:
         SourceError: no files between first_day and last_day, the newest day is in the future, or an export has no
             first_day or last_day.
     """
-    first, last = source.bounds()
     if source.is_daily:
-        landed = source.landed_days()
-        if not (within := [day for day in landed if first <= day <= last]):
-            raise SourceError(
-                f"data source {source.name}: there are files for {landed[0]} to {landed[-1]}, none between first_day "
-                f"({first}) and last_day ({last})"
-                if landed
-                else f"data source {source.name}: no file matches {source.expand(source.purchases.path)}"
-            )
-        first, last = within[0], within[-1]
-        if is_in_future(last, now):
-            raise SourceError(f"there is a file for {last}, which is in the future: fix its name, or remove it")
-    elif is_in_future(last, now):
+        days = source.days_to_read()
+        if is_in_future(days[-1], now):
+            raise SourceError(f"there is a file for {days[-1]}, which is in the future: fix its name, or remove it")
+        return days[0], days[-1]
+    first, last = source.bounds()
+    if is_in_future(last, now):
         raise SourceError(
             f"data source {source.name}: last_day ({last}) is in the future: set it to the newest day with lines "
             "(`rec-assets check-source` shows it)"

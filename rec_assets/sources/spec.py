@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, is_uri, path_on_day
 from rec_assets.sources.time_formats import UTC_WORDS, check_time_format, zone_suffix
-from rec_assets.yaml_file import Day, read_yaml
+from rec_assets.yaml_file import Day, StrictModel, read_yaml
 
 Columns = Annotated[list[str], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 """One or more columns or values. A single one needs no brackets."""
@@ -37,13 +37,7 @@ def _as_quantity(value: object) -> object:
     return number
 
 
-class SpecModel(BaseModel):
-    """Base of all parts of the YAML file: immutable, and unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileFormat(SpecModel):
+class FileFormat(StrictModel):
     """Where files are and how they are written."""
 
     path: Annotated[str, AfterValidator(check_pattern)] = Field(
@@ -93,7 +87,7 @@ class FileFormat(SpecModel):
         return self
 
 
-class PurchaseColumns(SpecModel):
+class PurchaseColumns(StrictModel):
     """Field → column of the purchase log. Only product_id, customer_id and time are required."""
 
     customer_id: str = Field(description="Column of the customer id.")
@@ -138,7 +132,7 @@ class PurchaseLog(FileFormat):
     )
 
 
-class ReturnStatus(SpecModel):
+class ReturnStatus(StrictModel):
     """A column whose values mark returns."""
 
     column: str = Field(description="Column of the status.")
@@ -150,7 +144,7 @@ class ReturnStatus(SpecModel):
     )
 
 
-class ReturnSettings(SpecModel):
+class ReturnSettings(StrictModel):
     """How the purchase log marks returns."""
 
     negative_quantity: bool = Field(False, description="Lines with a negative quantity are returns.")
@@ -158,7 +152,7 @@ class ReturnSettings(SpecModel):
     status: ReturnStatus | None = Field(None, description="A column whose values mark returns.")
 
 
-class CatalogColumns(SpecModel):
+class CatalogColumns(StrictModel):
     """Field → column of the catalog. Only product_id is required."""
 
     product_id: str = Field(description="Column of the product id.")
@@ -176,7 +170,7 @@ class Catalog(FileFormat):
     columns: CatalogColumns = Field(description="Field → column.")
 
 
-class DataSource(SpecModel):
+class DataSource(StrictModel):
     """A shop's data. Methods that read paths raise a `SourceError` if the driver of a URI is missing or fails."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name. Default: the name of the YAML file.")
@@ -263,6 +257,24 @@ class DataSource(SpecModel):
         """Days that have files, sorted (daily data sources only)."""
         return sorted(files_by_day(self.glob(self.purchases.path)))
 
+    def days_to_read(self) -> list[dt.date]:
+        """Landed days between `first_day` and `last_day`, sorted (daily data sources only).
+
+        Raises:
+            SourceError: there is no such day.
+        """
+        landed = self.landed_days()
+        first, last = self.first_day or dt.date.min, self.last_day or dt.date.max
+        if days := [day for day in landed if first <= day <= last]:
+            return days
+        if not landed:
+            path = self.expand(self.purchases.path)
+            raise SourceError(f"data source {self.name}: no file matches {path}: land files, or fix `path`")
+        raise SourceError(
+            f"data source {self.name}: there are files for {landed[0]} to {landed[-1]}, none between first_day "
+            f"({self.first_day or 'not set'}) and last_day ({self.last_day or 'not set'}): fix these two, or land files"
+        )
+
     def bounds(self) -> tuple[dt.date, dt.date]:
         """First and last day with data; `first_day` and `last_day` if set.
 
@@ -276,17 +288,8 @@ class DataSource(SpecModel):
                 f"data source {self.name}: the path has no {{date:…}}, so it is an export of all days: set first_day "
                 "and last_day (`rec-assets check-source` shows the values)"
             )
-        landed = self.landed_days()
-        if not landed:
-            path = self.expand(self.purchases.path)
-            raise SourceError(f"data source {self.name}: no file matches {path}: land files, or fix `path`")
-        first, last = self.first_day or landed[0], self.last_day or landed[-1]
-        if first > last:
-            limits = f"first_day ({self.first_day or 'not set'}) and last_day ({self.last_day or 'not set'})"
-            raise SourceError(
-                f"data source {self.name}: there are files for {landed[0]} to {landed[-1]}, none between {limits}"
-            )
-        return first, last
+        days = self.days_to_read()
+        return self.first_day or days[0], self.last_day or days[-1]
 
     def expand(self, pattern: str) -> str:
         """A path of the YAML file as an absolute path or URI; dates and globs stay."""

@@ -57,7 +57,7 @@ def test_a_field_that_the_user_sets_wins_even_with_the_default_value(
         ('{"recipe": {"als.rank": 6', "Expecting"),
         ("[]", "list indices"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"recipe": {"als.rank": 6, "als.rank": 64}}', "the key als.rank is there twice"),
+        ('{"recipe": {"als.rank": 6, "als.rank": 64}}', "duplicate key als.rank"),
         ('{"recipe": {}}', "it has no 'provenance'"),
         ('{"recipe": {}, "provenance": {"study": "a"}}', "its provenance lacks trial"),
         (

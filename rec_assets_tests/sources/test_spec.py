@@ -106,7 +106,7 @@ def test_unit_price_and_amount_together_are_an_error(tmp_path):
         (b"", "this file is empty"),
         (b"- a\n- b", "this file has a list"),
         (b"purchases: [", "can't be read as YAML"),
-        (b"\nname: caf\xe9", "line 2: no UTF-8 text: save the file as UTF-8"),
+        (b"\nname: caf\xe9", "line 2: not UTF-8 text: save the file as UTF-8"),
         (b"name: shop", "purchases is missing"),
     ],
 )

@@ -131,7 +131,7 @@ def test_each_mistake_has_a_clear_message(tmp_path: Path, text: str, message: st
         ("product_id,value\n\na,1\n\nb\n", "line 5: value must be a number above 0"),
         ("product_id,value,value\na,1,2\n", "has two columns value: remove one"),
         ('product_id,value\n"a,1\n', "line 2: not readable as CSV: unexpected end of data"),
-        ("product_id,value\na,1\n\udc80,1\n", "line 3: no UTF-8 text: save the file as UTF-8"),
+        ("product_id,value\na,1\n\udc80,1\n", "line 3: not UTF-8 text: save the file as UTF-8"),
     ],
 )
 def test_each_mistake_in_a_list_is_reported_with_its_line(tmp_path: Path, content: str, message: str) -> None:
@@ -149,7 +149,7 @@ def test_lists_are_read_as_text_and_not_decompressed(tmp_path: Path) -> None:
     assert list(read_rules(path).lists["list.csv"].index) == ["007", 'a "b", c']
     write(tmp_path, text.replace("list.csv", "list.csv.gz"))
     (tmp_path / "list.csv.gz").write_bytes(gzip.compress(b"product_id\n007\n"))
-    with pytest.raises(RulesError, match=r"list\.csv\.gz: line 1: no UTF-8 text"):
+    with pytest.raises(RulesError, match=r"list\.csv\.gz: line 1: not UTF-8 text"):
         read_rules(path)
 
 

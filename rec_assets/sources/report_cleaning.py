@@ -15,7 +15,7 @@ from rec_assets.recsys.data.cleaning import CLEANING_RULES, CleaningSettings, cl
 from rec_assets.recsys.data.cleaning_rules import RejectedLines
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.recipe import AlsRecipe
-from rec_assets.sources.findings import SourceCheck, format_share, pluralize, shorten
+from rec_assets.sources.check_result import SourceCheck, format_share, pluralize, shorten
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import local_days
 from rec_assets.sources.values import strip_text
@@ -27,7 +27,7 @@ MAX_REJECTED_SHARE = 0.5
 """If cleaning rejects more than this share of the lines that should count, the YAML file is wrong."""
 
 
-def explain_cleaning(sample: SourceSample, days: Sequence[dt.date], check: SourceCheck) -> None:
+def report_cleaning(sample: SourceSample, days: Sequence[dt.date], check: SourceCheck) -> None:
     """Report which lines of these days cleaning would reject, with an example per rule, and whether enough is left."""
     source, catalog = sample.source, sample.catalog
     excluded = frozenset(catalog["product_id"][catalog["excluded"].astype(bool)])
@@ -45,12 +45,12 @@ def explain_cleaning(sample: SourceSample, days: Sequence[dt.date], check: Sourc
             example = f"    {first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"
             count = pluralize(len(lines), "line")
             check.add("Cleaning", f"{name}: {count}; {CLEANING_RULES[name].reason}", example)
-    _explain_bulk(cleaned, check)
-    _explain_shares(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
+    _report_bulk(cleaned, check)
+    _report_shares(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
     _check_usable(cleaned, rejected, total, check)
 
 
-def explain_training_data(sample: SourceSample, check: SourceCheck) -> None:
+def report_training_data(sample: SourceSample, check: SourceCheck) -> None:
     """Warn if a complete log has too little data for personal recommendations."""
     lines = sample.included[strip_text(sample.included["customer_id"]) != ""]
     lines = lines[~(lines["is_return"] | lines["was_returned"])]
@@ -63,7 +63,7 @@ def explain_training_data(sample: SourceSample, check: SourceCheck) -> None:
         check.warnings.append(f"{problem}: {instead}")
 
 
-def _explain_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
+def _report_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
     bought = cleaned[cleaned["event"] == PURCHASE]
     bulk = bought[bought["weight"] == 0]
     if bulk.empty:
@@ -79,7 +79,7 @@ def _explain_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
         )
 
 
-def _explain_shares(
+def _report_shares(
     sample: SourceSample, by_rule: dict[str, pd.DataFrame], total: int, value: float, check: SourceCheck
 ) -> None:
     named = sample.source.purchases.columns

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from rec_assets.sources.findings import SourceCheck, format_share, pluralize, to_inline_yaml
+from rec_assets.sources.check_result import SourceCheck, format_share, pluralize, to_inline_yaml
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import NO_VALUE
 
@@ -27,7 +27,7 @@ _WIDE_PRICE_RATIO = 3.0
 """The 90th percentile of a product's prices is normally less than this many times the 10th."""
 
 
-def explain_ids(values: pd.Series, name: str, column: str, check: SourceCheck) -> None:
+def report_ids(values: pd.Series, name: str, column: str, check: SourceCheck) -> None:
     """Warn about unusual customer or product ids; missing ids are reported elsewhere."""
     ids = values.dropna()
     ids = ids[ids.str.strip() != ""]
@@ -48,14 +48,14 @@ def explain_ids(values: pd.Series, name: str, column: str, check: SourceCheck) -
         check.warnings.append(f"column {column!r}: ids end in '.0', such as {ids.iloc[0]!r}: remove the '.0'")
 
 
-def explain_products(sample: SourceSample, check: SourceCheck) -> None:
+def report_products(sample: SourceSample, check: SourceCheck) -> None:
     """Report on the products of the log and the catalog."""
     lines, products, catalog = sample.lines, sample.products, sample.catalog
     listed = set(catalog["product_id"])
     if listed:
         unlisted, share = products - listed, format_share(len(products & listed), len(products))
         check.add("Catalog", f"products of the log in the catalog: {share}")
-        _explain_unlisted(unlisted, listed, check)
+        _report_unlisted(unlisted, listed, check)
         if len(unlisted) > 0.1 * len(products):
             missing = format_share(len(unlisted), len(products))
             check.warnings.append(f"{missing} of the products are not in the catalog")
@@ -68,10 +68,10 @@ def explain_products(sample: SourceSample, check: SourceCheck) -> None:
     texts = lines[~lines["product_id"].isin(listed)].groupby("product_id")["text"].nunique()
     if several := int((texts > 1).sum()):
         check.add("Products", f"{pluralize(several, 'product')} with different texts: the most common text is used")
-    _explain_non_products(sample, check)
+    _report_non_products(sample, check)
 
 
-def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) -> None:
+def _report_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) -> None:
     """Warn about ids that the log and the catalog write in slightly different ways."""
     differences: dict[str, Callable[[str], str]] = {
         "spaces around them": str.strip,
@@ -89,7 +89,7 @@ def _explain_unlisted(unlisted: set[str], listed: set[str], check: SourceCheck) 
             )
 
 
-def _explain_non_products(sample: SourceSample, check: SourceCheck) -> None:
+def _report_non_products(sample: SourceSample, check: SourceCheck) -> None:
     """Warn about ids that are not products, such as postage or fees. They are popular, so lists would have them."""
     lines = sample.included[~sample.included["is_return"]]
     lines = lines[lines["product_id"].fillna("").str.strip() != ""]

@@ -7,8 +7,8 @@ import re
 
 import pandas as pd
 
-from rec_assets.sources.explain_products import explain_ids, explain_products
-from rec_assets.sources.findings import SourceCheck, format_share, pluralize, shorten, to_inline_yaml
+from rec_assets.sources.report_products import report_ids, report_products
+from rec_assets.sources.check_result import SourceCheck, format_share, pluralize, shorten, to_inline_yaml
 from rec_assets.sources.reader import used_columns
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.time_formats import UTC_WORDS, zone_suffix
@@ -49,18 +49,18 @@ _ORDER_COLUMN_SHARE = 0.05
 """A column is a column of the order if more than this share of its values is only on another line of the order."""
 
 
-def explain_lines(sample: SourceSample, check: SourceCheck) -> None:
+def report_lines(sample: SourceSample, check: SourceCheck) -> None:
     """Report on the raw lines, topic by topic."""
-    _explain_times(sample, check)
-    _explain_columns(sample, check)
-    _explain_orders(sample, check)
-    _explain_event_types(sample, check)
-    _explain_order_columns(sample, check)
-    _explain_returns(sample, check)
-    explain_products(sample, check)
+    _report_times(sample, check)
+    _report_columns(sample, check)
+    _report_orders(sample, check)
+    _report_event_types(sample, check)
+    _report_order_columns(sample, check)
+    _report_returns(sample, check)
+    report_products(sample, check)
 
 
-def _explain_times(sample: SourceSample, check: SourceCheck) -> None:
+def _report_times(sample: SourceSample, check: SourceCheck) -> None:
     source, spec = sample.source, sample.source.purchases
     is_utc = spec.naive_times == "utc" or zone_suffix(spec.time_format) in UTC_WORDS
     zone = "UTC" if is_utc else source.time_zone
@@ -95,7 +95,7 @@ def _explain_times(sample: SourceSample, check: SourceCheck) -> None:
         )
 
 
-def _explain_columns(sample: SourceSample, check: SourceCheck) -> None:
+def _report_columns(sample: SourceSample, check: SourceCheck) -> None:
     source, columns = sample.source, sample.source.purchases.columns
     for field, named in columns:
         for column in named if isinstance(named, list) else [named] if named else []:
@@ -119,7 +119,7 @@ def _explain_columns(sample: SourceSample, check: SourceCheck) -> None:
         check.warnings.append("neither `unit_price` nor `amount` is set: there is no revenue, and no check of prices")
 
 
-def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
+def _report_orders(sample: SourceSample, check: SourceCheck) -> None:
     lines, columns = sample.lines, sample.source.purchases.columns
     customers = strip_text(lines["customer_id"])
     known = customers[customers != ""]
@@ -139,12 +139,12 @@ def _explain_orders(sample: SourceSample, check: SourceCheck) -> None:
                 "`order_id`"
             )
     for name in ("customer_id", "product_id"):
-        explain_ids(sample.included[name], name, getattr(columns, name), check)
+        report_ids(sample.included[name], name, getattr(columns, name), check)
     if lines["title"].str.contains("Ã[\x80-\xbf]|â€", na=False).any():
         check.warnings.append("titles have characters like 'Ã©': set `encoding: utf-8`")
 
 
-def _explain_event_types(sample: SourceSample, check: SourceCheck) -> None:
+def _report_event_types(sample: SourceSample, check: SourceCheck) -> None:
     """Warn if a column has event types, and lines of other events count as purchases."""
     spec, excluded = sample.source.purchases, sample.lines["excluded_by"].loc[sample.file_values.index] != ""
     for column in dict.fromkeys([*spec.include, *spec.exclude]):
@@ -175,7 +175,7 @@ def _list_counts(counts: pd.Series) -> str:
     return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
 
 
-def _explain_order_columns(sample: SourceSample, check: SourceCheck) -> None:
+def _report_order_columns(sample: SourceSample, check: SourceCheck) -> None:
     """Warn about columns that have a value only on the first line of an order."""
     spec, status = sample.source.purchases, sample.source.returns.status
     if not spec.columns.order_id:
@@ -193,7 +193,7 @@ def _explain_order_columns(sample: SourceSample, check: SourceCheck) -> None:
             )
 
 
-def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
+def _report_returns(sample: SourceSample, check: SourceCheck) -> None:
     returns, lines = sample.source.returns, sample.lines
     signs = [
         "a negative quantity" if returns.negative_quantity else "",
@@ -211,7 +211,7 @@ def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
             else "each line with that status is a separate return line; it is subtracted from the newest earlier "
             "purchases of the customer and product",
         )
-        _explain_status(sample, returns.status.line_type, check)
+        _report_status(sample, returns.status.line_type, check)
     included = sample.included
     if negative := int(((included["quantity"] < 0) & ~included["is_return"]).sum()):
         check.warnings.append(
@@ -227,7 +227,7 @@ def _explain_returns(sample: SourceSample, check: SourceCheck) -> None:
         )
 
 
-def _explain_status(sample: SourceSample, line_type: str, check: SourceCheck) -> None:
+def _report_status(sample: SourceSample, line_type: str, check: SourceCheck) -> None:
     """Warn if the status is on the purchase line and `line_type` says a separate return line, or the reverse."""
     lines, has_order = sample.lines, sample.source.purchases.columns.order_id is not None
     is_purchase = line_type == "purchase"
