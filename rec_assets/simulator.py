@@ -281,9 +281,9 @@ def later_purchases(source: DataSource, days: list[dt.date], customers: int | No
         days: The days. Days without a file are skipped.
         customers: Maximum number of customers, in the order of their ids; None: all.
     """
-    rules = CleaningSettings(time_zone=source.time_zone, has_price=source.has_price)
+    settings = CleaningSettings(time_zone=source.time_zone, has_price=source.has_price)
     frames = [
-        clean_day(read_day(source, day, day).to_pandas(), day, rules).cleaned for day in days if source.files(day)
+        clean_day(read_day(source, day, day).to_pandas(), day, settings).cleaned for day in days if source.files(day)
     ]
     if not frames:
         return pd.DataFrame()

@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from rec_assets.plain_yaml import Document, UnsupportedYaml, parse
 from rec_assets.files import one_line, read_small_text
+from rec_assets.plain_yaml import Document, UnsupportedYaml, parse
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -101,7 +101,7 @@ def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{path} is missing"
     if problem["type"] == "extra_forbidden":
         known = [name for name, field in _model_at(location[:-1], model).model_fields.items() if not field.exclude]
-        near = difflib.get_close_matches(location[-1], known, n=1)
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.7)
         return f"unknown field {path}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
     return f"{path}: " * bool(path) + problem["msg"].removeprefix("Value error, ")
 

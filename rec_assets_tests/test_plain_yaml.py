@@ -98,7 +98,7 @@ def test_unsupported_yaml_is_an_error_with_its_position(text: str, expected: str
         (b"name: [a]", "line 1, column 1: name: Input should be a valid string"),
         ("name: a".encode("utf-16"), "line 1: not UTF-8 text: save the file as UTF-8"),
         (b"name: a\n# caf\xe9", "line 2: not UTF-8 text"),
-        (b"name: " + b"a" * MAX_BYTES, "is larger than the 262,144 bytes"),
+        (b"name: " + b"a" * MAX_BYTES, "is larger than the limit of 262,144 bytes"),
         (b"\n".join(b"k%d: 1" % i for i in range(9)), "; and 5 more"),
         (b"? '" + b"x" * 9_999 + b"\n\n y'\n: 1", "unknown field xxxx"),
     ],

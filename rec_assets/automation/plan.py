@@ -14,7 +14,7 @@ from rec_assets.recsys.evaluation.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
-from rec_assets.sources.check_result import pluralize
+from rec_assets.sources.landing import too_few_days_message
 
 PARENT_TAG = "rec_assets/parent_run"
 """Tag of a run that belongs to a plan: the id of the Dagster run, or of the process, that executes the plan."""
@@ -67,7 +67,7 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
     Raises:
         PlanError: there are too few days.
     """
-    if message := too_few_days_message(first, newest, settings):
+    if message := too_few_days_message(first, newest, settings.horizon_days):
         raise PlanError(message)
     horizon = dt.timedelta(days=settings.horizon_days)
     candidates_day, evaluated_day = newest - 2 * horizon, newest - horizon
@@ -83,18 +83,6 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
         _on("release", newest),
         _on("publish_index", newest),
     ]
-
-
-def too_few_days_message(first: dt.date, newest: dt.date, settings: Settings) -> str:
-    """Why these days are too few for a bootstrap, and what to do; "" if there are enough."""
-    days, needed = (newest - first).days + 1, 2 * settings.horizon_days + 1
-    if days >= needed:
-        return ""
-    message = (
-        f"{pluralize(days, 'day')} of data ({first} to {newest}) {'is' if days == 1 else 'are'} too few: training and "
-        f"evaluation need 2 horizons of {settings.horizon_days} days and one day of lookback: land more days"
-    )
-    return message if days < 3 else f"{message}, or set REC_HORIZON_DAYS to {max((days - 1) // 3, 1)}"
 
 
 def plan_daily_update(

@@ -22,7 +22,7 @@ from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
-from rec_assets.sources.feedback import LANDED_FILES, landed_file
+from rec_assets.sources.feedback import API_FILES, landed_file
 from rec_assets.sources.landing import modified_at
 from rec_assets.sources.spec import DataSource
 
@@ -191,7 +191,7 @@ class StalenessChecker:
             yield from (modified_at(file) or 0.0 for file in files)
             if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
                 yield float("inf")  # other files, whatever their modification times
-        if name in LANDED_FILES and day is not None:
+        if name in API_FILES and day is not None:
             file = landed_file(self.feedback, name, day)
             if file.exists():
                 yield file.stat().st_mtime

@@ -21,13 +21,13 @@ NOT_PUBLISHED = "no index is published yet: run `rec-assets bootstrap` first"
 @click.argument("source", required=False)
 def check_source(source: str | None) -> None:
     """Check a data source. Reads a sample of SOURCE (default: REC_SOURCE) and prints what it finds."""
-    from rec_assets.automation.plan import too_few_days_message
     from rec_assets.sources.check import check_source as run_check
+    from rec_assets.sources.landing import too_few_days_message
     from rec_assets.sources.spec import load_data_source
 
     settings = get_settings()
     result = run_check(load_data_source(source or settings.source, settings.root))
-    if result.covered_days and (message := too_few_days_message(*result.covered_days, settings)):
+    if result.covered_days and (message := too_few_days_message(*result.covered_days, settings.horizon_days)):
         result.errors.append(message)
     click.echo(result.to_text())
     sys.exit(0 if result.ok else 1)

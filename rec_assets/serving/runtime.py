@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from rec_assets.files import one_line
 from rec_assets.recsys.data.forgetting import customer_digest
 from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving.database.guard import DatabaseGuard, OnlineSnapshot
@@ -19,7 +20,6 @@ from rec_assets.serving.engine import Engine
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.index_loader import IndexLoader
 from rec_assets.serving.watched_file import WatchedFile
-from rec_assets.files import one_line
 
 REFRESH_SECONDS = 0.5
 """Interval for checking files and published indexes."""

@@ -1,10 +1,8 @@
-"""Settings of retention: how many days of each table housekeeping keeps, and how many it must keep."""
+"""Settings of retention: how many days of each table housekeeping keeps."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from rec_assets.recsys.experiments.experiments_file import COVARIATE_DAYS
 
 
 def _days(default: int | None, table: str) -> int | None:
@@ -38,30 +36,3 @@ class RetentionSettings(BaseModel):
     @classmethod
     def _parse_none(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "") else value
-
-
-def min_retention_days(
-    *, lookback_days: int, horizon_days: int, gate_days: int, model_reuse_days: int, experiment_days: int
-) -> dict[str, int]:
-    """Days of each table that the next runs may read or recompute.
-
-    The newest report evaluates the lists of a horizon ago. Their ranker was trained on the candidates of a horizon
-    before that, made from a lookback of purchases. A challenger that waits for its gate adds `gate_days`.
-
-    Args:
-        lookback_days, horizon_days, gate_days, model_reuse_days: As in the settings.
-        experiment_days: Days of traffic that an experiment may count; 0 without experiments.
-    """
-    back = 2 * horizon_days + gate_days
-    daily = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events",
-             "experiment_exposures")  # fmt: skip
-    models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
-    return {
-        **dict.fromkeys(daily, max(back + lookback_days, experiment_days + COVARIATE_DAYS if experiment_days else 0)),
-        **dict.fromkeys(models, back + model_reuse_days),
-        "candidates": back + 1,
-        "hybrid_scores": back + 1,
-        "similar_products": horizon_days + 1,
-        "evaluation_report": gate_days + 1,
-        "champion": gate_days + 1,
-    }

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from rec_assets.recsys.experiments.experiments_file import MAX_EXPERIMENT_DAYS
+from rec_assets.recsys.experiments.experiments_file import COVARIATE_DAYS, MAX_EXPERIMENT_DAYS
 from rec_assets.settings.api import ApiSettings
 from rec_assets.settings.automation import AutomationSettings
 from rec_assets.settings.folders import FolderSettings
 from rec_assets.settings.models import ModelSettings
-from rec_assets.settings.retention import min_retention_days
 from rec_assets.settings.services import ServiceSettings
 from rec_assets.settings.spark import SparkSettings
 from rec_assets.sqlite import sqlite_url
@@ -52,14 +51,25 @@ class Settings(AutomationSettings, ServiceSettings, SparkSettings, ModelSettings
 
     @property
     def min_retention_days(self) -> dict[str, int]:
-        """Days of each table that the next runs may read or recompute."""
-        return min_retention_days(
-            lookback_days=self.lookback_days,
-            horizon_days=self.horizon_days,
-            gate_days=self.gate_days,
-            model_reuse_days=self.model_reuse_days,
-            experiment_days=MAX_EXPERIMENT_DAYS + self.api.event_retention_days if self.experiments else 0,
-        )
+        """Days of each table that the next runs may read or recompute.
+
+        The newest report evaluates the lists of a horizon ago. Their ranker was trained on the candidates of a horizon
+        before that, made from a lookback of purchases. A challenger that waits for its gate adds `gate_days`.
+        """
+        back = 2 * self.horizon_days + self.gate_days
+        experiment_days = MAX_EXPERIMENT_DAYS + self.api.event_retention_days + COVARIATE_DAYS
+        daily = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", "raw_feedback_events",
+                 "experiment_exposures")  # fmt: skip
+        models = ("product_statistics", "als_model", "co_purchase_graph", "ranker")
+        return {
+            **dict.fromkeys(daily, max(back + self.lookback_days, experiment_days if self.experiments else 0)),
+            **dict.fromkeys(models, back + self.model_reuse_days),
+            "candidates": back + 1,
+            "hybrid_scores": back + 1,
+            "similar_products": self.horizon_days + 1,
+            "evaluation_report": self.gate_days + 1,
+            "champion": self.gate_days + 1,
+        }
 
     @property
     def retention_days(self) -> dict[str, int | None]:

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 from upath import UPath
 
-from rec_assets.sources.errors import SourceError
-from rec_assets.sources.report_lines import report_lines
-from rec_assets.sources.report_cleaning import report_cleaning, report_training_data
 from rec_assets.sources.check_result import SourceCheck, format_share, pluralize
+from rec_assets.sources.errors import SourceError
 from rec_assets.sources.landing import covered_days, is_in_future
 from rec_assets.sources.paths import driver_errors, is_uri
 from rec_assets.sources.reader import read_catalog, read_day, read_export
+from rec_assets.sources.report_cleaning import report_cleaning, report_training_data
+from rec_assets.sources.report_lines import report_lines
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.spec import DataSource
 

@@ -17,8 +17,8 @@ from upath import UPath
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.landing import file_fingerprint
 
-LANDED_FILES = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
-"""Table → name of its file in the folder of a day."""
+API_FILES = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
+"""Table → name of the file that the API lands in the folder of a day."""
 
 FEEDBACK_SCHEMA = pa.schema(
     [
@@ -73,8 +73,8 @@ from, in interleaved responses only.
 
 
 def landed_file(folder: Path, table: str, day: dt.date) -> Path:
-    """Path of the API's file for a day and a table of LANDED_FILES."""
-    return folder / f"date={day}" / LANDED_FILES[table]
+    """Path of the API's file for a day and a table of API_FILES."""
+    return folder / f"date={day}" / API_FILES[table]
 
 
 def landed_fingerprints(folder: Path, table: str, day: dt.date) -> dict[str, str]:

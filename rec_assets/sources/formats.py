@@ -48,7 +48,7 @@ _COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _FIX_ENCODING = "set `encoding`, for example latin-1 or cp1252"
 
 
-def read_text(spec: FileFormat, path: UPath) -> pd.DataFrame:
+def read_rows(spec: FileFormat, path: UPath) -> pd.DataFrame:
     """Read the rows of a file, with all values as text; None only if the format has nulls.
 
     A nested field is a column with a dotted name, such as `customer.id`. Each entry of the `explode` list is a row. Any

@@ -1,4 +1,4 @@
-"""The state of the landing zone: which files are complete, and which changed since the last scan.
+"""The state of the landing zone: which days and files are complete, and which files changed since the last scan.
 
 Sensors use it before the pipeline reads any lines. It reads only bytes and file metadata, and needs no Dagster. All
 functions raise a `SourceError` if a file or URI can't be read.
@@ -15,6 +15,7 @@ from typing import Any
 
 from upath import UPath
 
+from rec_assets.sources.check_result import pluralize
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import (
     DONE_SUFFIXES,
@@ -113,6 +114,18 @@ def covered_days(source: DataSource, now: float) -> tuple[dt.date, dt.date]:
             "(`rec-assets check-source` shows it)"
         )
     return first, last
+
+
+def too_few_days_message(first: dt.date, newest: dt.date, horizon_days: int) -> str:
+    """Why these days are too few for a bootstrap, and what to do; "" if there are enough."""
+    days, needed = (newest - first).days + 1, 2 * horizon_days + 1
+    if days >= needed:
+        return ""
+    message = (
+        f"{pluralize(days, 'day')} of data ({first} to {newest}) {'is' if days == 1 else 'are'} too few: training and "
+        f"evaluation need 2 horizons of {horizon_days} days and one day of lookback: land more days"
+    )
+    return message if days < 3 else f"{message}, or set REC_HORIZON_DAYS to {max((days - 1) // 3, 1)}"
 
 
 def scan_catalog(

@@ -17,7 +17,7 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 
-DATE = r"\{date:([^}]+)\}"
+_PLACEHOLDER = r"\{date:([^}]+)\}"
 """Placeholder of a date in a pattern; the group is its strftime pattern."""
 
 DATE_PARTS = {
@@ -53,7 +53,7 @@ def check_pattern(pattern: str) -> str:
         if re.match(r"[^/]*//[^/@]*:[^/@]*@", pattern):  # raw lines and errors show paths
             raise ValueError("a path can't have a password: set it in the environment, for the driver")
     for placeholder in re.findall(r"\{[^}]*\}?", pattern):
-        if placeholder != "{home}" and not re.fullmatch(DATE, placeholder):
+        if placeholder != "{home}" and not re.fullmatch(_PLACEHOLDER, placeholder):
             raise ValueError(f"{placeholder} is not {{home}} or a date such as {{date:%Y-%m-%d}}")
     parts = _date_parts(pattern)
     if unknown := sorted(parts - DATE_PARTS.keys()):
@@ -64,7 +64,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def _date_parts(pattern: str) -> set[str]:
-    return set(re.findall("%.", "".join(re.findall(DATE, pattern))))
+    return set(re.findall("%.", "".join(re.findall(_PLACEHOLDER, pattern))))
 
 
 def _has_full_date(pattern: str) -> bool:
@@ -100,7 +100,7 @@ def has_date(pattern: str) -> bool:
 
 def path_on_day(pattern: str, day: dt.date) -> str:
     """The pattern for one day."""
-    return re.sub(DATE, lambda date: day.strftime(date.group(1)), pattern)
+    return re.sub(_PLACEHOLDER, lambda date: day.strftime(date.group(1)), pattern)
 
 
 def files_matching(pattern: str) -> list[UPath]:
@@ -148,9 +148,9 @@ def _name(path: str) -> str:
 
 def files_by_day(pattern: str) -> dict[dt.date, list[UPath]]:
     """Day → sorted files that match an absolute glob with a date."""
-    matcher = _matcher(_without_protocol(pattern))
+    matcher = _date_matcher(_without_protocol(pattern))
     by_day: dict[dt.date, list[UPath]] = {}
-    for file in files_matching(re.sub(DATE, lambda date: re.sub("(%.)+", "*", date.group(1)), pattern)):
+    for file in files_matching(re.sub(_PLACEHOLDER, lambda date: re.sub("(%.)+", "*", date.group(1)), pattern)):
         if (match := matcher.match(file.path)) and (day := _day_of(match)):
             by_day.setdefault(day, []).append(file)
     return by_day
@@ -164,9 +164,9 @@ def folders_of_one_day(pattern: str, file: UPath) -> list[UPath]:
     if not has_date(pattern):
         return [file.parent]
     # In `log/{date:%Y/%m}/{date:%d}/till*/*.csv`, the part `log/{date:%Y}/{date:%m}/{date:%d}` has the day.
-    parts = re.sub(DATE, lambda date: date[0].replace("/", "}/{date:"), _without_protocol(pattern)).split("/")
+    parts = re.sub(_PLACEHOLDER, lambda date: date[0].replace("/", "}/{date:"), _without_protocol(pattern)).split("/")
     beginnings = ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
-    matcher = _matcher(next(filter(_has_full_date, beginnings)))
+    matcher = _date_matcher(next(filter(_has_full_date, beginnings)))
     return [folder for folder in file.parents if matcher.match(folder.path)]
 
 
@@ -180,10 +180,10 @@ def _is_data(name: str, pattern_name: str = "") -> bool:
     return not hidden and (not name.endswith(_NOT_DATA) or pattern_name.endswith(_NOT_DATA))
 
 
-def _matcher(pattern: str) -> re.Pattern[str]:
+def _date_matcher(pattern: str) -> re.Pattern[str]:
     """A regular expression for the parts of a date in a path; its groups are Y, m, d and so on."""
     out, seen = "", set()
-    for position, piece in enumerate(re.split(DATE, pattern)):
+    for position, piece in enumerate(re.split(_PLACEHOLDER, pattern)):
         if position % 2 == 0:
             out += _as_regex(piece)
             continue

@@ -21,7 +21,7 @@ from upath import UPath
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.text import join_columns
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLUMNS, read_text
+from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLUMNS, read_rows
 from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days
@@ -132,7 +132,7 @@ def read_catalog(source: DataSource) -> pa.Table:
     spec, path = source.catalog, source.catalog_file()
     if spec is None or path is None:
         return CATALOG_SCHEMA.empty_table()
-    columns, frame = spec.columns, read_text(spec, path)
+    columns, frame = spec.columns, read_rows(spec, path)
     optional = filter(None, (columns.category, columns.brand, columns.price, columns.available_from))
     used = [columns.product_id, *columns.title, *columns.text, *spec.include, *spec.exclude, *optional]
     _check_columns(spec, frame, used, path)
@@ -160,7 +160,7 @@ def read_catalog(source: DataSource) -> pa.Table:
 
 def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None) -> pa.Table:
     spec, columns, returns = source.purchases, source.purchases.columns, source.returns
-    frame = read_text(spec, path)
+    frame = read_rows(spec, path)
     _check_columns(spec, frame, used_columns(source), path)
     line = _as_json(frame)
     if columns.order_id:

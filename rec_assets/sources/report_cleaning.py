@@ -23,7 +23,7 @@ from rec_assets.sources.values import strip_text
 WARN_BULK_SHARE = 0.01
 """Warn if bulk orders are more than this share of the lines, or of their value."""
 
-MAX_REJECTED_SHARE = 0.5
+MAX_MISTAKE_SHARE = 0.5
 """If cleaning rejects more than this share of the lines that should count, the YAML file is wrong."""
 
 
@@ -42,9 +42,10 @@ def report_cleaning(sample: SourceSample, days: Sequence[dt.date], check: Source
     by_rule = {name: rejected[_breaks_any(rejected, {name})] for name in CLEANING_RULES}
     for name, lines in by_rule.items():
         for first in lines.head(1).to_dict("records"):
+            rule, count = CLEANING_RULES[name], pluralize(len(lines), "line")
+            on_purpose = "; a shop can leave these lines out on purpose" * rule.is_intended
             example = f"    {first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"
-            count = pluralize(len(lines), "line")
-            check.add("Cleaning", f"{name}: {count}; {CLEANING_RULES[name].reason}", example)
+            check.add("Cleaning", f"{name}: {count}; {rule.reason}{on_purpose}", example)
     _report_bulk(cleaned, check)
     _report_shares(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
     _check_usable(cleaned, rejected, total, check)
@@ -90,9 +91,10 @@ def _report_shares(
         if len(lines) > rule.warn_above * total or is_much_value:
             money = f" ({value_share:.0%} of the value)" if is_much_value else ""
             fix = rule.fix if isinstance(rule.fix, str) else rule.fix(RejectedLines(lines, columns))
-            check.warnings.append(
-                f"cleaning would reject {format_share(len(lines), total)} of the lines{money} as `{name}`: {fix}"
-            )
+            if fix:
+                check.warnings.append(
+                    f"cleaning would reject {format_share(len(lines), total)} of the lines{money} as `{name}`: {fix}"
+                )
 
 
 def _check_usable(cleaned: pd.DataFrame, rejected: pd.DataFrame, total: int, check: SourceCheck) -> None:
@@ -100,7 +102,7 @@ def _check_usable(cleaned: pd.DataFrame, rejected: pd.DataFrame, total: int, che
     mistakes = int((~is_intended).sum())
     if not (cleaned["event"] == PURCHASE).any():
         check.errors.append(f"no purchase is left of {pluralize(total, 'line')}: {_main_reason(rejected)}")
-    elif mistakes > MAX_REJECTED_SHARE * (total - int(is_intended.sum())):
+    elif mistakes > MAX_MISTAKE_SHARE * (total - int(is_intended.sum())):
         check.errors.append(
             f"cleaning would reject {format_share(mistakes, total)} of the lines by mistake, more than half: "
             f"{_main_reason(rejected)}"

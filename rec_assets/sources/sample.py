@@ -13,8 +13,8 @@ from rec_assets.sources.spec import DataSource
 from rec_assets.sources.times import NO_VALUE
 from rec_assets.sources.values import strip_text
 
-_FILE_LINES, _FILE_BLOCKS = 50_000, 50
-"""With more lines than this, `file_values` has this many blocks of lines: blocks, because orders span lines."""
+_MAX_VALUE_LINES, _VALUE_BLOCKS = 50_000, 50
+"""Of more lines than this, `file_values` has this number, in blocks: the lines of an order are next to each other."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class SourceSample:
     def file_values(self) -> pd.DataFrame:
         """Stripped values by the file's columns; index as in `lines`. Of many lines, it has a part."""
         chosen = self.lines
-        if len(chosen) > _FILE_LINES:
-            size = _FILE_LINES // _FILE_BLOCKS
-            starts = range(0, len(chosen), len(chosen) // _FILE_BLOCKS + 1)
+        if len(chosen) > _MAX_VALUE_LINES:
+            size = _MAX_VALUE_LINES // _VALUE_BLOCKS
+            starts = range(0, len(chosen), len(chosen) // _VALUE_BLOCKS + 1)
             chosen = pd.concat([chosen.iloc[start : start + size] for start in starts])
         frame = pd.DataFrame([json.loads(line) for line in chosen["line"]], index=chosen.index, dtype=object)
         return frame.apply(strip_text)

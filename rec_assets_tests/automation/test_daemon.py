@@ -21,7 +21,7 @@ from rec_assets.automation.plan_execution import day_range_tags
 from rec_assets.automation.plan_jobs import REASON_TAG
 from rec_assets.resources.lake import Lake
 from rec_assets.serving.index_files.folder import ServingFolder
-from rec_assets.sources.feedback import LANDED_FILES
+from rec_assets.sources.feedback import API_FILES
 from rec_assets_tests.automation.deployment import Deployment
 from rec_assets_tests.conftest import SMALL, Shop
 from rec_assets_tests.shops import write_journey_slice
@@ -108,7 +108,7 @@ def automated_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Automat
 
 def fingerprints_without_feedback(lake: Lake) -> dict[str, str]:
     """The content of every partition that does not come from the API's landed events."""
-    return {name: value for name, value in fingerprints(lake).items() if name.split("/")[0] not in LANDED_FILES}
+    return {name: value for name, value in fingerprints(lake).items() if name.split("/")[0] not in API_FILES}
 
 
 def on(days: int) -> dt.date:

@@ -1,5 +1,6 @@
 import datetime as dt
 import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -217,6 +218,14 @@ def test_a_likely_mistake_is_a_warning(tmp_path, lines, options, message):
     assert message in warned(check(tmp_path, lines, **options))
 
 
+def test_many_negative_quantities_are_one_warning(tmp_path):
+    lines = [line.replace(",2,1.50", ",-2,1.50") if n % 4 == 0 else line for n, line in enumerate(LINES)]
+    negative = [
+        warning for warning in check(tmp_path, lines).warnings if "negative" in warning or "quantity" in warning
+    ]
+    assert len(negative) == 1 and "reject 25 lines with a negative quantity: if they are returns, set" in negative[0]
+
+
 def test_possibly_useful_columns_are_listed(tmp_path):
     result = check(
         tmp_path, [line + ",x,y,z,w" for line in LINES],
@@ -241,6 +250,7 @@ def test_each_rule_that_rejects_a_line_is_listed_with_an_example(tmp_path):
     assert f"no_customer: 1 line; {CLEANING_RULES['no_customer'].reason}" in text
     assert '2017-01-01.csv, row 21: {"at":"2017-01-01 10:00","buyer":"","sku":"A1"' in text
     assert "invalid_price: 1 line" in text
+    assert text.count("; a shop can leave these lines out on purpose") == 1, "of no_customer"
 
 
 # Whether the data source can be used
@@ -545,3 +555,9 @@ def test_a_missing_driver_is_one_error(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     result = check_uri(tmp_path, "s3://bucket/*.csv")
     assert result.errors == ["s3://bucket/*.csv: the driver for this path is not installed: Install s3fs to access S3"]
+
+
+def test_the_check_loads_neither_spark_nor_dagster():
+    imports = "import sys, rec_assets.sources.check"
+    loaded = f"{imports}; assert not {{'pyspark', 'dagster'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True)

@@ -64,6 +64,7 @@ def test_an_empty_field_counts_as_not_set(tmp_path):
     [
         ("formt: csv", "", "unknown field purchases.formt; did you mean format?"),
         ("", "catalogue: {}", "unknown field catalogue; did you mean catalog?"),
+        ("times_are: utc", "", "unknown field purchases.times_are; known: path, "),
         ("", "returns: {status: {colum: x, values: y}}", "returns.status.colum; did you mean column?"),
         ("", "catalog: {path: p.csv, columns: {title: t}}", "catalog.columns.product_id is missing"),
         ("format: excel", "", "purchases.format: Input should be 'csv', 'parquet' or 'jsonl'"),

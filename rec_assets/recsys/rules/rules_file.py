@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from rec_assets.files import one_line, read_small_text
 from rec_assets.recsys.rules.rule import Lists, MerchandisingRule
 from rec_assets.recsys.rules.rule_kinds import RULE_KINDS
-from rec_assets.files import one_line, read_small_text
 from rec_assets.yaml_file import Name, StrictModel, read_yaml
 
 NO_RULE_SET = "none"
