@@ -11,8 +11,7 @@ import sys
 import click
 
 from rec_assets.cli import deployment, experiments, keys, results, rules
-from rec_assets.settings import InvalidSettings, unknown_variables
-from rec_assets.sources.errors import SourceError
+from rec_assets.settings import unknown_variables
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,29 +32,20 @@ for _command in (
 _DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
 """Errors of the file system that the user can fix."""
 
+EXPECTED_ERRORS = {
+    "DamagedPartition", "DatabricksUnusable", "ExecutionError", "ExperimentsError", "InvalidSettings", "JavaMissing",
+    "MissingPartition", "PlanError", "RecipeUnreadable", "ReleaseError", "RulesError", "SourceError", "SparkUnusable",
+}  # fmt: skip
+"""Errors whose message says what to do. Their names, because importing the classes would load Spark and Dagster."""
+
 
 def main() -> None:
     """Entry point: prints errors that the user can fix in one line, without a stack trace."""
-    from rec_assets.recsys.experiments.experiments_file import ExperimentsError
-    from rec_assets.recsys.rules.rules_file import RulesError
-    from rec_assets.resources.java import JavaMissing
-    from rec_assets.resources.lake import DamagedPartition, MissingPartition
-
-    expected: tuple[type[Exception], ...] = (
-        SourceError, JavaMissing, MissingPartition, DamagedPartition, InvalidSettings, ExperimentsError, RulesError,
-    )  # fmt: skip
     try:
         cli(standalone_mode=True)
-    except expected as error:
-        sys.exit(f"rec-assets: {error}")
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS or error.filename is None:
-            raise
-        sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you can write to")
-    except RuntimeError as error:
-        expected_names = (
-            "DatabricksUnusable", "ExecutionError", "PlanError", "RecipeUnreadable", "ReleaseError", "SparkUnusable",
-        )  # fmt: skip
-        if type(error).__name__ not in expected_names:
-            raise
-        sys.exit(f"rec-assets: {error}")
+    except Exception as error:
+        if EXPECTED_ERRORS & {kind.__name__ for kind in type(error).__mro__}:
+            sys.exit(f"rec-assets: {error}")
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS and error.filename is not None:
+            sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you can write to")
+        raise

@@ -20,7 +20,10 @@ NOT_PUBLISHED = "no index is published yet: run `rec-assets bootstrap` first"
 @click.command("check-source")
 @click.argument("source", required=False)
 def check_source(source: str | None) -> None:
-    """Check a data source. Reads a sample of SOURCE (default: REC_SOURCE) and prints what it finds."""
+    """Check a data source. SOURCE is a YAML file or a built-in name; default: REC_SOURCE.
+
+    The command reads a sample, prints errors and warnings, and stores nothing.
+    """
     from rec_assets.sources.check import check_source as run_check
     from rec_assets.sources.landing import too_few_days_message
     from rec_assets.sources.spec import load_data_source
@@ -35,7 +38,7 @@ def check_source(source: str | None) -> None:
 
 @click.command()
 def bootstrap() -> None:
-    """Bring the lake up to date. Materializes all that the newest day needs and that is stale, oldest day first."""
+    """Bring the lake up to date. It materializes the stale partitions that the newest day needs, oldest day first."""
     from rec_assets.recsys.experiments.experiments_file import check_rule_sets, read_experiments
     from rec_assets.recsys.rules.rules_file import read_rules
     from rec_assets.resources.java import require_java

@@ -9,7 +9,7 @@ from rec_assets.settings import get_settings
 
 @click.command()
 def experiments() -> None:
-    """Print the planned experiments. Reads and checks the experiments file (REC_EXPERIMENTS)."""
+    """Print the planned experiments. The command also checks the experiments file (REC_EXPERIMENTS)."""
     from tabulate import tabulate
 
     from rec_assets.recsys.experiments.experiments_file import check_rule_sets, read_experiments
@@ -21,7 +21,7 @@ def experiments() -> None:
     rows = [
         [experiment.name, f"{experiment.start} to {experiment.end}", experiment.unit,
          f"{name} (control)" if name == experiment.control else name, f"{variant.share:.0%}",
-         ", ".join(f"{lever}: {getattr(variant, lever)}" for lever in sorted(variant.changed_fields)) or "nothing",
+         ", ".join(f"{field}: {getattr(variant, field)}" for field in sorted(variant.changed_fields)) or "nothing",
          "clicks in mixed answers" if experiment.design == "interleave" else experiment.main_metric]
         for experiment in planned.experiments
         for name, variant in experiment.variants.items()
@@ -35,13 +35,16 @@ def experiments() -> None:
 @click.command("off-policy")
 @click.argument("model", default="challenger")
 @click.option(
-    "--days", type=click.IntRange(1, 90), default=28, show_default=True, help="Days of logged responses, the newest."
+    "--days", type=click.IntRange(1, 90), default=28, show_default=True, help="Number of newest days with responses."
 )
 @click.option(
-    "--places", type=click.IntRange(1, 20), default=3, show_default=True, help="Items of a response, from the first."
+    "--places", type=click.IntRange(1, 20), default=3, show_default=True, help="Number of first items that count."
 )
 def off_policy(model: str, days: int, places: int) -> None:
-    """Estimate the clicks of a model. MODEL is an alias or a version. Uses logged responses with randomized ranking."""
+    """Estimate the clicks of a model. MODEL is an alias or a version.
+
+    It uses the logged responses of a randomized ranking (`exploration` in docs/experiments.md).
+    """
     from tabulate import tabulate
 
     from rec_assets.automation.off_policy_estimate import estimate_clicks
@@ -55,7 +58,7 @@ def off_policy(model: str, days: int, places: int) -> None:
         [name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}"]
         for name, estimate in {"as logged": result.champion, **result.estimates}.items()
     ]
-    headers = [f"version {release.version}", f"clicks per response, first {places} items", "95 % interval"]
+    headers = [f"version {release.version}", f"clicks per response, first {places} items", "95% interval"]
     click.echo(tabulate(rows, headers=headers))
     click.echo(
         f"{result.responses:,} responses, with an effective sample size of {result.effective_responses:,.0f} for this "
@@ -98,8 +101,8 @@ def simulate(days: int, customers: int | None, seed: int, url: str | None) -> No
     purchases = later_purchases(source, simulated, customers)
     if purchases.empty:
         raise click.ClickException(
-            f"no purchases have landed for {simulated[0]} to {simulated[-1]}, the days after the index's: bootstrap a "
-            "source whose last_day is some days before the newest landed file"
+            f"no purchases have landed for {simulated[0]} to {simulated[-1]}, the days after the index: in the "
+            "YAML file, set `last_day` to some days before the newest landed file, and bootstrap with a new REC_HOME"
         )
     running = {experiment.name for day in simulated for experiment in read_experiments(settings.experiments).on(day)}
     if not running:

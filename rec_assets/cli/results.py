@@ -23,11 +23,14 @@ _MADE_WITH = ("als_as_of", "ranker_as_of", "rules_version")
 @click.command()
 @click.argument("customer")
 @click.option("--k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Number of products.")
-@click.option("--list", "list_name", default="all", show_default=True, type=click.Choice(["all", "discover"]))
+@click.option(
+    "--list", "list_name", default="all", show_default=True, type=click.Choice(["all", "discover"]),
+    help="`discover` has no products that the customer bought before.",
+)  # fmt: skip
 @click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Day of the lists; default: the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, as_json: bool) -> None:
-    """Print the list of a customer. It shows why each product is in the list of CUSTOMER.
+    """Print the recommendations for a customer. CUSTOMER is the id, as in the purchase log.
 
     Each product has its reason, the candidate source that contributed most, and the merchandising rule that moved it.
     The last line names the models and rules that made the list.
@@ -49,7 +52,7 @@ def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, 
 @click.command()
 @click.argument("version", type=int)
 def lineage(version: int) -> None:
-    """Print the lineage of a release. Lists what VERSION was made from, down to the landed files and fingerprints."""
+    """Print the lineage of a release. It names what VERSION was made from, down to the landed files."""
     from rec_assets.automation.instance import open_instance
     from rec_assets.automation.lineage import describe_lineage
     from rec_assets.resources.lake import Lake

@@ -14,7 +14,7 @@ def rules() -> None:
 
 @rules.command("show")
 def show_rules() -> None:
-    """Print the effect of each rule on the catalog. Reads and checks the rules file (REC_RULES)."""
+    """Print the effect of each rule on the catalog. The command also checks the rules file (REC_RULES)."""
     from tabulate import tabulate
 
     from rec_assets.automation.rule_simulation import inspect_rules
@@ -38,7 +38,10 @@ def show_rules() -> None:
 @rules.command("simulate")
 @click.argument("rule_sets", nargs=-1)
 def simulate_rules(rule_sets: tuple[str, ...]) -> None:
-    """Re-rank past lists with RULE_SETS. Evaluates all sets by default, on later purchases, and writes a report."""
+    """Re-rank past lists with RULE_SETS. Without RULE_SETS, it takes all sets. Later purchases evaluate the lists.
+
+    The command prints a table and writes a page.
+    """
     from tabulate import tabulate
 
     from rec_assets.automation.rule_simulation import simulate_rules as run_simulation

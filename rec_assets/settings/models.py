@@ -62,7 +62,7 @@ class ModelSettings(BaseSettings):
     evaluation_customers: int = Field(
         20_000,
         ge=1,
-        description="Maximum number of customers in reports and the release gate; of more, a fixed sample is used.",
+        description="Maximum number of customers in reports and the release gate. A larger shop uses a fixed sample.",
     )
     gate: GateLimits = Field(GateLimits(), description="Limits that a challenger must keep to be promoted.")
     retraining: RetrainingSettings = Field(
