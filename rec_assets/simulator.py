@@ -2,8 +2,8 @@
 
 A customer who bought something on a day visits the shop before, gets recommendations, clicks depending on the rank and
 on whether they are about to buy the product, and then buys what they really bought. Some purchases are impulsive, some
-are returned, browsers send events late or twice, and robots click everything. A ledger of all events and exposures lets
-tests check the reports.
+are returned, browsers send events late or twice, and robots click everything. A ledger has all events and exposures: tests
+compare the reports with it.
 """
 
 from __future__ import annotations
@@ -79,44 +79,6 @@ class TrafficLedger:
         """Write the ledger as JSON, readable for its owner and group only, because it names customers."""
         text = {"simulated": True, "exposures": self.exposures, "events": self.events}
         write_atomically(path, json.dumps(text, default=str), private=True)
-
-    def totals(self, experiment: str, unit: str, attribution_days: int) -> dict[str, dict[str, float]]:
-        """Variant → the totals that the experiment report should have, computed one event at a time.
-
-        Args:
-            experiment: Name of the experiment.
-            unit: "customer" or "session".
-            attribution_days: Days after an exposure in which a purchase counts.
-        """
-        window, key = dt.timedelta(days=attribution_days), f"{unit}_id"
-        exposures = [exposure for exposure in self.exposures if exposure["experiment"] == experiment]
-        unit_of = {exposure["recommendation_id"]: exposure[key] for exposure in exposures}
-        variant = {exposure[key]: exposure["variant"] for exposure in exposures}
-        times: dict[str, list[dt.datetime]] = defaultdict(list)
-        totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        for exposure in exposures:
-            times[exposure[key]].append(exposure["time"])
-            totals[exposure["variant"]]["exposures"] += 1
-        counted: set[tuple[str, str, str]] = set()
-        for event in sorted(self.events, key=lambda event: (event["time"], event["type"] == RETURN)):
-            response = event.get("recommendation_id")
-            unit_id = str(unit_of.get(response) or event.get(key))
-            if unit_id not in variant:
-                continue
-            sums, line = totals[variant[unit_id]], (unit_id, str(event.get("order_id")), event["product_id"])
-            value = event.get("quantity", 1) * event.get("unit_price", 0)
-            if event["type"] == PURCHASE:
-                if any(time <= event["time"] <= time + window for time in times[unit_id]):
-                    counted.add(line)
-                    sums["purchases"] += 1
-                    sums["revenue"] += value
-            elif event["type"] == RETURN:
-                if line in counted:
-                    sums["returns"] += 1
-                    sums["returned"] += value
-            elif response in unit_of:
-                sums[f"{event['type']}s"] += 1
-        return {name: dict(sums) for name, sums in totals.items()}
 
 
 class Simulator:
