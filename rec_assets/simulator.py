@@ -2,8 +2,8 @@
 
 A customer who bought something on a day visits the shop before, gets recommendations, clicks depending on the rank and
 on whether they are about to buy the product, and then buys what they really bought. Some purchases are impulsive, some
-are returned, browsers send events late or twice, and robots click everything. A ledger has all events and exposures: tests
-compare the reports with it.
+are returned, browsers send events late or twice, and robots click everything. A ledger has all events and exposures.
+Tests compare the reports with it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def check_source(source: DataSource, *, days: int | None = None, now: float | No
         return check
     sample = SourceSample(source, by_day, catalog)
     if sample.lines.empty:
-        check.errors.append("the files of the sample have no lines: land files with lines")
+        check.errors.append(
+            "the files of the sample have no lines: check how the shop writes them, and land them again"
+        )
         return check
     report_lines(sample, check)
     if is_complete:

@@ -89,7 +89,7 @@ def read_day(source: DataSource, day: dt.date, newest: dt.date | None = None) ->
         if newest is None or day > newest:
             raise SourceError(
                 f"no files for {day} (newest day: {newest or 'none'}): no file matches "
-                f"{source.expand(source.purchases.path)}: land it, or fix `path`"
+                f"{source.expand(source.purchases.path)}: land the day's file, or fix `path`"
             )
     return _concat(_read_purchases(source, path, day) for path in files)
 

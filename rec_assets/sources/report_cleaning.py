@@ -47,7 +47,7 @@ def report_cleaning(sample: SourceSample, days: Sequence[dt.date], check: Source
             example = f"    {first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"
             check.add("Cleaning", f"{name}: {count}; {rule.reason}{on_purpose}", example)
     _report_bulk(cleaned, check)
-    _report_shares(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
+    _warn_about_rules(sample, by_rule, total, _value(cleaned) + _value(rejected), check)
     _check_usable(cleaned, rejected, total, check)
 
 
@@ -80,7 +80,7 @@ def _report_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
         )
 
 
-def _report_shares(
+def _warn_about_rules(
     sample: SourceSample, by_rule: dict[str, pd.DataFrame], total: int, value: float, check: SourceCheck
 ) -> None:
     named = sample.source.purchases.columns
