@@ -43,7 +43,7 @@ def report_cleaning(sample: SourceSample, days: Sequence[dt.date], check: Source
     for name, lines in by_rule.items():
         for first in lines.head(1).to_dict("records"):
             rule, count = CLEANING_RULES[name], pluralize(len(lines), "line")
-            on_purpose = "; a shop can leave these lines out on purpose" * rule.is_intended
+            on_purpose = " (can be on purpose)" * rule.is_intended
             example = f"    {first['source_file']}, row {first['source_row']}: {shorten(first['line'], 200)}"
             check.add("Cleaning", f"{name}: {count}; {rule.reason}{on_purpose}", example)
     _report_bulk(cleaned, check)
