@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.automation.off_policy_estimate import estimate_clicks
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.events import PURCHASE, RETURN
 from rec_assets.recsys.experiments import off_policy
+from rec_assets.reports.off_policy_estimate import estimate_clicks
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.settings import Settings
 from rec_assets.simulator import ShopperBehavior, Simulator, TrafficLedger

@@ -47,8 +47,8 @@ def off_policy(model: str, days: int, places: int) -> None:
     """
     from tabulate import tabulate
 
-    from rec_assets.automation.off_policy_estimate import estimate_clicks
     from rec_assets.recsys.experiments.off_policy import InsufficientData
+    from rec_assets.reports.off_policy_estimate import estimate_clicks
 
     try:
         release, result = estimate_clicks(get_settings(), model, last_days=days, places=places)

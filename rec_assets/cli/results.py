@@ -54,7 +54,7 @@ def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, 
 def lineage(version: int) -> None:
     """Print the lineage of a release. It names what VERSION was made from, down to the landed files."""
     from rec_assets.automation.instance import open_instance
-    from rec_assets.automation.lineage import describe_lineage
+    from rec_assets.reports.lineage import describe_lineage
     from rec_assets.resources.lake import Lake
     from rec_assets.resources.releases import Releases
 

@@ -17,8 +17,8 @@ def show_rules() -> None:
     """Print the effect of each rule on the catalog. The command also checks the rules file (REC_RULES)."""
     from tabulate import tabulate
 
-    from rec_assets.automation.rule_simulation import inspect_rules
     from rec_assets.recsys.rules.rules_file import read_rules
+    from rec_assets.reports.rule_simulation import inspect_rules
 
     settings = get_settings()
     default = read_rules(settings.rules).default
@@ -44,8 +44,8 @@ def simulate_rules(rule_sets: tuple[str, ...]) -> None:
     """
     from tabulate import tabulate
 
-    from rec_assets.automation.rule_simulation import simulate_rules as run_simulation
     from rec_assets.recsys.rules.simulation_page import format_change
+    from rec_assets.reports.rule_simulation import simulate_rules as run_simulation
 
     simulated, path = run_simulation(get_settings(), list(rule_sets), click.echo)
     rows = [

@@ -1,7 +1,4 @@
-"""`rec-assets rules`: the effect of merchandising rules on the newest catalog, and on past recommendation lists.
-
-Dagster: these are reports on request, with arguments; as assets they would need a partition for each combination.
-"""
+"""`rec-assets rules`: the effect of merchandising rules on the newest catalog, and on past recommendation lists."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`rec-assets off-policy`: estimate the clicks of another model from logged responses with randomized ranking.
-
-Dagster: this is a report on request, with arguments; as an asset it would need a partition for each combination.
-"""
+"""`rec-assets off-policy`: estimate the clicks of another model from logged responses with randomized ranking."""
 
 from __future__ import annotations
 
@@ -50,8 +47,8 @@ class _Pool(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _LoggedResponse:
-    """The first K items of a logged response, and the pools of the logging and of the evaluated model."""
+class _ResponseWithPools:
+    """The first items of a logged response, and the pools of the logging and of the evaluated model."""
 
     unit: str
     products: list[str]
@@ -106,7 +103,7 @@ def estimate_clicks(settings: Settings, model: str, *, last_days: int, places: i
             shown = list(row.products[:places])
             reward = np.array([float(product in clicked) for product in shown])
             propensity = np.array(row.propensities[:places])
-            responses.append(_LoggedResponse(row.customer_id, shown, propensity, reward, *pools))
+            responses.append(_ResponseWithPools(row.customer_id, shown, propensity, reward, *pools))
     return release, estimate_off_policy(_to_estimator_input(responses, places))
 
 
@@ -162,7 +159,7 @@ def _pool(
     return _Pool(products, plackett_luce_weights(ranked.score[ranked.order[places]], exploration))
 
 
-def _to_estimator_input(responses: list[_LoggedResponse], places: int) -> list[LoggedResponse]:
+def _to_estimator_input(responses: list[_ResponseWithPools], places: int) -> list[LoggedResponse]:
     """Compute the evaluated model's probabilities and the expected rewards of each response."""
     pools = [response.evaluated_pool.products for response in responses]
     bin_of_product = [dict(zip(pool, _reward_bins(len(pool)), strict=True)) for pool in pools]
