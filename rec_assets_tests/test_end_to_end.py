@@ -142,7 +142,7 @@ def test_deleted_and_damaged_partitions_are_materialized_again_with_the_same_con
     shutil.rmtree(copy.lake.root / "co_purchase_graph" / f"date={day}")
     again = copy.run("bootstrap")
     assert again.returncode == 0, again.stderr[-2000:]
-    assert f"hybrid_scores of {day} is damaged and is materialized again: {damaged}" in again.stderr
+    assert f"    hybrid_scores ({day}): damaged: {damaged}" in again.stderr
     assert fingerprints(copy.lake) == before
 
 

@@ -73,9 +73,8 @@ def run_plan(
             log(f"{label}: up to date")
             continue
         log(f"{label}: {', '.join(sorted({key.path[-1] for key, _ in stale}))}")
-        for key, day in stale:
-            if damage := staleness.damage(key, day):
-                log(f"{key.path[-1]}{f' of {day}' if day else ''} is damaged and is materialized again: {damage}")
+        for line in describe_stale(stale):
+            log(line)
         # If the process dies, the whole plan is retried, so Dagster must not retry its runs.
         run_tags = {PARENT_TAG: parent, MAX_RETRIES_TAG: "0", **(tags or {})}
         _execute(run, stale, definitions, instance, run_tags)
@@ -123,8 +122,20 @@ def fail_orphaned_runs(instance: dg.DagsterInstance, settings: Settings) -> None
     end_dead_runs(settings.mlflow_uri, artifacts, settings.mlflow_experiment, is_finished)
 
 
+def describe_stale(stale: Mapping[Partition, str]) -> list[str]:
+    """One line for each reason, with the assets and days that are stale for it."""
+    lines = []
+    for why in dict.fromkeys(stale.values()):
+        partitions = [partition for partition, reason in stale.items() if reason == why]
+        assets = ", ".join(sorted({key.path[-1] for key, _ in partitions}))
+        days = sorted({day for _, day in partitions if day is not None})
+        span = f" ({len(days)} days, {days[0]} to {days[-1]})" if len(days) > 1 else f" ({days[0]})" if days else ""
+        lines.append(f"    {assets}{span}: {why}")
+    return lines
+
+
 def _execute(
-    run: PlannedRun, stale: list[Partition], definitions: dg.Definitions, instance: dg.DagsterInstance,
+    run: PlannedRun, stale: Mapping[Partition, str], definitions: dg.Definitions, instance: dg.DagsterInstance,
     tags: dict[str, str],
 ) -> None:  # fmt: skip
     job = definitions.resolve_job_def(run.job)

@@ -36,6 +36,7 @@ ASSETS_USING_RULES = {"hybrid_scores"}
 """Assets made with the merchandising rules; their metadata hold the version of the rules."""
 
 MAX_CHECK_RECORDS = 100
+"""Newest records of a check that are read."""
 
 Partition = tuple[dg.AssetKey, dt.date | None]
 
@@ -70,16 +71,7 @@ class _Materialization:
 class StalenessChecker:
     """Compares Dagster's records, the lake, the model registry and the landed files, and caches what it read.
 
-    A partition is stale if one of these is true:
-
-    - It was never materialized, or it is missing or damaged in the lake.
-    - It is the newest day's index, and the published index is missing or damaged.
-    - An input changed since: an upstream partition in the lake, a landed file, or the experiments file.
-    - Another `code_version` of the asset made it.
-    - A blocking check failed on it.
-    - Other models are active on its day than those it was made with.
-    - It is of the newest day, and other merchandising rules made it. Lists of earlier days stay as customers saw them.
-    - It is the decision of the release gate, and no release is active: the next plan may have other limits.
+    docs/architecture.md lists the rules.
     """
 
     definitions: dg.Definitions
@@ -100,36 +92,49 @@ class StalenessChecker:
         self._active_releases: dict[dt.date, Release | None] = {}
         self._damage_by_table: dict[str, dict[dt.date | None, str]] = {}
 
-    def stale_partitions(self, run: PlannedRun) -> list[Partition]:
-        """The partitions of a planned run that are stale, or downstream of stale partitions in the same run."""
-        selected = self.definitions.resolve_job_def(run.job).asset_layer.selected_asset_keys
-        direct = [(key, day) for key in selected for day in run.days if self.is_stale(key, day)]
-        # The run materializes the stale upstream assets, which makes their downstream assets stale.
-        keys = {key for key, _ in direct}
-        for key in self.graph.toposorted_asset_keys:
-            if key in selected and self.graph.get(key).parent_keys & keys:
-                keys.add(key)
-        days = {day for _, day in direct}
-        return [(key, day) for key in selected if key in keys for day in run.days if day in days]
+    def stale_partitions(self, run: PlannedRun) -> dict[Partition, str]:
+        """The stale partitions of a planned run, each with the reason.
 
-    def is_stale(self, key: dg.AssetKey, day: dt.date | None) -> bool:
-        """Whether one partition is stale, without regard to stale upstream partitions."""
+        The run materializes stale upstream partitions, so partitions downstream of them are stale too.
+        """
+        selected = self.definitions.resolve_job_def(run.job).asset_layer.selected_asset_keys
+        direct = {(key, day): why for key in selected for day in run.days if (why := self.stale_reason(key, day))}
+        inherited = {key: "another day of it is stale" for key, _ in direct}
+        for key in self.graph.toposorted_asset_keys:
+            if key in selected and (parents := self.graph.get(key).parent_keys & inherited.keys()):
+                inherited[key] = f"{min(parents).path[-1]} is stale"
+        days = {day for _, day in direct}
+        return {
+            (key, day): direct.get((key, day), why) for key, why in inherited.items() for day in run.days if day in days
+        }
+
+    def stale_reason(self, key: dg.AssetKey, day: dt.date | None) -> str:
+        """Why one partition is stale, without regard to other stale partitions; "" if it is not."""
         table = key.path[-1]
         latest = self._latest_materializations(key).get(day)
-        if latest is None or self.lake.changed_at(table, day) is None or self.damage(key, day):
-            return True
-        if any(changed > latest.at for changed in self._input_changes(key, day)):
-            return True
+        if latest is None:
+            return "never materialized"
+        if self.lake.changed_at(table, day) is None:
+            return "not in the lake"
+        if damage := self.damage(key, day):
+            return f"damaged: {damage}"
+        if changed := next((name for name, at in self._input_changes(key, day) if at > latest.at), ""):
+            return f"{changed} has changed since"
         code_version = self.graph.get(key).code_version
         if code_version is not None and latest.code_version != code_version:
-            return True
+            return f"made by code version {latest.code_version}, now {code_version}"
         if latest.run_id in self._runs_with_failed_blocking_checks(key):
-            return True
+            return "a blocking check failed, or did not run"
+        # Lists of earlier days stay as customers saw them.
         if table in ASSETS_USING_RULES and day == self.newest and latest.rules_version != self.rules_version:
-            return True
+            return "made with other merchandising rules"
         if table == "release_gate" and day is not None and self._active_release(day) is None:
-            return True
-        return table in ASSETS_USING_MODELS and day is not None and self._has_other_models(latest, day)
+            return "no release is active, and the limits of the gate may have changed"
+        if table in ASSETS_USING_MODELS and day is not None and (release := self._active_release(day)):
+            for name, made_with in latest.models.items():
+                if (active := release.model_days[name]) != made_with:
+                    return f"made with {name} {made_with}, but version {release.version} is active, with {active}"
+        return ""
 
     def damage(self, key: dg.AssetKey, day: dt.date | None) -> str:
         """How a partition in the lake, or the published index of the newest day, is damaged; "" if it is not."""
@@ -161,10 +166,6 @@ class StalenessChecker:
             self._failed_runs[key] = failed
         return self._failed_runs[key]
 
-    def _has_other_models(self, latest: _Materialization, day: dt.date) -> bool:
-        release = self._active_release(day)
-        return release is not None and any(release.model_days[name] != day for name, day in latest.models.items())
-
     def _active_release(self, day: dt.date) -> Release | None:
         if day not in self._active_releases:
             self._active_releases[day] = self.releases.active(day)
@@ -183,25 +184,25 @@ class StalenessChecker:
             self._materializations[key] = latest
         return self._materializations[key]
 
-    def _input_changes(self, key: dg.AssetKey, day: dt.date | None) -> Iterator[float]:
-        """When the inputs of a partition changed, in seconds since the epoch."""
+    def _input_changes(self, key: dg.AssetKey, day: dt.date | None) -> Iterator[tuple[str, float]]:
+        """The inputs of a partition, and when each changed, in seconds since the epoch."""
         name = key.path[-1]
         if name == "raw_purchase_logs":
             files, manifest = self.source.files(day), self.lake.manifest(name, day)
-            yield from (modified_at(file) or 0.0 for file in files)
+            yield from (("a landed file", modified_at(file) or 0.0) for file in files)
             if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
-                yield float("inf")  # other files, whatever their modification times
+                yield "the list of landed files", float("inf")  # whatever their modification times
         if name in API_FILES and day is not None:
             file = landed_file(self.feedback, name, day)
             if file.exists():
-                yield file.stat().st_mtime
+                yield "the file that the API landed", file.stat().st_mtime
         if name in ASSETS_USING_EXPERIMENTS and self.experiments is not None and self.experiments.exists():
-            yield self.experiments.stat().st_mtime
+            yield "the experiments file", self.experiments.stat().st_mtime
         if name == "raw_product_catalog" and (catalog := self.source.catalog_file()):
-            yield modified_at(catalog) or 0.0
+            yield "the catalog file", modified_at(catalog) or 0.0
         parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
         for parent, partition in parents:
             parent_day = dt.date.fromisoformat(partition) if partition else None
             changed = self.lake.changed_at(parent.path[-1], parent_day)
             if changed is not None:
-                yield changed
+                yield f"{parent.path[-1]}{f' of {parent_day}' if parent_day not in (None, day) else ''}", changed

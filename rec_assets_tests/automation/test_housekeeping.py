@@ -223,8 +223,8 @@ def test_bootstrap_does_not_need_deleted_partitions(
         for day in run.days
     }
     key = AssetKey("candidates")
-    assert len(planned) == 3 and not any(checker.is_stale(key, day) for day in planned)
-    assert checker.is_stale(key, ago(50))
+    assert len(planned) == 3 and not any(checker.stale_reason(key, day) for day in planned)
+    assert checker.stale_reason(key, ago(50)) == "not in the lake"
 
 
 # ---- the schedule ----

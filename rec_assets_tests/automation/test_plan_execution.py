@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from dagster import DagsterRun, DagsterRunStatus, Definitions
+from dagster import AssetKey, DagsterRun, DagsterRunStatus, Definitions
 
 from rec_assets.automation.bootstrap import bootstrap
 from rec_assets.automation.instance import open_instance
 from rec_assets.automation.plan import PARENT_TAG, ExecutionError, PlanError
-from rec_assets.automation.plan_execution import fail_orphaned_runs, require_cleaned_lines
+from rec_assets.automation.plan_execution import describe_stale, fail_orphaned_runs, require_cleaned_lines
 from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
@@ -77,3 +77,16 @@ def test_a_lookback_without_cleaned_lines_is_one_error_with_the_cleaning_rules(t
     with pytest.raises(PlanError):
         require_cleaned_lines(lake, newest, lookback_days=3)
     require_cleaned_lines(lake, newest, lookback_days=4)
+
+
+def test_the_reasons_of_stale_partitions_are_grouped() -> None:
+    first, second = dt.date(2024, 3, 1), dt.date(2024, 3, 2)
+    raw, cleaned = AssetKey("raw_purchase_logs"), AssetKey("cleaned_interactions")
+    stale = {(raw, first): "a landed file has changed since", (raw, second): "not in the lake"}
+    stale |= dict.fromkeys(((cleaned, first), (cleaned, second)), "raw_purchase_logs is stale")
+    assert describe_stale(stale) == [
+        "    raw_purchase_logs (2024-03-01): a landed file has changed since",
+        "    raw_purchase_logs (2024-03-02): not in the lake",
+        "    cleaned_interactions (2 days, 2024-03-01 to 2024-03-02): raw_purchase_logs is stale",
+    ]
+    assert describe_stale({(AssetKey("products"), None): "never materialized"}) == ["    products: never materialized"]

@@ -125,7 +125,10 @@ class Bench:
         self.releases.set_decision(version, PROMOTED, {})
 
     def stale(self) -> set[str]:
-        return {key.path[-1] for key, _ in self._checker().stale_partitions(RUN)}
+        return set(self.reasons())
+
+    def reasons(self) -> dict[str, str]:
+        return {key.path[-1]: why for (key, _), why in self._checker().stale_partitions(RUN).items()}
 
     def _checker(self, **more: Any) -> StalenessChecker:
         return StalenessChecker(
@@ -150,14 +153,14 @@ def fresh(bench: Bench) -> Bench:
 
 
 def test_a_partition_that_was_never_materialized_is_stale(bench: Bench) -> None:
-    assert bench.stale() == BOTH
+    assert bench.reasons() == dict.fromkeys(BOTH, "never materialized")
 
 
 def test_a_partition_missing_in_the_lake_is_stale_with_its_downstream_partitions(fresh: Bench) -> None:
     fresh.lake.delete("candidates", DAY)
     assert fresh.stale() == {"candidates"}
     fresh.lake.delete("raw_purchase_logs", DAY)
-    assert fresh.stale() == BOTH
+    assert fresh.reasons() == dict.fromkeys(BOTH, "not in the lake")
 
 
 def test_a_damaged_partition_is_stale_but_not_its_unchanged_downstream_after_repair(fresh: Bench) -> None:
@@ -179,7 +182,7 @@ def test_a_damaged_partition_is_stale_but_not_its_unchanged_downstream_after_rep
 def test_a_damaged_published_index_is_stale(bench: Bench) -> None:
     serving, run = ServingFolder(bench.folder / "serving"), PlannedRun("publish_index", DAY, DAY)
 
-    def stale() -> list[Any]:
+    def stale() -> dict[Any, str]:
         return bench._checker(serving=serving, newest=DAY).stale_partitions(run)
 
     def publish() -> Path:
@@ -187,12 +190,13 @@ def test_a_damaged_published_index_is_stale(bench: Bench) -> None:
             instance=bench.instance, partition_key=str(DAY)
         )
         current = serving.current()
-        assert current is not None and stale() == []
+        assert current is not None and stale() == {}
         return current.path
 
     assert stale(), "never materialized"
     (publish() / "ranker.ubj").write_bytes(b"")
-    assert "ranker.ubj" in bench._checker(serving=serving, newest=DAY).damage(*stale()[0])
+    (why,) = stale().values()
+    assert why.startswith("damaged: ") and "ranker.ubj" in why
     shutil.rmtree(publish())
     assert stale()
     publish()
@@ -200,13 +204,13 @@ def test_a_damaged_published_index_is_stale(bench: Bench) -> None:
         (serving.root / name).unlink()
     assert stale()
     publish()
-    assert bench._checker(newest=DAY).stale_partitions(run) == [], "without a serving folder, the index is not checked"
+    assert bench._checker(newest=DAY).stale_partitions(run) == {}, "without a serving folder, the index is not checked"
 
 
 def test_a_partition_of_another_code_version_is_stale(fresh: Bench) -> None:
     fresh.code_version = "2"
     fresh.definitions = fresh._definitions()
-    assert fresh.stale() == {"candidates"}
+    assert fresh.reasons() == {"candidates": "made by code version 1, now 2"}
     fresh.materialize_stale()
     assert fresh.stale() == set()
 
@@ -226,7 +230,8 @@ def test_newly_landed_events_make_a_partition_stale(bench: Bench) -> None:
 
 def test_a_changed_file_makes_its_partition_stale(fresh: Bench) -> None:
     fresh.land("fixed", age=-5)
-    assert fresh.stale() == BOTH
+    expected = {"raw_purchase_logs": "a landed file has changed since", "candidates": "raw_purchase_logs is stale"}
+    assert fresh.reasons() == expected
 
 
 def test_a_late_file_makes_its_partition_stale_whatever_its_modification_time(fresh: Bench) -> None:
@@ -281,5 +286,7 @@ def test_a_partition_made_with_other_models_than_the_active_ones_is_stale(fresh:
     for version, trained in ((1, dt.date(2017, 12, 1)), (2, dt.date(2017, 12, 15))):
         fresh.promote(version, trained)
         assert fresh.stale() == (set() if version == 1 else {"candidates"})
+    why = "made with als_as_of 2017-12-01, but version 2 is active, with 2017-12-15"
+    assert fresh.reasons() == {"candidates": why}
     fresh.releases.roll_back()
     assert fresh.stale() == set()
