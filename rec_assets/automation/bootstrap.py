@@ -5,7 +5,6 @@ Dagster: `dagster asset materialize` runs one selection. It doesn't plan several
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ import dagster as dg
 
 from rec_assets.automation.feedback_landing import land_feedback
 from rec_assets.automation.instance import open_instance
-from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining_or_update
+from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.resources.lake import Lake
@@ -38,22 +37,18 @@ def bootstrap(definitions: dg.Definitions, settings: Settings, source: DataSourc
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
         first, newest = covered_days(source, time.time())
         land_feedback(settings, source.time_zone, _log)
-        plan, started = _plan(first, newest, settings), time.monotonic()
+        started, releases = time.monotonic(), Releases(settings.mlflow_uri, settings.registered_model)
+        champion = releases.active_before(newest)
+        if champion is None or champion.as_of >= newest:  # no release yet, or the first one is of this day
+            plan = plan_bootstrap(first, newest, settings)
+        else:
+            plan = plan_retraining(first, newest, settings, Lake(settings.lake), champion, _log)
         instance = open_instance(settings)
         executed = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", log=_log)
-        if verdict := Releases(settings.mlflow_uri, settings.registered_model).decision_summary(newest):
+        if verdict := releases.decision_summary(newest):
             _log(verdict)
         _log(f"up to date as of {newest} after {time.monotonic() - started:.0f} s")
         return executed
-
-
-def _plan(first: dt.date, newest: dt.date, settings: Settings) -> list[PlannedRun]:
-    """A bootstrap up to the day of the first release; a retraining or a daily update on later days."""
-    lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
-    champion = releases.active_before(newest)
-    if champion is None or champion.as_of >= newest:
-        return plan_bootstrap(first, newest, settings)
-    return plan_retraining_or_update(first, newest, settings, lake, champion, _log)
 
 
 def _log(text: str) -> None:

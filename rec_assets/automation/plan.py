@@ -24,10 +24,6 @@ class PlanError(RuntimeError):
     """There are too few days for the plan; the message says what to do."""
 
 
-class NothingToTrain(PlanError):
-    """The gate can't compare newer models with the champion yet."""
-
-
 class ExecutionError(RuntimeError):
     """A plan can't start, or one of its runs failed; the message says what to do."""
 
@@ -101,24 +97,27 @@ def plan_daily_update(
 
 
 def plan_retraining(
-    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None
-) -> list[PlannedRun]:
+    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None,
+    log: Callable[[str], None],
+) -> list[PlannedRun]:  # fmt: skip
     """Plan models of `gate_days` ago, their comparison by the purchases since, and the lists of the active release.
 
+    If the gate can't compare newer models yet, plan a daily update; `log` gets the reason.
+
     Raises:
-        NothingToTrain: the gate couldn't compare newer models yet.
-        PlanError: there are too few days.
+        PlanError: there is no release yet, or there are too few days.
     """
     if champion is None:
         raise PlanError("there is no release yet: run `rec-assets bootstrap` first")
     training_day = newest - dt.timedelta(days=settings.gate_days)
     candidates_day = training_day - dt.timedelta(days=settings.horizon_days)
     if training_day <= champion.ranker_as_of:
-        raise NothingToTrain(
+        log(
             f"nothing to train yet: the champion's models are as of {champion.ranker_as_of}. The gate needs the "
             f"purchases of {settings.gate_days} days after newer models, so it can compare them from "
             f"{champion.ranker_as_of + dt.timedelta(days=settings.gate_days + 1)} on; the newest day is {newest}"
         )
+        return plan_daily_update(first, newest, settings, lake, champion)
     if candidates_day < first:
         raise PlanError(
             f"training for {training_day} needs the candidates of {candidates_day}, which is before the first day, "
@@ -135,22 +134,6 @@ def plan_retraining(
         *_plan_lists(newest, settings, lake),
         _on("publish_index", newest),
     ]
-
-
-def plan_retraining_or_update(
-    first: dt.date, newest: dt.date, settings: Settings, lake: Lake, champion: Release | None,
-    log: Callable[[str], None],
-) -> list[PlannedRun]:  # fmt: skip
-    """Plan a retraining, or a daily update if there is nothing to train yet; `log` gets the reason.
-
-    Raises:
-        PlanError: as `plan_retraining`.
-    """
-    try:
-        return plan_retraining(first, newest, settings, lake, champion)
-    except NothingToTrain as why:
-        log(str(why))
-        return plan_daily_update(first, newest, settings, lake, champion)
 
 
 def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:

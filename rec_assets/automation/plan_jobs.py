@@ -12,13 +12,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from rec_assets.automation.feedback_landing import land_feedback
-from rec_assets.automation.plan import (
-    ExecutionError,
-    PlanError,
-    PlannedRun,
-    plan_daily_update,
-    plan_retraining_or_update,
-)
+from rec_assets.automation.plan import ExecutionError, PlanError, PlannedRun, plan_daily_update, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.resources.lake import Lake
@@ -30,7 +24,8 @@ from rec_assets.sources.spec import DataSource
 REASON_TAG = "rec_assets/reason"
 """Tag of a run: why a sensor requested it."""
 
-Plan = Callable[[dt.date, dt.date], Sequence[PlannedRun]]
+MakePlan = Callable[[dt.date, dt.date], Sequence[PlannedRun]]
+"""Plans for data from the first to the newest day."""
 
 
 def build_plan_jobs(
@@ -39,20 +34,22 @@ def build_plan_jobs(
     """The jobs. `definitions` returns the definitions of the code location, which include these jobs."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
 
-    def execute(context: dg.OpExecutionContext, plan: Plan) -> dt.date:
-        """Executes the plan for the newest day, and returns that day."""
+    def execute(context: dg.OpExecutionContext, make_plan: MakePlan) -> dt.date:
+        """Executes a plan for the newest day, and returns that day."""
         if not source.is_daily:
             raise dg.Failure("an export has no new days: run `rec-assets bootstrap` when it changes")
         first, _ = source.bounds()
         newest = newest_complete_day(source, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if newest is None:
-            raise dg.Failure(f"no complete day has landed in {source.expand(source.purchases.path)} yet")
+            raise dg.Failure(
+                f"no complete day has landed in {source.expand(source.purchases.path)} yet: land files first"
+            )
         tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
         with plan_lock(settings, log=context.log.info):
             land_feedback(settings, source.time_zone, context.log.info)
             try:
                 executed = run_plan(
-                    plan(first, newest), definitions(), context.instance, settings, source,
+                    make_plan(first, newest), definitions(), context.instance, settings, source,
                     parent=context.run_id, log=context.log.info, tags=tags,
                 )  # fmt: skip
             except (ExecutionError, PlanError) as error:
@@ -72,7 +69,7 @@ def build_plan_jobs(
         reasons: list[str] = []
         newest = execute(
             context,
-            lambda first, newest: plan_retraining_or_update(
+            lambda first, newest: plan_retraining(
                 first, newest, settings, lake, releases.active_before(newest), reasons.append
             ),
         )

@@ -9,13 +9,11 @@ import pandas as pd
 import pytest
 
 from rec_assets.automation.plan import (
-    NothingToTrain,
     PlanError,
     PlannedRun,
     plan_bootstrap,
     plan_daily_update,
     plan_retraining,
-    plan_retraining_or_update,
 )
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Release
@@ -130,7 +128,7 @@ def test_without_a_release_nothing_is_published(tmp_path: Path) -> None:
 
 
 def test_new_models_are_trained_as_of_gate_days_ago(tmp_path: Path) -> None:
-    assert names(plan_retraining(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)))) == [
+    assert names(plan_retraining(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(20)), print)) == [
         "ingest_catalog", "ingest 2017-01-01 to 2018-01-20", "update_products", "train_retrieval 2017-12-16",
         "train_models 2018-01-13", "report_kpis 2018-01-20", "release 2018-01-20", "score_customers 2018-01-20",
         "publish_index 2018-01-20",
@@ -139,34 +137,30 @@ def test_new_models_are_trained_as_of_gate_days_ago(tmp_path: Path) -> None:
 
 def test_existing_candidates_are_generated_again_without_training(tmp_path: Path) -> None:
     lake = lake_with(tmp_path, "candidates", on(7 + 28))
-    runs = names(plan_retraining(FIRST, NEWEST, _settings(), lake, champion(on(20))))
+    runs = names(plan_retraining(FIRST, NEWEST, _settings(), lake, champion(on(20)), print))
     assert runs[3:5] == ["generate_candidates 2017-12-16", "train_models 2018-01-13"]
 
 
 def test_a_retraining_evaluates_the_lists_of_a_horizon_ago_if_there_are_any(tmp_path: Path) -> None:
     for table in ("hybrid_scores", "candidates", "product_statistics"):
         lake = lake_with(tmp_path, table, on(28))
-    runs = names(plan_retraining(FIRST, NEWEST, _settings(), lake, champion(on(20))))
+    runs = names(plan_retraining(FIRST, NEWEST, _settings(), lake, champion(on(20)), print))
     assert runs.index("evaluate 2018-01-20") < runs.index("release 2018-01-20")
 
 
 @pytest.mark.parametrize("trained", [7, 6, 0])
-def test_models_no_newer_than_the_champion_are_not_trained(tmp_path: Path, trained: int) -> None:
-    comparable_from = on(trained) + dt.timedelta(days=8)
-    with pytest.raises(
-        NothingToTrain, match=f"nothing to train yet: .* from {comparable_from} on; the newest day is {NEWEST}"
-    ):
-        plan_retraining(FIRST, NEWEST, _settings(), Lake(tmp_path), champion(on(trained)))
-
-
-def test_if_nothing_can_be_trained_a_retraining_is_a_daily_update(tmp_path: Path) -> None:
+def test_a_retraining_is_a_daily_update_while_the_champion_is_too_new_for_a_comparison(
+    tmp_path: Path, trained: int
+) -> None:
     messages: list[str] = []
-    new, lake = champion(on(7)), Lake(tmp_path)
-    runs = plan_retraining_or_update(FIRST, NEWEST, _settings(), lake, new, messages.append)
+    new, lake, comparable_from = champion(on(trained)), Lake(tmp_path), on(trained) + dt.timedelta(days=8)
+    runs = plan_retraining(FIRST, NEWEST, _settings(), lake, new, messages.append)
     assert runs == plan_daily_update(FIRST, NEWEST, _settings(), lake, new)
-    assert [message.startswith("nothing to train yet") for message in messages] == [True]
+    (message,) = messages
+    assert message.startswith("nothing to train yet: ")
+    assert message.endswith(f" from {comparable_from} on; the newest day is {NEWEST}")
 
 
 def test_too_few_days_to_train_on_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="which is before the first day, 2018-01-01"):
-        plan_retraining(dt.date(2018, 1, 1), NEWEST, _settings(), Lake(tmp_path), champion(on(20)))
+        plan_retraining(dt.date(2018, 1, 1), NEWEST, _settings(), Lake(tmp_path), champion(on(20)), print)
