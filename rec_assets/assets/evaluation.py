@@ -99,7 +99,7 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], hybrid_scores: SparkFrame,
         als_model: pd.DataFrame, cleaned_interactions: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
-        """Hit rate and precision of the newest lists on the day's purchases, and the shares of unknown products."""
+        """Hit rate and precision of the lists before the day on its purchases, and the shares of unknown products."""
         day = as_of_day(context)
         is_bulk = cleaned_interactions["weight"] == 0
         bought = cleaned_interactions[(cleaned_interactions["event"] == PURCHASE) & ~is_bulk]

@@ -87,7 +87,8 @@ def index_writer(
     """A function that writes the serving index of these models, with the customers and products of a day.
 
     With the day's `hybrid_scores`, the index also contains these lists. The API uses them for customers without newer
-    events. Spark's tasks write the histories to `staging`, which they must see.
+    events. `about` is stored with the index: version, as-of day, time zone. Spark's tasks write the histories to
+    `staging`, which they must see.
     """
     snapshot = load_snapshot(
         as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,

@@ -100,9 +100,9 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
         context.add_output_metadata(
             {
                 **{file: as_markdown(figure) for file, figure in figures.items()},
-                "outcome": f"trial {best.number} is better than the recipe in use and replaces it"
+                "outcome": f"trial {best.number} is better than the active recipe and replaces it"
                 if is_better
-                else "no trial is better than the recipe in use",
+                else "no trial is better than the active recipe",
                 "origin": recipes.origin(),
                 "best_ndcg_10": best.value,
                 "current_ndcg_10": current.value,
@@ -189,10 +189,10 @@ def _recipe_row(recipes: Recipes) -> pd.DataFrame:
 
 
 def _changes(base: Recipe, params: Mapping[str, Any]) -> pd.DataFrame:
-    """The hyper-parameters that the best trial changes, compared with the recipe in use."""
+    """The hyper-parameters that the best trial changes, compared with the active recipe."""
     values = base.fields()
     rows = {name: (values[name], value) for name, value in params.items() if value != values[name]}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["in use", "best"]).rename_axis("hyper-parameter")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["active", "best"]).rename_axis("hyper-parameter")
 
 
 @contextlib.contextmanager

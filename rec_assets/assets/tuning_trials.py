@@ -24,7 +24,7 @@ def trial_evaluator(
     parent = mlflow.active_run().info.run_id
 
     def evaluate(trial: Trial, recipe: Recipe) -> float | None:
-        label = f"trial {trial.number}" + (" (the recipe in use)" if tuning.is_base(trial) else "")
+        label = f"trial {trial.number}" + (" (the active recipe)" if tuning.is_base(trial) else "")
         started, ndcg, novel = time.monotonic(), [], []
         tags = {"study": tuning.study.study_name, "trial": str(trial.number)}
         with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags) as run:
@@ -68,7 +68,7 @@ def end_runs_of(mlflow: Any, dead_trials: list[FrozenTrial]) -> None:
 
 
 def trials_figure(tuning: RecipeStudy) -> Figure:
-    """The value of each trial, the best value so far, and the recipe in use."""
+    """The value of each trial, the best value so far, and the active recipe."""
     complete = tuning.study.get_trials(states=(TrialState.COMPLETE,))
     pruned = tuning.study.get_trials(states=(TrialState.PRUNED,))
     values = pd.Series({trial.number: trial.value for trial in complete}, dtype=float).sort_index()
@@ -79,7 +79,7 @@ def trials_figure(tuning: RecipeStudy) -> Figure:
     if pruned:
         last = [trial.intermediate_values[max(trial.intermediate_values)] for trial in pruned]
         axes.plot([trial.number for trial in pruned], last, "x", color="#999999", label="pruned")
-    axes.axhline(tuning.base_trial.value or 0.0, color="#c0504d", linestyle="--", linewidth=1, label="recipe in use")
+    axes.axhline(tuning.base_trial.value or 0.0, color="#c0504d", linestyle="--", linewidth=1, label="active recipe")
     axes.set_title("NDCG@10 on past windows by trial", loc="left")
     axes.set_xlabel("trial")
     axes.spines[["top", "right"]].set_visible(False)

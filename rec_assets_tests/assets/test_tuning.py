@@ -166,7 +166,7 @@ def test_a_better_recipe_is_adopted_with_its_provenance_and_becomes_the_new_base
     assert (row["study"], row["trial"]) == (study.study.study_name, best.number)
     assert Recipe.model_validate_json(row["recipe"]) == recipes.active()
 
-    # It is in use now: the study continues, and a trial that is not better changes nothing.
+    # It is active now: the study continues, and a trial that is not better changes nothing.
     before, changed = recipes.file.read_text(), Lake(settings.lake).changed_at("tuned_recipe")
     evaluated.clear()
     found = _metadata(_tune(settings, trials=8))
@@ -182,7 +182,7 @@ def test_without_a_better_trial_the_settings_stay_and_gate_days_are_not_used(
 ) -> None:
     evaluated = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
     found = _metadata(_tune(settings, trials=4))
-    assert found["outcome"] == "no trial is better than the recipe in use"
+    assert found["outcome"] == "no trial is better than the active recipe"
     assert not Recipes.from_settings(settings).file.exists() and found["origin"] == "settings"
     assert {day for day, _ in evaluated} == set(WINDOWS)
     assert max(WINDOWS) + dt.timedelta(days=HORIZON) == NEWEST - dt.timedelta(days=GATE)
