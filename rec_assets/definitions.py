@@ -8,9 +8,9 @@ from rec_assets.assets import all_assets
 from rec_assets.assets.databricks_assets import run_on_databricks
 from rec_assets.automation.alert_sensors import build_alert_sensors
 from rec_assets.automation.asset_jobs import build_asset_jobs
+from rec_assets.automation.console_logger import console_logger
 from rec_assets.automation.housekeeping import build_housekeeping
 from rec_assets.automation.plan_jobs import build_plan_jobs, build_schedules
-from rec_assets.automation.progress import progress_logger
 from rec_assets.automation.rollback import build_rollback_job
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
@@ -50,7 +50,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         schedules=[*build_schedules(settings, source, plan_jobs), housekeeping_schedule],
         sensors=[*build_sensors(settings, source, days), *build_alert_sensors(settings)],
         executor=dg.in_process_executor,
-        loggers={"console": progress_logger},
+        loggers={"console": console_logger},
         resources={
             "io_manager": LakeIOManager(
                 root=str(settings.lake), mlflow_uri=settings.mlflow_uri, registered_model=settings.registered_model,

@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-from rec_assets.automation.alert_messages import DayRange, FailureCause, format_time
+from rec_assets.automation.alert_messages import DayRange, Problem, format_time
 
 MAX_OPEN_DAYS = 50
 EXPIRY_SECONDS = 30 * 86_400
@@ -68,7 +68,7 @@ class AlertLedger:
     def __init__(self, repeat_hours: float, causes: Causes) -> None:
         self.repeat_seconds, self.causes = repeat_hours * 3600, causes
 
-    def record_failure(self, problem: FailureCause, days: DayRange, at: float) -> str | None:
+    def record_failure(self, problem: Problem, days: DayRange, at: float) -> str | None:
         """Record a failure; returns None to suppress it, else a text about the earlier failures ("" for none)."""
         causes = self.causes.setdefault(problem.what, {})
         key = hashlib.sha256(normalize_reason(problem.why).encode()).hexdigest()[:16]

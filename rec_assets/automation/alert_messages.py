@@ -44,7 +44,7 @@ class DayRange:
 
 
 @dataclass(frozen=True)
-class FailureCause:
+class Problem:
     """One thing that failed.
 
     Attributes:
@@ -76,7 +76,7 @@ class Message:
     kind: str
     job: str
     days: str
-    problems: list[FailureCause]
+    problems: list[Problem]
     run_id: str
     url: str
     failed_at: str
@@ -108,9 +108,9 @@ class Message:
             lines.append(self.history)
         return "\n".join([*lines, f"{self._verb.capitalize()} at {self.failed_at}: {self.url}"])
 
-    def payload(self, form: str) -> dict[str, Any]:
+    def payload(self, alerts_format: str) -> dict[str, Any]:
         """The JSON to post: for "slack" a text in Slack's format; for "json" the fields, the title and the text."""
-        if form == "slack":
+        if alerts_format == "slack":
             # Slack reads these three characters as markup.
             return {"text": self.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")}
         return {**asdict(self), "title": self.title, "text": self.text}

@@ -15,7 +15,7 @@ from dagster._core.event_api import EventLogCursor
 from pydantic import BaseModel
 
 from rec_assets.automation.alert_ledger import AlertLedger, Causes
-from rec_assets.automation.alert_messages import DayRange, FailureCause, Message, format_time
+from rec_assets.automation.alert_messages import DayRange, Message, Problem, format_time
 from rec_assets.automation.run_findings import FindingsReader, read_checks, read_gate_decisions, read_steps
 from rec_assets.settings import Settings
 from rec_assets.sources.check_result import pluralize
@@ -86,17 +86,17 @@ def _tick(context: dg.SensorEvaluationContext, settings: Settings, kind: str, re
         findings = read(instance, run, record)
         for what, days in findings.succeeded:
             ledger.record_success(what, days)
-        due: list[tuple[FailureCause, DayRange]] = []
+        due: list[tuple[Problem, DayRange]] = []
         histories: list[str] = []
-        for cause, days in findings.failed:
-            if (history := ledger.record_failure(cause, days, record.timestamp)) is None:
+        for problem, days in findings.failed:
+            if (history := ledger.record_failure(problem, days, record.timestamp)) is None:
                 suppressed += 1
             else:
-                due.append((cause, days))
+                due.append((problem, days))
                 histories.append(history)
         if due:
             message = Message(
-                kind=kind, job=run.job_name, days=str(due[0][1]), problems=[cause for cause, _ in due],
+                kind=kind, job=run.job_name, days=str(due[0][1]), problems=[problem for problem, _ in due],
                 run_id=run.run_id, url=f"{settings.ui_base_url}/runs/{run.run_id}",
                 failed_at=format_time(record.timestamp), history="; ".join(dict.fromkeys(filter(None, histories))),
             )  # fmt: skip

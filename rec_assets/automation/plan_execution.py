@@ -91,18 +91,16 @@ def require_cleaned_lines(lake: Lake, newest: dt.date | None, lookback_days: int
     """
     if newest is None:
         return
-    window = [newest - dt.timedelta(days=age) for age in range(lookback_days - 1, -1, -1)]
-    days = [day for day in lake.days("cleaned_interactions") if window[0] <= day <= newest]
+    oldest = newest - dt.timedelta(days=lookback_days - 1)
+    days = [day for day in lake.days("cleaned_interactions") if oldest <= day <= newest]
     if lake.rows("cleaned_interactions", days):
         return
-    why = ""
+    why = "no line has landed: land files of these days"
     if days:
         rejected = lake.pandas("rejected_purchases", days, columns=["reasons"])["reasons"].value_counts()
-        why = ", ".join(f"{count:,} by {reasons}" for reasons, count in rejected.head(3).items())
-    raise PlanError(
-        f"there are no purchases to train on from {window[0]} to {newest}: "
-        + (f"all landed lines were rejected ({why}): run `rec-assets check-source`" if why else "no line has landed")
-    )
+        if by_rule := ", ".join(f"{count:,} by {reasons}" for reasons, count in rejected.head(3).items()):
+            why = f"all landed lines were rejected ({by_rule}): run `rec-assets check-source`"
+    raise PlanError(f"there are no purchases to train on from {oldest} to {newest}: {why}")
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, settings: Settings) -> None:

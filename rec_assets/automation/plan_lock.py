@@ -44,7 +44,7 @@ def plan_lock(settings: Settings, *, log: Callable[[str], None] | None = None) -
         waiting = False
         while holder := try_lock():
             if log is None:
-                raise ExecutionError(f"another bootstrap is running {holder}: wait for it, or stop it")
+                raise ExecutionError(f"another plan is running {holder}: wait for it, or stop it")
             if not waiting:
                 log(f"waiting: another plan is running {holder}")
             waiting = True

@@ -19,7 +19,7 @@ from dagster._core.storage.tags import (
 )
 from dagster_shared.error import SerializableErrorInfo
 
-from rec_assets.automation.alert_messages import DayRange, FailureCause, shorten
+from rec_assets.automation.alert_messages import DayRange, Problem, shorten
 from rec_assets.automation.plan import PARENT_TAG
 from rec_assets.resources.releases import REJECTED
 from rec_assets.resources.tracking import INTERRUPTIONS
@@ -33,10 +33,11 @@ class RunFindings:
     """The successes and failures of one run, each with its days."""
 
     succeeded: list[tuple[str, DayRange]] = field(default_factory=list)
-    failed: list[tuple[FailureCause, DayRange]] = field(default_factory=list)
+    failed: list[tuple[Problem, DayRange]] = field(default_factory=list)
 
 
 FindingsReader = Callable[[dg.DagsterInstance, dg.DagsterRun, dg.EventLogRecord], RunFindings]
+"""Reads a run, given the event that ended it."""
 
 
 def read_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLogRecord) -> RunFindings:
@@ -53,14 +54,14 @@ def read_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLo
     failures = [(event.step_key or "", event.step_failure_data) for event in events if event.is_step_failure]
     for step, failure in failures:
         if not is_failed_check(failure):
-            findings.failed.append((_cause_of(step, failure), days))
+            findings.failed.append((_problem_of(step, failure), days))
     if not failures:
         data = end_event.event_specific_data
         error = data.error if isinstance(data, JobFailureData) else None
         why = _clearest(error).message if error else end_event.message or "the run gives no reason"
         killed = error is None and re.search(r"kill|terminat|interrupt|crash|\bdied\b", why, re.IGNORECASE)
-        cause = FailureCause(f"job {run.job_name}", shorten(why), "killed" if killed else "error")
-        findings.failed.append((cause, days))
+        problem = Problem(f"job {run.job_name}", shorten(why), "killed" if killed else "error")
+        findings.failed.append((problem, days))
     return findings
 
 
@@ -77,7 +78,7 @@ def read_checks(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventL
         else:
             blocked = check.blocking and check.severity == dg.AssetCheckSeverity.ERROR
             why = shorten(check.description or "the check gives no description")
-            findings.failed.append((FailureCause(what, why, "blocking" if blocked else "warning"), days))
+            findings.failed.append((Problem(what, why, "blocking" if blocked else "warning"), days))
     return findings
 
 
@@ -93,7 +94,7 @@ def read_gate_decisions(instance: dg.DagsterInstance, run: dg.DagsterRun, end: d
             continue
         what = f"version {metadata['version']} of the model"
         if metadata["decision"] == REJECTED:
-            findings.failed.append((FailureCause(what, shorten(metadata["reasons"]), "rejected"), _days_of(run)))
+            findings.failed.append((Problem(what, shorten(metadata["reasons"]), "rejected"), _days_of(run)))
         else:
             findings.succeeded.append((what, _days_of(run)))
     return findings
@@ -124,13 +125,13 @@ def _has_failed_child(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return bool(instance.get_runs(children, limit=1))
 
 
-def _cause_of(step: str, failure: StepFailureData) -> FailureCause:
+def _problem_of(step: str, failure: StepFailureData) -> Problem:
     classes = {error.cls_name for error in _chain(failure.error)}
     why = shorten(describe_failure(failure))
     has_description = failure.user_failure_data is not None and bool(failure.user_failure_data.description)
     if "SourceError" in classes or (has_description and step in READ_LANDED_FILES):
-        return FailureCause(step, why, "unreadable")
-    return FailureCause(step, why, "killed" if classes & set(INTERRUPTIONS) else "error")
+        return Problem(step, why, "unreadable")
+    return Problem(step, why, "killed" if classes & set(INTERRUPTIONS) else "error")
 
 
 def _chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:

@@ -108,7 +108,8 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         comparable_from = champion.ranker_as_of + dt.timedelta(days=settings.gate_days + 1)
         if newest < comparable_from:
             return dg.SkipReason(
-                f"the gate can compare newer models with the champion from {comparable_from} on; newest is {newest}"
+                f"the gate can compare newer models with the champion from {comparable_from} on, and the newest day is "
+                f"{newest}"
             )
         challenger = max(releases.versions(), key=attrgetter("as_of", "version"))
         since = [day for day in lake.days("cleaned_interactions") if day > challenger.as_of]

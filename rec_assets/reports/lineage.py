@@ -23,7 +23,7 @@ UNCHANGED = "unchanged"
 def describe_lineage(release: Release, releases: Releases, lake: Lake, instance: dg.DagsterInstance) -> Iterator[str]:
     """The lineage as lines of text, down to each landed file with its SHA-256."""
     inputs = releases.load_inputs(release)
-    decision = (release.decision or "undecided") + (", rolled back" if release.rolled_back else "")
+    decision = (release.decision or "not decided") + (", rolled back" if release.rolled_back else "")
     yield f"{releases.model} version {release.version}, as of {release.as_of}: {decision}"
     if reasons := release.tags.get("reasons"):
         yield f"  because {reasons}"

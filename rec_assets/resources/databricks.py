@@ -49,7 +49,7 @@ def run_task(
         extras: Parameters of the task in addition to the step's assets and run.
 
     Raises:
-        Failure: credentials are missing, the workspace refused the task, or the task failed.
+        Failure: credentials are missing, the workspace rejected the task, or the task failed.
     """
     try:
         client = WorkspaceClient()
@@ -75,7 +75,7 @@ def run_task(
             message_reader=PipesUnityCatalogVolumesMessageReader(**place, interval=interval),
         ).run(context=context, extras=dict(extras), task=task, submit_args={"run_name": name})
     except DatabricksError as error:
-        raise dg.Failure(f"{name}: the workspace refused the task: {error}") from None
+        raise dg.Failure(f"{name}: the workspace rejected the task: {error}") from None
     run = int(str(done.metadata["Databricks Job Run ID"].value))
     state = client.jobs.get_run(run).state
     if state is None or state.result_state != RunResultState.SUCCESS:

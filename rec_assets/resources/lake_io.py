@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame as SparkFrame
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.manifest import Manifest
-from rec_assets.resources.releases import Releases
+from rec_assets.resources.releases import AS_OF_NAMES, Releases
 from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.table_columns import column_schema
 from rec_assets.settings import parse_lake
@@ -35,7 +35,7 @@ ALL_DAYS = {"lake/days": "all"}
 PRODUCTS_ONLY = {"lake/kind": "product"}
 """For `als_model` as a pandas frame: only the factors of products, because there are many customers."""
 
-_DAYS = "lake/days"
+_READ_DAYS = "read_days"
 """Key of a pandas frame's `attrs` with the days that it was read from."""
 
 
@@ -79,7 +79,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             return self.lake.lazy_rows(self.spark.spark_session, table, days)
         kind = (context.definition_metadata or {}).get("lake/kind")
         frame = self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)
-        frame.attrs[_DAYS] = days
+        frame.attrs[_READ_DAYS] = days
         return frame
 
     def _days(self, context: dg.InputContext, table: str) -> Sequence[dt.date]:
@@ -98,7 +98,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         if selection == "active":
             release = Releases(self.mlflow_uri, self.registered_model).active(days[-1])
             if release is not None:
-                day = release.model_as_of(table)
+                day: dt.date = getattr(release, AS_OF_NAMES[table])
                 if self.lake.manifest(table, day) is None:
                     raise MissingPartition(
                         f"{table} of {day}, which the active release of {days[-1]} (version {release.version}) needs, "
@@ -117,7 +117,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
 def model_day(model: pd.DataFrame) -> dt.date:
     """The as-of day of a model that the IO manager read. It also works for a model without rows."""
-    day: dt.date = model.attrs[_DAYS][-1]
+    day: dt.date = model.attrs[_READ_DAYS][-1]
     return day
 
 

@@ -21,7 +21,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
-SLACK_SECONDS = 60
+TOLERANCE_SECONDS = 60
 """A run that has no process id after this time is dead. A process that started later than this after the launch is
 another one with the same id."""
 
@@ -41,12 +41,12 @@ class WatchedRunLauncher(DefaultRunLauncher):
         pid, launched = self._process_of(run.run_id)
         if pid is None:
             record = self._instance.get_run_record_by_id(run.run_id)
-            if record is not None and record.start_time and time.time() - record.start_time > SLACK_SECONDS:
+            if record is not None and record.start_time and time.time() - record.start_time > TOLERANCE_SECONDS:
                 return CheckRunHealthResult(WorkerStatus.FAILED, "its process ended before the run began")
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         try:
             process = psutil.Process(pid)
-            alive = process.status() != psutil.STATUS_ZOMBIE and process.create_time() < launched + SLACK_SECONDS
+            alive = process.status() != psutil.STATUS_ZOMBIE and process.create_time() < launched + TOLERANCE_SECONDS
         except psutil.NoSuchProcess:
             alive = False
         if alive:

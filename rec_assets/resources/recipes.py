@@ -49,11 +49,11 @@ class Recipes:
     """Recipes of one deployment. Each call reads the file again.
 
     Attributes:
-        settings: The recipe of the settings. Fields that the user set there override tuned fields.
+        configured: The recipe of the settings. Fields that the user set there override tuned fields.
         file: Path of the tuned recipe, which may not exist.
     """
 
-    settings: Recipe
+    configured: Recipe
     file: Path
 
     @classmethod
@@ -68,7 +68,7 @@ class Recipes:
             RecipeUnreadable: the file of the tuned recipe is invalid.
         """
         tuned = self.tuned()
-        return self.settings if tuned is None else self._overlay(tuned)
+        return self.configured if tuned is None else self._overlay(tuned)
 
     def origin(self) -> str:
         """Origin of the active recipe, in one line."""
@@ -103,7 +103,7 @@ class Recipes:
         write_atomically(self.file, text + "\n")
 
     def _overlay(self, tuned: TunedRecipe) -> Recipe:
-        return self.settings.with_fields({**tuned.fields, **self.settings.chosen_fields()})
+        return self.configured.with_fields({**tuned.fields, **self.configured.chosen_fields()})
 
     def _unreadable(self, error: Exception) -> RecipeUnreadable:
         if isinstance(error, ValidationError):

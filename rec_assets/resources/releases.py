@@ -39,7 +39,7 @@ class Release:
         as_of: As-of day of the release: it contains no later data.
         als_as_of, graph_as_of, ranker_as_of: As-of days of its models.
         content: SHA-256 of the models and the recipe.
-        decision: "promoted", "rejected", or "" if undecided.
+        decision: "promoted", "rejected", or "" if not decided.
         rolled_back: Whether it was rolled back after its promotion.
         run_id: MLflow run that logged it.
         tags: All tags in MLflow.
@@ -76,11 +76,6 @@ class Release:
     def model_days(self) -> dict[str, str]:
         """As-of days of the models by their names in columns and metadata (`AS_OF_NAMES`)."""
         return {name: str(getattr(self, name)) for name in AS_OF_NAMES.values()}
-
-    def model_as_of(self, model: str) -> dt.date:
-        """As-of day of the model of an asset: als_model, co_purchase_graph or ranker."""
-        day: dt.date = getattr(self, AS_OF_NAMES[model])
-        return day
 
     @property
     def is_promoted(self) -> bool:
@@ -138,10 +133,10 @@ class Releases:
             ReleaseError: it does not exist.
         """
         releases = self._require_versions()
-        for release in releases:
-            if release.version == version:
-                return release
-        raise ReleaseError(f"{self.model} has no version {version}; there are: {_format(releases)}")
+        release = next((item for item in releases if item.version == version), None)
+        if release is None:
+            raise ReleaseError(f"{self.model} has no version {version}; there are: {_format(releases)}")
+        return release
 
     def get_by_name(self, name: str) -> Release:
         """The version with a number or alias.
@@ -271,7 +266,7 @@ class Releases:
         target = self.get(to)
         if target.decision != PROMOTED:
             raise ReleaseError(
-                f"{self.model} version {to} was {target.decision or 'never decided'}, so you can't roll back to it; "
+                f"{self.model} version {to} was {target.decision or 'not decided'}, so you can't roll back to it; "
                 f"promoted: {_format([item for item in releases if item.decision == PROMOTED])}"
             )
         return target

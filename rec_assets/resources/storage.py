@@ -46,9 +46,9 @@ DAMAGED = ".damaged"
 """Suffix of the empty marker file next to a file with a wrong checksum."""
 CHANGED_AT = "changed-at"
 
-_FOOTER_END = 8
+_TRAILER_BYTES = 8
 """Bytes after a Parquet file's footer: the footer's size, and `PAR1`."""
-_AT_ONCE = 2**20
+_CHUNK_BYTES = 2**20
 """Bytes of a file that are hashed at a time."""
 
 
@@ -377,7 +377,7 @@ def _part(path: Path, suffix: str) -> Part:
 def _crc(path: Path) -> int:
     checksum = 0
     with path.open("rb") as file:
-        while piece := file.read(_AT_ONCE):
+        while piece := file.read(_CHUNK_BYTES):
             checksum = zlib.crc32(piece, checksum)
     return checksum
 
@@ -389,10 +389,10 @@ def content_hash(path: Path) -> str:
     partition from the same inputs would look like a change.
     """
     metadata, digest = pq.read_metadata(path), hashlib.sha256()
-    left = path.stat().st_size - metadata.serialized_size - _FOOTER_END
+    left = path.stat().st_size - metadata.serialized_size - _TRAILER_BYTES
     with path.open("rb") as file:
         while left > 0:
-            piece = file.read(min(left, _AT_ONCE))
+            piece = file.read(min(left, _CHUNK_BYTES))
             digest.update(piece)
             left -= len(piece)
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]

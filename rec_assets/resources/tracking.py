@@ -107,16 +107,16 @@ def _is_caused_by(error: Any, names: tuple[str, ...]) -> bool:
     return error is not None and (error.cls_name in names or _is_caused_by(error.cause, names))
 
 
-def end_dead_runs(uri: str, artifacts: str, experiment: str, is_over: Callable[[str], bool]) -> None:
-    """Set the status KILLED for MLflow runs that are "running" although their Dagster run has ended.
+def end_dead_runs(uri: str, artifacts: str, experiment: str, is_finished: Callable[[str], bool]) -> None:
+    """Set the status KILLED for MLflow runs that are "running" although their Dagster run has finished.
 
     Args:
         uri, artifacts, experiment: As in `connect`.
-        is_over: Whether the Dagster run with an id has ended.
+        is_finished: Whether the Dagster run with an id has finished.
     """
     mlflow = connect(uri, artifacts, experiment)
     client = mlflow.MlflowClient()
     ids = [client.get_experiment_by_name(experiment).experiment_id]
     for run in client.search_runs(ids, filter_string="attributes.status = 'RUNNING'"):
-        if is_over(run.data.tags.get("dagster_run_id", "")):
+        if is_finished(run.data.tags.get("dagster_run_id", "")):
             client.set_terminated(run.info.run_id, status="KILLED")

@@ -34,7 +34,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from rec_assets.automation.alert_ledger import AlertLedger, normalize_reason
-from rec_assets.automation.alert_messages import DayRange, FailureCause
+from rec_assets.automation.alert_messages import DayRange, Problem
 from rec_assets.automation.alert_sensors import AlertCursor, build_alert_sensors
 from rec_assets.automation.plan import PARENT_TAG
 from rec_assets.settings import Settings
@@ -520,7 +520,7 @@ HOUR = 3600.0
 
 
 def test_the_ledger_reports_again_after_a_time_with_the_suppressed_count() -> None:
-    ledger, problem = AlertLedger(24, {}), FailureCause("als_model", "bad", "error")
+    ledger, problem = AlertLedger(24, {}), Problem("als_model", "bad", "error")
     histories = [ledger.record_failure(problem, DayRange(), at * HOUR) for at in (0, 1, 23, 25, 26, 49)]
     assert histories == ["", None, None, "3 more times since 1970-01-01 00:00 UTC", None,
                      "2 more times since 1970-01-02 01:00 UTC"]  # fmt: skip
@@ -528,7 +528,7 @@ def test_the_ledger_reports_again_after_a_time_with_the_suppressed_count() -> No
 
 def test_the_ledger_survives_the_cursor_and_deletes_expired_causes() -> None:
     ledger = AlertLedger(24, {})
-    ledger.record_failure(FailureCause("als_model", "bad", "error"), DayRange("2017-12-01", "2017-12-01"), 0)
+    ledger.record_failure(Problem("als_model", "bad", "error"), DayRange("2017-12-01", "2017-12-01"), 0)
     cursor = AlertCursor(position=0, causes=ledger.causes).model_dump_json()
     copy = AlertLedger(24, AlertCursor.model_validate_json(cursor).causes)
     assert copy.causes == ledger.causes

@@ -26,7 +26,7 @@ def test_a_second_bootstrap_at_the_same_time_fails(tmp_path: Path) -> None:
     settings.root.mkdir()
     with (settings.root / ".bootstrap.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ExecutionError, match=f"another bootstrap is running in {settings.root}"):
+        with pytest.raises(ExecutionError, match=f"another plan is running in {settings.root}"):
             bootstrap(Definitions(), settings, load_data_source(settings.source, settings.root))
     assert [path.name for path in settings.root.iterdir()] == [".bootstrap.lock"]
 

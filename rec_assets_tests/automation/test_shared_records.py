@@ -95,7 +95,7 @@ def test_a_url_of_another_database_is_refused_and_not_shown(tmp_path: Path) -> N
 def test_processes_with_one_database_exclude_each_other(tmp_path: Path, database: str) -> None:
     ours, other = settings(tmp_path / "ours", database), hold(tmp_path / "other", database)
     try:
-        held = rf"another bootstrap is running \(rec_assets on .*, process {other.pid}, since"
+        held = rf"another plan is running \(rec_assets on .*, process {other.pid}, since"
         with pytest.raises(ExecutionError, match=held), plan_lock(ours):
             pass
         messages: list[str] = []

@@ -185,9 +185,9 @@ def test_a_run_that_never_starts_reports_its_reason(host: Host) -> None:
 @pytest.mark.parametrize(
     ("variables", "databricks", "reason"),
     [
-        ({}, {"cluster_id": "no-such"}, "the workspace refused the task: Cluster no-such does not exist"),
-        ({}, {"wheel": f"{VOLUME}/wheels/old.whl"}, "the workspace refused the task: Library old.whl does not exist"),
-        ({"DATABRICKS_TOKEN": "expired"}, {}, "the workspace refused the task: Credential was not sent"),
+        ({}, {"cluster_id": "no-such"}, "the workspace rejected the task: Cluster no-such does not exist"),
+        ({}, {"wheel": f"{VOLUME}/wheels/old.whl"}, "the workspace rejected the task: Library old.whl does not exist"),
+        ({"DATABRICKS_TOKEN": "expired"}, {}, "the workspace rejected the task: Credential was not sent"),
         ({"DATABRICKS_HOST": ""}, {}, "can't connect to a Databricks workspace: set DATABRICKS_HOST"),
     ],
 )

@@ -38,7 +38,7 @@ class _Console(logging.Handler):
 
 
 @dg.logger(config_schema={}, description="Prints finished steps and the messages of assets.")
-def progress_logger(context: dg.InitLoggerContext) -> logging.Logger:
+def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """The console logger of all runs."""
     console = logging.Logger("rec_assets", level=logging.DEBUG)
     console.addHandler(_Console())
