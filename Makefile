@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve storefront test test-fast test-slow test-long cluster-test coverage bench-quality bench-ablation bench-serving bench-speed bench-tune lint format lock java
+.PHONY: help demo ui serve storefront test test-fast test-slow test-long cluster-test coverage bench-quality bench-ablation bench-serving bench-speed bench-tune lint format lock docs java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -143,6 +143,5 @@ $(RUN) $(DEV) $(BENCH): pyproject.toml constraints.txt
 
 # ---- the documentation ----
 
-.PHONY: docs
 docs: $(DEV) ## Build the documentation site in build/site; broken links are errors
 	@$(BIN)/python -W ignore docs/build.py

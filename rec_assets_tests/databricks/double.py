@@ -311,7 +311,7 @@ def build_wheel(repository: Path, folder: Path) -> Path:
     copy = folder / "copy"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(repository / "rec_assets", copy / "rec_assets", ignore=ignore)
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(repository / name, copy)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
     subprocess.run(command, cwd=copy, check=True, capture_output=True, text=True)
