@@ -14,7 +14,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from rec_assets.automation.feedback_landing import land_feedback
+from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.resources.mlflow_store import prepare_store
 from rec_assets.resources.releases import Releases
 from rec_assets.serving.database.online_state import OnlineState
@@ -51,7 +51,7 @@ def test_a_copy_works_and_does_not_change_the_original(shop: BootstrappedShop, t
     online.create()
     online.forget(customer, dt.datetime.now(dt.timezone.utc))
     online.close()
-    land_feedback(settings, "UTC", logged.append)
+    land_and_forget(settings, "UTC", logged.append)
     assert any("forgetting 1 customer" in line for line in logged)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.download_index(releases.get(1), tmp_path / "fetched")

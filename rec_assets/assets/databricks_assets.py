@@ -35,7 +35,8 @@ def run_on_databricks(
     if find_spec("dagster_databricks") is None:
         raise DatabricksUnusable("REC_DATABRICKS__… needs dagster-databricks: pip install 'rec_assets[databricks]'")
     if settings.databricks.assets == "spark":
-        return [_remote(settings, asset, []) if _uses_spark(asset) else asset for asset in assets], checks
+        uses_spark = {asset.op.name for asset in assets if any("spark" in spec.kinds for spec in asset.specs)}
+        return [_remote(settings, asset, []) if asset.op.name in uses_spark else asset for asset in assets], checks
     specs = [spec for check in checks for spec in check.check_specs]
     return [_remote(settings, asset, [spec for spec in specs if spec.asset_key in asset.keys]) for asset in assets], []
 
@@ -72,10 +73,6 @@ def _in_volume(settings: Settings, name: str, file: Path) -> str:
     raise DatabricksUnusable(
         f"REC_{name.upper()} ({file}) must be in REC_HOME or in a volume, because Databricks reads it too"
     )
-
-
-def _uses_spark(definition: dg.AssetsDefinition) -> bool:
-    return any("spark" in spec.kinds for spec in definition.specs)
 
 
 def _remote(

@@ -12,8 +12,8 @@ from importlib import import_module
 
 import dagster as dg
 
-from rec_assets.automation.feedback_landing import land_feedback
 from rec_assets.automation.instance import open_instance
+from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
@@ -36,7 +36,7 @@ def bootstrap(definitions: dg.Definitions, settings: Settings, source: DataSourc
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
         first, newest = covered_days(source, time.time())
-        land_feedback(settings, source.time_zone, _log)
+        land_and_forget(settings, source.time_zone, _log)
         started, releases = time.monotonic(), Releases(settings.mlflow_uri, settings.registered_model)
         champion = releases.active_before(newest)
         if champion is None or champion.as_of >= newest:  # no release yet, or the first one is of this day

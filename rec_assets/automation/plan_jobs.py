@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from rec_assets.automation.feedback_landing import land_feedback
+from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.automation.plan import ExecutionError, PlanError, PlannedRun, plan_daily_update, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
@@ -46,7 +46,7 @@ def build_plan_jobs(
             )
         tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
         with plan_lock(settings, log=context.log.info):
-            land_feedback(settings, source.time_zone, context.log.info)
+            land_and_forget(settings, source.time_zone, context.log.info)
             try:
                 executed = run_plan(
                     make_plan(first, newest), definitions(), context.instance, settings, source,

@@ -13,10 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
 
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.resources.lake import Lake
@@ -39,13 +36,6 @@ MAX_CHECK_RECORDS = 100
 """Newest records of a check that are read."""
 
 Partition = tuple[dg.AssetKey, dt.date | None]
-
-_EVALUATED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
-
-
-def _only_warns(record: AssetCheckExecutionRecord) -> bool:
-    evaluation = record.evaluation
-    return evaluation is not None and evaluation.severity == dg.AssetCheckSeverity.WARN
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,7 @@ class StalenessChecker:
             return "never materialized"
         if self.lake.changed_at(table, day) is None:
             return "not in the lake"
-        if damage := self.damage(key, day):
+        if damage := self._damage(key, day):
             return f"damaged: {damage}"
         if changed := next((name for name, at in self._input_changes(key, day) if at > latest.at), ""):
             return f"{changed} has changed since"
@@ -136,7 +126,7 @@ class StalenessChecker:
                     return f"made with {name} {made_with}, but version {release.version} is active, with {active}"
         return ""
 
-    def damage(self, key: dg.AssetKey, day: dt.date | None) -> str:
+    def _damage(self, key: dg.AssetKey, day: dt.date | None) -> str:
         """How a partition in the lake, or the published index of the newest day, is damaged; "" if it is not."""
         table = key.path[-1]
         if table not in self._damage_by_table:
@@ -160,8 +150,10 @@ class StalenessChecker:
                 for record in storage.get_asset_check_execution_history(check, limit=MAX_CHECK_RECORDS):
                     # A run has one record of the planned check, and another of its result.
                     results = results_by_run.setdefault(record.run_id, set())
-                    if record.status in _EVALUATED:
-                        results.add(record.status == AssetCheckExecutionRecordStatus.SUCCEEDED or _only_warns(record))
+                    if record.status in (CheckStatus.SUCCEEDED, CheckStatus.FAILED):
+                        evaluation = record.evaluation
+                        only_warns = evaluation is not None and evaluation.severity == dg.AssetCheckSeverity.WARN
+                        results.add(record.status == CheckStatus.SUCCEEDED or only_warns)
                 failed |= {run for run, results in results_by_run.items() if results != {True}}
             self._failed_runs[key] = failed
         return self._failed_runs[key]

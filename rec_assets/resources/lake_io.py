@@ -129,16 +129,11 @@ def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Ma
         "size_mb": round(manifest.bytes / 1e6, 3),
         "fingerprint": manifest.fingerprint,
         "dagster/column_schema": column_schema(table, head.schema),
-        "preview": dg.MetadataValue.md(preview(head.to_pandas())),
+        "preview": dg.MetadataValue.md(head.to_pandas().map(_shorten).to_markdown(index=False)),
     }
 
 
-def preview(frame: pd.DataFrame, rows: int = 5) -> str:
-    """The first rows as a Markdown table; long values are cut."""
-    short = frame.head(rows).map(_shorten)
-    return str(short.to_markdown(index=False))
-
-
 def _shorten(value: object) -> str:
+    """A value as text of at most 60 characters."""
     text = f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -13,7 +13,7 @@ SHARED = {
     "recommendation_id": "Id of the API response.",
     "source_file": "Landed file of the line.",
     "source_row": "Row in that file, from 1.",
-    "event_time": "Time of the purchase or return (UTC).",
+    "event_time": "Time of the event (UTC).",
     "quantity": "Number of units.",
     "unit_price": "Price of one unit.",
     "rating": "Rating given by the customer, null if none.",
@@ -118,7 +118,6 @@ TABLES: dict[str, dict[str, str]] = {
     "cleaned_interactions": {
         "line_id": "Id of the line: file and row.",
         "event": "Event type: purchase, return, click or cart.",
-        "event_time": "Time of the event (UTC).",
         "weight": "Training weight; 1 for a purchase, negative for a return, 0 for a bulk order.",
         "net_quantity": "Quantity without returned units.",
     },

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.automation.feedback_landing import land_feedback
+from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.recsys.data.forgetting import customer_digest, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
@@ -54,7 +54,7 @@ def forget(settings: Settings, customer: str) -> list[str]:
     online.forget(customer, dt.datetime.now(dt.timezone.utc))
     online.close()
     logged: list[str] = []
-    land_feedback(settings, "UTC", logged.append)
+    land_and_forget(settings, "UTC", logged.append)
     return logged
 
 
@@ -63,7 +63,7 @@ def everything(folder: Path) -> bytes:
 
 
 def test_a_forgotten_customer_is_removed_from_all_data(settings: Settings) -> None:
-    land_feedback(settings, "UTC", lambda _: None)
+    land_and_forget(settings, "UTC", lambda _: None)
     landed = settings.feedback_landing / f"date={TODAY}" / "events.jsonl"
     assert len(landed.read_text().splitlines()) == 4
     assert any("forgetting 1 customer" in line for line in forget(settings, ANN))
@@ -89,16 +89,16 @@ def test_a_forgotten_customer_is_removed_from_all_data(settings: Settings) -> No
 
 def test_forgetting_runs_once_and_again_after_a_kill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("rec_assets.automation.forgetting.Index.load", lambda _: 1 / 0)
+        patched.setattr("rec_assets.automation.land_and_forget.Index.load", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             forget(settings, ANN)
     assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
     logged: list[str] = []
-    land_feedback(settings, "UTC", logged.append)
+    land_and_forget(settings, "UTC", logged.append)
     assert any("forgetting" in line for line in logged)
     assert ForgottenFile.read(settings.forgotten_file).pending == {}
     logged.clear()
-    land_feedback(settings, "UTC", logged.append)
+    land_and_forget(settings, "UTC", logged.append)
     assert logged == []
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_partition_is_skipped_and_retried(settings: Settings) -> None:
         assert lake.pandas("raw_purchase_logs", [days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
     assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
     lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(1))  # as the plan materializes it
-    land_feedback(settings, "UTC", lambda _: None)
+    land_and_forget(settings, "UTC", lambda _: None)
     assert ForgottenFile.read(settings.forgotten_file).pending == {}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from rec_assets.automation.feedback_landing import land_feedback
+from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.index_files.index import Index
@@ -171,7 +171,7 @@ def test_a_forgotten_customer_disappears_from_all_workers_and_files(
     assert {(response["answered_by"], len(response["experiments"])) for _, response in responses} == {("customer", 1)}
 
     settings = Settings(home=tmp_path, api=ApiSettings(database_url=url))
-    land_feedback(settings, "UTC", lambda _: None)
+    land_and_forget(settings, "UTC", lambda _: None)
     landed = settings.feedback_landing / f"date={today}"
     assert all(SESSION in (landed / name).read_text() for name in ("events.jsonl", "exposures.jsonl"))
 
@@ -183,7 +183,7 @@ def test_a_forgotten_customer_disappears_from_all_workers_and_files(
     assert {status for status, _ in again} == {422}, "sent again by a client that got no response"
     assert SESSION not in _database_content(url, tmp_path / "online.db"), "also not in the write-ahead log"
 
-    land_feedback(settings, "UTC", lambda _: None)
+    land_and_forget(settings, "UTC", lambda _: None)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if SESSION.encode() in path.read_bytes()]
     published = ServingFolder(settings.serving).current()

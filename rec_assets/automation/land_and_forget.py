@@ -1,7 +1,10 @@
-"""Right to erasure: forget customers in the lake, the serving indexes and the released models, before each plan.
+"""Before each plan: land the events that the API collected, and forget customers who asked for it.
 
-Dagster: nothing deletes rows from materialized partitions. The API records the requests. From then on, files
-are read without the lines of these customers, and this module rewrites what exists without them.
+To forget customers, this module rewrites the lake, the serving indexes and the released models without them (right to
+erasure). From the request on, files are read without their lines.
+
+Dagster: nothing deletes rows from materialized partitions. A sensor could land events, but not always before a plan
+reads the landing zone.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy.exc import SQLAlchemyError
 
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import Releases
-from rec_assets.serving.database.landing import forget_landed
+from rec_assets.serving.database.landing import forget_landed, land_events
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.index_files.index import Index
@@ -33,7 +37,31 @@ TABLES = ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "c
 """Tables with rows of single customers."""
 
 
-def forget_customers(online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
+def land_and_forget(settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
+    """Land the feedback since the last call, and forget customers. Without an API database, do nothing.
+
+    If the database doesn't respond, log that and continue: its events land next time.
+    """
+    if settings.api.database_url is None and not settings.online_file.exists():
+        return
+    online = OnlineState(settings.online_url)
+    try:
+        online.create()
+        written = land_events(
+            online, settings.feedback_landing, time_zone=time_zone, now=dt.datetime.now(dt.timezone.utc),
+            keep_days=settings.api.event_retention_days,
+        )  # fmt: skip
+        _forget_customers(online, settings, time_zone, log)
+    except SQLAlchemyError as error:
+        log(f"could not land the API's events; the next plan tries again: {type(error).__name__}: {error}")
+        return
+    finally:
+        online.close()
+    if written:
+        log(f"landed {sum(written.values())} events of the API for {', '.join(str(day) for day in sorted(written))}")
+
+
+def _forget_customers(online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
     """Forget the customers who asked since the last call, and those that a killed process left pending."""
     zone = zoneinfo.ZoneInfo(time_zone)
     requested = {digest: time.astimezone(zone).date() for digest, time in online.forgotten().items()}
