@@ -39,7 +39,7 @@ def build_housekeeping(settings: Settings, source: DataSource) -> tuple[dg.JobDe
             lake.storage.sweep_deleted()
         total, deleted = sum(len(days) for days in plan.delete.values()), 0
         verb = "would delete" if config.dry_run else "deleting"
-        context.log.info(f"newest day {plan.newest}: {verb} {total} days; {len(plan.retained)} old days are needed")
+        context.log.info(f"newest day {plan.newest}: {verb} {total} days; {len(plan.kept)} old days are needed")
         freed: dict[str, Counter[str]] = {}
         for table, days in plan.delete.items():
             counts = freed.setdefault(table, Counter())
@@ -106,6 +106,6 @@ def _freed_table(keep: dict[str, int | None], freed: dict[str, Counter[str]]) ->
 
 def _kept_table(plan: retention.RetentionPlan) -> str:
     """One row per table and reason, with the number of days."""
-    counts = Counter((kept.table, kept.reason) for kept in plan.retained)
+    counts = Counter((table, reason) for (table, _), reason in plan.kept.items())
     rows = ["| table | why | days |", "| --- | --- | --- |"]
     return "\n".join([*rows, *(f"| {table} | {reason} | {count} |" for (table, reason), count in counts.items())])

@@ -17,30 +17,18 @@ INTERACTIONS = ("raw_purchase_logs", "raw_feedback_events", "cleaned_interaction
 
 
 @dataclass(frozen=True)
-class RetainedPartition:
-    """A day that is older than its table's retention but stays.
-
-    `reason` says why.
-    """
-
-    table: str
-    day: dt.date
-    reason: str
-
-
-@dataclass(frozen=True)
 class RetentionPlan:
     """Days to delete and days to keep.
 
     Attributes:
         newest: Day that ages count from; None if the lake is empty.
         delete: Table → days to delete, oldest first; only tables with such days.
-        retained: Older days that stay.
+        kept: (table, day) → why it stays, although it is older than its table's retention.
     """
 
     newest: dt.date | None
     delete: Mapping[str, Sequence[dt.date]]
-    retained: Sequence[RetainedPartition]
+    kept: Mapping[tuple[str, dt.date], str]
 
 
 def plan_retention(
@@ -58,10 +46,10 @@ def plan_retention(
     """
     newest = max(days.get("raw_purchase_logs", ()), default=None)
     if newest is None:
-        return RetentionPlan(None, {}, [])
+        return RetentionPlan(None, {}, {})
     needed = _needed_partitions(releases, horizon_days, lookback_days)
     delete: dict[str, list[dt.date]] = {}
-    retained: list[RetainedPartition] = []
+    kept: dict[tuple[str, dt.date], str] = {}
     for table, length in keep.items():
         if length is None:
             continue
@@ -71,10 +59,10 @@ def plan_retention(
                 continue
             reason = needed.get((table, day)) or ("newest day of the table" if day == existing[-1] else "")
             if reason:
-                retained.append(RetainedPartition(table, day, reason))
+                kept[table, day] = reason
             else:
                 delete.setdefault(table, []).append(day)
-    return RetentionPlan(newest, delete, retained)
+    return RetentionPlan(newest, delete, kept)
 
 
 def _needed_partitions(

@@ -15,7 +15,7 @@ from upath import UPath
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.manifest import MANIFEST
 from rec_assets.resources.releases import Release
-from rec_assets.resources.retention import RetainedPartition, plan_retention
+from rec_assets.resources.retention import plan_retention
 from rec_assets.resources.storage import DELETED, ObjectStore
 from rec_assets.settings import RetentionSettings, Settings
 
@@ -113,8 +113,8 @@ def test_the_plan_deletes_old_days_except_needed_ones(name: str) -> None:
     found = plan_retention(there, case.keep, case.releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
     assert found.delete == {table: [ago(days) for days in ages] for table, ages in case.goes.items()}
     needed: dict[str, list[dt.date]] = {}
-    for kept in found.retained:
-        needed.setdefault(kept.table, []).append(kept.day)
+    for table, day in found.kept:
+        needed.setdefault(table, []).append(day)
     assert needed == {table: [ago(days) for days in ages] for table, ages in case.needed.items()}
 
 
@@ -122,10 +122,10 @@ def test_the_reason_names_the_version_and_its_role() -> None:
     there = {"raw_purchase_logs": [NEWEST], "als_model": [ago(300), ago(200), NEWEST]}
     releases = [release(4, 300), release(7, 200)]
     found = plan_retention(there, {"als_model": 50}, releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
-    assert found.retained == [
-        RetainedPartition("als_model", ago(300), "version 4, target of a rollback"),
-        RetainedPartition("als_model", ago(200), "version 7, active"),
-    ]
+    assert found.kept == {
+        ("als_model", ago(300)): "version 4, target of a rollback",
+        ("als_model", ago(200)): "version 7, active",
+    }
 
 
 # ---- the settings ----
