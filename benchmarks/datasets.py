@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.retrieval.text import join_columns
+from rec_assets.recsys.retrieval.product_texts import join_columns
 
 JOURNEY, BEAUTY = "complete_journey", "amazon_beauty"
 

@@ -28,9 +28,9 @@ from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
 from rec_assets.recsys.ranking.training import training_sample
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.retrieval.als import fit_als
-from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
-from rec_assets.recsys.retrieval.text import content_hash
+from rec_assets.recsys.retrieval.als_model import fit_als
+from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
+from rec_assets.recsys.retrieval.product_texts import content_hash
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -100,14 +100,14 @@ class Hybrid:
             customers = customers[customers.isin(self._bought["customer_id"])]
         chosen = customers.sample(min(len(customers), recipe.ranker.customers), random_state=recipe.seed)
         sampled = _spark_lines(self._known[self._known["customer_id"].isin(chosen)])
-        earlier = candidates_in_spark(sampled, self._earlier, recipe, versions={}).to_spark()
+        earlier = candidates_in_spark(sampled, self._earlier, recipe, model_days={}).to_spark()
         # Products hidden from all lines have no labels either, and would look like products that nobody buys.
         sold = _spark_lines(self._lines).select("product_id").distinct()
         earlier = earlier.join(F.broadcast(sold), "product_id", "left_semi")
         purchases = _SPARK.spark_session.createDataFrame(self._bought)
         self._sample = training_sample(earlier, purchases, recipe.ranker).toPandas()
         lines = self._lines if wanted is None else self._lines[self._lines["customer_id"].isin(wanted)]
-        frame = candidates_in_spark(_spark_lines(lines), self._snapshot, recipe, versions={}).to_spark()
+        frame = candidates_in_spark(_spark_lines(lines), self._snapshot, recipe, model_days={}).to_spark()
         path = f"{self._folder.name}/candidates"
         frame.write.mode("overwrite").parquet(path)
         self._candidates = frame.sparkSession.read.schema(frame.schema).parquet(path)
@@ -120,7 +120,7 @@ class Hybrid:
         # `repeat_orders` also divides the lists into bought and not bought, so it stays.
         unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "repeat_orders"}
         candidates = self._candidates.withColumns(unknown) if unknown else self._candidates
-        lists = lists_in_spark(candidates, ranker, self._catalog, LONGEST, versions={}).to_spark()
+        lists = lists_in_spark(candidates, ranker, self._catalog, LONGEST, model_days={}).to_spark()
         self._lists = lists.drop("reason").toPandas()
         return self
 

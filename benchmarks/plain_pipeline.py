@@ -33,10 +33,10 @@ from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spa
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
 from rec_assets.recsys.ranking.training import training_sample
-from rec_assets.recsys.retrieval.als import fit_als
-from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
+from rec_assets.recsys.retrieval.als_model import fit_als
+from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
+from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.retrieval.similar import complements
-from rec_assets.recsys.retrieval.text import embed_new
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.spark import spark_resource
 from rec_assets.serving.index_files.index import Index

@@ -25,7 +25,7 @@ from benchmarks.datasets import complete_journey
 from benchmarks.protocols import REPORTED, Split, journey_splits
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.recipe import AlsRecipe
-from rec_assets.recsys.retrieval.als import fit_als
+from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.sources.helpers import top_columns
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings

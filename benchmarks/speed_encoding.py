@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.datasets import complete_journey
-from rec_assets.recsys.retrieval.text import content_hash, embed_new
+from rec_assets.recsys.retrieval.product_texts import content_hash, embed_new
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.settings import Settings
 

@@ -266,7 +266,7 @@ def test_every_mlflow_run_is_finished_and_the_release_names_its_run(shop: Bootst
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("retrieval.als, data.interactions, retrieval.co_purchase, data.cleaning", "dagster mlflow"),
+        ("retrieval.als_model, data.interactions, retrieval.co_purchase_graph, data.cleaning", "dagster mlflow"),
         ("retrieval.candidates, ranking.lists, rules.rerank, evaluation.evaluate", "dagster mlflow pyspark"),
     ],
 )

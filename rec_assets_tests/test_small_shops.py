@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rec_assets.recsys.missing_models import NO_RANKER
+from rec_assets.assets.model_loading import NO_RANKER
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.recommender import Recommender
 from rec_assets_tests.conftest import SMALL, Shop

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from benchmarks.datasets import BEAUTY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
-from rec_assets.recsys.retrieval.ease import solve
+from rec_assets.recsys.retrieval.ease_weights import solve
 
 
 @dataclass

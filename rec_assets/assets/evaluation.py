@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.model_loading import missing_models_as_of
+from rec_assets.assets.model_loading import NO_RANKER, missing_models_as_of
 from rec_assets.assets.past_lists import HYBRID, evaluate_past_lists
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.files import write_atomically
@@ -21,7 +21,6 @@ from rec_assets.recsys.evaluation.live import live_accuracy as measure_live
 from rec_assets.recsys.evaluation.plots import headline_figure
 from rec_assets.recsys.evaluation.report import ReportContext, render_report, summary_table
 from rec_assets.recsys.events import PURCHASE
-from rec_assets.recsys.missing_models import NO_RANKER
 from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import ACTIVE, NEWEST_DAY, PRODUCTS_ONLY
@@ -67,7 +66,7 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
             buyers=past.buyers, customers=past.customers, purchases=past.purchases, catalog_size=past.catalog_size,
             models={HYBRID: f"The {blend} blend of all sources, which customers are shown.", **BASELINES},
             slices=past.slices, examples=past.examples, data_fingerprint=fingerprint,
-            model_versions={model: str(model_days[name]) for model, name in AS_OF_NAMES.items() if model_days},
+            model_days={model: str(model_days[name]) for model, name in AS_OF_NAMES.items() if model_days},
             settings={**settings.recipe.model_dump(), "lookback_days": settings.lookback_days},
             missing_models=missing,
         )  # fmt: skip

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from rec_assets.assets.model_loading import ReleasedModels, load_snapshot
 from rec_assets.recsys.data.interactions import history_lines, net_purchases
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
 from rec_assets.recsys.evaluation.customer_sample import in_sample
-from rec_assets.recsys.release.comparison import ComparedModel, lists_by, purchases_since
+from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
+from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.release.gate import DEPTH, GateCheck, ListComparison, check_lists, check_quality, compare_lists
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
@@ -69,30 +72,41 @@ def comparison_lists(
     If there are more customers than `settings.evaluation_customers`, a sample is used.
     """
     day = challenger.ranker_as_of
-    interactions = history_lines(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
-    purchases = interactions.where("weight >= 1")
+    lines = history_lines(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
+    purchases = lines.where("weight >= 1")
     recent = settings.recipe.candidates.recent_days
-    statistics = compute_statistics(purchases, interactions.where("weight < 0"), recent_days=recent).toPandas()
+    statistics = compute_statistics(purchases, lines.where("weight < 0"), recent_days=recent).toPandas()
+    sampled = in_sample(lines.select("customer_id").distinct().count(), settings.evaluation_customers)
 
-    def load(release: Release) -> ComparedModel:
+    def make_lists(release: Release) -> tuple[pd.DataFrame, ProductSnapshot, Ranker]:
         models = ReleasedModels.from_release(lake, release)
         snapshot = load_snapshot(
             day, products=products, product_statistics=statistics, als_model=models.als_model,
             co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
         )  # fmt: skip
-        return ComparedModel(snapshot, models.ranker, release.recipe)
+        candidates = candidates_in_spark(lines.where(sampled), snapshot, release.recipe, model_days={})
+        lists = lists_in_spark(candidates, models.ranker, products, DEPTH, model_days={}).to_spark()
+        columns = ("customer_id", "list", "product_id", "rank")
+        return lists.select(*columns).toPandas(), snapshot, models.ranker
 
-    new, current = load(challenger), load(champion)
-    outcome = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
-    sampled = in_sample(interactions.select("customer_id").distinct().count(), settings.evaluation_customers)
+    (new_lists, snapshot, _), (current_lists, _, current_ranker) = make_lists(challenger), make_lists(champion)
+    since = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
     return GateLists(
-        challenger=lists_by(new, interactions.where(sampled), products),
-        champion=lists_by(current, interactions.where(sampled), products),
-        purchases=purchases_since(purchases.where(sampled), outcome.where(sampled)),
+        challenger=new_lists,
+        champion=current_lists,
+        purchases=_purchases_since(purchases.where(sampled), since.where(sampled)),
         bought=_bought_products(statistics),
-        catalog_size=len(new.snapshot),
-        warning=current.ranker.warning,
+        catalog_size=len(snapshot),
+        warning=current_ranker.warning,
     )
+
+
+def _purchases_since(before: SparkFrame, since: SparkFrame) -> pd.DataFrame:
+    """Distinct customer_id, product_id in the net purchases `since` the day; `novel`: not bought `before`."""
+    pair = ["customer_id", "product_id"]
+    known = before.select(*pair).distinct().withColumn("bought", F.lit(True))
+    bought = since.select(*pair).distinct().join(known, pair, "left")
+    return bought.select(*pair, F.col("bought").isNull().alias("novel")).orderBy(*pair).toPandas()
 
 
 def _bought_products(statistics: pd.DataFrame) -> pd.Index:

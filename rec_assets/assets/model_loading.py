@@ -11,11 +11,13 @@ import pyarrow.dataset as ds
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
-from rec_assets.recsys.missing_models import missing_model_reasons
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
+
+NO_RANKER = "no ranker: too few candidates were bought in the horizon, or all of them, so the fixed blend ranks"
+"""The reason without a trained ranker."""
 
 
 def load_snapshot(
@@ -97,6 +99,18 @@ def missing_models_as_of(lake: Lake, als_as_of: dt.date, graph_as_of: dt.date, r
         texts=has_rows("product_embeddings"),
         ranker=load_ranker(ranker).is_trained,
     )
+
+
+def missing_model_reasons(recipe: Recipe, *, factors: bool, graph: bool, texts: bool, ranker: bool) -> list[str]:
+    """One phrase for each model that there is not: the model, and why the data of the shop can't train it."""
+    support = recipe.co_purchase.min_support
+    reasons = {
+        f"no ALS factors: no product has {recipe.als.min_buyers} customers": factors,
+        f"no co-purchase graph: no two products share {support} baskets or customers": graph,
+        "no text similarity: no product has a text": texts,
+        NO_RANKER: ranker,
+    }
+    return [reason for reason, is_trained in reasons.items() if not is_trained]
 
 
 def recipe_of_ranker(frame: pd.DataFrame) -> Recipe:

@@ -9,20 +9,19 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.model_loading import load_snapshot
+from rec_assets.assets.model_loading import NO_RANKER, load_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
-from rec_assets.recsys.missing_models import NO_RANKER
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark
 from rec_assets.recsys.ranking.ranker import fit_ranker
 from rec_assets.recsys.ranking.training import collect_sample, training_sample
-from rec_assets.recsys.retrieval.als import fit_als
+from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
-from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph as compute_graph
-from rec_assets.recsys.retrieval.text import embed_new
+from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph as compute_graph
+from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake

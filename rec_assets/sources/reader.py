@@ -19,7 +19,7 @@ import pyarrow.csv
 from upath import UPath
 
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
-from rec_assets.recsys.retrieval.text import join_columns
+from rec_assets.recsys.retrieval.product_texts import join_columns
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLUMNS, read_rows
 from rec_assets.sources.paths import is_uri

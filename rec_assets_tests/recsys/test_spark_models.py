@@ -19,9 +19,9 @@ from rec_assets.recsys.ranking.in_spark import with_frequency_capped
 from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.ranking.training import collect_sample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
-from rec_assets.recsys.retrieval.als import fit_als
-from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
-from rec_assets.recsys.retrieval.ease import ease_weights
+from rec_assets.recsys.retrieval.als_model import fit_als
+from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
+from rec_assets.recsys.retrieval.ease_weights import ease_weights
 from rec_assets.recsys.retrieval.sources.als import fold_in
 from rec_assets_tests.recsys.snapshots import small_snapshot
 

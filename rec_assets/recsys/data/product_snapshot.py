@@ -123,15 +123,15 @@ class ProductSnapshot(SnapshotArrays):
         return starts, has_text[order]
 
     @cached_property
-    def return_share(self) -> float:
-        """Share of all lines in the window that were returned."""
+    def shop_return_rate(self) -> float:
+        """Share of all lines in the lookback window that were returned."""
         returned, kept = float(self.returns.sum()), float(self.orders.sum())
         return returned / max(returned + kept, 1.0)
 
     @cached_property
     def return_rate(self) -> Floats:
         """(P,) expected share of a product's lines that are returned; see `shrunk_rate`."""
-        return shrunk_rate(self.returns, self.orders, self.return_share)
+        return shrunk_rate(self.returns, self.orders, self.shop_return_rate)
 
     @cached_property
     def share_in_category(self) -> Floats:
@@ -178,9 +178,9 @@ class ProductSnapshot(SnapshotArrays):
         return np.where(self.brands[self.brand] == UNKNOWN, -1, self.brand).astype(np.int32)
 
 
-def shrunk_rate(returns: Floats, kept: Floats, shop_rate: float) -> Floats:
-    """(returned + m · shop_rate) / (all lines + m), m = 10: the mean of a beta-binomial posterior."""
-    return np.asarray((returns + _PRIOR_LINES * shop_rate) / (returns + kept + _PRIOR_LINES), np.float32)
+def shrunk_rate(returned: Floats, kept: Floats, shop_rate: float) -> Floats:
+    """(returned + m · shop_rate) / (returned + kept + m), m = 10 lines: the mean of a beta-binomial posterior."""
+    return np.asarray((returned + _PRIOR_LINES * shop_rate) / (returned + kept + _PRIOR_LINES), np.float32)
 
 
 def _is_neighbor(graph: sp.csr_matrix) -> Mask:

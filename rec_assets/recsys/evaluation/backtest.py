@@ -28,8 +28,8 @@ from rec_assets.recsys.ranking.lists import LIST_COLUMNS
 from rec_assets.recsys.ranking.ranker import Ranker, fit_ranker
 from rec_assets.recsys.ranking.training import collect_sample, training_sample
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.retrieval.als import fit_als
-from rec_assets.recsys.retrieval.co_purchase import co_purchase_graph
+from rec_assets.recsys.retrieval.als_model import fit_als
+from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
 from rec_assets.recsys.spark.arrow_rows import collect
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class Backtest:
     def lists(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
         """The lists as of a day, LIST_COLUMNS."""
         candidates, ranker = self.candidates(day, recipe), self.ranker(day, recipe)
-        lists = lists_in_spark(candidates, ranker, self.products, _LIST_SIZE, versions={}).to_spark()
+        lists = lists_in_spark(candidates, ranker, self.products, _LIST_SIZE, model_days={}).to_spark()
         rows = collect(lists, self._disk)
         return rows[[*LIST_COLUMNS]].sort_values(["customer_id", "list", "rank"], ignore_index=True)
 
@@ -132,7 +132,7 @@ class Backtest:
 
         def find() -> DataFrame:
             snapshot = self.snapshot(day, recipe)
-            return candidates_in_spark(self.history(day), snapshot, recipe, versions={}).to_spark()
+            return candidates_in_spark(self.history(day), snapshot, recipe, model_days={}).to_spark()
 
         return self._stored("candidates", day, (recipe.als, recipe.co_purchase, recipe.candidates, recipe.seed), find)
 

@@ -248,9 +248,8 @@ def _differences(part: Slice, measured: Mapping[str, pd.DataFrame], reference: s
 
 @dataclass(frozen=True)
 class BaselineVerdict:
-    """The reference model compared with the best baseline of one slice, in NDCG@10 on the same customers."""
+    """The reference model compared with the best baseline, in NDCG@10 on the customers of one slice."""
 
-    slice_name: str
     model: str
     value: float
     baseline: str
@@ -290,7 +289,7 @@ def baseline_verdict(metrics: pd.DataFrame, differences: pd.DataFrame, slice_nam
     chosen = compared.set_index("baseline").loc[best]
     model = str(chosen["model"])
     difference, low, high = (float(chosen[name]) for name in ("value", "ci_low", "ci_high"))
-    return BaselineVerdict(slice_name, model, float(values[model]), best, float(values[best]), difference, low, high)
+    return BaselineVerdict(model, float(values[model]), best, float(values[best]), difference, low, high)
 
 
 def rmse(predictions: pd.DataFrame, ratings: pd.DataFrame) -> float:

@@ -30,25 +30,25 @@ class ControlBand:
         return self.low <= value <= self.high
 
 
-def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.Index) -> pd.DataFrame:
+def live_accuracy(listed: pd.DataFrame, bought: pd.DataFrame, known_products: pd.Index) -> pd.DataFrame:
     """Measure one day.
 
     Args:
-        shown: customer_id, product_id: the first DEPTH items of the lists "all" of customers who bought that day; other
-            customers can be included.
+        listed: customer_id, product_id: the first DEPTH items of the lists "all" of at least the customers who bought
+            that day.
         bought: customer_id, product_id: the day's purchase lines.
         known_products: Products that the model has factors for.
 
     Returns:
-        One row: customers (buyers with a list), hit_rate (share of them who bought a shown product), precision (bought
-        items / shown items), lines, unknown_products and unknown_customers (shares of the lines whose product has no
+        One row: customers (buyers with a list), hit_rate (share of them who bought an item of their list), precision
+        (bought items / items), lines, unknown_products and unknown_customers (shares of the lines whose product has no
         factors or whose customer has no list). NaN without customers; unknown_products is also NaN if the model has no
         factors at all, which does not mean that it is old.
     """
     pairs = bought[["customer_id", "product_id"]].drop_duplicates()
-    seen = pairs["customer_id"].isin(shown["customer_id"])
-    hits = pairs[seen].merge(shown, on=["customer_id", "product_id"])
-    customers = pairs.loc[seen, "customer_id"].nunique()
+    has_list = pairs["customer_id"].isin(listed["customer_id"])
+    hits = pairs[has_list].merge(listed, on=["customer_id", "product_id"])
+    customers = pairs.loc[has_list, "customer_id"].nunique()
     lines = len(bought)
     unknown = ~bought["product_id"].isin(known_products)
 
@@ -61,7 +61,7 @@ def live_accuracy(shown: pd.DataFrame, bought: pd.DataFrame, known_products: pd.
         "precision": share(len(hits), customers * DEPTH),
         "lines": lines,
         "unknown_products": share(unknown.sum(), lines) if len(known_products) else np.nan,
-        "unknown_customers": share((~bought["customer_id"].isin(shown["customer_id"])).sum(), lines),
+        "unknown_customers": share((~bought["customer_id"].isin(listed["customer_id"])).sum(), lines),
     }
     return pd.DataFrame([row])
 

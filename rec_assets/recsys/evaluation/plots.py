@@ -61,7 +61,7 @@ def activity_figure(evaluation: pd.DataFrame, reference: str, baseline: str) -> 
 
 
 def _draw_models(axes: Axes, ranked: pd.DataFrame, reference: str) -> None:
-    """A bar per model from top to bottom, the reference brought out."""
+    """A bar for each model, from top to bottom, the reference highlighted."""
     colors = [ACCENT if model == reference else PLAIN for model in ranked.index]
     _bars(axes, ranked, np.arange(len(ranked)), height=0.68, colors=colors)
     _name_rows(axes, [str(model) for model in ranked.index])

@@ -101,8 +101,8 @@ class ReportContext:
     examples: Sequence[ExampleCustomer]
     data_fingerprint: str
     """Fingerprint of the input partitions."""
-    model_versions: Mapping[str, str]
-    """Model → the version that made the lists."""
+    model_days: Mapping[str, str]
+    """Model → the day as of which it was trained."""
     settings: Mapping[str, object]
     """Settings that affect the result."""
     missing_models: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 That is a shop that has just opened, or that sells nothing to anybody twice. First come products that the customer is
 likely to buy again, then candidates that any source proposes to this customer, then best sellers, and last products
-that the customer has and that nobody buys twice. The weights are the same for every shop.
+that the customer bought and that nobody buys twice. The weights are the same for every shop.
 """
 
 from __future__ import annotations

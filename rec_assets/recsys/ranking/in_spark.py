@@ -30,19 +30,19 @@ SIMILAR_TYPES = "product_id string, kind string, rank int, similar_product_id st
 
 
 def candidates_in_spark(
-    interactions: DataFrame, snapshot: ProductSnapshot, recipe: Recipe, versions: Mapping[str, dt.date]
+    lines: DataFrame, snapshot: ProductSnapshot, recipe: Recipe, model_days: Mapping[str, dt.date]
 ) -> LazyArrowRows:
-    """`find_candidates` for every customer in `interactions` (`interactions.history_lines` of the lookback window).
+    """`find_candidates` for every customer in `lines` (`interactions.history_lines` of the lookback window).
 
-    `versions` are columns with the as-of days of the models, added to each row.
+    `model_days` are columns with the as-of days of the models, added to each row.
     """
 
-    def apply(lines: pd.DataFrame) -> pd.DataFrame:
-        return find_candidates(lines, snapshot, recipe).assign(**versions)
+    def apply(rows: pd.DataFrame) -> pd.DataFrame:
+        return find_candidates(rows, snapshot, recipe).assign(**model_days)
 
     types = [f"{name} {'string' if name in KEY_COLUMNS else 'float'}" for name in CANDIDATE_COLUMNS]
-    types += [f"{name} date" for name in versions]
-    return map_customers(interactions.select(*HISTORY_COLUMNS), apply, ", ".join(types))
+    types += [f"{name} date" for name in model_days]
+    return map_customers(lines.select(*HISTORY_COLUMNS), apply, ", ".join(types))
 
 
 def lists_in_spark(
@@ -50,7 +50,7 @@ def lists_in_spark(
     ranker: Ranker,
     products: pd.DataFrame,
     size: int,
-    versions: Mapping[str, dt.date | None],
+    model_days: Mapping[str, dt.date | None],
     rules: CompiledRules | None = None,
 ) -> LazyArrowRows:
     """`build_lists` for every customer in `candidates`.
@@ -59,7 +59,7 @@ def lists_in_spark(
         candidates: From `candidates_in_spark`.
         ranker, size, rules: See `build_lists`. The version of the rules becomes the column `rules_version`.
         products: product_id, title, category, for the reasons.
-        versions: See `candidates_in_spark`.
+        model_days: See `candidates_in_spark`.
     """
     model, features = ranker.dump(), ranker.features
     rules_version = rules.version if rules else ""
@@ -68,11 +68,11 @@ def lists_in_spark(
 
     def apply(rows: pd.DataFrame) -> pd.DataFrame:
         lists = build_lists(rows, Ranker.load(model, features), titles, categories, size, rules)
-        return lists.assign(**versions, rules_version=rules_version)
+        return lists.assign(**model_days, rules_version=rules_version)
 
     types = ["customer_id string", "list string", "rank int", "product_id string", "score float", "source string",
              "reason string", "rule string", "rules_version string"]  # fmt: skip
-    types += [f"{name} date" for name in versions]
+    types += [f"{name} date" for name in model_days]
     return map_customers(candidates, apply, ", ".join(types))
 
 

@@ -11,12 +11,12 @@ from pyspark.sql import functions as F
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.recipe import RankerRecipe
-from rec_assets.recsys.spark.arrow_rows import written
+from rec_assets.recsys.spark.arrow_rows import as_parquet_files
 
 
 def collect_sample(rows: DataFrame, disk: Path) -> TrainingSample:
     """Collect the result of `training_sample` through files under `disk`, so that memory holds each number once."""
-    with written(rows, disk) as files:
+    with as_parquet_files(rows, disk) as files:
         count = sum(file.metadata.num_rows for file in files)
         sample, end = TrainingSample(np.empty((count, len(FEATURES)), np.float32), np.empty(count, bool)), 0
         for batch in (batch for file in files for batch in file.iter_batches()):

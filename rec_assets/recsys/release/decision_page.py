@@ -20,14 +20,15 @@ class Decision:
     """The content of the page.
 
     Attributes:
-        as_of, trained: As-of days of the decision and of the challenger's models.
+        as_of: Day of the decision.
+        training_day: As-of day of the challenger's models.
         challenger, champion: Versions; no champion before the first release.
         comparisons: Basis of the quality check; empty without a champion.
         missing_models: Models that the challenger does not have, and why.
     """
 
     as_of: dt.date
-    trained: dt.date
+    training_day: dt.date
     challenger: int
     champion: int | None
     checks: Sequence[GateCheck]

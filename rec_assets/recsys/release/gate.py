@@ -1,6 +1,6 @@
 """The checks of the release gate: quality, lists and cost of a challenger compared with the champion.
 
-The checks take lists and numbers. `comparison` makes the lists; `resources/releases.py` promotes and rejects.
+The checks take lists and numbers. `assets/gate_comparison.py` makes the lists.
 """
 
 from __future__ import annotations

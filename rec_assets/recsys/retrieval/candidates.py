@@ -77,7 +77,7 @@ class Candidates:
     @property
     def return_rate(self) -> Floats:
         """(c,) expected share of returns: the product's rate × the customer's rate / the shop's rate, at most 1."""
-        shop, known = self.snapshot.return_share, self.histories
+        shop, known = self.snapshot.shop_return_rate, self.histories
         of_customer = shrunk_rate(known.customer_returns, known.customer_lines, shop)[self.customer]
         rate = self.snapshot.return_rate[self.product] * of_customer / max(shop, 1e-12)
         return np.minimum(rate, 1).astype(np.float32)

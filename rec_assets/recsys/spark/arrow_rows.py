@@ -65,7 +65,7 @@ class LazyArrowRows:
 
 
 @contextmanager
-def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
+def as_parquet_files(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
     """The rows of a frame, in its order, as Parquet files under `disk`. The files are deleted afterward.
 
     Use it to bring millions of rows to this process: collected the usual way, they can fill the heap of the Spark
@@ -80,8 +80,8 @@ def written(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
 
 
 def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
-    """All rows of a frame, in its order, through files; see `written`."""
-    with written(frame, disk) as files:
+    """All rows of a frame, in its order, through files; see `as_parquet_files`."""
+    with as_parquet_files(frame, disk) as files:
         return pa.concat_tables([file.read() for file in files]).to_pandas()
 
 

@@ -85,7 +85,7 @@ def space_around(
         if name.split(".")[0] in searched and name not in constant
     }
     if not around:
-        raise ValueError("nothing is left to tune: settings fix all hyper-parameters")
+        raise ValueError("nothing is left to tune: remove a setting REC_RECIPE__…, or choose other parts")
     return around
 
 

@@ -66,7 +66,7 @@ class RecipeStudy:
             evaluate: Returns the value of a recipe, or None if it pruned the trial (`Trial.should_prune`). An exception
                 ends the search: an error fails the trial, an interruption leaves it to `recover`.
             trials: Total number of trials, including earlier calls.
-            timeout_seconds: No trial except the base starts later.
+            timeout_seconds: After this time, no trial starts, except that of the base.
 
         Returns:
             Number of trials of this call.

@@ -10,12 +10,12 @@ from rec_assets.recsys.evaluation.live import DEPTH, control_band, live_accuracy
 
 
 def test_the_values_of_a_day_agree_with_a_calculation_by_hand() -> None:
-    shown = pd.DataFrame([("a", f"p{n}") for n in range(DEPTH)] + [("b", f"p{n}") for n in range(DEPTH)],
+    listed = pd.DataFrame([("a", f"p{n}") for n in range(DEPTH)] + [("b", f"p{n}") for n in range(DEPTH)],
                          columns=["customer_id", "product_id"])  # fmt: skip
     bought = pd.DataFrame(
         [("a", "p1"), ("a", "p1"), ("a", "p2"), ("b", "x"), ("new", "p3")], columns=["customer_id", "product_id"]
     )
-    (day,) = live_accuracy(shown, bought, pd.Index(["p1", "p2", "p3"])).to_dict("records")
+    (day,) = live_accuracy(listed, bought, pd.Index(["p1", "p2", "p3"])).to_dict("records")
     assert day == {
         "customers": 2,
         "hit_rate": 0.5,

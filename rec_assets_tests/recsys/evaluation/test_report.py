@@ -81,7 +81,7 @@ def context() -> ReportContext:
             )
         ],
         data_fingerprint="sha256:0123",
-        model_versions={"als_model": "2017-12-03"},
+        model_days={"als_model": "2017-12-03"},
         settings={"lookback": 365},
     )
 
@@ -124,7 +124,7 @@ def test_the_page_has_the_evaluated_days_and_the_versions(evaluation, difference
         "56,789",
         "65,425",
         "sha256:0123",
-        "Version of als_model",
+        "als_model as of",
         "lookback",
     ):
         assert fact in text

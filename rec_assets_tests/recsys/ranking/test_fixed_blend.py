@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rec_assets.recsys.missing_models import NO_RANKER, missing_model_reasons
+from rec_assets.assets.model_loading import NO_RANKER, missing_model_reasons
 from rec_assets.recsys.ranking import fixed_blend
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.ranker import Ranker

@@ -1,7 +1,7 @@
-"""ALS: products whose factors match the customer's vector.
+"""ALS: products whose factors match those of the customer.
 
-`retrieval/als.py` trains the product factors. `fold_in` computes the customer's vector, so scoring uses new histories
-without training, and the API uses the last click of a visitor.
+`retrieval/als_model.py` trains the product factors. `fold_in` computes the customer's factors from them. So scoring uses
+new histories without training, and the API uses the last click of a visitor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rec_assets.recsys.retrieval.sources.helpers import ProductScores, top_colum
 
 
 class Als(CandidateSource[ProductScores]):
-    """Scores a product by the dot product of its factors with the customer's vector, which is folded in."""
+    """Scores a product by the dot product of its factors with the customer's factors, which are folded in."""
 
     name = "als"
     features = ("als_score", "als_relative")
@@ -50,7 +50,7 @@ class Als(CandidateSource[ProductScores]):
 
 
 def fold_in(histories: Histories, snapshot: ProductSnapshot, recipe: AlsRecipe) -> Floats:
-    """(n, k) customer vectors: the least-squares solution of ALS for these histories, half a step of ALS.
+    """(n, k) factors of the customers: the least-squares solution of ALS for these histories, half a step of ALS.
 
     If the histories have ratings r, the explicit problem min Σ (r − x·y)² + ρ·|x|² is solved. Otherwise it is the
     implicit one, min Σ c (p − x·y)² + ρ·|x|², with confidence c = 1 + α·r of decayed orders and interest r. ρ is

@@ -134,8 +134,8 @@ class CandidateSource(FeatureGroup, ABC, Generic[Scores]):
 
     Attributes:
         default_size: Candidates proposed per customer, unless the recipe has a field `candidates.<name>`.
-        sentence: The reason that customers read. `{anchor}` becomes the title of the anchor item. Sources without
-            features need none.
+        sentence: The reason that customers read. `{anchor}` becomes the title of the anchor item. A source without
+            features, or with its own `reason`, needs none.
         blend_weights: Features, and the log-odds that one unit of each adds in the fixed blend.
         baselines: Lists of this source alone, for the evaluation.
         has_anchor: Whether candidates are found by way of a profile item. The candidates then have a column

@@ -38,7 +38,7 @@ class CoPurchaseScores:
 
 
 class CoPurchase(CandidateSource[CoPurchaseScores]):
-    """Scores a product by its edges from the profile items. `retrieval/co_purchase.py` computes the edges."""
+    """Scores a product by its edges from the profile items. `retrieval/co_purchase_graph.py` computes the edges."""
 
     name = "co_purchase"
     features = ("same_basket", "next_basket", "co_purchase_relative", "same_basket_last_order",

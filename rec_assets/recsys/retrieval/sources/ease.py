@@ -1,4 +1,4 @@
-"""EASE: products that the customers of the profile items buy too. `retrieval/ease.py` computes the weights."""
+"""EASE: products that the customers of the profile items buy too. `retrieval/ease_weights.py` computes the weights."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ class ProductScores:
     """Scores of products for n customers. 0 = the source has no score.
 
     Attributes:
-        values: (n, U + 1) scores of the covered products or texts. The last column is 0.
+        values: (n, U + 1) scores of the U products (see `Coverage`) or texts that the source can score, and a last
+            column of zeros.
         column: (P,) column of each product; U for a product that is not covered.
     """
 
@@ -51,7 +52,7 @@ def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) ->
 
     Args:
         items: (2n, products or texts) weights; see `CustomerBlock.profile_and_last_order`.
-        graph: (products or texts, U + 1) edge weights. The last column is 0.
+        graph: (products or texts, U + 1) edge weights, with a last column of zeros.
         column: (P,) see `ProductScores`.
     """
     values, n = (items @ graph).toarray(), items.shape[0] // 2

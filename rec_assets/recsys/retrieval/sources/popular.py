@@ -25,7 +25,7 @@ class Popular(CandidateSource[None]):
         Baseline("popularity", "The best sellers of the lookback, the same for everybody.", ("popularity",), "orders"),
         Baseline(
             "recent popularity",
-            "The best sellers of the last two weeks, the same for everybody.",
+            "The best sellers of the recent days, the same for everybody.",
             ("recent_popularity",),
             "recent_orders",
         ),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.retrieval.text import content_hash, embed_new, join_columns
+from rec_assets.recsys.retrieval.product_texts import content_hash, embed_new, join_columns
 
 NOTHING = pd.DataFrame({"content_hash": pd.Series(dtype=object), "vector": pd.Series(dtype=object)})
 

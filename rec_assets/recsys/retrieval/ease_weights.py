@@ -46,11 +46,13 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
         schema="product_id string, product int",
     )
     histories = (
-        pairs.join(F.broadcast(index), "product_id").groupBy("customer_id").agg(F.collect_set("product").alias("held"))
+        pairs.join(F.broadcast(index), "product_id")
+        .groupBy("customer_id")
+        .agg(F.collect_set("product").alias("bought"))
     )
-    blocks = F.array_distinct(F.transform("held", lambda product: product % _ROW_BLOCKS))
+    blocks = F.array_distinct(F.transform("bought", lambda product: product % _ROW_BLOCKS))
     rows = (
-        histories.select("held", F.explode(blocks).alias("block"))
+        histories.select("bought", F.explode(blocks).alias("block"))
         .repartition(_ROW_BLOCKS, "block")
         .mapInArrow(_count_shared(len(ids)), schema="product int, others array<int>, shared array<float>")
     )
@@ -60,7 +62,10 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
     pairs.unpersist()
     weights = solve(shared, recipe.ease_regularization)
     weights[shared < recipe.min_support] = 0
-    product, neighbor = _strongest(weights, recipe.ease_neighbors)
+    strongest, keep = weights > 0, recipe.ease_neighbors
+    if len(ids) > keep:
+        strongest &= weights >= np.partition(weights, -keep, axis=0)[-keep]
+    product, neighbor = np.nonzero(strongest)
     return pd.DataFrame(
         {
             "product_id": ids[product],
@@ -72,7 +77,7 @@ def ease_weights(purchases: DataFrame, recipe: CoPurchaseRecipe) -> pd.DataFrame
 
 
 def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function from batches (held[], block) to rows: product, products with shared customers, their numbers.
+    """A function from batches (bought[], block) to rows: product, products with shared customers, their numbers.
 
     It sums batch by batch, so its memory does not depend on the number of customers.
     """
@@ -81,8 +86,8 @@ def _count_shared(products: int) -> Callable[[Iterator[pa.RecordBatch]], Iterato
         shared: dict[int, npt.NDArray[np.float32]] = {}
         for batch in map(pa.Table.from_batches, ([batch] for batch in batches)):
             for block in pc.unique(batch["block"]).to_pylist():
-                held = incidence(batch.filter(pc.field("block") == block)["held"], products)
-                counts = (held[:, block::_ROW_BLOCKS].T @ held).tocoo()
+                bought = incidence(batch.filter(pc.field("block") == block)["bought"], products)
+                counts = (bought[:, block::_ROW_BLOCKS].T @ bought).tocoo()
                 total = shared.setdefault(block, np.zeros(counts.shape, np.float32))
                 total[counts.row, counts.col] += counts.data
         for block, total in shared.items():
@@ -108,21 +113,15 @@ def solve(shared: npt.NDArray[np.float32], regularization: float) -> npt.NDArray
     # The matrix is symmetric and positive definite: half the work of a general inverse.
     factor, failed = lapack.spotrf(np.asfortranarray(system), lower=1, overwrite_a=1)
     if failed:
-        raise ValueError(f"EASE: the system has no stable solution, raise ease_regularization (now {regularization:g})")
+        raise ValueError(
+            "EASE has no stable solution: raise REC_RECIPE__CO_PURCHASE__EASE_REGULARIZATION, which is "
+            f"{regularization:g}"
+        )
     half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(half) + np.tril(half, -1).T
     weights = -inverse / np.diag(inverse)[None, :]
     np.fill_diagonal(weights, 0)
     return np.asarray(weights, np.float32)
-
-
-def _strongest(weights: npt.NDArray[np.float32], keep: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Positions (row, column) of the `keep` largest positive weights of each column."""
-    chosen = weights > 0
-    if len(weights) > keep:
-        chosen &= weights >= np.partition(weights, -keep, axis=0)[-keep]
-    row, column = np.nonzero(chosen)
-    return row, column
 
 
 def incidence(sets: pa.ChunkedArray, products: int) -> sp.csr_matrix:

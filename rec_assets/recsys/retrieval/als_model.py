@@ -19,11 +19,11 @@ from rec_assets.recsys.spark.sums import exact_mean, ordered_sum
 _FACTORS = "kind string, id string, factors array<float>"
 
 
-def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
+def fit_als(lines: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
     """Factorize customers × products.
 
     Args:
-        interactions: `interactions.history_lines`; returns are ignored.
+        lines: `interactions.history_lines`; returns are ignored.
         recipe, seed: Hyper-parameters, and the seed of the initial factors.
         explicit: Fit the `rating` column (mean per pair) instead of implicit feedback.
 
@@ -38,16 +38,16 @@ def fit_als(interactions: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: 
     Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008, with
     r = Σ weight · 0.5^(age / half-life) over a pair's lines and confidence 1 + α·r.
     """
-    interactions = interactions.where(F.col("weight") >= 0)
+    lines = lines.where(F.col("weight") >= 0)
     decayed = F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     if recipe.solver == "implicit":
         if explicit:
             raise ValueError("REC_RECIPE__ALS__SOLVER=implicit can't fit ratings: set it to spark")
-        # Lines, because summing them takes Spark longer than sending them.
-        lines = interactions.select("customer_id", "product_id", decayed.alias("strength")).toArrow()
-        return interactions.sparkSession.createDataFrame(fit_on_one_machine(lines, recipe, seed=seed))
+        # Lines and not pairs, because summing them takes Spark longer than sending them.
+        table = lines.select("customer_id", "product_id", decayed.alias("strength")).toArrow()
+        return lines.sparkSession.createDataFrame(fit_on_one_machine(table, recipe, seed=seed))
     strength = exact_mean(F.col("rating")) if explicit else ordered_sum(decayed)
-    pairs = interactions.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
+    pairs = lines.groupBy("customer_id", "product_id").agg(strength.cast("float").alias("strength"))
     pairs = pairs.where(F.col("strength").isNotNull() & ~F.isnan("strength"))
     return _fit_in_spark(pairs, recipe, seed=seed, explicit=explicit)
 

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.data.snapshot_arrays import EASE, NEXT_BASKET, SAME_BASKET
 from rec_assets.recsys.recipe import CoPurchaseRecipe
-from rec_assets.recsys.retrieval.ease import ease_weights, incidence
+from rec_assets.recsys.retrieval.ease_weights import ease_weights, incidence
 from rec_assets.recsys.spark.sums import ordered_sum
 
 _ANCHOR_BLOCKS = 8
@@ -29,7 +29,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     which j follows i), divided by the decayed orders of i to the power of `anchor_damping` (1 makes it a share of them)
     and by those of j to the power of `popularity_damping` (otherwise best sellers are neighbors of everything). Source:
     the asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013.
-    For each order in between, a following order counts × `next_decay`. EASE: see `ease.ease_weights`.
+    For each order in between, a following order counts × `next_decay`. EASE: see `ease_weights`.
 
     Returns:
         kind, product_id, neighbor_id, weight (> 0), support (baskets, or customers). The edges of a product are
@@ -40,9 +40,9 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     by_age = bought.join(frequent, "product_id").groupBy("product_id", "age_days").agg(F.count("*").alias("orders"))
-    degrees = by_age.groupBy("product_id").agg(ordered_sum(decay * F.col("orders")).alias("degree"))
+    decayed = by_age.groupBy("product_id").agg(ordered_sum(decay * F.col("orders")).alias("orders"))
     # One row per product, small enough for the driver.
-    products = degrees.orderBy("product_id").toPandas()
+    products = decayed.orderBy("product_id").toPandas()
     spark = purchases.sparkSession
     index = spark.createDataFrame(
         pd.DataFrame({"product_id": products["product_id"], "product": np.arange(len(products), dtype=np.int32)}),
@@ -52,10 +52,14 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
 
     basket = F.slice(F.sort_array(F.collect_set("product")), 1, recipe.max_basket).alias("basket")
     orders = lines.groupBy("customer_id", "order_id").agg(basket, F.min("age_days").alias("age_days"))
-    same_basket = F.lit(None).cast("array<int>").alias("other")  # pairs within the basket; not sent twice
-    full = F.lit(1.0).alias("share")
     days = lines.groupBy("customer_id", "age_days").agg(basket)
-    same = days.select(F.lit(SAME_BASKET).alias("kind"), "basket", same_basket, "age_days", full)
+    same = days.select(
+        F.lit(SAME_BASKET).alias("kind"),
+        "basket",
+        F.lit(None).cast("array<int>").alias("other"),  # the pairs are within the basket, so it is not sent twice
+        "age_days",
+        F.lit(1.0).alias("share"),
+    )
     in_time = Window.partitionBy("customer_id").orderBy(F.col("age_days").desc(), "order_id")
     following = [
         orders.select(
@@ -67,12 +71,12 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         ).where(F.col("other").isNotNull())
         for step in range(1, recipe.next_orders + 1)
     ]
-    # A basket is sent once to each block of its anchors, not to each anchor, so that sums are sparse matrix products.
+    # A basket is sent once to each block of its products, not to each product, so that sums are sparse matrix products.
     blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
     pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
     pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
-    count = _count_pairs(products["degree"].to_numpy(), recipe)
-    edges = pairs.groupBy("kind", "block").applyInArrow(count, schema=_EDGES)
+    strongest = _strongest_edges(products["orders"].to_numpy(), recipe)
+    edges = pairs.groupBy("kind", "block").applyInArrow(strongest, schema=_EDGES)
     if recipe.ease_products:
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
     neighbors = index.select(F.col("product").alias("neighbor"), F.col("product_id").alias("neighbor_id"))
@@ -92,27 +96,27 @@ def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchase
     return weights.assign(kind=EASE)[["kind", "product", "neighbor", "weight", "support"]]
 
 
-def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
-    """A function from the rows of a block (kind, block, basket[], other[], weight …) to its strongest edges."""
+def _strongest_edges(orders: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
+    """A function from the rows of a block (kind, block, basket[], other[], weight …) to its strongest edges.
 
-    def count(rows: pa.Table) -> pa.Table:
+    `orders` are the decayed orders of each product.
+    """
+
+    def strongest(rows: pa.Table) -> pa.Table:
         rows = rows.sort_by("weight")  # one order for sums of floats; equal weights may be swapped
         kind, block = rows["kind"][0], rows["block"][0].as_py()
-        held = incidence(rows["basket"], len(degree))
-        others = held if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(degree))
-        anchors = np.flatnonzero(np.asarray(held.sum(axis=0)).ravel())
+        baskets = incidence(rows["basket"], len(orders))
+        others = baskets if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(orders))
+        anchors = np.flatnonzero(np.asarray(baskets.sum(axis=0)).ravel())
         anchors = anchors[anchors % _ANCHOR_BLOCKS == block]
-        baskets = held[:, anchors].T.tocsr()
         # One matrix product for both sums: the real part sums weights, the imaginary part counts baskets.
-        pairs = (baskets @ sp.diags(rows["weight"].to_numpy() + 1j) @ others).tocoo()
+        pairs = (baskets[:, anchors].T.tocsr() @ sp.diags(rows["weight"].to_numpy() + 1j) @ others).tocoo()
         support = np.rint(pairs.data.imag)
         enough = (support >= recipe.min_support) & (anchors[pairs.row] != pairs.col)
         row, column, support = pairs.row[enough], pairs.col[enough], support[enough]
-        final = pairs.data.real[enough] / (
-            degree[anchors[row]] ** recipe.anchor_damping * degree[column] ** recipe.popularity_damping
-        )
-        final = final.astype(np.float32)
-        order = np.lexsort((column, -final, row))
+        damping = orders[anchors[row]] ** recipe.anchor_damping * orders[column] ** recipe.popularity_damping
+        weight = (pairs.data.real[enough] / damping).astype(np.float32)
+        order = np.lexsort((column, -weight, row))
         starts = np.searchsorted(row[order], np.arange(len(anchors)))
         best = order[np.arange(len(order)) - starts[row[order]] < recipe.neighbors]
         return pa.table(
@@ -120,9 +124,9 @@ def _count_pairs(degree: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.T
                 "kind": pa.repeat(kind, len(best)),
                 "product": anchors[row[best]].astype(np.int32),
                 "neighbor": column[best].astype(np.int32),
-                "weight": final[best],
+                "weight": weight[best],
                 "support": support[best].astype(np.int32),
             }
         )
 
-    return count
+    return strongest
