@@ -56,13 +56,14 @@ def write(demo: Steps, ten_times: Steps, demo_units: Mapping[str, int], ten_time
     rows = []
     for (run, step), unit in GROWS_WITH.items():
         cores = 1 if run in ONE_PROCESS else os.cpu_count() or 1
-        least, most = (_count(unit, units) for units in (demo_units, ten_times_units))
-        slow, slower = demo[run, step], ten_times[run, step]
-        seconds = slow / least if unit == PRODUCT else (slower - slow) / (most - least)
+        small, large = _count(unit, demo_units), _count(unit, ten_times_units)
+        small_seconds, large_seconds = demo[run, step], ten_times[run, step]
+        more_seconds = large_seconds - small_seconds
+        seconds = small_seconds / small if unit == PRODUCT else more_seconds / (large - small)
         rows.append(
             {
-                "run": run, "step": step, "grows_with": unit, "demo_units": least, "demo_seconds": slow,
-                "ten_times_units": most, "ten_times_seconds": slower,
+                "run": run, "step": step, "grows_with": unit, "demo_units": small, "demo_seconds": small_seconds,
+                "ten_times_units": large, "ten_times_seconds": large_seconds,
                 "core_us_a_unit": round(cores * seconds * 1e6, 4),
             }
         )  # fmt: skip

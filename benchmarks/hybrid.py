@@ -42,6 +42,9 @@ _LINES = (
 _AS_OF = dt.date(2000, 1, 1)
 """Any day: only ages matter."""
 
+COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers")
+"""Counts of the snapshot that `least_orders` raises."""
+
 LONGEST = max(max(ks) for ks in KS.values())
 """Length of the lists."""
 
@@ -171,7 +174,6 @@ class Hybrid:
 
 
 _SPARK = spark_resource(Settings())
-COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers")
 
 
 def _spark_lines(lines: pd.DataFrame) -> DataFrame:

@@ -34,7 +34,7 @@ class Model:
     attribute: str
     tasks: frozenset[tuple[str, str]] = _WARM
 
-    def answers(self, split: Split) -> bool:
+    def runs_on(self, split: Split) -> bool:
         """Whether the model is run on this split."""
         return (split.dataset, split.task) in self.tasks
 
@@ -64,7 +64,7 @@ MODELS = (
     Model(
         "popularity in own categories, unseen = mean",
         "benchmarks.peers.popularity",
-        "FairCategoryPopularity",
+        "ImputedCategoryPopularity",
         frozenset({(BEAUTY, COLD)}),
     ),
     Model("own purchases", "benchmarks.peers.history", "OwnPurchases", frozenset({(JOURNEY, ALL)})),

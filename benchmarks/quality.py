@@ -36,7 +36,7 @@ def main(only: Sequence[str], wanted: Sequence[str]) -> None:
             click.echo(f"skipped: {error}", err=True)
             continue
         for model in MODELS:
-            asked = [split for split in splits if model.answers(split)]
+            asked = [split for split in splits if model.runs_on(split)]
             if not asked or (only and model.name not in only):
                 continue
             try:

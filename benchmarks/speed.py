@@ -1,6 +1,6 @@
 """`python -m benchmarks.speed`: run times compared with a reference for the same work in the same run.
 
-Each work is a function that yields rows; `WORKS` lists them. A ratio is a row's seconds divided by its reference's.
+Each group of measurements is a function that yields rows. A ratio is a row's seconds divided by its reference's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        work, system, size: The work, the software and the data size.
+        work, system, size: What is done, the software and the data size.
         seconds: Wall time.
         peak_mb: Highest memory of all its processes together, shared pages counted once; None if not measured.
         ratio: Seconds divided by the reference's, or the inverse if the target is a speed-up.
@@ -257,15 +257,15 @@ def texts(folder: Path) -> Iterator[Row]:
     yield Row("encoding an unchanged catalog", "rec_assets", size, meter.seconds, note="0 texts encoded")
 
 
-WORKS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit, "texts": texts, "graph": graph}
+GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit, "texts": texts, "graph": graph}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--only", type=click.Choice(list(WORKS)), help="One work; the rows of the others stay as they are.")
+@click.option("--only", type=click.Choice(list(GROUPS)), help="One group; the rows of the others stay as they are.")
 def main(only: str | None) -> None:
-    """Measure all works (an hour on two cores); writes benchmarks/results/speed.csv and costs.csv."""
+    """Measure all groups (an hour on two cores); writes benchmarks/results/speed.csv and costs.csv."""
     if only is None:  # in separate processes, so that memory of one does not count for another
-        for name in WORKS:
+        for name in GROUPS:
             subprocess.run([sys.executable, "-m", "benchmarks.speed", "--only", name], check=True)
         return
     names = ["group", *Row.__dataclass_fields__]
@@ -275,7 +275,7 @@ def main(only: str | None) -> None:
             kept = [dict(row) for row in csv.DictReader(file) if row["group"] != only]
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="speed_") as folder:
-        for row in WORKS[only](Path(folder)):
+        for row in GROUPS[only](Path(folder)):
             tqdm.write(f"{row.work}, {row.system}: {row.seconds} s, {row.ratio or ''} {row.note}", file=sys.stderr)
             rows.append({"group": only, **asdict(row)})
             _write([*kept, *rows], names)
@@ -283,7 +283,7 @@ def main(only: str | None) -> None:
 
 
 def _write(rows: list[dict[str, object]], names: list[str]) -> None:
-    order = list(WORKS)
+    order = list(GROUPS)
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()

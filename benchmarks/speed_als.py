@@ -32,7 +32,7 @@ from rec_assets.settings import Settings
 
 SIZE, BLOCK = 100, 512
 SEED = 7
-COMPARED = 500
+COMPARED_CUSTOMERS = 500
 
 
 def session() -> SparkSession:
@@ -211,7 +211,7 @@ def _matrix(vectors: pa.ListArray) -> np.ndarray:
 
 def agreement(factors: Factors) -> float:
     """Share of the places of some customers' lists on which both agree; equal scores, to float32, may change places."""
-    users = factors.side("userFactors").where(f"id < {COMPARED}").cache()
+    users = factors.side("userFactors").where(f"id < {COMPARED_CUSTOMERS}").cache()
     ours = _top(factors, users).toPandas().set_index("id")
     theirs = ALSModel.load(str(factors.folder)).recommendForUserSubset(users.selectExpr("id as user"), SIZE).toPandas()
     same = 0

@@ -62,7 +62,7 @@ def search(model: Model, splits: Sequence[Split], *, trials: int = TRIALS) -> di
         splits: Of one data set, with the same lines.
         trials: Number of trials.
     """
-    asked = [split for split in splits if model.answers(split)]
+    asked = [split for split in splits if model.runs_on(split)]
     cls = model.load()
     space = cls.space(asked[0].dataset)
     if not space:
@@ -113,7 +113,7 @@ def main(only: Sequence[str], datasets: Sequence[str]) -> None:
         for model in MODELS:
             if model.name == HYBRID or (only and model.name not in only):
                 continue
-            for group in by_lines([split for split in splits if model.answers(split)]):
+            for group in by_lines([split for split in splits if model.runs_on(split)]):
                 try:
                     best = search(model, group)
                 except ModuleNotFoundError as error:

@@ -138,7 +138,7 @@ def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model, mo
     last = leave_one_out(*sequences())
     splits = [*journey(), last, hide_products(last, tenth=7)]
     for split in splits:
-        if not model.answers(split):
+        if not model.runs_on(split):
             continue
         few = {"neighbors": 3} if "k-NN" in model.name else {"factors": 4} if "ALS" in model.name else {}
         try:
@@ -165,7 +165,7 @@ def test_the_harness_measures_tunes_and_shows(tmp_path: Path, monkeypatch: pytes
     best = tune.search(cheap[1], journey(), trials=2)
     assert set(best) == {"all", "novel"} and set(best["all"]) == {"days"}
     for model in cheap:
-        splits = [split for split in journey() if model.answers(split)]
+        splits = [split for split in journey() if model.runs_on(split)]
         for rows in running.measure(model, splits, {JOURNEY: {"all": {"recent popularity": {"days": 3}}}}):
             results = running.merge(running.merge(results, rows), rows)
     assert not results.duplicated([*running.KEY, "metric", "k"]).any()

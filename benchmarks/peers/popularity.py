@@ -45,11 +45,11 @@ class CategoryPopularity(ScoringPeer):
 
     Attributes:
         half_life: Of the weights of the history.
-        fair: A product without lines counts as the mean of the others of its category, instead of as 0.
+        impute: A product without lines counts as the mean of the others of its category, instead of as 0.
     """
 
     half_life: float = 120.0
-    fair: bool = False
+    impute: bool = False
 
     defaults = DEFAULT_HALF_LIFE
 
@@ -61,7 +61,7 @@ class CategoryPopularity(ScoringPeer):
         names = products.set_index("product_id")["category"].reindex(self.product_ids)
         self._category, categories = pd.factorize(names, use_na_sentinel=False)
         sold = np.bincount(self.line_column, minlength=len(self.product_ids)).astype(np.float32)
-        if self.fair:
+        if self.impute:
             seen = np.bincount(self._category[sold > 0], minlength=len(categories))
             total = np.bincount(self._category, weights=sold, minlength=len(categories))
             sold = np.where(sold > 0, sold, (total / np.maximum(seen, 1))[self._category]).astype(np.float32)
@@ -75,8 +75,8 @@ class CategoryPopularity(ScoringPeer):
         return (self._taste[rows][:, self._category] * self._sold).astype(np.float32)
 
 
-class FairCategoryPopularity(CategoryPopularity):
+class ImputedCategoryPopularity(CategoryPopularity):
     """`CategoryPopularity` in which a product without buyers has the mean popularity of its category."""
 
     def __init__(self, half_life: float = 120.0) -> None:
-        super().__init__(half_life=half_life, fair=True)
+        super().__init__(half_life=half_life, impute=True)
