@@ -33,7 +33,6 @@ def build_product_snapshot(
     Products that are excluded, or first seen after `as_of`, are left out: nobody could be recommended them.
 
     Args:
-        as_of: Day of the tables.
         products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
         statistics: product_id, orders, recent_orders, recent_buyers, new_buyers, buyers, returns, repeat_share,
             interval_days, price.

@@ -141,10 +141,7 @@ def evaluate(
 
     Args:
         lists: `model`, `list` ("all" or "discover"), `customer_id`, `product_id`, `rank` from 1.
-        slices: From `make_slices`.
         fallback: `model`, `product_id`, `rank`; each model's list for a customer without history.
-        catalog: The catalog as of the day of the lists.
-        reference: The model that the baselines are compared with.
         ks: Lengths of the lists; must include 10.
 
     Returns:

@@ -33,8 +33,6 @@ def ranking_metrics(
 
     Args:
         recommendations: The lists of one model. Customers outside `truth` are ignored.
-        truth: The purchases.
-        ks: Lengths of the lists.
 
     Returns:
         One row for each customer of `truth`, sorted by `customer_id` (the index); one column for each metric and k,
@@ -163,7 +161,6 @@ def novelty(recommendations: pd.DataFrame, *, k: int, buyers: pd.Series, custome
     thousandth has 10 bits. NaN without recommendations.
 
     Args:
-        recommendations, k: The lists of one model, and their length.
         buyers: Number of distinct customers who bought the product, by `product_id`; missing means 0.
         customers: Number of all customers.
 
@@ -187,7 +184,6 @@ def intra_list_diversity(
     (‖Σ v‖² − n) / (n (n − 1)), which needs no loop over pairs.
 
     Args:
-        recommendations, k: The lists of one model, and their length.
         rows: Row of `vectors` by `product_id`; products can share a row. Missing products are left out.
         vectors: (texts, dimensions) embeddings of unit length.
 

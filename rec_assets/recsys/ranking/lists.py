@@ -37,7 +37,6 @@ def build_lists(
 
     Args:
         candidates: From `find_candidates`.
-        ranker: Scores them.
         titles, categories: product_id → title, category, for the reasons.
         size: Length of a list.
         rules: Merchandising rules, if any.

@@ -29,7 +29,6 @@ def explain(
 
     Args:
         product_ids, features: (items,) and (items, len(FEATURES)).
-        ranker: The ranker that scored the items.
         anchors, titles, categories: See `ListItems`.
     """
     if not len(product_ids):

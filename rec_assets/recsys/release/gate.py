@@ -54,7 +54,6 @@ def compare_lists(
         challenger, champion: customer_id, list, product_id, rank; as of the same day.
         truth: customer_id, product_id, novel (bool): distinct pairs bought since. Only novel purchases count for the
             list "discover".
-        seed: Of the bootstrap.
 
     Returns:
         One comparison for each list with at least one customer.

@@ -67,10 +67,8 @@ def space_around(
     Only the regularization of the active ALS solver is searched.
 
     Args:
-        base: The active recipe.
         parts: The PARTS of the recipe to search.
         fixed: Dotted names that keep their value.
-        space: The full space.
 
     Raises:
         ValueError: A part is unknown, or nothing is left to search.

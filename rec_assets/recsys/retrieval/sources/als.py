@@ -1,7 +1,7 @@
 """ALS: products whose factors match those of the customer.
 
-`retrieval/als_model.py` trains the product factors. `fold_in` computes the customer's factors from them. So scoring uses
-new histories without training, and the API uses the last click of a visitor.
+`retrieval/als_model.py` trains the factors of products. `fold_in` computes those of a customer, so scoring uses new
+histories without training, and the API uses the last click of a visitor.
 """
 
 from __future__ import annotations
