@@ -10,11 +10,11 @@ from typing import Any
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import Peer, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split
-from rec_assets.recsys.evaluation.evaluate import ALL, NOVEL
+from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES
 
 HYBRID = "hybrid"
 
-_JOURNEY = frozenset({(JOURNEY, ALL), (JOURNEY, NOVEL)})
+_JOURNEY = frozenset({(JOURNEY, ALL_PURCHASES), (JOURNEY, NOVEL_PURCHASES)})
 _WARM = _JOURNEY | {(BEAUTY, NEXT)}
 _EVERYWHERE = _WARM | {(BEAUTY, COLD)}
 
@@ -67,7 +67,7 @@ MODELS = (
         "ImputedCategoryPopularity",
         frozenset({(BEAUTY, COLD)}),
     ),
-    Model("own purchases", "benchmarks.peers.history", "OwnPurchases", frozenset({(JOURNEY, ALL)})),
+    Model("own purchases", "benchmarks.peers.history", "OwnPurchases", frozenset({(JOURNEY, ALL_PURCHASES)})),
     Model("TIFU-KNN", "benchmarks.peers.history", "TifuKnn", _JOURNEY),
     Model("implicit ALS", "benchmarks.peers.implicit_models", "ImplicitAls"),
     Model("implicit BM25 k-NN", "benchmarks.peers.implicit_models", "Bm25Knn"),

@@ -82,17 +82,17 @@ class Script:
     def train(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
         """Product snapshot, graph and candidates of a day, with models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
-        purchases, interactions = net_purchases(window, day), history_lines(window, day)
+        purchases, lines = net_purchases(window, day), history_lines(window, day)
         recent = recipe.candidates.recent_days
         statistics = product_statistics(purchases, return_lines(window, day), recent_days=recent).toPandas()
-        factors = fit_als(interactions, recipe.als, seed=recipe.seed, explicit=False).toPandas()
+        factors = fit_als(lines, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()
         snapshot = build_product_snapshot(
             day, products=self.products, statistics=statistics, graph=graph, embeddings=self.embeddings,
             factors=factors[factors["kind"] == "product"].rename(columns={"id": "product_id"}),
         )  # fmt: skip
-        found = candidates_in_spark(interactions, snapshot, recipe, {}).to_spark()
+        found = candidates_in_spark(lines, snapshot, recipe, {}).to_spark()
         self.statistics = statistics
         return snapshot, graph, self._stored(f"candidates {day}", found)
 
@@ -151,8 +151,8 @@ class Script:
     def publish(self, snapshot: ProductSnapshot, lists: DataFrame, ranker: Ranker) -> None:
         """The serving index; the graph writes it twice, for the registry and for the API."""
         recipe, day = self.settings.recipe, snapshot.as_of
-        interactions = history_lines(self._window(day, self.settings.lookback_days), day)
-        histories = StoredHistories.from_lines(interactions.select(*HISTORY_COLUMNS).toPandas(), snapshot)
+        lines = history_lines(self._window(day, self.settings.lookback_days), day)
+        histories = StoredHistories.from_lines(lines.select(*HISTORY_COLUMNS).toPandas(), snapshot)
         scores = lists.toArrow()
         stored = {
             name: StoredList.from_scores(scores.filter(pa.compute.equal(scores["list"], name)), snapshot)

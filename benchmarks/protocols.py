@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.datasets import BEAUTY, JOURNEY, amazon_beauty, complete_journey
-from rec_assets.recsys.evaluation.evaluate import ALL, NOVEL, make_slices
+from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES, make_slices
 
 NEXT, COLD = "next item", "cold products"
 
@@ -25,7 +25,12 @@ EARLIER = tuple(REPORTED - pd.Timedelta(days=HORIZON_DAYS * back) for back in (1
 SHUFFLES = (0, 1, 2)
 """Seeds of the order of same-day purchases in `shuffled`; its metrics are means over these."""
 
-KS: Mapping[str, tuple[int, ...]] = {ALL: (5, 10, 20), NOVEL: (5, 10, 20), NEXT: (5, 10, 20), COLD: (10, 50)}
+KS: Mapping[str, tuple[int, ...]] = {
+    ALL_PURCHASES: (5, 10, 20),
+    NOVEL_PURCHASES: (5, 10, 20),
+    NEXT: (5, 10, 20),
+    COLD: (10, 50),
+}
 """Lengths of the lists, by task."""
 
 _PAIR = ["customer_id", "product_id"]
@@ -79,9 +84,9 @@ def journey_splits(
     orders = known.groupby("customer_id")["order_id"].nunique()
     catalog = products[products["product_id"].isin(known["product_id"])].reset_index(drop=True)
     return [
-        Split(JOURNEY, part.name, f"{as_of.date()}", known, part.truth, catalog, part.name == NOVEL)
+        Split(JOURNEY, part.name, f"{as_of.date()}", known, part.truth, catalog, part.name == NOVEL_PURCHASES)
         for part in make_slices(truth, known[_PAIR].drop_duplicates(), orders)
-        if part.name in (ALL, NOVEL)
+        if part.name in (ALL_PURCHASES, NOVEL_PURCHASES)
     ]
 
 

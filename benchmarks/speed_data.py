@@ -19,7 +19,7 @@ import yaml
 from tqdm import tqdm
 
 from rec_assets.datasets.complete_journey import land
-from rec_assets.recsys.evaluation.evaluate import ALL, NOVEL
+from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES
 from rec_assets.resources.lake import Lake
 from rec_assets.sources.spec import load_data_source
 
@@ -101,4 +101,4 @@ def hybrid_ndcg(home: Path) -> tuple[float, float]:
     table = lake.pandas("evaluation_report", lake.days("evaluation_report")[-1:])
     ours = table[(table["model"] == "hybrid") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     by_slice = ours.set_index("slice")["value"]
-    return float(by_slice[ALL]), float(by_slice[NOVEL])
+    return float(by_slice[ALL_PURCHASES]), float(by_slice[NOVEL_PURCHASES])

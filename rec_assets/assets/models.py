@@ -63,13 +63,13 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     ) -> SparkFrame:  # fmt: skip
         """ALS factors of customers and products, trained on time-decayed implicit feedback or on ratings."""
         recipe = recipes.active()
-        interactions = history_lines(cleaned_interactions, as_of_day(context))
+        lines = history_lines(cleaned_interactions, as_of_day(context))
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
         )
         context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(), "mlflow_run": tracking.link})
-        return fit_als(interactions, recipe.als, seed=recipe.seed, explicit=explicit)
+        return fit_als(lines, recipe.als, seed=recipe.seed, explicit=explicit)
 
     @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
     def co_purchase_graph(
@@ -109,9 +109,9 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         model_days = {"als_as_of": model_day(als_model), "graph_as_of": model_day(co_purchase_graph)}
         release = releases.active(snapshot.as_of)
         context.add_output_metadata({name: str(day) for name, day in model_days.items()} | {"products": len(snapshot)})
-        interactions = history_lines(cleaned_interactions, snapshot.as_of)
+        lines = history_lines(cleaned_interactions, snapshot.as_of)
         recipe = release.recipe if release else recipes.active()
-        return candidates_in_spark(interactions, snapshot, recipe, model_days)
+        return candidates_in_spark(lines, snapshot, recipe, model_days)
 
     @dg.asset(
         **daily,

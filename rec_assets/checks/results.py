@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame as SparkFrame
 from rec_assets.assets.active_rules import active_rules, add_frequency_capped
 from rec_assets.assets.model_loading import load_ranker
 from rec_assets.checks.days import checked_days, newest_day
-from rec_assets.recsys.evaluation.evaluate import ALL, baseline_verdict
+from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, baseline_verdict
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.evaluation.live import control_band
 from rec_assets.recsys.ranking.lists import LISTS
@@ -77,7 +77,7 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         report = lake.pandas("evaluation_report", [day])
         lists_day = day - dt.timedelta(days=settings.horizon_days)
         is_difference = report["baseline"].notna()
-        result = baseline_verdict(report[~is_difference], report[is_difference], ALL)
+        result = baseline_verdict(report[~is_difference], report[is_difference], ALL_PURCHASES)
         if result is None:
             return dg.AssetCheckResult(
                 passed=True,

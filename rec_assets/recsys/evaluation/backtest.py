@@ -21,7 +21,7 @@ from rec_assets.recsys.data.interactions import history_lines, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
-from rec_assets.recsys.evaluation.evaluate import ALL, HEADLINE_K, NEW_CUSTOMERS, NOVEL, make_slices
+from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, HEADLINE_K, NEW_CUSTOMERS, NOVEL_PURCHASES, make_slices
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.lists import LIST_COLUMNS
@@ -59,12 +59,12 @@ class BacktestResult:
     @property
     def ndcg(self) -> float:
         """Mean NDCG@10 over all purchases: the objective of tuning."""
-        return float(self.per_customer[ALL][f"ndcg@{HEADLINE_K}"].mean())
+        return float(self.per_customer[ALL_PURCHASES][f"ndcg@{HEADLINE_K}"].mean())
 
     @property
     def novel_ndcg(self) -> float:
         """Mean NDCG@10 of the `discover` lists over novel purchases."""
-        return float(self.per_customer[NOVEL][f"ndcg@{HEADLINE_K}"].mean())
+        return float(self.per_customer[NOVEL_PURCHASES][f"ndcg@{HEADLINE_K}"].mean())
 
 
 @dataclass(eq=False)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rec_assets.recsys.evaluation.bootstrap import bootstrap_interval, paired_bootstrap_difference
 from rec_assets.recsys.evaluation.metrics import catalog_coverage, gini, intra_list_diversity, novelty, ranking_metrics
 
-ALL = "all"
-NOVEL = "novel"
+ALL_PURCHASES = "all"
+NOVEL_PURCHASES = "novel"
 NEW_CUSTOMERS = "new customers"
 COLD_PRODUCTS = "cold products"
 ACTIVITY = ("low activity", "medium activity", "high activity")
-SLICES = (ALL, NOVEL, NEW_CUSTOMERS, COLD_PRODUCTS, *ACTIVITY)
+SLICES = (ALL_PURCHASES, NOVEL_PURCHASES, NEW_CUSTOMERS, COLD_PRODUCTS, *ACTIVITY)
 
 HEADLINE_METRIC = "ndcg"
 HEADLINE_K = 10
@@ -88,8 +88,10 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
     buyers = history["product_id"].value_counts()
     cold = novel[novel["product_id"].map(buyers).fillna(0) < cold_buyers]
     slices = [
-        Slice(ALL, "all", known, "All later purchases of customers with history, including repeat purchases."),
-        Slice(NOVEL, "discover", novel, "Only products that the customer had never bought before."),
+        Slice(
+            ALL_PURCHASES, "all", known, "All later purchases of customers with history, including repeat purchases."
+        ),
+        Slice(NOVEL_PURCHASES, "discover", novel, "Only products that the customer had never bought before."),
         Slice(
             NEW_CUSTOMERS,
             "all",
@@ -170,7 +172,7 @@ def evaluate(
         models = [reference, *sorted(model for model in shown if model != reference)]
         measured = {model: ranking_metrics(shown[model], part.truth, ks) for model in models}
         metrics.append(_with_intervals(part, measured, seed))
-        if part.name in (ALL, NOVEL):
+        if part.name in (ALL_PURCHASES, NOVEL_PURCHASES):
             metrics.append(_beyond_accuracy(part, {model: shown[model] for model in models}, catalog, ks))
         differences.append(_differences(part, measured, reference, seed))
     return Evaluation(pd.concat(metrics, ignore_index=True), pd.concat(differences, ignore_index=True))

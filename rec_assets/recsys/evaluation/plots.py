@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NOVEL, metric_values
+from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL_PURCHASES, NOVEL_PURCHASES, metric_values
 
 INK, MUTED, GRID = "#1f2933", "#5f6c7b", "#e3e8ee"
 ACCENT, PLAIN = "#0f766e", "#b4c0cc"
@@ -27,9 +27,9 @@ _SMALL, _NORMAL = 8.0, 9.0
 
 def headline_figure(evaluation: pd.DataFrame, reference: str = "hybrid") -> Figure:
     """NDCG@10 of every model over all and over novel purchases, side by side, the reference highlighted."""
-    rows = max(len(metric_values(evaluation, name, "ndcg")) for name in (ALL, NOVEL))
+    rows = max(len(metric_values(evaluation, name, "ndcg")) for name in (ALL_PURCHASES, NOVEL_PURCHASES))
     figure = Figure(figsize=(9.5, 0.95 + 0.33 * rows), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), (ALL, NOVEL), strict=True):
+    for axes, name in zip(figure.subplots(1, 2), (ALL_PURCHASES, NOVEL_PURCHASES), strict=True):
         _draw_models(axes, metric_values(evaluation, name, "ndcg"), reference)
         axes.set_title(f"{name.capitalize()} purchases", loc="left", fontsize=11, color=INK)
     return figure
@@ -87,8 +87,8 @@ def _bars(
 
 def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
     """NDCG@10 against catalog coverage@10 over all purchases; the upper right is best."""
-    accuracy = metric_values(evaluation, ALL, "ndcg")["value"].sort_values(kind="stable")
-    coverage = metric_values(evaluation, ALL, "catalog_coverage")["value"].reindex(accuracy.index)
+    accuracy = metric_values(evaluation, ALL_PURCHASES, "ndcg")["value"].sort_values(kind="stable")
+    coverage = metric_values(evaluation, ALL_PURCHASES, "catalog_coverage")["value"].reindex(accuracy.index)
     figure = Figure(figsize=(_WIDTH, 3.3), layout="constrained")
     axes = figure.subplots()
     colors = [ACCENT if model == reference else MUTED for model in accuracy.index]

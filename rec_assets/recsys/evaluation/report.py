@@ -12,10 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from rec_assets.recsys.evaluation.evaluate import (
-    ALL,
+    ALL_PURCHASES,
     HEADLINE_K,
     HEADLINE_METRIC,
-    NOVEL,
+    NOVEL_PURCHASES,
     SLICES,
     BaselineVerdict,
     baseline_verdict,
@@ -24,7 +24,10 @@ from rec_assets.recsys.evaluation.evaluate import (
 from rec_assets.recsys.evaluation.html_page import render_page
 from rec_assets.recsys.evaluation.plots import accuracy_figure, activity_figure, coverage_figure, to_svg
 
-TITLES = {name: name.capitalize() for name in SLICES} | {ALL: "All purchases", NOVEL: "Novel purchases"}
+TITLES = {name: name.capitalize() for name in SLICES} | {
+    ALL_PURCHASES: "All purchases",
+    NOVEL_PURCHASES: "Novel purchases",
+}
 
 ACCURACY = {
     "ndcg": ("NDCG", "Counts hits with a weight that falls with the rank. 1 is the best possible list."),
@@ -150,7 +153,7 @@ def render_report(evaluation: pd.DataFrame, differences: pd.DataFrame, *, contex
 
     The two frames are those of an `Evaluation`.
     """
-    verdicts = {name: baseline_verdict(evaluation, differences, name) for name in (ALL, NOVEL)}
+    verdicts = {name: baseline_verdict(evaluation, differences, name) for name in (ALL_PURCHASES, NOVEL_PURCHASES)}
     return render_page(
         __package__,
         "report.html.j2",
@@ -162,7 +165,7 @@ def render_report(evaluation: pd.DataFrame, differences: pd.DataFrame, *, contex
         titles=TITLES,
         hit_rate=_reference_score(evaluation, "hit_rate", context.reference),
         precision=_reference_score(evaluation, "precision", context.reference),
-        plots=_plots(evaluation, verdicts[ALL], context.reference),
+        plots=_plots(evaluation, verdicts[ALL_PURCHASES], context.reference),
         sections=[_section(evaluation, name, context) for name in SLICES],
         glossary={**ACCURACY, **BEYOND_ACCURACY},
     )
@@ -176,14 +179,14 @@ def summary_table(evaluation: pd.DataFrame) -> pd.DataFrame:
         has its 95 % interval: "0.4125 [0.4010, 0.4240]". A model without such a list has "–".
     """
     columns: dict[str, pd.Series] = {}
-    for name in (ALL, NOVEL):
+    for name in (ALL_PURCHASES, NOVEL_PURCHASES):
         columns[f"{name} NDCG@10"] = metric_values(evaluation, name, "ndcg").apply(_with_interval, axis=1)
         columns[f"{name} P@10"] = metric_values(evaluation, name, "precision")["value"].map(_number)
         columns[f"{name} R@10"] = metric_values(evaluation, name, "recall")["value"].map(_number)
-    coverage = metric_values(evaluation, ALL, "catalog_coverage")["value"]
-    columns[f"{ALL} coverage@10"] = coverage.map(lambda share: "–" if np.isnan(share) else f"{share:.2%}")
+    coverage = metric_values(evaluation, ALL_PURCHASES, "catalog_coverage")["value"]
+    columns[f"{ALL_PURCHASES} coverage@10"] = coverage.map(lambda share: "–" if np.isnan(share) else f"{share:.2%}")
     table = pd.DataFrame(columns).rename_axis("model").fillna("–")
-    return table.loc[metric_values(evaluation, ALL, "ndcg").index]
+    return table.loc[metric_values(evaluation, ALL_PURCHASES, "ndcg").index]
 
 
 def _day(day: date) -> str:
@@ -205,7 +208,7 @@ def _with_interval(score: pd.Series) -> str:
 
 def _reference_score(evaluation: pd.DataFrame, metric: str, reference: str) -> float | None:
     """The reference's value over all purchases; None without customers."""
-    value = metric_values(evaluation, ALL, metric)["value"].get(reference)
+    value = metric_values(evaluation, ALL_PURCHASES, metric)["value"].get(reference)
     return None if value is None or np.isnan(value) else float(value)
 
 
@@ -220,8 +223,11 @@ def _plots(evaluation: pd.DataFrame, overall: BaselineVerdict | None, reference:
             ),
         )
         for name, caption in (
-            (ALL, "How well each model's ten products match the later purchases, including repeat purchases."),
-            (NOVEL, "The same for products that the customer had never bought before."),
+            (
+                ALL_PURCHASES,
+                "How well each model's ten products match the later purchases, including repeat purchases.",
+            ),
+            (NOVEL_PURCHASES, "The same for products that the customer had never bought before."),
         )
         if _customers(evaluation, name)
     ]
@@ -244,7 +250,7 @@ def _plots(evaluation: pd.DataFrame, overall: BaselineVerdict | None, reference:
             to_svg(
                 coverage_figure(evaluation, reference),
                 "Scatter plot of NDCG@10 against the share of the catalog shown: "
-                + _in_words(evaluation, ALL, "catalog_coverage"),
+                + _in_words(evaluation, ALL_PURCHASES, "catalog_coverage"),
             ),
         ),
     ]
@@ -265,7 +271,7 @@ def _section(evaluation: pd.DataFrame, name: str, context: ReportContext) -> _Sl
     headline, details = None, []
     if customers:
         headline = _table(evaluation, name, ACCURACY, HEADLINE_K, f"{title}: lists of {HEADLINE_K}")
-        if name in (ALL, NOVEL):
+        if name in (ALL_PURCHASES, NOVEL_PURCHASES):
             caption = f"{title}: diversity and coverage of lists of {HEADLINE_K}"
             details.append(_table(evaluation, name, BEYOND_ACCURACY, HEADLINE_K, caption))
         others = sorted(set(evaluation["k"]) - {HEADLINE_K})

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.evaluation.bootstrap import paired_bootstrap_difference
-from rec_assets.recsys.evaluation.evaluate import ALL as ALL_PURCHASES
-from rec_assets.recsys.evaluation.evaluate import NOVEL, Slice
+from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES, Slice
 from rec_assets.recsys.evaluation.metrics import catalog_coverage, ranking_metrics
 from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER, arrange_lists, score_candidates
@@ -92,7 +91,7 @@ def measure_rule_sets(
         moved (share of items that a rule moved); the relative change `…_change` of all but `moved` compared with
         NO_RULE_SET; `ndcg_low` and `ndcg_high`, the 95 % interval of `ndcg_change`.
     """
-    truth = {part.name: part.truth for part in slices if part.name in (ALL_PURCHASES, NOVEL)}
+    truth = {part.name: part.truth for part in slices if part.name in (ALL_PURCHASES, NOVEL_PURCHASES)}
     customers = truth[ALL_PURCHASES]["customer_id"].drop_duplicates()
     bought = pd.MultiIndex.from_frame(truth[ALL_PURCHASES][["customer_id", "product_id"]])
     rows, ndcg = {}, {}
@@ -103,7 +102,9 @@ def measure_rule_sets(
         cost = shown["product_id"].map(price).fillna(0)
         hit = pd.MultiIndex.from_frame(shown[["customer_id", "product_id"]]).isin(bought)
         ndcg[name] = ranking_metrics(shown, truth[ALL_PURCHASES], (BLOCK_SIZE,))[f"ndcg@{BLOCK_SIZE}"]
-        novel = ranking_metrics(both[both["list"] == DISCOVER], truth[NOVEL], (BLOCK_SIZE,))[f"ndcg@{BLOCK_SIZE}"]
+        novel = ranking_metrics(both[both["list"] == DISCOVER], truth[NOVEL_PURCHASES], (BLOCK_SIZE,))[
+            f"ndcg@{BLOCK_SIZE}"
+        ]
         rows[name] = {
             "ndcg": ndcg[name].mean(),
             "ndcg_novel": novel.mean(),

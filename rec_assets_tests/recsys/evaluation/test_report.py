@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL, NEW_CUSTOMERS, NOVEL, SLICES
+from rec_assets.recsys.evaluation.evaluate import ACTIVITY, ALL_PURCHASES, NEW_CUSTOMERS, NOVEL_PURCHASES, SLICES
 from rec_assets.recsys.evaluation.plots import headline_figure, to_svg
 from rec_assets.recsys.evaluation.report import (
     ExampleCustomer,
@@ -34,15 +34,15 @@ def evaluation() -> pd.DataFrame:
         for model, level in LEVELS.items()
         for metric in ACCURACY
         for k in (5, 10, 20)
-        if not (model == "own purchases" and name in (NOVEL, "cold products"))
+        if not (model == "own purchases" and name in (NOVEL_PURCHASES, "cold products"))
     ]
     rows += [
         (name, model, metric, k, level, np.nan, np.nan, 120)
-        for name in (ALL, NOVEL)
+        for name in (ALL_PURCHASES, NOVEL_PURCHASES)
         for model, level in LEVELS.items()
         for metric in BEYOND
         for k in (5, 10, 20)
-        if not (model == "own purchases" and name == NOVEL)
+        if not (model == "own purchases" and name == NOVEL_PURCHASES)
     ]
     return pd.DataFrame(rows, columns=["slice", "model", "metric", "k", "value", "ci_low", "ci_high", "customers"])
 
@@ -50,9 +50,9 @@ def evaluation() -> pd.DataFrame:
 @pytest.fixture
 def differences() -> pd.DataFrame:
     rows = [
-        (ALL, "hybrid", "own purchases", "ndcg", 10, 0.01, 0.004, 0.016, 120),
-        (ALL, "hybrid", "popularity", "ndcg", 10, 0.24, 0.23, 0.25, 120),
-        (NOVEL, "hybrid", "popularity", "ndcg", 10, 0.24, -0.01, 0.25, 120),
+        (ALL_PURCHASES, "hybrid", "own purchases", "ndcg", 10, 0.01, 0.004, 0.016, 120),
+        (ALL_PURCHASES, "hybrid", "popularity", "ndcg", 10, 0.24, 0.23, 0.25, 120),
+        (NOVEL_PURCHASES, "hybrid", "popularity", "ndcg", 10, 0.24, -0.01, 0.25, 120),
     ]
     columns = ["slice", "model", "baseline", "metric", "k", "value", "ci_low", "ci_high", "customers"]
     return pd.DataFrame(rows, columns=columns)
