@@ -82,30 +82,19 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
     Raises:
         ValueError: A customer of both `truth` and `history` is not in `orders`.
     """
-    known = truth[truth["customer_id"].isin(history["customer_id"])]
+    has_history = truth["customer_id"].isin(history["customer_id"])
+    known, new = truth[has_history], truth[~has_history]
     seen = pd.MultiIndex.from_frame(known[_PAIR]).isin(pd.MultiIndex.from_frame(history[_PAIR]))
     novel = known[~seen]
     buyers = history["product_id"].value_counts()
     cold = novel[novel["product_id"].map(buyers).fillna(0) < cold_buyers]
-    slices = [
-        Slice(
-            ALL_PURCHASES, "all", known, "All later purchases of customers with history, including repeat purchases."
-        ),
+    return [
+        Slice(ALL_PURCHASES, "all", known, "All later purchases of customers with history, also repeat purchases."),
         Slice(NOVEL_PURCHASES, "discover", novel, "Only products that the customer had never bought before."),
-        Slice(
-            NEW_CUSTOMERS,
-            "all",
-            truth[~truth["customer_id"].isin(history["customer_id"])],
-            "Customers without a purchase up to the as-of day. All of them get the same list.",
-        ),
-        Slice(
-            COLD_PRODUCTS,
-            "discover",
-            cold,
-            f"Novel purchases of products with fewer than {cold_buyers} buyers, including new products.",
-        ),
+        Slice(NEW_CUSTOMERS, "all", new, "Customers without a purchase up to the as-of day. All get the same list."),
+        Slice(COLD_PRODUCTS, "discover", cold, f"Novel purchases of products with fewer than {cold_buyers} buyers."),
+        *_activity_slices(known, orders),
     ]
-    return slices + _activity_slices(known, orders)
 
 
 def _activity_slices(known: pd.DataFrame, orders: pd.Series) -> list[Slice]:

@@ -113,7 +113,7 @@ def coverage_figure(evaluation: pd.DataFrame, reference: str) -> Figure:
             arrowprops={"arrowstyle": "-", "color": PLAIN, "linewidth": 0.7, "shrinkA": 2, "shrinkB": 4},
         )
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    axes.set_xlabel("share of the catalog shown to at least one customer", fontsize=_SMALL, color=MUTED)
+    axes.set_xlabel("share of the catalog in at least one list", fontsize=_SMALL, color=MUTED)
     axes.set_ylabel("NDCG@10", fontsize=_SMALL, color=MUTED)
     _plain_frame(axes, grid="both")
     return figure

@@ -31,19 +31,19 @@ TITLES = {name: name.capitalize() for name in SLICES} | {
 
 ACCURACY = {
     "ndcg": ("NDCG", "Counts hits with a weight that falls with the rank. 1 is the best possible list."),
-    "precision": ("Precision", "The share of the shown products that the customer bought later."),
-    "recall": ("Recall", "The share of the products bought later that the list shows."),
+    "precision": ("Precision", "The share of the products in the list that the customer bought later."),
+    "recall": ("Recall", "The share of the products bought later that are in the list."),
     "map": ("MAP", "The mean precision at the ranks of the hits. It is high if hits are at the top."),
     "mrr": ("MRR", "1 divided by the rank of the first hit: 1 for rank 1, 1/2 for rank 2, 0 without a hit."),
-    "hit_rate": ("Hit rate", "The share of customers who bought at least one of the shown products."),
+    "hit_rate": ("Hit rate", "The share of customers who bought at least one product of their list."),
 }
 """Metric → name and description."""
 
 BEYOND_ACCURACY = {
-    "catalog_coverage": ("Coverage", "The share of the catalog that is shown to at least one customer."),
+    "catalog_coverage": ("Coverage", "The share of the catalog that is in at least one list."),
     "gini": (
         "Gini",
-        "How unevenly positions are distributed over products: 0 if all are shown equally often, close to 1 if a few "
+        "How unevenly positions are distributed over products: 0 if all products have as many, close to 1 if a few "
         "products take almost all positions.",
     ),
     "novelty": (
@@ -223,10 +223,7 @@ def _plots(evaluation: pd.DataFrame, overall: BaselineVerdict | None, reference:
             ),
         )
         for name, caption in (
-            (
-                ALL_PURCHASES,
-                "How well each model's ten products match the later purchases, including repeat purchases.",
-            ),
+            (ALL_PURCHASES, "How well the lists of ten match the later purchases, including repeat purchases."),
             (NOVEL_PURCHASES, "The same for products that the customer had never bought before."),
         )
         if _customers(evaluation, name)
@@ -246,10 +243,10 @@ def _plots(evaluation: pd.DataFrame, overall: BaselineVerdict | None, reference:
         ),
         _Plot(
             "Accuracy against coverage",
-            "Right: more of the catalog is shown. Up: the lists match the purchases better.",
+            "Right: more of the catalog is in a list. Up: the lists match the purchases better.",
             to_svg(
                 coverage_figure(evaluation, reference),
-                "Scatter plot of NDCG@10 against the share of the catalog shown: "
+                "Scatter plot of NDCG@10 against the share of the catalog in a list: "
                 + _in_words(evaluation, ALL_PURCHASES, "catalog_coverage"),
             ),
         ),
