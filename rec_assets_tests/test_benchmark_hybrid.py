@@ -43,7 +43,7 @@ def matches_taste(lists: pd.DataFrame) -> pd.Series:
     return lists["product_id"].str.startswith("tea") == tea
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_with_days_it_trains_on_the_last_horizon_and_ranks_the_taste_of_the_customer() -> None:
     everything, novel = journey()
     model = Hybrid(recipe=QUICK).fit(everything.lines, everything.products)

@@ -261,6 +261,7 @@ def test_a_killed_deletion_is_invisible_and_is_swept_later(lake: Lake, monkeypat
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("lake_root", ["disk", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
 def test_concurrent_readers_see_a_whole_day_or_none_during_a_deletion(lake: Lake) -> None:
     context = multiprocessing.get_context("spawn")
     stop = context.Event()

@@ -213,14 +213,26 @@ def test_changed_rules_take_effect_and_invalid_ones_are_ignored(start: Callable[
     wait_until(lambda: client.products()[0] != first)
 
 
-RING = "rule_sets: &a [*a]\n"
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
 )
-BROKEN = ["default: !!int x\n", RING, LAUGHS, "[" * 100_000, "default: none\ndefault: none\n"]
+BROKEN = {
+    "tag": "default: !!int x\n",
+    "laughs": LAUGHS,
+    "ring": "rule_sets: &a [*a]\n",
+    "deep": "[" * 100_000,
+    "twice": "default: none\ndefault: none\n",
+}
+_IN_ANY_TEST_RUN = ("tag", "laughs")  # test_plain_yaml.py reads files with the other faults
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=["tag", "ring", "laughs", "deep", "twice"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(text, id=fault, marks=[] if fault in _IN_ANY_TEST_RUN else [pytest.mark.slow])
+        for fault, text in BROKEN.items()
+    ],
+)
 def test_invalid_files_do_not_stop_new_indexes_and_cause_warnings(
     start: Callable[..., Client], index: Index, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:

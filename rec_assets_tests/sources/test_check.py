@@ -479,7 +479,7 @@ def test_the_giftware_shop_can_be_used_and_loses_no_line(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_the_amazon_beauty_files_can_be_used(tmp_path):
     path = write_beauty_source(tmp_path)
     if path is None:

@@ -17,6 +17,7 @@ from rec_assets_tests.random_shops import write_random_shop
 pytestmark = pytest.mark.integration
 
 SHOPS = 100
+_BLOCKS = [pytest.param(block, marks=[pytest.mark.slow] if block else []) for block in range(5)]
 
 
 def valid_purchases(source: DataSource, first: dt.date, last: dt.date) -> int:
@@ -32,7 +33,7 @@ def valid_purchases(source: DataSource, first: dt.date, last: dt.date) -> int:
     return purchases
 
 
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize("block", _BLOCKS)
 def test_every_shop_has_a_result_and_a_usable_shop_can_be_read(tmp_path: Path, block: int) -> None:
     results = []
     for seed in range(block, SHOPS, 5):
