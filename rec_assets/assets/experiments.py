@@ -20,7 +20,7 @@ from rec_assets.recsys.experiments.experiments_file import (
     read_experiments,
 )
 from rec_assets.recsys.experiments.experiments_page import as_table, effects_figure, experiments_page, summary
-from rec_assets.recsys.experiments.outcomes import (
+from rec_assets.recsys.experiments.measurements import (
     measure_units,
     moments_by_variant,
     totals_by_variant,

@@ -1,1 +1,1 @@
-"""Experiments on live traffic: assignment, randomized rankings, outcomes, statistics and the report."""
+"""Experiments on live traffic: assignment, randomized rankings, measurements, statistics and the report."""

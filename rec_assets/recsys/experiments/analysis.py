@@ -20,8 +20,8 @@ from rec_assets.recsys.experiments.inference import (
     estimate_effect,
     guardrail_excess,
 )
-from rec_assets.recsys.experiments.moments import Metric, Moments, Value, metric_value
-from rec_assets.recsys.experiments.outcomes import Totals
+from rec_assets.recsys.experiments.measurements import Totals
+from rec_assets.recsys.experiments.moments import Metric, MetricValue, Moments, metric_value
 from rec_assets.recsys.experiments.sample_ratio import SampleRatio, sample_ratio
 
 MAX_MISMATCH_P_VALUE = 0.001
@@ -33,14 +33,12 @@ MIN_UNITS = 100
 _COVARIATE_METRICS = {"conversion", "revenue_per_visitor", "repeat_purchase", "average_order_value"}
 """Metrics that earlier purchases predict in part."""
 
-Outcome = Literal["better", "worse", "undecided", "invalid"]
-
 
 @dataclass(frozen=True)
 class ExperimentVerdict:
     """The conclusion, and a sentence that gives the reason."""
 
-    outcome: Outcome
+    outcome: Literal["better", "worse", "undecided", "invalid"]
     message: str
 
 
@@ -140,12 +138,12 @@ def _effects(
 ) -> dict[str, Effect]:
     if experiment.design == "interleave":
         return {"preference": preference_effect(experiment, reduce(add, moments.values()), level)} if moments else {}
-    has_covariate = _COVARIATE_METRICS if experiment.unit == CUSTOMER else ()
+    with_covariate = _COVARIATE_METRICS if experiment.unit == CUSTOMER else ()
     return {
         metric: estimate_effect(
-            definition, moments[control], moments[name], alpha=level,
+            definition, moments[control], moments[name], level=level,
             minimum_detectable_effect=experiment.minimum_detectable_effect,
-            covariate=PRIOR_SPEND if metric in has_covariate else None,
+            covariate=PRIOR_SPEND if metric in with_covariate else None,
         )
         for metric, definition in METRICS.items()
     }  # fmt: skip
@@ -155,8 +153,8 @@ def preference_effect(experiment: Experiment, moments: Moments, level: float) ->
     """Interleaving: the share of clicks that the treatment's ranking won, compared with 0.5."""
     won, half = metric_value(PREFERENCE, moments), 0.5
     difference = replace(won, value=won.value - half)
-    tau = experiment.minimum_detectable_effect * half
-    return Effect.from_difference(Value(half, 0.0), won, difference, tau=tau, alpha=level)
+    planned = experiment.minimum_detectable_effect * half
+    return Effect.from_difference(MetricValue(half, 0.0), won, difference, planned=planned, level=level)
 
 
 def metric_named(name: str) -> Metric:

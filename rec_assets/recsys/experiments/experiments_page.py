@@ -17,7 +17,7 @@ from rec_assets.recsys.evaluation.html_page import render_page
 from rec_assets.recsys.evaluation.plots import ACCENT, INK, MUTED, PLAIN, to_svg
 from rec_assets.recsys.experiments.analysis import ExperimentResult, VariantComparison, metric_named
 from rec_assets.recsys.experiments.inference import Effect
-from rec_assets.recsys.experiments.moments import Value
+from rec_assets.recsys.experiments.moments import MetricValue
 
 _RED = "#b3261e"
 
@@ -152,7 +152,7 @@ def _formatted(value: float, spec: str) -> str:
     return "–" if math.isnan(value) else f"{value:{spec}}"
 
 
-def _interval(metric: Value) -> str:
+def _interval(metric: MetricValue) -> str:
     """A metric of one variant with its 95 % interval for a fixed end."""
     return _formatted(metric.value, ",.4g") + (f" ± {1.96 * metric.error:,.4g}" if metric.error > 0 else "")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy import stats
 from scipy.optimize import brentq
 
-from rec_assets.recsys.experiments.moments import Metric, Moments, Terms, Value, linearize, metric_value
+from rec_assets.recsys.experiments.moments import Metric, MetricValue, Moments, Terms, linearize, metric_value
 
 POWER = 0.8
 """Probability of detecting the minimum detectable effect."""
@@ -29,9 +29,9 @@ class Effect:
         variance_reduction: Share of the difference's variance that the covariate removed.
     """
 
-    control: Value
-    treatment: Value
-    difference: Value
+    control: MetricValue
+    treatment: MetricValue
+    difference: MetricValue
     low: float
     high: float
     always_low: float
@@ -43,21 +43,21 @@ class Effect:
     @classmethod
     def from_difference(
         cls,
-        control: Value,
-        treatment: Value,
-        difference: Value,
+        control: MetricValue,
+        treatment: MetricValue,
+        difference: MetricValue,
         *,
-        tau: float,
-        alpha: float,
+        planned: float,
+        level: float,
         variance_reduction: float = 0,
     ) -> Effect:
-        """Add intervals and p-values to a difference; see `always_valid_radius` for `tau` and `alpha`."""
+        """Add intervals and p-values to a difference; see `always_valid_radius` for `planned` and `level`."""
         value, error = difference.value, difference.error
-        radius, always = float(stats.norm.isf(alpha / 2)) * error, always_valid_radius(error, tau, alpha)
+        radius, always = float(stats.norm.isf(level / 2)) * error, always_valid_radius(error, planned, level)
         p_value = float(2 * stats.norm.sf(abs(value) / error)) if error > 0 else math.nan
         return cls(
             control, treatment, difference, low=value - radius, high=value + radius, always_low=value - always,
-            always_high=value + always, p_value=p_value, always_p_value=always_valid_p_value(value, error, tau),
+            always_high=value + always, p_value=p_value, always_p_value=always_valid_p_value(value, error, planned),
             variance_reduction=variance_reduction,
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ def estimate_effect(
     *,
     covariate: str | None = None,
     minimum_detectable_effect: float = 0.05,
-    alpha: float = 0.05,
+    level: float = 0.05,
 ) -> Effect:
     r"""Estimate the difference between a variant and the control.
 
@@ -84,14 +84,15 @@ def estimate_effect(
     The always-valid interval is that of a mixture sequential probability ratio test (Robbins 1970; Johari et al. 2017,
     arXiv:1512.04922). With V the variance of the difference and τ² the variance of a normal mixture, its radius is
     √(2 V (V + τ²) / τ² · (ln 1/α + ½ ln((V + τ²) / V))). It is narrowest when √V is about a third of τ. At that point
-    an effect of τ can be detected with the usual power, so τ is the minimum detectable effect.
+    a difference of τ can be detected with the usual power, so τ is the planned difference: the minimum detectable
+    effect times the control's value. α is the significance level.
 
     Args:
         metric: The metric to compare.
         control, treatment: Sums over the units of each variant.
         covariate: A measurement of units from before the experiment.
         minimum_detectable_effect: Relative change of the control's value that the experiment is planned for.
-        alpha: Two-sided significance level of both intervals.
+        level: Two-sided significance level of both intervals.
     """
     both = (control, treatment)
     values, terms = zip(*(linearize(metric, moments) for moments in both), strict=True)
@@ -106,42 +107,48 @@ def estimate_effect(
     return Effect.from_difference(
         metric_value(metric, control),
         metric_value(metric, treatment),
-        Value(difference, math.sqrt(adjusted) if adjusted >= 0 else math.nan),
-        tau=minimum_detectable_effect * abs(values[0]),
-        alpha=alpha,
+        MetricValue(difference, math.sqrt(adjusted) if adjusted >= 0 else math.nan),
+        planned=minimum_detectable_effect * abs(values[0]),
+        level=level,
         variance_reduction=1 - adjusted / plain if plain > 0 else 0.0,
     )
 
 
-def always_valid_radius(error: float, tau: float, alpha: float) -> float:
-    """Half the width of the always-valid interval, see `estimate_effect`; NaN if it can't be computed."""
-    if not (error > 0 and tau > 0):
+def always_valid_radius(error: float, planned: float, level: float) -> float:
+    """Half the width of the always-valid interval, see `estimate_effect`; NaN if it can't be computed.
+
+    Args:
+        error: Standard error of the difference.
+        planned: The difference that the experiment is planned for (τ).
+        level: Two-sided significance level (α).
+    """
+    if not (error > 0 and planned > 0):
         return math.nan
-    v, t = error**2, tau**2
-    return math.sqrt(2 * v * (v + t) / t * (math.log(1 / alpha) + 0.5 * math.log((v + t) / v)))
+    v, t = error**2, planned**2
+    return math.sqrt(2 * v * (v + t) / t * (math.log(1 / level) + 0.5 * math.log((v + t) / v)))
 
 
-def always_valid_p_value(difference: float, error: float, tau: float) -> float:
+def always_valid_p_value(difference: float, error: float, planned: float) -> float:
     """The lowest level at which the current always-valid interval excludes 0; NaN if it can't be computed."""
-    if not (error > 0 and tau > 0):
+    if not (error > 0 and planned > 0):
         return math.nan
-    v, t = error**2, tau**2
+    v, t = error**2, planned**2
     evidence = difference**2 * t / (2 * v * (v + t)) - 0.5 * math.log((v + t) / v)
     return min(1.0, math.exp(-evidence))
 
 
-def detectable_effect(error: float, tau: float, alpha: float = 0.05, power: float = POWER) -> float:
-    """The difference that the always-valid interval would detect now with this power; `error` is the standard error."""
-    return always_valid_radius(error, tau, alpha) + float(stats.norm.isf(1 - power)) * error
+def detectable_effect(error: float, planned: float, level: float = 0.05) -> float:
+    """The difference that the always-valid interval would detect now with the probability POWER."""
+    return always_valid_radius(error, planned, level) + float(stats.norm.isf(1 - POWER)) * error
 
 
-def days_needed(error: float, days: float, tau: float, alpha: float = 0.05, power: float = POWER) -> float:
-    """Total days until a difference of tau is detected, if `error` is the standard error after `days` days."""
-    if not (error > 0 and tau > 0):
+def days_needed(error: float, days: float, planned: float, level: float = 0.05) -> float:
+    """Total days until the planned difference is detected, if `error` is the standard error after `days` days."""
+    if not (error > 0 and planned > 0):
         return math.nan
-    # With errors as shares of tau, the detectable effect falls with the error, down to 0.
-    enough = brentq(lambda share: detectable_effect(share, 1.0, alpha, power) - 1.0, 1e-6, 1.0)
-    return days * (error / (enough * tau)) ** 2
+    # With errors as shares of the planned difference, the detectable effect falls with the error, down to 0.
+    enough = brentq(lambda share: detectable_effect(share, 1.0, level) - 1.0, 1e-6, 1.0)
+    return days * (error / (enough * planned)) ** 2
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ class GuardrailExcess:
 
 
 def guardrail_excess(
-    metric: Metric, control: Moments, treatment: Moments, limit: float, alpha: float = 0.05
+    metric: Metric, control: Moments, treatment: Moments, limit: float, level: float = 0.05
 ) -> GuardrailExcess:
     """Compare a change for the worse with `limit`, a share of the control's value.
 
@@ -169,7 +176,7 @@ def guardrail_excess(
     allowed = (sign + limit) * base.value
     error = math.sqrt(changed.error**2 + ((sign + limit) * base.error) ** 2)
     scale = abs(base.value) or math.nan
-    value, radius = sign * changed.value - allowed, always_valid_radius(error, limit * abs(base.value), alpha)
+    value, radius = sign * changed.value - allowed, always_valid_radius(error, limit * abs(base.value), level)
     return GuardrailExcess(value / scale, (value - radius) / scale, (value + radius) / scale)
 
 

@@ -86,18 +86,18 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Value:
+class MetricValue:
     """A metric of one variant and its standard error; NaN if it can't be computed."""
 
     value: float
     error: float
 
 
-def metric_value(metric: Metric, moments: Moments) -> Value:
+def metric_value(metric: Metric, moments: Moments) -> MetricValue:
     """The metric of one variant. The error of a ratio is from the delta method (Deng et al. 2018, arXiv:1803.06336)."""
     value, terms = linearize(metric, moments)
     variance = moments.variance(terms)
-    return Value(value, math.sqrt(variance / moments.units) if variance >= 0 else math.nan)
+    return MetricValue(value, math.sqrt(variance / moments.units) if variance >= 0 else math.nan)
 
 
 def linearize(metric: Metric, moments: Moments) -> tuple[float, Terms]:

@@ -12,8 +12,8 @@ from rec_assets.recsys.experiments.analysis import ExperimentResult, analyze
 from rec_assets.recsys.experiments.experiment_metrics import INTERLEAVED_CLICKS, MEASUREMENTS, TREATMENT_CLICKS
 from rec_assets.recsys.experiments.experiments_file import Experiment
 from rec_assets.recsys.experiments.experiments_page import REPORT_SCHEMA, as_table, experiments_page, summary
+from rec_assets.recsys.experiments.measurements import Totals
 from rec_assets.recsys.experiments.moments import Moments
-from rec_assets.recsys.experiments.outcomes import Totals
 
 DAY = dt.date(2026, 3, 15)
 

@@ -174,7 +174,7 @@ def test_the_detectable_effect_is_detected_in_80_of_100_cases() -> None:
     truth = detectable_effect(error, tau)
     found = rng.normal(truth, error, 20_000) > always_valid_radius(error, tau, 0.05)
     assert found.mean() == pytest.approx(0.8, abs=0.01)
-    days = days_needed(error, days=10, tau=tau)
+    days = days_needed(error, days=10, planned=tau)
     assert detectable_effect(error * math.sqrt(10 / days), tau) == pytest.approx(tau)
     # A fixed-end interval needs about half of the days.
     one_look = ((stats.norm.isf(0.025) + stats.norm.isf(0.2)) * error / tau) ** 2 * 10

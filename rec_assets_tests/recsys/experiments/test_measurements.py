@@ -9,14 +9,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.experiments.experiment_metrics import MEASUREMENTS
 from rec_assets.recsys.experiments.experiments_file import Experiment
-from rec_assets.recsys.experiments.moments import Moments
-from rec_assets.recsys.experiments.outcomes import (
+from rec_assets.recsys.experiments.measurements import (
     Totals,
     measure_units,
     moments_by_variant,
     totals_by_variant,
     versions_by_variant,
 )
+from rec_assets.recsys.experiments.moments import Moments
 
 EXPOSURES = (
     "experiment string, variant string, recommendation_id string, time timestamp, customer_id string, "

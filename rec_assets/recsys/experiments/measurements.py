@@ -1,4 +1,4 @@
-"""Outcomes of an experiment's units, in Spark: which events belong to which response and unit.
+"""Measurements of an experiment's units, in Spark: which events belong to which response and unit.
 
 `docs/experiments.md` defines each measurement. `Totals` agree with what the API logged.
 """
