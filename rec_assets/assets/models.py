@@ -1,7 +1,5 @@
 """Asset group `models`: statistics, models and candidates from the interactions up to a day."""
 
-import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -9,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
+from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.model_loading import NO_RANKER, load_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
@@ -92,7 +91,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
 
     # The code version follows from the columns: if they change, older partitions become stale.
     @dg.asset(
-        **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(CANDIDATE_COLUMNS)}"},
+        **{**daily, "code_version": with_layout(daily["code_version"], CANDIDATE_COLUMNS)},
         kinds={"spark", "numpy"},
         ins={"cleaned_interactions": lookback, "als_model": product_factors, "co_purchase_graph": active_model},
     )
@@ -151,8 +150,3 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         )
 
     return [product_statistics, als_model, co_purchase_graph, product_embeddings, candidates, ranker]
-
-
-def layout_digest(names: Iterable[str]) -> str:
-    """A digest of names and their order, for a code version."""
-    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame as SparkFrame
 
+from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
 from rec_assets.assets.model_artifact import describe_release, index_writer, register_model
 from rec_assets.assets.model_loading import ReleasedModels, missing_models, recipe_of_ranker
-from rec_assets.assets.models import layout_digest
 from rec_assets.files import write_atomically
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
@@ -26,7 +26,7 @@ from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import AS_OF_NAMES, PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
-from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import LAYOUT
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
@@ -179,7 +179,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         return pd.DataFrame([{"version": active.version}])
 
     @dg.asset(
-        **{**daily, "code_version": f"{daily['code_version']}-{layout_digest(LAYOUT)}"},
+        **{**daily, "code_version": with_layout(daily["code_version"], LAYOUT)},
         kinds={"numpy"},
         deps=["champion", "hybrid_scores", *models],
         ins={"cleaned_interactions": lookback},
@@ -197,7 +197,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         scores = _require_current_lists(lake, release, day)
         rules_version = next(iter(scores["rules_version"].unique().to_pylist()), "")
 
-        def publish(version: Release, lists: pa.Table | None) -> Published:
+        def publish(version: Release, lists: pa.Table | None) -> PublishedIndex:
             about = {
                 "version": str(version.version), "as_of": str(day), "time_zone": source.time_zone,
                 "rules_version": rules_version if lists is not None else "",
@@ -223,7 +223,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         active, current = releases.active(day), serving.current()
         # Don't point to this index if the release was rolled back in the meantime, or a later day is already served.
         if active is not None and active.version == release.version and (current is None or current.as_of <= day):
-            serving.point(published, others)
+            serving.make_current(published, others)
         models_by_name = {f"experiment_model_{name}": index.version for name, index in others.items()}
         context.add_output_metadata(
             {**release.model_days, "version": release.version, "path": str(published.path), **models_by_name}

@@ -6,13 +6,13 @@ Dagster: it can materialize an asset again, but it has no releases to return to.
 import dagster as dg
 
 from rec_assets.resources.releases import Release, ReleaseError, Releases
-from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.manifest import IndexUnreadable
 from rec_assets.serving.index_files.self_test import self_test
 from rec_assets.settings import Settings
 
 
-def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Published]:
+def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, PublishedIndex]:
     """Make an earlier release the champion again, and publish its index.
 
     Uses the newest published index of that version, or else fetches the index of the release from MLflow.
@@ -38,11 +38,11 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
                 serving.remove(index)
             raise ReleaseError(f"can't roll back to version {target.version}: {error}") from None
     champion = releases.roll_back(target.version)
-    serving.point(index)
+    serving.make_current(index)
     return champion, index
 
 
-def _passes_self_test(index: Published) -> bool:
+def _passes_self_test(index: PublishedIndex) -> bool:
     try:
         self_test(index.path)
     except IndexUnreadable:

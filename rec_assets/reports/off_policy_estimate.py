@@ -27,7 +27,7 @@ from rec_assets.recsys.ranking.lists import DISCOVER
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.database.events import MAX_RECENT_EVENTS
-from rec_assets.serving.recommendation import BUY_AGAIN, CUSTOMER, POOL
+from rec_assets.serving.recommendation import BUY_AGAIN, CUSTOMER, POOL_FACTOR
 from rec_assets.serving.recommender import Recommender, Signal, build_signals
 from rec_assets.settings import Settings
 
@@ -154,7 +154,7 @@ def _pool(
     if ranked is None:
         return _Pool([], np.zeros(0))
     places = np.flatnonzero(~ranked.is_bought) if mode == DISCOVER else np.arange(len(ranked.order))
-    places = places[: POOL * length]
+    places = places[: POOL_FACTOR * length]
     products = [str(product) for product in recommender.snapshot.product_ids[ranked.product[places]]]
     return _Pool(products, plackett_luce_weights(ranked.score[ranked.order[places]], exploration))
 

@@ -11,7 +11,7 @@ from rec_assets.recsys.experiments.experiments_file import Experiments, read_exp
 from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, read_rules
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.http.administration import add_administration_routes
-from rec_assets.serving.http.costs import RankingQueue
+from rec_assets.serving.http.browser_pages import add_pages
 from rec_assets.serving.http.dependencies import WorkerState
 from rec_assets.serving.http.errors import add_error_handlers
 from rec_assets.serving.http.events import add_event_routes
@@ -19,10 +19,10 @@ from rec_assets.serving.http.health import add_health_routes
 from rec_assets.serving.http.metrics import Metrics, MetricsMiddleware
 from rec_assets.serving.http.middleware import RawPathMiddleware, SecurityHeadersMiddleware
 from rec_assets.serving.http.products import add_product_routes
+from rec_assets.serving.http.ranking_queue import RankingQueue
+from rec_assets.serving.http.rate_limit import RateLimit
 from rec_assets.serving.http.recommendations import add_recommendation_routes
-from rec_assets.serving.http.security import RateLimit
 from rec_assets.serving.http.shared_metrics import SharedMetrics
-from rec_assets.serving.http.storefront import add_pages
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.runtime import ServingRuntime
 from rec_assets.serving.watched_file import WatchedFile
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=_TAGS,
         redirect_slashes=False,
-        docs_url=None,  # `storefront.py` serves /docs with local scripts; FastAPI's page loads them from a CDN
+        docs_url=None,  # `browser_pages.py` serves /docs with local scripts; FastAPI's page loads them from a CDN
         redoc_url=None,
         max_body_size=settings.api.max_body_kb * 1024,
     )

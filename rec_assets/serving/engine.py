@@ -17,7 +17,7 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving import related
 from rec_assets.serving.caching import BoundedCache
-from rec_assets.serving.index_files.folder import Published
+from rec_assets.serving.index_files.folder import PublishedIndex
 from rec_assets.serving.recommendation import RecommendationRequest, RecommendationResponse
 from rec_assets.serving.recommender import RankedCandidates, Recommender, Signal
 from rec_assets.serving.responder import Responder
@@ -56,7 +56,7 @@ class _CachedResponder:
 class Engine:
     """One loaded index, ready to respond."""
 
-    def __init__(self, published: Published, rules: RuleSets) -> None:
+    def __init__(self, published: PublishedIndex, rules: RuleSets) -> None:
         self.published = published
         self.recommender = recommender = Recommender.load(published.path)
         self._rankings = BoundedCache[_RankingKey, RankedCandidates](_RANKINGS, _ranking_bytes)
@@ -111,7 +111,7 @@ class Engine:
         if cached_only and request.diversity:
             raise RankingNeeded
         rank = self._cached_ranking if cached_only else self._rank
-        response = current.responder.respond(request, current.available, np.random.default_rng(), rank)
+        response = current.responder.build_response(request, current.available, np.random.default_rng(), rank)
         return response if request.exploration else current.responses.put(request, response)
 
     def _responder_for(self, unavailable: frozenset[str]) -> _CachedResponder:

@@ -70,7 +70,7 @@ def runnable(
     ]
 
 
-def respond(
+def respond_under_treatment(
     champion: Engine,
     indexes: Mapping[str, Engine],
     treatment: Treatment,
@@ -94,8 +94,8 @@ def respond(
         RankingNeeded: with `cached_only`, if the response needs a ranking that is not cached.
     """
     variants = [
-        treatment.variant.model_copy(update={lever: getattr(side, lever) for lever in side.changed_fields})
-        for side in treatment.interleaved.values()
+        treatment.variant.model_copy(update={field: getattr(variant, field) for field in variant.changed_fields})
+        for variant in treatment.interleaved.values()
     ] or [treatment.variant]
     engines = [champion if variant.model == CHAMPION else indexes[str(variant.model)] for variant in variants]
     requests = [

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving.engine import Engine
-from rec_assets.serving.index_files.folder import IndexPointers, Published, ServingFolder
+from rec_assets.serving.index_files.folder import IndexPointers, PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.manifest import IndexUnreadable
 from rec_assets.serving.index_files.self_test import self_test
 
@@ -36,7 +36,7 @@ class IndexLoader:
         self.engine: Engine | None = None
         self.experiments: dict[str, Engine] = {}
         self.warnings: dict[str, str] = {}
-        self._failed: dict[Published, tuple[str, float]] = {}  # with the reason and the time of the next attempt
+        self._failed: dict[PublishedIndex, tuple[str, float]] = {}  # with the reason and the time of the next attempt
 
     def refresh(self, rules: RuleSets) -> None:
         """Load indexes that were published since the last call."""
@@ -48,7 +48,7 @@ class IndexLoader:
     def use_rules(self, rules: RuleSets) -> None:
         """Replace the rules of all engines, if they changed."""
         for engine in self._engines():
-            if engine.responder.rules is not rules:
+            if engine.responder.rule_sets is not rules:
                 engine.use_rules(rules)
 
     def comparable(self, engine: Engine) -> dict[str, Engine]:
@@ -73,13 +73,13 @@ class IndexLoader:
                 _log.info("serving the index %s", published.path.name)
                 return
 
-    def _load_experiments(self, wanted: Mapping[str, Published], rules: RuleSets) -> None:
+    def _load_experiments(self, wanted: Mapping[str, PublishedIndex], rules: RuleSets) -> None:
         loaded = {name: engine for name, each in wanted.items() if (engine := self._load(each, rules)) is not None}
         if loaded != self.experiments:
             self.experiments = loaded
             _collect_garbage()
 
-    def _load(self, published: Published, rules: RuleSets) -> Engine | None:
+    def _load(self, published: PublishedIndex, rules: RuleSets) -> Engine | None:
         """The engine of an index, loaded already or now; None if it fails, or failed a moment ago."""
         for engine in self._engines():
             if engine.published == published:

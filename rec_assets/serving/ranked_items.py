@@ -45,10 +45,10 @@ class RankedItems:
         )
 
     def rerank(
-        self, rules: CompiledRules, candidates: ScoredCandidates, depth: int, is_barred: Callable[[int], bool]
+        self, rules: CompiledRules, candidates: ScoredCandidates, depth: int, is_excluded: Callable[[int], bool]
     ) -> RankedItems:
         """Apply merchandising rules; `candidates` are these items. See `recsys.rules.rerank`."""
-        product, row, rule = rerank(rules, candidates, depth, is_barred)
+        product, row, rule = rerank(rules, candidates, depth, is_excluded)
         score = np.append(self.score, 0)[row].astype(np.float32)  # 0 for a pinned product that was no candidate: row −1
 
         def explain(chosen: Longs) -> tuple[list[str], list[str]]:

@@ -15,8 +15,8 @@ CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout
 """`answered_by`, with SEGMENT: the response is based on the customer's history, on the current session, on best sellers
 (POPULAR: of all products, SEGMENT: of one category), or is empty because of an experiment's holdout."""
 
-POOL = 5
-"""With diversity or randomization, the k items are chosen from the best POOL times k products."""
+POOL_FACTOR = 5
+"""With diversity or randomization, the k items are chosen from the best POOL_FACTOR times k products."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RecommendationRequest:
     @property
     def pool(self) -> int:
         """Number of products that the items are chosen from."""
-        return POOL * self.k if self.diversity or self.exploration else self.k
+        return POOL_FACTOR * self.k if self.diversity or self.exploration else self.k
 
     @property
     def is_filtered(self) -> bool:

@@ -39,19 +39,19 @@ class Responder:
     """Responds from one index.
 
     Attributes:
-        rules: The merchandising rules.
-        rule_sets: Compiled rule sets by name; NO_RULE_SET is one of them.
+        rule_sets: The rule sets of the rules file.
+        compiled_rules: Rule set → compiled rules; NO_RULE_SET is one of them.
         default_rules: The compiled default rule set.
     """
 
-    def __init__(self, recommender: Recommender, rules: RuleSets = EMPTY_RULE_SETS) -> None:
-        self.recommender, self.rules = recommender, rules
-        self.rule_sets = {name: compile_rules(rules, name, recommender.snapshot) for name in rules.sets}
-        self.default_rules = self.rule_sets[rules.default]
+    def __init__(self, recommender: Recommender, rule_sets: RuleSets = EMPTY_RULE_SETS) -> None:
+        self.recommender, self.rule_sets = recommender, rule_sets
+        self.compiled_rules = {name: compile_rules(rule_sets, name, recommender.snapshot) for name in rule_sets.sets}
+        self.default_rules = self.compiled_rules[rule_sets.default]
 
     def rules_for(self, request: RecommendationRequest) -> CompiledRules:
         """The request's rule set; the default one if it no longer exists."""
-        return self.rule_sets.get(request.rules, self.default_rules)
+        return self.compiled_rules.get(request.rules, self.default_rules)
 
     def available(self, unavailable: frozenset[str]) -> Mask:
         """(P,) which products are available."""
@@ -59,7 +59,7 @@ class Responder:
         mask[self._positions(unavailable)] = False
         return mask
 
-    def respond(
+    def build_response(
         self, request: RecommendationRequest, available: Mask, rng: np.random.Generator, rank: Rank | None = None
     ) -> RecommendationResponse:
         """Build the response.
@@ -184,10 +184,10 @@ class Responder:
             scored = ScoredCandidates(ranked.product, ranked.score, return_rate, complement, last_age)
             bought = set(ranking.product[ranking.is_bought]) if request.mode == DISCOVER else set()
 
-            def is_barred(product: int) -> bool:
+            def is_excluded(product: int) -> bool:
                 return request.mode == BUY_AGAIN or not allowed[product] or product in bought
 
-            ranked = ranked.rerank(rules, scored, request.pool, is_barred)
+            ranked = ranked.rerank(rules, scored, request.pool, is_excluded)
         return ranked, CUSTOMER if known else SESSION
 
     def _popular_items(self, request: RecommendationRequest, allowed: Mask, rules: CompiledRules) -> RankedItems | None:

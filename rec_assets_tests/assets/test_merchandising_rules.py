@@ -52,7 +52,7 @@ def assert_lists_follow_rules(shop: Shop, file: Path, without: pd.DataFrame) -> 
     assert set(without["rules_version"]) == {""} and without["rule"].isna().all()
     assert set(lists["rules_version"]) == {rules.version("house")}
     assert set(lists["rule"].dropna()) == {"raised by rule comes-back", "boosted by rule tail", "pinned by rule launch"}
-    (recalled,), pin = rules.lists["recalled.csv"].index, rules.sets["house"][3]
+    (recalled,), pin = rules.product_files["recalled.csv"].index, rules.sets["house"][3]
     assert isinstance(pin, PinRule)
     first = lists[(lists["rank"] == 1) & (lists["list"] == "all")]
     assert recalled in set(without["product_id"]) and recalled not in set(lists["product_id"])
@@ -101,11 +101,13 @@ def test_a_bootstrap_applies_new_rules_and_the_api_returns_its_lists(shop_with_r
     assert published is not None and published.as_of == days[-1]
     recommender = Recommender.load(published.path)
     assert recommender.index.metadata["rules_version"] == rules.version("house")
-    stored = Responder(recommender, rules=rules)
-    live = Responder(Recommender(replace(recommender.index, lists={})), rules=rules)
+    stored = Responder(recommender, rule_sets=rules)
+    live = Responder(Recommender(replace(recommender.index, lists={})), rule_sets=rules)
     for customer in sorted(lists["customer_id"].unique())[::40]:
         request = RecommendationRequest(k=20, customer_id=customer, rules="house")
-        shown = [one.respond(request, one.available(frozenset()), np.random.default_rng(1)) for one in (stored, live)]
+        shown = [
+            one.build_response(request, one.available(frozenset()), np.random.default_rng(1)) for one in (stored, live)
+        ]
         rows = lists[(lists["customer_id"] == customer) & (lists["list"] == "all")].sort_values("rank")
         batch = list(zip(rows["product_id"], rows["rule"].where(rows["rule"].notna(), None), strict=True))
         for answer in shown:

@@ -129,7 +129,7 @@ def write(text: str) -> Callable[[Path], None]:
 
 
 def publish(serving: ServingFolder, version: int, as_of: dt.date, into: Callable[[Path], None]) -> None:
-    serving.point(serving.add(version, as_of, into))
+    serving.make_current(serving.add(version, as_of, into))
 
 
 def test_the_current_index_is_the_one_in_the_pointer_file(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from rec_assets_tests.serving import shop
 
 
 @pytest.fixture(autouse=True)
-def without_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test each index in this process: a child process takes seconds. Tests with the marker `trial` start it."""
-    if request.node.get_closest_marker("trial") is None:
+def without_self_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test each index in this process: a child process takes seconds. Tests with the marker `self_test` start it."""
+    if request.node.get_closest_marker("self_test") is None:
         monkeypatch.setattr("rec_assets.serving.index_loader.self_test", verify)
 
 

@@ -16,7 +16,7 @@ from rec_assets.recsys.ranking.lists import LISTS, build_lists
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.candidates import find_candidates
-from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.stored import StoredHistories, StoredList
 
@@ -114,10 +114,10 @@ def index(version: int = 1) -> Index:
     return Index(snapshot, fitted, RECIPE, StoredHistories.from_lines(histories(), snapshot), stored, metadata)
 
 
-def publish(folder: Path, built: Index, version: int = 1) -> Published:
+def publish(folder: Path, built: Index, version: int = 1) -> PublishedIndex:
     serving = ServingFolder(folder)
     published = serving.add(version, AS_OF, built.save)
-    serving.point(published)
+    serving.make_current(published)
     return published
 
 

@@ -552,7 +552,7 @@ def test_the_rate_limit_counts_costs(start: Callable[..., Client]) -> None:
 
 
 def test_a_full_ranking_queue_rejects_only_rankings(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rec_assets.serving.http.costs.MAX_QUEUED", 0)
+    monkeypatch.setattr("rec_assets.serving.http.ranking_queue.MAX_QUEUED", 0)
     rejected = client.http.post("/v1/recommendations", json={"events": [{"type": "click", "product_id": "p31"}]})
     assert (rejected.status_code, rejected.json()["error"], rejected.headers["Retry-After"]) == (503, "busy", "1")
     assert client.recommend(customer_id=ANN)
@@ -638,7 +638,7 @@ def test_an_unreadable_index_is_skipped_and_retried(
         write_manifest(folder)
 
     broken = client.runtime.indexes.folder.add(9, shop.AS_OF, write_without_ranker)
-    client.runtime.indexes.folder.point(broken)
+    client.runtime.indexes.folder.make_current(broken)
     client.runtime.refresh()
     assert client.get("/v1/trending").json()["model_version"] == 1
     ready = client.get("/health/ready")
@@ -674,7 +674,7 @@ def test_an_unavailable_database_stops_only_events(client: Client, monkeypatch: 
 def test_a_full_disk_rejects_events_until_there_is_space(client: Client) -> None:
     online, limit = client.runtime.online, {"pages": 1}  # SQLite raises it to the size of the file
 
-    @sa.event.listens_for(online.engine, "checkout")
+    @sa.event.listens_for(online._writer, "checkout")
     def set_limit(connection: Any, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count={limit['pages']}")
 
@@ -698,7 +698,7 @@ def test_a_probe_detects_an_unwritable_database_before_an_event_is_lost(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rec_assets.serving.runtime.PROBE_SECONDS", 0.1)
-    connection = client.runtime.online.engine.raw_connection()
+    connection = client.runtime.online._writer.raw_connection()
     connection.cursor().execute("PRAGMA query_only=ON")
     connection.close()
     wait_until(lambda: "events" in client.get("/health/ready").json()["warnings"])
@@ -707,7 +707,7 @@ def test_a_probe_detects_an_unwritable_database_before_an_event_is_lost(
 
 def test_keys_that_were_never_read_are_not_invalid(start: Callable[..., Client]) -> None:
     client = start()
-    with client.runtime.online.engine.begin() as connection:
+    with client.runtime.online._writer.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE keys RENAME TO hidden")
     app = create_app(Settings(home=client.home))
     app.state.runtime.online.create = lambda: None  # it would create an empty table
@@ -718,7 +718,7 @@ def test_keys_that_were_never_read_are_not_invalid(start: Callable[..., Client])
             "the counters can be read but the keys can't"
         )
         assert ready.status_code == 503 and set(ready.json()["missing"]) == {"online_state"}
-        with client.runtime.online.engine.begin() as connection:
+        with client.runtime.online._writer.begin() as connection:
             connection.exec_driver_sql("DROP TABLE IF EXISTS keys")
             connection.exec_driver_sql("ALTER TABLE hidden RENAME TO keys")
         wait_until(lambda: http.get("/health/ready").status_code == 200)
@@ -728,7 +728,7 @@ def test_keys_that_were_never_read_are_not_invalid(start: Callable[..., Client])
 
 def test_the_tables_of_an_emptied_database_are_created_again(start: Callable[..., Client], url: str) -> None:
     client = start(database_url=url)
-    with client.runtime.online.engine.begin() as connection:
+    with client.runtime.online._writer.begin() as connection:
         connection.exec_driver_sql("DROP TABLE events")
     assert client.send(event(1)).status_code == 503
     wait_until(lambda: client.send(event(1)).status_code == 200)

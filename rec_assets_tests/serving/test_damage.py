@@ -19,7 +19,7 @@ import pytest
 
 from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, read_rules
 from rec_assets.serving.database.online_state import OnlineState
-from rec_assets.serving.index_files.folder import COPY, CURRENT, Published, ServingFolder
+from rec_assets.serving.index_files.folder import COPY, CURRENT, PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.manifest import MANIFEST, IndexDamaged, IndexUnreadable, verify, write_manifest
 from rec_assets.serving.index_files.self_test import self_test
@@ -97,10 +97,10 @@ def respond(runtime: ServingRuntime) -> list[str]:
     return [each.product_id for each in runtime.engine.respond(ANN, frozenset()).items]
 
 
-def publish_next(folder: Path, index: Index) -> Published:
+def publish_next(folder: Path, index: Index) -> PublishedIndex:
     serving = ServingFolder(folder)
     published = serving.add(2, LATER, replace(index, metadata={**index.metadata, "version": "2"}).save)
-    serving.point(published)
+    serving.make_current(published)
     return published
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_pointer_file_is_reported_and_its_copy_is_used(
     running.refresh()
     assert running.engine is not None and running.engine.published == good
     assert "current.json" in start().missing()["index"]
-    ServingFolder(tmp_path).point(good)
+    ServingFolder(tmp_path).make_current(good)
     running.refresh()
     assert running.warnings() == {}
 
@@ -204,7 +204,7 @@ def test_a_damaged_pointer_file_is_reported_and_its_copy_is_used(
 def test_a_rolled_back_index_is_no_fallback(index: Index, tmp_path: Path, start: Callable[[], ServingRuntime]) -> None:
     good = shop.publish(tmp_path, index)
     publish_next(tmp_path, index)
-    ServingFolder(tmp_path).point(good)  # a rollback
+    ServingFolder(tmp_path).make_current(good)  # a rollback
     os.truncate(good.path / "ranker.ubj", 0)
     assert start().engine is None
 
@@ -215,7 +215,7 @@ def test_a_damaged_index_of_an_experiment_affects_only_that_experiment(
     serving = ServingFolder(tmp_path)
     good = shop.publish(tmp_path, index)
     other = serving.add(2, shop.AS_OF, index.save)
-    serving.point(good, {"challenger": other})
+    serving.make_current(good, {"challenger": other})
     os.truncate(other.path / "ranker.ubj", 0)
     runtime = start()
     assert (
@@ -237,7 +237,7 @@ def test_a_damaged_index_is_not_published(index: Index, tmp_path: Path) -> None:
     assert list((tmp_path / "indexes").iterdir()) == []
 
 
-@pytest.mark.trial
+@pytest.mark.self_test
 def test_an_undamaged_index_that_fails_its_self_test_is_skipped(
     index: Index, tmp_path: Path, start: Callable[[], ServingRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,10 +317,10 @@ def test_an_index_that_no_experiment_uses_is_freed(
 ) -> None:
     first, serving = shop.publish(tmp_path, index), ServingFolder(tmp_path)
     second = serving.add(2, LATER, index.save)
-    serving.point(first, {"candidate": second})
+    serving.make_current(first, {"candidate": second})
     runtime = start()
     runtime.refresh()
     engine = weakref.ref(runtime.indexes.experiments["candidate"])
-    serving.point(first, {})
+    serving.make_current(first, {})
     runtime.refresh()
     assert engine() is None

@@ -162,13 +162,13 @@ def test_an_experiment_runs_once_the_index_of_its_model_is_published(
     other = client.folder.add(2, shop.AS_OF, index.save)
     current = client.folder.current()
     assert current is not None
-    client.folder.point(current, {"challenger": other})
+    client.folder.make_current(current, {"challenger": other})
     wait_until(lambda: "challenger" in client.runtime.indexes.experiments)
     assert set(client.runtime.indexes.comparable(client.runtime.engine)) == {"challenger"}  # type: ignore[arg-type]
     compared = client.ask(CUSTOMERS[0])
     assert (compared["experiments"], compared["model_version"]) == ({"test": "b"}, 2)
     assert [row["model_version"] for row in client.exposures()] == [2]
-    client.folder.point(current)  # by default, the indexes for experiments stay
+    client.folder.make_current(current)  # by default, the indexes for experiments stay
     assert client.folder.pointers().experiments == {"challenger": other}
 
 

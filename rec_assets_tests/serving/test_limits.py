@@ -11,8 +11,8 @@ from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS
 from rec_assets.serving.caching import BoundedCache
 from rec_assets.serving.engine import Engine, RankingNeeded
 from rec_assets.serving.http import schemas
-from rec_assets.serving.http.costs import RankingQueue
-from rec_assets.serving.http.security import RateLimit, caller_name
+from rec_assets.serving.http.ranking_queue import RankingQueue
+from rec_assets.serving.http.rate_limit import RateLimit, caller_name
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.recommender import Signal

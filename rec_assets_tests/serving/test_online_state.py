@@ -140,7 +140,7 @@ def _create_earlier_version(url: str, events: int) -> None:
     for name, scopes, is_public in (("shop", "events,read", False), ("pages", "events,read", True)):
         state.add_key(name, scopes.split(","), NOW, is_public=is_public)
     state.add_key("reader", ["read"], NOW)
-    with state.engine.begin() as connection:
+    with state._writer.begin() as connection:
         connection.exec_driver_sql("DROP TABLE events")
         connection.exec_driver_sql(OLD_EVENTS)
         for name, column in (("customer", "customer_id"), ("session", "session_id")):
@@ -182,9 +182,9 @@ def test_several_processes_upgrade_a_database_create_earlier_version(url: str) -
     before.add_key("later", ["events"], NOW)
     before.create()
     assert {key.scopes for key in before.keys().values() if key.name == "later"} == {frozenset({"events"})}
-    with before.engine.begin() as connection:  # as a process of the earlier version does
+    with before._writer.begin() as connection:  # as a process of the earlier version does
         connection.exec_driver_sql(OLD_INSERT.format(999, 0))
-    indexes = {each["name"] for each in sa.inspect(before.engine).get_indexes("events")}
+    indexes = {each["name"] for each in sa.inspect(before._writer).get_indexes("events")}
     assert indexes >= {"events_of_customer", "events_of_session", "events_in_time"}
     before.close()
 

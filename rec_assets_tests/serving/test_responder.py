@@ -29,7 +29,7 @@ def ranking(index: Index) -> Responder:
 
 def ask(responder: Responder, unavailable: frozenset[str] = frozenset(), **request: object) -> RecommendationResponse:
     available = responder.available(unavailable)
-    return responder.respond(RecommendationRequest(**request), available, np.random.default_rng(1))  # type: ignore[arg-type]
+    return responder.build_response(RecommendationRequest(**request), available, np.random.default_rng(1))  # type: ignore[arg-type]
 
 
 def ids(response: RecommendationResponse) -> list[str]:
@@ -130,6 +130,6 @@ def test_exploration_randomizes_the_order(responder: Responder) -> None:
     available = responder.available(frozenset())
     request = RecommendationRequest(customer_id=ANN, k=5)
     rng = np.random.default_rng(3)
-    fixed = {tuple(ids(responder.respond(request, available, rng))) for _ in range(5)}
-    varied = {tuple(ids(responder.respond(replace(request, exploration=1.0), available, rng))) for _ in range(5)}
+    fixed = {tuple(ids(responder.build_response(request, available, rng))) for _ in range(5)}
+    varied = {tuple(ids(responder.build_response(replace(request, exploration=1.0), available, rng))) for _ in range(5)}
     assert len(fixed) == 1 and len(varied) > 1

@@ -64,15 +64,15 @@ def with_lists(index: Index, rules: RuleSets) -> Index:
 
 def ask(one: Responder, rank: Rank | None = None, **request: object) -> list[tuple[str, str, str, str | None]]:
     available, rng = one.available(frozenset()), np.random.default_rng(1)
-    response = one.respond(RecommendationRequest(**request), available, rng, rank)  # type: ignore[arg-type]
+    response = one.build_response(RecommendationRequest(**request), available, rng, rank)  # type: ignore[arg-type]
     return [(each.product_id, each.source, each.reason, each.rule) for each in response.items]
 
 
 def test_batch_and_api_apply_the_same_rules(index: Index, tmp_path: Path) -> None:
     rules = write_rules(tmp_path)
     made = with_lists(index, rules)
-    stored = Responder(Recommender(made), rules=rules)
-    ranking = Responder(Recommender(shop.without_lists(index)), rules=rules)
+    stored = Responder(Recommender(made), rule_sets=rules)
+    ranking = Responder(Recommender(shop.without_lists(index)), rule_sets=rules)
     seen = set()
     for customer, mode in itertools.product(index.histories.customers, (ALL, DISCOVER)):
         responses = [
@@ -116,7 +116,7 @@ def test_a_stored_list_is_used_only_with_the_rules_it_was_made_with(index: Index
 
 
 def test_rules_apply_to_unknown_customers_and_after_filters(index: Index, tmp_path: Path) -> None:
-    one = Responder(Recommender(index), rules=write_rules(tmp_path))
+    one = Responder(Recommender(index), rule_sets=write_rules(tmp_path))
     unknown = ask(one, rules="house")
     assert unknown[0] == ("p58", "segment", "popular in china", "pinned by rule launch")
     assert [product for product, *_ in ask(one)][:3] == ["p00", "p01", "p02"]

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from rec_assets.serving.http.storefront import PAGES
+from rec_assets.serving.http.browser_pages import PAGES
 from rec_assets.serving.index_files.index import Index
 from rec_assets_tests.serving import shop
 from rec_assets_tests.serving.demo_shop import DemoShop

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rec_assets.serving.index_files.folder import Published, ServingFolder
+from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import Index
 from rec_assets_tests.serving import shop
 from rec_assets_tests.serving.api_process import ApiProcess
@@ -42,17 +42,17 @@ def api(tmp_path: Path) -> Iterator[ApiProcess]:
 
 
 @pytest.fixture
-def publish(index: Index, tmp_path: Path) -> Callable[..., Published]:
+def publish(index: Index, tmp_path: Path) -> Callable[..., PublishedIndex]:
     """Publish an index with its version in all titles, optionally damaged."""
     serving = ServingFolder(tmp_path / "serving")
 
-    def publish(version: int, damage: Callable[[Path], None] = lambda _: None) -> Published:
+    def publish(version: int, damage: Callable[[Path], None] = lambda _: None) -> PublishedIndex:
         titles = np.array([f"{title} of {version}" for title in index.snapshot.titles], dtype=object)
         metadata = {**index.metadata, "version": str(version)}
         marked = replace(index, snapshot=replace(index.snapshot, titles=titles), metadata=metadata)
         published = serving.add(version, shop.AS_OF, marked.save)
         damage(published.path)
-        serving.point(published)
+        serving.make_current(published)
         return published
 
     return publish
@@ -99,7 +99,7 @@ def workers_of(api: ApiProcess) -> set[int]:
 
 
 def test_new_indexes_under_load_cause_no_error_and_no_mixed_response(
-    api: ApiProcess, publish: Callable[..., Published]
+    api: ApiProcess, publish: Callable[..., PublishedIndex]
 ) -> None:
     publish(1)
     api.start()
@@ -114,7 +114,7 @@ def test_new_indexes_under_load_cause_no_error_and_no_mixed_response(
 
 
 def test_damaged_indexes_crash_no_worker_and_change_no_response(
-    api: ApiProcess, publish: Callable[..., Published]
+    api: ApiProcess, publish: Callable[..., PublishedIndex]
 ) -> None:
     publish(1)
     api.start()
@@ -150,7 +150,7 @@ def test_damaged_indexes_crash_no_worker_and_change_no_response(
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip_bit, delete])
 def test_a_worker_that_starts_with_a_damaged_index_serves_the_previous_one(
-    damage: Callable[[Path, np.random.Generator], None], api: ApiProcess, publish: Callable[..., Published]
+    damage: Callable[[Path, np.random.Generator], None], api: ApiProcess, publish: Callable[..., PublishedIndex]
 ) -> None:
     rng = np.random.default_rng(3)
     publish(1)

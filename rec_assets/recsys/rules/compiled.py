@@ -22,7 +22,7 @@ class CompiledRules:
     """A rule set over P products.
 
     Attributes:
-        version: Hash of the rules and their lists; "" without rules.
+        version: Hash of the rules and their product files; "" without rules.
         product_ids: (P,) sorted.
         messages: For each rule, the message of an item that the rule moved: "boosted by rule summer".
         visible: (P,) whether each product can be shown.
@@ -58,7 +58,7 @@ def compile_rules(
 ) -> CompiledRules:
     """Compile a rule set, or `only` one of its rules. Products that the snapshot does not know are ignored."""
     rules = [rule for rule in rule_sets.sets[name] if only is None or rule.name == only]
-    compiled = [(number, rule.compile(snapshot, rule_sets.lists)) for number, rule in enumerate(rules)]
+    compiled = [(number, rule.compile(snapshot, rule_sets.product_files)) for number, rule in enumerate(rules)]
     effects = tuple((number, effect) for number, effect in compiled if effect is not None)
     visible = np.full(len(snapshot), True)
     for _, effect in effects:
@@ -77,5 +77,5 @@ def unknown_products(rule: MerchandisingRule, rule_sets: RuleSets, snapshot: Pro
     """Products, categories and brands that a rule names and the snapshot does not know, most likely misspelled."""
     references = rule.references(snapshot)
     if rule.file is not None:
-        references["listed product"] = list(map(str, rule_sets.lists[rule.file].index)), snapshot.product_ids
+        references["listed product"] = list(map(str, rule_sets.product_files[rule.file].index)), snapshot.product_ids
     return [f"{what} {name}" for what, (named, known) in references.items() for name in sorted(set(named) - set(known))]

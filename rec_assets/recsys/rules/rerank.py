@@ -35,7 +35,7 @@ class RerankedItems(NamedTuple):
 
 
 def rerank(
-    rules: CompiledRules, scored: ScoredCandidates, depth: int, is_barred: Callable[[int], bool]
+    rules: CompiledRules, scored: ScoredCandidates, depth: int, is_excluded: Callable[[int], bool]
 ) -> RerankedItems:
     """Hide, multiply scores, put first, cap, boost and pin, in this order.
 
@@ -43,7 +43,7 @@ def rerank(
         rules: The compiled rules.
         scored: The customer's candidates, without those that filters or stock exclude.
         depth: Number of items to return. The order does not depend on it.
-        is_barred: Whether this list must not show a product. Only asked for pinned products that are no candidates.
+        is_excluded: Whether this list must not show a product. Only asked for pinned products that are no candidates.
     """
     rule = np.full(len(scored.product), -1, np.int64)
     left = _by_score(rules, scored, rule)
@@ -71,7 +71,7 @@ def rerank(
     items = [(int(scored.product[row]), row, int(rule[row])) for row in ordered if scored.product[row] not in pinned]
     for number, pin in pins:
         row = pinned[pin.product]
-        can_be_shown = rules.visible[pin.product] and (row >= 0 or not is_barred(pin.product))
+        can_be_shown = rules.visible[pin.product] and (row >= 0 or not is_excluded(pin.product))
         # If there are more candidates, a pin below the computed part is below the depth, too.
         if can_be_shown and (pin.position <= len(items) or not left):
             items.insert(pin.position, (pin.product, row, number))

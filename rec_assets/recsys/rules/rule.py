@@ -15,10 +15,8 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.rules.effects import Effect
 from rec_assets.yaml_file import Name, StrictModel
 
-Lists = Mapping[str, pd.Series]
+ProductFiles = Mapping[str, pd.Series]
 """CSV file named in a rule → its column `value` by product_id; 1 if the file has no such column."""
-
-Known = npt.NDArray[np.object_]
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -40,12 +38,12 @@ class ProductSelection(StrictModel):
             raise ValueError(f"selects no products: set one of {', '.join(type(self).model_fields)}")
         return self
 
-    def mask(self, snapshot: ProductSnapshot, lists: Lists) -> Mask:
+    def mask(self, snapshot: ProductSnapshot, files: ProductFiles) -> Mask:
         """(P,) whether each product of the snapshot is selected."""
         product_ids = pd.Index(snapshot.product_ids)
         mask = product_ids.isin(self.ids) if self.ids else np.full(len(snapshot), False)
         if self.file is not None:
-            mask |= product_ids.isin(lists[self.file].index)
+            mask |= product_ids.isin(files[self.file].index)
         if self.categories:
             mask |= pd.Index(snapshot.categories).isin(self.categories)[snapshot.category]
         if self.brands:
@@ -84,11 +82,11 @@ class MerchandisingRule(StrictModel):
         """Whether the CSV file must have the column `value`."""
         return False
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect | None:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
         """The rule as arrays over the P products of the snapshot; None if it has no effect on them."""
         raise NotImplementedError
 
-    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], Known]]:
+    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
         """Type of name, such as "brand" → the names in the rule, and the names that the snapshot knows."""
         if self.selection is None:
             return {}

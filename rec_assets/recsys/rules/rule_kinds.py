@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
@@ -20,7 +21,7 @@ from rec_assets.recsys.rules.effects import (
     Pin,
     ScoreFactor,
 )
-from rec_assets.recsys.rules.rule import Known, Lists, MerchandisingRule, ProductSelection
+from rec_assets.recsys.rules.rule import MerchandisingRule, ProductFiles, ProductSelection
 
 
 class ExcludeRule(MerchandisingRule):
@@ -29,9 +30,9 @@ class ExcludeRule(MerchandisingRule):
     kind: Literal["exclude"]
     products: ProductSelection
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
-        return Hide(self.products.mask(snapshot, lists))
+        return Hide(self.products.mask(snapshot, files))
 
 
 class MinPriceRule(MerchandisingRule):
@@ -40,7 +41,7 @@ class MinPriceRule(MerchandisingRule):
     kind: Literal["min_price"]
     price: float = Field(gt=0, description="In the shop's currency.")
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
         return Hide(~(snapshot.price >= self.price))  # not `<`: the price can be NaN
 
@@ -54,7 +55,7 @@ class FrequencyCapRule(MerchandisingRule):
     max_impressions: int = Field(ge=1, description="Impressions from which the product is hidden.")
     days: int = Field(7, ge=1, le=30, description="Days in which impressions count.")
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
         return FrequencyCap(self.max_impressions, self.days)
 
@@ -80,12 +81,12 @@ class WeightRule(MerchandisingRule):
         """See the base class."""
         return True
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class. Products without a value have the factor 1."""
         if self.value_file is None:
             value = np.asarray(snapshot.price, np.float64)
         else:
-            value = lists[self.value_file].reindex(snapshot.product_ids).to_numpy(np.float64)
+            value = files[self.value_file].reindex(snapshot.product_ids).to_numpy(np.float64)
         known, factor = np.isfinite(value) & (value > 0), np.ones(len(snapshot))
         if known.any():
             factor[known] = (value[known] / np.median(value[known])) ** self.strength
@@ -101,7 +102,7 @@ class ReturnsPenaltyRule(MerchandisingRule):
     kind: Literal["returns_penalty"]
     cost: float = Field(0.5, gt=0, le=2, description="Cost of a return, as a share of the price.")
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
         return ScoreFactor(np.ones(len(snapshot), np.float32), self.cost)
 
@@ -116,7 +117,7 @@ class ComplementsFirstRule(MerchandisingRule):
     days: int = Field(7, ge=0, le=90, description="Days after the purchase.")
     slots: int = Field(3, ge=1, le=BLOCK_SIZE)
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
         return Complements(self.days, self.slots)
 
@@ -128,7 +129,7 @@ class CapRule(MerchandisingRule):
     per: Literal["brand", "category"]
     max_items: int = Field(ge=1, le=BLOCK_SIZE)
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
         return Cap(snapshot.known_brand if self.per == "brand" else snapshot.known_category, self.max_items)
 
@@ -145,10 +146,10 @@ class BoostRule(MerchandisingRule):
         0.03, ge=0, le=1, description="Share of the expected DCG of each block that the rule can cost."
     )
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class. Slow movers have the weight 1 / √(orders + 1), so that not the same few always enter."""
         weight = 1.0 if self.products.slow_movers is None else 1 / np.sqrt(snapshot.orders + 1)
-        chosen = self.products.mask(snapshot, lists)
+        chosen = self.products.mask(snapshot, files)
         return Boost(np.where(chosen, weight, 0).astype(np.float32), self.slots, self.max_dcg_loss)
 
 
@@ -162,12 +163,12 @@ class PinRule(MerchandisingRule):
     product_id: str = Field(min_length=1)
     rank: int = Field(ge=1, le=100)
 
-    def compile(self, snapshot: ProductSnapshot, lists: Lists) -> Effect | None:
+    def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
         """See the base class."""
         product = int(pd.Index(snapshot.product_ids).get_indexer(pd.Index([self.product_id]))[0])
         return Pin(product, self.rank - 1) if product >= 0 else None
 
-    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], Known]]:
+    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
         """See the base class."""
         return {"product": ([self.product_id], snapshot.product_ids)}
 

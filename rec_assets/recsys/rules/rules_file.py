@@ -1,4 +1,4 @@
-"""The rules file: a merchandiser's rule sets as YAML, and the CSV lists of products that it names."""
+"""The rules file: a merchandiser's rule sets as YAML, and the CSV files of products that it names."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from rec_assets.files import one_line, read_small_text
-from rec_assets.recsys.rules.rule import Lists, MerchandisingRule
+from rec_assets.recsys.rules.rule import MerchandisingRule, ProductFiles
 from rec_assets.recsys.rules.rule_kinds import RULE_KINDS
 from rec_assets.yaml_file import Name, StrictModel, read_yaml
 
 NO_RULE_SET = "none"
 """Name of the rule set that changes nothing. Every shop has it."""
 
-MAX_LIST_BYTES = 16 * 1024 * 1024
-"""Size of all lists of a file together: about a million products."""
+MAX_PRODUCT_FILE_BYTES = 16 * 1024 * 1024
+"""Size of all product files of a rules file together: about a million products."""
 
 if TYPE_CHECKING:
     AnyRule = MerchandisingRule
@@ -35,7 +35,7 @@ else:
 
 
 class RulesError(ValueError):
-    """The rules file, or a list that it names, can't be used; the message says why."""
+    """The rules file, or a product file that it names, can't be used; the message says why."""
 
 
 class _RulesFile(StrictModel):
@@ -67,22 +67,22 @@ class _RulesFile(StrictModel):
 
 @dataclass(frozen=True)
 class RuleSets:
-    """All rule sets of a shop, with the lists of products that they name.
+    """All rule sets of a shop, with the product files that they name.
 
     Attributes:
         sets: Name → rules; NO_RULE_SET is one of them.
         default: The rule set to use unless an experiment names another one.
         path: The YAML file, if there is one.
-        lists: The CSV files that the rules name.
+        product_files: The CSV files that the rules name.
     """
 
     sets: dict[str, tuple[MerchandisingRule, ...]]
     default: str
     path: Path | None
-    lists: Lists
+    product_files: ProductFiles
 
     def version(self, name: str) -> str:
-        """Short hash of a rule set and its lists; "" for a set without rules."""
+        """Short hash of a rule set and its product files; "" for a set without rules."""
         rules = self.sets[name]
         if not rules:
             return ""
@@ -90,13 +90,15 @@ class RuleSets:
         for rule in rules:
             digest.update(rule.model_dump_json().encode())
             if rule.file is not None:
-                digest.update(self.lists[rule.file].sort_index().to_csv().encode())
+                digest.update(self.product_files[rule.file].sort_index().to_csv().encode())
         return digest.hexdigest()[:12]
 
     @property
     def files(self) -> list[Path]:
-        """The YAML file and its lists."""
-        return [] if self.path is None else [self.path, *(self.path.parent / name for name in sorted(self.lists))]
+        """The YAML file and its product files."""
+        return (
+            [] if self.path is None else [self.path, *(self.path.parent / name for name in sorted(self.product_files))]
+        )
 
 
 EMPTY_RULE_SETS = RuleSets({NO_RULE_SET: ()}, NO_RULE_SET, None, {})
@@ -106,32 +108,32 @@ def read_rules(path: Path | None) -> RuleSets:
     """Read a rules file; EMPTY_RULE_SETS without a path.
 
     Raises:
-        RulesError: The file, or a list that it names, can't be used.
+        RulesError: The file, or a product file that it names, can't be used.
     """
     if path is None:
         return EMPTY_RULE_SETS
     file = read_yaml(path, _RulesFile, "a rules file has its rule sets under `rule_sets:`", error=RulesError)
     files = [path.parent / name for name in {rule.file for rule in _rules(file)} if name is not None]
     size = sum(os.path.getsize(each) for each in files if os.path.isfile(each))
-    if size > MAX_LIST_BYTES:
+    if size > MAX_PRODUCT_FILE_BYTES:
         raise RulesError(
-            f"{path}: its lists of products have {size:,} bytes together, more than {MAX_LIST_BYTES:,}: "
+            f"{path}: its product files have {size:,} bytes together, more than {MAX_PRODUCT_FILE_BYTES:,}: "
             "name categories or brands instead"
         )
-    lists: dict[str, pd.Series] = {}
+    product_files: dict[str, pd.Series] = {}
     for rule in _rules(file):
-        if rule.file is not None and rule.file not in lists:
-            lists[rule.file] = _read_list(path.parent / rule.file, has_values=rule.needs_values)
-    return RuleSets({NO_RULE_SET: (), **file.rule_sets}, file.default, path, lists)
+        if rule.file is not None and rule.file not in product_files:
+            product_files[rule.file] = _read_product_file(path.parent / rule.file, has_values=rule.needs_values)
+    return RuleSets({NO_RULE_SET: (), **file.rule_sets}, file.default, path, product_files)
 
 
 def _rules(file: _RulesFile) -> Iterator[MerchandisingRule]:
-    # Rules that need values come first: a list with values also serves rules that only need its product ids.
+    # Rules that need values come first: a file with values also serves rules that only need its product ids.
     rules = [rule for rule_set in file.rule_sets.values() for rule in rule_set]
     yield from sorted(rules, key=lambda rule: not rule.needs_values)
 
 
-def _read_list(path: Path, *, has_values: bool) -> pd.Series:
+def _read_product_file(path: Path, *, has_values: bool) -> pd.Series:
     """`value` by product_id."""
     header, rows, lines = _read_csv(path)
     for column in ("product_id", *(["value"] if has_values else [])):
@@ -157,7 +159,7 @@ def _read_list(path: Path, *, has_values: bool) -> pd.Series:
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """The header, the rows padded to its length, and the line on which each row ends."""
-    reader = csv.reader(io.StringIO(read_small_text(path, MAX_LIST_BYTES, RulesError), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_small_text(path, MAX_PRODUCT_FILE_BYTES, RulesError), newline=""), strict=True)
     rows, lines = [], []
     try:
         header = next(reader, [])

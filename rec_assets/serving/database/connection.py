@@ -40,15 +40,15 @@ class OnlineDatabase:
         if not self._is_sqlite:
             options |= {"pool_pre_ping": True, "connect_args": _POSTGRES}
         # Two pools: writers wait for one another and must not use up the connections of readers.
-        self.engine = sa.create_engine(url, **options)
+        self._writer = sa.create_engine(url, **options)
         # A request reads with single statements. Autocommit saves a BEGIN and a ROLLBACK for each.
         self._reader = sa.create_engine(url, **options, isolation_level="AUTOCOMMIT")
         if self._is_sqlite:
             # A reader waits only for a lock of the whole file.
-            for engine, lock_seconds in ((self.engine, 10), (self._reader, 2)):
+            for engine, lock_seconds in ((self._writer, 10), (self._reader, 2)):
                 sa.event.listen(engine, "connect", partial(_prepare_sqlite, lock_seconds))
             # A deferred transaction that reads first fails to write if another wrote in between: declare the intent.
-            sa.event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            sa.event.listen(self._writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
     def create(self) -> None:
         """Create missing tables and upgrade those of an earlier version. Several processes may do so at once.
@@ -56,7 +56,7 @@ class OnlineDatabase:
         Only the owner and the group can read a SQLite file.
         """
         try:
-            with self.engine.begin() as connection:
+            with self._writer.begin() as connection:
                 if not self._is_sqlite:
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(20171231)"))
                 upgrade(connection)
@@ -68,7 +68,7 @@ class OnlineDatabase:
 
     def close(self) -> None:
         """Close all connections."""
-        self.engine.dispose()
+        self._writer.dispose()
         self._reader.dispose()
 
     def counters(self) -> dict[str, int]:
@@ -79,7 +79,7 @@ class OnlineDatabase:
     @contextmanager
     def _begin_change(self, counter: str) -> Iterator[sa.Connection]:
         """A write transaction that increments a version counter."""
-        with self.engine.begin() as connection:
+        with self._writer.begin() as connection:
             connection.execute(sa.update(counters).where(counters.c.name == counter).values(value=counters.c.value + 1))
             yield connection
 

@@ -148,7 +148,7 @@ class EventStore(ErasureStore):
         if not events:
             return WriteResult(0, {})
         rows = [{**vars(each), "time": each.time.timestamp(), "received": now.timestamp()} for each in events]
-        with self.engine.begin() as connection:
+        with self._writer.begin() as connection:
             rejected = dict.fromkeys(self._forgotten_rows(connection, rows), _FORGOTTEN_CUSTOMER)
             stored: dict[tuple[str, str], Mapping[str, Any]] = {}
             for number, row in enumerate(rows):
@@ -201,7 +201,7 @@ class EventStore(ErasureStore):
     def record_exposure(self, exposure: Exposure) -> None:
         """Write an exposure, unless its customer was forgotten since the request."""
         row = {**vars(exposure), "time": exposure.time.timestamp()}
-        with self.engine.begin() as connection:
+        with self._writer.begin() as connection:
             if not self._forgotten_rows(connection, [row]):
                 connection.execute(sa.insert(exposures).values(**row))
 

@@ -71,6 +71,6 @@ class OnlineState(EventStore, KeyStore):
         key = sa.tuple_(*(table.c[each] for each in LANDED_TABLES[name]))
         for first in range(0, len(keys), BATCH):
             is_in_batch = key.in_(keys[first : first + BATCH])
-            with self.engine.begin() as connection:
+            with self._writer.begin() as connection:
                 deleted += connection.execute(sa.delete(table).where(is_in_batch)).rowcount
         return deleted

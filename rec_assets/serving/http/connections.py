@@ -16,7 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rec_assets.serving.http.security import caller_name
+from rec_assets.serving.http.rate_limit import caller_name
 from rec_assets.settings import ApiSettings, get_settings
 
 _HEAD_BYTES = 64 * 1024

@@ -19,9 +19,10 @@ from rec_assets.serving.database.keys import Key, key_digest
 from rec_assets.serving.database.tables import SIMULATE
 from rec_assets.serving.engine import Engine
 from rec_assets.serving.http import schemas
-from rec_assets.serving.http.costs import KILOBYTE, SERVER_SHARE, RankingQueue
 from rec_assets.serving.http.metrics import Metrics
-from rec_assets.serving.http.security import RateLimit, RequestRejected, caller_name, check_customer_token
+from rec_assets.serving.http.ranking_queue import RankingQueue
+from rec_assets.serving.http.rate_limit import KILOBYTE, SERVER_SHARE, RateLimit, caller_name
+from rec_assets.serving.http.security import RequestRejected, check_customer_token
 from rec_assets.serving.runtime import ServingRuntime
 from rec_assets.serving.watched_file import WatchedFile
 from rec_assets.settings import Settings

@@ -52,7 +52,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestRejected)
     async def rejected(_: Request, error: RequestRejected) -> JSONResponse:
-        return _respond(error.status, error.error, error.message, headers=error.headers)
+        return _error_response(error.status, error.error, error.message, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -69,28 +69,28 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
         code, message = _MESSAGES.get(error.status_code, ("rejected", str(error.detail)))
-        return _respond(error.status_code, code, message, headers=dict(error.headers or {}))
+        return _error_response(error.status_code, code, message, headers=dict(error.headers or {}))
 
     @app.exception_handler(Exception)  # Starlette logs the error and responds outside of all middleware
     async def internal_error(_: Request, error: Exception) -> JSONResponse:
         headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
-        return _respond(500, "internal_error", "an error in the API; see its log", headers=headers)
+        return _error_response(500, "internal_error", "an error in the API; see its log", headers=headers)
 
     @app.exception_handler(SQLAlchemyError)
     async def database_error(_: Request, error: SQLAlchemyError) -> JSONResponse:
         if not isinstance(error, DatabaseUnavailable):  # logged once, by the guard
             logging.getLogger(__name__).error("the database failed: %s", type(error).__name__)
         message = "the database is unavailable or not writable; nothing was written, so send the request again"
-        return _respond(503, "database_unavailable", message, headers={"Retry-After": "2"})
+        return _error_response(503, "database_unavailable", message, headers={"Retry-After": "2"})
 
 
 def _invalid(errors: Any) -> JSONResponse:
     fields = [{"field": ".".join(map(str, each["loc"])) or "body", "message": str(each["msg"])} for each in errors]
     first = "; ".join(f"{each['field']}: {each['message']}" for each in fields[:3])
-    return _respond(422, "invalid_request", f"not as described in /docs: {first}", fields=fields[:20])
+    return _error_response(422, "invalid_request", f"not as described in /docs: {first}", fields=fields[:20])
 
 
-def _respond(
+def _error_response(
     status: int, error: str, message: str, fields: Sequence[dict[str, str]] = (), headers: Headers | None = None
 ) -> JSONResponse:
     content = schemas.ErrorResponse(error=error, message=message, fields=list(fields))

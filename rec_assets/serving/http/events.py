@@ -10,9 +10,9 @@ from rec_assets.serving.database.events import Event, WriteResult, event_sender
 from rec_assets.serving.database.tables import EVENTS, SALES
 from rec_assets.serving.engine import Engine
 from rec_assets.serving.http import schemas
-from rec_assets.serving.http.costs import EVENT
 from rec_assets.serving.http.dependencies import Caller, CustomerToken, WorkerState, require_scope
 from rec_assets.serving.http.errors import ERROR_RESPONSES, AllEventsRejected
+from rec_assets.serving.http.rate_limit import EVENT
 
 MAX_AGE_DAYS = 30
 """Maximum age of an event, if `event_retention_days` is not less. A time in the future becomes the current time."""

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rec_assets.serving.engine import Engine
-from rec_assets.serving.http.security import RateLimit
+from rec_assets.serving.http.rate_limit import RateLimit
 
 _access_log = logging.getLogger("rec_assets.access")
 

@@ -12,9 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from rec_assets.recsys.experiments.assignment import NO_TREATMENT, Treatment, assign_treatment
 from rec_assets.serving.database.tables import READ
 from rec_assets.serving.engine import Engine, FindCapped, RankingNeeded
-from rec_assets.serving.experiments import ExperimentResponse, respond, runnable
+from rec_assets.serving.experiments import ExperimentResponse, respond_under_treatment, runnable
 from rec_assets.serving.http import schemas
-from rec_assets.serving.http.costs import RANKED_PRODUCT, RANKING
 from rec_assets.serving.http.dependencies import (
     Caller,
     CustomerId,
@@ -25,6 +24,7 @@ from rec_assets.serving.http.dependencies import (
 )
 from rec_assets.serving.http.errors import ERROR_RESPONSES
 from rec_assets.serving.http.products import list_fields
+from rec_assets.serving.http.rate_limit import RANKED_PRODUCT, RANKING
 from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.recommender import build_signals
 from rec_assets.serving.runtime import ServingRuntime
@@ -68,20 +68,22 @@ async def _recommend(
     recommendation_id = uuid.uuid4().hex
     indexes, today = runtime.indexes.comparable(engine), caller.now.astimezone(engine.zone).date()
     planned = [] if is_forgotten else state.experiments.value.on(today)
-    running = runnable(planned, indexes, engine.responder.rules.sets)
+    running = runnable(planned, indexes, engine.responder.rule_sets.sets)
     unavailable, find_capped = online_snapshot.unavailable, _find_capped(runtime, body, caller.now)
     treatment = assign_treatment(running, customer, session) if running else NO_TREATMENT
 
-    async def respond_under(treatment: Treatment) -> ExperimentResponse:
+    async def result_under(treatment: Treatment) -> ExperimentResponse:
         try:
-            return respond(engine, indexes, treatment, request, unavailable, find_capped, cached_only=True)
+            return respond_under_treatment(
+                engine, indexes, treatment, request, unavailable, find_capped, cached_only=True
+            )
         except RankingNeeded:
             caller.charge((RANKING + RANKED_PRODUCT * request.k) * max(1, len(treatment.interleaved)))
-            rank = partial(respond, engine, indexes, treatment, request, unavailable, find_capped)
+            rank = partial(respond_under_treatment, engine, indexes, treatment, request, unavailable, find_capped)
             return await state.ranking_queue.run(rank)
 
-    result = await respond_under(treatment)
-    is_logged = len(running) == len(planned)
+    result = await result_under(treatment)
+    is_exposed = len(running) == len(planned)
     if treatment.variants:
         exposure = result.exposure(
             treatment, recommendation_id, caller.now, customer=customer, session=session,
@@ -90,9 +92,9 @@ async def _recommend(
         try:
             await run_in_threadpool(runtime.database.write, lambda: runtime.online.record_exposure(exposure))
         except SQLAlchemyError:  # without a recorded exposure, the response must not depend on an experiment
-            is_logged, treatment = False, NO_TREATMENT
-            result = await respond_under(treatment)
-    if not is_logged:
+            is_exposed, treatment = False, NO_TREATMENT
+            result = await result_under(treatment)
+    if not is_exposed:
         state.metrics.unexposed.inc()
     state.metrics.answers.labels(result.response.answered_by).inc()
     return schemas.Recommendations(
@@ -119,7 +121,7 @@ def _build_request(
         segment=body.segment,
         diversity=body.diversity,
         exploration=body.exploration,
-        rules=engine.responder.rules.default,
+        rules=engine.responder.rule_sets.default,
     )
 
 

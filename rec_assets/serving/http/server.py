@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from rec_assets.serving.http.connections import LimitedProtocol, raise_file_limit
-from rec_assets.serving.http.security import RateLimit
+from rec_assets.serving.http.rate_limit import RateLimit
 from rec_assets.serving.http.shared_metrics import FOLDER_VARIABLE, shared_folder
 from rec_assets.settings import Settings, get_settings
 

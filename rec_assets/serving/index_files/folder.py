@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedIndex:
     """A published index.
 
     Attributes:
@@ -56,9 +56,9 @@ class IndexPointers:
         damage: Why the file can't be read; "" if it can. The other attributes then come from its copy.
     """
 
-    current: Published | None = None
-    previous: tuple[Published, ...] = ()
-    experiments: Mapping[str, Published] = field(default_factory=dict)
+    current: PublishedIndex | None = None
+    previous: tuple[PublishedIndex, ...] = ()
+    experiments: Mapping[str, PublishedIndex] = field(default_factory=dict)
     damage: str = ""
 
 
@@ -88,7 +88,7 @@ class ServingFolder:
         is_new = not any((self.root / name).exists() for name in (CURRENT, COPY))
         return IndexPointers(damage="" if is_new else damage)
 
-    def current(self) -> Published | None:
+    def current(self) -> PublishedIndex | None:
         """The current index; None before the first publication."""
         pointers = self.pointers()
         if pointers.damage:
@@ -104,17 +104,17 @@ class ServingFolder:
             return f"{self.root} has indexes but no current one" if (self.root / "indexes").is_dir() else ""
         return next(filter(None, map(_damage, (pointers.current, *pointers.experiments.values()))), "")
 
-    def indexes(self) -> list[Published]:
+    def indexes(self) -> list[PublishedIndex]:
         """All indexes, by as-of day, version and number."""
         found = []
         for path in (self.root / "indexes").glob("*-*-*-*-*"):
             version, year, month, day, number = path.name.split("-")
             as_of = dt.date(int(year), int(month), int(day))
-            found.append((as_of, int(version), int(number), Published(int(version), as_of, path)))
+            found.append((as_of, int(version), int(number), PublishedIndex(int(version), as_of, path)))
         return [each[-1] for each in sorted(found, key=lambda each: each[:3])]
 
-    def add(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> Published:
-        """Add an index of a released version. Call `point` to make it the current one.
+    def add(self, version: int, as_of: dt.date, write: Callable[[Path], None]) -> PublishedIndex:
+        """Add an index of a released version. Call `make_current` to make it the current one.
 
         `write` writes the index into the folder that it receives.
 
@@ -133,9 +133,9 @@ class ServingFolder:
             sync_path(folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        return Published(version, as_of, path)
+        return PublishedIndex(version, as_of, path)
 
-    def point(self, to: Published, experiments: Mapping[str, Published] | None = None) -> None:
+    def make_current(self, to: PublishedIndex, experiments: Mapping[str, PublishedIndex] | None = None) -> None:
         """Make an index the current one, and delete indexes that nobody needs any more.
 
         Keeps:
@@ -163,11 +163,11 @@ class ServingFolder:
             if time.time() - staged.stat().st_mtime > STAGING_HOURS * 3600:
                 shutil.rmtree(staged, ignore_errors=True)
 
-    def replace(self, old: Published, write: Callable[[Path], None]) -> Published:
+    def replace(self, old: PublishedIndex, write: Callable[[Path], None]) -> PublishedIndex:
         """Replace an index by a new one, also in the pointer file, and delete the old one."""
         new, pointers = self.add(old.version, old.as_of, write), self.pointers()
 
-        def replaced(each: Published) -> Published:
+        def replaced(each: PublishedIndex) -> PublishedIndex:
             return new if each.path == old.path else each
 
         if pointers.current is not None:
@@ -177,8 +177,8 @@ class ServingFolder:
         shutil.rmtree(old.path, ignore_errors=True)
         return new
 
-    def remove(self, index: Published) -> None:
-        """Delete an index. If it was the current one, there is none until the next `point`."""
+    def remove(self, index: PublishedIndex) -> None:
+        """Delete an index. If it was the current one, there is none until the next `make_current`."""
         if index == self.current():
             for name in (COPY, CURRENT):
                 (self.root / name).unlink(missing_ok=True)
@@ -198,15 +198,15 @@ class ServingFolder:
             os.replace(staged, self.root / name)
             sync_path(self.root)
 
-    def _published(self, content: Any) -> Published:
+    def _published(self, content: Any) -> PublishedIndex:
         """Raises ValueError, TypeError or KeyError if the content does not name an index in the folder."""
         version, (folder, _, name) = content["version"], content["path"].partition("/")
         if type(version) is not int or folder != "indexes" or not name or name.startswith(".") or {*name} & {*"/\\\0"}:
             raise ValueError(f"{content!r} names no index in {self.root / 'indexes'}")
-        return Published(version, dt.date.fromisoformat(content["as_of"]), self.root / "indexes" / name)
+        return PublishedIndex(version, dt.date.fromisoformat(content["as_of"]), self.root / "indexes" / name)
 
 
-def _damage(index: Published) -> str:
+def _damage(index: PublishedIndex) -> str:
     """What is wrong with the files of an index; "" if nothing is."""
     try:
         verify(index.path)
@@ -215,5 +215,5 @@ def _damage(index: Published) -> str:
     return ""
 
 
-def _as_json(index: Published) -> dict[str, str | int]:
+def _as_json(index: PublishedIndex) -> dict[str, str | int]:
     return {"version": index.version, "as_of": index.as_of.isoformat(), "path": f"indexes/{index.path.name}"}

@@ -47,10 +47,10 @@ def respond_to_samples(folder: Path) -> None:
 
     from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS
     from rec_assets.serving.engine import Engine
-    from rec_assets.serving.index_files.folder import Published
+    from rec_assets.serving.index_files.folder import PublishedIndex
     from rec_assets.serving.recommendation import RecommendationRequest
 
-    engine = Engine(Published(0, dt.date.min, folder), EMPTY_RULE_SETS)  # its warm-up is the current session
+    engine = Engine(PublishedIndex(0, dt.date.min, folder), EMPTY_RULE_SETS)  # its warm-up is the current session
     for customer in engine.recommender.index.histories.customers[:1]:
         engine.recommender.recommend(customer.decode(), 1)  # ranks
         engine.respond(RecommendationRequest(customer_id=customer.decode()), frozenset())  # reads the stored list

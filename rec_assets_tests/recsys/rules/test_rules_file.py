@@ -47,8 +47,8 @@ def test_a_file_with_every_kind_is_read(tmp_path: Path) -> None:
     ]  # fmt: skip
     pin = rules.sets["house"][-1]
     assert isinstance(pin, PinRule) and pin.product_id == "0123"  # not an octal number
-    assert rules.lists["recalled.csv"].to_dict() == {"007": 1.0}
-    assert rules.lists["margin.csv"].to_dict() == {"0123": 2.5, "7": 1.0}
+    assert rules.product_files["recalled.csv"].to_dict() == {"007": 1.0}
+    assert rules.product_files["margin.csv"].to_dict() == {"0123": 2.5, "7": 1.0}
     assert {path.name for path in rules.files} == {"rules.yaml", "recalled.csv", "margin.csv"}
     tail = rules.sets["house"][6]
     assert isinstance(tail, BoostRule) and tail.max_dcg_loss == 0.01
@@ -154,10 +154,10 @@ def test_lists_are_read_as_text_and_not_decompressed(tmp_path: Path) -> None:
 
 
 def test_lists_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rec_assets.recsys.rules.rules_file.MAX_LIST_BYTES", 30)
+    monkeypatch.setattr("rec_assets.recsys.rules.rules_file.MAX_PRODUCT_FILE_BYTES", 30)
     rule = "{name: %s, kind: exclude, products: {file: %s}}"
     path = write(tmp_path, one(rule % ("a", "recalled.csv")))
     assert len(read_rules(path).lists) == 1
     write(tmp_path, one(", ".join(rule % (f"r{n}", "./" * n + "recalled.csv") for n in range(5))))
-    with pytest.raises(RulesError, match=r"rules\.yaml: its lists of products have 125 bytes together, more than 30"):
+    with pytest.raises(RulesError, match=r"rules\.yaml: its product files have 125 bytes together, more than 30"):
         read_rules(path)

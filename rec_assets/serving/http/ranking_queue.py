@@ -1,7 +1,4 @@
-"""Rate-limit costs of requests, and the queue in which the API ranks products, one request at a time.
-
-The unit of cost is a request that only reads a stored list. Other costs are proportional to their measured CPU time.
-"""
+"""The queue in which a worker ranks products, one request at a time."""
 
 from __future__ import annotations
 
@@ -10,13 +7,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rec_assets.serving.http.security import RequestRejected
-
-EVENT, RANKING, RANKED_PRODUCT, KILOBYTE = 1.0, 8.0, 0.1, 0.03
-"""Costs in addition to the request: per event, per ranking, per product of the ranking's list, per kB of body and
-query string."""
-
-SERVER_SHARE = 0.1
-"""Share of these costs that a key of the shop's own servers (not public) pays."""
 
 MAX_QUEUED = 200
 """Maximum rankings in the queue, a few seconds of work. Later ones would respond too late and are rejected."""
