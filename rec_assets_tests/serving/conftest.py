@@ -1,14 +1,20 @@
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, sync_playwright
 
+from rec_assets.serving.api import create_app
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.manifest import verify
+from rec_assets.serving.runtime import ServingRuntime
+from rec_assets.settings import ApiSettings, Settings
 from rec_assets_tests.serving import shop
+from rec_assets_tests.serving.api_client import Client, now
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +30,34 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     folder: Path = tmp_path_factory.mktemp("index")
     shop.index().save(folder)
     return Index.load(folder)
+
+
+@pytest.fixture
+def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
+    """Starts the app with a new home."""
+    running = []
+
+    def run(*, published: bool = True, **api: Any) -> Client:
+        settings = Settings(home=tmp_path, api=ApiSettings(**{"requests_per_second": 1e6, "burst": 1_000_000, **api}))
+        settings.serving.mkdir(parents=True, exist_ok=True)
+        if published:
+            shop.publish(settings.serving, index)
+        app = create_app(settings)
+        http = TestClient(app, raise_server_exceptions=False)
+        http.__enter__()
+        running.append(http)
+        runtime: ServingRuntime = app.state.runtime
+        http.headers["X-API-Key"] = runtime.online.add_key("test", ["read", "events", "sales", "admin"], now())
+        return Client(http, runtime, tmp_path)
+
+    yield run
+    for http in running:
+        http.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(start: Callable[..., Client]) -> Client:
+    return start()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

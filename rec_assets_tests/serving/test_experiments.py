@@ -18,7 +18,7 @@ from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.runtime import ServingRuntime
 from rec_assets.settings import ApiSettings, Settings
 from rec_assets_tests.serving import shop
-from rec_assets_tests.serving.test_api import wait_until
+from rec_assets_tests.serving.api_client import wait_until
 
 pytestmark = pytest.mark.integration
 

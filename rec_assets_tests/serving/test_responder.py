@@ -8,7 +8,7 @@ import pytest
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommendation import BUY_AGAIN, RecommendationRequest, RecommendationResponse
-from rec_assets.serving.recommender import Recommender, Signal
+from rec_assets.serving.recommender import Recommender, Signal, build_signals
 from rec_assets.serving.responder import Responder
 from rec_assets_tests.serving import shop
 
@@ -133,3 +133,23 @@ def test_exploration_randomizes_the_order(responder: Responder) -> None:
     fixed = {tuple(ids(responder.build_response(request, available, rng))) for _ in range(5)}
     varied = {tuple(ids(responder.build_response(replace(request, exploration=1.0), available, rng))) for _ in range(5)}
     assert len(fixed) == 1 and len(varied) > 1
+
+
+def test_a_return_cancels_a_purchase() -> None:
+    weights = {"click": 0.1, "cart": 0.0, "purchase": 1.0}
+    events = [
+        ("purchase", "a", "1"),
+        ("click", "a", "2"),
+        ("return", "a", "3"),
+        ("cart", "b", "3"),
+        ("return", "b", "3"),
+    ]
+    assert build_signals(events, weights) == (Signal("a", 0.1, "2"),)
+
+
+def test_a_visits_events_for_a_product_count_once_with_the_largest_weight() -> None:
+    weights = {"click": 0.1, "cart": 0.3, "purchase": 1.0}
+    events = [("click", "a", "1"), ("cart", "a", "1"), ("click", "b", "1"), ("click", "a", "1"), ("click", "a", "2")]
+    assert build_signals(events, weights) == (Signal("b", 0.1, "1"), Signal("a", 0.3, "1"), Signal("a", 0.1, "2"))
+    twice = [("purchase", "a", "1"), ("purchase", "a", "1")]
+    assert len(build_signals(twice, weights)) == 2, "two purchases"

@@ -26,7 +26,7 @@ from rec_assets.serving.recommender import Recommender
 from rec_assets.serving.responder import Rank, Responder
 from rec_assets.settings import ApiSettings, Settings
 from rec_assets_tests.serving import shop
-from rec_assets_tests.serving.test_api import wait_until
+from rec_assets_tests.serving.api_client import wait_until
 from rec_assets_tests.serving.test_responder import bought_by
 
 pytestmark = pytest.mark.integration

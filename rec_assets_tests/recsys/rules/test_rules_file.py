@@ -134,7 +134,7 @@ def test_each_mistake_has_a_clear_message(tmp_path: Path, text: str, message: st
         ("product_id,value\na,1\n\udc80,1\n", "line 3: not UTF-8 text: save the file as UTF-8"),
     ],
 )
-def test_each_mistake_in_a_list_is_reported_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_each_mistake_in_a_product_file_is_reported_with_its_line(tmp_path: Path, content: str, message: str) -> None:
     path = write(tmp_path, one("{name: a, kind: weight, value_file: margin.csv}"))
     (tmp_path / "margin.csv").write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(RulesError) as error:
@@ -142,22 +142,22 @@ def test_each_mistake_in_a_list_is_reported_with_its_line(tmp_path: Path, conten
     assert "margin.csv" in str(error.value) and message in str(error.value)
 
 
-def test_lists_are_read_as_text_and_not_decompressed(tmp_path: Path) -> None:
+def test_product_files_are_read_as_text_and_not_decompressed(tmp_path: Path) -> None:
     text = one("{name: a, kind: exclude, products: {file: list.csv}}")
     path = write(tmp_path, text)
     (tmp_path / "list.csv").write_bytes(b'\xef\xbb\xbfproduct_id,why\r\n007,glass\r\n\r\n"a ""b"", c"\r\n')
-    assert list(read_rules(path).lists["list.csv"].index) == ["007", 'a "b", c']
+    assert list(read_rules(path).product_files["list.csv"].index) == ["007", 'a "b", c']
     write(tmp_path, text.replace("list.csv", "list.csv.gz"))
     (tmp_path / "list.csv.gz").write_bytes(gzip.compress(b"product_id\n007\n"))
     with pytest.raises(RulesError, match=r"list\.csv\.gz: line 1: not UTF-8 text"):
         read_rules(path)
 
 
-def test_lists_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_product_files_that_are_too_large_together_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rec_assets.recsys.rules.rules_file.MAX_PRODUCT_FILE_BYTES", 30)
     rule = "{name: %s, kind: exclude, products: {file: %s}}"
     path = write(tmp_path, one(rule % ("a", "recalled.csv")))
-    assert len(read_rules(path).lists) == 1
+    assert len(read_rules(path).product_files) == 1
     write(tmp_path, one(", ".join(rule % (f"r{n}", "./" * n + "recalled.csv") for n in range(5))))
     with pytest.raises(RulesError, match=r"rules\.yaml: its product files have 125 bytes together, more than 30"):
         read_rules(path)
