@@ -37,10 +37,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings.serving.mkdir(parents=True, exist_ok=True)
     rules = WatchedFile(settings.rules, read_rules, EMPTY_RULE_SETS, lambda rules: rules.files)
     experiments = WatchedFile(settings.experiments, read_experiments, Experiments())
-    runtime = ServingRuntime(ServingFolder(settings.serving), OnlineState(settings.online_url), rules)
-    runtime.watch("experiments", experiments)
+    runtime = ServingRuntime(ServingFolder(settings.serving), OnlineState(settings.online_url), rules, experiments)
     metrics, limit = Metrics(), RateLimit(settings.api.requests_per_second, settings.api.burst)
-    state = WorkerState(settings, runtime, experiments, metrics, limit, RankingQueue())
+    state = WorkerState(settings, runtime, metrics, limit, RankingQueue())
     shared_metrics = SharedMetrics(metrics, lambda: metrics.set_index(runtime.engine))
 
     @asynccontextmanager

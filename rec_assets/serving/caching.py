@@ -24,9 +24,6 @@ class BoundedCache(Generic[K, V]):
         self._lock = Lock()
         self.bytes = 0
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def get(self, key: K) -> V | None:
         """The value, or None if it is not cached."""
         with self._lock:

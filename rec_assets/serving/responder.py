@@ -116,14 +116,9 @@ class Responder:
         return self.recommender.index.histories.rows_of(customer_id) is not None
 
     def item(
-        self,
-        product: int,
-        score: float,
-        source: str,
-        reason: str,
-        rule: str | None = None,
+        self, product: int, score: float, source: str, reason: str, rule: str | None = None,
         propensity: float | None = 1,
-    ) -> RecommendedItem:
+    ) -> RecommendedItem:  # fmt: skip
         """The item for the product at a position."""
         snapshot, price = self.recommender.snapshot, float(self.recommender.snapshot.list_price[product])
         return RecommendedItem(
@@ -251,11 +246,8 @@ class Responder:
     ) -> list[RecommendedItem]:
         if not len(positions):
             return []
-        product, score, rules = (
-            ranked.product[positions],
-            ranked.score[positions].tolist(),
-            map(ranked.rule_text, positions),
-        )
+        product, score = ranked.product[positions], ranked.score[positions].tolist()
+        rules = map(ranked.rule_text, positions)
         return list(map(self.item, product, score, *ranked.explain(positions), rules, propensities))
 
     def _best_sellers(self, request: RecommendationRequest, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rec_assets.files import one_line
 from rec_assets.recsys.data.forgetting import customer_digest
+from rec_assets.recsys.experiments.experiments_file import Experiments
 from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving.database.guard import DatabaseGuard, OnlineSnapshot
 from rec_assets.serving.database.online_state import OnlineState
@@ -33,10 +34,13 @@ _log = logging.getLogger(__name__)
 class ServingRuntime:
     """State of one worker. Responses access the `online` state through its guard, `database`."""
 
-    def __init__(self, folder: ServingFolder, online: OnlineState, rules: WatchedFile[RuleSets]) -> None:
-        self.indexes, self.online, self.rules = IndexLoader(folder), online, rules
+    def __init__(
+        self, folder: ServingFolder, online: OnlineState, rules: WatchedFile[RuleSets],
+        experiments: WatchedFile[Experiments],
+    ) -> None:  # fmt: skip
+        self.indexes, self.online, self.rules, self.experiments = IndexLoader(folder), online, rules, experiments
         self.database = DatabaseGuard(online)
-        self._files: dict[str, WatchedFile[Any]] = {"rules": rules}
+        self._files: dict[str, WatchedFile[Any]] = {"rules": rules, "experiments": experiments}
         self._errors: dict[str, str] = {}  # what could not be refreshed → error
         self._stop = threading.Event()
         self._threads = [
@@ -66,10 +70,6 @@ class ServingRuntime:
             if thread.is_alive():
                 thread.join(timeout=5)
         self.online.close()
-
-    def watch(self, name: str, file: WatchedFile[Any]) -> None:
-        """Refresh another file, too, and report its problems under `name`."""
-        self._files[name] = file
 
     def refresh(self) -> None:
         """Read changed files and load new indexes. An error in one of them does not stop the others."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rec_assets.recsys.experiments.experiments_file import Experiments, read_experiments
 from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, read_rules
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import COPY, CURRENT, PublishedIndex, ServingFolder
@@ -81,6 +82,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], ServingRuntime]]:
             ServingFolder(tmp_path),
             OnlineState(f"sqlite:///{tmp_path / 'o.db'}"),
             WatchedFile(None, read_rules, EMPTY_RULE_SETS),
+            WatchedFile(None, read_experiments, Experiments()),
         )
         runtime.online.create()
         runtime.refresh()
@@ -290,7 +292,7 @@ def test_a_watched_file_is_refreshed_during_the_self_test_of_an_index(
     runtime, path = start(), tmp_path / "file"
     path.write_text("old")
     file = WatchedFile(path, lambda found: str(found and found.read_text()), "")
-    runtime.watch("file", file)
+    runtime._files["file"] = file
     started, may_end = threading.Event(), threading.Event()
 
     def slow_self_test(_: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_cache_keeps_the_last_used_entries_up_to_its_size() -> None:
     for number in range(100):
         cache.put(str(number), b"x" * 500)
         cache.get("0")
-    assert cache.bytes <= 10_000 and 5 < len(cache) < 20
+    assert cache.bytes <= 10_000 and 5 < len(cache._entries) < 20
     assert cache.get("0") and cache.get("99") and cache.get("1") is None
     assert cache.put("large", b"x" * 5000) == b"x" * 5000 and cache.get("large") is None
     cache.put("0", b"")
@@ -44,7 +44,8 @@ def test_caches_keep_no_strings_of_callers(engine: Engine) -> None:
         return "".join(random.choices("abcdef", k=512))
 
     engine.respond(RecommendationRequest(), NONE)
-    responses, rankings = len(engine._cached_responder.responses), len(engine._rankings)
+    responses, rankings = engine._cached_responder.responses._entries, engine._rankings._entries
+    sizes = len(responses), len(rankings)
     for _ in range(50):
         request = RecommendationRequest(
             customer_id=made_up(),
@@ -54,9 +55,7 @@ def test_caches_keep_no_strings_of_callers(engine: Engine) -> None:
             segment=made_up(),
         )
         assert engine.respond(request, NONE).items == []
-    assert (len(engine._cached_responder.responses), len(engine._rankings)) == (responses + 1, rankings), (
-        "all of them normalize to one request"
-    )
+    assert (len(responses), len(rankings)) == (sizes[0] + 1, sizes[1]), "all of them normalize to one request"
     known = frozenset("".join(["p", "0", str(number)]) for number in range(9))
     engine.respond(RecommendationRequest(exclude=known | {made_up()}, signals=(Signal("p31", 0.1, made_up()),)), NONE)
     (request,) = [request for request in engine._cached_responder.responses._entries if request.exclude]

@@ -15,7 +15,7 @@ from rec_assets.serving.http.shared_metrics import FOLDER_VARIABLE, SharedMetric
 
 def worker(folder: Path | str, events: int, refresh: Callable[[Metrics], None] = lambda _: None) -> SharedMetrics:
     metrics = Metrics()
-    metrics.count_events(events)
+    metrics.events.inc(events)
     metrics.count_request("GET", "/a", 200, 0.003)
     return SharedMetrics(metrics, lambda: refresh(metrics), {FOLDER_VARIABLE: str(folder)})
 

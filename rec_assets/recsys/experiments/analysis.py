@@ -10,7 +10,7 @@ from functools import reduce
 from operator import add
 from typing import Literal
 
-from rec_assets.recsys.experiments.experiment_metrics import METRICS, PREFERENCE, PRIOR_SPEND
+from rec_assets.recsys.experiments.experiment_metrics import METRICS, PREFERENCE, PRIOR_SPEND, Totals
 from rec_assets.recsys.experiments.experiments_file import CHAMPION, CUSTOMER, Experiment
 from rec_assets.recsys.experiments.inference import (
     Effect,
@@ -20,7 +20,6 @@ from rec_assets.recsys.experiments.inference import (
     estimate_effect,
     guardrail_excess,
 )
-from rec_assets.recsys.experiments.measurements import Totals
 from rec_assets.recsys.experiments.moments import Metric, MetricValue, Moments, metric_value
 from rec_assets.recsys.experiments.sample_ratio import SampleRatio, sample_ratio
 
@@ -137,7 +136,12 @@ def _effects(
     experiment: Experiment, moments: Mapping[str, Moments], control: str, name: str, level: float
 ) -> dict[str, Effect]:
     if experiment.design == "interleave":
-        return {"preference": preference_effect(experiment, reduce(add, moments.values()), level)} if moments else {}
+        if not moments:
+            return {}
+        won, even = metric_value(PREFERENCE, reduce(add, moments.values())), MetricValue(0.5, 0.0)
+        difference = replace(won, value=won.value - even.value)
+        planned = experiment.minimum_detectable_effect * even.value
+        return {"preference": Effect.from_difference(even, won, difference, planned=planned, level=level)}
     with_covariate = _COVARIATE_METRICS if experiment.unit == CUSTOMER else ()
     return {
         metric: estimate_effect(
@@ -147,14 +151,6 @@ def _effects(
         )
         for metric, definition in METRICS.items()
     }  # fmt: skip
-
-
-def preference_effect(experiment: Experiment, moments: Moments, level: float) -> Effect:
-    """Interleaving: the share of clicks that the treatment's ranking won, compared with 0.5."""
-    won, half = metric_value(PREFERENCE, moments), 0.5
-    difference = replace(won, value=won.value - half)
-    planned = experiment.minimum_detectable_effect * half
-    return Effect.from_difference(MetricValue(half, 0.0), won, difference, planned=planned, level=level)
 
 
 def metric_named(name: str) -> Metric:

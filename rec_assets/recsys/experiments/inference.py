@@ -42,15 +42,9 @@ class Effect:
 
     @classmethod
     def from_difference(
-        cls,
-        control: MetricValue,
-        treatment: MetricValue,
-        difference: MetricValue,
-        *,
-        planned: float,
-        level: float,
+        cls, control: MetricValue, treatment: MetricValue, difference: MetricValue, *, planned: float, level: float,
         variance_reduction: float = 0,
-    ) -> Effect:
+    ) -> Effect:  # fmt: skip
         """Add intervals and p-values to a difference; see `always_valid_radius` for `planned` and `level`."""
         value, error = difference.value, difference.error
         radius, always = float(stats.norm.isf(level / 2)) * error, always_valid_radius(error, planned, level)

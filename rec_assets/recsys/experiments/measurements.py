@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import fields
+
+import numpy as np
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, MONEY, PURCHASE, RETURN
 from rec_assets.recsys.experiments.experiment_metrics import (
@@ -14,48 +17,14 @@ from rec_assets.recsys.experiments.experiment_metrics import (
     MEASUREMENTS,
     PRIOR_SPEND,
     TREATMENT_CLICKS,
+    Totals,
 )
 from rec_assets.recsys.experiments.experiments_file import CUSTOMER, Experiment
 from rec_assets.recsys.experiments.moments import Moments
 from rec_assets.recsys.spark.sums import exact_sum
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
-
 _TOTALS = ("purchases", "returns", "unpriced", INTERLEAVED_CLICKS, TREATMENT_CLICKS)
 """Columns of `measure_units` besides MEASUREMENTS that are summed."""
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Everything that was logged for a variant, robots included.
-
-    Attributes:
-        exposures, units: Responses, and units with a response.
-        switched: Units that saw more than one variant; 0 unless the experiments file was changed.
-        robots: Units with too many products clicked in a day; excluded from comparisons.
-        impressions, clicks, carts, purchases, returns: Events attributed to its responses or units.
-        revenue, returned: Value of the purchases and of their returns.
-        unpriced: Purchases without a price, which count as 0.
-        simulated: Units of the traffic simulator.
-    """
-
-    exposures: int = 0
-    units: int = 0
-    switched: int = 0
-    robots: int = 0
-    impressions: int = 0
-    clicks: int = 0
-    carts: int = 0
-    purchases: int = 0
-    returns: int = 0
-    revenue: float = 0.0
-    returned: float = 0.0
-    unpriced: int = 0
-    simulated: int = 0
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})
 
 
 def measure_units(
@@ -71,8 +40,6 @@ def measure_units(
         purchases: customer_id, date, value of the COVARIATE_DAYS before the experiment (`cleaned_interactions`).
         max_products: A unit that clicks more products in a day counts as a robot.
     """
-    from pyspark.sql import functions as F
-
     key = "customer_id" if experiment.unit == CUSTOMER else "session_id"
     shown = exposures.where((F.col("experiment") == experiment.name) & F.col(key).isNotNull())
     shown = shown.withColumn("unit", F.col(key)).persist()
@@ -106,8 +73,6 @@ def measure_units(
 
 def versions_by_variant(experiment: Experiment, exposures: DataFrame) -> dict[str, list[int]]:
     """Variant → registry versions that made its responses."""
-    from pyspark.sql import functions as F
-
     shown = exposures.where(F.col("experiment") == experiment.name)
     rows = shown.groupBy("variant").agg(F.sort_array(F.collect_set("model_version")).alias("versions")).collect()
     return {row["variant"]: list(row["versions"]) for row in rows}
@@ -115,8 +80,6 @@ def versions_by_variant(experiment: Experiment, exposures: DataFrame) -> dict[st
 
 def totals_by_variant(units: DataFrame) -> dict[str, Totals]:
     """Variant → sums of `measure_units`."""
-    from pyspark.sql import functions as F
-
     units = units.withColumn("units", F.lit(1)).withColumnRenamed("robot", "robots")
     sums = [
         exact_sum(F.col(each.name)) if each.type == "float" else F.sum(F.col(each.name).cast("long"))
@@ -128,9 +91,6 @@ def totals_by_variant(units: DataFrame) -> dict[str, Totals]:
 
 def moments_by_variant(units: DataFrame) -> dict[str, Moments]:
     """Variant → sums over its units, except robots and units that saw more than one variant."""
-    import numpy as np
-    from pyspark.sql import functions as F
-
     names = (*MEASUREMENTS, INTERLEAVED_CLICKS, TREATMENT_CLICKS)
     columns = [F.lit(1.0), *(F.col(name) for name in names)]
     pairs = [(i, j) for i in range(len(columns)) for j in range(i, len(columns))]
@@ -146,7 +106,6 @@ def moments_by_variant(units: DataFrame) -> dict[str, Moments]:
 
 def _response_events(attributed: DataFrame, shown: DataFrame, control: str) -> DataFrame:
     """Events in the unit's responses; for interleaved ones, also clicks on their products by team."""
-    from pyspark.sql import functions as F
 
     def count(type_: str) -> Column:
         return F.count_if(F.col("type") == type_).cast("double")
@@ -169,8 +128,6 @@ def _response_events(attributed: DataFrame, shown: DataFrame, control: str) -> D
 
 def _attributed_purchases(attributed: DataFrame, shown: DataFrame, days: int) -> DataFrame:
     """Purchases of any product up to `days` days after an exposure of the unit, and returns of these purchases."""
-    from pyspark.sql import functions as F
-
     exposed = shown.select(F.col("unit").alias("buyer_unit"), F.col("time").alias("at"))
     lines = attributed.where(F.col("type") == PURCHASE).withColumn(
         "value", F.coalesce("quantity", F.lit(1.0)) * F.coalesce("unit_price", F.lit(0.0))
@@ -204,8 +161,6 @@ def _attributed_purchases(attributed: DataFrame, shown: DataFrame, days: int) ->
 
 
 def _robots(attributed: DataFrame, max_products: int) -> DataFrame:
-    from pyspark.sql import functions as F
-
     looked = attributed.where(F.col("type").isin(CLICK, CART)).groupBy("unit", "date")
     products = looked.agg(F.countDistinct("product_id").alias("products"))
     return products.groupBy("unit").agg((F.max("products") > max_products).alias("robot"))

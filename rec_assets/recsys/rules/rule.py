@@ -62,6 +62,8 @@ class MerchandisingRule(StrictModel):
     """Starts the message of an item that the rule moved: "<action> by rule <name>"."""
     unique: ClassVar[tuple[str, ...]] = ()
     """Fields whose value only one rule of this kind can have in a rule set; ("kind",) allows one rule of the kind."""
+    needs_values: ClassVar[bool] = False
+    """Whether the CSV file must have the column `value`."""
 
     name: Name
     kind: str
@@ -76,11 +78,6 @@ class MerchandisingRule(StrictModel):
     def file(self) -> str | None:
         """The CSV file that the rule needs."""
         return self.selection.file if self.selection else None
-
-    @property
-    def needs_values(self) -> bool:
-        """Whether the CSV file must have the column `value`."""
-        return False
 
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
         """The rule as arrays over the P products of the snapshot; None if it has no effect on them."""

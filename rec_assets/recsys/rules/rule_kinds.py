@@ -64,6 +64,7 @@ class WeightRule(MerchandisingRule):
     """Multiply scores by (value / median value) ** strength, for example to prefer products with a high margin."""
 
     action = "raised"
+    needs_values = True
 
     kind: Literal["weight"]
     value_file: str | None = Field(
@@ -75,11 +76,6 @@ class WeightRule(MerchandisingRule):
     def file(self) -> str | None:
         """See the base class."""
         return self.value_file
-
-    @property
-    def needs_values(self) -> bool:
-        """See the base class."""
-        return True
 
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class. Products without a value have the factor 1."""

@@ -61,7 +61,9 @@ class _RulesFile(StrictModel):
     @model_validator(mode="after")
     def _has_its_default(self) -> _RulesFile:
         if self.default != NO_RULE_SET and self.default not in self.rule_sets:
-            raise ValueError(f"default: there is no rule set {self.default}; there are {', '.join(self.rule_sets)}")
+            raise ValueError(
+                f"default: there is no rule set {self.default}; there are {', '.join(self.rule_sets) or 'none'}"
+            )
         return self
 
 
@@ -172,5 +174,5 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     except csv.Error as problem:
         raise RulesError(f"{path}, line {reader.line_num}: not readable as CSV: {problem}") from None
     if not header:
-        raise RulesError(f"{path}: not readable as CSV: it has no header")
+        raise RulesError(f"{path}: not readable as CSV: it has no header: write `product_id` into its first line")
     return header, rows, lines

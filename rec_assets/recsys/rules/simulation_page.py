@@ -15,8 +15,6 @@ from matplotlib.ticker import PercentFormatter
 from rec_assets.recsys.evaluation.html_page import render_page
 from rec_assets.recsys.evaluation.plots import INK, MUTED, to_svg
 
-_DOTTED_LOSS, _DOTTED_GAIN = 0.05, 0.5
-
 CURVE_METRICS = ("ndcg_change", "coverage_change")
 """The metrics of a trade-off curve."""
 
@@ -48,8 +46,8 @@ def trade_off_figure(curve: pd.DataFrame) -> Figure:
     for (slots, points), color in zip(curve.groupby("slots"), _COLORS, strict=True):
         points, label = points.sort_values("max_dcg_loss"), f"{slots} of ten positions"
         axes.plot(-points["ndcg_change"], points["coverage_change"], "o-", color=color, label=label)
-    axes.axvline(_DOTTED_LOSS, color=MUTED, linewidth=1, linestyle=":")
-    axes.axhline(_DOTTED_GAIN, color=MUTED, linewidth=1, linestyle=":")
+    axes.axvline(0.05, color=MUTED, linewidth=1, linestyle=":")
+    axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=":")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set_xlim(left=min(0.0, float((-curve["ndcg_change"]).min())))

@@ -128,20 +128,20 @@ class DatabaseGuard:
         self.write_error = reason
 
     def _refresh_snapshot(self) -> OnlineSnapshot:
-        snapshot, counters = self._snapshot, self.online.counters()
-        if counters != snapshot.counters:
-            old = snapshot
+        old, counters = self._snapshot, self.online.counters()
+        if counters == old.counters:
+            return old
 
-            def refreshed(name: str, read: Callable[[], T], value: T) -> T:
-                return read() if counters.get(name) != old.counters.get(name) else value
+        def refreshed(name: str, read: Callable[[], T], value: T) -> T:
+            return read() if counters.get(name) != old.counters.get(name) else value
 
-            snapshot = self._snapshot = OnlineSnapshot(
-                counters,
-                refreshed(AVAILABILITY, self.online.unavailable, old.unavailable),
-                refreshed(KEYS, self.online.keys, old.keys),
-                refreshed(FORGOTTEN, self.online.forgotten, old.forgotten),
-            )
-        return snapshot
+        self._snapshot = OnlineSnapshot(
+            counters,
+            refreshed(AVAILABILITY, self.online.unavailable, old.unavailable),
+            refreshed(KEYS, self.online.keys, old.keys),
+            refreshed(FORGOTTEN, self.online.forgotten, old.forgotten),
+        )
+        return self._snapshot
 
 
 def _reason(error: Exception) -> str:

@@ -39,14 +39,9 @@ class KeyStore(OnlineDatabase):
     """API keys."""
 
     def add_key(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        now: dt.datetime,
-        expires: dt.datetime | None = None,
-        *,
+        self, name: str, scopes: Sequence[str], now: dt.datetime, expires: dt.datetime | None = None, *,
         is_public: bool = False,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Create a key and return it. It can't be shown again, because only its digest is stored.
 
         Raises:

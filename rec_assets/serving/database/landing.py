@@ -19,8 +19,6 @@ from rec_assets.recsys.data.forgetting import Forgotten, customer_digest
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.database.tables import EVENT_ROWS, LANDED_TABLES
 
-Columns = tuple[str, ...]
-
 
 def land_events(
     online: OnlineState, folder: Path, *, time_zone: str, now: dt.datetime, keep_days: int
@@ -58,7 +56,7 @@ def land_events(
     return written
 
 
-def _land(file: Path, columns: Columns, rows: Iterable[Mapping[str, Any]], *, append: bool) -> int | None:
+def _land(file: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]], *, append: bool) -> int | None:
     """Write the rows of a day, sorted by key columns; returns their number, or None if the file did not change."""
     old = file.read_text(encoding="utf-8") if file.exists() else ""
     lines = {_key(json.loads(line), columns): line for line in old.splitlines()} if append else {}
@@ -73,7 +71,7 @@ def _land(file: Path, columns: Columns, rows: Iterable[Mapping[str, Any]], *, ap
     return len(lines)
 
 
-def _key(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+def _key(row: Mapping[str, Any], columns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(row.get(each) or "" for each in columns)
 
 

@@ -27,7 +27,7 @@ def add_pages(app: FastAPI, state: WorkerState) -> None:
     def add_file(address: str, path: Path, media_type: str) -> None:
         @app.get(address, include_in_schema=False)
         def file() -> FileResponse:
-            return FileResponse(path, media_type=media_type, headers=_CACHE_HEADERS)
+            return FileResponse(path, media_type=media_type, headers={"Cache-Control": "public, max-age=3600"})
 
     add_file("/docs", PAGES / "docs.html", "text/html")
     add_file("/docs/docs.js", PAGES / "docs.js", "text/javascript")
@@ -55,6 +55,3 @@ def add_pages(app: FastAPI, state: WorkerState) -> None:
         return {"api": "", "key": storefront_key.get_secret_value(), "customers": customers, "tokens": tokens}
 
     app.mount("/storefront", StaticFiles(directory=PAGES))
-
-
-_CACHE_HEADERS = {"Cache-Control": "public, max-age=3600"}

@@ -9,7 +9,6 @@ import asyncio
 import ipaddress
 import resource
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -62,17 +61,15 @@ class ConnectionLimits:
         if open_connections > self.connections:
             return False
         count = self.open_by_address[caller_name("", address)]
-        return count <= self.connections_per_address or is_in_networks(address, self._trusted)
+        return count <= self.connections_per_address or self._is_trusted(address)
 
-
-def is_in_networks(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    """Whether an address is in one of the networks. A Unix socket always is."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:  # a Unix socket
-        return True
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a dual-stack socket maps IPv4 addresses into IPv6
-    return any(parsed in network for network in networks)
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:  # a Unix socket
+            return True
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a dual-stack socket maps IPv4 addresses into IPv6
+        return any(parsed in network for network in self._trusted)
 
 
 @lru_cache(1)
@@ -139,7 +136,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """The request is complete: the application works, unless it already responded."""
         self._start_phase(in_head=True)
         if not self._is_response_complete():
-            self._clear_deadline()
+            self._deadline = None
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -147,7 +144,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._set_deadline()
         super().on_response_complete()
         if not self._is_response_complete() and not self.cycle.more_body:
-            self._clear_deadline()  # a pipelined request is already in progress
+            self._deadline = None  # a pipelined request is already in progress
 
     def pause_writing(self) -> None:
         """The write buffer is full: wait for the client to read."""
@@ -159,7 +156,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_response_complete():
             self._set_deadline()
         else:
-            self._clear_deadline()
+            self._deadline = None
         super().resume_writing()
 
     def _should_upgrade_to_ws(self) -> bool:
@@ -176,9 +173,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _set_deadline(self) -> None:
         self._deadline = self.loop.time() + self.limits.seconds
-
-    def _clear_deadline(self) -> None:
-        self._deadline = None
 
     def _check_deadline(self) -> None:
         """Close the connection after its deadline; otherwise schedule the next check."""

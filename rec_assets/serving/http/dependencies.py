@@ -13,7 +13,6 @@ from fastapi.security import APIKeyHeader
 from pydantic import AwareDatetime
 
 from rec_assets.recsys.events import PURCHASE
-from rec_assets.recsys.experiments.experiments_file import Experiments
 from rec_assets.serving.database.guard import OnlineSnapshot
 from rec_assets.serving.database.keys import Key, key_digest
 from rec_assets.serving.database.tables import SIMULATE
@@ -24,7 +23,6 @@ from rec_assets.serving.http.ranking_queue import RankingQueue
 from rec_assets.serving.http.rate_limit import KILOBYTE, SERVER_SHARE, RateLimit, caller_name
 from rec_assets.serving.http.security import RequestRejected, check_customer_token
 from rec_assets.serving.runtime import ServingRuntime
-from rec_assets.serving.watched_file import WatchedFile
 from rec_assets.settings import Settings
 
 _BODY_METHODS = ("POST", "PUT")
@@ -50,7 +48,6 @@ class WorkerState:
 
     settings: Settings
     runtime: ServingRuntime
-    experiments: WatchedFile[Experiments]
     metrics: Metrics
     rate_limit: RateLimit
     ranking_queue: RankingQueue
@@ -153,7 +150,8 @@ def _authorize(key: Key | None, scope: str, *, has_key: bool) -> Key:
         message = "send a key in the header X-API-Key; create one with `rec-assets keys add`"
         raise RequestRejected(401, "missing_key", message, challenge)
     if key is None:
-        raise RequestRejected(401, "invalid_key", "this key does not exist or was revoked", challenge)
+        message = "this key does not exist or was revoked; create one with `rec-assets keys add`"
+        raise RequestRejected(401, "invalid_key", message, challenge)
     if key.has_expired(dt.datetime.now(dt.timezone.utc)):
         message = "this key has expired; create a new one with `rec-assets keys add`"
         raise RequestRejected(401, "expired_key", message, challenge)

@@ -31,8 +31,6 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """Error responses of every route, for the OpenAPI schema."""
 
-Headers = dict[str, str]
-
 _MESSAGES = {
     400: ("invalid_json", "the body is not JSON in UTF-8"),
     404: ("not_found", "this address does not exist; see /docs. Encode a slash in an id as %2F"),
@@ -91,7 +89,7 @@ def _invalid(errors: Any) -> JSONResponse:
 
 
 def _error_response(
-    status: int, error: str, message: str, fields: Sequence[dict[str, str]] = (), headers: Headers | None = None
+    status: int, error: str, message: str, fields: Sequence[dict[str, str]] = (), headers: dict[str, str] | None = None
 ) -> JSONResponse:
     content = schemas.ErrorResponse(error=error, message=message, fields=list(fields))
     return JSONResponse(content.model_dump(), status_code=status, headers=headers)

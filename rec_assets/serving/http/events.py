@@ -59,7 +59,7 @@ def add_event_routes(app: FastAPI, state: WorkerState) -> None:
         listed = [schemas.RejectedEvent(index=index, message=rejected[index]) for index in sorted(rejected)]
         if len(rejected) == count:
             raise AllEventsRejected(listed)
-        metrics.count_events(written.new)
+        metrics.events.inc(written.new)
         return schemas.EventResult(new=written.new, duplicates=count - written.new - len(listed), rejected=listed)
 
 

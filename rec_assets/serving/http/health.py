@@ -1,9 +1,9 @@
 """Routes with the tag `health`: for load balancers and Prometheus, without a key."""
 
 from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from rec_assets.serving.http import schemas
-from rec_assets.serving.http.metrics import Metrics
 from rec_assets.serving.http.shared_metrics import SharedMetrics
 from rec_assets.serving.runtime import ServingRuntime
 
@@ -32,4 +32,4 @@ def add_health_routes(app: FastAPI, runtime: ServingRuntime, shared_metrics: Sha
     @app.get("/metrics", tags=["health"], response_class=Response)
     def metrics() -> Response:
         """Counters and latencies for Prometheus, without customer ids."""
-        return Response(shared_metrics.text(), media_type=Metrics.media_type)
+        return Response(shared_metrics.text(), media_type=CONTENT_TYPE_LATEST)

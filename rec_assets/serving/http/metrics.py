@@ -7,7 +7,7 @@ import logging
 import time
 from functools import partial
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rec_assets.serving.engine import Engine
@@ -27,10 +27,9 @@ class Metrics:
 
     Attributes:
         answers: Recommendation responses, labeled with `answered_by`.
+        events: New events.
         unexposed: Responses without a planned experiment.
     """
-
-    media_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -42,7 +41,7 @@ class Metrics:
         )
         based_on = "Recommendation responses by what they are based on."
         self.answers = counter("rec_assets_answers", based_on, ["answered_by"])
-        self._events = counter("rec_assets_events", "New events.")
+        self.events = counter("rec_assets_events", "New events.")
         self.unexposed = counter(
             "rec_assets_unexposed",
             "Responses without a planned experiment, because its model is missing or the exposure was not recorded.",
@@ -55,10 +54,6 @@ class Metrics:
         """Count a request and its response time."""
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
-
-    def count_events(self, new: int) -> None:
-        """Count new events."""
-        self._events.inc(new)
 
     def set_index(self, engine: Engine | None) -> None:
         """Set the gauges of the current index."""

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _API_PREFIX = "/v1/"
 
 
-class _IdConvertor(Convertor[str]):
+class _IdConvertor(StringConvertor):
     """An id in a path: one percent-encoded segment other than `.` and `..`."""
 
     regex = r"(?!\.{1,2}(?:/|$))[^/]+"
 
     def convert(self, value: str) -> str:
         return unquote(value)
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("id", _IdConvertor())

@@ -16,6 +16,7 @@ from rec_assets.serving.http.security import RequestRejected
 from rec_assets.serving.recommendation import RecommendedItem
 from rec_assets.serving.related import Products
 
+_UNKNOWN_PRODUCT = "the current index has no product with this id: check the id; new products come with the next index"
 _REASONS = {"similar": "similar", "complements": "bought together", "upsell": "similar, at a higher price"}
 
 
@@ -33,7 +34,7 @@ def add_product_routes(app: FastAPI, state: WorkerState) -> None:
         ) -> schemas.ProductList:
             position = engine.recommender.positions.get(product_id)
             if position is None:
-                raise RequestRejected(404, "unknown_product", "the current index has no product with this id")
+                raise RequestRejected(404, "unknown_product", _UNKNOWN_PRODUCT)
             products, unavailable = engine.related[name](position), caller.online_snapshot.unavailable
             return _product_list(products, engine, unavailable, query.k, name, _REASONS[name])
 
@@ -68,7 +69,10 @@ def list_fields(items: Sequence[RecommendedItem], engine: Engine, recommendation
         "recommendation_id": recommendation_id,
         "model_version": engine.published.version,
         "as_of": engine.published.as_of,
-        "items": [_item(rank, item) for rank, item in enumerate(items, start=1)],
+        "items": [
+            schemas.Item(rank=rank, **{**vars(item), "score": round(item.score, 6)})  # the precision of float32
+            for rank, item in enumerate(items, start=1)
+        ],
     }
 
 
@@ -81,8 +85,3 @@ def _product_list(
     keep = np.flatnonzero(can_be_shown[position])[:k]
     items = [engine.responder.item(int(position[i]), float(score[i]), source, reason) for i in keep]
     return schemas.ProductList(**list_fields(items, engine, uuid.uuid4().hex))
-
-
-def _item(rank: int, item: RecommendedItem) -> schemas.Item:
-    fields = {name: value for name, value in vars(item).items() if name != "propensity"}
-    return schemas.Item(rank=rank, **{**fields, "score": round(item.score, 6)})  # the precision of float32

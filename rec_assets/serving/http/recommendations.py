@@ -67,7 +67,7 @@ async def _recommend(
     request = _build_request(body, engine, state, is_forgotten=is_forgotten)
     recommendation_id = uuid.uuid4().hex
     indexes, today = runtime.indexes.comparable(engine), caller.now.astimezone(engine.zone).date()
-    planned = [] if is_forgotten else state.experiments.value.on(today)
+    planned = [] if is_forgotten else runtime.experiments.value.on(today)
     running = runnable(planned, indexes, engine.responder.rule_sets.sets)
     unavailable, find_capped = online_snapshot.unavailable, _find_capped(runtime, body, caller.now)
     treatment = assign_treatment(running, customer, session) if running else NO_TREATMENT
@@ -107,12 +107,17 @@ async def _recommend(
 def _build_request(
     body: schemas.RecommendationBody, engine: Engine, state: WorkerState, *, is_forgotten: bool
 ) -> RecommendationRequest:
+    recent = partial(state.runtime.online.recent_events, body.customer_id, body.session_id, engine.since)
+    try:
+        stored = state.runtime.database.read(recent)
+    except SQLAlchemyError:  # without the database, only the events in the request count
+        stored = []
     sent = [(event.type, event.product_id, body.session_id or "now") for event in body.events]
     filters = body.filters
     return RecommendationRequest(
         k=body.k,
         customer_id="" if body.customer_id is None or is_forgotten else body.customer_id,
-        signals=build_signals([*_stored_events(state.runtime, body, engine), *sent], state.event_weights),
+        signals=build_signals([*stored, *sent], state.event_weights),
         mode=body.mode,
         categories=None if filters.categories is None else frozenset(filters.categories),
         price_min=filters.price_min,
@@ -123,17 +128,6 @@ def _build_request(
         exploration=body.exploration,
         rules=engine.responder.rule_sets.default,
     )
-
-
-def _stored_events(
-    runtime: ServingRuntime, body: schemas.RecommendationBody, engine: Engine
-) -> list[tuple[str, str, str]]:
-    """The shopper's events since the index was built; none if the database is unavailable."""
-    recent = partial(runtime.online.recent_events, body.customer_id, body.session_id, engine.since)
-    try:
-        return runtime.database.read(recent)
-    except SQLAlchemyError:
-        return []
 
 
 def _find_capped(runtime: ServingRuntime, body: schemas.RecommendationBody, now: dt.datetime) -> FindCapped:

@@ -35,7 +35,9 @@ def check_customer_token(secret: str, customer_id: str, token: str, now: dt.date
     seconds = int(expires) if expires.isascii() and expires.isdigit() and len(expires) <= 12 else 0
     expected = _signature(secret, seconds, customer_id)
     if not hmac.compare_digest(expected.encode(), signature.encode()):
-        message = "X-Customer-Token is not signed for this customer with the shop's secret"
+        message = (
+            "X-Customer-Token is not signed for this customer: sign it with the secret in REC_API__CUSTOMER_SECRET"
+        )
         raise RequestRejected(403, "invalid_token", message)
     if seconds <= now.timestamp():
         message = "X-Customer-Token has expired; create a new one on the shop's server"

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rec_assets.serving.index_files.manifest import IndexDamaged, sync_path, sync_tree, verify
+from rec_assets.serving.index_files.manifest import IndexDamaged, sync_path, verify
 
 CURRENT, COPY = "current.json", "current.copy.json"
 STAGING_HOURS = 6
@@ -126,7 +126,8 @@ class ServingFolder:
         staged = folder / f".{uuid.uuid4().hex}"
         try:
             write(staged)
-            sync_tree(staged)
+            for file in (*staged.rglob("*"), staged):
+                sync_path(file)
             verify(staged)
             path = folder / f"{version}-{as_of}-{time.time_ns()}"
             os.replace(staged, path)

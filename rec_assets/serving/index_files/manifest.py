@@ -62,13 +62,6 @@ def verify(folder: Path) -> bool:
     return True
 
 
-def sync_tree(folder: Path) -> None:
-    """Flush the folder, and all files and folders below it, to the disk (fsync)."""
-    for path in folder.rglob("*"):
-        sync_path(path)
-    sync_path(folder)
-
-
 def sync_path(path: Path) -> None:
     """Flush a file, or the names in a folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)

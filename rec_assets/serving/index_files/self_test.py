@@ -57,13 +57,9 @@ def respond_to_samples(folder: Path) -> None:
     engine.respond(RecommendationRequest(), frozenset())
 
 
-def _main() -> None:
+if __name__ == "__main__":
     os.nice(10)  # requests to the workers come first
     try:
         respond_to_samples(Path(sys.argv[1]))
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}".replace("\n", " "))
-
-
-if __name__ == "__main__":
-    _main()

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from rec_assets.recsys.experiments.analysis import ExperimentResult, analyze
-from rec_assets.recsys.experiments.experiment_metrics import INTERLEAVED_CLICKS, MEASUREMENTS, TREATMENT_CLICKS
+from rec_assets.recsys.experiments.experiment_metrics import INTERLEAVED_CLICKS, MEASUREMENTS, TREATMENT_CLICKS, Totals
 from rec_assets.recsys.experiments.experiments_file import Experiment
 from rec_assets.recsys.experiments.experiments_page import REPORT_SCHEMA, as_table, experiments_page, summary
-from rec_assets.recsys.experiments.measurements import Totals
 from rec_assets.recsys.experiments.moments import Moments
 
 DAY = dt.date(2026, 3, 15)

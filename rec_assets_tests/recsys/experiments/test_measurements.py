@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 
-from rec_assets.recsys.experiments.experiment_metrics import MEASUREMENTS
+from rec_assets.recsys.experiments.experiment_metrics import MEASUREMENTS, Totals
 from rec_assets.recsys.experiments.experiments_file import Experiment
 from rec_assets.recsys.experiments.measurements import (
-    Totals,
     measure_units,
     moments_by_variant,
     totals_by_variant,

@@ -153,7 +153,7 @@ def test_product_files_are_read_as_text_and_not_decompressed(tmp_path: Path) -> 
         read_rules(path)
 
 
-def test_product_files_that_are_too_large_together_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_product_files_too_large_together_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rec_assets.recsys.rules.rules_file.MAX_PRODUCT_FILE_BYTES", 30)
     rule = "{name: %s, kind: exclude, products: {file: %s}}"
     path = write(tmp_path, one(rule % ("a", "recalled.csv")))
