@@ -87,14 +87,14 @@ _TAGS = [
     {"name": "products", "description": "Related and trending products. Scope: `read`."},
     {
         "name": "events",
-        "description": "What visitors did. The next response takes it into account. Scope: `events`; purchases and "
+        "description": "What shoppers did. The next response takes it into account. Scope: `events`; purchases and "
         "returns also need `sales`.",
     },
     {"name": "administration", "description": "Availability and the right to erasure. Scope: `admin`."},
     {"name": "health", "description": "For load balancers and Prometheus. No key."},
 ]
 _DESCRIPTION = """
-Recommendations from a shop's purchase logs and the visitor's latest clicks.
+Recommendations from a shop's purchase logs and the shopper's latest clicks.
 
 Every request needs a key in the header `X-API-Key`, except for *health*. Create one with
 `rec-assets keys add NAME --scope read`. Press **Authorize**, paste the key, and try the requests on this page.

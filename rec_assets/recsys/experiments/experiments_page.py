@@ -153,7 +153,7 @@ def _formatted(value: float, spec: str) -> str:
 
 
 def _interval(metric: MetricValue) -> str:
-    """A metric of one variant with its 95 % interval for a fixed end."""
+    """A metric of one variant with its 95% interval for a fixed end."""
     return _formatted(metric.value, ",.4g") + (f" ± {1.96 * metric.error:,.4g}" if metric.error > 0 else "")
 
 

@@ -61,7 +61,7 @@ class LoggedResponse:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean reward of a response, with the 95 % interval over units."""
+    """Mean reward of a response, with the 95% interval over units."""
 
     value: float
     low: float

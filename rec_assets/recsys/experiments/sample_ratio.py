@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 _PRIOR_UNITS = 100.0
-"""Weight of the prior in units. The test is most sensitive to shares that are off by about 5 %."""
+"""Weight of the prior in units. The test is most sensitive to shares that are off by about 5%."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def measure_rule_sets(
         Index: names of the rule sets. Columns: ndcg; ndcg_novel (of list "discover", for novel purchases); coverage;
         revenue (Σ price of the items shown and bought, per customer); expected_revenue (Σ score · price, per customer);
         moved (share of items that a rule moved); the relative change `…_change` of all but `moved` compared with
-        NO_RULE_SET; `ndcg_low` and `ndcg_high`, the 95 % interval of `ndcg_change`.
+        NO_RULE_SET; `ndcg_low` and `ndcg_high`, the 95% interval of `ndcg_change`.
     """
     truth = {part.name: part.truth for part in slices if part.name in (ALL_PURCHASES, NOVEL_PURCHASES)}
     customers = truth[ALL_PURCHASES]["customer_id"].drop_duplicates()

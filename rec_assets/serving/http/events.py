@@ -1,4 +1,4 @@
-"""The route with the tag `events`: record what visitors did."""
+"""The route with the tag `events`: record what shoppers did."""
 
 import datetime as dt
 from typing import Annotated

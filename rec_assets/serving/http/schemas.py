@@ -137,7 +137,7 @@ class Item(BaseModel):
         description="Rounded to cents: the catalog's price, else the mean price paid; null if both are unknown."
     )
     rule: str | None = Field(
-        None, description="The merchandising rule that placed the item: `boosted by rule summer-stock`."
+        None, description="The merchandising rule that moved the item: `boosted by rule summer-stock`."
     )
 
 

@@ -122,7 +122,7 @@ class StoredList(_RowsByCustomer):
         score: (E,)
         source: (E,) index into `sources`.
         reason: (E,) index into `reasons`.
-        rule: (E,) index into `rules`; −1 if no rule placed the item.
+        rule: (E,) index into `rules`; −1 if no rule moved the item.
         sources, reasons, rules: Distinct texts.
     """
 
@@ -171,7 +171,7 @@ class StoredList(_RowsByCustomer):
         return self.sources[int(self.source[row])].as_py(), self.reasons[int(self.reason[row])].as_py()
 
     def rule_text(self, row: int) -> str | None:
-        """Text of the rule that placed an item; None if no rule did."""
+        """Text of the rule that moved an item; None if no rule did."""
         number = int(self.rule[row])
         return None if number < 0 else self.rules[number].as_py()
 

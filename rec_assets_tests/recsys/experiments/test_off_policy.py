@@ -98,7 +98,7 @@ def test_the_estimate_of_the_champion_is_its_logged_reward() -> None:
     assert found.estimates["SNIPS"].value == pytest.approx(found.champion.value)
 
 
-def test_insufficient_data_is_refused() -> None:
+def test_insufficient_data_is_rejected() -> None:
     rng = np.random.default_rng(4)
     with pytest.raises(InsufficientData, match="150 responses have an effective sample size"):
         estimate_off_policy(responses(rng, 150))
