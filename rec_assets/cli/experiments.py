@@ -22,7 +22,7 @@ def experiments() -> None:
         [experiment.name, f"{experiment.start} to {experiment.end}", experiment.unit,
          f"{name} (control)" if name == experiment.control else name, f"{variant.share:.0%}",
          ", ".join(f"{field}: {getattr(variant, field)}" for field in sorted(variant.changed_fields)) or "nothing",
-         "clicks in mixed answers" if experiment.design == "interleave" else experiment.main_metric]
+         "clicks in interleaved responses" if experiment.design == "interleave" else experiment.main_metric]
         for experiment in planned.experiments
         for name, variant in experiment.variants.items()
     ]  # fmt: skip

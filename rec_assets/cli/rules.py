@@ -56,6 +56,6 @@ def simulate_rules(rule_sets: tuple[str, ...]) -> None:
         ]
         for name, row in simulated.table.to_dict("index").items()
     ]  # fmt: skip
-    headers = ["rules", "NDCG@10", "change", "novel", "catalog shown", "change", "bought value", "expected value"]
+    headers = ["rule set", "NDCG@10", "change", "novel", "coverage", "change", "purchase value", "expected value"]
     click.echo(tabulate(rows, headers=headers, disable_numparse=True))
     click.echo(f"\nPage: {path}")

@@ -102,7 +102,7 @@ TABLES: dict[str, dict[str, str]] = {
         "time": "Time of the event (UTC).",
         "position": "Rank of the product in the list, from 1.",
         "received": "Time at which the API received the event (seconds since 1970).",
-        "sender": "Visitor who sent the event with a public key; null for the shop's own keys.",
+        "sender": "Shopper who sent the event with a public key; null for the shop's own keys.",
     },
     "experiment_exposures": {
         "time": "Time of the response (UTC).",

@@ -83,7 +83,7 @@ async def _recommend(
             return await state.ranking_queue.run(rank)
 
     result = await result_under(treatment)
-    is_exposed = len(running) == len(planned)
+    is_unexposed = len(running) < len(planned)
     if treatment.variants:
         exposure = result.exposure(
             treatment, recommendation_id, caller.now, customer=customer, session=session,
@@ -92,9 +92,9 @@ async def _recommend(
         try:
             await run_in_threadpool(runtime.database.write, lambda: runtime.online.record_exposure(exposure))
         except SQLAlchemyError:  # without a recorded exposure, the response must not depend on an experiment
-            is_exposed, treatment = False, NO_TREATMENT
+            is_unexposed, treatment = True, NO_TREATMENT
             result = await result_under(treatment)
-    if not is_exposed:
+    if is_unexposed:
         state.metrics.unexposed.inc()
     state.metrics.answers.labels(result.response.answered_by).inc()
     return schemas.Recommendations(
