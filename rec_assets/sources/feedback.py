@@ -41,7 +41,7 @@ FEEDBACK_SCHEMA = pa.schema(
 )
 """`raw_feedback_events`: one row per event, unique by sender and event_id; `received` is Unix time in seconds.
 
-`sender` is null for an event that one of the shop's own API keys sent, and the visitor for an event of a public key.
+`sender` is null for an event that one of the shop's own API keys sent, and the shopper for an event of a public key.
 """
 
 EXPOSURE_SCHEMA = pa.schema(
