@@ -42,7 +42,7 @@ _LINES = (
 _AS_OF = dt.date(2000, 1, 1)
 """Any day: only ages matter."""
 
-COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers")
+COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers")
 """Counts of the snapshot that `least_orders` raises."""
 
 LONGEST = max(max(ks) for ks in KS.values())
@@ -120,8 +120,8 @@ class Hybrid:
         """Train the ranker and make the lists; the features in `without` are unknown for all candidates."""
         sample = self._sample.assign(**dict.fromkeys(without, np.float32(np.nan)))
         ranker = fit_ranker(TrainingSample.from_frame(sample), self._recipe.ranker, seed=self._recipe.seed)
-        # `repeat_orders` also divides the lists into bought and not bought, so it stays.
-        unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "repeat_orders"}
+        # `repeat_order_lines` also divides the lists into bought and not bought, so it stays.
+        unknown = {name: F.lit(float("nan")).cast("float") for name in without if name != "repeat_order_lines"}
         candidates = self._candidates.withColumns(unknown) if unknown else self._candidates
         lists = lists_in_spark(candidates, ranker, self._catalog, LONGEST, model_days={}).to_spark()
         self._lists = lists.drop("reason").toPandas()

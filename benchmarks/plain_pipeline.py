@@ -126,7 +126,7 @@ class Script:
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         truth = outcome.select("customer_id", "product_id").distinct().toPandas()
         history = (
-            candidates.where("repeat_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+            candidates.where("repeat_order_lines > 0").select("customer_id", "product_id", "customer_orders").toPandas()
         )
         orders = history.groupby("customer_id")["customer_orders"].first()
         baselines = baseline_lists_in_spark(candidates, DEPTH).toPandas()

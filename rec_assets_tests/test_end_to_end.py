@@ -92,8 +92,8 @@ def test_fully_returned_products_do_not_count_as_bought(shop: BootstrappedShop) 
     in_order = times["max"]["purchase"] <= times["min"]["return"]  # otherwise an older purchase was returned
     returned = [pair for pair in balance[(balance == 0) & in_order].index if pair in purchased.index]
     assert returned, "the shop has full returns"
-    bought = shop.lake.pandas("candidates", [day], columns=["customer_id", "product_id", "repeat_orders"])
-    bought = bought[bought["repeat_orders"] > 0].set_index(["customer_id", "product_id"])
+    bought = shop.lake.pandas("candidates", [day], columns=["customer_id", "product_id", "repeat_order_lines"])
+    bought = bought[bought["repeat_order_lines"] > 0].set_index(["customer_id", "product_id"])
     assert not [pair for pair in returned if pair in bought.index]
 
 
@@ -150,7 +150,7 @@ def test_deleted_and_damaged_partitions_are_materialized_again_with_the_same_con
 def test_a_corrected_day_updates_exactly_its_downstream_partitions(copy: Shop) -> None:
     before, day = fingerprints(copy.lake), max(copy.lake.days("candidates"))
     pairs = copy.lake.pandas("candidates", [day]).sort_values(["customer_id", "product_id"])
-    customer, product = pairs.loc[~(pairs["repeat_orders"] > 0), ["customer_id", "product_id"]].iloc[0]
+    customer, product = pairs.loc[~(pairs["repeat_order_lines"] > 0), ["customer_id", "product_id"]].iloc[0]
     with next((copy.source.parent / "sales").rglob(f"*_{day:%d%m%Y}.csv")).open("a", newline="") as file:
         file.write(f"999998,{product},,2,{day.day}/{day.month}/{day.year} 16:59,2.50,{customer},EIRE\r\n")
     again = copy.run("bootstrap")
@@ -162,7 +162,7 @@ def test_a_corrected_day_updates_exactly_its_downstream_partitions(copy: Shop) -
     only_that_day = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", *DAILY_MODELS[:3])
     assert not [name for name in changed if name.startswith(only_that_day) and not name.endswith(str(day))]
     pairs = copy.lake.pandas("candidates", [day]).set_index(["customer_id", "product_id"])
-    assert pairs.loc[(customer, product), "repeat_orders"] == 1
+    assert pairs.loc[(customer, product), "repeat_order_lines"] == 1
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def first_release_lists(lake: Lake, challenger: Release, settings: Settings, ses
     customers = top.select("customer_id").distinct().count()
     sampled = top.where(in_sample(customers, settings.evaluation_customers))
     lists = sampled.select("customer_id", "list", "product_id", "rank").toPandas()
-    bought = _bought_products(lake.pandas("product_statistics", [day], columns=["product_id", "orders"]))
+    bought = _bought_products(lake.pandas("product_statistics", [day], columns=["product_id", "order_lines"]))
     return GateLists(lists, None, None, bought, len(bought))
 
 
@@ -110,4 +110,4 @@ def _purchases_since(before: SparkFrame, since: SparkFrame) -> pd.DataFrame:
 
 
 def _bought_products(statistics: pd.DataFrame) -> pd.Index:
-    return pd.Index(statistics.loc[statistics["orders"] > 0, "product_id"])
+    return pd.Index(statistics.loc[statistics["order_lines"] > 0, "product_id"])

@@ -45,7 +45,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     active_model = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
     product_factors = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
     daily: dict[str, Any] = {
-        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "3",
+        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "4",
     }  # fmt: skip
 
     @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})

@@ -66,11 +66,13 @@ def evaluate_past_lists(
         settings: Number of customers and the random seed.
     """
     ratings = purchases.where("rating is not null and not isnan(rating)")
-    known_customers = candidates.where("repeat_orders > 0").select("customer_id").distinct().count()
+    known_customers = candidates.where("repeat_order_lines > 0").select("customer_id").distinct().count()
     sample = sample_customers(purchases, settings.evaluation_customers)
     truth = sample.purchases.toPandas()
     candidates, hybrid_scores = sample.select_from(candidates), sample.select_from(hybrid_scores)
-    history = candidates.where("repeat_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+    history = (
+        candidates.where("repeat_order_lines > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+    )
     shown = hybrid_scores.where(f"rank <= {DEPTH}").drop("date").toPandas()
     lists = pd.concat(
         [

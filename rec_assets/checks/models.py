@@ -64,9 +64,9 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
         unique = (
             lake.spark(spark.spark_session, "candidates", day).select("customer_id", "product_id").distinct().count()
         )
-        statistics = lake.pandas("product_statistics", day, columns=["orders"])
+        statistics = lake.pandas("product_statistics", day, columns=["order_lines"])
         return dg.AssetCheckResult(
-            passed=unique == rows and (rows > 0 or not statistics["orders"].any()),
+            passed=unique == rows and (rows > 0 or not statistics["order_lines"].any()),
             description=f"{rows} pairs, {rows - unique} repeated",
         )
 

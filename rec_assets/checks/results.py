@@ -167,7 +167,7 @@ def find_list_problems(
     """
     from pyspark.sql import functions as F
 
-    bought = F.col("repeat_orders") > 0
+    bought = F.col("repeat_order_lines") > 0
     banned = lists.sparkSession.createDataFrame(pd.DataFrame({"product_id": hidden}), "product_id string")
     possible = (
         pairs.join(F.broadcast(banned), "product_id", "left_anti")

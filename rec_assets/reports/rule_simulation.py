@@ -107,7 +107,9 @@ def simulate_rules(
     candidates = candidates.persist()
     version = lake.head("hybrid_scores", day, rows=1)["ranker_as_of"][0].as_py()
     ranker = load_ranker(lake.pandas("ranker", [version]))
-    history = candidates.where("repeat_orders > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+    history = (
+        candidates.where("repeat_order_lines > 0").select("customer_id", "product_id", "customer_orders").toPandas()
+    )
     orders = history.groupby("customer_id")["customer_orders"].first()
     slices = make_slices(sample.purchases.toPandas(), history, orders)
     lists = lists_by_rules(candidates, ranker, compiled, variants, settings.shared_disk / STAGING)

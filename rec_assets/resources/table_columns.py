@@ -44,7 +44,7 @@ SHARED = {
 _RAW = {
     "is_return": "Whether the line is a return.",
     "was_returned": "Whether the purchase was returned later.",
-    "excluded_by": "Filter of the data source that excludes the line, null if none.",
+    "excluded_by": "Filter of the data source that excludes the line, empty if none.",
     "line": "The landed line as it was.",
 }
 
@@ -53,7 +53,7 @@ _FEATURES = {
     "repeat_score_share": "Share of `repeat_score` in the customer's total.",
     "repeat_decayed_30": "Purchases, decayed with a half-life of 30 days.",
     "repeat_decayed_240": "Purchases, decayed with a half-life of 240 days.",
-    "repeat_orders": "Orders of the customer with the product.",
+    "repeat_order_lines": "Order lines of the customer with the product.",
     "repeat_days": "Days on which the customer bought the product.",
     "repeat_last_age": "Days since the customer last bought the product.",
     "repeat_first_age": "Days since the customer first bought the product.",
@@ -65,23 +65,23 @@ _FEATURES = {
     "same_basket": "Co-purchase score: bought on the same day as profile items.",
     "next_basket": "Co-purchase score: bought in the orders after profile items.",
     "co_purchase_relative": "Sum of both co-purchase scores, divided by the customer's highest.",
-    "same_basket_last_order": "`same_basket` from the newest order only.",
-    "next_basket_last_order": "`next_basket` from the newest order only.",
+    "same_basket_last_visit": "`same_basket` from the last order or session only.",
+    "next_basket_last_visit": "`next_basket` from the last order or session only.",
     "ease_score": "EASE score.",
     "ease_relative": "EASE score divided by the customer's highest.",
-    "ease_last_order": "EASE score from the newest order only.",
+    "ease_last_visit": "EASE score from the last order or session only.",
     "text_score": "Text similarity to profile items.",
     "text_relative": "Text similarity divided by the customer's highest.",
-    "text_last_order": "Text similarity to the newest order only.",
+    "text_last_visit": "Text similarity to the last order or session only.",
     "text_orders_since": "Orders of the customer since the last one with a product of this text.",
     "category_affinity": "Share of the category in the customer's purchases.",
     "category_score": "`category_affinity` times the product's share in its category.",
     "category_orders_since": "Orders of the customer since the last one in this category.",
     "brand_affinity": "Share of the brand in the customer's purchases.",
     "brand_orders_since": "Orders of the customer since the last one of this brand.",
-    "popularity": "Logarithm of the product's purchase lines (`orders` of `product_statistics`).",
-    "recent_popularity": "Logarithm of the product's recent purchase lines.",
-    "trend": "Recent purchase lines, compared with the whole lookback.",
+    "popularity": "Logarithm of the product's order lines (`order_lines` of `product_statistics`).",
+    "recent_popularity": "Logarithm of the product's recent order lines.",
+    "trend": "Recent order lines, compared with the whole lookback.",
     "product_interval": "Mean days between purchases of the product by its repeat buyers.",
     "price_relative": "Logarithm of the price, relative to what the customer usually pays.",
     "product_age": "Days since the product was first seen.",
@@ -89,7 +89,7 @@ _FEATURES = {
     "customer_days": "Days on which the customer bought.",
     "customer_last_age": "Days since the customer's last order.",
     "customer_lines_per_order": "Mean lines per order of the customer.",
-    "customer_repeat": "Mean orders per distinct product of the customer.",
+    "customer_repeat": "Mean order lines per distinct product of the customer.",
 }
 
 TABLES: dict[str, dict[str, str]] = {
@@ -118,7 +118,7 @@ TABLES: dict[str, dict[str, str]] = {
     "cleaned_interactions": {
         "line_id": "Id of the line: file and row.",
         "event": "Event type: purchase, return, click or cart.",
-        "weight": "Training weight; 1 for a purchase, negative for a return, 0 for a bulk order.",
+        "weight": "Training weight: 1 for a purchase or return, less for a click or cart, 0 for a bulk order.",
         "net_quantity": "Quantity without returned units.",
     },
     "products": {
@@ -126,8 +126,8 @@ TABLES: dict[str, dict[str, str]] = {
         "in_catalog": "Whether the newest catalog contains the product.",
     },
     "product_statistics": {
-        "orders": "Purchase lines of the product in the lookback: an order with two lines counts twice.",
-        "recent_orders": "Purchase lines of the product in the recent days.",
+        "order_lines": "Order lines of the product in the lookback: an order with two lines counts twice.",
+        "recent_order_lines": "Order lines of the product in the recent days.",
         "recent_buyers": "Customers with a recent purchase.",
         "interval_days": "Mean days between the purchases of repeat buyers.",
         "revenue": "Sales value in the lookback.",
@@ -148,10 +148,10 @@ TABLES: dict[str, dict[str, str]] = {
     "product_embeddings": {"vector": "Unit vector of the text."},
     "candidates": {
         **_FEATURES,
-        "co_purchase_anchor": "Profile item with the highest co-purchase weight, null if none.",
-        "text_anchor": "Profile item with the most similar text, null if none.",
-        "return_rate": "Smoothed share of returned lines.",
-        "complement": "Co-purchase weight with the newest order, outside its categories.",
+        "co_purchase_anchor": "Profile item with the highest co-purchase weight, empty if none.",
+        "text_anchor": "Profile item with the most similar text, empty if none.",
+        "return_rate": "Expected share of returns: the smoothed rate of the product, adjusted by the customer's rate.",
+        "complement": "Co-purchase weight with the last order; 0 for its own products, and after a later session.",
     },
     "ranker": {"model": "Serialized XGBoost model.", "features": "Feature names in the model's order."},
     "hybrid_scores": {

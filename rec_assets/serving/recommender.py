@@ -28,7 +28,7 @@ from rec_assets.serving.index_files.index import Index
 SEGMENT = "segment"
 """`source` of best sellers, the fallback for customers without a history."""
 
-_REPEAT_ORDERS = FEATURES.index("repeat_orders")
+_REPEAT_ORDER_LINES = FEATURES.index("repeat_order_lines")
 
 
 class Signal(NamedTuple):
@@ -86,7 +86,7 @@ class RankedCandidates:
     @property
     def is_bought(self) -> npt.NDArray[np.bool_]:
         """(c,) whether the shopper bought the product before, best first."""
-        return np.asarray(self.candidates.features[self.order, _REPEAT_ORDERS] > 0)
+        return np.asarray(self.candidates.features[self.order, _REPEAT_ORDER_LINES] > 0)
 
 
 class Recommender:

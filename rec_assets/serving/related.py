@@ -20,7 +20,7 @@ def similar(snapshot: ProductSnapshot, product: int) -> Products:
     members = np.flatnonzero(snapshot.category == snapshot.category[product])
     members = members[members != product]
     score = similarity(snapshot, np.array([product]), members)[0]
-    order = np.lexsort((-snapshot.orders[members], -score))
+    order = np.lexsort((-snapshot.order_lines[members], -score))
     order = order[score[order] > 0]
     return members[order], score[order]
 

@@ -38,7 +38,7 @@ rule_sets:
 def shop_with_rules(shop: BootstrappedShop, tmp_path: Path) -> Shop:
     """A copy of the shop with rules that exclude its best seller and pin the next one."""
     shutil.copytree(shop.home, tmp_path / "home")
-    best = shop.lake.pandas("product_statistics", shop.lake.days("product_statistics")[-1:]).sort_values("orders")
+    best = shop.lake.pandas("product_statistics", shop.lake.days("product_statistics")[-1:]).sort_values("order_lines")
     recalled, pinned = best["product_id"].iloc[-1], best["product_id"].iloc[-2]
     (tmp_path / "recalled.csv").write_text(f"product_id\n{recalled}\n", encoding="utf-8")
     (tmp_path / "rules.yaml").write_text(RULES % pinned, encoding="utf-8")

@@ -8,7 +8,7 @@ import pandas as pd
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 
-_COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers")
+_COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers")
 NOTHING = pd.DataFrame(
     columns=["product_id", "factors", "kind", "neighbor_id", "weight", "content_hash", "vector"], dtype=object
 )

@@ -115,7 +115,7 @@ def test_without_net_purchases_the_graph_is_empty_and_returns_are_counted(spark:
     assert co_purchase_graph(nothing, CoPurchaseRecipe()).isEmpty()
     returned = purchases(spark, ("ann", "tea", "1", 3))
     found = product_statistics(nothing, returned, recent_days=14).toPandas()
-    assert found[["product_id", "orders", "returns"]].to_numpy().tolist() == [["tea", 0, 1]]
+    assert found[["product_id", "order_lines", "returns"]].to_numpy().tolist() == [["tea", 0, 1]]
 
 
 def test_both_solvers_give_the_same_columns_and_order(spark: SparkSession) -> None:
@@ -254,8 +254,8 @@ def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
     returned = purchases(spark, ("ann", "tea", "5", 3), ("bob", "mug", "6", 3))
     found = product_statistics(bought, returned, recent_days=14).toPandas().set_index("product_id")
     mug, found = found.loc["mug"], found.loc["tea"]
-    assert (found["returns"], mug["returns"], mug["orders"], mug["buyers"]) == (1, 1, 0, 0)
-    assert (found["orders"], found["recent_orders"], found["buyers"]) == (4, 2, 2)
+    assert (found["returns"], mug["returns"], mug["order_lines"], mug["buyers"]) == (1, 1, 0, 0)
+    assert (found["order_lines"], found["recent_order_lines"], found["buyers"]) == (4, 2, 2)
     assert (found["recent_buyers"], mug["recent_buyers"]) == (1, 0), "it counts customers, not lines"
     assert (found["repeat_share"], found["interval_days"], found["price"]) == (0.5, 15.0, 2.0)
 
@@ -277,7 +277,7 @@ def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession
     rows = [("old", "tea", "1", 40), ("old", "tea", "2", 1), ("new", "tea", "3", 13), ("new", "tea", "4", 0)]
     bought = purchases(spark, *rows)
     found = product_statistics(bought, bought.limit(0), recent_days=14).toPandas().iloc[0]
-    assert (found["new_buyers"], found["recent_orders"]) == (1, 3)
+    assert (found["new_buyers"], found["recent_order_lines"]) == (1, 3)
 
 
 def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark: SparkSession) -> None:

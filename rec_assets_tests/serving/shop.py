@@ -55,9 +55,9 @@ def product_snapshot() -> ProductSnapshot:
         ),
         statistics=pd.DataFrame(
             {
-                "product_id": ids, "orders": orders, "recent_orders": orders // 5, "recent_buyers": orders // 5,
-                "new_buyers": 1, "buyers": orders, "returns": 0, "repeat_share": 0.2, "interval_days": 14.0,
-                "price": [1.0 + number / 10 for number in range(PRODUCTS)],
+                "product_id": ids, "order_lines": orders, "recent_order_lines": orders // 5,
+                "recent_buyers": orders // 5, "new_buyers": 1, "buyers": orders, "returns": 0, "repeat_share": 0.2,
+                "interval_days": 14.0, "price": [1.0 + number / 10 for number in range(PRODUCTS)],
             }
         ),
         factors=pd.DataFrame({"product_id": ids, "factors": list(vectors[:, :4])}),

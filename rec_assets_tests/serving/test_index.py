@@ -82,7 +82,7 @@ def build_recommender(folder: Path, product_ids: list[str], customers: list[str]
              "content_hash": None, "first_seen": dt.date(2026, 1, 1), "excluded": False}
         ),
         statistics=pd.DataFrame(
-            {"product_id": product_ids, "orders": 3, "recent_orders": 1, "recent_buyers": 1, "new_buyers": 1,
+            {"product_id": product_ids, "order_lines": 3, "recent_order_lines": 1, "recent_buyers": 1, "new_buyers": 1,
              "buyers": 1, "returns": 0, "repeat_share": 1.0, "interval_days": 7.0, "price": 1.0}
         ),
         factors=pd.DataFrame({"product_id": [], "factors": []}),

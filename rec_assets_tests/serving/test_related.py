@@ -15,8 +15,8 @@ from rec_assets.serving.related import trending
 def with_counts(index: Index, **counts: dict[str, float]) -> Index:
     """The index with these counts of some products; all others have one buyer, long ago."""
     snapshot = index.snapshot
-    columns = {name: np.ones(len(snapshot), np.float32) * (name in ("orders", "buyers")) for name in
-               ("orders", "recent_orders", "buyers", "recent_buyers")}  # fmt: skip
+    columns = {name: np.ones(len(snapshot), np.float32) * (name in ("order_lines", "buyers")) for name in
+               ("order_lines", "recent_order_lines", "buyers", "recent_buyers")}  # fmt: skip
     for name, of in counts.items():
         for product, value in of.items():
             columns[name][list(snapshot.product_ids).index(product)] = value
@@ -26,7 +26,7 @@ def with_counts(index: Index, **counts: dict[str, float]) -> Index:
 def test_many_order_lines_of_one_customer_make_no_trend_and_no_best_seller(index: Index) -> None:
     counted = with_counts(
         index,
-        orders={"p01": 40, "p02": 5}, recent_orders={"p01": 40, "p02": 5},
+        order_lines={"p01": 40, "p02": 5}, recent_order_lines={"p01": 40, "p02": 5},
         buyers={"p01": 1, "p02": 5}, recent_buyers={"p01": 1, "p02": 5},
     )  # fmt: skip
     ids = counted.snapshot.product_ids
@@ -37,9 +37,11 @@ def test_many_order_lines_of_one_customer_make_no_trend_and_no_best_seller(index
 
 
 def test_the_api_and_the_batch_agree_on_best_sellers(index: Index) -> None:
-    counted = with_counts(index, recent_buyers={"p07": 3, "p05": 3, "p09": 4}, orders={"p07": 9, "p05": 8})
+    counted = with_counts(index, recent_buyers={"p07": 3, "p05": 3, "p09": 4}, order_lines={"p07": 9, "p05": 8})
     snapshot = counted.snapshot
-    statistics = pd.DataFrame({name: getattr(snapshot, name) for name in ("product_ids", "orders", "recent_buyers")})
+    statistics = pd.DataFrame(
+        {name: getattr(snapshot, name) for name in ("product_ids", "order_lines", "recent_buyers")}
+    )
     statistics = statistics.rename(columns={"product_ids": "product_id"})
     batch = popular_lists(statistics, pd.Series(dtype=str), 5)
     assert batch["product_id"].to_list() == list(snapshot.product_ids[Recommender(counted).popular()[0][:5]])

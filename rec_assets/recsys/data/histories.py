@@ -27,11 +27,11 @@ class Histories:
         customer, product: (N,) positions of the pair's customer and product.
         line_pair, line_age, line_weight, line_orders_since: (L,) every line: its pair, its age in days, its weight, and
             the number of orders that the customer placed after it.
-        orders: (N,) order lines of the pair; 0 if the customer never bought the product.
+        order_lines: (N,) order lines of the pair; 0 if the customer never bought the product.
         days: (N,) distinct days on which the customer bought the product.
         last_age, first_age: (N,) days since the last and the first purchase; NaN for none.
         orders_since: (N,) orders that the customer placed since the last purchase; NaN for none.
-        in_last_order: (N,) whether the product is in the customer's last order or session.
+        in_last_visit: (N,) whether the product is in the customer's last visit: the last order, or a later session.
         rating: (N,) mean rating; NaN if there are no ratings.
         customer_orders, customer_days, customer_last_age: (n,) over all purchases of the customer; 0 and NaN for none.
         customer_lines, customer_returns: (n,) kept and returned lines.
@@ -44,12 +44,12 @@ class Histories:
     line_age: Floats
     line_weight: Floats
     line_orders_since: Floats
-    orders: Floats
+    order_lines: Floats
     days: Floats
     last_age: Floats
     first_age: Floats
     orders_since: Floats
-    in_last_order: Mask
+    in_last_visit: Mask
     rating: Floats
     customer_orders: Floats
     customer_days: Floats
@@ -60,9 +60,9 @@ class Histories:
     @property
     def is_bought(self) -> Mask:
         """(N,) whether the customer bought the product."""
-        return self.orders > 0
+        return self.order_lines > 0
 
-    def decayed_orders(self, half_life_days: float) -> Floats:
+    def decayed_order_lines(self, half_life_days: float) -> Floats:
         """(N,) orders of each pair, each counting 0.5 ** (age / half-life)."""
         return self._decayed(half_life_days, 1.0, np.where(self.line_weight < 1, np.float32(0), self.line_weight))
 
@@ -150,7 +150,7 @@ def histories_from_arrays(
     order, age, weight, rating = order[sorted_], age[sorted_], weight[sorted_], rating[sorted_]
     pairs, line_pair = np.unique(pair_key, return_inverse=True)
     count = len(pairs)
-    since, in_last_order = _orders_since(customer, age, order, weight >= 1)
+    since, in_last_visit = _orders_since(customer, age, order, weight >= 1)
     rated = ~np.isnan(rating)
     ratings = np.bincount(line_pair[rated], minlength=count)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -165,12 +165,12 @@ def histories_from_arrays(
         line_age=age,
         line_weight=weight,
         line_orders_since=since,
-        orders=np.bincount(bought_pair, minlength=count).astype(np.float32),
+        order_lines=np.bincount(bought_pair, minlength=count).astype(np.float32),
         days=_distinct(bought_pair, bought_age.astype(np.int64), count),
         last_age=_extreme(np.minimum, bought_pair, bought_age, count),
         first_age=_extreme(np.maximum, bought_pair, bought_age, count),
         orders_since=_extreme(np.minimum, bought_pair, since[bought], count),
-        in_last_order=np.bincount(line_pair[in_last_order], minlength=count) > 0,
+        in_last_visit=np.bincount(line_pair[in_last_visit], minlength=count) > 0,
         rating=mean_rating.astype(np.float32),
         customer_orders=_distinct(buyer, bought_order, n),
         customer_days=_distinct(buyer, bought_age.astype(np.int64), n),

@@ -125,24 +125,24 @@ class ProductSnapshot(SnapshotArrays):
     @cached_property
     def shop_return_rate(self) -> float:
         """Share of all lines in the lookback window that were returned."""
-        returned, kept = float(self.returns.sum()), float(self.orders.sum())
+        returned, kept = float(self.returns.sum()), float(self.order_lines.sum())
         return returned / max(returned + kept, 1.0)
 
     @cached_property
     def return_rate(self) -> Floats:
         """(P,) expected share of a product's lines that are returned; see `shrunk_rate`."""
-        return shrunk_rate(self.returns, self.orders, self.shop_return_rate)
+        return shrunk_rate(self.returns, self.order_lines, self.shop_return_rate)
 
     @cached_property
     def share_in_category(self) -> Floats:
         """(P,) share of the product in the recent orders of its category."""
-        sold = np.bincount(self.category, weights=self.recent_orders, minlength=len(self.categories))
-        return np.asarray(self.recent_orders / np.maximum(sold[self.category], 1), np.float32)
+        sold = np.bincount(self.category, weights=self.recent_order_lines, minlength=len(self.categories))
+        return np.asarray(self.recent_order_lines / np.maximum(sold[self.category], 1), np.float32)
 
     @cached_property
     def recently_sold(self) -> tuple[Longs, Ints, Floats]:
         """Positions (ascending) of products with recent orders, their categories, and their shares in these."""
-        products = np.flatnonzero(self.recent_orders > 0)
+        products = np.flatnonzero(self.recent_order_lines > 0)
         return products, self.category[products], self.share_in_category[products]
 
     @cached_property
@@ -154,18 +154,20 @@ class ProductSnapshot(SnapshotArrays):
     @cached_property
     def trend(self) -> Floats:
         """(P,) log ratio of a product's share of the recent orders to its share of all orders."""
-        recent, total = max(float(self.recent_orders.sum()), 1.0), max(float(self.orders.sum()), 1.0)
-        return np.asarray(np.log((self.recent_orders / recent + 1e-6) / (self.orders / total + 1e-6)), np.float32)
+        recent, total = max(float(self.recent_order_lines.sum()), 1.0), max(float(self.order_lines.sum()), 1.0)
+        return np.asarray(
+            np.log((self.recent_order_lines / recent + 1e-6) / (self.order_lines / total + 1e-6)), np.float32
+        )
 
     @cached_property
     def best_sellers(self) -> tuple[Longs, Longs]:
         """(P,) and (P,) positions by recent orders and by orders, descending; ties go to the lower id."""
-        return np.argsort(-self.recent_orders, kind="stable"), np.argsort(-self.orders, kind="stable")
+        return np.argsort(-self.recent_order_lines, kind="stable"), np.argsort(-self.order_lines, kind="stable")
 
     @cached_property
     def popular(self) -> Longs:
         """(P,) positions by recent buyers, then by orders, descending; ties go to the lower id."""
-        return np.lexsort((-self.orders, -self.recent_buyers))
+        return np.lexsort((-self.order_lines, -self.recent_buyers))
 
     @cached_property
     def known_category(self) -> Ints:

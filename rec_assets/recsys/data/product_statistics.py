@@ -16,15 +16,15 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         recent_days: Ages 0 … recent_days - 1 count as recent.
 
     Returns:
-        product_id, orders (lines), recent_orders (lines), recent_buyers (distinct customers with a recent purchase),
+        product_id, order_lines, recent_order_lines, recent_buyers (distinct customers with a recent purchase),
         new_buyers (customers whose first purchase is recent), buyers (distinct customers), repeat_share (share of
         buyers who bought on more than one day), interval_days (their mean gap between purchase days, null if nobody
         bought twice), price (mean unit price, null if unknown), revenue, last_age (null if nothing was kept),
         returns (lines); sorted by product_id.
     """
     per_pair = purchases.groupBy("product_id", "customer_id").agg(
-        F.count("*").alias("orders"),
-        F.sum((F.col("age_days") < recent_days).cast("long")).alias("recent_orders"),
+        F.count("*").alias("order_lines"),
+        F.sum((F.col("age_days") < recent_days).cast("long")).alias("recent_order_lines"),
         F.countDistinct("age_days").alias("days"),
         (F.max("age_days") - F.min("age_days")).alias("span"),
         (F.max("age_days") < recent_days).cast("long").alias("is_new"),
@@ -35,9 +35,9 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
     )
     again = F.col("days") > 1
     kept = per_pair.groupBy("product_id").agg(
-        F.sum("orders").alias("orders"),
-        F.sum("recent_orders").alias("recent_orders"),
-        F.sum((F.col("recent_orders") > 0).cast("long")).alias("recent_buyers"),
+        F.sum("order_lines").alias("order_lines"),
+        F.sum("recent_order_lines").alias("recent_order_lines"),
+        F.sum((F.col("recent_order_lines") > 0).cast("long")).alias("recent_buyers"),
         F.sum("is_new").alias("new_buyers"),
         F.count("*").alias("buyers"),
         F.avg(again.cast("double")).alias("repeat_share"),
@@ -47,5 +47,5 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
         F.min("last_age").alias("last_age"),
     )
     returned = returns.groupBy("product_id").agg(F.count("*").alias("returns"))
-    counts = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
+    counts = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
     return kept.join(returned, "product_id", "full_outer").fillna(0, counts).orderBy("product_id")

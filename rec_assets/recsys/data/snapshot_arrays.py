@@ -26,8 +26,8 @@ SAME_BASKET, NEXT_BASKET, EASE = KINDS = ("same_basket", "next_basket", "ease")
 _TEXTS = ("product_ids", "titles", "categories", "brands")
 _GRAPHS = (*KINDS, "text_neighbors")
 _DENSE = (
-    "category", "brand", "price", "list_price", "age_days", "orders", "recent_orders", "recent_buyers", "new_buyers",
-    "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
+    "category", "brand", "price", "list_price", "age_days", "order_lines", "recent_order_lines", "recent_buyers",
+    "new_buyers", "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
 )  # fmt: skip
 SNAPSHOT_LAYOUT = (*_TEXTS, *_GRAPHS, *_DENSE)
 """Names of all arrays that a saved snapshot holds."""
@@ -48,8 +48,8 @@ class SnapshotArrays:
         price: (P,) mean unit price paid in the lookback window; NaN if unknown.
         list_price: (P,) price to show, rounded to cents: from the catalog, else the mean price paid; NaN if unknown.
         age_days: (P,) days since the product was first seen.
-        orders: (P,) order lines in the lookback window.
-        recent_orders: (P,) order lines in the last `recent_days`.
+        order_lines: (P,) order lines in the lookback window.
+        recent_order_lines: (P,) order lines in the last `recent_days`.
         recent_buyers: (P,) distinct customers with an order line in the last `recent_days`.
         new_buyers: (P,) customers whose first purchase of the product is in the last `recent_days`.
         buyers: (P,) distinct customers in the window.
@@ -75,8 +75,8 @@ class SnapshotArrays:
     price: Floats
     list_price: Floats
     age_days: Floats
-    orders: Floats
-    recent_orders: Floats
+    order_lines: Floats
+    recent_order_lines: Floats
     recent_buyers: Floats
     new_buyers: Floats
     buyers: Floats

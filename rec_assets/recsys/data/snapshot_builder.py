@@ -16,7 +16,7 @@ TEXT_NEIGHBORS = 200
 """Neighbors kept of each text."""
 
 _TEXT_BLOCK = 1024
-_COUNTS = ("orders", "recent_orders", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
+_COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
 
 
 def build_product_snapshot(
@@ -34,8 +34,8 @@ def build_product_snapshot(
 
     Args:
         products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
-        statistics: product_id, orders, recent_orders, recent_buyers, new_buyers, buyers, returns, repeat_share,
-            interval_days, price.
+        statistics: product_id, order_lines, recent_order_lines, recent_buyers, new_buyers, buyers, returns,
+            repeat_share, interval_days, price.
         factors: product_id, factors (list of floats) from ALS; may be empty.
         graph: kind (one of KINDS), product_id, neighbor_id, weight.
         embeddings: content_hash, vector (list of floats).

@@ -105,7 +105,7 @@ class Backtest:
         if truth.empty:
             raise NothingToEvaluate(f"nobody bought anything in the {self.horizon_days} days after {as_of}")
         lists = self.lists(as_of, recipe)
-        bought_before = self.candidates(as_of, recipe).where("repeat_orders > 0")
+        bought_before = self.candidates(as_of, recipe).where("repeat_order_lines > 0")
         history = collect(bought_before.select(*_PAIR, "customer_orders"), self._disk)
         orders = history.groupby("customer_id")["customer_orders"].first()
         slices = [part for part in make_slices(truth, history, orders) if part.name != NEW_CUSTOMERS]

@@ -25,7 +25,7 @@ def baseline_lists(candidates: pd.DataFrame, depth: int) -> pd.DataFrame:
     Returns:
         model, list, customer_id, product_id, rank (from 1 to depth). "own purchases" has no list "discover".
     """
-    bought = (candidates["repeat_orders"] > 0).to_numpy()
+    bought = (candidates["repeat_order_lines"] > 0).to_numpy()
     customer, _ = pd.factorize(candidates["customer_id"], sort=True)
     product, _ = pd.factorize(candidates["product_id"], sort=True)
     frames = []

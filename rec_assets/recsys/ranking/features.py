@@ -27,8 +27,10 @@ class ProductFeatures(FeatureGroup):
         histories, snapshot, n = block.histories, block.snapshot, len(block)
         log_price = snapshot.log_price[histories.product]
         priced = np.isfinite(log_price)
-        weight = np.bincount(histories.customer[priced], weights=histories.orders[priced], minlength=n)
-        total = np.bincount(histories.customer[priced], weights=(histories.orders * log_price)[priced], minlength=n)
+        weight = np.bincount(histories.customer[priced], weights=histories.order_lines[priced], minlength=n)
+        total = np.bincount(
+            histories.customer[priced], weights=(histories.order_lines * log_price)[priced], minlength=n
+        )
         usual = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
         return {
             "price": snapshot.price[product],
@@ -46,7 +48,7 @@ class CustomerFeatures(FeatureGroup):
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`customer_repeat`: order lines per distinct product."""
         histories, n = block.histories, len(block)
-        lines = np.bincount(histories.customer, weights=histories.orders, minlength=n)
+        lines = np.bincount(histories.customer, weights=histories.order_lines, minlength=n)
         distinct = np.maximum(np.bincount(histories.customer, weights=histories.is_bought, minlength=n), 1)
         return {
             "customer_orders": histories.customer_orders[customer],

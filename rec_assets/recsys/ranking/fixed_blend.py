@@ -38,7 +38,7 @@ def contributions(features: Floats) -> Floats:
     again = np.maximum(values["repeat_share"], 1 - 1 / np.maximum(values["customer_repeat"], 1))
     score = values["repeat_score"]
     bought = np.where(again > 0, BUY_AGAIN * again * score / (1 + score), BOUGHT_ONCE)
-    added["repeat_score"] = np.where(values["repeat_orders"] > 0, bought, 0)
+    added["repeat_score"] = np.where(values["repeat_order_lines"] > 0, bought, 0)
     zeros = np.zeros(len(features), np.float32)
     groups = [sum((added[name] for name in names if name in added), zeros) for names in FEATURE_GROUPS.values()]
     return np.stack(groups, axis=1).astype(np.float32)

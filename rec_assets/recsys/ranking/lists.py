@@ -85,7 +85,8 @@ def arrange_lists(scored: pd.DataFrame, size: int, rules: CompiledRules | None) 
 def _arrange_by_rules(scored: pd.DataFrame, size: int, rules: CompiledRules) -> pd.DataFrame:
     position = pd.Index(rules.product_ids).get_indexer(pd.Index(scored["product_id"]))
     score, rate, complement, ages, orders = (
-        scored[name].to_numpy() for name in ("score", "return_rate", "complement", "customer_last_age", "repeat_orders")
+        scored[name].to_numpy()
+        for name in ("score", "return_rate", "complement", "customer_last_age", "repeat_order_lines")
     )
     bought = orders > 0
     capped = (
@@ -118,7 +119,7 @@ def _arrange_by_rules(scored: pd.DataFrame, size: int, rules: CompiledRules) -> 
 
 def _arrange_by_score(scored: pd.DataFrame, size: int) -> pd.DataFrame:
     lists = []
-    for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["repeat_orders"] > 0)])):
+    for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["repeat_order_lines"] > 0)])):
         rank = rows.groupby("customer_id", sort=False).cumcount() + 1
         top = rows.loc[rank <= size, ["customer_id", "product_id"]]
         lists.append(top.assign(list=name, rank=rank[rank <= size].astype(np.int32), row=top.index, rule=None))
@@ -141,7 +142,7 @@ def popular_lists(
     """
     count = statistics[by]
     rows = statistics.assign(category=statistics["product_id"].map(categories), count=count)
-    rows = rows.sort_values(["count", "orders", "product_id"], ascending=[False, False, True])
+    rows = rows.sort_values(["count", "order_lines", "product_id"], ascending=[False, False, True])
     total = max(float(rows["count"].sum()), 1.0)
     top = rows.head(size)
     return pd.DataFrame(

@@ -69,10 +69,10 @@ class Candidates:
         known = self.histories
         is_order = known.orders_since == 0
         ordered = np.zeros(len(known.customer_ids), bool)
-        ordered[known.customer[known.in_last_order & is_order]] = True
-        ordered[known.customer[known.in_last_order & ~is_order]] = False  # a session came later
+        ordered[known.customer[known.in_last_visit & is_order]] = True
+        ordered[known.customer[known.in_last_visit & ~is_order]] = False  # a session came later
         applies = ordered[self.customer] & (self.feature("repeat_orders_since") != 0)
-        return np.where(applies, self.feature("same_basket_last_order"), 0).astype(np.float32)
+        return np.where(applies, self.feature("same_basket_last_visit"), 0).astype(np.float32)
 
     @property
     def return_rate(self) -> Floats:
@@ -103,9 +103,9 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
 
 def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, recipe: Recipe) -> Candidates:
     """Candidates of at most BLOCK customers, with their features."""
-    pairs, equal = np.flatnonzero(histories.in_last_order), np.ones_like(histories.orders)
-    last_order = _weight_matrix(histories, pairs, equal, len(snapshot))
-    block = CustomerBlock(histories, _profile(histories, len(snapshot), recipe), last_order, snapshot, recipe)
+    pairs, equal = np.flatnonzero(histories.in_last_visit), np.ones_like(histories.order_lines)
+    last_visit = _weight_matrix(histories, pairs, equal, len(snapshot))
+    block = CustomerBlock(histories, _profile(histories, len(snapshot), recipe), last_visit, snapshot, recipe)
     chosen = np.zeros((len(block), len(snapshot)), bool)
     for source in SOURCES:
         chosen[source.propose(block)] = True

@@ -26,10 +26,10 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     """Weights product → neighbor, from net purchases: by shared shopping days, by consecutive orders, and by EASE.
 
     The weight of i → j is Σ 0.5^(age / half-life) over the days on which a customer bought both (or over the orders in
-    which j follows i), divided by the decayed orders of i to the power of `anchor_damping` (1 makes it a share of them)
-    and by those of j to the power of `popularity_damping` (otherwise best sellers are neighbors of everything). Source:
-    the asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated datasets", 2013.
-    For each order in between, a following order counts × `next_decay`. EASE: see `ease_weights`.
+    which j follows i), divided by the decayed order lines of i to the power of `anchor_damping` (1 makes it a share of
+    them) and by those of j to the power of `popularity_damping` (otherwise best sellers are neighbors of everything).
+    Source: the asymmetric cosine of Aiolli, "Efficient top-N recommendation for very large scale binary rated
+    datasets", 2013. For each order in between, a following order counts × `next_decay`. EASE: see `ease_weights`.
 
     Returns:
         kind, product_id, neighbor_id, weight (> 0), support (baskets, or customers). The edges of a product are
@@ -39,8 +39,10 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     # Products with fewer lines than the minimum support can't have a neighbor.
     frequent = bought.groupBy("product_id").count().where(F.col("count") >= recipe.min_support)
     decay = F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
-    by_age = bought.join(frequent, "product_id").groupBy("product_id", "age_days").agg(F.count("*").alias("orders"))
-    decayed = by_age.groupBy("product_id").agg(ordered_sum(decay * F.col("orders")).alias("orders"))
+    by_age = (
+        bought.join(frequent, "product_id").groupBy("product_id", "age_days").agg(F.count("*").alias("order_lines"))
+    )
+    decayed = by_age.groupBy("product_id").agg(ordered_sum(decay * F.col("order_lines")).alias("order_lines"))
     # One row per product, small enough for the driver.
     products = decayed.orderBy("product_id").toPandas()
     spark = purchases.sparkSession
@@ -75,7 +77,7 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
     blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
     pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
     pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
-    strongest = _strongest_edges(products["orders"].to_numpy(), recipe)
+    strongest = _strongest_edges(products["order_lines"].to_numpy(), recipe)
     edges = pairs.groupBy("kind", "block").applyInArrow(strongest, schema=_EDGES)
     if recipe.ease_products:
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
@@ -96,17 +98,17 @@ def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchase
     return weights.assign(kind=EASE)[["kind", "product", "neighbor", "weight", "support"]]
 
 
-def _strongest_edges(orders: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
+def _strongest_edges(order_lines: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
     """A function from the rows of a block (kind, block, basket[], other[], weight …) to its strongest edges.
 
-    `orders` are the decayed orders of each product.
+    `order_lines` are the decayed order lines of each product.
     """
 
     def strongest(rows: pa.Table) -> pa.Table:
         rows = rows.sort_by("weight")  # one order for sums of floats; equal weights may be swapped
         kind, block = rows["kind"][0], rows["block"][0].as_py()
-        baskets = incidence(rows["basket"], len(orders))
-        others = baskets if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(orders))
+        baskets = incidence(rows["basket"], len(order_lines))
+        others = baskets if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(order_lines))
         anchors = np.flatnonzero(np.asarray(baskets.sum(axis=0)).ravel())
         anchors = anchors[anchors % _ANCHOR_BLOCKS == block]
         # One matrix product for both sums: the real part sums weights, the imaginary part counts baskets.
@@ -114,7 +116,8 @@ def _strongest_edges(orders: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[
         support = np.rint(pairs.data.imag)
         enough = (support >= recipe.min_support) & (anchors[pairs.row] != pairs.col)
         row, column, support = pairs.row[enough], pairs.col[enough], support[enough]
-        damping = orders[anchors[row]] ** recipe.anchor_damping * orders[column] ** recipe.popularity_damping
+        anchor_lines, neighbor_lines = order_lines[anchors[row]], order_lines[column]
+        damping = anchor_lines**recipe.anchor_damping * neighbor_lines**recipe.popularity_damping
         weight = (pairs.data.real[enough] / damping).astype(np.float32)
         order = np.lexsort((column, -weight, row))
         starts = np.searchsorted(row[order], np.arange(len(anchors)))

@@ -27,7 +27,7 @@ def substitutes(snapshot: ProductSnapshot, category: int, size: int) -> pd.DataF
         score = similarity(snapshot, members[first : first + _BLOCK], members)
         score[np.arange(score.shape[0]), np.arange(first, first + score.shape[0])] = -np.inf
         # Ties, such as equal texts, go to the better seller.
-        order = np.lexsort((np.broadcast_to(-snapshot.orders[members], score.shape), -score), axis=1)[:, :size]
+        order = np.lexsort((np.broadcast_to(-snapshot.order_lines[members], score.shape), -score), axis=1)[:, :size]
         row, rank = np.nonzero(np.take_along_axis(score, order, axis=1) > 0)
         column = order[row, rank]
         frames.append(

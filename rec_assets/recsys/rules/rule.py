@@ -49,8 +49,8 @@ class ProductSelection(StrictModel):
         if self.brands:
             mask |= pd.Index(snapshot.brands).isin(self.brands)[snapshot.brand]
         if self.slow_movers is not None:
-            worst_first = np.argsort(snapshot.orders, kind="stable")
-            sold = np.cumsum(snapshot.orders[worst_first], dtype=np.float64)
+            worst_first = np.argsort(snapshot.order_lines, kind="stable")
+            sold = np.cumsum(snapshot.order_lines[worst_first], dtype=np.float64)
             mask[worst_first[sold <= self.slow_movers * sold.max(initial=0)]] = True
         return mask
 

@@ -22,14 +22,14 @@ def best(*values: dict[str, float]) -> int:
 
 
 def test_a_repeat_purchase_ranks_above_a_best_seller() -> None:
-    bought = {"repeat_orders": 2, "repeat_score": 2}
+    bought = {"repeat_order_lines": 2, "repeat_score": 2}
     best_seller = {"recent_popularity": np.log1p(100)}
     assert best(bought | {"repeat_share": 0.8}, best_seller) == 0
     assert best(bought | {"customer_repeat": 4}, best_seller) == 0, "the customer buys most products again"
 
 
 def test_a_bought_product_that_nobody_buys_twice_ranks_last() -> None:
-    bought = {"repeat_orders": 1, "repeat_score": 1, "customer_repeat": 1, "repeat_share": 0}
+    bought = {"repeat_order_lines": 1, "repeat_score": 1, "customer_repeat": 1, "repeat_share": 0}
     similar = {"text_relative": 1, "als_relative": 1, "category_affinity": 1}
     assert best(bought | similar, {"popularity": np.log1p(1)}) == 1
 

@@ -36,8 +36,8 @@ snapshot = build_product_snapshot(
          "content_hash": None, "first_seen": dt.date(2024, 1, 1), "excluded": False}
     ),
     statistics=pd.DataFrame(
-        {"product_id": ids, "orders": np.arange(30, 0, -1), "recent_orders": 0, "recent_buyers": 0, "new_buyers": 0,
-         "buyers": 1, "returns": 0, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
+        {"product_id": ids, "order_lines": np.arange(30, 0, -1), "recent_order_lines": 0, "recent_buyers": 0,
+         "new_buyers": 0, "buyers": 1, "returns": 0, "repeat_share": 0.0, "interval_days": np.nan, "price": 1.0}
     ),
     factors=nothing, graph=nothing, embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
 )
@@ -55,7 +55,7 @@ assert FEATURES.count("last_brand_score") == 1 and FEATURE_GROUPS["last_brand"] 
 
 lists = build_lists(candidates.reset_index(), Ranker(None, FEATURES), {}, {}, 5)
 best = lists[lists["list"] == "discover"].iloc[0]
-assert (best["product_id"], best["source"], best["reason"]) == ("p03", "last_brand", "from the brand you bought last")
+assert (best["product_id"], best["source"], best["reason"]) == ("p03", "last_brand", "from a brand of your last visit")
 
 baseline = baseline_lists(candidates.reset_index(), 3).query("model == 'last brand alone' and list == 'discover'")
 assert baseline["product_id"].tolist() == leaf[:3] and "last brand alone" in BASELINES

@@ -42,8 +42,8 @@ def a_snapshot(**changes: pd.DataFrame) -> ProductSnapshot:
         "statistics": pd.DataFrame(
             {
                 "product_id": [TEA, MUG, POT, SOAP],
-                "orders": [10, 6, 4, 30],
-                "recent_orders": [2, 1, 1, 9],
+                "order_lines": [10, 6, 4, 30],
+                "recent_order_lines": [2, 1, 1, 9],
                 "recent_buyers": [2, 1, 1, 9],
                 "new_buyers": [1, 1, 0, 3],
                 "buyers": [5, 4, 4, 20],
@@ -99,10 +99,15 @@ def test_candidates_are_the_history_and_what_each_source_proposes() -> None:
 def test_repeat_purchase_features_count_decay_and_time_the_history() -> None:
     candidates = find_candidates(lines(("ann", TEA, 0), ("ann", TEA, 14), ("ann", TEA, 28)), a_snapshot(), Recipe())
     tea, half_life = pair(candidates, "ann", TEA), Recipe().candidates.repeat_half_life_days
-    assert (tea["repeat_orders"], tea["repeat_days"], tea["repeat_interval"], tea["repeat_last_age"]) == (3, 3, 14, 0)
+    assert (tea["repeat_order_lines"], tea["repeat_days"], tea["repeat_interval"], tea["repeat_last_age"]) == (
+        3,
+        3,
+        14,
+        0,
+    )
     assert tea["repeat_score"] == pytest.approx(sum(0.5 ** (age / half_life) for age in (0, 14, 28)), rel=1e-5)
     mug = pair(candidates, "ann", MUG)
-    assert mug["repeat_orders"] == 0
+    assert mug["repeat_order_lines"] == 0
     assert np.isnan(mug["repeat_last_age"])
 
 
@@ -148,8 +153,8 @@ def test_a_click_adds_to_the_profile_and_is_no_purchase() -> None:
     candidates = find_candidates(pd.concat([bought, clicked]), a_snapshot(), Recipe())
     without = find_candidates(bought, a_snapshot(), Recipe())
     mug, pot, tea = (pair(candidates, "ann", product) for product in (MUG, POT, TEA))
-    assert (mug["repeat_orders"], mug["repeat_score"]) == (0, 0) and np.isnan(mug["repeat_last_age"])
-    assert pot["same_basket_last_order"] == pytest.approx(0.4)  # the session is later than any order
+    assert (mug["repeat_order_lines"], mug["repeat_score"]) == (0, 0) and np.isnan(mug["repeat_last_age"])
+    assert pot["same_basket_last_visit"] == pytest.approx(0.4)  # the session is later than any order
     assert pot["same_basket"] > pair(without, "ann", POT)["same_basket"] == 0
     assert mug["als_score"] > pair(without, "ann", MUG)["als_score"]
     owned = [*FEATURE_GROUPS["repeat_purchase"], *FEATURE_GROUPS["customer"]]
@@ -166,12 +171,12 @@ def test_a_visit_with_a_purchase_is_one_order() -> None:
         place = dict(zip([TEA, MUG, POT, SOAP], histories.orders_since, strict=True))
         assert (place[SOAP], place[MUG]) == (1, 0) and np.isnan(place[TEA]) and np.isnan(place[POT])
         assert histories.customer_orders.tolist() == [2] and histories.line_orders_since.min() == 0
-        assert histories.in_last_order.tolist() == [False, False, True, False]
+        assert histories.in_last_visit.tolist() == [False, False, True, False]
 
 
 def test_a_visitor_with_clicks_alone_gets_candidates_and_has_bought_nothing() -> None:
     candidates = find_candidates(lines(("guest", TEA, 0)).assign(weight=0.1), a_snapshot(), Recipe())
-    assert not (candidates["repeat_orders"] > 0).any()
+    assert not (candidates["repeat_order_lines"] > 0).any()
     assert {MUG, NEW_TEA, TEA} <= set(candidates["product_id"])
     assert (pair(candidates, "guest", MUG)["customer_orders"], pair(candidates, "guest", MUG)["same_basket"]) == (
         0,
@@ -182,8 +187,8 @@ def test_a_visitor_with_clicks_alone_gets_candidates_and_has_bought_nothing() ->
 def test_the_last_order_has_scores_of_its_own() -> None:
     candidates = find_candidates(lines(("ann", TEA, 30), ("ann", MUG, 2)), a_snapshot(), Recipe())
     pot = pair(candidates, "ann", POT)
-    assert pot["same_basket_last_order"] == pytest.approx(0.4)  # from the mug alone
-    assert pot["next_basket_last_order"] == 0  # only tea has a follower
+    assert pot["same_basket_last_visit"] == pytest.approx(0.4)  # from the mug alone
+    assert pot["next_basket_last_visit"] == 0  # only tea has a follower
     assert 0 < pot["same_basket"] < 0.4
 
 
@@ -315,10 +320,10 @@ def test_candidates_of_an_earlier_version_work_unless_the_ranker_needs_a_feature
     trained: tuple[pd.DataFrame, Ranker],
 ) -> None:
     candidates, ranker = trained
-    older = candidates.drop(columns="text_last_order")
-    needs_less = Ranker(ranker.booster, tuple("weather" if name == "text_last_order" else name for name in FEATURES))
+    older = candidates.drop(columns="text_last_visit")
+    needs_less = Ranker(ranker.booster, tuple("weather" if name == "text_last_visit" else name for name in FEATURES))
     assert len(build_lists(older, needs_less, {}, {}, size=3))
-    with pytest.raises(ValueError, match="without text_last_order: materialize the candidates of that day again"):
+    with pytest.raises(ValueError, match="without text_last_visit: materialize the candidates of that day again"):
         build_lists(older, ranker, {}, {}, size=3)
 
 
@@ -372,7 +377,7 @@ def test_the_reason_shown_is_the_source_that_contributed_most(trained: tuple[pd.
     items = lists.merge(candidates, on=["customer_id", "product_id"], suffixes=("", "_"))
     contributions = pd.DataFrame(ranker.contributions(feature_matrix(items)), columns=list(FEATURE_GROUPS))
     can_explain = {
-        "repeat_purchase": items["repeat_orders"] > 0, "als": items["als_score"] > 0,
+        "repeat_purchase": items["repeat_order_lines"] > 0, "als": items["als_score"] > 0,
         "co_purchase": items["co_purchase_anchor"] != "", "ease": items["ease_score"] > 0,
         "text": items["text_anchor"] != "", "category_popular": items["category_score"] > 0,
         "brand": items["brand_affinity"] > 0, "popular": items["price"] > 0,
@@ -395,7 +400,7 @@ def test_a_baseline_ranks_by_the_score_of_its_source() -> None:
 
 
 def test_customers_without_history_get_recent_best_sellers() -> None:
-    statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "orders": [9, 30, 6], "recent_buyers": [8, 4, 2]})
+    statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "order_lines": [9, 30, 6], "recent_buyers": [8, 4, 2]})
     categories = pd.Series({TEA: "tea", SOAP: "bath", MUG: "china"})
     assert popular_lists(statistics, categories, 2)["product_id"].tolist() == [TEA, SOAP]
 

@@ -37,9 +37,9 @@ def shop_data() -> tuple[ProductSnapshot, pd.DataFrame]:
         ),
         statistics=pd.DataFrame(
             {
-                "product_id": ids[:80], "orders": chance.integers(1, 9, 80), "recent_orders": chance.integers(0, 3, 80),
-                "recent_buyers": 0, "new_buyers": 0, "buyers": 1, "returns": 0, "repeat_share": 0.0, "price": 1.0,
-                "interval_days": np.nan,
+                "product_id": ids[:80], "order_lines": chance.integers(1, 9, 80),
+                "recent_order_lines": chance.integers(0, 3, 80), "recent_buyers": 0, "new_buyers": 0, "buyers": 1,
+                "returns": 0, "repeat_share": 0.0, "price": 1.0, "interval_days": np.nan,
             }
         ),
         factors=pd.DataFrame({"product_id": ids[:60], "factors": list(chance.normal(size=(60, 4)))}),
@@ -71,7 +71,7 @@ def plain_scores(snapshot: ProductSnapshot, lines: pd.DataFrame) -> dict[str, np
     strongest = np.argsort(-weight, kind="stable")[: RECIPE.candidates.profile_items]
     profile = np.zeros(len(snapshot))
     profile[strongest] = weight[strongest] / weight[strongest].sum()
-    last_order = np.bincount(history.product, history.in_last_order, len(snapshot)) / history.in_last_order.sum()
+    last_visit = np.bincount(history.product, history.in_last_visit, len(snapshot)) / history.in_last_visit.sum()
     text_neighbors = np.zeros(tuple(size + 1 for size in snapshot.text_neighbors.shape))
     text_neighbors[:-1, :-1] = snapshot.text_neighbors.toarray()
     affinity = np.bincount(
@@ -80,7 +80,7 @@ def plain_scores(snapshot: ProductSnapshot, lines: pd.DataFrame) -> dict[str, np
         minlength=len(snapshot.categories),
     )
     scores = {"als": snapshot.factors @ fold_in(history, snapshot, RECIPE.als)[0]}
-    for name, items in (("", profile), ("_last_order", last_order)):
+    for name, items in (("", profile), ("_last_visit", last_visit)):
         for kind in KINDS:
             scores[kind + name] = items @ getattr(snapshot, kind).toarray()
         scores["text" + name] = items @ text_neighbors[snapshot.text][:, snapshot.text]
@@ -103,7 +103,7 @@ def plain_candidates(snapshot: ProductSnapshot, lines: pd.DataFrame, scores: dic
         products |= set(best(scores[source], SIZES[source], scores[source] > 0))
     products |= set(best(scores["category"], SIZES["category_popular"], scores["category"] > 0))
     products |= set(best(scores["text"], SIZES["new"], (scores["text"] > 0) & (snapshot.age_days < 28)))
-    for counted in (snapshot.recent_orders, snapshot.orders):
+    for counted in (snapshot.recent_order_lines, snapshot.order_lines):
         products |= set(best(counted, SIZES["popular"], np.full(len(snapshot), True)))
     return products
 
@@ -123,7 +123,7 @@ def test_scores_and_candidates_are_those_of_plain_sums(shop_data: tuple[ProductS
             "text_score",
             "same_basket",
             "next_basket",
-            *(f"{source}_last_order" for source in (*KINDS, "text")),
+            *(f"{source}_last_visit" for source in (*KINDS, "text")),
         ):
             wanted = scores[plain.get(name, name)][product]
             assert rows[name].to_numpy() == pytest.approx(wanted, rel=1e-4, abs=1e-6), (customer, name)

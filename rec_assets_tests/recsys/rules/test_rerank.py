@@ -110,8 +110,8 @@ def test_boosted_products_already_in_the_block_count_toward_the_slots(compiled: 
 def test_slow_movers_are_the_worst_sellers_with_a_share_of_the_orders(compiled: Compile) -> None:
     ((_, boost),) = compiled("{name: a, kind: boost, products: {slow_movers: 0.2}, slots: 1}").of_type(Boost)
     slow = boost.weight > 0
-    orders, others = SNAPSHOT.orders[slow], SNAPSHOT.orders[~slow]
-    assert orders.sum() <= 0.2 * SNAPSHOT.orders.sum() < orders.sum() + others.min()
+    orders, others = SNAPSHOT.order_lines[slow], SNAPSHOT.order_lines[~slow]
+    assert orders.sum() <= 0.2 * SNAPSHOT.order_lines.sum() < orders.sum() + others.min()
     assert orders.max() <= others.min()
     assert boost.weight[slow] == pytest.approx(1 / np.sqrt(orders + 1))
 

@@ -53,7 +53,7 @@ def fold_in(histories: Histories, snapshot: ProductSnapshot, recipe: AlsRecipe) 
     """(n, k) factors of the customers: the least-squares solution of ALS for these histories, half a step of ALS.
 
     If the histories have ratings r, the explicit problem min Σ (r − x·y)² + ρ·|x|² is solved. Otherwise it is the
-    implicit one, min Σ c (p − x·y)² + ρ·|x|², with confidence c = 1 + α·r of decayed orders and interest r. ρ is
+    implicit one, min Σ c (p − x·y)² + ρ·|x|², with confidence c = 1 + α·r of decayed lines r. ρ is
     `AlsRecipe.ridge` of the number of the customer's products with factors. Sources: Hu, Koren, Volinsky 2008; Zhou et
     al. 2008 for λ times that number.
 

@@ -40,12 +40,13 @@ class CustomerBlock:
 
     Attributes:
         profile: (n, P) weights of each customer's profile items; each row sums to 1.
-        last_order: (n, P) equal weights of the products in the last order or session; each row sums to 1.
+        last_visit: (n, P) equal weights of the products in the last visit, an order or a later session; each row sums
+            to 1.
     """
 
     histories: Histories
     profile: sp.csr_matrix
-    last_order: sp.csr_matrix
+    last_visit: sp.csr_matrix
     snapshot: ProductSnapshot
     recipe: Recipe
     _scores: dict[str, Any] = field(default_factory=dict)
@@ -54,9 +55,9 @@ class CustomerBlock:
         return len(self.histories.customer_ids)
 
     @cached_property
-    def profile_and_last_order(self) -> sp.csr_matrix:
-        """(2n, P) `profile` on top of `last_order`, so that one matrix product scores by both."""
-        return sp.vstack([self.profile, self.last_order], format="csr")
+    def profile_and_last_visit(self) -> sp.csr_matrix:
+        """(2n, P) `profile` on top of `last_visit`, so that one matrix product scores by both."""
+        return sp.vstack([self.profile, self.last_visit], format="csr")
 
     @cached_property
     def is_bought(self) -> Mask:

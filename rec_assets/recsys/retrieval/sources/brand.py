@@ -21,7 +21,7 @@ class Brand(CandidateSource[Floats]):
         """(n, B) share of each brand in the customer's order lines."""
         histories, snapshot = block.histories, block.snapshot
         shape = (len(block), len(snapshot.brands))
-        affinity = row_sums(histories.customer, snapshot.brand[histories.product], histories.orders, shape)
+        affinity = row_sums(histories.customer, snapshot.brand[histories.product], histories.order_lines, shape)
         return affinity / np.maximum(affinity.sum(axis=1, keepdims=True), 1)
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:

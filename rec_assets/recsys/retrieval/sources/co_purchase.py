@@ -41,8 +41,8 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
     """Scores a product by its edges from the profile items. `retrieval/co_purchase_graph.py` computes the edges."""
 
     name = "co_purchase"
-    features = ("same_basket", "next_basket", "co_purchase_relative", "same_basket_last_order",
-                "next_basket_last_order")  # fmt: skip
+    features = ("same_basket", "next_basket", "co_purchase_relative", "same_basket_last_visit",
+                "next_basket_last_visit")  # fmt: skip
     sentence = "bought together with {anchor}"
     blend_weights = (("co_purchase_relative", 1.0),)
     baselines = (
@@ -58,7 +58,7 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
         """Scores of the products in the graphs."""
         column = block.snapshot.co_purchase_coverage.column
         return CoPurchaseScores(*(
-            neighbor_scores(block.profile_and_last_order, block.snapshot.padded_graphs[kind], column)
+            neighbor_scores(block.profile_and_last_visit, block.snapshot.padded_graphs[kind], column)
             for kind in (SAME_BASKET, NEXT_BASKET)
         ))  # fmt: skip
 
@@ -68,15 +68,15 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
         return best_unbought(block, products, scores, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
-        """The two scores from the whole profile and from the last order alone."""
+        """The two scores from the whole profile and from the last visit alone."""
         scores = block.scores(self)
         same, following = (one.profile.at(customer, product) for one in (scores.same_basket, scores.next_basket))
         return {
             "same_basket": same,
             "next_basket": following,
             "co_purchase_relative": (same + following) / scores.both.highest[customer],
-            "same_basket_last_order": scores.same_basket.last_order.at(customer, product),
-            "next_basket_last_order": scores.next_basket.last_order.at(customer, product),
+            "same_basket_last_visit": scores.same_basket.last_visit.at(customer, product),
+            "next_basket_last_visit": scores.next_basket.last_visit.at(customer, product),
         }
 
     def anchors(self, candidates: Candidates, rows: Longs) -> Longs:

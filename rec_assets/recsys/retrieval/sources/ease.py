@@ -12,7 +12,7 @@ class Ease(CandidateSource[NeighborScores]):
     """Scores a product by its EASE weights from the profile items."""
 
     name = "ease"
-    features = ("ease_score", "ease_relative", "ease_last_order")
+    features = ("ease_score", "ease_relative", "ease_last_visit")
     sentence = "customers with your favorites buy this too"
     blend_weights = (("ease_relative", 1.0),)
     baselines = (
@@ -26,7 +26,7 @@ class Ease(CandidateSource[NeighborScores]):
     def score(self, block: CustomerBlock) -> NeighborScores:
         """Scores of the products that EASE covers."""
         column = block.snapshot.ease_coverage.column
-        return neighbor_scores(block.profile_and_last_order, block.snapshot.padded_graphs[EASE], column)
+        return neighbor_scores(block.profile_and_last_visit, block.snapshot.padded_graphs[EASE], column)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest scores."""
@@ -34,11 +34,11 @@ class Ease(CandidateSource[NeighborScores]):
         return best_unbought(block, products, scores, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
-        """Scores from the whole profile and from the last order alone."""
+        """Scores from the whole profile and from the last visit alone."""
         scores = block.scores(self)
         score = scores.profile.at(customer, product)
         return {
             "ease_score": score,
             "ease_relative": score / scores.profile.highest[customer],
-            "ease_last_order": scores.last_order.at(customer, product),
+            "ease_last_visit": scores.last_visit.at(customer, product),
         }

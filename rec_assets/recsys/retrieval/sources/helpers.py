@@ -41,17 +41,17 @@ class ProductScores:
 
 @dataclass(frozen=True, eq=False)
 class NeighborScores:
-    """Scores of the neighbors of the whole profile, and of the last order alone."""
+    """Scores of the neighbors of the whole profile, and of the last visit alone."""
 
     profile: ProductScores
-    last_order: ProductScores
+    last_visit: ProductScores
 
 
 def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) -> NeighborScores:
     """Sum, over the items of a customer, of item weight × edge weight.
 
     Args:
-        items: (2n, products or texts) weights; see `CustomerBlock.profile_and_last_order`.
+        items: (2n, products or texts) weights; see `CustomerBlock.profile_and_last_visit`.
         graph: (products or texts, U + 1) edge weights, with a last column of zeros.
         column: (P,) see `ProductScores`.
     """

@@ -22,12 +22,14 @@ class Popular(CandidateSource[None]):
     features = ("popularity", "recent_popularity", "trend", "buyers", "new_buyers", "repeat_share", "product_interval")
     blend_weights = (("recent_popularity", 0.3), ("popularity", 0.1))
     baselines = (
-        Baseline("popularity", "The best sellers of the lookback, the same for everybody.", ("popularity",), "orders"),
+        Baseline(
+            "popularity", "The best sellers of the lookback, the same for everybody.", ("popularity",), "order_lines"
+        ),
         Baseline(
             "recent popularity",
             "The best sellers of the recent days, the same for everybody.",
             ("recent_popularity",),
-            "recent_orders",
+            "recent_order_lines",
         ),
     )
 
@@ -50,8 +52,8 @@ class Popular(CandidateSource[None]):
         """Counts as log(1 + x)."""
         snapshot = block.snapshot
         return {
-            "popularity": np.log1p(snapshot.orders[product]),
-            "recent_popularity": np.log1p(snapshot.recent_orders[product]),
+            "popularity": np.log1p(snapshot.order_lines[product]),
+            "recent_popularity": np.log1p(snapshot.recent_order_lines[product]),
             "trend": snapshot.trend[product],
             "buyers": np.log1p(snapshot.buyers[product]),
             "new_buyers": np.log1p(snapshot.new_buyers[product]),

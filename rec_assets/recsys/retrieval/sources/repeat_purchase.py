@@ -16,12 +16,12 @@ from rec_assets.recsys.retrieval.sources.base import (
 
 
 class RepeatPurchase(CandidateSource[Floats]):
-    """Scores a product by the customer's own decayed orders of it."""
+    """Scores a product by the customer's own decayed order lines of it."""
 
     name = "repeat_purchase"
     features = (
-        "repeat_score", "repeat_score_share", "repeat_decayed_30", "repeat_decayed_240", "repeat_orders", "repeat_days",
-        "repeat_last_age", "repeat_first_age", "repeat_interval", "repeat_due", "repeat_orders_since",
+        "repeat_score", "repeat_score_share", "repeat_decayed_30", "repeat_decayed_240", "repeat_order_lines",
+        "repeat_days", "repeat_last_age", "repeat_first_age", "repeat_interval", "repeat_due", "repeat_orders_since",
     )  # fmt: skip
     baselines = (
         Baseline(
@@ -30,8 +30,8 @@ class RepeatPurchase(CandidateSource[Floats]):
     )
 
     def score(self, block: CustomerBlock) -> Floats:
-        """(N,) decayed orders of each pair of the histories."""
-        return block.histories.decayed_orders(block.recipe.candidates.repeat_half_life_days)
+        """(N,) decayed order lines of each pair of the histories."""
+        return block.histories.decayed_order_lines(block.recipe.candidates.repeat_half_life_days)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """Everything in the histories, so that the evaluation can read the histories from the candidates."""
@@ -55,9 +55,9 @@ class RepeatPurchase(CandidateSource[Floats]):
         return {
             "repeat_score": repeat_score,
             "repeat_score_share": repeat_score / np.maximum(total, 1e-12)[customer],
-            "repeat_decayed_30": take(histories.decayed_orders(30), 0),
-            "repeat_decayed_240": take(histories.decayed_orders(240), 0),
-            "repeat_orders": take(histories.orders, 0),
+            "repeat_decayed_30": take(histories.decayed_order_lines(30), 0),
+            "repeat_decayed_240": take(histories.decayed_order_lines(240), 0),
+            "repeat_order_lines": take(histories.order_lines, 0),
             "repeat_days": take(histories.days, 0),
             "repeat_last_age": take(histories.last_age, np.nan),
             "repeat_first_age": take(histories.first_age, np.nan),
@@ -68,7 +68,7 @@ class RepeatPurchase(CandidateSource[Floats]):
 
     def explains(self, items: ListItems) -> Mask:
         """The customer bought the product before."""
-        return np.asarray(items.features["repeat_orders"] > 0, bool)
+        return np.asarray(items.features["repeat_order_lines"] > 0, bool)
 
     def reason(self, items: ListItems, row: int) -> str:
         """For example "you buy this every week"; with fewer than three purchase days, when the last one was."""

@@ -27,7 +27,7 @@ class Text(CandidateSource[NeighborScores]):
     """Scores a text, and with it all products that have this text. See `snapshot_builder.similar_texts`."""
 
     name = "text"
-    features = ("text_score", "text_relative", "text_last_order", "text_orders_since")
+    features = ("text_score", "text_relative", "text_last_visit", "text_orders_since")
     sentence = "similar to {anchor}"
     blend_weights = (("text_relative", 1.0),)
     baselines = (
@@ -37,7 +37,7 @@ class Text(CandidateSource[NeighborScores]):
 
     def score(self, block: CustomerBlock) -> NeighborScores:
         """(n, T + 1) scores of the texts. Products without a text have row -1: the last column, which is 0."""
-        snapshot, weights = block.snapshot, _by_text(block.profile_and_last_order, block.snapshot)
+        snapshot, weights = block.snapshot, _by_text(block.profile_and_last_visit, block.snapshot)
         return neighbor_scores(weights, snapshot.padded_text_neighbors, snapshot.text)
 
     def propose(self, block: CustomerBlock) -> Pairs:
@@ -49,13 +49,13 @@ class Text(CandidateSource[NeighborScores]):
         return as_pairs(rows)
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
-        """Scores from the whole profile and from the last order, and orders since the text was last bought."""
+        """Scores from the whole profile and from the last visit, and orders since the text was last bought."""
         scores = block.scores(self)
         score = scores.profile.at(customer, product)
         return {
             "text_score": score,
             "text_relative": score / scores.profile.highest[customer],
-            "text_last_order": scores.last_order.at(customer, product),
+            "text_last_visit": scores.last_visit.at(customer, product),
             "text_orders_since": orders_since(block.histories, block.snapshot.text, customer, product),
         }
 
