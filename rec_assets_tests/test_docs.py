@@ -59,6 +59,7 @@ def test_the_readme_has_at_most_200_lines() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
+@pytest.mark.integration
 def test_the_site_builds_without_warnings_and_all_links_lead_somewhere(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
     built = subprocess.run(
@@ -159,6 +160,7 @@ def sources() -> Iterator[Path]:
                 yield path
 
 
+@pytest.mark.integration
 def test_the_yaml_file_of_the_tutorial_describes_its_sample_shop(tmp_path: Path) -> None:
     write_giftware_shop(tmp_path)
     block = re.search(r"```yaml\n(.*?)```", (DOCS / "tutorial.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -38,6 +38,7 @@ def test_each_worker_reports_sums_of_all_workers_and_its_own_gauges(tmp_path: Pa
         assert b"this worker only" not in text
 
 
+@pytest.mark.integration
 def test_the_counts_of_dead_workers_stay(tmp_path: Path) -> None:
     for _ in range(3):
         code = f"import sys; from {__name__} import *; shared = worker(sys.argv[1], 2); shared.start(); shared.write()"

@@ -159,6 +159,7 @@ def _upgrade_and_write(url: str, first: int) -> None:
     state.close()
 
 
+@pytest.mark.integration
 def test_several_processes_upgrade_a_database_create_earlier_version(url: str) -> None:
     _create_earlier_version(url, 100)
     before = OnlineState(url)
@@ -276,6 +277,7 @@ def _write(url: str, first: int) -> None:
     state.close()
 
 
+@pytest.mark.integration
 def test_several_processes_write_at_once_without_losing_events(url: str) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_write, args=(url, first)) for first in (0, 25, 50)]

@@ -557,6 +557,7 @@ def test_a_missing_driver_is_one_error(tmp_path, monkeypatch):
     assert result.errors == ["s3://bucket/*.csv: the driver for this path is not installed: Install s3fs to access S3"]
 
 
+@pytest.mark.integration
 def test_the_check_loads_neither_spark_nor_dagster():
     imports = "import sys, rec_assets.sources.check"
     loaded = f"{imports}; assert not {{'pyspark', 'dagster'}} & set(sys.modules)"

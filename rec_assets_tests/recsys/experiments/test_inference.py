@@ -125,6 +125,7 @@ def looked_at_daily(rng: np.random.Generator, effect: float, days: int = 60, dai
     return found
 
 
+@pytest.mark.integration
 def test_always_valid_intervals_keep_their_level_over_60_daily_looks() -> None:
     rng = np.random.default_rng(6)
     fixed = always = 0
@@ -149,6 +150,7 @@ def test_the_always_valid_interval_and_p_value_agree() -> None:
     assert at_the_edge == pytest.approx(0.03)
 
 
+@pytest.mark.integration
 def test_the_sample_ratio_test_agrees_with_scipy_and_is_always_valid() -> None:
     found = sample_ratio({"a": 5210, "b": 4790}, {"a": 0.5, "b": 0.5})
     assert found.p_value == pytest.approx(stats.chisquare([5210, 4790]).pvalue)

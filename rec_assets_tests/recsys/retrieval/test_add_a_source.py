@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "how-to" / "add-a-candidate-source.md"
 
@@ -63,6 +65,7 @@ assert "last_brand" in proposing_sources(recipe)
 """
 
 
+@pytest.mark.integration
 def test_a_source_from_the_page_shows_up_everywhere(tmp_path: Path) -> None:
     source, registration = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     shutil.copytree(ROOT / "rec_assets", tmp_path / "rec_assets", ignore=shutil.ignore_patterns("__pycache__"))

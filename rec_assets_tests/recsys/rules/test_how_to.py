@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = REPOSITORY / "docs" / "how-to" / "add-a-merchandising-rule.md"
 
 USE = """
 import sys
 from pathlib import Path
+
+import pytest
 import numpy as np
 from rec_assets.recsys.rules.compiled import compile_rules
 from rec_assets.recsys.rules.effects import ScoredCandidates
@@ -28,6 +32,7 @@ print(product.tolist(), rules.messages[rule[0]])
 """
 
 
+@pytest.mark.integration
 def test_the_example_of_the_page_adds_a_rule_kind(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
     new_class, registration = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

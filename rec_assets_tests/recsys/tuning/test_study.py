@@ -54,6 +54,7 @@ def test_if_no_recipe_is_better_the_current_one_is_the_best(tmp_path: Path) -> N
     assert study.importance().empty
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("killed_at", [1, 5])
 def test_a_killed_study_resumes_with_the_same_recipes(tmp_path: Path, killed_at: int) -> None:
     (tmp_path / "complete").mkdir()
