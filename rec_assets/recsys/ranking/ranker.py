@@ -6,6 +6,7 @@ If these can't train a ranker, candidates are scored by the fixed blend (`fixed_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -67,9 +68,13 @@ class Ranker:
             return fixed_blend.contributions(features)
         data = xgb.DMatrix(self._select(features), nthread=1)
         added = self.booster.predict(data, pred_contribs=True, approx_contribs=True)[:, :-1]
-        # (features, groups) 1 if a feature belongs to a group.
+        return np.asarray(added @ self._groups, np.float32)
+
+    @cached_property
+    def _groups(self) -> Floats:
+        """(features, groups) 1 if a feature belongs to a group."""
         belongs = [[name in names for names in FEATURE_GROUPS.values()] for name in self.features]
-        return np.asarray(added @ np.array(belongs, np.float32), np.float32)
+        return np.array(belongs, np.float32)
 
     def _select(self, features: Floats) -> Floats:
         """(rows, self.features) from (rows, FEATURES); NaN for unavailable features."""

@@ -32,7 +32,7 @@ class Als(CandidateSource[ProductScores]):
     def score(self, block: CustomerBlock) -> ProductScores:
         """(n, U + 1) scores of the products with factors."""
         vectors = fold_in(block.histories, block.snapshot, block.recipe.als)
-        return ProductScores(vectors @ block.snapshot.covered_factors.T, block.snapshot.als_coverage.column)
+        return ProductScores(vectors @ block.snapshot.covered_factors, block.snapshot.als_coverage.column)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest positive scores."""
