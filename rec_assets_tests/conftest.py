@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shared_fixtures(item: pytest.Item) -> set[str]:
-    """Return the HEAVY_FIXTURES of a test. A fixture of that name that a module makes for each test is another one."""
+    """The HEAVY_FIXTURES of a test. A fixture with such a name does not count if a module makes it for each test."""
     assert isinstance(item, pytest.Function)
     defined = item._fixtureinfo.name2fixturedefs
     used = {name for name in HEAVY_FIXTURES & defined.keys() if defined[name][-1].scope != "function"}

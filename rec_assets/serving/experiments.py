@@ -1,6 +1,6 @@
-"""Responses under experiments: apply a shopper's treatment to a request, and describe the response as an exposure.
+"""Responses under experiments: apply the variants of a shopper to a request, and describe the response as an exposure.
 
-`recsys.experiments` assigns treatments.
+`recsys.experiments` assigns shoppers to variants.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rec_assets.recsys.experiments.assignment import Treatment
+from rec_assets.recsys.experiments.assignment import Assignment
 from rec_assets.recsys.experiments.experiments_file import CHAMPION, Experiment, Variant, models_in, rule_sets_in
 from rec_assets.recsys.experiments.interleaving import team_draft
 from rec_assets.serving.database.events import Exposure
@@ -21,11 +21,11 @@ from rec_assets.serving.recommendation import HOLDOUT, RecommendationRequest, Re
 
 @dataclass(frozen=True)
 class ExperimentResponse:
-    """A response under a treatment.
+    """A response to a shopper in experiments, or in none.
 
     Attributes:
         engine: The index of the response; with interleaving, the control's.
-        request: The request as the treatment changed it.
+        request: The request as the variants changed it.
         teams: With interleaving, the variant that each item comes from; else empty.
         uses_rules: Whether merchandising rules applied.
     """
@@ -38,7 +38,7 @@ class ExperimentResponse:
 
     def exposure(
         self,
-        treatment: Treatment,
+        assignment: Assignment,
         recommendation_id: str,
         time: dt.datetime,
         *,
@@ -55,7 +55,7 @@ class ExperimentResponse:
             item["team"] = team
         request = self.request
         return Exposure(
-            recommendation_id, time, customer, session, treatment.variants, self.engine.published.version,
+            recommendation_id, time, customer, session, assignment.variants, self.engine.published.version,
             request.mode, request.exploration, not is_replayable or request.is_filtered or self.uses_rules,
             self.response.answered_by, items, simulated,
         )  # fmt: skip
@@ -70,22 +70,22 @@ def runnable(
     ]
 
 
-def respond_under_treatment(
+def respond_under_experiments(
     champion: Engine,
     indexes: Mapping[str, Engine],
-    treatment: Treatment,
+    assignment: Assignment,
     request: RecommendationRequest,
     unavailable: frozenset[str],
     find_capped: FindCapped,
     *,
     cached_only: bool = False,
 ) -> ExperimentResponse:
-    """Respond under a treatment.
+    """Respond as the assignment of the shopper says.
 
     Args:
         champion: The current index.
-        indexes: Other indexes that the treatment needs, by the model name or version in the experiment.
-        treatment, request: Of the shopper.
+        indexes: Other indexes that the assignment needs, by the model name or version in the experiment.
+        assignment, request: Of the shopper.
         unavailable: Products that must not be shown.
         find_capped: Finds the products that a frequency cap leaves out.
         cached_only: Raise instead of ranking.
@@ -94,9 +94,9 @@ def respond_under_treatment(
         RankingNeeded: with `cached_only`, if the response needs a ranking that is not cached.
     """
     variants = [
-        treatment.variant.model_copy(update={field: getattr(variant, field) for field in variant.changed_fields})
-        for variant in treatment.interleaved.values()
-    ] or [treatment.variant]
+        assignment.variant.model_copy(update={field: getattr(variant, field) for field in variant.changed_fields})
+        for variant in assignment.interleaved.values()
+    ] or [assignment.variant]
     engines = [champion if variant.model == CHAMPION else indexes[str(variant.model)] for variant in variants]
     requests = [
         engine.exclude_capped(_apply(variant, request), find_capped)
@@ -109,11 +109,11 @@ def respond_under_treatment(
         for variant, engine, each in zip(variants, engines, requests, strict=True)
     ]
     uses_rules = any(engine.responder.rules_for(each) for engine, each in zip(engines, requests, strict=True))
-    if not treatment.interleaved:
+    if not assignment.interleaved:
         return ExperimentResponse(engines[0], responses[0], requests[0], [], uses_rules)
     rankings = [each.items for each in responses]
     drafted = team_draft(rankings, request.k, lambda item: item.product_id, lambda: random.getrandbits(1))
-    names = list(treatment.interleaved)
+    names = list(assignment.interleaved)
     is_randomized = any(each.exploration for each in requests)  # the propensities of a mix of both are unknown
     items = [replace(each.item, propensity=None if is_randomized else each.propensity) for each in drafted]
     mixed = RecommendationResponse(items, responses[0].answered_by)

@@ -27,14 +27,14 @@ class IndexLoader:
 
     Attributes:
         engine: The engine of the current index; None before the first.
-        experiments: Engines for experiments, by the model name or version in the experiment.
+        experiment_engines: For experiments, by the model name or version in the experiment.
         warnings: Problems with the published indexes, by name.
     """
 
     def __init__(self, folder: ServingFolder) -> None:
         self.folder = folder
         self.engine: Engine | None = None
-        self.experiments: dict[str, Engine] = {}
+        self.experiment_engines: dict[str, Engine] = {}
         self.warnings: dict[str, str] = {}
         self._failed: dict[PublishedIndex, tuple[str, float]] = {}  # with the reason and the time of the next attempt
 
@@ -42,7 +42,7 @@ class IndexLoader:
         """Load indexes that were published since the last call."""
         pointers = self.folder.pointers()
         self._load_current(pointers, rules)
-        self._load_experiments(pointers.experiments, rules)
+        self._load_experiments(pointers.experiment_indexes, rules)
         self._set_warnings(self._find_problems(pointers))
 
     def use_rules(self, rules: RuleSets) -> None:
@@ -54,10 +54,10 @@ class IndexLoader:
     def comparable(self, engine: Engine) -> dict[str, Engine]:
         """Engines for experiments with the same as-of day as `engine`, by name. Others know more or less data."""
         day = engine.published.as_of
-        return {name: each for name, each in self.experiments.items() if each.published.as_of == day}
+        return {name: each for name, each in self.experiment_engines.items() if each.published.as_of == day}
 
     def _engines(self) -> set[Engine]:
-        return {each for each in (self.engine, *self.experiments.values()) if each is not None}
+        return {each for each in (self.engine, *self.experiment_engines.values()) if each is not None}
 
     def _load_current(self, pointers: IndexPointers, rules: RuleSets) -> None:
         """Load the current index. If it fails and no index is loaded, load the newest previous one that works."""
@@ -75,8 +75,8 @@ class IndexLoader:
 
     def _load_experiments(self, wanted: Mapping[str, PublishedIndex], rules: RuleSets) -> None:
         loaded = {name: engine for name, each in wanted.items() if (engine := self._load(each, rules)) is not None}
-        if loaded != self.experiments:
-            self.experiments = loaded
+        if loaded != self.experiment_engines:
+            self.experiment_engines = loaded
             _collect_garbage()
 
     def _load(self, published: PublishedIndex, rules: RuleSets) -> Engine | None:
@@ -98,7 +98,7 @@ class IndexLoader:
 
     def _find_problems(self, pointers: IndexPointers) -> dict[str, str]:
         problems = {"current.json": pointers.damage} if pointers.damage else {}
-        wanted = {f"index of {name}": each for name, each in pointers.experiments.items()}
+        wanted = {f"index of {name}": each for name, each in pointers.experiment_indexes.items()}
         wanted |= {"index": pointers.current} if pointers.current else {}
         loaded = {each.published for each in self._engines()}
         for name, published in wanted.items():

@@ -222,7 +222,7 @@ def test_a_damaged_index_of_an_experiment_affects_only_that_experiment(
     runtime = start()
     assert (
         runtime.engine is not None
-        and runtime.indexes.experiments == {}
+        and runtime.indexes.experiment_engines == {}
         and set(runtime.warnings()) == {"index of challenger"}
     )
 
@@ -322,7 +322,7 @@ def test_an_index_that_no_experiment_uses_is_freed(
     serving.make_current(first, {"candidate": second})
     runtime = start()
     runtime.refresh()
-    engine = weakref.ref(runtime.indexes.experiments["candidate"])
+    engine = weakref.ref(runtime.indexes.experiment_engines["candidate"])
     serving.make_current(first, {})
     runtime.refresh()
     assert engine() is None

@@ -1,4 +1,4 @@
-"""Experiments in the API: treatments and exposures."""
+"""Experiments in the API: variants and exposures."""
 
 import datetime as dt
 import os
@@ -163,13 +163,13 @@ def test_an_experiment_runs_once_the_index_of_its_model_is_published(
     current = client.folder.current()
     assert current is not None
     client.folder.make_current(current, {"challenger": other})
-    wait_until(lambda: "challenger" in client.runtime.indexes.experiments)
+    wait_until(lambda: "challenger" in client.runtime.indexes.experiment_engines)
     assert set(client.runtime.indexes.comparable(client.runtime.engine)) == {"challenger"}  # type: ignore[arg-type]
     compared = client.ask(CUSTOMERS[0])
     assert (compared["experiments"], compared["model_version"]) == ({"test": "b"}, 2)
     assert [row["model_version"] for row in client.exposures()] == [2]
     client.folder.make_current(current)  # by default, the indexes for experiments stay
-    assert client.folder.pointers().experiments == {"challenger": other}
+    assert client.folder.pointers().experiment_indexes == {"challenger": other}
 
 
 def test_interleaving_mixes_two_rankings_and_records_teams(start: Callable[..., Client]) -> None:
@@ -215,7 +215,7 @@ def test_a_worker_that_starts_with_an_invalid_file_runs_no_experiments(tmp_path:
     client.http.__exit__(None, None, None)
 
 
-def test_without_a_recorded_exposure_the_response_has_no_treatment(
+def test_without_a_recorded_exposure_the_response_is_in_no_experiment(
     start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start(experiment("a: {share: 0.000001}, b: {share: 0.999999, show: nothing}"))

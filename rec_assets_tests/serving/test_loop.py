@@ -27,7 +27,7 @@ LAST = dt.date(2017, 10, 15)
 HOUSEHOLDS = 300
 
 
-def noon() -> zoneinfo.ZoneInfo:
+def zone_where_it_is_noon() -> zoneinfo.ZoneInfo:
     """A time zone in which it is about noon now."""
     hours = 12 - dt.datetime.now(dt.timezone.utc).hour
     return zoneinfo.ZoneInfo(f"Etc/GMT{-hours:+d}" if hours else "Etc/GMT")
@@ -36,7 +36,7 @@ def noon() -> zoneinfo.ZoneInfo:
 @pytest.fixture(scope="module")
 def open_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A part of the demo shop, shifted so that its last day is today, with lists and a published index."""
-    folder, zone = tmp_path_factory.mktemp("loop"), noon()
+    folder, zone = tmp_path_factory.mktemp("loop"), zone_where_it_is_noon()
     source = write_journey_slice(
         folder / "shop", HOUSEHOLDS, LAST - dt.timedelta(days=44), LAST,
         moved=dt.datetime.now(zone).date() - LAST, time_zone=zone.key,
@@ -103,7 +103,7 @@ def test_a_click_in_the_shop_raises_the_products_score(open_shop: Shop, storefro
     again = open_shop.run("bootstrap")
     assert again.returncode == 0, again.stderr[-3000:]
 
-    today = dt.datetime.fromtimestamp(click["time"], noon()).date()
+    today = dt.datetime.fromtimestamp(click["time"], zone_where_it_is_noon()).date()
     landed = open_shop.home / "landing" / "feedback_events" / f"date={today}" / "events.jsonl"
     assert click["event_id"] in landed.read_text()
     lake = Lake(open_shop.home / "lake")

@@ -160,7 +160,7 @@ def _upgrade_and_write(url: str, first: int) -> None:
 
 
 @pytest.mark.integration
-def test_several_processes_upgrade_a_database_create_earlier_version(url: str) -> None:
+def test_several_processes_upgrade_a_database_of_an_earlier_version(url: str) -> None:
     _create_earlier_version(url, 100)
     before = OnlineState(url)
     counters = before.counters()

@@ -26,7 +26,7 @@ def assign(experiment: Experiment, unit_id: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Treatment:
+class Assignment:
     """What one shopper gets from all experiments together.
 
     Attributes:
@@ -40,11 +40,11 @@ class Treatment:
     interleaved: dict[str, Variant]
 
 
-NO_TREATMENT = Treatment({}, Variant(share=1), {})
+NOT_ASSIGNED = Assignment({}, Variant(share=1), {})
 """For shoppers in no experiment."""
 
 
-def assign_treatment(experiments: Sequence[Experiment], customer_id: str | None, session_id: str | None) -> Treatment:
+def assign_shopper(experiments: Sequence[Experiment], customer_id: str | None, session_id: str | None) -> Assignment:
     """Assign a shopper to the running experiments, except those whose unit is unknown.
 
     Experiments that run at the same time change different fields (`Experiments`), so their changes can be combined.
@@ -64,5 +64,5 @@ def assign_treatment(experiments: Sequence[Experiment], customer_id: str | None,
             variant = experiment.variants[name]
             changes.update((field, getattr(variant, field)) for field in variant.changed_fields)
     if not variants:
-        return NO_TREATMENT
-    return Treatment(variants, NO_TREATMENT.variant.model_copy(update=changes), interleaved)
+        return NOT_ASSIGNED
+    return Assignment(variants, NOT_ASSIGNED.variant.model_copy(update=changes), interleaved)

@@ -63,7 +63,7 @@ def add_product_routes(app: FastAPI, state: WorkerState) -> None:
         return _product_list((position, score), engine, unavailable, query.k, "trending", "trending")
 
 
-def list_fields(items: Sequence[RecommendedItem], engine: Engine, recommendation_id: str) -> dict[str, Any]:
+def product_list_fields(items: Sequence[RecommendedItem], engine: Engine, recommendation_id: str) -> dict[str, Any]:
     """Fields of `schemas.ProductList`."""
     return {
         "recommendation_id": recommendation_id,
@@ -84,4 +84,4 @@ def _product_list(
     can_be_shown = engine.available(unavailable) & engine.responder.default_rules.visible
     keep = np.flatnonzero(can_be_shown[position])[:k]
     items = [engine.responder.item(int(position[i]), float(score[i]), source, reason) for i in keep]
-    return schemas.ProductList(**list_fields(items, engine, uuid.uuid4().hex))
+    return schemas.ProductList(**product_list_fields(items, engine, uuid.uuid4().hex))

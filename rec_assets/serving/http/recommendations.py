@@ -9,10 +9,10 @@ from fastapi import Depends, FastAPI, Query
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from rec_assets.recsys.experiments.assignment import NO_TREATMENT, Treatment, assign_treatment
+from rec_assets.recsys.experiments.assignment import NOT_ASSIGNED, Assignment, assign_shopper
 from rec_assets.serving.database.tables import READ
 from rec_assets.serving.engine import Engine, FindCapped, RankingNeeded
-from rec_assets.serving.experiments import ExperimentResponse, respond_under_treatment, runnable
+from rec_assets.serving.experiments import ExperimentResponse, respond_under_experiments, runnable
 from rec_assets.serving.http import schemas
 from rec_assets.serving.http.dependencies import (
     Caller,
@@ -23,7 +23,7 @@ from rec_assets.serving.http.dependencies import (
     require_scope,
 )
 from rec_assets.serving.http.errors import ERROR_RESPONSES
-from rec_assets.serving.http.products import list_fields
+from rec_assets.serving.http.products import product_list_fields
 from rec_assets.serving.http.rate_limit import RANKED_PRODUCT, RANKING
 from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.recommender import build_signals
@@ -70,37 +70,37 @@ async def _recommend(
     planned = [] if is_forgotten else runtime.experiments.value.on(today)
     running = runnable(planned, indexes, engine.responder.rule_sets.sets)
     unavailable, find_capped = online_snapshot.unavailable, _find_capped(runtime, body, caller.now)
-    treatment = assign_treatment(running, customer, session) if running else NO_TREATMENT
+    assignment = assign_shopper(running, customer, session) if running else NOT_ASSIGNED
 
-    async def result_under(treatment: Treatment) -> ExperimentResponse:
+    async def result_under(assignment: Assignment) -> ExperimentResponse:
         try:
-            return respond_under_treatment(
-                engine, indexes, treatment, request, unavailable, find_capped, cached_only=True
+            return respond_under_experiments(
+                engine, indexes, assignment, request, unavailable, find_capped, cached_only=True
             )
         except RankingNeeded:
-            caller.charge((RANKING + RANKED_PRODUCT * request.k) * max(1, len(treatment.interleaved)))
-            rank = partial(respond_under_treatment, engine, indexes, treatment, request, unavailable, find_capped)
+            caller.charge((RANKING + RANKED_PRODUCT * request.k) * max(1, len(assignment.interleaved)))
+            rank = partial(respond_under_experiments, engine, indexes, assignment, request, unavailable, find_capped)
             return await state.ranking_queue.run(rank)
 
-    result = await result_under(treatment)
+    result = await result_under(assignment)
     is_unexposed = len(running) < len(planned)
-    if treatment.variants:
+    if assignment.variants:
         exposure = result.exposure(
-            treatment, recommendation_id, caller.now, customer=customer, session=session,
+            assignment, recommendation_id, caller.now, customer=customer, session=session,
             is_replayable=not body.events, simulated=caller.is_simulated,
         )  # fmt: skip
         try:
             await run_in_threadpool(runtime.database.write, lambda: runtime.online.record_exposure(exposure))
         except SQLAlchemyError:  # without a recorded exposure, the response must not depend on an experiment
-            is_unexposed, treatment = True, NO_TREATMENT
-            result = await result_under(treatment)
+            is_unexposed, assignment = True, NOT_ASSIGNED
+            result = await result_under(assignment)
     if is_unexposed:
         state.metrics.unexposed.inc()
     state.metrics.answers.labels(result.response.answered_by).inc()
     return schemas.Recommendations(
-        **list_fields(result.response.items, result.engine, recommendation_id),
+        **product_list_fields(result.response.items, result.engine, recommendation_id),
         answered_by=result.response.answered_by,
-        experiments=treatment.variants,
+        experiments=assignment.variants,
     )
 
 

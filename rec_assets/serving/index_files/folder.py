@@ -52,13 +52,13 @@ class IndexPointers:
     Attributes:
         current: The current index; None before the first publication.
         previous: Earlier current indexes, the newest first, without those of rolled-back model versions.
-        experiments: Indexes for experiments, by the model name or version in the experiment.
+        experiment_indexes: By the model name or version in the experiment.
         damage: Why the file can't be read; "" if it can. The other attributes then come from its copy.
     """
 
     current: PublishedIndex | None = None
     previous: tuple[PublishedIndex, ...] = ()
-    experiments: Mapping[str, PublishedIndex] = field(default_factory=dict)
+    experiment_indexes: Mapping[str, PublishedIndex] = field(default_factory=dict)
     damage: str = ""
 
 
@@ -102,7 +102,7 @@ class ServingFolder:
             return pointers.damage
         if pointers.current is None:  # fine for a folder that another machine writes
             return f"{self.root} has indexes but no current one" if (self.root / "indexes").is_dir() else ""
-        return next(filter(None, map(_damage, (pointers.current, *pointers.experiments.values()))), "")
+        return next(filter(None, map(_damage, (pointers.current, *pointers.experiment_indexes.values()))), "")
 
     def indexes(self) -> list[PublishedIndex]:
         """All indexes, by as-of day, version and number."""
@@ -146,7 +146,7 @@ class ServingFolder:
         - `experiments`, the indexes for experiments (default: those that the pointer file names already).
         """
         pointers = self.pointers()
-        experiments = pointers.experiments if experiments is None else experiments
+        experiments = pointers.experiment_indexes if experiments is None else experiments
         earlier = [each for each in (pointers.current, *pointers.previous) if each is not None]
         previous = [each for each in earlier if each.path != to.path and each.version <= to.version]
         self._write_pointers(IndexPointers(to, tuple(previous), experiments))
@@ -172,7 +172,7 @@ class ServingFolder:
             return new if each.path == old.path else each
 
         if pointers.current is not None:
-            experiments = {name: replaced(each) for name, each in pointers.experiments.items()}
+            experiments = {name: replaced(each) for name, each in pointers.experiment_indexes.items()}
             previous = tuple(map(replaced, pointers.previous))
             self._write_pointers(IndexPointers(replaced(pointers.current), previous, experiments))
         shutil.rmtree(old.path, ignore_errors=True)
@@ -190,7 +190,7 @@ class ServingFolder:
         content = {
             **_as_json(pointers.current),
             "previous": [_as_json(each) for each in pointers.previous if each.path.is_dir()],
-            "experiments": {name: _as_json(each) for name, each in pointers.experiments.items()},
+            "experiments": {name: _as_json(each) for name, each in pointers.experiment_indexes.items()},
         }
         for name in (CURRENT, COPY):
             staged = self.root / f".{name}.part"

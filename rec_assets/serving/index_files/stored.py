@@ -72,7 +72,7 @@ class StoredHistories(_RowsByCustomer):
     """Histories of n customers, L lines.
 
     Attributes:
-        product, order, age, weight, rating: (L,) see `recsys.data.histories.histories_of`.
+        product, order, age, weight, rating: (L,) see `recsys.data.histories.histories_from_arrays`.
     """
 
     columns = tuple(HISTORY_ARRAYS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rec_assets.recsys.experiments.assignment import NO_TREATMENT, assign, assign_treatment, bucket_of
+from rec_assets.recsys.experiments.assignment import NOT_ASSIGNED, assign, assign_shopper, bucket_of
 from rec_assets.recsys.experiments.experiments_file import Experiments, models_in, read_experiments
 
 YAML = """
@@ -147,18 +147,18 @@ def test_changes_of_several_experiments_are_combined() -> None:
         {"control": {"share": 1e-9}, "chance": {"share": 1 - 1e-9, "exploration": 0.2}},
         {"control": {"share": 1e-9}, "fresh": {"share": 1 - 1e-9, "model": "7"}},
     )
-    treatment = assign_treatment(found.experiments, "ann", None)
-    assert treatment.variants == {"e0": "chance", "e1": "fresh"}
-    assert (treatment.variant.exploration, treatment.variant.model) == (0.2, "7")
+    assignment = assign_shopper(found.experiments, "ann", None)
+    assert assignment.variants == {"e0": "chance", "e1": "fresh"}
+    assert (assignment.variant.exploration, assignment.variant.model) == (0.2, "7")
     assert models_in(found.experiments) == {"7"}
-    assert assign_treatment(found.experiments, None, "s1") is NO_TREATMENT  # the customer, who is the unit, is unknown
+    assert assign_shopper(found.experiments, None, "s1") is NOT_ASSIGNED  # the customer, who is the unit, is unknown
     sessions = experiments({"a": {"share": 0.5}, "b": {"share": 0.5}}, unit="session").experiments
-    assert assign_treatment(sessions, "ann", "s1").variants == assign_treatment(sessions, "bob", "s1").variants != {}
+    assert assign_shopper(sessions, "ann", "s1").variants == assign_shopper(sessions, "bob", "s1").variants != {}
 
 
 def test_interleaving_applies_to_both_variants() -> None:
     (mixed,) = experiments(
         {"control": {"share": 0.5}, "fresh": {"share": 0.5, "model": "challenger"}}, design="interleave"
     ).experiments
-    treatment = assign_treatment([mixed], "ann", None)
-    assert list(treatment.interleaved) == ["control", "fresh"] and treatment.variant.model == "champion"
+    assignment = assign_shopper([mixed], "ann", None)
+    assert list(assignment.interleaved) == ["control", "fresh"] and assignment.variant.model == "champion"
