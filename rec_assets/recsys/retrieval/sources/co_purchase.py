@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rec_assets.recsys.arrays import Longs
 from rec_assets.recsys.data.snapshot_arrays import NEXT_BASKET, SAME_BASKET
 from rec_assets.recsys.retrieval.sources.base import Baseline, CandidateSource, CustomerBlock, FeatureValues, Pairs
@@ -15,7 +13,7 @@ from rec_assets.recsys.retrieval.sources.helpers import (
     NeighborScores,
     ProductScores,
     best_unbought,
-    concatenate_ranges,
+    heaviest_items,
     neighbor_scores,
 )
 
@@ -82,24 +80,4 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
     def anchors(self, candidates: Candidates, rows: Longs) -> Longs:
         """The profile item with the largest profile weight × edge weight to the candidate."""
         customer, product = candidates.customer[rows], candidates.product[rows]
-        profile, graph = candidates.profile, candidates.snapshot.co_purchase
-        out = np.full(len(rows), -1, np.int64)
-        bounds = np.searchsorted(customer, np.arange(profile.shape[0] + 1))
-        place = np.full(len(candidates.snapshot), -1, np.int64)
-        for row in range(profile.shape[0]):
-            pairs, items = slice(*bounds[row : row + 2]), slice(*profile.indptr[row : row + 2])
-            place[product[pairs]] = np.arange(pairs.stop - pairs.start)
-            item = profile.indices[items]
-            edges = graph.indptr[item + 1] - graph.indptr[item]
-            edge = concatenate_ranges(graph.indptr[item], edges)
-            target = place[graph.indices[edge]]
-            hit = target >= 0
-            target, item = target[hit], np.repeat(item, edges)[hit]
-            weight = np.repeat(profile.data[items], edges)[hit] * graph.data[edge][hit]
-            largest = np.zeros(pairs.stop - pairs.start, np.float32)
-            np.maximum.at(largest, target, weight)
-            is_largest = weight == largest[target]
-            # In reverse, so that the item with the lowest position is written last and wins a tie.
-            out[pairs][target[is_largest][::-1]] = item[is_largest][::-1]
-            place[product[pairs]] = -1
-        return out
+        return heaviest_items(candidates.profile, candidates.snapshot.co_purchase, customer, product)

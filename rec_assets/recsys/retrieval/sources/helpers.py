@@ -59,6 +59,35 @@ def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) ->
     return NeighborScores(ProductScores(values[:n], column), ProductScores(values[n:], column))
 
 
+def heaviest_items(items: sp.csr_matrix, graph: sp.csr_matrix, customer: Longs, product: Longs) -> Longs:
+    """(pairs,) the item of the pair's customer with the largest item weight × edge weight to the product; -1 for none.
+
+    Args:
+        items: (n, P) weights, such as `Candidates.profile`. Ties go to the item with the lowest position.
+        graph: (P, P) edge weights.
+        customer, product: (pairs,) sorted by customer, without duplicates.
+    """
+    out, place = np.full(len(product), -1, np.int64), np.full(graph.shape[1], -1, np.int64)
+    bounds = np.searchsorted(customer, np.arange(items.shape[0] + 1))
+    for row in range(items.shape[0]):
+        pairs, known = slice(*bounds[row : row + 2]), slice(*items.indptr[row : row + 2])
+        place[product[pairs]] = np.arange(pairs.stop - pairs.start)
+        item = items.indices[known]
+        edges = graph.indptr[item + 1] - graph.indptr[item]
+        edge = concatenate_ranges(graph.indptr[item], edges)
+        target = place[graph.indices[edge]]
+        hit = target >= 0
+        target, item = target[hit], np.repeat(item, edges)[hit]
+        weight = np.repeat(items.data[known], edges)[hit] * graph.data[edge][hit]
+        largest = np.zeros(pairs.stop - pairs.start, np.float32)
+        np.maximum.at(largest, target, weight)
+        is_largest = weight == largest[target]
+        # In reverse, so that the item with the lowest position is written last and wins a tie.
+        out[pairs][target[is_largest][::-1]] = item[is_largest][::-1]
+        place[product[pairs]] = -1
+    return out
+
+
 def best_unbought(block: CustomerBlock, products: Longs, scores: Iterable[Floats], size: int) -> Pairs:
     """The `size` products of each customer with the highest positive scores, without products bought before.
 
