@@ -1,7 +1,8 @@
 """The daily partitions, and the windows of days that the assets of one day read.
 
-Partition D holds the knowledge of all days up to and including D, and nothing later. Only these partition mappings
-separate a model, its labels and its evaluation: an asset never splits its own data.
+Partition D holds the knowledge of all days up to and including D; only texts and categories are the current ones. These
+mappings separate a model, its labels and its evaluation. Two assets split their own data by day: `release_gate`, which
+compares two models as of the training day, and `tuned_recipe`, which tests recipes on past days.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ class DayPartitions:
     Attributes:
         partitions: One partition per day.
         lookback: (D − lookback, D]: the interactions that models train on.
-        model_window: (D − model_reuse_days, D]: the models that D may use; the newest existing one counts.
+        model_window: (D − model_reuse_days, D]: before the first release, D uses the newest model of these days. Later,
+            it uses the models of the active release, of any age.
         horizon_ago: D − horizon: the candidates and lists that are labeled and evaluated on D.
         label_window: (D − horizon, D]: the purchases that label and evaluate them.
         challenger_window: (D − gate_days − model_reuse_days, D]: the models that may become a challenger.
         gate_window: (D − gate_days − lookback, D]: the data of challenger and champion, and of their comparison.
-        served_window: (D − 1 − model_reuse_days, D − 1]: the lists that customers may see on D; the newest count.
+        served_window: (D − 1 − model_reuse_days, D − 1]: the newest lists of these days are what D's customers saw.
         kpi_window: (D − lookback, D], but at least one KPI period: the interactions that KPIs count.
         kpi_events_window: One KPI period, and the earlier days whose clicks it attributes purchases to.
         experiment_window: The days of traffic that an experiment report of D may count, with late events.

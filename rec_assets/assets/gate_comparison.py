@@ -91,13 +91,9 @@ def comparison_lists(
 
     (new_lists, snapshot, _), (current_lists, _, current_ranker) = make_lists(challenger), make_lists(champion)
     since = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
+    bought_since = _purchases_since(purchases.where(sampled), since.where(sampled))
     return GateLists(
-        challenger=new_lists,
-        champion=current_lists,
-        purchases=_purchases_since(purchases.where(sampled), since.where(sampled)),
-        bought=_bought_products(statistics),
-        catalog_size=len(snapshot),
-        warning=current_ranker.warning,
+        new_lists, current_lists, bought_since, _bought_products(statistics), len(snapshot), current_ranker.warning
     )
 
 

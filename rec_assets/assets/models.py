@@ -128,13 +128,13 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         if missing := missing_features(candidates.columns):
             raise dg.Failure(missing)
         recipe = recipes.active()
-        outcome = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
-        sample = collect_sample(training_sample(candidates, outcome, recipe.ranker), settings.shared_disk / STAGING)
+        bought = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
+        sample = collect_sample(training_sample(candidates, bought, recipe.ranker), settings.shared_disk / STAGING)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        rows, bought = len(sample.bought), int(sample.bought.sum())
+        rows, positives = len(sample.bought), int(sample.bought.sum())
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
-        tracking.mlflow.log_metrics({"ranker_rows": rows, "ranker_bought": bought})
-        context.add_output_metadata({"training_rows": rows, "bought": bought, "mlflow_run": tracking.link})
+        tracking.mlflow.log_metrics({"ranker_rows": rows, "ranker_bought": positives})
+        context.add_output_metadata({"training_rows": rows, "bought": positives, "mlflow_run": tracking.link})
         if model.is_trained:
             sampled = np.ascontiguousarray(sample.features[:: -(-rows // PLOTTED_ROWS)])
             plot = bars(model.importance(), "Feature importance of the ranker", "total gain")
@@ -142,7 +142,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
             scores = histogram(pd.Series(model.score(sampled)), "Scores on the training rows")
             context.add_output_metadata({"importance": as_markdown(plot), "scores": as_markdown(scores)})
         else:
-            message = f"{NO_RANKER} ({bought:,} of {rows:,} candidates were bought)"
+            message = f"{NO_RANKER} ({positives:,} of {rows:,} candidates were bought)"
             context.log.warning(f"{as_of_day(context)}: {message}")
             context.add_output_metadata({"missing_models": message})
         return pd.DataFrame(

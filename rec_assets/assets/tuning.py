@@ -53,10 +53,10 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
         product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """The active recipe after an Optuna search on past days, which replaces it only by a better one."""
-        days, windows = tuning_days(lake.days("cleaned_interactions"), config.windows, settings)
+        days, as_of_days = tuning_days(lake.days("cleaned_interactions"), config.windows, settings)
         base = recipes.active()
         space = space_around(base, parts=config.parts, fixed=settings.recipe.chosen_fields())
-        name = _study_name(lake, source, settings, days, windows, base, space)
+        name = _study_name(lake, source, settings, days, as_of_days, base, space)
         mlflow = tracking.mlflow
         with _lock(settings.tuning) as scratch:
             tuning = open_study(settings.tuning / "study.db", name, base=base, space=space, seed=base.seed)
@@ -64,7 +64,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
             end_runs_of(mlflow, dead_trials)
             context.log.info(
                 f"study {name}: {tuning.finished} of {config.trials} trials done, {len(dead_trials)} were killed; "
-                f"evaluated on the {settings.horizon_days} days after each of {', '.join(map(str, windows))}"
+                f"evaluated on the {settings.horizon_days} days after each of {', '.join(map(str, as_of_days))}"
             )
             backtest = Backtest(
                 lake.spark(spark.spark_session, "cleaned_interactions", days), products, product_embeddings,
@@ -72,7 +72,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
                 folder=scratch,
             )  # fmt: skip
             evaluated = tuning.search(
-                trial_evaluator(context, mlflow, backtest, windows, tuning),
+                trial_evaluator(context, mlflow, backtest, as_of_days, tuning),
                 trials=config.trials,
                 timeout_seconds=config.timeout_minutes and config.timeout_minutes * 60,
             )
@@ -82,13 +82,13 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
             if is_better:
                 provenance = {
                     "study": name, "trial": best.number, "value": best.value, "base_value": current.value,
-                    "metric": "mean ndcg@10", "windows": [str(day) for day in windows],
+                    "metric": "mean ndcg@10", "windows": [str(day) for day in as_of_days],
                     "horizon_days": settings.horizon_days, "as_of": str(days[-1]), "trials": tuning.finished,
                     "mlflow_run": tracking.run_id,
                 }  # fmt: skip
                 recipes.adopt(TunedRecipe(best.params, provenance))
 
-        mlflow.log_params({"study": name, "trials": config.trials, "windows": ", ".join(map(str, windows))})
+        mlflow.log_params({"study": name, "trials": config.trials, "windows": ", ".join(map(str, as_of_days))})
         mlflow.log_metrics(
             {"best_ndcg_10": best.value, "current_ndcg_10": current.value, "trials_done": tuning.finished}
         )
@@ -110,7 +110,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
                 "trials_in_this_run": evaluated,
                 "trials_in_total": tuning.finished,
                 "study": name,
-                "windows": ", ".join(map(str, windows)),
+                "windows": ", ".join(map(str, as_of_days)),
                 "mlflow_run": tracking.link,
             }
         )
@@ -147,13 +147,13 @@ def tuning_days(existing: list[dt.date], windows: int, settings: Settings) -> tu
 
 
 def _study_name(
-    lake: Lake, source: DataSource, settings: Settings, days: list[dt.date], windows: list[dt.date], base: Recipe,
+    lake: Lake, source: DataSource, settings: Settings, days: list[dt.date], as_of_days: list[dt.date], base: Recipe,
     space: Mapping[str, Range],
 ) -> str:  # fmt: skip
     """A name with a digest of everything that makes the values of trials comparable."""
     comparable = {
         "source": source.name,
-        "windows": [str(day) for day in windows],
+        "windows": [str(day) for day in as_of_days],
         "horizon_days": settings.horizon_days,
         "lookback_days": settings.lookback_days,
         "data": [
@@ -166,7 +166,7 @@ def _study_name(
         "code": _code_digest(),
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(comparable, sort_keys=True).encode()).hexdigest()
-    return f"{source.name}-{windows[0]}-{digest[:10]}"
+    return f"{source.name}-{as_of_days[0]}-{digest[:10]}"
 
 
 def _code_digest() -> str:

@@ -18,9 +18,9 @@ _MLFLOW_RUNS = "mlflow_runs"
 
 
 def trial_evaluator(
-    context: dg.AssetExecutionContext, mlflow: Any, backtest: Backtest, windows: list[dt.date], tuning: RecipeStudy
+    context: dg.AssetExecutionContext, mlflow: Any, backtest: Backtest, as_of_days: list[dt.date], tuning: RecipeStudy
 ) -> Callable[[Trial, Recipe], float | None]:
-    """A function that evaluates the recipe of a trial: mean NDCG@10 over the windows, or None if pruned."""
+    """A function that evaluates the recipe of a trial: mean NDCG@10 after these days, or None if pruned."""
     parent = mlflow.active_run().info.run_id
 
     def evaluate(trial: Trial, recipe: Recipe) -> float | None:
@@ -30,7 +30,7 @@ def trial_evaluator(
         with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags) as run:
             trial.set_user_attr(_MLFLOW_RUNS, [run.info.run_id, parent])
             mlflow.log_params(trial.params)
-            for step, day in enumerate(windows):
+            for step, day in enumerate(as_of_days):
                 try:
                     result = backtest.evaluate(day, recipe)
                 except NothingToEvaluate as error:
@@ -39,7 +39,7 @@ def trial_evaluator(
                 novel.append(result.novel_ndcg)
                 mlflow.log_metrics({f"ndcg_10_of_{day}": ndcg[-1], f"novel_ndcg_10_of_{day}": novel[-1]})
                 trial.report(_mean(ndcg), step)
-                if step + 1 < len(windows) and trial.should_prune() and not tuning.is_base(trial):
+                if step + 1 < len(as_of_days) and trial.should_prune() and not tuning.is_base(trial):
                     mlflow.set_tag("pruned", f"after {day}")
                     context.log.info(f"{label}: pruned after {day}, NDCG@10 {_mean(ndcg):.4f}")
                     return None

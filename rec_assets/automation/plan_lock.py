@@ -71,7 +71,7 @@ def _file_lock(path: Path) -> Iterator[TryLock]:
 def _database_lock(url: str) -> Iterator[TryLock]:
     """An advisory lock of PostgreSQL, which the server frees when the connection ends.
 
-    If a machine is lost, the server notices it after two minutes, provided that its keepalives are on.
+    If a machine is lost, the server notices it after two minutes, if its setting `tcp_keepalives_idle` is a minute.
     """
     import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""When the sensor `retraining_needed` requests new models: new purchases, low live accuracy, or unknown products.
+"""When `retraining_needed` requests new models: new purchases, low live accuracy, unknown products or customers.
 
 Dagster: freshness policies compare the age of an asset with the clock. They can't read row counts or metrics.
 """
@@ -21,15 +21,15 @@ def retraining_reasons(
 
     Args:
         limits: The limits of each reason.
-        lines_before: Purchase lines that the last models were trained on.
-        lines_since: Purchase lines after the as-of day of the last challenger.
+        lines_before: Rows of `cleaned_interactions` that the last models were trained on.
+        lines_since: Rows of it after the as-of day of the last challenger.
         live: date, hit_rate, unknown_products and unknown_customers of the measured days, oldest first; may be empty.
     """
     reasons = {}
     share = lines_since / max(lines_before, 1)
     if share >= limits.new_lines_share:
         reasons["new purchases"] = (
-            f"{lines_since:,} purchase lines have landed since the last challenger, {share:.1%} of the lines that it "
+            f"{lines_since:,} interactions have landed since the last challenger, {share:.1%} of those that it "
             f"was trained on (limit {limits.new_lines_share:.1%})"
         )
     if len(live):
@@ -37,7 +37,7 @@ def retraining_reasons(
         band = control_band(live["hit_rate"].iloc[:-1])
         if band is not None and rate < band.low:
             reasons["accuracy"] = (
-                f"on {last} {rate:.3f} of the customers bought a product that was recommended the day before; the "
+                f"on {last} {rate:.3f} of the customers bought a product of their newest list; the "
                 f"control band is {band.low:.3f} to {band.high:.3f}"
             )
         for what, limit in (("products", limits.unknown_product_share), ("customers", limits.unknown_customer_share)):

@@ -96,7 +96,7 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
     @dg.sensor(
         **common,
         job_name="retrain",
-        description="Requests `retrain` for new purchases, low live accuracy or unknown products.",
+        description="Requests `retrain` for new purchases, low live accuracy, or unknown products or customers.",
     )
     def retraining_needed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         newest, champion = max(lake.days("cleaned_interactions"), default=None), releases.active()

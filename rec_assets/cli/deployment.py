@@ -38,7 +38,10 @@ def check_source(source: str | None) -> None:
 
 @click.command()
 def bootstrap() -> None:
-    """Bring the lake up to date. It materializes the stale partitions that the newest day needs, oldest day first."""
+    """Bring the lake up to date. It materializes the stale partitions that the newest day needs, oldest day first.
+
+    If the lake has a release of an earlier day, it does the same as the job `retrain`: it may release a new model.
+    """
     from rec_assets.recsys.experiments.experiments_file import check_rule_sets, read_experiments
     from rec_assets.recsys.rules.rules_file import read_rules
     from rec_assets.resources.java import require_java

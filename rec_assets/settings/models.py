@@ -15,7 +15,7 @@ class RetrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     new_lines_share: float = Field(
-        0.05, gt=0, description="Retrain if new purchase lines reach this share of the lines of the last training."
+        0.05, gt=0, description="Retrain if new interactions reach this share of those of the last training."
     )
     unknown_product_share: float = Field(
         0.4, gt=0, le=1, description="Retrain if a larger share of a week's lines is for products without ALS factors."
@@ -35,9 +35,7 @@ class FeedbackSettings(BaseModel):
         0.3, ge=0, lt=1, description="Training weight of adding a product to the cart, relative to a purchase (1)."
     )
     max_products_per_day: int = Field(
-        300,
-        ge=1,
-        description="A visitor who views more products in a day counts as a robot and is ignored on that day.",
+        300, ge=1, description="A visitor with more products in a day counts as a robot and is ignored on that day."
     )
 
     @property
@@ -54,15 +52,13 @@ class ModelSettings(BaseSettings):
         28, ge=1, description="Number of days after an as-of day whose purchases label and evaluate its lists."
     )
     model_reuse_days: int = Field(
-        7, ge=1, description="Maximum age in days of a model that makes lists before the first release."
+        7, ge=1, description="Maximum age in days of models before the first release, and of lists in `live_accuracy`."
     )
     gate_days: int = Field(
         7, ge=1, description="Number of days after training whose purchases compare a challenger with the champion."
     )
     evaluation_customers: int = Field(
-        20_000,
-        ge=1,
-        description="Maximum number of customers in reports and the release gate. A larger shop uses a fixed sample.",
+        20_000, ge=1, description="Maximum number of customers in reports and the gate; a larger shop uses a sample."
     )
     gate: GateLimits = Field(GateLimits(), description="Limits that a challenger must keep to be promoted.")
     retraining: RetrainingSettings = Field(

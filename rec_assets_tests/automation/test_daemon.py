@@ -136,7 +136,7 @@ def test_landed_files_lead_to_a_new_champion(automated_shop: AutomatedShop) -> N
     assert automated_shop.ingested(on(1), on(5)) == [DagsterRunStatus.SUCCESS], "five days landed at once are one run"
     (retraining,) = deployment.runs("retrain")
     assert retraining.status == DagsterRunStatus.SUCCESS
-    assert "purchase lines have landed since the last challenger" in retraining.tags[REASON_TAG]
+    assert "interactions have landed since the last challenger" in retraining.tags[REASON_TAG]
     release = deployment.releases.get(2)
     assert (release.as_of, release.ranker_as_of) == (on(5), on(2)), "the purchases of the days since were compared"
     release_run = deployment.instance.get_run_by_id(release.tags["dagster_run_id"])

@@ -168,7 +168,7 @@ def test_retraining_is_requested_when_the_gate_can_compare_and_enough_is_new(sho
     shop.land("2018-01-11.csv")
     shop.ingest()
     skip_reason, (tags,) = shop.tick("retraining_needed")
-    assert tags[REASON_TAG].startswith("100 purchase lines have landed since the last challenger, 12.5%")
+    assert tags[REASON_TAG].startswith("100 interactions have landed since the last challenger, 12.5%")
     for job in ("ingest", "retrain"):
         # Regression: during a run, new days and accuracies exist before the models, and were requested again.
         skip_reason, requested = shop.tick("retraining_needed", in_progress=job)

@@ -152,7 +152,7 @@ class Backtest:
         )
 
     def history(self, day: dt.date) -> DataFrame:
-        """Net purchases, implicit feedback and returns of the lookback."""
+        """Net purchases, signs of interest and returns of the lookback."""
         return self._stored("history", day, None, lambda: history_lines(self._days(day, self.lookback_days), day))
 
     def _factors(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:

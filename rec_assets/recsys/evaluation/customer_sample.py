@@ -27,10 +27,10 @@ class EvaluatedCustomers:
         return frame.join(F.broadcast(self.purchases.select("customer_id").distinct()), "customer_id", "left_semi")
 
 
-def sample_customers(outcome: DataFrame, max_customers: int) -> EvaluatedCustomers:
+def sample_customers(purchases: DataFrame, max_customers: int) -> EvaluatedCustomers:
     """A sample of about `max_customers` customers with net purchases in the horizon, or all if there are fewer."""
-    buyers = outcome.select("customer_id").distinct().count()
-    sampled = outcome.where(in_sample(buyers, max_customers))
+    buyers = purchases.select("customer_id").distinct().count()
+    sampled = purchases.where(in_sample(buyers, max_customers))
     return EvaluatedCustomers(sampled.select("customer_id", "product_id").distinct().persist(), buyers)
 
 

@@ -1,4 +1,4 @@
-"""Live accuracy: compare yesterday's lists with today's purchases, and detect values outside a control band.
+"""Live accuracy: compare a day's purchases with the newest lists made before, and detect values outside a control band.
 
 Unlike the evaluation report, it does not wait for a horizon: a failure is visible on the next day.
 """
