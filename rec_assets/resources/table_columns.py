@@ -109,7 +109,7 @@ TABLES: dict[str, dict[str, str]] = {
         "model_version": "Model version that made the response.",
         "mode": "Requested mode (all, discover or buy_again), or that of the variant.",
         "exploration": "Strength of the randomized ranking.",
-        "filtered": "Whether filters, events in the request, or merchandising rules changed the products.",
+        "filtered": "Whether the request had filters or events, or merchandising rules were active.",
         "answered_by": "What the response is based on: customer, session, segment, popular or holdout.",
         "products": "Recommended products, rank 1 first.",
         "propensities": "Probability of each product at its rank, null if unknown.",
@@ -157,7 +157,7 @@ TABLES: dict[str, dict[str, str]] = {
     "hybrid_scores": {
         "list": "`all`, or `discover` for products that the customer never bought.",
         "source": "Candidate source that contributed most to the score.",
-        "rule": "Merchandising rule that moved the item, null if none.",
+        "rule": "Merchandising rule that raised or pinned the item, null if none.",
         "rules_version": "Version of the rule set, empty without rules.",
     },
     "similar_products": {"kind": "`substitute` or `complement`.", "similar_product_id": "Id of the similar product."},

@@ -37,16 +37,9 @@ class ExperimentResponse:
     uses_rules: bool
 
     def exposure(
-        self,
-        assignment: Assignment,
-        recommendation_id: str,
-        time: dt.datetime,
-        *,
-        customer: str | None,
-        session: str | None,
-        is_replayable: bool,
-        simulated: bool,
-    ) -> Exposure:
+        self, assignment: Assignment, recommendation_id: str, time: dt.datetime, *, customer: str | None,
+        session: str | None, is_replayable: bool, simulated: bool,
+    ) -> Exposure:  # fmt: skip
         """The exposure to record. `is_replayable`: the request had no events that are not stored."""
         items: list[dict[str, Any]] = [
             {"product_id": item.product_id, "propensity": item.propensity} for item in self.response.items
@@ -71,15 +64,9 @@ def runnable(
 
 
 def respond_under_experiments(
-    champion: Engine,
-    indexes: Mapping[str, Engine],
-    assignment: Assignment,
-    request: RecommendationRequest,
-    unavailable: frozenset[str],
-    find_capped: FindCapped,
-    *,
-    cached_only: bool = False,
-) -> ExperimentResponse:
+    champion: Engine, indexes: Mapping[str, Engine], assignment: Assignment, request: RecommendationRequest,
+    unavailable: frozenset[str], find_capped: FindCapped, *, cached_only: bool = False,
+) -> ExperimentResponse:  # fmt: skip
     """Respond as the assignment of the shopper says.
 
     Args:

@@ -26,7 +26,7 @@ class RankedItems:
     Attributes:
         product: (n,) positions in the product snapshot, best first.
         score: (n,)
-        rule_text: From a position among these items to the text of the rule that moved the item, or None.
+        rule_text: From a position among these items to the text of the rule that raised or pinned the item, or None.
     """
 
     product: Longs

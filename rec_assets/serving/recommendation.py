@@ -70,7 +70,7 @@ class RecommendedItem:
         score: Comparable within a response and source.
         source: The candidate source that contributed most, or "segment" for a best seller.
         reason: The source as a sentence for the shopper.
-        rule: Text of the merchandising rule that moved the item; None if no rule did.
+        rule: Text of the merchandising rule that raised or pinned the item; else None.
         propensity: Probability of this item at this rank, given the items above: 1 without randomization, None if
             unknown.
     """

@@ -48,8 +48,8 @@ class Signal(NamedTuple):
 def build_signals(events: Sequence[tuple[str, str, str]], weights: Mapping[str, float]) -> tuple[Signal, ...]:
     """Turn a shopper's events (type, product, order or session; oldest first) into signals.
 
-    A return cancels a purchase. Within a visit, a product's events count once, with the largest weight, as in
-    `recsys.data.cleaning.implicit_feedback`.
+    A return cancels a purchase. Each purchase counts. Within a visit, the clicks and carts of a product count once,
+    with the largest weight, as in `recsys.data.cleaning.signs_of_interest`.
     """
     signals: dict[tuple[str, str, int], Signal] = {}
     for number, (kind, product, visit) in enumerate(events, start=1):

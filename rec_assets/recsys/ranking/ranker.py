@@ -53,7 +53,10 @@ class Ranker:
         )
 
     def score(self, features: Floats) -> Floats:
-        """(rows,) probability that the customer buys the product within the horizon, from (rows, FEATURES)."""
+        """(rows,) from (rows, FEATURES): grows with the probability of a purchase in the horizon that is not returned.
+
+        It is too high as a probability, because training uses only a share of the candidates that were not bought.
+        """
         if self.booster is None:
             return fixed_blend.score(features)
         return np.asarray(self.booster.inplace_predict(self._select(features)), np.float32)

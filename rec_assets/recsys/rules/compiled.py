@@ -24,7 +24,7 @@ class CompiledRules:
     Attributes:
         version: Hash of the rules and their product files; "" without rules.
         product_ids: (P,) sorted.
-        messages: For each rule, the message of an item that the rule moved: "boosted by rule summer".
+        messages: For each rule, the message of an item that the rule raised or pinned: "boosted by rule summer".
         visible: (P,) whether each product can be shown.
         effects: What the rules do, each with the number of its rule.
     """

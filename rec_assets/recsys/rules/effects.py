@@ -23,7 +23,7 @@ class ScoredCandidates(NamedTuple):
 
     Attributes:
         product: (n,) positions in the product snapshot.
-        score: (n,) estimated probability that the customer buys and keeps the product.
+        score: (n,) from `Ranker.score`; grows with the probability that the customer buys and keeps the product.
         return_rate: (n,) expected share of purchases that the customer returns.
         complement: (n,) strength of the co-purchase with the customer's last order (`Candidates.complement`).
         days_since_order: Days since that order; NaN without one.
@@ -49,7 +49,7 @@ class Hide(Effect):
 
 @dataclass(frozen=True)
 class FrequencyCap(Effect):
-    """Hide a product from a customer who saw it `max_impressions` times in `days` days without a click or cart."""
+    """Hide a product from a customer who saw it `max_impressions` times in `days` days without another event."""
 
     max_impressions: int
     days: int
@@ -65,7 +65,7 @@ class ScoreFactor(Effect):
     def of_rows(self, scored: ScoredCandidates, rows: Longs) -> Floats:
         """(len(rows),) factors of these rows of `scored`."""
         rate = np.minimum(scored.return_rate[rows], _MAX_RETURN_RATE)
-        # The score is the probability of a purchase that is kept. For each kept one, r / (1 − r) are returned.
+        # The score stands for purchases that are kept. For each kept one, r / (1 − r) are returned.
         kept = np.maximum(1 - self.return_cost * rate / (1 - rate), 0) if self.return_cost else 1
         return np.asarray(self.factor[scored.product[rows]] * kept)
 

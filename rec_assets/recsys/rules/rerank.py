@@ -26,7 +26,7 @@ class RerankedItems(NamedTuple):
     Attributes:
         product: (m,) positions in the product snapshot.
         row: (m,) rows in the scored candidates; −1 for a pinned product that is no candidate.
-        rule: (m,) number of the rule that moved the item; −1 for none.
+        rule: (m,) number of the rule that raised or pinned the item; −1 for none.
     """
 
     product: Longs

@@ -59,7 +59,7 @@ class MerchandisingRule(StrictModel):
     """One rule of a rule set. Each kind is a subclass with a literal `kind`, its fields and `compile`."""
 
     action: ClassVar[str] = "moved"
-    """Starts the message of an item that the rule moved: "<action> by rule <name>"."""
+    """Starts the message of an item that the rule raised: "<action> by rule <name>"."""
     unique: ClassVar[tuple[str, ...]] = ()
     """Fields whose value only one rule of this kind can have in a rule set; ("kind",) allows one rule of the kind."""
     needs_values: ClassVar[bool] = False

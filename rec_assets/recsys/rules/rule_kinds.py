@@ -143,7 +143,7 @@ class BoostRule(MerchandisingRule):
     )
 
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
-        """See the base class. Slow movers have the weight 1 / √(orders + 1), so that not the same few always enter."""
+        """See the base class. The weight of slow movers is 1 / √(order lines + 1), so that others enter, too."""
         weight = 1.0 if self.products.slow_movers is None else 1 / np.sqrt(snapshot.order_lines + 1)
         chosen = self.products.mask(snapshot, files)
         return Boost(np.where(chosen, weight, 0).astype(np.float32), self.slots, self.max_dcg_loss)

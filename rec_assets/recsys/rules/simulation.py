@@ -87,9 +87,10 @@ def measure_rule_sets(
 
     Returns:
         Index: names of the rule sets. Columns: ndcg; ndcg_novel (of list "discover", for novel purchases); coverage;
-        revenue (Σ price of the items shown and bought, per customer); expected_revenue (Σ score · price, per customer);
-        moved (share of items that a rule moved); the relative change `…_change` of all but `moved` compared with
-        NO_RULE_SET; `ndcg_low` and `ndcg_high`, the 95% interval of `ndcg_change`.
+        revenue (Σ price of the items shown and bought, per customer); expected_revenue (Σ score · price, per customer:
+        too high as a value, because scores are, but comparable); moved (share of items that a rule raised or pinned);
+        the relative change `…_change` of all but `moved` compared with NO_RULE_SET; `ndcg_low` and `ndcg_high`, the 95%
+        interval of `ndcg_change`.
     """
     truth = {part.name: part.truth for part in slices if part.name in (ALL_PURCHASES, NOVEL_PURCHASES)}
     customers = truth[ALL_PURCHASES]["customer_id"].drop_duplicates()

@@ -78,8 +78,8 @@ class Exposure:
         variants: Experiment → variant.
         model_version: Model of the response; with interleaving, of the control.
         mode, exploration: As requested, or as the variant changed them.
-        filtered: Whether the list of candidates can't be reproduced: the request had filters or events that are not
-            stored, or merchandising rules applied.
+        filtered: Whether the request had filters, or events that are not stored, or merchandising rules were active,
+            even if they changed nothing. Off-policy evaluation leaves these responses out.
         answered_by: What the response is based on; see `RecommendationResponse`.
         items: Items in order: `product_id`, `propensity` (probability of this item at this rank, given the items above;
             null if unknown) and, with interleaving, `team`: the variant that the item comes from.

@@ -1,7 +1,7 @@
 """Export of events and exposures to the landing zone: one file per day and table.
 
-Each export rewrites the files of days whose rows changed. Only the owner and the group can read the files. The Dagster
-assets of `sources/` read them.
+Each export rewrites the files of days whose rows changed. Only the owner and the group can read the files. The assets
+`raw_feedback_events` and `experiment_exposures` read them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ class _Strict(BaseModel):
         return value
 
 
-# A new filter needs a field here, in CustomerQuery and in RecommendationRequest, and a line in Responder._allowed.
+# A new filter is a field here, in CustomerQuery (and to_body), in RecommendationRequest (and is_filtered), and lines
+# in _build_request (recommendations.py), in Responder._allowed and, if its values are names, in Responder.normalize.
 class Filters(_Strict):
     """Filters on the recommended products."""
 
@@ -137,7 +138,7 @@ class Item(BaseModel):
         description="Rounded to cents: the catalog's price, else the mean price paid; null if both are unknown."
     )
     rule: str | None = Field(
-        None, description="The merchandising rule that moved the item: `boosted by rule summer-stock`."
+        None, description="The merchandising rule that raised or pinned the item: `boosted by rule summer-stock`."
     )
 
 
@@ -146,7 +147,7 @@ class ProductList(BaseModel):
 
     recommendation_id: str = Field(description="Send it with the events that follow from this response.")
     model_version: int = Field(description="Version in the model registry.")
-    as_of: dt.date = Field(description="Last day of purchases in the index.")
+    as_of: dt.date = Field(description="As-of day of the index: the last day of purchases that it knows.")
     items: list[Item]
 
 

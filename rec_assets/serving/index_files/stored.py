@@ -122,7 +122,7 @@ class StoredList(_RowsByCustomer):
         score: (E,)
         source: (E,) index into `sources`.
         reason: (E,) index into `reasons`.
-        rule: (E,) index into `rules`; −1 if no rule moved the item.
+        rule: (E,) index into `rules`; −1 if no rule raised or pinned the item.
         sources, reasons, rules: Distinct texts.
     """
 
