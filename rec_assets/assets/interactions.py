@@ -14,7 +14,7 @@ from rec_assets.recsys.data.cleaning import (
     CLEANING_RULES,
     CleaningSettings,
     clean_day,
-    implicit_feedback,
+    signs_of_interest,
 )
 from rec_assets.recsys.data.products import build_products
 from rec_assets.resources.lake import Lake
@@ -64,7 +64,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             raw = lake.manifest("raw_purchase_logs", day)
             result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
             events = lake.pandas("raw_feedback_events", [day])
-            feedback = implicit_feedback(events, settings.feedback.weights, settings.feedback.max_products_per_day)
+            feedback = signs_of_interest(events, settings.feedback.weights, settings.feedback.max_products_per_day)
             cleaned = pd.concat([result.cleaned, feedback], ignore_index=True) if len(feedback) else result.cleaned
             for name, frame, schema in (
                 ("cleaned_interactions", cleaned, CLEANED_SCHEMA),

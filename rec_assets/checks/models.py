@@ -54,7 +54,7 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(
         asset="candidates", blocking=True,
-        description="Each pair of customer and product occurs once. There are pairs, unless no product has orders.",
+        description="Each pair of customer and product occurs once. There are pairs, if a product has order lines.",
     )  # fmt: skip
     def pairs_are_unique(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource

@@ -20,7 +20,7 @@ from rec_assets.recsys.events import PURCHASE, RETURN
 
 __all__ = [
     "CLEANED_SCHEMA", "CLEANING_RULES", "RETURN_SUFFIX", "CleanedDay", "CleaningSettings", "clean_day",
-    "implicit_feedback",
+    "signs_of_interest",
 ]  # fmt: skip
 
 RETURN_SUFFIX = "@returned"
@@ -98,7 +98,7 @@ def clean_day(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) -> Cl
     return CleanedDay(_to_interactions(lines, day, _is_bulk(lines, settings)), rejected)
 
 
-def implicit_feedback(events: pd.DataFrame, weights: Mapping[str, float], max_products: int) -> pd.DataFrame:
+def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_products: int) -> pd.DataFrame:
     """Convert clicks and carts to weighted interactions. Purchases and returns come from the purchase log only.
 
     A session counts once for a product, with its largest weight. Events before sign-in count for the customer who signs

@@ -63,7 +63,7 @@ class Histories:
         return self.order_lines > 0
 
     def decayed_order_lines(self, half_life_days: float) -> Floats:
-        """(N,) orders of each pair, each counting 0.5 ** (age / half-life)."""
+        """(N,) order lines of each pair, each counting 0.5 ** (age / half-life)."""
         return self._decayed(half_life_days, 1.0, np.where(self.line_weight < 1, np.float32(0), self.line_weight))
 
     def decayed_lines(self, half_life_days: float, order_decay: float = 1.0) -> Floats:
@@ -104,28 +104,16 @@ def build_histories(lines: pd.DataFrame, snapshot: ProductSnapshot) -> Histories
     customer, customer_ids = pd.factorize(lines["customer_id"].to_numpy(object), sort=True)
     order, _ = pd.factorize(lines["order_id"].to_numpy(object), sort=True)
     return histories_from_arrays(
-        np.asarray(customer_ids, dtype=object),
-        customer.astype(np.int64),
-        product,
-        order=order.astype(np.int64),
-        age=lines["age_days"].to_numpy(np.float32),
-        weight=lines["weight"].to_numpy(np.float32),
-        rating=lines["rating"].to_numpy(np.float32),
-        products=len(snapshot),
-    )
+        np.asarray(customer_ids, dtype=object), customer.astype(np.int64), product, order=order.astype(np.int64),
+        age=lines["age_days"].to_numpy(np.float32), weight=lines["weight"].to_numpy(np.float32),
+        rating=lines["rating"].to_numpy(np.float32), products=len(snapshot),
+    )  # fmt: skip
 
 
 def histories_from_arrays(
-    customer_ids: npt.NDArray[np.object_],
-    customer: Longs,
-    product: Longs,
-    *,
-    order: Longs,
-    age: Floats,
-    weight: Floats,
-    rating: Floats,
-    products: int,
-) -> Histories:
+    customer_ids: npt.NDArray[np.object_], customer: Longs, product: Longs, *, order: Longs, age: Floats,
+    weight: Floats, rating: Floats, products: int,
+) -> Histories:  # fmt: skip
     """`build_histories` from arrays of L lines.
 
     Args:

@@ -139,13 +139,13 @@ class ProductSnapshot(SnapshotArrays):
 
     @cached_property
     def share_in_category(self) -> Floats:
-        """(P,) share of the product in the recent orders of its category."""
+        """(P,) share of the product in the recent order lines of its category."""
         sold = np.bincount(self.category, weights=self.recent_order_lines, minlength=len(self.categories))
         return np.asarray(self.recent_order_lines / np.maximum(sold[self.category], 1), np.float32)
 
     @cached_property
     def recently_sold(self) -> tuple[Longs, Ints, Floats]:
-        """Positions (ascending) of products with recent orders, their categories, and their shares in these."""
+        """Positions (ascending) of products with recent order lines, their categories, and their shares in these."""
         products = np.flatnonzero(self.recent_order_lines > 0)
         return products, self.category[products], self.share_in_category[products]
 
@@ -157,7 +157,7 @@ class ProductSnapshot(SnapshotArrays):
 
     @cached_property
     def trend(self) -> Floats:
-        """(P,) log ratio of a product's share of the recent orders to its share of all orders."""
+        """(P,) log ratio of a product's share of the recent order lines to its share of all order lines."""
         recent, total = max(float(self.recent_order_lines.sum()), 1.0), max(float(self.order_lines.sum()), 1.0)
         return np.asarray(
             np.log((self.recent_order_lines / recent + 1e-6) / (self.order_lines / total + 1e-6)), np.float32
@@ -165,12 +165,12 @@ class ProductSnapshot(SnapshotArrays):
 
     @cached_property
     def best_sellers(self) -> tuple[Longs, Longs]:
-        """(P,) and (P,) positions by recent orders and by orders, descending; ties go to the lower id."""
+        """(P,) and (P,) positions by recent and by all order lines, descending; ties go to the lower id."""
         return np.argsort(-self.recent_order_lines, kind="stable"), np.argsort(-self.order_lines, kind="stable")
 
     @cached_property
     def popular(self) -> Longs:
-        """(P,) positions by recent buyers, then by orders, descending; ties go to the lower id."""
+        """(P,) positions by recent buyers, then by order lines, descending; ties go to the lower id."""
         return np.lexsort((-self.order_lines, -self.recent_buyers))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Product statistics of a window: orders, buyers, repeat purchases, prices and returns of each product."""
+"""Product statistics of a window: order lines, buyers, repeat purchases, prices and returns of each product."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rec_assets.recsys.spark.sums import exact_sum
 
 
 def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days: int) -> DataFrame:
-    """One row per product bought in the window; 0 orders if all of it was returned.
+    """One row per product bought in the window; 0 order lines if all were returned.
 
     Args:
         purchases, returns: `interactions.net_purchases` and `interactions.return_lines` of the window.

@@ -13,7 +13,7 @@ from rec_assets.recsys.data.cleaning import (
     CleanedDay,
     CleaningSettings,
     clean_day,
-    implicit_feedback,
+    signs_of_interest,
 )
 from rec_assets.sources.reader import RAW_SCHEMA
 
@@ -241,7 +241,7 @@ def test_clicks_and_carts_count_once_per_session_with_the_largest_weight() -> No
         ],
         columns=columns,
     ).assign(time=pd.Timestamp("2017-01-01 10:00", tz="UTC"), sender=None)
-    result = implicit_feedback(events, {"click": 0.1, "cart": 0.3}, 300)
+    result = signs_of_interest(events, {"click": 0.1, "cart": 0.3}, 300)
     kept = result[["line_id", "customer_id", "product_id", "order_id", "event", "weight"]]
     assert kept.to_numpy().tolist() == [
         ["event:e2", "ann", "A", "s1", "cart", 0.3],
@@ -252,12 +252,12 @@ def test_clicks_and_carts_count_once_per_session_with_the_largest_weight() -> No
     ]
     pa.Table.from_pandas(result, schema=CLEANED_SCHEMA, preserve_index=False)
     sent = events.assign(sender=[None] * 7 + ["x", "y", None, None]).replace({"event_id": {"e9": "e8"}})
-    lines = implicit_feedback(sent, {"click": 0.1, "cart": 0.3}, 300)["line_id"]
+    lines = signs_of_interest(sent, {"click": 0.1, "cart": 0.3}, 300)["line_id"]
     assert lines.to_list() == ["event:e2", "event:e6", "event:f2", "event@x:e8", "event@y:e8"], (
         "two senders can use the same event id"
     )
-    assert implicit_feedback(events, {"click": 0.0, "cart": 0.0}, 300).empty
-    assert implicit_feedback(events.iloc[:0], {"click": 0.1}, 300).empty
+    assert signs_of_interest(events, {"click": 0.0, "cart": 0.0}, 300).empty
+    assert signs_of_interest(events.iloc[:0], {"click": 0.1}, 300).empty
 
 
 def test_a_customer_with_events_on_too_many_products_is_a_robot() -> None:
@@ -271,5 +271,5 @@ def test_a_customer_with_events_on_too_many_products_is_a_robot() -> None:
         event_id=[f"e{number}" for number in range(8)], type="click", session_id="s-" + pd.Series(range(8)).astype(str),
         time=pd.Timestamp("2017-01-01", tz="UTC"), sender=None,
     )  # fmt: skip
-    result = implicit_feedback(events, {"click": 0.1}, max_products=3)
+    result = signs_of_interest(events, {"click": 0.1}, max_products=3)
     assert result["customer_id"].to_list() == ["ann"] * 4

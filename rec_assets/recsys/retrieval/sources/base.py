@@ -158,7 +158,7 @@ class CandidateSource(FeatureGroup, ABC, Generic[Scores]):
         """Score the products for the customers of a block. Read the result with `block.scores(self)`."""
 
     def propose(self, block: CustomerBlock) -> Pairs:
-        """The `size` best products that each customer has not bought yet."""
+        """The candidates: usually the `size` best products that each customer has not bought yet."""
         return NO_PAIRS
 
     def anchors(self, candidates: Candidates, rows: Longs) -> Longs:
@@ -166,7 +166,7 @@ class CandidateSource(FeatureGroup, ABC, Generic[Scores]):
         return np.full(len(rows), -1, np.int64)
 
     def explains(self, items: ListItems) -> Mask:
-        """(items,) whether the source can be the reason: it has an anchor item, or its first feature is positive."""
+        """(items,) whether it can be the reason: with `has_anchor`, by an anchor item; else, by its first feature."""
         if self.has_anchor:
             return np.asarray(items.anchors[self.name] != "", bool)
         return np.asarray(items.features[self.features[0]] > 0, bool)

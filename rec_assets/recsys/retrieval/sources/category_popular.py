@@ -31,7 +31,7 @@ class CategoryPopular(CandidateSource[Floats]):
         return best_unbought(block, products, scores, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
-        """0 for products without recent orders."""
+        """0 for products without recent order lines."""
         snapshot = block.snapshot
         share = snapshot.share_in_category[product]
         affinity = np.where(share > 0, block.scores(self)[customer, snapshot.category[product]], 0)
