@@ -71,7 +71,7 @@ def _file_lock(path: Path) -> Iterator[TryLock]:
 def _database_lock(url: str) -> Iterator[TryLock]:
     """An advisory lock of PostgreSQL, which the server frees when the connection ends.
 
-    If a machine is lost, the server notices it after two minutes, if its setting `tcp_keepalives_idle` is a minute.
+    If a machine is lost, the server notices it by its own TCP keepalives (`tcp_keepalives_idle`).
     """
     import sqlalchemy as sa
 

@@ -143,7 +143,7 @@ TABLES: dict[str, dict[str, str]] = {
         "kind": "Relation: same basket, next basket or same customers (EASE).",
         "neighbor_id": "Id of the related product.",
         "weight": "Weight of the relation.",
-        "support": "Number of baskets or customers with both products.",
+        "support": "Number of days (same basket), pairs of orders (next basket) or customers (EASE) with both.",
     },
     "product_embeddings": {"vector": "Unit vector of the text."},
     "candidates": {
