@@ -41,7 +41,7 @@ CLASSES = ("slow", "long", "cluster")
 """Markers of the tests that `make test` leaves out. A test has one of them at most."""
 
 HEAVY_FIXTURES = {"bucket", "browser", "postgres", "shop", "spark"}
-"""Fixtures here and in `serving/conftest.py`. Tests with one are not fast. Those of one process share what they start."""
+"""Fixtures here and in `serving/conftest.py`. Tests with one are not fast. Tests of a process share what they start."""
 
 SLOW_FIXTURES = {"browser", "postgres", "shop"}
 """A test that uses one of these is slow, unless its marker says something else."""

@@ -22,8 +22,8 @@ class AlsRecipe(_Frozen):
     )
     regularization: float = Field(0.02, gt=0, description="λ of the solver `spark`, scaled by the number of entries.")
     implicit_regularization: float = Field(20.0, gt=0, description="λ of the solver `implicit`, not scaled.")
-    alpha: float = Field(4.0, gt=0, description="Confidence gained per decayed order: c = 1 + α·r.")
-    half_life_days: float = Field(20.0, gt=0, description="Age at which an order counts half.")
+    alpha: float = Field(4.0, gt=0, description="Confidence gained per decayed interaction: c = 1 + α·r.")
+    half_life_days: float = Field(20.0, gt=0, description="Age at which an interaction counts half.")
     min_buyers: int = Field(5, ge=1, description="Products with fewer buyers get no factors.")
 
     def ridge(self, entries: int) -> float:
