@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 from pathlib import Path
 
@@ -141,6 +142,35 @@ WARNING_CHECKS = {
 }
 
 
+LOOKBACK, HORIZON, GATE, REUSE = 40, 6, 4, 3
+_LOOKBACK, _LABELS, _HORIZON_AGO = (1 - LOOKBACK, 0), (1 - HORIZON, 0), (-HORIZON, -HORIZON)
+_MODELS, _CHALLENGERS = (1 - REUSE, 0), (1 - GATE - REUSE, 0)
+_GATE_MODELS = dict.fromkeys(("als_model", "co_purchase_graph", "ranker"), _CHALLENGERS)
+
+WINDOWS = {
+    "product_statistics": {"cleaned_interactions": _LOOKBACK},
+    "als_model": {"cleaned_interactions": _LOOKBACK},
+    "co_purchase_graph": {"cleaned_interactions": _LOOKBACK},
+    "candidates": {"cleaned_interactions": _LOOKBACK, "als_model": _MODELS, "co_purchase_graph": _MODELS},
+    "similar_products": {"als_model": _MODELS, "co_purchase_graph": _MODELS},
+    "ranker": {"candidates": _HORIZON_AGO, "cleaned_interactions": _LABELS},
+    "hybrid_scores": {"ranker": _MODELS},
+    "evaluation_report": {
+        "hybrid_scores": _HORIZON_AGO, "candidates": _HORIZON_AGO, "product_statistics": _HORIZON_AGO,
+        "cleaned_interactions": _LABELS,
+    },
+    "live_accuracy": {"hybrid_scores": (-REUSE, -1), "als_model": _MODELS},
+    "challenger": {"cleaned_interactions": _LOOKBACK, **_GATE_MODELS},
+    "release_gate": {"cleaned_interactions": (1 - GATE - LOOKBACK, 0), **_GATE_MODELS},
+    "serving_index": {"cleaned_interactions": _LOOKBACK, **_GATE_MODELS},
+    "business_kpis": {"cleaned_interactions": _LOOKBACK, "raw_feedback_events": (-34, 0)},
+    "experiment_report": {
+        "cleaned_interactions": (-180, 0), "raw_feedback_events": (-124, 0), "experiment_exposures": (-124, 0),
+    },
+}  # fmt: skip
+"""Asset → parent → first and last day that it reads, relative to its own day. Other parents are read on the same day."""
+
+
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory: pytest.TempPathFactory) -> Definitions:
     folder = tmp_path_factory.mktemp("shop")
@@ -171,6 +201,24 @@ def test_all_assets_but_these_have_daily_partitions(graph: AssetGraph) -> None:
     keys = graph.get_all_asset_keys()
     assert {key.to_user_string() for key in keys if graph.get(key).partitions_def is None} == WITHOUT_DAYS
     assert len({graph.get(key).partitions_def for key in keys}) == 2
+
+
+def test_assets_read_these_days_of_their_parents(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path / "home", source=str(write_giftware_shop(tmp_path)),
+        lookback_days=LOOKBACK, horizon_days=HORIZON, gate_days=GATE, model_reuse_days=REUSE,
+    )  # fmt: skip
+    graph = build_definitions(settings).resolve_asset_graph()
+    as_of, found = dt.date(2011, 9, 1), {}
+    for key in graph.get_all_asset_keys() - {AssetKey(name) for name in WITHOUT_DAYS}:
+        ages: dict[str, list[int]] = {}
+        for parent, day in graph.get_parents_partitions(key, as_of.isoformat()).parent_partitions:
+            if day is not None:
+                ages.setdefault(parent.to_user_string(), []).append((dt.date.fromisoformat(day) - as_of).days)
+        windows = {parent: (min(days), max(days)) for parent, days in ages.items()}
+        found[key.to_user_string()] = {parent: window for parent, window in windows.items() if window != (0, 0)}
+    assert {asset: windows for asset, windows in found.items() if windows} == WINDOWS
+    assert max(last for windows in WINDOWS.values() for _, last in windows.values()) == 0, "nothing reads a later day"
 
 
 def _has_sentence(description: str | None) -> bool:

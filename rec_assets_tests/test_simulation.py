@@ -262,9 +262,9 @@ def test_off_policy_estimates_of_the_logging_model_equal_its_clicks(
         if event["type"] == "click" and event.get("position", 99) <= 3 and event["recommendation_id"] in chance
         and not event["customer_id"].startswith("robot")
     }  # fmt: skip
-    assert result.champion.value * result.responses == pytest.approx(len(clicked))
+    assert result.logged.value * result.responses == pytest.approx(len(clicked))
     for name, estimate in result.estimates.items():
-        assert estimate.value == pytest.approx(result.champion.value, rel=0.1), name
+        assert estimate.value == pytest.approx(result.logged.value, rel=0.1), name
     with pytest.raises(off_policy.InsufficientData, match="the other model"):
         monkeypatch.setattr(off_policy, "MIN_EFFECTIVE_RESPONSES", 1e6)
         estimate_clicks(settings, "champion", last_days=28, places=3)

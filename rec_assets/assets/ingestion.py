@@ -109,7 +109,9 @@ def write_landed_days(
     for day in run_days:
         files = landed_fingerprints(settings.feedback_landing, table, day)
         manifest = lake.write(table, forgotten.without(read(settings.feedback_landing, day), day), day, files)
-        context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
+        context.add_asset_metadata(
+            {"dagster/row_count": manifest.rows, "fingerprint": manifest.fingerprint}, partition_key=day.isoformat()
+        )
         rows += manifest.rows
     return dg.MaterializeResult(metadata={**partition_metadata(lake, table, run_days[-1], manifest), "rows": rows})
 

@@ -71,9 +71,12 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
                 ("rejected_purchases", result.rejected, REJECTED_SCHEMA),
             ):
                 table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-                rows = lake.write(name, table, day, raw.sources if raw else {}).rows
-                context.add_asset_metadata({"dagster/row_count": rows}, asset_key=name, partition_key=day.isoformat())
-                counts[name] += rows
+                written = lake.write(name, table, day, raw.sources if raw else {})
+                context.add_asset_metadata(
+                    {"dagster/row_count": written.rows, "fingerprint": written.fingerprint},
+                    asset_key=name, partition_key=day.isoformat(),
+                )  # fmt: skip
+                counts[name] += written.rows
             rejected.update(result.rejected_by_rule())
             if number % 100 == 0:
                 context.log.info(f"cleaned {number} of {len(run_days)} days")

@@ -38,7 +38,7 @@ EXPERIMENT_LEAD_DAYS = 7
 """Days before its start from which the models of an experiment get an index. A shop may be closed on some of them."""
 
 
-def challenger_as_of(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
+def challenger_models_day(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
     """The as-of day of the challenger's models for a release on a day.
 
     Raises:
@@ -76,7 +76,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
     ) -> pd.DataFrame:  # fmt: skip
         """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays."""
         day = as_of_day(context)
-        training_day = challenger_as_of(lake, releases, day, settings.gate_days)
+        training_day = challenger_models_day(lake, releases, day, settings.gate_days)
         recipe = recipe_of_ranker(lake.pandas("ranker", [training_day]))
         proposal = describe_release(
             lake, day, training_day, recipe, days.lookback_days(training_day), context.run.run_id

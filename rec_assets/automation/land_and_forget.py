@@ -1,7 +1,7 @@
 """Before each plan: land the events that the API collected, and forget customers who asked for it.
 
 To forget customers, this module rewrites the lake, the serving indexes and the released models without them (right to
-erasure). From the request on, files are read without their lines.
+erasure). A plan first writes who is forgotten, and from then on, files are read without their lines.
 
 Dagster: nothing deletes rows from materialized partitions. A sensor could land events, but not always before a plan
 reads the landing zone.

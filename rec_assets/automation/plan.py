@@ -21,7 +21,7 @@ PARENT_TAG = "rec_assets/parent_run"
 
 
 class PlanError(RuntimeError):
-    """There are too few days for the plan; the message says what to do."""
+    """The data or the releases do not allow the plan; the message says what to do."""
 
 
 class ExecutionError(RuntimeError):

@@ -1,4 +1,4 @@
-"""When `retraining_needed` requests new models: new purchases, low live accuracy, unknown products or customers.
+"""When `retraining_needed` requests new models: new interactions, low live accuracy, unknown products or customers.
 
 Dagster: freshness policies compare the age of an asset with the clock. They can't read row counts or metrics.
 """
@@ -28,7 +28,7 @@ def retraining_reasons(
     reasons = {}
     share = lines_since / max(lines_before, 1)
     if share >= limits.new_lines_share:
-        reasons["new purchases"] = (
+        reasons["new interactions"] = (
             f"{lines_since:,} interactions have landed since the last challenger, {share:.1%} of those that it "
             f"was trained on (limit {limits.new_lines_share:.1%})"
         )

@@ -96,7 +96,7 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
     @dg.sensor(
         **common,
         job_name="retrain",
-        description="Requests `retrain` for new purchases, low live accuracy, or unknown products or customers.",
+        description="Requests `retrain` for new interactions, low live accuracy, or unknown products or customers.",
     )
     def retraining_needed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         newest, champion = max(lake.days("cleaned_interactions"), default=None), releases.active()
@@ -127,7 +127,7 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
             )
         reason = "; ".join(reasons.values())
         context.log.info(reason)
-        # Once a day: until tomorrow, live accuracy is that of today's lists, whatever was trained meanwhile.
+        # Once for each newest day: until the next one, live accuracy is that of the same lists, whatever was trained.
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=str(newest), tags={REASON_TAG: reason})])
 
     return [purchase_logs_landed, catalog_landed, retraining_needed]

@@ -56,7 +56,7 @@ def off_policy(model: str, days: int, places: int) -> None:
         raise click.ClickException(str(error)) from None
     rows = [
         [name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}"]
-        for name, estimate in {"as logged": result.champion, **result.estimates}.items()
+        for name, estimate in {"as logged": result.logged, **result.estimates}.items()
     ]
     headers = [f"version {release.version}", f"clicks per response, first {places} items", "95% interval"]
     click.echo(tabulate(rows, headers=headers))

@@ -82,13 +82,13 @@ def _lineage(release: Release, horizon_days: int, lookback_days: int) -> Iterato
     yield "als_model", release.als_as_of
     yield "co_purchase_graph", release.graph_as_of
     yield "ranker", release.ranker_as_of
-    training_day = release.ranker_as_of - dt.timedelta(days=horizon_days)
+    candidates_day = release.ranker_as_of - dt.timedelta(days=horizon_days)
     snapshot_days = {release.als_as_of, release.graph_as_of, release.ranker_as_of, release.as_of}
     for day in snapshot_days:
         yield "product_statistics", day
-    for day in snapshot_days | {training_day}:
+    for day in snapshot_days | {candidates_day}:
         yield "candidates", day
-    oldest = min(snapshot_days | {training_day}) - dt.timedelta(days=lookback_days)
+    oldest = min(snapshot_days | {candidates_day}) - dt.timedelta(days=lookback_days)
     for age in range((release.as_of - oldest).days):
         for table in INTERACTIONS:
             yield table, release.as_of - dt.timedelta(days=age)

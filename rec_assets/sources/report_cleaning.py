@@ -99,12 +99,12 @@ def _warn_about_rules(
 
 def _check_usable(cleaned: pd.DataFrame, rejected: pd.DataFrame, total: int, check: SourceCheck) -> None:
     is_intended = _breaks_any(rejected, {name for name, rule in CLEANING_RULES.items() if rule.is_intended})
-    mistakes = int((~is_intended).sum())
+    mistakes, others = int((~is_intended).sum()), total - int(is_intended.sum())
     if not (cleaned["event"] == PURCHASE).any():
         check.errors.append(f"no purchase is left of {pluralize(total, 'line')}: {_main_reason(rejected)}")
-    elif mistakes > MAX_MISTAKE_SHARE * (total - int(is_intended.sum())):
+    elif mistakes > MAX_MISTAKE_SHARE * others:
         check.errors.append(
-            f"cleaning would reject {format_share(mistakes, total)} of the lines by mistake, more than half: "
+            f"cleaning would reject {format_share(mistakes, others)} of the lines by mistake, more than half: "
             f"{_main_reason(rejected)}"
         )
 

@@ -138,7 +138,7 @@ USUAL = [0.30, 0.32, 0.31, 0.29, 0.30, 0.31, 0.30, 0.32]
 REASONS: dict[str, tuple[int, pd.DataFrame, set[str]]] = {
     "nothing measured": (10, live([]), set()),
     "all as usual": (10, live(USUAL), set()),
-    "enough new purchases": (50, live([]), {"new purchases"}),
+    "enough new interactions": (50, live([]), {"new interactions"}),
     "just too few": (49, live([]), set()),
     "accuracy falls out of its band": (10, live([*USUAL, 0.2]), {"accuracy"}),
     "accuracy that rises is no reason": (10, live([*USUAL, 0.5]), set()),
@@ -149,7 +149,7 @@ REASONS: dict[str, tuple[int, pd.DataFrame, set[str]]] = {
     "all at once": (
         90,
         live([*USUAL, 0.1], 0.6, 0.6),
-        {"new purchases", "accuracy", "unknown products", "unknown customers"},
+        {"new interactions", "accuracy", "unknown products", "unknown customers"},
     ),
 }
 

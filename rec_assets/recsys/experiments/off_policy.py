@@ -1,8 +1,8 @@
-"""Off-policy evaluation: estimate a challenger's reward from the logged randomized rankings of the champion.
+"""Off-policy evaluation: estimate a target model's reward from the logged randomized rankings of the logged model.
 
 A response is a ranked list. The model assumes a cascade: what a shopper does at a rank depends on the items at this
 rank and above, not below (McInerney et al. 2020, arXiv:2007.12986). So the weight of a rank is the product, over the
-ranks up to it, of the challenger's propensity of the item divided by the champion's propensity.
+ranks up to it, of the target model's propensity of the item divided by the logged model's propensity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_EFFECTIVE_RESPONSES = 200.0
 """Effective sample size from which estimates are made."""
 
 MIN_SUPPORT = 0.8
-"""Share of the challenger's choices that the champion could have made, from which estimates are made."""
+"""Share of the target model's choices that the logged model could have made, from which estimates are made."""
 
 _Z_95 = 1.959963984540054
 
@@ -33,7 +33,7 @@ _PRIOR_RESPONSES = 20.0
 
 
 class InsufficientData(ValueError):
-    """The log is not enough to evaluate the challenger; the message says what is missing."""
+    """The log is not enough to evaluate the target model; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class LoggedResponse:
     """The first K ranks of a response and their rewards.
 
     Attributes:
-        propensity: (K,) probability with which the champion chose the item, given the items above.
-        challenger_propensity: (K,) the same for the challenger.
+        propensity: (K,) probability with which the logged model chose the item, given the items above.
+        target_propensity: (K,) the same for the target model.
         reward: (K,) reward of each rank: 1 for a click.
         expected: (K,) reward of the item that the reward model predicts.
-        challenger_expected: (K,) predicted reward of the challenger's choice, given the items above: a mean over its
+        target_expected: (K,) predicted reward of the target model's choice, given the items above: a mean over its
             propensities.
-        support: Probability that the challenger's first item is one that the champion could have chosen.
+        support: Probability that the target model's first item is one that the logged model could have chosen.
     """
 
     unit: str
     propensity: Array
-    challenger_propensity: Array
+    target_propensity: Array
     reward: Array
     expected: Array
-    challenger_expected: Array
+    target_expected: Array
     support: float
 
 
@@ -70,42 +70,42 @@ class Estimate:
 
 @dataclass(frozen=True)
 class OffPolicyResult:
-    """The challenger's estimated reward by three estimators.
+    """The target model's estimated reward by three estimators.
 
     Attributes:
-        effective_responses: Effective sample size for the challenger: (Σw)² / Σw² at the last rank (Kish 1965).
-        support: Share of the challenger's choices that the champion could have made.
-        champion: Reward of the logged responses.
+        effective_responses: Effective sample size for the target model: (Σw)² / Σw² at the last rank (Kish 1965).
+        support: Share of the target model's choices that the logged model could have made.
+        logged: Reward of the logged responses.
         estimates: "IPS", "SNIPS" and "doubly robust" → estimate.
     """
 
     responses: int
     effective_responses: float
     support: float
-    champion: Estimate
+    logged: Estimate
     estimates: Mapping[str, Estimate]
 
 
 def estimate_off_policy(responses: Sequence[LoggedResponse]) -> OffPolicyResult:
-    """Estimate the challenger's mean reward of a response.
+    """Estimate the target model's mean reward of a response.
 
     IPS weights the reward of each rank (Horvitz & Thompson 1952). SNIPS divides by the sum of the weights instead of
-    the number of responses (Swaminathan & Joachims 2015). Doubly robust uses the reward model for the challenger's
+    the number of responses (Swaminathan & Joachims 2015). Doubly robust uses the reward model for the target model's
     choices, and weights only the errors of this model (Dudík et al. 2011).
 
     Raises:
-        InsufficientData: There are too few responses that the challenger could have given.
+        InsufficientData: There are too few responses that the target model could have given.
     """
     if not responses:
         raise InsufficientData("no response has a known propensity: set `exploration` of a variant above 0")
     if any((response.propensity <= 0).any() for response in responses):
         raise InsufficientData("a response was logged with a propensity of 0, which is impossible")
     units = np.array([response.unit for response in responses], object)
-    reward, expected, challenger_expected = (
+    reward, expected, target_expected = (
         np.stack([getattr(response, name) for response in responses])
-        for name in ("reward", "expected", "challenger_expected")
+        for name in ("reward", "expected", "target_expected")
     )
-    weight = np.stack([np.cumprod(response.challenger_propensity / response.propensity) for response in responses])
+    weight = np.stack([np.cumprod(response.target_propensity / response.propensity) for response in responses])
     ones = np.ones(len(responses))
     above = np.column_stack([ones, weight[:, :-1]])
     squares = float((weight[:, -1] ** 2).sum())
@@ -121,12 +121,12 @@ def estimate_off_policy(responses: Sequence[LoggedResponse]) -> OffPolicyResult:
             f"{len(responses):,} responses have an effective sample size of {effective:,.0f} for the other model; at "
             f"least {MIN_EFFECTIVE_RESPONSES:,.0f} are needed: log more, use fewer ranks, or set a higher exploration"
         )
-    robust = (above * challenger_expected + weight * (reward - expected)).sum(axis=1)
+    robust = (above * target_expected + weight * (reward - expected)).sum(axis=1)
     return OffPolicyResult(
         responses=len(responses),
         effective_responses=effective,
         support=support,
-        champion=_ratio(units, reward.sum(axis=1), ones),
+        logged=_ratio(units, reward.sum(axis=1), ones),
         estimates={
             "IPS": _ratio(units, (weight * reward).sum(axis=1), ones),
             "SNIPS": _self_normalized(units, weight, reward),

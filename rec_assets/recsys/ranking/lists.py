@@ -70,7 +70,7 @@ def score_candidates(candidates: pd.DataFrame, ranker: Ranker) -> pd.DataFrame:
 
 
 def arrange_lists(scored: pd.DataFrame, size: int, rules: CompiledRules | None) -> pd.DataFrame:
-    """Both lists of each customer, without products that the rules don't know.
+    """Both lists of each customer. With rules, without products that the compiled rules do not contain.
 
     Args:
         scored: From `score_candidates`. If the rules have a frequency cap, with its column (`with_frequency_capped`).

@@ -42,7 +42,7 @@ def add_recommendation_routes(app: FastAPI, state: WorkerState) -> None:
         engine: Annotated[Engine, engine_of_request],
         token: CustomerToken = None,
     ) -> schemas.Recommendations:
-        """Recommend products to a customer, by their history and all their stored events."""
+        """Recommend products to a customer, by their history and their stored events since then."""
         caller.require_customer_token(customer_id, token)
         return await _recommend(query.to_body(customer_id), engine, caller, state)
 

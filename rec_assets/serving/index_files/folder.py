@@ -5,8 +5,8 @@
                                                       use; replaced atomically
     serving/current.copy.json                         a copy, used if that file is damaged
 
-Readers follow `current.json`. An index stays until two newer ones of its model version exist. All its files are on disk
-before `current.json` names it.
+Readers follow `current.json`. All files of an index are on disk before `current.json` names it. `make_current` says
+which earlier indexes stay.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ class ServingFolder:
         previous = [each for each in earlier if each.path != to.path and each.version <= to.version]
         self._write_pointers(IndexPointers(to, tuple(previous), experiments))
         indexes = self.indexes()
-        challengers = {each.version for each in experiments.values()} - {to.version}  # never rolled back to
-        versions = sorted({each.version for each in indexes if each.version not in challengers} | {to.version})[-3:]
+        of_experiments = {each.version for each in experiments.values()} - {to.version}  # their indexes are kept anyway
+        versions = sorted({each.version for each in indexes if each.version not in of_experiments} | {to.version})[-3:]
         kept = {to.path, *(each.path for each in experiments.values())}
         for version in versions:
             kept.update([each.path for each in indexes if each.version == version][-2:])

@@ -17,8 +17,8 @@ from rec_assets.recsys.experiments.off_policy import (
 RANKS, PRODUCTS = 2, 5
 CLICKED = np.array([0.5, 0.4, 0.2, 0.1, 0.05])  # probability of a click on each product at rank 1
 SEEN = np.array([1.0, 0.6])  # probability that a shopper sees each rank
-CHAMPION = np.array([0.5, 0.3, 0.4, 0.2, 0.3])  # scores
-CHALLENGER = np.array([0.4, 0.5, 0.3, 0.2, 0.1])
+LOGGED = np.array([0.5, 0.3, 0.4, 0.2, 0.3])  # scores
+TARGET = np.array([0.4, 0.5, 0.3, 0.2, 0.1])
 
 
 def propensities(score: np.ndarray, order: tuple[int, ...], exploration: float) -> np.ndarray:
@@ -39,38 +39,38 @@ def truth(score: np.ndarray, exploration: float) -> float:
 
 
 def by_order(exploration: float) -> dict[tuple[int, ...], tuple[np.ndarray, ...]]:
-    """For each order: propensities of both models, click probabilities, and those of the challenger's choice."""
-    target, found = plackett_luce_weights(CHALLENGER, exploration), {}
+    """For each order: propensities of both models, click probabilities, and those of the target model's choice."""
+    target, found = plackett_luce_weights(TARGET, exploration), {}
     for order in itertools.permutations(range(PRODUCTS)):
-        challenger_expected = []
+        target_expected = []
         for rank in range(RANKS):
             left = np.setdiff1d(np.arange(PRODUCTS), order[:rank])
-            challenger_expected.append(float((target[left] / target[left].sum() * CLICKED[left]).sum() * SEEN[rank]))
-        both = [propensities(score, order, exploration) for score in (CHAMPION, CHALLENGER)]
-        found[order] = (*both, CLICKED[list(order[:RANKS])] * SEEN, np.array(challenger_expected))
+            target_expected.append(float((target[left] / target[left].sum() * CLICKED[left]).sum() * SEEN[rank]))
+        both = [propensities(score, order, exploration) for score in (LOGGED, TARGET)]
+        found[order] = (*both, CLICKED[list(order[:RANKS])] * SEEN, np.array(target_expected))
     return found
 
 
 def responses(
     rng: np.random.Generator, count: int, *, exploration: float = 1.0, model: float = 1.0, units: int = 10**9
 ) -> list[LoggedResponse]:
-    """Responses of the champion. `model` scales the reward model; responses of a unit are correlated."""
-    known, weight = by_order(exploration), plackett_luce_weights(CHAMPION, exploration)
+    """Responses of the logged model. `model` scales the reward model; responses of a unit are correlated."""
+    known, weight = by_order(exploration), plackett_luce_weights(LOGGED, exploration)
     luck = rng.uniform(0.5, 1.5, min(units, count))
     orders = np.argsort(-(np.log(weight) + rng.gumbel(size=(count, PRODUCTS))), axis=1)
     draws, found = rng.random((count, RANKS)), []
     for number, order in enumerate(orders.tolist()):
         unit = number % len(luck)
-        ours, theirs, clicked, challenger_expected = known[tuple(order)]
+        ours, theirs, clicked, target_expected = known[tuple(order)]
         reward = (draws[number] < clicked * luck[unit]).astype(float)
-        found.append(LoggedResponse(str(unit), ours, theirs, reward, model * clicked, model * challenger_expected, 1.0))
+        found.append(LoggedResponse(str(unit), ours, theirs, reward, model * clicked, model * target_expected, 1.0))
     return found
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("model", [1.0, 0.3], ids=["a good model", "a bad model"])
 def test_at_least_90_of_100_intervals_contain_the_true_value(model: float) -> None:
-    rng, inside, expected = np.random.default_rng(1), Counter[str](), truth(CHALLENGER, 1.0)
+    rng, inside, expected = np.random.default_rng(1), Counter[str](), truth(TARGET, 1.0)
     for _ in range(100):
         estimates = estimate_off_policy(responses(rng, 1200, model=model, units=400)).estimates
         inside.update(name for name, each in estimates.items() if each.low <= expected <= each.high)
@@ -82,20 +82,20 @@ def test_with_a_good_reward_model_doubly_robust_has_the_narrowest_interval() -> 
     width = {name: each.high - each.low for name, each in found.estimates.items()}
     assert width["doubly robust"] < width["IPS"]
     assert found.responses == 2000 and 200 < found.effective_responses < 2000
-    assert found.champion.low < truth(CHAMPION, 1.0) < found.champion.high
+    assert found.logged.low < truth(LOGGED, 1.0) < found.logged.high
 
 
-def test_the_estimate_of_the_champion_is_its_logged_reward() -> None:
+def test_the_estimate_of_the_logged_model_is_its_logged_reward() -> None:
     same = [
         LoggedResponse(
-            each.unit, each.propensity, each.propensity, each.reward, each.expected, each.challenger_expected, 1.0
+            each.unit, each.propensity, each.propensity, each.reward, each.expected, each.target_expected, 1.0
         )
         for each in responses(np.random.default_rng(3), 300)
     ]
     found = estimate_off_policy(same)
     assert found.effective_responses == pytest.approx(300)
-    assert found.estimates["IPS"].value == pytest.approx(found.champion.value)
-    assert found.estimates["SNIPS"].value == pytest.approx(found.champion.value)
+    assert found.estimates["IPS"].value == pytest.approx(found.logged.value)
+    assert found.estimates["SNIPS"].value == pytest.approx(found.logged.value)
 
 
 def test_insufficient_data_is_rejected() -> None:
@@ -103,17 +103,17 @@ def test_insufficient_data_is_rejected() -> None:
     with pytest.raises(InsufficientData, match="150 responses have an effective sample size"):
         estimate_off_policy(responses(rng, 150))
     with pytest.raises(InsufficientData, match="200 are needed"):
-        estimate_off_policy(responses(rng, 3000, exploration=0.1))  # almost always the order of the champion
+        estimate_off_policy(responses(rng, 3000, exploration=0.1))  # almost always the order of the logged model
     with pytest.raises(InsufficientData, match="no response has a known propensity"):
         estimate_off_policy([])
     unsupported = [
         LoggedResponse(
             each.unit,
             each.propensity,
-            each.challenger_propensity,
+            each.target_propensity,
             each.reward,
             each.expected,
-            each.challenger_expected,
+            each.target_expected,
             0.7,
         )
         for each in responses(rng, 2000)

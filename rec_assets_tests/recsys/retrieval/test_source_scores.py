@@ -11,7 +11,9 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_arrays import KINDS
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.recipe import CandidateRecipe, Recipe
+from rec_assets.recsys.retrieval import candidates
 from rec_assets.recsys.retrieval.candidates import find_candidates
+from rec_assets.recsys.retrieval.sources import SOURCES
 from rec_assets.recsys.retrieval.sources.als import fold_in
 
 PRODUCTS, TEXTS, CUSTOMERS = 120, 90, 90
@@ -108,11 +110,15 @@ def plain_candidates(snapshot: ProductSnapshot, lines: pd.DataFrame, scores: dic
     return products
 
 
-def test_scores_and_candidates_are_those_of_plain_sums(shop_data: tuple[ProductSnapshot, pd.DataFrame]) -> None:
+def test_scores_and_candidates_are_those_of_plain_sums(
+    shop_data: tuple[ProductSnapshot, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
     snapshot, lines = shop_data
-    candidates = find_candidates(lines, snapshot, RECIPE)
+    known = [source for source in SOURCES if source.name in {"repeat_purchase", "brand", *SIZES}]
+    monkeypatch.setattr(candidates, "SOURCES", known)  # a new source proposes what the plain sums do not know
+    found = find_candidates(lines, snapshot, RECIPE)
     plain = {"als_score": "als", "category_score": "category", "ease_score": "ease", "text_score": "text"}
-    for customer, rows in candidates.groupby("customer_id"):
+    for customer, rows in found.groupby("customer_id"):
         history = lines[lines["customer_id"] == customer]
         scores, product = plain_scores(snapshot, history), snapshot.positions(rows["product_id"])
         assert set(product) == plain_candidates(snapshot, history, scores), customer
@@ -127,4 +133,4 @@ def test_scores_and_candidates_are_those_of_plain_sums(shop_data: tuple[ProductS
         ):
             wanted = scores[plain.get(name, name)][product]
             assert rows[name].to_numpy() == pytest.approx(wanted, rel=1e-4, abs=1e-6), (customer, name)
-    assert candidates["customer_id"].nunique() == CUSTOMERS
+    assert found["customer_id"].nunique() == CUSTOMERS
