@@ -67,7 +67,7 @@ class DayPartitions:
         self.covariate_window = window(1 - experiment_days - COVARIATE_DAYS)
         self.first, self.lookback_length = first, lookback
 
-    def lookback_days(self, day: dt.date) -> list[dt.date]:
+    def days_of_lookback(self, day: dt.date) -> list[dt.date]:
         """The days of `lookback` of a partition, from the first day of data on."""
         window = (day - dt.timedelta(days=i) for i in range(self.lookback_length - 1, -1, -1))
         return [past for past in window if past >= self.first]

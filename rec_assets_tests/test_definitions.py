@@ -168,7 +168,7 @@ WINDOWS = {
         "cleaned_interactions": (-180, 0), "raw_feedback_events": (-124, 0), "experiment_exposures": (-124, 0),
     },
 }  # fmt: skip
-"""Asset → parent → first and last day that it reads, relative to its own day. Other parents are read on the same day."""
+"""Asset → parent → first and last day that it reads, relative to its own day. It reads others on the same day."""
 
 
 @pytest.fixture(scope="module")

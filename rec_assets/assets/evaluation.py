@@ -59,7 +59,7 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         )  # fmt: skip
         model_days = _model_days(lake, lists_as_of)
         missing = missing_models_as_of(lake, **model_days) if model_days else []
-        fingerprint = lake.fingerprint("cleaned_interactions", days.lookback_days(lists_as_of))
+        fingerprint = lake.fingerprint("cleaned_interactions", days.days_of_lookback(lists_as_of))
         blend = "fixed" if NO_RANKER in missing else "learned"
         about = ReportContext(
             source=source.description or source.name, as_of=lists_as_of, horizon_days=settings.horizon_days,

@@ -26,7 +26,7 @@ class RecommendationRequest:
     Attributes:
         k: Number of items.
         customer_id: "" for an unknown customer.
-        signals: The shopper's events since the index was built, oldest first.
+        signals: The shopper's events after the as-of day of the index, oldest first.
         mode: "all", "discover" (nothing bought before) or "buy_again" (only products bought before).
         categories: Only these categories; None: all.
         price_min, price_max: Price range. With either, products without a price are left out.

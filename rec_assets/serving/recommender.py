@@ -32,7 +32,7 @@ _REPEAT_ORDER_LINES = FEATURES.index("repeat_order_lines")
 
 
 class Signal(NamedTuple):
-    """A shopper's interest in a product since the index was built.
+    """A shopper's interest in a product after the as-of day of the index.
 
     Attributes:
         product_id: An unknown product is ignored.

@@ -1,7 +1,8 @@
 """Builds the response to a recommendation request from one index: modes, filters, merchandising rules, fallbacks.
 
-For a customer without events since the index was built, the response uses the stored list of the batch. Otherwise, or
-if filters leave too little of that list, it ranks the products with the batch's candidates, features and ranker.
+For a customer without events after the as-of day of the index, the response uses the stored list of the batch.
+Otherwise, or if filters leave too little of that list, it ranks the products with the batch's candidates, features and
+ranker.
 """
 
 from __future__ import annotations

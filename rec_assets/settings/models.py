@@ -52,8 +52,10 @@ class ModelSettings(BaseSettings):
         28, ge=1, description="Number of days after an as-of day whose purchases label and evaluate its lists."
     )
     model_reuse_days: int = Field(
-        7, ge=1, description="Maximum age in days of models before the first release, and of lists in `live_accuracy`."
-    )
+        7, ge=1,
+        description="Maximum age in days of the models that make lists until the first release. Also the maximum age of "
+        "the lists in `live_accuracy`.",
+    )  # fmt: skip
     gate_days: int = Field(
         7, ge=1, description="Number of days after training whose purchases compare a challenger with the champion."
     )

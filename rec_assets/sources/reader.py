@@ -164,7 +164,7 @@ def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None)
     _check_columns(spec, frame, used_columns(source), path)
     line = _as_json(frame)
     if columns.order_id:
-        # Order ids are unique per customer only, unless the customer, too, is only on the first line of the order.
+        # Customers may share order ids. But if only the first line of an order has the customer, ids must be unique.
         customer = [] if columns.customer_id in spec.order_columns else [columns.customer_id]
         _fill_orders(frame, [columns.order_id, *customer], spec.order_columns)
 

@@ -14,7 +14,7 @@ from rec_assets.sources.times import NO_VALUE
 from rec_assets.sources.values import strip_text
 
 _MAX_VALUE_LINES, _VALUE_BLOCKS = 50_000, 50
-"""Of more lines than this, `file_values` has this number, in blocks: the lines of an order are next to each other."""
+"""Maximum lines of `file_values`, and the blocks they come in: the lines of an order are next to each other."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Als(CandidateSource[ProductScores]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest positive scores."""
         covered = block.snapshot.als_coverage.products
-        scores = np.where(block.is_bought[:, covered], -np.inf, block.scores(self).values[:, :-1])
+        scores = np.where(block.bought[:, covered], -np.inf, block.scores(self).values[:, :-1])
         best = top_columns(scores, self.size(block.recipe))
         customer, place = np.nonzero(np.take_along_axis(scores, best, axis=1) > 0)
         return customer, covered[best[customer, place]]

@@ -60,7 +60,7 @@ class CustomerBlock:
         return sp.vstack([self.profile, self.last_visit], format="csr")
 
     @cached_property
-    def is_bought(self) -> Mask:
+    def bought(self) -> Mask:
         """(n, P) whether the customer bought the product before."""
         bought, histories = np.zeros((len(self), len(self.snapshot)), bool), self.histories
         bought[histories.customer[histories.is_bought], histories.product[histories.is_bought]] = True

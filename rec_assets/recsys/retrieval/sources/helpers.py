@@ -93,7 +93,7 @@ def best_unbought(block: CustomerBlock, products: Longs, scores: Iterable[Floats
 
     `products` are positions to choose from, ascending; `scores` n rows of their scores. Ties go to the lower position.
     """
-    rows = zip(scores, block.is_bought, strict=True)
+    rows = zip(scores, block.bought, strict=True)
     return as_pairs([best_of_row(products, row, size, is_bought) for row, is_bought in rows])
 
 

@@ -39,10 +39,10 @@ class Popular(CandidateSource[None]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The `size` recent best sellers and the `size` best sellers. Ties go to the lower id."""
         pairs, size = [], self.size(block.recipe)
-        longest = size + int(block.is_bought.sum(axis=1).max(initial=0))  # enough for each customer after exclusion
+        longest = size + int(block.bought.sum(axis=1).max(initial=0))  # enough for each customer after exclusion
         for ranked in block.snapshot.best_sellers:
             best = ranked[:longest]
-            unbought = ~block.is_bought[:, best]
+            unbought = ~block.bought[:, best]
             customer, place = np.nonzero(unbought & (np.cumsum(unbought, axis=1) <= size))
             pairs.append((customer, best[place]))
         (recent_customer, recent), (customer, product) = pairs

@@ -43,7 +43,7 @@ class Text(CandidateSource[NeighborScores]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest scores of their texts."""
         rows, size, text = [], self.size(block.recipe), block.snapshot.text
-        for scores, bought in zip(block.scores(self).profile.values, block.is_bought, strict=True):
+        for scores, bought in zip(block.scores(self).profile.values, block.bought, strict=True):
             products = _products_of_best_texts(scores, size, bought, block.snapshot)
             rows.append(best_of_row(products, scores[text[products]], size, bought))
         return as_pairs(rows)
