@@ -53,8 +53,8 @@ class ModelSettings(BaseSettings):
     )
     model_reuse_days: int = Field(
         7, ge=1,
-        description="Maximum age in days of the models that make lists until the first release. Also the maximum age of "
-        "the lists in `live_accuracy`.",
+        description="Maximum age in days of the models that make lists until the first release, and of the "
+        "lists in `live_accuracy`.",
     )  # fmt: skip
     gate_days: int = Field(
         7, ge=1, description="Number of days after training whose purchases compare a challenger with the champion."
