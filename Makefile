@@ -43,7 +43,7 @@ test: java lint ## Run the linters and the tests that a change needs
 	$(PYTEST) $(PARALLEL)
 
 test-fast: $(DEV) ## Run the unit tests, without Spark; of one folder: make test-fast PACKAGE=serving
-	$(PYTEST) -m fast $(if $(PACKAGE),rec_assets_tests/$(PACKAGE),$(PARALLEL))
+	$(PYTEST) $(PARALLEL) -m fast $(PACKAGE:%=rec_assets_tests/%)
 
 test-slow: java $(DEV) ## Run the tests that need a daemon, a killed process, PostgreSQL, a browser or minutes of Spark
 	$(PYTEST) $(PARALLEL) -m slow

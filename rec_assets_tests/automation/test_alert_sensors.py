@@ -40,6 +40,8 @@ from rec_assets.automation.plan import PARENT_TAG
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
 
+pytestmark = pytest.mark.integration  # each test has a Dagster instance
+
 DAYS = DailyPartitionsDefinition("2017-12-01", end_date="2018-01-01")
 SLACK_SECRET = "T0/B0/secret"
 

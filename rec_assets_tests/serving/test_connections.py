@@ -18,6 +18,8 @@ from rec_assets.settings import ApiSettings
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 TIMEOUT = 30
 
+pytestmark = pytest.mark.integration
+
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Reads the body and responds with its length, or with ten megabytes at /long."""
