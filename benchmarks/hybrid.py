@@ -43,7 +43,7 @@ _AS_OF = dt.date(2000, 1, 1)
 """Any day: only ages matter."""
 
 COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers")
-"""Counts of the snapshot that `least_orders` raises."""
+"""Counts of the snapshot that `min_count` raises."""
 
 LONGEST = max(max(ks) for ks in KS.values())
 """Length of the lists."""
@@ -61,14 +61,14 @@ class Hybrid:
         last_orders: Whether the labels are each customer's last order, instead of the purchases of the last horizon.
         unseen: Whether to rank products without purchases too. The ranker is then trained with a tenth of the products
             hidden from the other models (compare Volkovs et al. 2017, DropoutNet).
-        least_orders: Lower counts are raised to this. If a data set has only products with at least five purchases,
+        min_count: Lower counts are raised to this. If a data set has only products with at least five purchases,
             lower counts in the history reveal that the other purchases are held out.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
     last_orders: bool = False
     unseen: bool = False
-    least_orders: int = 0
+    min_count: int = 0
 
     def fit(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
         """Train the models and the ranker, and make all lists. Parameters: see `protocols.Split`."""
@@ -154,7 +154,7 @@ class Hybrid:
         model = fit_als(purchases, recipe.als, seed=recipe.seed, explicit=False).where("kind = 'product'")
         oldest = lines.groupby("product_id")["age_days"].max()
         age = self._catalog["product_id"].map(oldest)
-        if self.least_orders:
+        if self.min_count:
             age = age.where(age.isna(), oldest.max())
         # A product without purchases is new if unseen products are ranked, and otherwise not known yet.
         age = age.fillna(0 if self.unseen else -1)
@@ -169,7 +169,7 @@ class Hybrid:
             embeddings=self._texts,
         )
         purchases.sparkSession.catalog.clearCache()
-        counts = {name: np.maximum(getattr(snapshot, name), self.least_orders) for name in COUNTS}
+        counts = {name: np.maximum(getattr(snapshot, name), self.min_count) for name in COUNTS}
         return replace(snapshot, **counts)
 
 

@@ -226,7 +226,7 @@ def fit(folder: Path) -> Iterator[Row]:
         row.note = "NDCG@10 {:.4f} / {:.4f}".format(*task.ndcg(factors))
         if reference is None:
             reference = row
-        elif "Spark" in system:  # the engine of clusters: its ratio is told, and no target
+        elif "Spark" in system:  # the engine of clusters: its ratio is shown, without a target
             row.ratio = round(row.seconds / reference.seconds, 2)
         else:
             row.within(reference, 2)
@@ -247,9 +247,9 @@ def texts(folder: Path) -> Iterator[Row]:
     yield reference
     with Meter() as meter:
         known = speed_encoding.encode_new(products)
-    least = speed_encoding.least_cosine(every, known)
+    lowest = speed_encoding.min_cosine(every, known)
     row = Row("encoding product texts", "rec_assets", size, meter.seconds, meter.peak_mb)
-    row.note = f"{len(known):,} distinct texts; least cosine {least:.4f}"
+    row.note = f"{len(known):,} distinct texts; lowest cosine {lowest:.4f}"
     yield row.faster_than(reference, 10)
     with Meter() as meter:
         again = speed_encoding.encode_new(products, known)

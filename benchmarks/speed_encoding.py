@@ -33,7 +33,7 @@ def encode_new(rows: pd.DataFrame, known: pd.DataFrame = _NOTHING) -> pd.DataFra
     return embed_new(rows, known, EncoderResource(model=Settings().encoder).encode)
 
 
-def least_cosine(one: pd.DataFrame, other: pd.DataFrame) -> float:
+def min_cosine(one: pd.DataFrame, other: pd.DataFrame) -> float:
     """The lowest cosine between the vectors of both frames, over the texts of the first one."""
     both = one.drop_duplicates("content_hash").merge(other, on="content_hash", suffixes=("", "_other"))
     left, right = (np.stack(both[name].to_list()) for name in ("vector", "vector_other"))

@@ -66,7 +66,7 @@ def sequences() -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.mark.long
 def test_with_sequences_it_trains_on_last_orders_and_counts_do_not_reveal_them() -> None:
     split = leave_one_out(*sequences())
-    model = Hybrid(recipe=QUICK, last_orders=True, least_orders=5).train(split.lines, split.products)
+    model = Hybrid(recipe=QUICK, last_orders=True, min_count=5).train(split.lines, split.products)
     for snapshot in (model._snapshot, model._earlier):
         assert all(getattr(snapshot, name).min() >= 5 for name in hybrid.COUNTS)
     known, bought = model._known, model._bought
