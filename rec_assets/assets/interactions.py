@@ -54,7 +54,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
     def clean_purchases(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
         run_days, counts, rejected = partition_days(context), Counter[str](), Counter[str]()
         catalog = lake.pandas("raw_product_catalog", columns=["product_id", "excluded"])
-        rules = CleaningSettings(
+        cleaning_settings = CleaningSettings(
             time_zone=source.time_zone,
             has_price=source.has_price,
             excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
@@ -62,7 +62,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         )
         for number, day in enumerate(run_days, start=1):
             raw = lake.manifest("raw_purchase_logs", day)
-            result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, rules)
+            result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, cleaning_settings)
             events = lake.pandas("raw_feedback_events", [day])
             feedback = signs_of_interest(events, settings.feedback.weights, settings.feedback.max_products_per_day)
             cleaned = pd.concat([result.cleaned, feedback], ignore_index=True) if len(feedback) else result.cleaned

@@ -32,7 +32,10 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Generate the candidates of a day with the active models and rank them into each customer's lists.",
         ("product_statistics", "candidates", "hybrid_scores", "similar_products"),
     ),
-    "measure_live_accuracy": ("Measure which recommendations of yesterday were bought today.", ("live_accuracy",)),
+    "measure_live_accuracy": (
+        "Measure which recommendations of the newest earlier lists were bought on the day.",
+        ("live_accuracy",),
+    ),
     "evaluate": ("Compare the lists of one horizon ago with the baselines.", ("evaluation_report",)),
     "release": (
         "Register the newest eligible models as challenger, compare it with the champion, and promote it if it passes "

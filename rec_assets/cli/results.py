@@ -120,7 +120,7 @@ def _recommendations(lake: Lake, day: dt.date, customer: str, k: int, list_name:
     rows = lists[(lists["list"] == list_name) & (lists["rank"] <= k)].sort_values("rank")
     if lists.empty:
         rows = _best_sellers(lake, day, k)
-        click.echo(f"customer {customer!r} is unknown on {day}: showing the best sellers", err=True)
+        click.echo(f"customer {customer!r} has no list as of {day}: showing the best sellers", err=True)
     elif rows.empty:
         click.echo(
             f"the list {list_name!r} of customer {customer!r} is empty on {day}: no product can be shown", err=True

@@ -151,11 +151,11 @@ TABLES: dict[str, dict[str, str]] = {
         "co_purchase_anchor": "Profile item with the highest co-purchase weight, empty if none.",
         "text_anchor": "Profile item with the most similar text, empty if none.",
         "return_rate": "Expected share of returns: the smoothed rate of the product, adjusted by the customer's rate.",
-        "complement": "Co-purchase weight with the last order; 0 for its own products, and after a later session.",
+        "complement": "Same-basket weight with the last order; 0 for its own products, and after a later session.",
     },
     "ranker": {"model": "Serialized XGBoost model.", "features": "Feature names in the model's order."},
     "hybrid_scores": {
-        "list": "`all`, or `discover` for products that the customer never bought.",
+        "list": "`all`, or `discover` without products that the customer bought in the lookback.",
         "source": "Candidate source that contributed most to the score.",
         "rule": "Merchandising rule that raised or pinned the item, null if none.",
         "rules_version": "Version of the rule set, empty without rules.",

@@ -20,7 +20,7 @@ class Histories:
 
     A line of weight 1 is a purchase. A smaller positive weight is a sign of interest (a click, a cart): it shows what
     the customer likes, but the product does not count as bought. A line of weight −1 is a return; returns are counted
-    and have no pair.
+    and have no pair. `customer_…` arrays have a value for each customer, and `line_…` arrays one for each line.
 
     Attributes:
         customer_ids: (n,) sorted.
