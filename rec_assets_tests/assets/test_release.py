@@ -218,7 +218,7 @@ def test_a_better_challenger_is_promoted_and_published(shop: BootstrappedShop, t
         assert not run("publish_index"), "the day's lists are the old champion's"
         assert run("score_customers") and run("publish_index")
         serving = ServingFolder(bench.settings.serving)
-        current, others = serving.current(), serving.pointers().experiments
+        current, others = serving.current(), serving.pointers().experiment_indexes
         assert current is not None and current.version == 2
         # Each model of an experiment has an index; a missing model does not block the others.
         assert {name: (each.version, each.as_of) for name, each in others.items()} == {
