@@ -124,7 +124,7 @@ def test_an_unknown_customer_gets_best_sellers_and_a_message(shop: BootstrappedS
     found = shop.run("recommend", "no-such-customer", "--k", "3", "--json")
     assert found.returncode == 0
     assert len(json.loads(found.stdout)) == 3
-    assert "customer 'no-such-customer' is unknown" in found.stderr
+    assert "customer 'no-such-customer' has no list as of" in found.stderr
 
 
 def test_an_empty_lake_is_reported_in_one_line(tmp_path: Path, shop: BootstrappedShop) -> None:
