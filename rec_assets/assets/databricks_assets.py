@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import SecretStr
 
+from rec_assets.errors import UserError
 from rec_assets.settings import Settings
 
 LOCAL_SETTINGS = {"home", "source", "experiments", "rules", "lake", "databricks", "api", "ui_url", "mlflow_ui_url",
@@ -16,7 +17,7 @@ LOCAL_SETTINGS = {"home", "source", "experiments", "rules", "lake", "databricks"
 """Settings that apply only to this machine."""
 
 
-class DatabricksUnusable(RuntimeError):
+class DatabricksUnusable(UserError, RuntimeError):
     """A requirement for Databricks is missing; the message says what to do."""
 
 
@@ -35,8 +36,7 @@ def run_on_databricks(
     if find_spec("dagster_databricks") is None:
         raise DatabricksUnusable("REC_DATABRICKS__… needs dagster-databricks: pip install 'rec_assets[databricks]'")
     if settings.databricks.assets == "spark":
-        uses_spark = {asset.op.name for asset in assets if any("spark" in spec.kinds for spec in asset.specs)}
-        return [_remote(settings, asset, []) if asset.op.name in uses_spark else asset for asset in assets], checks
+        return [_remote(settings, asset, []) if _uses_spark(asset) else asset for asset in assets], checks
     specs = [spec for check in checks for spec in check.check_specs]
     return [_remote(settings, asset, [spec for spec in specs if spec.asset_key in asset.keys]) for asset in assets], []
 
@@ -116,3 +116,7 @@ def _results(
     yield dg.MaterializeResult(
         asset_key=key, metadata={**dg.deserialize_value(message["metadata"], dict), **run_metadata}
     )
+
+
+def _uses_spark(definition: dg.AssetsDefinition) -> bool:
+    return any("spark" in spec.kinds for spec in definition.specs)

@@ -50,7 +50,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
 
     @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
     def product_statistics(context: dg.AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
-        """Statistics per product over the lookback: purchase lines, buyers, repeat share, price, returns."""
+        """Statistics per product over the lookback: order lines, buyers, repeat share, price, returns."""
         day, recent = as_of_day(context), settings.recipe.candidates.recent_days
         purchases, returned = net_purchases(cleaned_interactions, day), return_lines(cleaned_interactions, day)
         return compute_statistics(purchases, returned, recent_days=recent)

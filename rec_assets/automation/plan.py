@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rec_assets.errors import UserError
 from rec_assets.recsys.evaluation.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release
@@ -20,11 +21,11 @@ PARENT_TAG = "rec_assets/parent_run"
 """Tag of a run that belongs to a plan: the id of the Dagster run, or of the process, that executes the plan."""
 
 
-class PlanError(RuntimeError):
+class PlanError(UserError, RuntimeError):
     """The data or the releases do not allow the plan; the message says what to do."""
 
 
-class ExecutionError(RuntimeError):
+class ExecutionError(UserError, RuntimeError):
     """A plan can't start, or one of its runs failed; the message says what to do."""
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster._core.events import JobFailureData
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -56,8 +55,8 @@ def read_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLo
         if not is_failed_check(failure):
             findings.failed.append((_problem_of(step, failure), days))
     if not failures:
-        data = end_event.event_specific_data
-        error = data.error if isinstance(data, JobFailureData) else None
+        data = end_event.job_failure_data if end_event.is_job_failure else None
+        error = data.error if data else None  # a killed run has no data
         why = _clearest(error).message if error else end_event.message or "the run gives no reason"
         killed = error is None and re.search(r"kill|terminat|interrupt|crash|\bdied\b", why, re.IGNORECASE)
         problem = Problem(f"job {run.job_name}", shorten(why), "killed" if killed else "error")

@@ -11,6 +11,8 @@ import sys
 import click
 
 from rec_assets.cli import deployment, experiments, keys, results, rules
+from rec_assets.errors import UserError
+from rec_assets.resources.java import JavaMissing
 from rec_assets.settings import unknown_variables
 
 
@@ -32,20 +34,14 @@ for _command in (
 _DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
 """Errors of the file system that the user can fix."""
 
-EXPECTED_ERRORS = {
-    "DamagedPartition", "DatabricksUnusable", "ExecutionError", "ExperimentsError", "InvalidSettings", "JavaMissing",
-    "MissingPartition", "PlanError", "RecipeUnreadable", "ReleaseError", "RulesError", "SourceError", "SparkUnusable",
-}  # fmt: skip
-"""Errors whose message says what to do. Their names, because importing the classes would load Spark and Dagster."""
-
 
 def main() -> None:
     """Entry point: prints errors that the user can fix in one line, without a stack trace."""
     try:
         cli(standalone_mode=True)
-    except Exception as error:
-        if EXPECTED_ERRORS & {kind.__name__ for kind in type(error).__mro__}:
-            sys.exit(f"rec-assets: {error}")
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS and error.filename is not None:
-            sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you can write to")
-        raise
+    except (UserError, JavaMissing) as error:
+        sys.exit(f"rec-assets: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS or error.filename is None:
+            raise
+        sys.exit(f"rec-assets: {error.filename}: {error.strerror}: REC_HOME must be a folder that you can write to")

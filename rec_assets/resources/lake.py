@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from rec_assets.errors import UserError
 from rec_assets.recsys.spark.arrow_rows import ARROW
 from rec_assets.resources.manifest import MANIFEST, Manifest
 from rec_assets.resources.storage import DAMAGED, Storage, open_storage
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 
 
-class MissingPartition(LookupError):
+class MissingPartition(UserError, LookupError):
     """A table or a day of it is not in the lake; the message names it and what to materialize."""
 
 
-class DamagedPartition(RuntimeError):
+class DamagedPartition(UserError, RuntimeError):
     """Files of a partition are missing or have changed; the message names the file and what to do."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rec_assets.errors import UserError
 from rec_assets.files import one_line, parse_json, read_small_text, write_atomically
 from rec_assets.recsys.recipe import Recipe
 
@@ -27,7 +28,7 @@ MAX_BYTES = 256 * 1024
 """Maximum size of the file; a recipe has some dozen fields."""
 
 
-class RecipeUnreadable(RuntimeError):
+class RecipeUnreadable(UserError, RuntimeError):
     """The file of the tuned recipe is invalid; the message names it and what to do."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rec_assets.errors import UserError
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.mlflow_store import prepare_store
 from rec_assets.sqlite import sqlite_file
@@ -26,7 +27,7 @@ AS_OF_NAMES = {"als_model": "als_as_of", "co_purchase_graph": "graph_as_of", "ra
 """Model asset → name of its as-of day in columns, tags and metadata."""
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(UserError, RuntimeError):
     """No such release, or none to roll back to; the message lists the releases."""
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from dagster_pyspark import LazyPySparkResource
 
+from rec_assets.errors import UserError
 from rec_assets.resources.java import require_java
 from rec_assets.resources.storage import STAGING
 
@@ -34,7 +35,7 @@ _CONNECT_SECONDS = 10
 _FIRST_TASK_SECONDS = 60
 
 
-class SparkUnusable(RuntimeError):
+class SparkUnusable(UserError, RuntimeError):
     """Spark is not reachable, or its executors are not set up; the message is one line that says what to do."""
 
 

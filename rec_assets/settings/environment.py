@@ -13,10 +13,11 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from rec_assets.errors import UserError
 from rec_assets.settings.settings import Settings
 
 
-class InvalidSettings(ValueError):
+class InvalidSettings(UserError, ValueError):
     """Invalid settings; the message is one line that names each variable and what is wrong with it."""
 
 

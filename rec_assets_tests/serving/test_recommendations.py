@@ -77,8 +77,8 @@ def test_an_unavailable_product_disappears_at_once_and_returns_when_available(cl
 def test_related_and_trending_products(client: Client) -> None:
     similar = client.get("/v1/products/p03/similar", k=5).json()["items"]
     assert {item["category"] for item in similar} == {"tea"} and "p03" not in [item["product_id"] for item in similar]
-    dearer = client.get("/v1/products/p03/upsell", k=5).json()["items"]
-    assert all(1.3 * 1.05 <= item["price"] <= 1.3 * 2 for item in dearer) and dearer
+    pricier = client.get("/v1/products/p03/upsell", k=5).json()["items"]
+    assert all(1.3 * 1.05 <= item["price"] <= 1.3 * 2 for item in pricier) and pricier
     along = client.get("/v1/products/p03/complements", k=5).json()["items"]
     assert along[0]["product_id"] == "p08" and all(item["category"] != "tea" for item in along)
     assert client.get("/v1/products/no such/similar").json()["error"] == "unknown_product"

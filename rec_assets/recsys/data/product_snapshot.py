@@ -76,7 +76,7 @@ class ProductSnapshot(SnapshotArrays):
     def covered_factors(self) -> Floats:
         """(k, U + 1) factors of the products in `als_coverage`, and a column of zeros.
 
-        In this layout, scores of one customer are ten times as fast, and equal those of a block to the last bit.
+        In this layout, the scores of one customer are fast, and equal those of a block to the last bit.
         """
         covered = np.zeros((self.factors.shape[1], len(self.als_coverage.products) + 1), np.float32)
         covered[:, :-1] = self.factors[self.als_coverage.products].T

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rec_assets.errors import UserError
 from rec_assets.yaml_file import Day, Name, StrictModel, read_yaml
 
 MetricName = Literal[
@@ -25,7 +26,7 @@ MAX_EXPERIMENT_DAYS = 90
 """From the first day of an experiment to the last day on which a purchase counts."""
 
 
-class ExperimentsError(ValueError):
+class ExperimentsError(UserError, ValueError):
     """The experiments file can't be used; the message says why."""
 
 

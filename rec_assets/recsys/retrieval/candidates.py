@@ -109,7 +109,7 @@ def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, r
     chosen = np.zeros((len(block), len(snapshot)), bool)
     for source in SOURCES:
         chosen[source.propose(block)] = True
-    customer, product = np.divmod(np.flatnonzero(chosen), chosen.shape[1])  # np.nonzero takes twice as long in 2-D
+    customer, product = np.divmod(np.flatnonzero(chosen), chosen.shape[1])  # np.nonzero is slow in 2-D
     return Candidates(histories, block.profile, snapshot, customer, product, pair_features(block, customer, product))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
@@ -55,7 +56,7 @@ class ProductSelection(StrictModel):
         return mask
 
 
-class MerchandisingRule(StrictModel):
+class MerchandisingRule(StrictModel, ABC):
     """One rule of a rule set. Each kind is a subclass with a literal `kind`, its fields and `compile`."""
 
     action: ClassVar[str] = "moved"
@@ -79,9 +80,9 @@ class MerchandisingRule(StrictModel):
         """The CSV file that the rule needs."""
         return self.selection.file if self.selection else None
 
+    @abstractmethod
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
         """The rule as arrays over the P products of the snapshot; None if it has no effect on them."""
-        raise NotImplementedError
 
     def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
         """Type of name, such as "brand" → the names in the rule, and the names that the snapshot knows."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from rec_assets.errors import UserError
 from rec_assets.files import one_line, read_small_text
 from rec_assets.recsys.rules.rule import MerchandisingRule, ProductFiles
 from rec_assets.recsys.rules.rule_kinds import RULE_KINDS
@@ -34,7 +35,7 @@ else:
     AnyRule = Annotated[reduce(or_, RULE_KINDS), Field(discriminator="kind")]
 
 
-class RulesError(ValueError):
+class RulesError(UserError, ValueError):
     """The rules file, or a product file that it names, can't be used; the message says why."""
 
 

@@ -171,7 +171,7 @@ class StoredList(_RowsByCustomer):
         return self.sources[int(self.source[row])].as_py(), self.reasons[int(self.reason[row])].as_py()
 
     def rule_text(self, row: int) -> str | None:
-        """Text of the rule that moved an item; None if no rule did."""
+        """Text of the rule that raised or pinned an item; None if no rule did."""
         number = int(self.rule[row])
         return None if number < 0 else self.rules[number].as_py()
 
