@@ -1,89 +1,36 @@
+"""Raw lines of a data source: days, exports, returns, exclusions and URIs."""
+
 import bz2
 import datetime as dt
 import gzip
 import io
 import json
-import lzma
 import re
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from upath import UPath
 
-from rec_assets.recsys.data.cleaning import CleanedDay, CleaningSettings, clean_day
-from rec_assets.recsys.events import MAX_NAME_LENGTH, MAX_TEXT_LENGTH
-from rec_assets.sources import formats
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.reader import (
-    CATALOG_SCHEMA,
     RAW_SCHEMA,
     read_catalog,
     read_day,
     read_export,
 )
-from rec_assets.sources.spec import DataSource, load_data_source
-
-DAY = dt.date(2017, 1, 1)
-COLUMNS = "customer_id: buyer, product_id: sku, time: at, order_id: receipt, quantity: n, unit_price: price"
-HEADER = "at,buyer,sku,receipt,n,price"
-LINE = "2017-01-01 10:00,ann,A1,r1,2,1.50"
-
-
-def shop(
-    folder: Path,
-    *,
-    columns: str = COLUMNS,
-    path: str = "{date:%Y-%m-%d}.csv",
-    purchases: str = "",
-    rest: str = "",
-) -> DataSource:
-    """A data source whose purchase log has COLUMNS, with changes."""
-    (folder / "shop.yaml").write_text(
-        f"purchases: {{path: '{path}', columns: {{{columns}}}, {purchases}}}\n{rest}\n", encoding="utf-8"
-    )
-    return load_data_source(str(folder / "shop.yaml"), folder / "home")
-
-
-def log(*lines: str, header: str = HEADER) -> str:
-    return "\n".join([header, *lines]) + "\n"
-
-
-def write(folder: Path, content: str | bytes, name: str = "2017-01-01.csv") -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def read(source: DataSource, day: dt.date = DAY) -> pd.DataFrame:
-    table = read_day(source, day)
-    assert table.schema.equals(RAW_SCHEMA)
-    return table.to_pandas()
-
-
-def clean(source: DataSource, raw: pd.DataFrame, day: dt.date = DAY) -> CleanedDay:
-    cleaned = clean_day(raw, day, CleaningSettings(source.time_zone, source.has_price))
-    assert len(raw) == len(cleaned.cleaned) + len(cleaned.rejected)
-    return cleaned
-
-
-def times(source: DataSource, *written: str) -> list[str]:
-    """The times that the data source reads, in UTC."""
-    write(source.folder, log(*(f"{at},ann,A1,r{n},1,1" for n, at in enumerate(written))))
-    result = read(source)["event_time"].dt.strftime("%Y-%m-%d %H:%M:%S")
-    return [at if isinstance(at, str) else "unreadable" for at in result]
-
-
-def in_memory(folder: Path, content: str | bytes, name: str) -> UPath:
-    """Land a file in an object store, in a folder of the test."""
-    path = UPath(f"memory:/{folder}/store/{name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
+from rec_assets_tests.sources.reading import (
+    COLUMNS,
+    DAY,
+    HEADER,
+    LINE,
+    clean,
+    in_memory,
+    log,
+    read,
+    shop,
+    write,
+)
 
 # Lines
 
@@ -176,301 +123,6 @@ def test_an_invalid_line_is_read_and_cleaning_rejects_only_this_line(tmp_path, w
 def test_unused_columns_can_have_the_same_name(tmp_path):
     write(tmp_path, log(LINE + ",x,y", header=HEADER + ",till,till"))
     assert json.loads(read(shop(tmp_path))["line"][0])["till (2)"] == "y"
-
-
-# Unusable files
-
-GOOD = log(*[f"2017-01-01 10:{n:02},ann,A{n},r1,1,1.5" for n in range(60)])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "the file is empty, without a header: land it again"),
-        ("\n\n", "the file is empty, without a header"),
-        (GOOD.replace(",", ";"), "column 'buyer' is missing; the file has 'at;buyer;sku;receipt;n;price' ("),
-        (GOOD.replace("1.5", "1,5"), "Row #2: Expected 6 columns, got 7: 2017-01-01 10:00,ann,A0,r1,1,1,5"),
-        (GOOD.replace(",", ";").replace("1.5", "1,5"), "check `delimiter` (the header has ';')"),
-        (GOOD + "2017-01-01 10:00,ann\n", "Row #62: Expected 6 columns, got 2"),
-        (GOOD.replace("A7,", '"A7,'), "each quote is closed"),
-        (GOOD.replace("A7,r1,1,1.5", 'A7,r1,1,"1.5'), "a quote is not closed"),
-        (GOOD.replace("A7", "Käse").encode("latin-1"), "column 'sku': not utf-8 text; set `encoding`, for"),
-        (GOOD.replace("buyer", "Käufer").encode("latin-1"), "not utf-8 text"),
-        (GOOD.replace("buyer", "Buyer"), "column 'buyer' is missing; the file has 'at', 'Buyer', 'sku', "),
-        (GOOD.replace("buyer", "buyer "), "did you mean 'buyer '?"),
-        (GOOD.replace("sku", "buyer"), "two columns have the name 'buyer': rename one"),
-        (GOOD.replace(",1.5", ",cheap"), "column 'price': 60 of 60 values are not numbers, for example"),
-        (GOOD.replace(",1.5", ',"1,5"'), "for example '1,5' in row 1; set `decimal: \",\"`"),
-        (GOOD.replace(",1,", ",one,"), "column 'n': 60 of 60 values are not numbers, for example 'one' in"),
-        (GOOD.replace("2017-01-01", "13/01/2017"), "column 'at': 60 of 60 values are not ISO 8601 times, "
-         """for example '13/01/2017 10:00' in row 1; set `time_format: "%d/%m/%Y %H:%M"`"""),
-        (GOOD.replace("2017-01-01", "01/13/2017"), 'set `time_format: "%m/%d/%Y %H:%M"`'),
-        (GOOD.replace("2017-01-01 10:", "14832648"), "set `time_format: unix_seconds`"),
-        (GOOD.replace("2017-01-01 10:", "14832648000"), "set `time_format: unix_milliseconds`"),
-        (GOOD.replace("2017-01-01 10:", "once upon "), "unknown time format: set `time_format`"),
-        (bytes(range(1, 256)), "check `delimiter`"),
-        (b"PAR1" + bytes(99), "the file is Parquet: set `format: parquet`"),
-        (b"PK\x03\x04" + bytes(99), "the file is a zip archive or an Excel file: unpack it, or save it as CSV"),
-        (gzip.compress(GOOD.encode()), "the file is gzipped: give it a name that ends in .gz"),
-        (lzma.compress(GOOD.encode()), "the file is packed with xz: unpack it, or pack it as .gz, .bz2 or .zst"),
-    ],
-)  # fmt: skip
-def test_the_error_for_an_unusable_csv_file_has_the_file_the_column_and_the_fix(tmp_path, content, message):
-    path = write(tmp_path, content)
-    with pytest.raises(SourceError) as error:
-        read(shop(tmp_path))
-    assert str(error.value).startswith(f"{path}: ")
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(("name", "purchases"), [("2017-01-01.csv.gz", ""), ("2017-01-01.jsonl.gz", "format: jsonl")])
-def test_a_file_that_unpacks_to_too_many_bytes_is_an_error(tmp_path, monkeypatch, name, purchases):
-    monkeypatch.setattr(formats, "MAX_DECOMPRESSED_BYTES", 1 << 20)
-    path = write(tmp_path, gzip.compress(b'{"at": "2017-01-01"}\n' * 100_000), name)
-    with pytest.raises(SourceError, match=r"decompresses to more than .* split it into several files") as error:
-        read(shop(tmp_path, path="{date:%Y-%m-%d}" + name[10:], purchases=purchases))
-    assert str(error.value).startswith(f"{path}: ")
-
-
-def test_a_file_that_is_gzipped_twice_is_an_error(tmp_path):
-    write(tmp_path, gzip.compress(gzip.compress(GOOD.encode())), "2017-01-01.csv.gz")
-    with pytest.raises(SourceError, match="the file is gzipped twice: unpack it once"):
-        read(shop(tmp_path, path="{date:%Y-%m-%d}.csv.gz"))
-
-
-def test_long_texts_are_cut(tmp_path):
-    write(tmp_path, log(f'{LINE},"{"A" * 50_000}"', header=HEADER + ",note"))
-    line = read(shop(tmp_path, columns=f"{COLUMNS}, title: note")).iloc[0]
-    assert (line["title"], line["text"]) == ("A" * MAX_NAME_LENGTH, "a" * MAX_TEXT_LENGTH)
-    assert len(json.loads(line["line"])["note"]) == 50_000
-
-
-@pytest.mark.parametrize("cut", [30, -9, -4, -1])
-def test_a_truncated_gzip_file_is_an_error(tmp_path, cut):
-    path = write(tmp_path, gzip.compress(GOOD.encode())[:cut], "2017-01-01.csv.gz")
-    with pytest.raises(SourceError) as error:
-        read(shop(tmp_path, path="{date:%Y-%m-%d}.csv.gz"))
-    assert str(error.value).startswith(f"{path}: can't be read as csv: Truncated")
-    assert "land it again" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "content", "message"),
-    [
-        ("parquet", b"", "the file is empty"),
-        ("parquet", GOOD.encode(), "can't be read as parquet"),
-        ("jsonl", b"", "the file is empty"),
-        ("jsonl", b"\n\n", "the file has no lines"),
-        ("jsonl", GOOD.encode(), "line 1 is not JSON"),
-        ("jsonl", b'[{"at": 1},\n{"at": 2}]', "line 1 is not JSON"),
-        ("jsonl", b"[1]\n", "line 1 is not a JSON object"),
-        ("jsonl", b'{"at": "2017-01-01"}\n{"at": "2017', "line 2 is not JSON"),
-        ("jsonl", '{"at": "Käse"}'.encode("latin-1"), "not utf-8 text"),
-        ("jsonl", b'{"at": "2017-01-01"}', "column 'buyer' is missing; the file has 'at'"),
-    ],
-)
-def test_the_error_for_a_file_of_another_format_says_what_is_wrong(tmp_path, kind, content, message):
-    path = write(tmp_path, content, "2017-01-01.x")
-    with pytest.raises(SourceError) as error:
-        read(shop(tmp_path, path="{date:%Y-%m-%d}.x", purchases=f"format: {kind}"))
-    assert str(error.value).startswith(f"{path}: ")
-    assert message in str(error.value)
-
-
-def test_a_column_is_an_error_if_most_values_are_unreadable(tmp_path):
-    source = shop(tmp_path)
-    write(
-        tmp_path,
-        log(*["2017-01-01,ann,A1,r1,1,1"] * 2, *["2017-01-01,ann,A1,r1,x,1"] * 2, "2017-01-01,ann,A1,r1,,1"),
-    )
-    assert read(source)["quantity"].notna().sum() == 2
-    write(tmp_path, log(*["2017-01-01,ann,A1,r1,1,1"] * 2, *["2017-01-01,ann,A1,r1,x,1"] * 3))
-    with pytest.raises(SourceError, match="column 'n': 3 of 5 values"):
-        read(source)
-
-
-@pytest.mark.parametrize("header", [HEADER, HEADER + "\n", "\ufeff" + HEADER + "\r\n"])
-def test_a_file_with_only_a_header_is_a_day_without_lines(tmp_path, header):
-    source = shop(tmp_path)
-    write(tmp_path, header)
-    raw = read(source)
-    assert raw.empty
-    assert clean(source, raw).rejected_by_rule() == {}
-
-
-# Formats
-
-
-@pytest.mark.parametrize(
-    ("purchases", "name", "content"),
-    [
-        ("encoding: latin-1", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").encode("latin-1")),
-        ("encoding: utf-16", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").encode("utf-16")),
-        ("delimiter: ;", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").replace(",", ";").encode()),
-        (r"delimiter: \t", "2017-01-01.csv", log("2017-01-01,Zoë,Käse,r1,2,1.5").replace(",", "\t").encode()),
-        ("delimiter: ;, decimal: ','", "2017-01-01.csv",
-         log("2017-01-01;Zoë;Käse;r1;2;1,5", header=HEADER.replace(",", ";")).encode()),
-        ("", "2017-01-01.csv",
-         ("\ufeff" + log("2017-01-01,Zoë,Käse,r1,2,1.5")).replace("\n", "\r\n").encode()),
-        ("", "2017-01-01.csv.gz", gzip.compress(log("2017-01-01,Zoë,Käse,r1,2,1.5").encode())),
-        ("", "2017-01-01.csv", b"\n" + log("2017-01-01,Zo\xeb,K\xe4se,r1,2,1.5").encode()),
-    ],
-    ids=["latin-1", "utf-16", "semicolon", "tab", "decimal comma", "windows", "gzip", "blank first line"],
-)  # fmt: skip
-def test_csv_files_can_have_any_encoding_delimiter_and_line_ending(tmp_path, purchases, name, content):
-    write(tmp_path, content, name)
-    line = read(shop(tmp_path, path=name.replace("2017-01-01", "{date:%Y-%m-%d}"), purchases=purchases)).iloc[0]
-    assert (line["customer_id"], line["product_id"], line["quantity"], line["unit_price"]) == (
-        "Zoë",
-        "Käse",
-        2,
-        1.5,
-    )
-
-
-@pytest.mark.parametrize(
-    ("written", "number"),
-    [("1,5", 1.5), ("1.234,50", 1234.5), ("1.234.567", 1234567), ("1.50", 1.5), ("7", 7)],
-)
-def test_numbers_with_a_decimal_comma_can_group_thousands_with_points(tmp_path, written, number):
-    write(tmp_path, log(f'2017-01-01,ann,A1,r1,1,"{written}"'))
-    assert read(shop(tmp_path, purchases="decimal: ','"))["unit_price"].iloc[0] == number
-
-
-def test_json_lines_keep_the_text_of_numbers(tmp_path):
-    rows = '{"at": 1483264800, "buyer": 17850, "sku": 1.10, "n": 2, "price": 2.50, "tags": ["x"], "gift": true}'
-    guest = '{"sku": "\\ud83d\\ude00", "at": 1483264800.5, "n": "3", "price": null, "buyer": null}'
-    write(tmp_path, f"{rows}\n\n{guest}\r\n", "2017-01-01.jsonl")
-    columns = COLUMNS.replace(", order_id: receipt", "")
-    raw = read(
-        shop(
-            tmp_path,
-            columns=columns,
-            path="{date:%Y-%m-%d}.jsonl",
-            purchases="format: jsonl, time_format: unix_seconds",
-        )
-    )
-    assert raw["customer_id"].to_list() == ["17850", None]
-    assert raw["product_id"].to_list() == ["1.10", "😀"]
-    assert raw["quantity"].to_list() == [2, 3]
-    assert raw["event_time"].dt.strftime("%H:%M:%S.%f").to_list() == ["10:00:00.000000", "10:00:00.500000"]
-    assert json.loads(raw["line"][0])["gift"] == "true"
-
-
-def test_a_lone_surrogate_in_json_is_replaced(tmp_path):
-    line = '{"at": "2017-01-01", "buyer": "\\ud83d", "sku": "A1", "\\ud83d": 1}'
-    write(tmp_path, line, "2017-01-01.jsonl")
-    source = shop(
-        tmp_path, columns="customer_id: buyer, product_id: sku, time: at", path="{date:%Y-%m-%d}.jsonl",
-        purchases="format: jsonl",
-    )  # fmt: skip
-    assert read(source)["customer_id"].to_list() == ["?"]
-    assert json.loads(read(source)["line"][0])["?"] == "1"
-
-
-def test_parquet_columns_of_any_type_are_read(tmp_path):
-    at = pd.Timestamp("2017-01-01 10:00:00.25")
-    folder = tmp_path / "at=2017-01-01"  # a folder named like a column doesn't add a column
-    folder.mkdir()
-    table = pa.table(
-        {
-            "at": pa.array([at, at, None], pa.timestamp("ns", "Europe/Paris")),
-            "buyer": pa.array([17850.0, None, float("nan")], pa.float64()),
-            "sku": pa.array(["007", "B", "C"]).dictionary_encode(),
-            "receipt": pa.array([1, 2, None], pa.int64()),
-            "n": pa.array([2.5, 1e20, float("inf")], pa.float64()),
-            "price": pa.array([1, 2, 3], pa.decimal128(6, 2)),
-            "extra": pa.array([[1], None, []], pa.list_(pa.int32())),
-        }
-    )
-    pq.write_table(table, folder / "part-0.parquet")
-    raw = read(shop(tmp_path, path="at={date:%Y-%m-%d}/*.parquet", purchases="format: parquet"))
-    assert raw["customer_id"].to_list() == ["17850", None, None]
-    assert raw["product_id"].to_list() == ["007", "B", "C"]
-    assert raw["order_id"].to_list() == ["1", "2", None]
-    assert raw["quantity"].to_list() == [2.5, 1e20, float("inf")]
-    assert raw["unit_price"].to_list() == [1, 2, 3]
-    assert raw["event_time"].iloc[0] == at.tz_localize("UTC")
-    assert json.loads(raw["line"][0])["extra"] == "[1]"
-
-
-@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ns"), pa.date32(), pa.string()])
-def test_parquet_times_without_a_zone_are_in_the_shops_time_zone(tmp_path, kind):
-    day = pa.array([dt.datetime(2017, 1, 1)], pa.timestamp("s")).cast(kind)
-    pq.write_table(pa.table({"at": day, "buyer": ["a"], "sku": ["b"]}), tmp_path / "2017-01-01.parquet")
-    source = shop(
-        tmp_path, columns="customer_id: buyer, product_id: sku, time: at", path="{date:%Y-%m-%d}.parquet",
-        purchases="format: parquet", rest="time_zone: Asia/Tokyo",
-    )  # fmt: skip
-    assert read(source)["event_time"].iloc[0] == pd.Timestamp("2016-12-31 15:00", tz="UTC")
-
-
-# Times
-
-
-@pytest.mark.parametrize(
-    ("how", "zone", "written", "utc"),
-    [
-        ("", "UTC", "2017-01-01T10:00:00", "2017-01-01 10:00:00"),
-        ("", "America/New_York", "2017-01-01 06:53:26", "2017-01-01 11:53:26"),
-        ("naive_times: utc", "America/New_York", "2017-01-01 11:53:26", "2017-01-01 11:53:26"),
-        ("", "Europe/Berlin", "2017-01-01T10:00:00Z", "2017-01-01 10:00:00"),
-        ("", "Europe/Berlin", "2017-01-01T10:00:00.123+02:00", "2017-01-01 08:00:00"),
-        ("", "Europe/Berlin", "20170101T100000-0500", "2017-01-01 15:00:00"),
-        ("", "Europe/Berlin", "2017-01-01 10:00:00+05", "2017-01-01 05:00:00"),
-        ("", "Europe/Berlin", "20170101T100000", "2017-01-01 09:00:00"),
-        ("", "Europe/Berlin", "2017-01-01", "2016-12-31 23:00:00"),
-        ("", "UTC", " 2017-01-01 10:00 ", "2017-01-01 10:00:00"),
-        ("time_format: '%d/%m/%Y %H:%M'", "Europe/London", "1/7/2017 8:26", "2017-07-01 07:26:00"),
-        (
-            "time_format: '%Y-%m-%d %H:%M:%S %z'",
-            "Europe/London",
-            "2017-01-01 10:00:00 +0300",
-            "2017-01-01 07:00:00",
-        ),
-        ("time_format: '%d.%m.%y'", "UTC", "01.02.17", "2017-02-01 00:00:00"),
-        ("time_format: unix_seconds", "Europe/London", "1483264800", "2017-01-01 10:00:00"),
-        ("time_format: unix_seconds", "Europe/London", "1483264800.0", "2017-01-01 10:00:00"),
-        ("time_format: unix_milliseconds", "Europe/London", "1483264800500", "2017-01-01 10:00:00"),
-        # On 26 March clocks skip from 2:00 to 3:00; on 29 October they go back from 3:00 to 2:00.
-        ("", "Europe/Berlin", "2017-03-26 02:30", "2017-03-26 01:00:00"),
-        ("", "Europe/Berlin", "2017-10-29 02:30", "2017-10-29 00:30:00"),
-        ("", "Europe/Berlin", "2017-10-29T02:30+01:00", "2017-10-29 01:30:00"),
-    ],
-)
-def test_times_are_read_with_the_settings_of_the_data_source(tmp_path, how, zone, written, utc):
-    assert times(shop(tmp_path, purchases=how, rest=f"time_zone: {zone}"), written) == [utc]
-
-
-@pytest.mark.parametrize(
-    ("how", "written"),
-    [
-        ("", "1483264800"),
-        ("", "10:00"),
-        ("", "2017-01-01T25:00"),
-        ("", "2017-01"),
-        ("", "2017-01-01T10:00+99:00"),
-        ("", "today"),
-        ("time_format: '%d/%m/%Y'", "now"),
-        ("time_format: unix_seconds", "1483264800500000"),
-        ("time_format: unix_seconds", "inf"),
-        ("time_format: unix_seconds", "1e30"),
-        ("time_format: unix_seconds", "2017-01-01"),
-        ("time_format: '%d/%m/%Y'", "01/13/2017"),
-    ],
-)
-def test_a_time_of_another_format_is_unreadable_and_the_others_are_read(tmp_path, how, written):
-    valid = {"": "2017-01-01"}.get(how, "1483228800" if "unix" in how else "01/01/2017")
-    result = times(shop(tmp_path, purchases=how), valid, valid, written)
-    assert result == ["2017-01-01 00:00:00", "2017-01-01 00:00:00", "unreadable"]
-
-
-def test_the_day_of_a_line_is_in_the_shops_time_zone(tmp_path):
-    source = shop(tmp_path, rest="time_zone: America/New_York", purchases="naive_times: utc")
-    write(tmp_path, log("2017-01-02 04:59,ann,A1,r1,1,1", "2017-01-01 04:59,bob,A1,r2,1,1"))
-    result = clean(source, read(source))
-    assert result.cleaned["customer_id"].to_list() == ["ann"]
-    assert result.rejected_by_rule() == {"outside_day": 1}
 
 
 # Returns, exclusions, texts
@@ -699,63 +351,6 @@ def test_an_export_without_times_is_an_error(tmp_path, content, message):
     with pytest.raises(SourceError, match=r"all\.csv") as error:
         read_export(shop(tmp_path, path="all.csv"))
     assert message in str(error.value)
-
-
-# The catalog
-
-FIELDS = "{product_id: sku, title: name, price: price}"
-CATALOG = f"catalog: {{path: products.csv, columns: {FIELDS}, exclude: {{kind: x}}}}"
-
-
-def products(folder: Path, content: str | bytes, catalog: str = CATALOG) -> pd.DataFrame:
-    write(folder, content, "products.csv")
-    table = read_catalog(shop(folder, rest=catalog))
-    assert table.schema.equals(CATALOG_SCHEMA)
-    return table.to_pandas()
-
-
-def test_the_catalog_has_one_row_per_product(tmp_path):
-    result = products(
-        tmp_path, f"sku,name,price,kind\n007,Tea,2.5,a\n008,Fee,,x\n,nothing,1,a\n007,Tea,2.5,a\n{'x' * 513},Long,1,a\n"
-    )
-    assert result["product_id"].to_list() == ["007", "008"]
-    assert result["title"].to_list() == ["Tea", "Fee"]
-    assert result["text"].to_list() == ["tea", "fee"]
-    assert result["price"].iloc[0] == 2.5 and pd.isna(result["price"].iloc[1])
-    assert result["excluded"].to_list() == [False, True]
-    assert result["source_row"].to_list() == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            "sku,name,price,kind\n7,Tea,1,a\n8,Fee,1,a\n7,Coffee,1,a\n",
-            "product '7' is in rows 1, 3 with different",
-        ),
-        ("sku,name,price,kind\n7,Tea,dear,a\n", "column 'price': 1 of 1 values are not numbers"),
-        ("sku,title,price,kind\n", "column 'name' is missing"),
-        ("", "the file is empty"),
-        ("sku,name,price,kind\n7,Käse,1,a\n".encode("latin-1"), "column 'name': not utf-8 text"),
-    ],
-)
-def test_the_error_for_an_unusable_catalog_has_the_file_and_the_column(tmp_path, content, message):
-    with pytest.raises(SourceError, match=r"products\.csv: ") as error:
-        products(tmp_path, content)
-    assert message in str(error.value)
-
-
-def test_a_catalog_can_have_the_date_from_which_a_product_is_available(tmp_path):
-    catalog = "catalog: {path: products.csv, columns: {product_id: sku, available_from: since}}"
-    content = "sku,since\n1,2017-01-05\n2,2017-01-06T23:30:00-05:00\n3,\n4,2017-1\n"
-    result = products(tmp_path, content, catalog)["available_from"]
-    assert result.to_list()[:3] == [dt.date(2017, 1, 5), dt.date(2017, 1, 6), None]
-    with pytest.raises(SourceError, match="column 'since': 1 of 1 values are not ISO dates"):
-        products(tmp_path, "sku,since\n1,5.1.2017\n", catalog)
-
-
-def test_without_a_catalog_the_table_is_empty(tmp_path):
-    assert read_catalog(shop(tmp_path)).equals(CATALOG_SCHEMA.empty_table())
 
 
 # URIs
