@@ -207,7 +207,7 @@ def test_a_list_in_json_contains_its_sources_rules_and_versions(run: Run, lists:
     }  # fmt: skip
     best = json.loads(run("recommend", "nobody", "--json").out)
     assert [row["product_id"] for row in best] == ["tea", "mug"]
-    assert {(row["source"], row["als_as_of"]) for row in best} == {("segment", None)}
+    assert {(row["source"], row["als_as_of"]) for row in best} == {("best_sellers", None)}
 
 
 def test_recommend_shows_an_earlier_day_and_names_the_available_days(run: Run, lists: Path) -> None:

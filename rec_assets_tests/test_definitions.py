@@ -119,7 +119,7 @@ SENSORS = {
     "alert_on_rejection": None,
 }
 
-SCHEDULES = {"nightly_update": "daily_update", "weekly_retraining": "retrain", "daily_housekeeping": "housekeeping"}
+SCHEDULES = {"nightly_update": "daily_update", "scheduled_retraining": "retrain", "daily_housekeeping": "housekeeping"}
 
 BLOCKING_CHECKS = {
     "cleaned_interactions": {"no_line_is_lost", "lines_are_unique"},

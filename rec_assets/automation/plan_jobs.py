@@ -98,7 +98,7 @@ def build_plan_jobs(
 def build_schedules(
     settings: Settings, source: DataSource, plan_jobs: Sequence[dg.JobDefinition]
 ) -> list[dg.ScheduleDefinition]:
-    """A daily update each night and a retraining each week, off until you turn them on."""
+    """Schedules of the daily update and of retraining, off until you turn them on."""
     jobs = {job.name: job for job in plan_jobs}
     return [
         dg.ScheduleDefinition(
@@ -108,6 +108,6 @@ def build_schedules(
         )
         for name, job, cron, description in (
             ("nightly_update", "daily_update", settings.nightly_cron, "Makes new lists from the files landed so far."),
-            ("weekly_retraining", "retrain", settings.weekly_cron, "Trains models; releases them if the gate passes."),
+            ("scheduled_retraining", "retrain", settings.retrain_cron, "Trains models, and releases those that pass."),
         )
     ]  # fmt: skip

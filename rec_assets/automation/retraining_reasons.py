@@ -27,10 +27,10 @@ def retraining_reasons(
     """
     reasons = {}
     share = lines_since / max(lines_before, 1)
-    if share >= limits.new_lines_share:
+    if share >= limits.new_interactions_share:
         reasons["new interactions"] = (
             f"{lines_since:,} interactions have landed since the last challenger, {share:.1%} of those that it "
-            f"was trained on (limit {limits.new_lines_share:.1%})"
+            f"was trained on (limit {limits.new_interactions_share:.1%})"
         )
     if len(live):
         last, rate = live["date"].iloc[-1], float(live["hit_rate"].iloc[-1])

@@ -151,7 +151,7 @@ def _best_sellers(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
 
     categories = lake.pandas("products", columns=["product_id", "category"]).set_index("product_id")["category"]
     popular = popular_lists(lake.pandas("product_statistics", [day]), categories, k)
-    return popular.assign(source="segment", **dict.fromkeys(("rule", *_MADE_WITH)))
+    return popular.assign(source="best_sellers", **dict.fromkeys(("rule", *_MADE_WITH)))
 
 
 def _to_table(rows: list[dict[str, Any]], *columns: str) -> str:

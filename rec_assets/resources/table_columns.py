@@ -110,7 +110,7 @@ TABLES: dict[str, dict[str, str]] = {
         "mode": "Requested mode (all, discover or buy_again), or that of the variant.",
         "exploration": "Strength of the randomized ranking.",
         "filtered": "Whether the request had filters or events, or merchandising rules were active.",
-        "answered_by": "What the response is based on: customer, session, segment, popular or holdout.",
+        "answered_by": "What the response is based on: customer, session, popular_in_category, popular or holdout.",
         "products": "Recommended products, rank 1 first.",
         "propensities": "Probability of each product at its rank, null if unknown.",
         "teams": "Variant of each product in an interleaved list.",

@@ -11,9 +11,10 @@ from rec_assets.serving.recommender import Signal
 BUY_AGAIN = "buy_again"
 """A mode besides the lists ALL and DISCOVER: only products that the customer bought before."""
 
-CUSTOMER, SESSION, POPULAR, HOLDOUT = "customer", "session", "popular", "holdout"
-"""`answered_by`, with SEGMENT: the response is based on the customer's history, on the current session, on best sellers
-(POPULAR: of all products, SEGMENT: of one category), or is empty because of an experiment's holdout."""
+CUSTOMER, SESSION, HOLDOUT = "customer", "session", "holdout"
+POPULAR, POPULAR_IN_CATEGORY = "popular", "popular_in_category"
+"""`answered_by`: the response is based on the customer's history, on the current session, on best sellers of all
+products or of one category, or is empty because of an experiment's holdout."""
 
 POOL_FACTOR = 5
 """With diversity or randomization, the k items are chosen from the best POOL_FACTOR times k products."""
@@ -31,7 +32,7 @@ class RecommendationRequest:
         categories: Only these categories; None: all.
         price_min, price_max: Price range. With either, products without a price are left out.
         exclude: Product ids to leave out.
-        segment: Category of the best sellers for an unknown customer.
+        fallback_category: Category of the best sellers for an unknown customer.
         diversity: 0 to 1: penalty for items that are similar to an earlier one.
         exploration: 0 to 1: degree of randomization of the order.
         rules: Name of the rule set.
@@ -45,7 +46,7 @@ class RecommendationRequest:
     price_min: float | None = None
     price_max: float | None = None
     exclude: frozenset[str] = frozenset()
-    segment: str | None = None
+    fallback_category: str | None = None
     diversity: float = 0.0
     exploration: float = 0.0
     rules: str = NO_RULE_SET
@@ -68,7 +69,7 @@ class RecommendedItem:
     Attributes:
         price: None if unknown.
         score: Comparable within a response and source.
-        source: The candidate source that contributed most, or "segment" for a best seller.
+        source: The candidate source that contributed most, or "best_sellers" for a best seller.
         reason: The source as a sentence for the shopper.
         rule: Text of the merchandising rule that raised or pinned the item; else None.
         propensity: Probability of this item at this rank, given the items above: 1 without randomization, None if
@@ -88,7 +89,7 @@ class RecommendedItem:
 
 @dataclass(frozen=True)
 class RecommendationResponse:
-    """Items, best first, and what they are based on: CUSTOMER, SESSION, SEGMENT, POPULAR or HOLDOUT."""
+    """Items, best first, and what they are based on: CUSTOMER, SESSION, POPULAR, …."""
 
     items: list[RecommendedItem]
     answered_by: str

@@ -25,8 +25,8 @@ from rec_assets.recsys.ranking.reasons import explain
 from rec_assets.recsys.retrieval.candidates import Candidates, candidates_from_histories
 from rec_assets.serving.index_files.index import Index
 
-SEGMENT = "segment"
-"""`source` of best sellers, the fallback for customers without a history."""
+BEST_SELLERS = "best_sellers"
+"""`source` of a best seller in a list: for a customer without a history, or to fill a short list."""
 
 _REPEAT_ORDER_LINES = FEATURES.index("repeat_order_lines")
 
@@ -163,7 +163,7 @@ class Recommender:
         """The best k products for a customer, by their history up to the index's as-of day.
 
         Args:
-            customer_id: As in the purchase logs. An unknown customer gets best sellers, with `source` "segment".
+            customer_id: As in the purchase logs. An unknown customer gets best sellers, with `source` "best_sellers".
             k: At most the released list size.
             list_name: "all" or "discover".
 
@@ -181,7 +181,7 @@ class Recommender:
         ranked = self.rank(customer_id)
         if ranked is None:
             product, score = (values[:k] for values in self.popular())
-            sources, reasons = [SEGMENT] * len(product), [self.popular_reason(each) for each in product]
+            sources, reasons = [BEST_SELLERS] * len(product), [self.popular_reason(each) for each in product]
         else:
             keep = ~ranked.is_bought if list_name == DISCOVER else np.full(len(ranked.order), True)
             positions = np.flatnonzero(keep)[:k]

@@ -23,12 +23,13 @@ from rec_assets.serving.recommendation import (
     BUY_AGAIN,
     CUSTOMER,
     POPULAR,
+    POPULAR_IN_CATEGORY,
     SESSION,
     RecommendationRequest,
     RecommendationResponse,
     RecommendedItem,
 )
-from rec_assets.serving.recommender import SEGMENT, RankedCandidates, Recommender, Signal
+from rec_assets.serving.recommender import BEST_SELLERS, RankedCandidates, Recommender, Signal
 
 MAX_POPULAR = 500
 """Number of best sellers that merchandising rules re-rank for an unknown customer."""
@@ -75,7 +76,7 @@ class Responder:
         ranked, answered_by = self._rank_items(request, allowed, rank or self.recommender.rank)
         if answered_by is None:  # best sellers are neither randomized nor diversified
             request = replace(request, exploration=0.0, diversity=0.0)
-            answered_by = SEGMENT if request.segment is not None else POPULAR
+            answered_by = POPULAR if request.fallback_category is None else POPULAR_IN_CATEGORY
         items = [] if ranked is None else self._build_items(ranked, *self._choose(ranked, request, rng))
         if len(items) < request.k and request.mode != BUY_AGAIN:
             shown = {item.product_id for item in items}
@@ -83,7 +84,9 @@ class Responder:
             for product, score in best:
                 if len(items) == request.k:
                     break
-                item = self.item(int(product), float(score), SEGMENT, self.recommender.popular_reason(int(product)))
+                item = self.item(
+                    int(product), float(score), BEST_SELLERS, self.recommender.popular_reason(int(product))
+                )
                 if item.product_id not in shown:
                     items.append(item)
                     shown.add(item.product_id)
@@ -95,7 +98,12 @@ class Responder:
         The ids and names that remain are the index's own objects, so that callers' strings never fill the caches.
         """
         customer = request.customer_id if request.customer_id and self.is_known(request.customer_id) else ""
-        if not request.signals and not request.exclude and request.categories is None and request.segment is None:
+        if (
+            not request.signals
+            and not request.exclude
+            and request.categories is None
+            and request.fallback_category is None
+        ):
             return request if customer == request.customer_id else replace(request, customer_id=customer)
         positions, ids, names = self.recommender.positions, self.recommender.snapshot.product_ids, self._category_names
         visits: dict[str, str] = {}
@@ -109,7 +117,7 @@ class Responder:
             ),
             categories=request.categories and frozenset(names[each] for each in request.categories if each in names),
             exclude=frozenset(ids[position] for position in self._positions(request.exclude)),
-            segment=names.get(request.segment) if request.segment is not None else None,
+            fallback_category=names.get(request.fallback_category) if request.fallback_category is not None else None,
         )
 
     def is_known(self, customer_id: str) -> bool:
@@ -187,7 +195,7 @@ class Responder:
         return ranked, CUSTOMER if known else SESSION
 
     def _popular_items(self, request: RecommendationRequest, allowed: Mask, rules: CompiledRules) -> RankedItems | None:
-        """Best sellers for an unknown customer, re-ranked by rules: of the segment if the request has one."""
+        """Best sellers for an unknown customer, re-ranked by rules: of the fallback category if the request has one."""
         if request.mode == BUY_AGAIN:
             return None
         best, shares = next(self._best_sellers(request, allowed))
@@ -195,7 +203,7 @@ class Responder:
 
         def explain(positions: Longs) -> tuple[list[str], list[str]]:
             reasons = [self.recommender.popular_reason(int(each)) for each in product[positions]]
-            return [SEGMENT] * len(positions), reasons
+            return [BEST_SELLERS] * len(positions), reasons
 
         return_rate = self.recommender.snapshot.return_rate[product]
         scored = ScoredCandidates(product, score, return_rate, np.zeros_like(score), np.nan)
@@ -252,12 +260,12 @@ class Responder:
         return list(map(self.item, product, score, *ranked.explain(positions), rules, propensities))
 
     def _best_sellers(self, request: RecommendationRequest, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:
-        """Positions and scores: of the segment, then of all products; in discover mode, only products not bought."""
+        """Positions and scores, of the fallback category, then of all products. In discover mode, not bought before."""
         if request.mode == DISCOVER:
             allowed = allowed.copy()
             allowed[self._bought(request.customer_id)] = False
             allowed[self._positions(frozenset(each.product_id for each in request.signals if each.weight >= 1))] = False
-        for segment in dict.fromkeys((request.segment, None)):
-            product, score = self.recommender.popular(segment)
+        for category in dict.fromkeys((request.fallback_category, None)):
+            product, score = self.recommender.popular(category)
             keep = allowed[product]
             yield product[keep], score[keep]

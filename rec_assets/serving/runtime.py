@@ -32,14 +32,14 @@ _log = logging.getLogger(__name__)
 
 
 class ServingRuntime:
-    """State of one worker. Responses access the `online` state through its guard, `database`."""
+    """State of one worker. Responses access the `online` state through `database_guard`."""
 
     def __init__(
         self, folder: ServingFolder, online: OnlineState, rules: WatchedFile[RuleSets],
         experiments: WatchedFile[Experiments],
     ) -> None:  # fmt: skip
         self.indexes, self.online, self.rules, self.experiments = IndexLoader(folder), online, rules, experiments
-        self.database = DatabaseGuard(online)
+        self.database_guard = DatabaseGuard(online)
         self._files: dict[str, WatchedFile[Any]] = {"rules": rules, "experiments": experiments}
         self._errors: dict[str, str] = {}  # what could not be refreshed → error
         self._stop = threading.Event()
@@ -58,7 +58,7 @@ class ServingRuntime:
     def start(self) -> None:
         """Load what is published, and start the background threads."""
         with suppress(SQLAlchemyError):
-            self.database.write(self.online.create)
+            self.database_guard.write(self.online.create)
         self.refresh()
         for thread in self._threads:
             thread.start()
@@ -94,7 +94,7 @@ class ServingRuntime:
         if not self.rules.is_read:
             missing["rules"] = f"{self.rules.problem}; the API sends no recommendations until this is fixed"
         try:
-            self.database.check()
+            self.database_guard.check()
         except SQLAlchemyError:
             missing["online_state"] = (
                 "the database does not respond; see the log for the reason. A SQLite file is in the folder `serving` "
@@ -112,7 +112,7 @@ class ServingRuntime:
         for name, file in self._files.items():
             if file.problem is not None:
                 warnings[name] = f"{file.problem}; {file.consequence}"
-        if self.database.write_error is not None:
+        if self.database_guard.write_error is not None:
             warnings["events"] = (
                 "the database is not writable; see the log for the reason. The API rejects events, changes of "
                 "availability and erasure requests with 503 until it is. Check the free disk space, and which process "
@@ -148,6 +148,6 @@ class ServingRuntime:
         last_probe = time.monotonic()
         while not self._stop.wait(REFRESH_SECONDS):
             is_due = time.monotonic() - last_probe >= PROBE_SECONDS
-            if self.database.is_unavailable or self.database.write_error or is_due:
+            if self.database_guard.is_unavailable or self.database_guard.write_error or is_due:
                 last_probe = time.monotonic()
-                self._try("online state", self.database.probe)
+                self._try("online state", self.database_guard.probe)

@@ -14,7 +14,7 @@ class AutomationSettings(BaseSettings):
     """Schedules, sensors, alerts and housekeeping."""
 
     nightly_cron: str = Field("30 3 * * *", description="Cron schedule of the job `daily_update`.")
-    weekly_cron: str = Field("30 5 * * 0", description="Cron schedule of the job `retrain`.")
+    retrain_cron: str = Field("30 5 * * 0", description="Cron schedule of the job `retrain`.")
     schedule_time_zone: str | None = Field(
         None, description="IANA time zone of the cron schedules. The default is the data source's time zone."
     )

@@ -14,14 +14,23 @@ class RetrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    new_lines_share: float = Field(
-        0.05, gt=0, description="Retrain if new interactions reach this share of those of the last training."
+    new_interactions_share: float = Field(
+        0.05,
+        gt=0,
+        description="Retrain if new interactions (purchases, clicks and carts) reach this share of those that the last "
+        "models were trained on.",
     )
     unknown_product_share: float = Field(
-        0.4, gt=0, le=1, description="Retrain if a larger share of a week's lines is for products without ALS factors."
+        0.4,
+        gt=0,
+        le=1,
+        description="Retrain if a larger share of a week's purchase lines is for products without ALS factors.",
     )
     unknown_customer_share: float = Field(
-        0.4, gt=0, le=1, description="Retrain if a larger share of a week's lines is from customers without a list."
+        0.4,
+        gt=0,
+        le=1,
+        description="Retrain if a larger share of a week's purchase lines is from customers without a list.",
     )
 
 

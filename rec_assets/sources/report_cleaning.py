@@ -83,8 +83,7 @@ def _report_bulk(cleaned: pd.DataFrame, check: SourceCheck) -> None:
 def _warn_about_rules(
     sample: SourceSample, by_rule: dict[str, pd.DataFrame], total: int, value: float, check: SourceCheck
 ) -> None:
-    named = sample.source.purchases.columns
-    columns = {name: (column[0] if isinstance(column, list) else column) if column else None for name, column in named}
+    columns = sample.source.purchases.columns.by_field
     for name, lines in by_rule.items():
         rule, value_share = CLEANING_RULES[name], _value(lines) / value if value else 0.0
         is_much_value = value_share > rule.warn_above and not rule.is_intended

@@ -96,15 +96,15 @@ def _report_times(sample: SourceSample, check: SourceCheck) -> None:
 
 
 def _report_columns(sample: SourceSample, check: SourceCheck) -> None:
-    source, columns = sample.source, sample.source.purchases.columns
-    for field, named in columns:
-        for column in named if isinstance(named, list) else [named] if named else []:
+    source, columns = sample.source, sample.source.purchases.columns.by_field
+    for field, named in columns.items():
+        for column in named:
             example = sample.example(column)
             shown = "always empty" if example is None else f"example: {shorten(example, 60)!r}"
             check.add("Columns", f"{field:<12} ← {column!r}, {shown}")
     if unused := [name for name in sample.file_values.columns if name not in used_columns(source)]:
         check.add("Columns", f"not used: {', '.join(map(repr, unused))}")
-    known = {name for name, named in columns if named}
+    known = {name for name, named in columns.items() if named}
     known |= {"unit_price", "amount"} if source.has_price else set()
     known |= {"title", "category", "brand"} if source.catalog else set()
     for column in unused:
@@ -113,7 +113,7 @@ def _report_columns(sample: SourceSample, check: SourceCheck) -> None:
             check.add("Columns", f"{column!r} is possibly useful: is it `{fields[0]}`?")
         elif re.search(_RETURN_NAMES, column, re.IGNORECASE) and not source.returns.status:
             check.add("Columns", f"{column!r} is possibly useful: does it mark returns (`returns.status`)?")
-    if not columns.quantity:
+    if not columns["quantity"]:
         check.warnings.append("`quantity` is not set: each line counts as one piece")
     if not source.has_price:
         check.warnings.append("neither `unit_price` nor `amount` is set: there is no revenue, and no check of prices")

@@ -103,6 +103,11 @@ class PurchaseColumns(StrictModel):
     brand: str | None = Field(None, description="Column of the brand.")
     text: Columns = Field([], description="Columns of the text to embed. Default: title, category and brand.")
 
+    @property
+    def by_field(self) -> dict[str, list[str]]:
+        """Field → its columns."""
+        return {field: named if isinstance(named, list) else [named] if named else [] for field, named in self}
+
     @model_validator(mode="after")
     def _check_price(self) -> PurchaseColumns:
         if self.unit_price and self.amount:

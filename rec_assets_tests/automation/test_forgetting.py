@@ -175,7 +175,7 @@ def test_a_released_model_is_rewritten_too(settings: Settings, tmp_path: Path, m
     model = mlflow.pyfunc.load_model(f"models:/{settings.registered_model}/{version}")
     answer = model.predict(pd.DataFrame({"customer_id": [ANN, BOB], "k": [3, 3], "list": ["all", "all"]}))
     by_customer = answer.groupby("customer_id")["source"].first()
-    assert by_customer[ANN] == "segment" and by_customer[BOB] != "segment"
+    assert by_customer[ANN] == "best_sellers" and by_customer[BOB] != "best_sellers"
     # A model that can't be read is logged, and stays pending.
     monkeypatch.setattr(releases.__class__, "download_index", lambda *_: shop.index().save(_[-1]) or _break(_[-1]))
     assert any(f"version {version} of" in line and "delete it in MLflow" in line for line in forget(settings, BOB))

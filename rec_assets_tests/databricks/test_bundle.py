@@ -83,13 +83,13 @@ def test_schedules_equal_the_settings(pipeline: dict[str, Any]) -> None:
 
     settings = Settings()
     assert pipeline["variables"]["nightly_cron"]["default"] == quartz(settings.nightly_cron)
-    assert pipeline["variables"]["weekly_cron"]["default"] == quartz(settings.weekly_cron)
+    assert pipeline["variables"]["retrain_cron"]["default"] == quartz(settings.retrain_cron)
     crons = {
         name: job["schedule"]["quartz_cron_expression"]
         for name, job in pipeline["resources"]["jobs"].items()
         if "schedule" in job
     }
-    assert crons == {"daily_update": "${var.nightly_cron}", "retrain": "${var.weekly_cron}"}
+    assert crons == {"daily_update": "${var.nightly_cron}", "retrain": "${var.retrain_cron}"}
 
 
 def test_variables_are_settings(pipeline: dict[str, Any]) -> None:

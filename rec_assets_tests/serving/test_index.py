@@ -108,7 +108,7 @@ def test_an_index_with_untrained_models_recommends_what_exists(tmp_path: Path, c
     found = build_recommender(tmp_path, ["only"], customers)
     for customer in ("ann", "stranger"):
         assert found.recommend(customer)["product_id"].tolist() == ["only"]
-    assert found.recommend("ann")["source"].tolist() == (["repeat_purchase"] if customers else ["segment"])
+    assert found.recommend("ann")["source"].tolist() == (["repeat_purchase"] if customers else ["best_sellers"])
 
 
 def test_a_customer_who_bought_everything_has_an_empty_discover_list(tmp_path: Path) -> None:

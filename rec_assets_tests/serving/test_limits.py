@@ -52,7 +52,7 @@ def test_caches_keep_no_strings_of_callers(engine: Engine) -> None:
             signals=tuple(Signal(made_up(), 0.1, made_up()) for _ in range(100)),
             categories=frozenset(made_up() for _ in range(50)),
             exclude=frozenset(made_up() for _ in range(500)),
-            segment=made_up(),
+            fallback_category=made_up(),
         )
         assert engine.respond(request, NONE).items == []
     assert (len(responses), len(rankings)) == (sizes[0] + 1, sizes[1]), "all of them normalize to one request"
@@ -88,7 +88,7 @@ def test_unknown_ids_and_names_change_no_response(engine: Engine) -> None:
             RecommendationRequest(customer_id="c00"),
             RecommendationRequest(customer_id="c00", signals=(Signal("no such", 1.0, "v"),)),
         ),
-        (RecommendationRequest(), RecommendationRequest(segment="no such")),
+        (RecommendationRequest(), RecommendationRequest(fallback_category="no such")),
         (
             RecommendationRequest(categories=frozenset({"tea"})),
             RecommendationRequest(categories=frozenset({"tea", "no such"})),

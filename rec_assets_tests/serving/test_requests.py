@@ -175,7 +175,7 @@ def test_integer_ids_become_text_and_other_types_are_rejected(client: Client) ->
 
 
 def test_an_internal_error_reveals_no_details(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.runtime.database, "snapshot", lambda: 1 / 0)
+    monkeypatch.setattr(client.runtime.database_guard, "snapshot", lambda: 1 / 0)
     response = client.get("/v1/trending")
     assert (response.status_code, response.json()["error"]) == (
         500,

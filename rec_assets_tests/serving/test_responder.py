@@ -103,18 +103,18 @@ def test_signals_change_the_response(responder: Responder) -> None:
     assert clicked in ids(again)
 
 
-def test_an_unknown_customer_gets_session_then_segment_then_best_sellers(responder: Responder) -> None:
+def test_an_unknown_customer_gets_session_then_category_then_best_sellers(responder: Responder) -> None:
     session = ask(responder, signals=(Signal("p01", 0.1, "s"),))
     assert session.answered_by == "session"
     assert ask(responder, signals=(Signal("no such", 0.1, "s"),)).answered_by == "popular"
-    segment = ask(responder, customer_id="nobody", segment="bath")
-    assert segment.answered_by == "segment"
-    assert {item.category for item in segment.items} == {"bath"}
-    assert segment.items[0].reason == "popular in bath" and segment.items[0].source == "segment"
+    of_category = ask(responder, customer_id="nobody", fallback_category="bath")
+    assert of_category.answered_by == "popular_in_category"
+    assert {item.category for item in of_category.items} == {"bath"}
+    assert of_category.items[0].reason == "popular in bath" and of_category.items[0].source == "best_sellers"
     popular = ask(responder)
     assert (popular.answered_by, ids(popular)[:2]) == ("popular", ["p00", "p01"])
-    filled = ask(responder, segment="bath", k=40)
-    assert [item.category for item in filled.items[:20]] == ["bath"] * 20, "the segment first, then all products"
+    filled = ask(responder, fallback_category="bath", k=40)
+    assert [item.category for item in filled.items[:20]] == ["bath"] * 20, "the category first, then all products"
     assert len(set(ids(filled))) == 40
 
 

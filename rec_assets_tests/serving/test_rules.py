@@ -118,7 +118,7 @@ def test_a_stored_list_is_used_only_with_the_rules_it_was_made_with(index: Index
 def test_rules_apply_to_unknown_customers_and_after_filters(index: Index, tmp_path: Path) -> None:
     one = Responder(Recommender(index), rule_sets=write_rules(tmp_path))
     unknown = ask(one, rules="house")
-    assert unknown[0] == ("p58", "segment", "popular in china", "pinned by rule launch")
+    assert unknown[0] == ("p58", "best_sellers", "popular in china", "pinned by rule launch")
     assert [product for product, *_ in ask(one)][:3] == ["p00", "p01", "p02"]
     tea = ask(one, customer_id=ANN, rules="house", categories=frozenset({"tea"}))
     assert {int(product[1:]) % 3 for product, *_ in tea} == {0}  # the pinned product is china

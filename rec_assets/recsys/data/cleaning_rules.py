@@ -52,20 +52,21 @@ class RawDay:
 
 @dataclass(frozen=True)
 class RejectedLines:
-    """Raw lines that one rule rejects, with the `day` of their file. `columns`: field → the shop's column."""
+    """Raw lines that one rule rejects, with the `day` of their file. `columns`: field → the shop's columns."""
 
     lines: pd.DataFrame
-    columns: Mapping[str, str | None]
+    columns: Mapping[str, list[str]]
 
     def common_values(self, *fields: str) -> str:
         """The most common values of a field, as in "in these lines, 'Qty' is '0' or ''".
 
         Of several fields, it takes the first one that the shop has a column for.
         """
-        column = next((self.columns[name] for name in fields if self.columns.get(name)), None)
-        values = pd.Series([json.loads(line).get(column) for line in self.lines["line"].head(1000)], dtype=object)
-        common = values.fillna("").astype(str).str.strip().str.slice(0, 60).value_counts().index[:3]
-        return f"in these lines, {column!r} is {' or '.join(map(repr, common))}"
+        columns = next((self.columns[name] for name in fields if self.columns.get(name)), [])
+        lines = pd.DataFrame([json.loads(line) for line in self.lines["line"].head(1000)], columns=columns)
+        values = lines.fillna("").astype(str).apply(lambda column: column.str.strip()).agg(" ".join, axis=1)
+        common = values.str.slice(0, 60).value_counts().index[:3]
+        return f"in these lines, {' '.join(map(repr, columns))} is {' or '.join(map(repr, common))}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def add_administration_routes(app: FastAPI, state: WorkerState) -> None:
         product_id: ProductId, body: schemas.Availability, caller: Annotated[Caller, may_administer]
     ) -> schemas.ProductAvailability:
         """Remove a product from all responses immediately, or add it again."""
-        runtime.database.write(lambda: online.set_available(product_id, body.available))
+        runtime.database_guard.write(lambda: online.set_available(product_id, body.available))
         in_catalog = runtime.engine is not None and product_id in runtime.engine.recommender.positions
         return schemas.ProductAvailability(product_id=product_id, available=body.available, in_catalog=in_catalog)
 
@@ -29,6 +29,6 @@ def add_administration_routes(app: FastAPI, state: WorkerState) -> None:
         customer_id: CustomerId, caller: Annotated[Caller, may_administer]
     ) -> schemas.ForgottenCustomer:
         """Forget a customer: delete their events, and stop using their history in responses immediately."""
-        deleted = runtime.database.write(lambda: online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
+        deleted = runtime.database_guard.write(lambda: online.forget(customer_id, dt.datetime.now(dt.timezone.utc)))
         in_index = runtime.engine is not None and runtime.engine.responder.is_known(customer_id)
         return schemas.ForgottenCustomer(customer_id=customer_id, events_deleted=deleted, in_index=in_index)

@@ -99,7 +99,7 @@ def require_scope(state: WorkerState, scope: str) -> Callable[..., Awaitable[Cal
     ) -> Caller:
         if not settings.api.trusted_proxies and "x-forwarded-for" in request.headers:
             warn_of_unknown_proxy()
-        online_snapshot = runtime.database.snapshot()
+        online_snapshot = runtime.database_guard.snapshot()
         known = online_snapshot.keys.get(key_digest(key)) if key else None
         name = caller_name(known.name if known else "", request.client.host if request.client else "")
         _charge(limit, name, 1.0, min_balance=1.0)

@@ -53,7 +53,7 @@ def add_event_routes(app: FastAPI, state: WorkerState) -> None:
             caller.require_customer_token(customer, token)
         written = WriteResult(0, {})
         if events:
-            written = runtime.database.write(lambda: runtime.online.record(list(events.values()), caller.now))
+            written = runtime.database_guard.write(lambda: runtime.online.record(list(events.values()), caller.now))
         indexes = list(events)
         rejected |= {indexes[number]: reason for number, reason in written.rejected.items()}
         listed = [schemas.RejectedEvent(index=index, message=rejected[index]) for index in sorted(rejected)]

@@ -90,7 +90,7 @@ async def _recommend(
             is_replayable=not body.events, simulated=caller.is_simulated,
         )  # fmt: skip
         try:
-            await run_in_threadpool(runtime.database.write, lambda: runtime.online.record_exposure(exposure))
+            await run_in_threadpool(runtime.database_guard.write, lambda: runtime.online.record_exposure(exposure))
         except SQLAlchemyError:  # without a recorded exposure, the response must not depend on an experiment
             is_unexposed, assignment = True, NOT_ASSIGNED
             result = await result_under(assignment)
@@ -109,7 +109,7 @@ def _build_request(
 ) -> RecommendationRequest:
     recent = partial(state.runtime.online.recent_events, body.customer_id, body.session_id, engine.since)
     try:
-        stored = state.runtime.database.read(recent)
+        stored = state.runtime.database_guard.read(recent)
     except SQLAlchemyError:  # without the database, only the events in the request count
         stored = []
     sent = [(event.type, event.product_id, body.session_id or "now") for event in body.events]
@@ -123,7 +123,7 @@ def _build_request(
         price_min=filters.price_min,
         price_max=filters.price_max,
         exclude=frozenset(body.exclude),
-        segment=body.segment,
+        fallback_category=body.fallback_category,
         diversity=body.diversity,
         exploration=body.exploration,
         rules=engine.responder.rule_sets.default,
@@ -137,7 +137,7 @@ def _find_capped(runtime: ServingRuntime, body: schemas.RecommendationBody, now:
         since = now - dt.timedelta(days=days)
         online, customer, session = runtime.online, body.customer_id, body.session_id
         try:
-            return runtime.database.read(lambda: online.frequency_capped(customer, session, since, impressions))
+            return runtime.database_guard.read(lambda: online.frequency_capped(customer, session, since, impressions))
         except SQLAlchemyError:
             return frozenset()
 

@@ -82,7 +82,7 @@ class _RecommendationOptions(_Strict):
     session_id: Id | None = Field(
         None, description="Id of the current session. Its stored events count, even before the visitor signs in."
     )
-    segment: Text | None = Field(None, description="Category of the best sellers for an unknown visitor.")
+    fallback_category: Text | None = Field(None, description="Category of the best sellers for an unknown visitor.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDED, description="Products to leave out.")
     diversity: Share = Field(0.0, description="Penalty for items that are similar to a higher-ranked item.")
     exploration: Share = Field(0.0, description="Degree of randomization of the ranking; 0: none.")
@@ -130,7 +130,7 @@ class Item(BaseModel):
     product_id: str
     rank: int = Field(description="From 1.")
     score: float = Field(description="Comparable within one response and `source`; six decimals.")
-    source: str = Field(description="The candidate source that contributed most, or `segment` for a best seller.")
+    source: str = Field(description="The candidate source that contributed most, or `best_sellers` for a best seller.")
     reason: str = Field(description="The source as a sentence for the shopper.")
     title: str
     category: str
@@ -154,10 +154,10 @@ class ProductList(BaseModel):
 class Recommendations(ProductList):
     """Recommendations for a shopper."""
 
-    answered_by: Literal["customer", "session", "segment", "popular", "holdout"] = Field(
+    answered_by: Literal["customer", "session", "popular_in_category", "popular", "holdout"] = Field(
         description="What the response is based on: `customer`: the customer's history; `session`: the current "
-        "session; `segment`: best sellers of a category; `popular`: best sellers; `holdout`: an experiment shows this "
-        "shopper no recommendations."
+        "session; `popular_in_category`: best sellers of a category; `popular`: best sellers; `holdout`: an experiment "
+        "shows this shopper no recommendations."
     )
     experiments: dict[str, str] = Field(
         {}, description="Experiments that this response is part of, with the shopper's variant."

@@ -1,4 +1,5 @@
 import datetime as dt
+import json
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rec_assets.recsys.data.cleaning import (
     clean_day,
     signs_of_interest,
 )
+from rec_assets.recsys.data.cleaning_rules import RejectedLines
 from rec_assets.sources.reader import RAW_SCHEMA
 
 DAY = dt.date(2017, 1, 1)
@@ -273,3 +275,14 @@ def test_a_customer_with_events_on_too_many_products_is_a_robot() -> None:
     )  # fmt: skip
     result = signs_of_interest(events, {"click": 0.1}, max_products=3)
     assert result["customer_id"].to_list() == ["ann"] * 4
+
+
+def test_the_most_common_values_are_those_of_all_columns_of_a_field():
+    lines = [{"Product": "Mug ", "Variant": variant, "Qty": quantity} for variant, quantity in
+             [("red", 0), ("red", 0), (None, 0), ("blue", 1)]]  # fmt: skip
+    rejected = RejectedLines(
+        pd.DataFrame({"line": [json.dumps(each) for each in lines]}),
+        {"title": ["Product", "Variant"], "quantity": ["Qty"], "amount": []},
+    )
+    assert rejected.common_values("title").startswith("in these lines, 'Product' 'Variant' is 'Mug red' or 'Mug")
+    assert rejected.common_values("amount", "quantity") == "in these lines, 'Qty' is '0' or '1'"

@@ -1,7 +1,7 @@
 // <product-recommendations>: a list of recommendations for a shop's page. No dependencies.
 //
 // Attributes: api (URL of the API), key (public key with the scopes read and events), customer and token (of a signed-in customer), session,
-// mode, k, segment, heading, product and kind (related products: similar, complements or upsell), link ("/product/{id}"), currency.
+// mode, k, fallback_category, heading, product and kind (related products: similar, complements or upsell), link ("/product/{id}"), currency.
 // It sends an impression when an item is visible and a click when one is selected. If the API is unavailable, it is hidden.
 // Bubbling events: `recommendations-shown` and `recommendation-click` (cancel it to stay on the page).
 
@@ -25,7 +25,7 @@ const VISIBLE_MS = 500;
 const SESSION = `s-${Date.now()}-${Math.random().toString(36).slice(2)}`;
 
 class ProductRecommendations extends HTMLElement {
-  static observedAttributes = ["api", "key", "customer", "token", "session", "mode", "k", "segment", "product", "kind", "heading"];
+  static observedAttributes = ["api", "key", "customer", "token", "session", "mode", "k", "fallback_category", "product", "kind", "heading"];
 
   #queue = [];
   #impressions = new Set();
@@ -104,7 +104,7 @@ class ProductRecommendations extends HTMLElement {
     const k = Number(get("k") || 10);
     if (get("product")) return this.#fetch(`products/${encodeURIComponent(get("product"))}/${get("kind") || "similar"}?k=${k}`);
     const body = { k, session_id: this.#session() };
-    for (const name of ["mode", "segment"]) if (get(name)) body[name] = get(name);
+    for (const name of ["mode", "fallback_category"]) if (get(name)) body[name] = get(name);
     if (get("customer")) body.customer_id = get("customer");
     return this.#fetch("recommendations", body);
   }
