@@ -26,7 +26,7 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(
         asset="hybrid_scores", blocking=True,
         description="Every customer with candidates has two lists, as long as the rules allow. No list has a product "
-        "twice, or an excluded or hidden product; `discover` has no product that the customer bought before.",
+        "twice, or an excluded or hidden product; `discover` has no product that the customer bought in the lookback.",
     )  # fmt: skip
     def lists_are_complete(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource

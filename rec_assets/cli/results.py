@@ -22,17 +22,23 @@ _MADE_WITH = ("als_as_of", "ranker_as_of", "rules_version")
 
 @click.command()
 @click.argument("customer")
-@click.option("--k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Number of products.")
+@click.option(
+    "--k",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Number of products. A list has at most REC_RECIPE__LIST_SIZE of them.",
+)
 @click.option(
     "--list", "list_name", default="all", show_default=True, type=click.Choice(["all", "discover"]),
-    help="`discover` has no products that the customer bought before.",
+    help="`discover` has no products that the customer bought in the lookback (REC_LOOKBACK_DAYS).",
 )  # fmt: skip
 @click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Day of the lists; default: the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, as_json: bool) -> None:
     """Print the recommendations for a customer. CUSTOMER is the id, as in the purchase log.
 
-    Each product has its reason, the candidate source that contributed most, and the merchandising rule that moved it.
+    Each product has its reason, the candidate source that contributed most, and the rule that raised or pinned it.
     The last line names the models and rules that made the list.
     """
     from rec_assets.resources.lake import Lake

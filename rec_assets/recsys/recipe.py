@@ -54,17 +54,24 @@ class CoPurchaseRecipe(_Frozen):
 
 
 class CandidateRecipe(_Frozen):
-    """Number of candidates by source, per customer. The products in the customer's history come on top."""
+    """Candidates: how many each source proposes per customer, and how scores weight the past.
+
+    The products in the customer's history come on top.
+    """
 
     als: int = Field(120, ge=1, description="Candidates from ALS.")
     co_purchase: int = Field(120, ge=1, description="Candidates from same basket and next basket.")
     ease: int = Field(100, ge=1, description="Candidates from EASE.")
     text: int = Field(50, ge=1, description="Candidates from text similarity.")
-    popular: int = Field(120, ge=1, description="Best sellers, recent and overall; they fill lists that stay short.")
+    popular: int = Field(
+        120, ge=1, description="Best sellers: this many recent and this many overall. They fill short lists."
+    )
     category_popular: int = Field(60, ge=1, description="Best sellers of the customer's categories.")
     new: int = Field(20, ge=0, description="Products first seen in the last `new_days`, by text similarity.")
     new_days: int = Field(28, ge=1, description="Days for which a product counts as new.")
-    recent_days: int = Field(14, ge=1, description="Days that count as recent, for recent popularity.")
+    recent_days: int = Field(
+        14, ge=1, description="Days that count as recent. The value of the settings counts, not that of the release."
+    )
     repeat_half_life_days: float = Field(
         120.0, gt=0, description="Half-life for repeat purchase and category popularity."
     )

@@ -74,7 +74,7 @@ _FEATURES = {
     "text_relative": "Text similarity divided by the customer's highest.",
     "text_last_visit": "Text similarity to the last order or session only.",
     "text_orders_since": "Orders of the customer since the last one with a product of this text.",
-    "category_affinity": "Share of the category in the customer's purchases.",
+    "category_affinity": "Share of the category in the customer's decayed history; 0 without recent order lines.",
     "category_score": "`category_affinity` times the product's share in its category.",
     "category_orders_since": "Orders of the customer since the last one in this category.",
     "brand_affinity": "Share of the brand in the customer's purchases.",

@@ -9,7 +9,7 @@ from rec_assets.recsys.rules.rules_file import NO_RULE_SET
 from rec_assets.serving.recommender import Signal
 
 BUY_AGAIN = "buy_again"
-"""A mode besides the lists ALL and DISCOVER: only products that the customer bought before."""
+"""A mode besides the lists ALL and DISCOVER: only products that the customer bought in the lookback or since."""
 
 CUSTOMER, SESSION, HOLDOUT = "customer", "session", "holdout"
 POPULAR, POPULAR_IN_CATEGORY = "popular", "popular_in_category"
@@ -28,7 +28,7 @@ class RecommendationRequest:
         k: Number of items.
         customer_id: "" for an unknown customer.
         signals: The shopper's events after the as-of day of the index, oldest first.
-        mode: "all", "discover" (nothing bought before) or "buy_again" (only products bought before).
+        mode: "all", "discover" (nothing bought in the lookback or since) or "buy_again" (only such products).
         categories: Only these categories; None: all.
         price_min, price_max: Price range. With either, products without a price are left out.
         exclude: Product ids to leave out.

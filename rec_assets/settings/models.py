@@ -17,8 +17,8 @@ class RetrainingSettings(BaseModel):
     new_interactions_share: float = Field(
         0.05,
         gt=0,
-        description="Retrain if new interactions (purchases, clicks and carts) reach this share of those that the last "
-        "models were trained on.",
+        description="Retrain if new interactions (purchases, returns, clicks and carts) reach this share of those that "
+        "the last models were trained on.",
     )
     unknown_product_share: float = Field(
         0.4,

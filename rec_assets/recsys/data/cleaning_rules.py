@@ -173,7 +173,7 @@ _RULES = (
     ),
     CleaningRule(
         "invalid_price",
-        "the price is not a number, 0 or negative, and the data source has prices",
+        "the price is not a number, 0 or negative (and the line is not a return), and the data source has prices",
         lambda day: ~_is_positive(day.lines["unit_price"]) & day.settings.has_price,
         lambda rejected: f"{rejected.common_values('unit_price', 'amount')}; check `decimal`; are these gifts?",
     ),

@@ -45,8 +45,9 @@ class SnapshotArrays:
         categories: (C,) category names; "" for products without a category.
         brand: (P,) index into `brands`.
         brands: (B,) brand names; "" for products without a brand.
-        price: (P,) mean unit price paid in the lookback window; NaN if unknown.
-        list_price: (P,) price to show, rounded to cents: from the catalog, else the mean price paid; NaN if unknown.
+        price: (P,) mean unit price paid in the lookback window, else `list_price`; NaN if unknown.
+        list_price: (P,) current price to show, rounded to cents: from the catalog, else the mean price of all days; NaN
+            if unknown. Features must not use it, because it is not the price on the as-of day.
         age_days: (P,) days since the product was first seen.
         order_lines: (P,) order lines in the lookback window.
         recent_order_lines: (P,) order lines in the last `recent_days`.

@@ -35,7 +35,7 @@ class Slice:
 
     name: str
     list_name: str
-    """The evaluated list: "all", or "discover" (nothing that the customer bought before)."""
+    """The evaluated list: "all", or "discover" (nothing that the customer bought in the lookback)."""
     truth: pd.DataFrame
     """`customer_id`, `product_id`; distinct pairs. Its customers are evaluated."""
     description: str
@@ -75,7 +75,7 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
 
     Args:
         truth: `customer_id`, `product_id`; the distinct products that each customer bought in the horizon.
-        history: `customer_id`, `product_id`; the distinct products that each customer bought up to the as-of day.
+        history: `customer_id`, `product_id`; the distinct products that each customer bought in the lookback.
         orders: Number of orders up to the as-of day, by `customer_id`, for all customers of `history`.
         cold_buyers: A product with fewer buyers in `history` is cold.
 
@@ -90,7 +90,7 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
     cold = novel[novel["product_id"].map(buyers).fillna(0) < cold_buyers]
     return [
         Slice(ALL_PURCHASES, "all", known, "All later purchases of customers with history, also repeat purchases."),
-        Slice(NOVEL_PURCHASES, "discover", novel, "Only products that the customer had never bought before."),
+        Slice(NOVEL_PURCHASES, "discover", novel, "Only products that the customer did not buy in the lookback."),
         Slice(NEW_CUSTOMERS, "all", new, "Customers without a purchase up to the as-of day. All get the same list."),
         Slice(COLD_PRODUCTS, "discover", cold, f"Novel purchases of products with fewer than {cold_buyers} buyers."),
         *_activity_slices(known, orders),

@@ -224,7 +224,7 @@ def _plots(evaluation: pd.DataFrame, overall: BaselineVerdict | None, reference:
         )
         for name, caption in (
             (ALL_PURCHASES, "How well the lists of ten match the later purchases, including repeat purchases."),
-            (NOVEL_PURCHASES, "The same for products that the customer had never bought before."),
+            (NOVEL_PURCHASES, "The same for products that the customer did not buy in the lookback."),
         )
         if _customers(evaluation, name)
     ]

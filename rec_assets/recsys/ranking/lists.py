@@ -17,7 +17,7 @@ from rec_assets.recsys.rules.rerank import rerank
 
 ALL, DISCOVER = "all", "discover"
 LISTS = (ALL, DISCOVER)
-"""Names of a customer's lists: the best candidates, and the best of those that the customer never bought."""
+"""Names of a customer's lists: the best candidates, and the best of those not bought in the lookback."""
 
 LIST_COLUMNS = ("customer_id", "list", "rank", "product_id", "score", "source", "reason", "rule")
 

@@ -1,4 +1,4 @@
-"""Follows docs/how-to/add-a-candidate-source.md in a copy of the package: a module and two lines in the registry."""
+"""Follows docs/how-to/add-a-candidate-source.md in a copy of the package: a module, two lines in the registry and a field of the recipe."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ candidates = find_candidates(lines, snapshot, recipe).set_index("product_id")
 leaf = [product for product in ids[3::3]]
 assert set(leaf) <= set(candidates.index), "it proposes products that no other source does"
 assert (candidates.loc[leaf, "last_brand_score"] > 0).all() and candidates.loc["p01", "last_brand_score"] == 0
+without = find_candidates(lines, snapshot, recipe.with_fields({"candidates.last_brand": 0}))
+assert not set(leaf[2:]) & set(without["product_id"]), "the recipe can turn the source off"
 assert FEATURES.count("last_brand_score") == 1 and FEATURE_GROUPS["last_brand"] == ("last_brand_score",)
 
 lists = build_lists(candidates.reset_index(), Ranker(None, FEATURES), {}, {}, 5)
@@ -67,7 +69,7 @@ assert "last_brand" in proposing_sources(recipe)
 
 @pytest.mark.integration
 def test_a_source_from_the_page_shows_up_everywhere(tmp_path: Path) -> None:
-    source, registration = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    source, registration, field = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     shutil.copytree(ROOT / "rec_assets", tmp_path / "rec_assets", ignore=shutil.ignore_patterns("__pycache__"))
     package = tmp_path / "rec_assets" / "recsys" / "retrieval" / "sources"
     (package / "last_brand.py").write_text(source)
@@ -75,6 +77,9 @@ def test_a_source_from_the_page_shows_up_everywhere(tmp_path: Path) -> None:
     import_line, entry = registration.splitlines()[0], registration.splitlines()[-2]
     text = registry.read_text().replace("\nSOURCES:", f"\n{import_line}\n\nSOURCES:", 1)
     registry.write_text(text.removesuffix(")\n") + f"{entry}\n)\n")
+    recipe = tmp_path / "rec_assets" / "recsys" / "recipe.py"
+    first = "    als: int"
+    recipe.write_text(recipe.read_text().replace(first, f"    {field}{first}", 1))
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
     checks = f"TARGET = {str(tmp_path)!r}\n{CHECKS}"
     # Outside the repository: Python puts the working directory first.

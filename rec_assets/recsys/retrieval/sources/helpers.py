@@ -109,7 +109,7 @@ def best_of_row(products: Longs, scores: Floats, size: int, is_bought: Mask) -> 
     positive = positive[~is_bought[products[positive]]]
     if len(positive) > size:
         values = scores[positive]
-        lowest = np.partition(values, len(values) - size)[len(values) - size]
+        lowest = np.partition(values, len(values) - size)[len(values) - size] if size else np.inf
         above, tied = positive[values > lowest], positive[values == lowest]
         positive = np.concatenate([above, tied[: size - len(above)]])
     return products[positive]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rec_assets.recsys.retrieval.sources.base import NO_PAIRS, CandidateSource, CustomerBlock, Pairs
+from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, Pairs
 from rec_assets.recsys.retrieval.sources.helpers import NeighborScores, best_unbought
 from rec_assets.recsys.retrieval.sources.text import Text
 
@@ -21,8 +21,6 @@ class New(CandidateSource[NeighborScores]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The most similar products of the last `new_days`."""
         snapshot, size = block.snapshot, self.size(block.recipe)
-        if not size:
-            return NO_PAIRS
         products = np.flatnonzero(snapshot.age_days < block.recipe.candidates.new_days)
         scores = block.scores(self).profile.values[:, snapshot.text[products]]
         return best_unbought(block, products, scores, size)
