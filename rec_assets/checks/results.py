@@ -150,8 +150,8 @@ def _rules_version(lake: Lake, day: dt.date) -> str:
 def _has_trained_ranker(lake: Lake, day: dt.date) -> bool:
     """Whether a trained ranker made the lists of a day, and not the fixed blend."""
     head = lake.head("hybrid_scores", day, rows=1).to_pylist()
-    version = head[0]["ranker_as_of"] if head else None
-    return version is None or load_ranker(lake.pandas("ranker", [version])).is_trained
+    as_of = head[0]["ranker_as_of"] if head else None
+    return as_of is None or load_ranker(lake.pandas("ranker", [as_of])).is_trained
 
 
 def find_list_problems(

@@ -105,8 +105,8 @@ def simulate_rules(
     for rules_with_cap in capped.values():
         candidates = add_frequency_capped(candidates, rules_with_cap, lake, day)
     candidates = candidates.persist()
-    version = lake.head("hybrid_scores", day, rows=1)["ranker_as_of"][0].as_py()
-    ranker = load_ranker(lake.pandas("ranker", [version]))
+    ranker_as_of = lake.head("hybrid_scores", day, rows=1)["ranker_as_of"][0].as_py()
+    ranker = load_ranker(lake.pandas("ranker", [ranker_as_of]))
     history = (
         candidates.where("repeat_order_lines > 0").select("customer_id", "product_id", "customer_orders").toPandas()
     )

@@ -148,7 +148,7 @@ class Recommender:
 
         The score is the product's share of the sum of recent buyers (of the category).
         """
-        best = self.snapshot.popular
+        best = self.snapshot.by_recent_buyers
         if category is not None:
             best = best[self.snapshot.categories[self.snapshot.category[best]] == category]
         buyers = self.snapshot.recent_buyers[best]

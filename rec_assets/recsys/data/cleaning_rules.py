@@ -80,8 +80,8 @@ class CleaningRule:
         fix: What the shop can do, in words, or a function that returns it. `check-source` shows it; "" if another
             warning says it.
         is_intended: The rule rejects lines that a shop leaves out on purpose. They don't make a data source unusable.
-        warn_above: `check-source` warns if the rule rejects more than this share of the lines (or, if not intended, of
-            their value).
+        warn_above: `check-source` warns if the rule rejects more than this share of all lines or, unless `is_intended`,
+            of their total value.
         only_valid: The rule gets only lines that no earlier rule rejects.
     """
 

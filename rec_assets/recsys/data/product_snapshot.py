@@ -164,12 +164,12 @@ class ProductSnapshot(SnapshotArrays):
         )
 
     @cached_property
-    def best_sellers(self) -> tuple[Longs, Longs]:
+    def by_order_lines(self) -> tuple[Longs, Longs]:
         """(P,) and (P,) positions by recent and by all order lines, descending; ties go to the lower id."""
         return np.argsort(-self.recent_order_lines, kind="stable"), np.argsort(-self.order_lines, kind="stable")
 
     @cached_property
-    def popular(self) -> Longs:
+    def by_recent_buyers(self) -> Longs:
         """(P,) positions by recent buyers, then by order lines, descending; ties go to the lower id."""
         return np.lexsort((-self.order_lines, -self.recent_buyers))
 

@@ -82,7 +82,10 @@ class MerchandisingRule(StrictModel, ABC):
 
     @abstractmethod
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
-        """The rule as arrays over the P products of the snapshot; None if it has no effect on them."""
+        """The rule as arrays over the P products of the snapshot; None if it has no effect on them.
+
+        It must not read factors, edges, texts or embeddings: for the batch, they are empty.
+        """
 
     def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
         """Type of name, such as "brand" → the names in the rule, and the names that the snapshot knows."""

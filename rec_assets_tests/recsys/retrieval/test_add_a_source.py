@@ -1,4 +1,4 @@
-"""Follows docs/how-to/add-a-candidate-source.md in a copy of the package: a module, its registration, a recipe field."""
+"""Follows docs/how-to/add-a-candidate-source.md in a copy of the package: module, registration, recipe field."""
 
 from __future__ import annotations
 

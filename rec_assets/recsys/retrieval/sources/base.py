@@ -131,7 +131,7 @@ class FeatureGroup:
 
 
 class CandidateSource(FeatureGroup, ABC, Generic[Scores]):
-    """A candidate source. It has no state: `score` makes everything that the other methods need for a block.
+    """A candidate source. It has no state: `score` makes everything that `propose` and `compute_features` need.
 
     Attributes:
         default_size: Candidates proposed per customer, unless the recipe has a field `candidates.<name>`.

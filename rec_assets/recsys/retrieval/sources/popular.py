@@ -40,7 +40,7 @@ class Popular(CandidateSource[None]):
         """The `size` recent best sellers and the `size` best sellers. Ties go to the lower id."""
         pairs, size = [], self.size(block.recipe)
         longest = size + int(block.bought.sum(axis=1).max(initial=0))  # enough for each customer after exclusion
-        for ranked in block.snapshot.best_sellers:
+        for ranked in block.snapshot.by_order_lines:
             best = ranked[:longest]
             unbought = ~block.bought[:, best]
             customer, place = np.nonzero(unbought & (np.cumsum(unbought, axis=1) <= size))
