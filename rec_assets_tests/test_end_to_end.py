@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets_tests.conftest import ODD_NAME, BootstrappedShop, Shop, free_port
 
 RELEASE = ("challenger", "release_gate", "champion", "serving_index")
+HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
 DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candidates")
 
 
@@ -118,6 +120,22 @@ def test_recommend_prints_the_documented_json(shop: BootstrappedShop) -> None:
     assert all(set(row) == documented | versions for row in rows)
     assert all(row["reason"] and row["product"] and row["source"] and row["als_as_of"] for row in rows)
     assert {row["as_of"] for row in rows} == {str(day)}
+
+
+def test_the_examples_of_the_how_to_pages_run(shop: BootstrappedShop) -> None:
+    day = max(shop.lake.days("hybrid_scores"))
+    customer = shop.lake.pandas("hybrid_scores", [day])["customer_id"].iloc[0]
+    pages = [HOW_TO / name for name in ("explain-a-recommendation.md", "read-the-lists.md")]
+    examples = [code for page in pages for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+    code = "\n".join(examples).replace("dt.date(2017, 12, 31)", f"dt.date({day.year}, {day.month}, {day.day})")
+    code = code.replace('"1228"', repr(customer)).replace('Path("data/', f'Path("{shop.home}/')
+    checks = 'print(len(parts) == len(FEATURE_GROUPS), len(lists) == len(lake.pandas("hybrid_scores", [day])))'
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{checks}"], env=shop.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(examples) == 4 and done.stdout.splitlines()[-1] == "True True"
+    assert "repeat_score" in done.stdout
 
 
 def test_an_unknown_customer_gets_best_sellers_and_a_message(shop: BootstrappedShop) -> None:

@@ -40,11 +40,14 @@ def retraining_reasons(
                 f"on {last} {rate:.3f} of the customers bought a product of their newest list; the "
                 f"control band is {band.low:.3f} to {band.high:.3f}"
             )
-        for what, limit in (("products", limits.unknown_product_share), ("customers", limits.unknown_customer_share)):
+        for what, lack, limit in (
+            ("products", "ALS factors", limits.unknown_product_share),
+            ("customers", "a list", limits.unknown_customer_share),
+        ):
             unknown = float(live[f"unknown_{what}"].tail(UNKNOWN_DAYS).mean())
             if unknown > limit:
                 reasons[f"unknown {what}"] = (
                     f"{unknown:.1%} of the purchases of the last {min(UNKNOWN_DAYS, len(live))} measured days are of "
-                    f"{what} unknown to the model (limit {limit:.1%})"
+                    f"{what} without {lack} (limit {limit:.1%})"
                 )
     return reasons

@@ -37,7 +37,7 @@ SHARED = {
     "simulated": "Whether the traffic is simulated.",
     "metric": "Name of the metric.",
     "rank": "Position in the list, from 1.",
-    "score": "Score; higher is better.",
+    "score": "Score; higher is better. In a list, `rank` decides: rules move items without changing their score.",
     "reason": "Reason of the recommendation as a sentence.",
 }
 

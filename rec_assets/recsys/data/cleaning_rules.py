@@ -95,7 +95,7 @@ class CleaningRule:
 
 
 def broken_rules(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) -> pd.DataFrame:
-    """(lines, CLEANING_RULES) whether a rule rejects a raw line."""
+    """One row for each raw line, one column for each rule: whether the rule rejects the line."""
     is_return = raw["is_return"].astype(bool)
     # The sign of a return only means "sent back".
     positive = {name: raw[name].where(~is_return, raw[name].abs()) for name in ("quantity", "unit_price")}

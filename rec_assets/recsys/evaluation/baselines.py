@@ -22,6 +22,8 @@ BASELINES: dict[str, str] = {baseline.name: baseline.description for baseline in
 def baseline_lists(candidates: pd.DataFrame, depth: int) -> pd.DataFrame:
     """The lists of each baseline for the customers in `candidates`; ties go to the better seller, then the lower id.
 
+    A baseline is left out if the candidates were made before its source existed, and so lack its columns.
+
     Returns:
         model, list, customer_id, product_id, rank (from 1 to depth). "own purchases" has no list "discover".
     """
@@ -29,7 +31,7 @@ def baseline_lists(candidates: pd.DataFrame, depth: int) -> pd.DataFrame:
     customer, _ = pd.factorize(candidates["customer_id"], sort=True)
     product, _ = pd.factorize(candidates["product_id"], sort=True)
     frames = []
-    for baseline in _BASELINES:
+    for baseline in (each for each in _BASELINES if candidates.columns.isin(each.columns).sum() == len(each.columns)):
         first, *others = baseline.columns
         score = sum((candidates[column] for column in others), candidates[first]).to_numpy()
         order = np.lexsort((product, -candidates["popularity"].to_numpy(), -score, customer))

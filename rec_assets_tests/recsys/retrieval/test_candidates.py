@@ -399,6 +399,12 @@ def test_a_baseline_ranks_by_the_score_of_its_source() -> None:
     assert ("own purchases", "discover") not in lists.index
 
 
+def test_candidates_without_the_columns_of_a_newer_source_give_the_other_baselines() -> None:
+    candidates = find_candidates(lines(("ann", TEA, 5), ("ann", MUG, 1)), a_snapshot(), Recipe())
+    complete, older = baseline_lists(candidates, 2), baseline_lists(candidates.drop(columns="next_basket"), 2)
+    assert set(complete["model"]) - set(older["model"]) == {"co-purchase alone"}
+
+
 def test_customers_without_history_get_recent_best_sellers() -> None:
     statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "order_lines": [9, 30, 6], "recent_buyers": [8, 4, 2]})
     categories = pd.Series({TEA: "tea", SOAP: "bath", MUG: "china"})
