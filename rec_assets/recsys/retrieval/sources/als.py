@@ -36,11 +36,12 @@ class Als(CandidateSource[ProductScores]):
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest positive scores."""
-        covered = block.snapshot.als_coverage.products
-        scores = np.where(block.bought[:, covered], -np.inf, block.scores(self).values[:, :-1])
-        best = top_columns(scores, self.size(block.recipe))
+        coverage, histories = block.snapshot.als_coverage, block.histories
+        scores, bought = block.scores(self).values.copy(), histories.is_bought
+        scores[histories.customer[bought], coverage.column[histories.product[bought]]] = -np.inf
+        best = top_columns(scores[:, :-1], self.size(block.recipe))
         customer, place = np.nonzero(np.take_along_axis(scores, best, axis=1) > 0)
-        return customer, covered[best[customer, place]]
+        return customer, coverage.products[best[customer, place]]
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`als_relative` is relative to the customer's highest score."""
