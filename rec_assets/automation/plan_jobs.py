@@ -24,6 +24,8 @@ from rec_assets.sources.spec import DataSource
 REASON_TAG = "rec_assets/reason"
 """Tag of a run: why a sensor requested it."""
 
+EXPORT_MESSAGE = "an export has no new days: run `rec-assets bootstrap` when it changes"
+
 MakePlan = Callable[[dt.date, dt.date], Sequence[PlannedRun]]
 """Plans for data from the first to the newest day."""
 
@@ -37,7 +39,7 @@ def build_plan_jobs(
     def execute(context: dg.OpExecutionContext, make_plan: MakePlan) -> dt.date:
         """Executes a plan for the newest day, and returns that day."""
         if not source.is_daily:
-            raise dg.Failure("an export has no new days: run `rec-assets bootstrap` when it changes")
+            raise dg.Failure(EXPORT_MESSAGE)
         first, _ = source.bounds()
         newest = newest_complete_day(source, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if newest is None:

@@ -17,7 +17,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from rec_assets.automation.ingest_requests import ingest_requests
 from rec_assets.automation.plan_execution import day_range_tags
-from rec_assets.automation.plan_jobs import REASON_TAG
+from rec_assets.automation.plan_jobs import EXPORT_MESSAGE, REASON_TAG
 from rec_assets.automation.retraining_reasons import retraining_reasons
 from rec_assets.partitions import DayPartitions
 from rec_assets.resources.lake import Lake
@@ -39,7 +39,7 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
     )
     def purchase_logs_landed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if not source.is_daily:
-            return dg.SensorResult(skip_reason="an export has no new days: run `rec-assets bootstrap` when it changes")
+            return dg.SensorResult(skip_reason=EXPORT_MESSAGE)
         now = time.time()
         scanned = scan(source, _load_cursor(context.cursor), now=now, settle_seconds=settings.landing_settle_seconds)
         future_days = [str(day) for day in scanned if is_in_future(day, now)]
@@ -75,6 +75,8 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
 
     @dg.sensor(**common, job_name="daily_update", description="Requests `daily_update` for a new catalog file.")
     def catalog_landed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if not source.is_daily:
+            return dg.SensorResult(skip_reason=EXPORT_MESSAGE)
         previous = _load_cursor(context.cursor).get(dt.date.min)
         landed = scan_catalog(source, previous, now=time.time(), settle_seconds=settings.landing_settle_seconds)
         if landed is None:
@@ -99,6 +101,8 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         description="Requests `retrain` for new interactions, low live accuracy, or unknown products or customers.",
     )
     def retraining_needed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if not source.is_daily:
+            return dg.SkipReason(EXPORT_MESSAGE)
         newest, champion = max(lake.days("cleaned_interactions"), default=None), releases.active()
         if newest is None or champion is None:
             return dg.SkipReason("there is no release yet: run `rec-assets bootstrap` first")

@@ -20,7 +20,7 @@ from dagster import (
 )
 from mlflow import MlflowClient
 
-from rec_assets.automation.plan_jobs import REASON_TAG
+from rec_assets.automation.plan_jobs import EXPORT_MESSAGE, REASON_TAG
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.partitions import DayPartitions
 from rec_assets.recsys.recipe import Recipe
@@ -43,9 +43,9 @@ catalog:
 class Shop:
     """A landing folder, a lake and the sensors over both."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, yaml_text: str = YAML) -> None:
         self.folder, yaml = folder, folder / "shop.yaml"
-        yaml.write_text(YAML)
+        yaml.write_text(yaml_text)
         self.settings = Settings(home=folder / "home", source=str(yaml), lookback_days=10, horizon_days=2, gate_days=2)
         self.source = load_data_source(str(yaml), self.settings.root)
         self.lake = Lake(self.settings.lake)
@@ -101,6 +101,13 @@ def shop(tmp_path: Path) -> Shop:
 def test_no_landed_files_are_a_skip_reason(shop: Shop) -> None:
     skip_reason, requested = shop.tick("purchase_logs_landed")
     assert skip_reason.startswith("no files have landed in ") and not requested
+
+
+def test_an_export_requests_nothing(tmp_path: Path) -> None:
+    export = Shop(tmp_path, YAML.replace("{date:%Y-%m-%d}", "orders"))
+    export.land("orders.csv")
+    export.land("products.csv", "sku\n")
+    assert all(export.tick(name) == (EXPORT_MESSAGE, []) for name in export.sensors)
 
 
 def test_new_days_are_requested_once(shop: Shop) -> None:
@@ -186,5 +193,5 @@ def test_retraining_is_requested_once_a_day(shop: Shop) -> None:
         shop.lake.write("live_accuracy", live, dt.date(2018, 1, 11))
         _, (tags,) = shop.tick("retraining_needed")
         keys += shop.run_keys
-        assert ("unknown" in tags[REASON_TAG]) == (unknown > 0)
+        assert ("without ALS factors" in tags[REASON_TAG]) == (unknown > 0)
     assert keys == ["2018-01-11"] * 2
