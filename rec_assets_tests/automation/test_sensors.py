@@ -164,6 +164,7 @@ def test_a_new_catalog_is_requested_once(shop: Shop) -> None:
     assert shop.tick("catalog_landed") == ("nothing new: the newest catalog is in the lake", [])
 
 
+@pytest.mark.integration
 def test_retraining_is_requested_when_the_gate_can_compare_and_enough_is_new(shop: Shop) -> None:
     assert shop.tick("retraining_needed")[0].startswith("there is no release yet")
     for number in range(1, 11):
@@ -182,6 +183,7 @@ def test_retraining_is_requested_when_the_gate_can_compare_and_enough_is_new(sho
         assert skip_reason == "waiting for the running ingest or retrain" and not requested
 
 
+@pytest.mark.integration
 def test_retraining_is_requested_once_a_day(shop: Shop) -> None:
     for number in range(1, 12):
         shop.land(f"2018-01-{number:02}.csv")

@@ -39,6 +39,7 @@ def test_a_cache_keeps_the_last_used_entries_up_to_its_size() -> None:
     assert cache.bytes == sum(len(value) + 200 for value, _ in cache._entries.values())
 
 
+@pytest.mark.integration
 def test_caches_keep_no_strings_of_callers(engine: Engine) -> None:
     def made_up() -> str:
         return "".join(random.choices("abcdef", k=512))

@@ -89,6 +89,7 @@ def test_a_valid_data_source_has_no_warnings(tmp_path):
         assert expected in text
 
 
+@pytest.mark.integration
 def test_the_sample_is_spread_over_the_days(tmp_path):
     check(tmp_path, [f"2017-01-{day:02} 10:00,ann,A,r,1,1" for day in range(1, 30)])
     result = check_source(load_data_source(str(tmp_path / "shop.yaml"), tmp_path), days=5)
@@ -368,6 +369,7 @@ def test_ids_are_checked_without_the_missing_ones(tmp_path):
 # Returns and orders
 
 
+@pytest.mark.integration
 def test_a_status_only_on_the_first_line_of_an_order_is_a_warning(tmp_path):
     lines = [f"{line.replace(f',{1 + n // 20}{n % 20},', f',o{n // 2},')},{'' if n % 2 else 'paid'}"
              for n, line in enumerate(LINES)]  # fmt: skip
@@ -530,6 +532,7 @@ def check_uri(folder: Path, path: str) -> SourceCheck:
     return check_source(load_data_source(str(folder / "shop.yaml"), folder / "home"))
 
 
+@pytest.mark.integration
 def test_a_uri_gives_the_same_result_as_a_local_path(tmp_path):
     here = check(tmp_path, LINES).to_text()
     store = UPath(f"memory:/{tmp_path}/store")

@@ -58,6 +58,7 @@ def test_the_error_for_an_unusable_csv_file_has_the_file_the_column_and_the_fix(
     assert message in str(error.value)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "purchases"), [("2017-01-01.csv.gz", ""), ("2017-01-01.jsonl.gz", "format: jsonl")])
 def test_a_file_that_unpacks_to_too_many_bytes_is_an_error(tmp_path, monkeypatch, name, purchases):
     monkeypatch.setattr(formats, "MAX_DECOMPRESSED_BYTES", 1 << 20)

@@ -234,6 +234,7 @@ def test_the_same_order_id_of_two_customers_is_two_orders(tmp_path):
     assert read(source)["was_returned"].to_list() == [True, True, False, False, False]
 
 
+@pytest.mark.integration
 def test_long_values_are_complete_and_keep_their_line_breaks(tmp_path):
     note = "first line\r\nsecond line"
     notes = [note, "x" * 200_000, *[note] * 40_000, "y" * 3_000_000]
