@@ -38,7 +38,6 @@ class DayPartitions:
         experiment_window: The days of traffic that an experiment report of D may count, with late events.
         covariate_window: experiment_window and the days before it, whose purchases are the covariate (CUPED).
         first: First day of data.
-        lookback_length: Number of days in `lookback`.
     """
 
     def __init__(self, settings: Settings, first: dt.date, last: dt.date | None) -> None:
@@ -65,11 +64,18 @@ class DayPartitions:
         self.kpi_events_window = window(1 - PERIOD_DAYS - ATTRIBUTION_DAYS)
         self.experiment_window = window(1 - experiment_days)
         self.covariate_window = window(1 - experiment_days - COVARIATE_DAYS)
-        self.first, self.lookback_length = first, lookback
+        self.first, self._lookback_days, self._horizon_days = first, lookback, horizon
 
     def days_of_lookback(self, day: dt.date) -> list[dt.date]:
         """The days of `lookback` of a partition, from the first day of data on."""
-        window = (day - dt.timedelta(days=i) for i in range(self.lookback_length - 1, -1, -1))
+        return self._days(self._lookback_days, day)
+
+    def days_of_training(self, day: dt.date) -> list[dt.date]:
+        """The days that the models of a day are trained on: its lookback, and that of the ranker's candidates."""
+        return self._days(self._lookback_days + self._horizon_days, day)
+
+    def _days(self, length: int, last: dt.date) -> list[dt.date]:
+        window = (last - dt.timedelta(days=i) for i in range(length - 1, -1, -1))
         return [past for past in window if past >= self.first]
 
 

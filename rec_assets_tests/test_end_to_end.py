@@ -266,7 +266,9 @@ def test_the_mlflow_server_responds_to_the_documented_request(shop: Bootstrapped
     assert predictions["product_id"].to_list() == batch[batch["customer_id"] == customer]["product_id"].to_list()
 
 
-def test_every_mlflow_run_is_finished_and_the_release_names_its_run(shop: BootstrappedShop) -> None:
+def test_every_mlflow_run_is_finished_and_the_release_names_its_run_and_days(
+    shop: BootstrappedShop, tmp_path: Path
+) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{shop.home}/mlflow/mlflow.db")
@@ -278,6 +280,11 @@ def test_every_mlflow_run_is_finished_and_the_release_names_its_run(shop: Bootst
     released = client.get_model_version_by_alias("product-recommender", "champion")
     assert released.tags["dagster_run_id"] in ids
     assert {"as_of", "als_as_of", "ranker_as_of", "data_fingerprint", "git_commit"} <= set(released.tags)
+    inputs = json.loads(Path(client.download_artifacts(released.run_id, "inputs.json", tmp_path)).read_text())
+    last = dt.date.fromisoformat(released.tags["ranker_as_of"])
+    first = last - dt.timedelta(days=60 + 14 - 1)  # the ranker's candidates are a horizon older
+    read = [str(day) for day in shop.lake.days("raw_purchase_logs") if first <= day <= last]
+    assert sorted(inputs["raw_purchase_logs"]) == read and str(first) in read
 
 
 @pytest.mark.integration

@@ -79,7 +79,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         training_day = challenger_models_day(lake, releases, day, settings.gate_days)
         recipe = recipe_of_ranker(lake.pandas("ranker", [training_day]))
         proposal = describe_release(
-            lake, day, training_day, recipe, days.days_of_lookback(training_day), context.run.run_id
+            lake, day, training_day, recipe, days.days_of_training(training_day), context.run.run_id
         )
         release = releases.find_challenger(content=proposal.tags["content"], as_of=day)
         if release is not None:
