@@ -5,6 +5,8 @@ name. A test of `make test` is also in `make test-fast`, unless it uses one of H
 `integration`.
 """
 
+from __future__ import annotations
+
 import getpass
 import os
 import shutil
@@ -17,14 +19,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from pyspark.sql import SparkSession
-from upath import UPath
 
-from rec_assets.resources.lake import Lake
-from rec_assets.settings import Settings
-from rec_assets_tests.shops import write_giftware_shop
+if TYPE_CHECKING:  # every run of tests imports this file
+    from pyspark.sql import SparkSession
+    from upath import UPath
+
+    from rec_assets.resources.lake import Lake
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
 # Test tables are small: compiling takes longer than it saves, in Java's second compiler and in Spark's code generation.
@@ -87,6 +90,8 @@ def _no_spark_in_fast_tests(request: pytest.FixtureRequest, monkeypatch: pytest.
         pytest.fail("a fast test starts Spark: use the fixture `spark`, or add the marker `integration`")
 
     if request.node.get_closest_marker("fast"):
+        from pyspark.sql import SparkSession
+
         monkeypatch.setattr(SparkSession.Builder, "getOrCreate", refuse)
 
 
@@ -123,6 +128,8 @@ class Shop:
     @property
     def lake(self) -> Lake:
         """Its lake."""
+        from rec_assets.resources.lake import Lake
+
         return Lake(self.home / "lake")
 
     def run(self, *arguments: str, timeout: float = 540) -> subprocess.CompletedProcess[str]:
@@ -143,6 +150,8 @@ class BootstrappedShop(Shop):
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> BootstrappedShop:
     """The giftware wholesaler, bootstrapped. Tests that change it work on a copy."""
+    from rec_assets_tests.shops import write_giftware_shop
+
     folder = tmp_path_factory.mktemp("giftware")
     bare = Shop(folder / "home", write_giftware_shop(folder / "shop"))
     return BootstrappedShop(bare.home, bare.source, bare.run("bootstrap"))
@@ -151,7 +160,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> BootstrappedShop:
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
     """Spark with the settings of the graph, on one core. All tests of a process share one Java process."""
-    from rec_assets.resources.spark import spark_resource  # imports Dagster, which takes seconds
+    from rec_assets.resources.spark import spark_resource
+    from rec_assets.settings import Settings
 
     settings = Settings(
         home=tmp_path_factory.getbasetemp() / "spark",
@@ -227,6 +237,8 @@ def database(postgres: str) -> str:
 @pytest.fixture(scope="session")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UPath]:
     """An empty bucket of moto, which answers as S3 does, over HTTP. It keeps everything in memory."""
+    from upath import UPath
+
     port, log = free_port(), tmp_path_factory.mktemp("moto") / "log"
     with log.open("wb") as output:
         command = [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)]

@@ -1,25 +1,26 @@
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, sync_playwright
 
-from rec_assets.serving.api import create_app
-from rec_assets.serving.index_files.index import Index
-from rec_assets.serving.index_files.manifest import verify
-from rec_assets.serving.runtime import ServingRuntime
-from rec_assets.settings import ApiSettings, Settings
-from rec_assets_tests.serving import shop
-from rec_assets_tests.serving.api_client import Client, now
+if TYPE_CHECKING:  # the process that starts the test workers imports this file, too
+    from playwright.sync_api import Browser
+
+    from rec_assets.serving.index_files.index import Index
+    from rec_assets.serving.runtime import ServingRuntime
+    from rec_assets_tests.serving.api_client import Client
 
 
 @pytest.fixture(autouse=True)
 def without_self_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test each index in this process: a child process takes seconds. Tests with the marker `self_test` start it."""
+    from rec_assets.serving.index_files.manifest import verify
+
     if request.node.get_closest_marker("self_test") is None:
         monkeypatch.setattr("rec_assets.serving.index_loader.self_test", verify)
 
@@ -27,6 +28,9 @@ def without_self_test(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     """The shop's index, as read from its folder."""
+    from rec_assets.serving.index_files.index import Index
+    from rec_assets_tests.serving import shop
+
     folder: Path = tmp_path_factory.mktemp("index")
     shop.index().save(folder)
     return Index.load(folder)
@@ -35,6 +39,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 @pytest.fixture
 def start(tmp_path: Path, index: Index) -> Iterator[Callable[..., Client]]:
     """Starts the app with a new home."""
+    from fastapi.testclient import TestClient
+
+    from rec_assets.serving.api import create_app
+    from rec_assets.settings import ApiSettings, Settings
+    from rec_assets_tests.serving import shop
+    from rec_assets_tests.serving.api_client import Client, now
+
     running = []
 
     def run(*, published: bool = True, **api: Any) -> Client:
@@ -79,6 +90,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         named = os.environ.get("CHROMIUM")
         own = playwright.chromium.executable_path

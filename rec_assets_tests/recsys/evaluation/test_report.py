@@ -25,7 +25,7 @@ BEYOND = ("catalog_coverage", "gini", "novelty", "intra_list_diversity")
 LEVELS = {"hybrid": 0.41, "own purchases": 0.40, "popularity": 0.17}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluation() -> pd.DataFrame:
     """Three models on all slices; "own purchases" has no discover lists."""
     rows = [
@@ -47,7 +47,7 @@ def evaluation() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["slice", "model", "metric", "k", "value", "ci_low", "ci_high", "customers"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def differences() -> pd.DataFrame:
     rows = [
         (ALL_PURCHASES, "hybrid", "own purchases", "ndcg", 10, 0.01, 0.004, 0.016, 120),
@@ -58,7 +58,7 @@ def differences() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def context() -> ReportContext:
     return ReportContext(
         source="The Corner Shop",
@@ -90,6 +90,11 @@ def render(evaluation, differences, context) -> str:
     return render_report(evaluation, differences, context=context)
 
 
+@pytest.fixture(scope="module")
+def page(evaluation, differences, context) -> str:
+    return render(evaluation, differences, context)
+
+
 def seen(page: str) -> str:
     """The visible text of the page, with single spaces."""
     without_style = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
@@ -100,8 +105,8 @@ def seen(page: str) -> str:
     return " ".join("".join(pieces).split())
 
 
-def test_the_page_compares_the_reference_with_the_best_baseline(evaluation, differences, context):
-    text = seen(render(evaluation, differences, context))
+def test_the_page_compares_the_reference_with_the_best_baseline(page):
+    text = seen(page)
     assert "For all purchases, the hybrid is better than the best baseline." in text
     assert "new to the customer, it is not significantly different from the best baseline" in text
     assert "Difference: +0.0100 (+2.5%)" in text
@@ -115,8 +120,8 @@ def test_equal_verdicts_are_one_sentence(evaluation, differences, context):
     assert "The hybrid is worse than the best baseline for all purchases and for products that are new" in text
 
 
-def test_the_page_has_the_evaluated_days_and_the_versions(evaluation, differences, context):
-    text = seen(render(evaluation, differences, context))
+def test_the_page_has_the_evaluated_days_and_the_versions(page):
+    text = seen(page)
     for fact in (
         "up to and including 3 December 2017",
         "from 4 December 2017 to 31 December 2017",
@@ -130,8 +135,8 @@ def test_the_page_has_the_evaluated_days_and_the_versions(evaluation, difference
         assert fact in text
 
 
-def test_each_slice_and_model_is_on_the_page_with_a_description(evaluation, differences, context):
-    text = seen(render(evaluation, differences, context))
+def test_each_slice_and_model_is_on_the_page_with_a_description(page):
+    text = seen(page)
     for name in (*SLICES, *LEVELS):
         assert f"What {name} means." in text
     for title in ("All purchases", "Novel purchases", "New customers", "Cold products", "Low activity"):
@@ -139,16 +144,15 @@ def test_each_slice_and_model_is_on_the_page_with_a_description(evaluation, diff
         assert f"{title}: lists of 5" in text
 
 
-def test_only_the_best_value_of_a_column_is_bold(evaluation, differences, context):
-    page = render(evaluation, differences, context)
+def test_only_the_best_value_of_a_column_is_bold(page):
     table = page[page.index("All purchases: lists of 10</caption>") :]
     table = table[: table.index("</table>")]
     assert table.count("<strong>0.4100</strong>") == 6
     assert table.count("<strong>") == 6
 
 
-def test_an_example_has_reasons_and_ticks_for_bought_products(evaluation, differences, context):
-    text = seen(render(evaluation, differences, context))
+def test_an_example_has_reasons_and_ticks_for_bought_products(page):
+    text = seen(page)
     assert "Customer 1228 12 orders, mostly tea. 1 of 2 bought" in text
     assert "Green tea & honey you buy this every 3 weeks ✓ bought" in text
     assert text.count("✓ bought") == 1
@@ -168,15 +172,13 @@ def test_text_from_the_shop_is_escaped(evaluation, differences, context):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_the_page_has_no_external_resources(evaluation, differences, context):
-    page = render(evaluation, differences, context)
+def test_the_page_has_no_external_resources(page):
     assert "http" not in page
     assert not re.search(r"(src|href)=\"(?!#)", page)
     assert not re.search(r"url\((?!#)", page)
 
 
-def test_plots_have_descriptions_and_tables_have_captions(evaluation, differences, context):
-    page = render(evaluation, differences, context)
+def test_plots_have_descriptions_and_tables_have_captions(page):
     svgs = re.findall(r"<svg[^>]*>", page)
     assert len(svgs) == 4
     assert all('role="img"' in svg and "aria-label=" in svg for svg in svgs)
@@ -184,13 +186,13 @@ def test_plots_have_descriptions_and_tables_have_captions(evaluation, difference
     assert page.count("<table>") == page.count("<caption>") > len(SLICES)
 
 
-def test_ids_are_unique(evaluation, differences, context):
-    ids = re.findall(r'\sid="([^"]*)"', render(evaluation, differences, context))
+def test_ids_are_unique(page):
+    ids = re.findall(r'\sid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
 
 
-def test_the_same_input_gives_the_same_bytes(evaluation, differences, context):
-    assert render(evaluation, differences, context) == render(evaluation, differences, context)
+def test_the_same_input_gives_the_same_bytes(evaluation, differences, context, page):
+    assert render(evaluation, differences, context) == page
 
 
 def test_a_slice_without_customers_is_reported_as_empty(evaluation, differences, context):
@@ -244,8 +246,8 @@ def test_names_of_models_are_escaped_in_plots(evaluation):
     assert 'aria-label="say &#34;hi&#34; &lt;&amp;&gt;"' in svg
 
 
-def test_the_page_lists_missing_models(evaluation, differences, context):
-    assert "Missing models" not in seen(render(evaluation, differences, context))
+def test_the_page_lists_missing_models(evaluation, differences, context, page):
+    assert "Missing models" not in seen(page)
     without_models = replace(context, missing_models=["no text similarity: no product has a text", "no ranker"])
     text = seen(render(evaluation, differences, without_models))
     assert "Missing models as of 3 December 2017: no text similarity: no product has a text; no ranker." in text
