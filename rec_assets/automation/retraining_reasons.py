@@ -15,21 +15,21 @@ UNKNOWN_DAYS = 7
 
 
 def retraining_reasons(
-    limits: RetrainingSettings, *, lines_before: int, lines_since: int, live: pd.DataFrame
+    limits: RetrainingSettings, *, trained_interactions: int, new_interactions: int, live: pd.DataFrame
 ) -> dict[str, str]:
     """Why new models should be trained: kind of reason → sentence; empty if there is no reason.
 
     Args:
         limits: The limits of each reason.
-        lines_before: Rows of `cleaned_interactions` that the last models were trained on.
-        lines_since: Rows of it after the as-of day of the last challenger.
+        trained_interactions: Rows of `cleaned_interactions` that the last models were trained on.
+        new_interactions: Rows of it after the as-of day of the last challenger.
         live: date, hit_rate, unknown_products and unknown_customers of the measured days, oldest first; may be empty.
     """
     reasons = {}
-    share = lines_since / max(lines_before, 1)
+    share = new_interactions / max(trained_interactions, 1)
     if share >= limits.new_interactions_share:
         reasons["new interactions"] = (
-            f"{lines_since:,} interactions have landed since the last challenger, {share:.1%} of those that it "
+            f"{new_interactions:,} interactions have landed since the last challenger, {share:.1%} of those that it "
             f"was trained on (limit {limits.new_interactions_share:.1%})"
         )
     if len(live):

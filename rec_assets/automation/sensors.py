@@ -121,8 +121,8 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         measured = lake.days("live_accuracy")
         reasons = retraining_reasons(
             settings.retraining,
-            lines_before=lake.rows("cleaned_interactions", lookback),
-            lines_since=lake.rows("cleaned_interactions", since),
+            trained_interactions=lake.rows("cleaned_interactions", lookback),
+            new_interactions=lake.rows("cleaned_interactions", since),
             live=lake.pandas("live_accuracy", measured).sort_values("date") if measured else pd.DataFrame(),
         )
         if not reasons:

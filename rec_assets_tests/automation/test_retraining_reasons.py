@@ -47,11 +47,11 @@ REASONS: dict[str, tuple[int, pd.DataFrame, set[str]]] = {
 
 @pytest.mark.parametrize(("lines", "measured", "kinds"), REASONS.values(), ids=REASONS)
 def test_retraining_reasons(lines: int, measured: pd.DataFrame, kinds: set[str]) -> None:
-    reasons = retraining_reasons(RetrainingSettings(), lines_before=1000, lines_since=lines, live=measured)
+    reasons = retraining_reasons(RetrainingSettings(), trained_interactions=1000, new_interactions=lines, live=measured)
     assert set(reasons) == kinds
     assert all(any(c.isdigit() for c in reason) for reason in reasons.values()), "reasons contain numbers"
 
 
 def test_one_unusual_day_is_no_reason() -> None:
     measured = live(USUAL).assign(unknown_products=[0.1] * (len(USUAL) - 1) + [0.9])
-    assert retraining_reasons(RetrainingSettings(), lines_before=1000, lines_since=0, live=measured) == {}
+    assert retraining_reasons(RetrainingSettings(), trained_interactions=1000, new_interactions=0, live=measured) == {}
