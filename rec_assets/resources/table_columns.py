@@ -156,7 +156,7 @@ TABLES: dict[str, dict[str, str]] = {
     "ranker": {"model": "Serialized XGBoost model.", "features": "Feature names in the model's order."},
     "hybrid_scores": {
         "list": "`all`, or `discover` without products that the customer bought in the lookback.",
-        "source": "Candidate source that contributed most to the score, among those that can explain the item.",
+        "source": "Source that contributed most to the score, among those that can explain the item; or `pinned`.",
         "rule": "Merchandising rule that raised or pinned the item, null if none.",
         "rules_version": "Version of the rule set, empty without rules.",
     },

@@ -69,7 +69,8 @@ class RecommendedItem:
     Attributes:
         price: None if unknown.
         score: Comparable within a response and source.
-        source: The candidate source that contributed most, or "best_sellers" for a best seller.
+        source: The candidate source that contributed most, "best_sellers" for a best seller, or "pinned" for a product
+            that only a rule put there.
         reason: The source as a sentence for the shopper.
         rule: Text of the merchandising rule that raised or pinned the item; else None.
         propensity: Probability of this item at this rank, given the items above: 1 without randomization, None if
