@@ -31,6 +31,7 @@ def test_a_job_runs_with_a_dagster_instance(bare: Shop) -> None:
     assert (bare.home / "dagster" / "dagster.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_failed_job_prints_its_reason_in_the_last_line(bare: Shop) -> None:
     failed = run(bare, "retrain")
     assert failed.returncode != 0

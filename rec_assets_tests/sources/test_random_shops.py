@@ -17,7 +17,8 @@ from rec_assets_tests.random_shops import write_random_shop
 pytestmark = pytest.mark.integration
 
 SHOPS = 100
-_BLOCKS = [pytest.param(block, marks=[pytest.mark.slow] if block else []) for block in range(5)]
+_MARKS: dict[int, list[pytest.MarkDecorator]] = {0: [], 1: [pytest.mark.slow], 2: [pytest.mark.slow]}
+_BLOCKS = [pytest.param(block, marks=_MARKS.get(block, [pytest.mark.long])) for block in range(5)]
 
 
 def valid_purchases(source: DataSource, first: dt.date, last: dt.date) -> int:

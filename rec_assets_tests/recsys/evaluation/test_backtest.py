@@ -16,6 +16,8 @@ from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe, RankerRecipe, Recipe
 from rec_assets_tests.two_tastes import FIRST, cleaned_lines, embeddings, products
 
+pytestmark = pytest.mark.slow  # two backtests; test_tuning runs others in `make test`
+
 RECIPE = Recipe(
     als=AlsRecipe(rank=4, iterations=2, min_buyers=1),
     co_purchase=CoPurchaseRecipe(min_support=2),
@@ -90,7 +92,6 @@ def test_each_slice_has_one_row_for_each_customer(result: BacktestResult, lines:
     assert set(result.per_customer) >= {"all", "novel", "cold products"}
 
 
-@pytest.mark.slow
 def test_lists_do_not_use_purchases_after_the_day_or_before_the_lookback(
     spark: SparkSession, lines: pd.DataFrame, result: BacktestResult
 ) -> None:
@@ -102,7 +103,6 @@ def test_lists_do_not_use_purchases_after_the_day_or_before_the_lookback(
     assert other.ndcg < result.ndcg / 2
 
 
-@pytest.mark.slow
 def test_the_horizon_before_the_day_only_labels_the_training_sample(
     spark: SparkSession, lines: pd.DataFrame, backtest: Backtest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +123,6 @@ def test_products_first_seen_later_are_neither_candidates_nor_listed(
     assert "tea99" not in set(result.lists["product_id"]) and "tea00" in set(result.lists["product_id"])
 
 
-@pytest.mark.slow
 def test_steps_are_computed_again_only_if_their_parameters_change(
     backtest: Backtest, result: BacktestResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
