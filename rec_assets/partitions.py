@@ -75,8 +75,7 @@ class DayPartitions:
         return self._days(self._lookback_days + self._horizon_days, day)
 
     def _days(self, length: int, last: dt.date) -> list[dt.date]:
-        window = (last - dt.timedelta(days=i) for i in range(length - 1, -1, -1))
-        return [past for past in window if past >= self.first]
+        return [day for age in reversed(range(length)) if (day := last - dt.timedelta(days=age)) >= self.first]
 
 
 def as_of_day(context: dg.AssetExecutionContext) -> dt.date:

@@ -54,10 +54,7 @@ class CoPurchaseRecipe(_Frozen):
 
 
 class CandidateRecipe(_Frozen):
-    """Candidates: how many each source proposes per customer, and how scores weight the past.
-
-    The products in the customer's history come on top.
-    """
+    """Candidates per source and customer, besides the products of the history; windows and half-lives of scores."""
 
     als: int = Field(120, ge=1, description="Candidates from ALS.")
     co_purchase: int = Field(120, ge=1, description="Candidates from same basket and next basket.")

@@ -13,8 +13,7 @@ BUY_AGAIN = "buy_again"
 
 CUSTOMER, SESSION, HOLDOUT = "customer", "session", "holdout"
 POPULAR, POPULAR_IN_CATEGORY = "popular", "popular_in_category"
-"""`answered_by`: the response is based on the customer's history, on the current session, on best sellers of all
-products or of one category, or is empty because of an experiment's holdout."""
+"""`answered_by`: based on the history, the session, best sellers (of a category); empty for an experiment's holdout."""
 
 POOL_FACTOR = 5
 """With diversity or randomization, the k items are chosen from the best POOL_FACTOR times k products."""
@@ -69,8 +68,7 @@ class RecommendedItem:
     Attributes:
         price: None if unknown.
         score: Comparable within a response and source.
-        source: The candidate source that contributed most, "best_sellers" for a best seller, or "pinned" for a product
-            that only a rule put there.
+        source: The candidate source that contributed most, "best_sellers", or "pinned" by a rule alone.
         reason: The source as a sentence for the shopper.
         rule: Text of the merchandising rule that raised or pinned the item; else None.
         propensity: Probability of this item at this rank, given the items above: 1 without randomization, None if

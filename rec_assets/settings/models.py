@@ -15,10 +15,7 @@ class RetrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     new_interactions_share: float = Field(
-        0.05,
-        gt=0,
-        description="Retrain if new interactions (purchases, returns, clicks and carts) reach this share of those that "
-        "the last models were trained on.",
+        0.05, gt=0, description="Retrain if new interactions reach this share of those of the last training."
     )
     unknown_product_share: float = Field(
         0.4,

@@ -82,10 +82,7 @@ class MerchandisingRule(StrictModel, ABC):
 
     @abstractmethod
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
-        """The rule as arrays over the P products of the snapshot; None if it has no effect on them.
-
-        It must not read factors, edges, texts or embeddings: for the batch, they are empty.
-        """
+        """The rule as arrays over P products; None without effect. The snapshot can lack factors, edges and texts."""
 
     def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
         """Type of name, such as "brand" → the names in the rule, and the names that the snapshot knows."""

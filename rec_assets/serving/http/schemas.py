@@ -130,9 +130,7 @@ class Item(BaseModel):
     product_id: str
     rank: int = Field(description="From 1.")
     score: float = Field(description="Comparable within one response and `source`; six decimals.")
-    source: str = Field(
-        description="The candidate source that contributed most, `best_sellers` for a best seller, or `pinned`."
-    )
+    source: str = Field(description="The candidate source that contributed most, `best_sellers` or `pinned`.")
     reason: str = Field(description="The source as a sentence for the shopper.")
     title: str
     category: str

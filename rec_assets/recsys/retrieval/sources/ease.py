@@ -35,10 +35,4 @@ class Ease(CandidateSource[NeighborScores]):
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Scores from the whole profile and from the last visit alone."""
-        scores = block.scores(self)
-        score = scores.profile.at(customer, product)
-        return {
-            "ease_score": score,
-            "ease_relative": score / scores.profile.highest[customer],
-            "ease_last_visit": scores.last_visit.at(customer, product),
-        }
+        return block.scores(self).features(self.name, customer, product)

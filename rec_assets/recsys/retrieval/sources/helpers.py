@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
 from rec_assets.recsys.data.histories import Histories
-from rec_assets.recsys.retrieval.sources.base import CustomerBlock, Pairs
+from rec_assets.recsys.retrieval.sources.base import CustomerBlock, FeatureValues, Pairs
 
 _TOP_GROUPS = 1024
 
@@ -45,6 +45,12 @@ class NeighborScores:
 
     profile: ProductScores
     last_visit: ProductScores
+
+    def features(self, name: str, customer: Longs, product: Longs) -> FeatureValues:
+        """`<name>_score`, `<name>_relative` to the customer's highest score, and `<name>_last_visit` of pairs."""
+        score, last_visit = self.profile.at(customer, product), self.last_visit.at(customer, product)
+        relative = score / self.profile.highest[customer]
+        return {f"{name}_score": score, f"{name}_relative": relative, f"{name}_last_visit": last_visit}
 
 
 def neighbor_scores(items: sp.csr_matrix, graph: sp.csr_matrix, column: Ints) -> NeighborScores:

@@ -50,14 +50,8 @@ class Text(CandidateSource[NeighborScores]):
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Scores from the whole profile and from the last visit, and orders since the text was last bought."""
-        scores = block.scores(self)
-        score = scores.profile.at(customer, product)
-        return {
-            "text_score": score,
-            "text_relative": score / scores.profile.highest[customer],
-            "text_last_visit": scores.last_visit.at(customer, product),
-            "text_orders_since": orders_since(block.histories, block.snapshot.text, customer, product),
-        }
+        since = orders_since(block.histories, block.snapshot.text, customer, product)
+        return {**block.scores(self).features(self.name, customer, product), "text_orders_since": since}
 
     def anchors(self, candidates: Candidates, rows: Longs) -> Longs:
         """The profile item with the nearest text, other than the candidate itself; -1 for candidates scored 0."""
