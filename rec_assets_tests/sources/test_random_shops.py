@@ -17,8 +17,8 @@ from rec_assets_tests.random_shops import write_random_shop
 pytestmark = pytest.mark.integration
 
 SHOPS = 100
-_MARKS: dict[int, list[pytest.MarkDecorator]] = {0: [], 1: [pytest.mark.slow], 2: [pytest.mark.slow]}
-_BLOCKS = [pytest.param(block, marks=_MARKS.get(block, [pytest.mark.long])) for block in range(5)]
+_MARKS = {1: pytest.mark.slow, 2: pytest.mark.slow, 3: pytest.mark.long, 4: pytest.mark.long}
+_BLOCKS = [0, *(pytest.param(block, marks=mark) for block, mark in _MARKS.items())]
 
 
 def valid_purchases(source: DataSource, first: dt.date, last: dt.date) -> int:

@@ -62,7 +62,7 @@ class RejectedLines:
 
         Of several fields, it takes the first one that the shop has a column for.
         """
-        columns = next((self.columns[name] for name in fields if self.columns.get(name)), [])
+        columns = next((self.columns[name] for name in fields if self.columns.get(name)), list(fields[:1]))
         lines = pd.DataFrame([json.loads(line) for line in self.lines["line"].head(1000)], columns=columns)
         values = lines.fillna("").astype(str).apply(lambda column: column.str.strip()).agg(" ".join, axis=1)
         common = values.str.slice(0, 60).value_counts().index[:3]

@@ -31,7 +31,7 @@ def baseline_lists(candidates: pd.DataFrame, depth: int) -> pd.DataFrame:
     customer, _ = pd.factorize(candidates["customer_id"], sort=True)
     product, _ = pd.factorize(candidates["product_id"], sort=True)
     frames = []
-    for baseline in (each for each in _BASELINES if candidates.columns.isin(each.columns).sum() == len(each.columns)):
+    for baseline in (each for each in _BASELINES if set(each.columns) <= set(candidates)):
         first, *others = baseline.columns
         score = sum((candidates[column] for column in others), candidates[first]).to_numpy()
         order = np.lexsort((product, -candidates["popularity"].to_numpy(), -score, customer))

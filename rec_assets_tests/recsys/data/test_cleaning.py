@@ -286,3 +286,4 @@ def test_the_most_common_values_are_those_of_all_columns_of_a_field():
     )
     assert rejected.common_values("title").startswith("in these lines, 'Product' 'Variant' is 'Mug red' or 'Mug")
     assert rejected.common_values("amount", "quantity") == "in these lines, 'Qty' is '0' or '1'"
+    assert rejected.common_values("amount") == "in these lines, 'amount' is ''", "the shop has no such column"
