@@ -91,14 +91,18 @@ def count_lines(home: Path) -> int:
 def count_units(home: Path) -> dict[str, int]:
     """Numbers of lines, customers and products of a shop with at least one as-of day in its lake."""
     lake = Lake(home / "lake")
-    customers = lake.pandas("hybrid_scores", lake.days("hybrid_scores")[-1:], columns=["customer_id"])
-    return {"line": count_lines(home), "customer": customers["customer_id"].nunique(), "product": lake.rows("products")}
+    customers = lake.table("hybrid_scores").pandas(lake.table("hybrid_scores").days[-1:], columns=["customer_id"])
+    return {
+        "line": count_lines(home),
+        "customer": customers["customer_id"].nunique(),
+        "product": lake.table("products").rows(),
+    }
 
 
 def hybrid_ndcg(home: Path) -> tuple[float, float]:
     """NDCG@10 for all and for novel purchases in the newest report."""
     lake = Lake(home / "lake")
-    table = lake.pandas("evaluation_report", lake.days("evaluation_report")[-1:])
+    table = lake.table("evaluation_report").pandas(lake.table("evaluation_report").days[-1:])
     ours = table[(table["model"] == "hybrid") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     by_slice = ours.set_index("slice")["value"]
     return float(by_slice[ALL_PURCHASES]), float(by_slice[NOVEL_PURCHASES])

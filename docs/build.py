@@ -1,9 +1,10 @@
 """Build the documentation site: `python docs/build.py [FOLDER]` (default: build/site).
 
-1. Copy the pages of `docs/`, and the READMEs that belong to the site, into a source folder.
-2. Add the reference pages that `reference.py` generates from the code.
-3. Rewrite links between pages and files of the repository. A link without a target is an error.
-4. Run Sphinx with warnings as errors: a page outside the navigation or a missing section is an error too.
+1. Bring the generated part of `docs/tables.md` up to date.
+2. Copy the pages of `docs/`, and the READMEs that belong to the site, into a source folder.
+3. Add the reference pages that `reference.py` generates from the code.
+4. Rewrite links between pages and files of the repository. A link without a target is an error.
+5. Run Sphinx with warnings as errors: a page outside the navigation or a missing section is an error too.
 """
 
 from __future__ import annotations
@@ -76,8 +77,10 @@ def stage(folder: Path) -> None:
 def write_reference(folder: Path) -> set[str]:
     """Write the generated pages; returns their names as repository paths below `docs/`."""
     sys.path.insert(0, str(DOCS))
-    from reference import generated_pages
+    from reference import TABLES_PAGE, generated_pages, tables_page
 
+    if (text := tables_page()) != TABLES_PAGE.read_text(encoding="utf-8"):
+        TABLES_PAGE.write_text(text, encoding="utf-8")
     pages = generated_pages()
     for name, text in pages.items():
         page = folder / name

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from rec_assets.resources.table_columns import SHARED, TABLES
+from rec_assets.resources.table_columns import TABLES
 from rec_assets.settings import Settings
 
 
@@ -109,13 +109,13 @@ def _default(field: FieldInfo) -> str:
 
 
 def assets_page(definitions: Definitions) -> str:
-    """Every asset by group: description, partitions, upstream assets, checks, columns."""
-    graph, shared, tables = definitions.resolve_asset_graph(), SHARED, TABLES
+    """Every asset by group: description, partitions, upstream assets, checks."""
+    graph = definitions.resolve_asset_graph()
     text = (
-        "# Assets and tables\n\nFor everyone who reads the lineage graph or the lake. After reading, you know what "
-        "each asset contains and from which assets it is made.\n\n"
-        "Each asset is a table of the lake with the same name. A daily asset has one partition for each as-of day. "
-        "In the Dagster UI, the page of an asset shows all columns with their types.\n"
+        "# Assets\n\nFor everyone who reads the lineage graph. After reading, you know what each asset contains and "
+        "from which assets it is made.\n\n"
+        "Each asset is a table of the lake with the same name; [Tables](../tables.md) has their columns. A daily asset "
+        "has one partition for each as-of day.\n"
     )
     groups: dict[str, list[AssetKey]] = {}
     for key in (key for assets in definitions.assets or () for key in assets.keys):  # in the order of the pipeline
@@ -134,13 +134,23 @@ def assets_page(definitions: Definitions) -> str:
             text += f"\n### {key.to_user_string()}\n\n{node.description or ''}\n\n" + "\n".join(
                 f"- {fact}" for fact in facts if fact
             )
-            text += "\n" + _columns(tables.get(key.to_user_string(), {}))
-    return text + "\n## Columns with the same meaning in all tables\n" + _columns(shared)
+            text += "\n"
+    return text
 
 
-def _columns(meanings: Mapping[str, str]) -> str:
-    rows = [[_code(column), meaning] for column, meaning in meanings.items()]
-    return "\n" + _table(["column", "meaning"], rows) if rows else ""
+TABLES_PAGE = Path(__file__).parent / "tables.md"
+COLUMNS_HEADING = "## Columns of each table\n"
+"""The rest of TABLES_PAGE is generated."""
+
+
+def tables_page() -> str:
+    """The page on tables, with the columns of each: name, type in Spark SQL, description."""
+    text, _, _ = TABLES_PAGE.read_text(encoding="utf-8").partition(COLUMNS_HEADING)
+    text += COLUMNS_HEADING + "\nTypes are those of Spark SQL. `make docs` generates this list from the code.\n"
+    for table, columns in TABLES.items():
+        rows = [[_code(name), type_, meaning] for name, (type_, meaning) in columns.items()]
+        text += f"\n### {table}\n\n" + _table(["column", "type", "meaning"], rows)
+    return text
 
 
 def jobs_page(definitions: Definitions) -> str:

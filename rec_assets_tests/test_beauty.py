@@ -28,7 +28,7 @@ def test_amazon_beauty_can_be_bootstrapped(tmp_path: Path) -> None:
     assert bootstrapped.returncode == 0, bootstrapped.stderr
     report = beauty.home / "reports" / f"date={NEWEST}" / "evaluation.html"
     assert bootstrapped.stdout.strip().endswith(str(report)) and report.stat().st_size > 10_000
-    assert beauty.lake.days("champion") == beauty.lake.days("evaluation_report") == [NEWEST]
-    metrics = beauty.lake.pandas("evaluation_report", [NEWEST])
+    assert beauty.lake.table("champion").days == beauty.lake.table("evaluation_report").days == [NEWEST]
+    metrics = beauty.lake.table("evaluation_report").pandas([NEWEST])
     evaluated = metrics[(metrics["model"] == "hybrid") & (metrics["slice"] == "all") & (metrics["k"] == 10)]
     assert evaluated.set_index("metric")["value"]["ndcg"] > 0

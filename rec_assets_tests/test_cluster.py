@@ -70,7 +70,7 @@ def on_connect(url: str) -> dict[str, str]:
 def assert_same(lake: Lake, wanted: Lake) -> None:
     """Assert equal rows in the three tables; floats may differ in their last bits."""
     for table, keys in TOP_N.items():
-        assert lake.days(table) == wanted.days(table)
+        assert lake.table(table).days == wanted.days(table)
         for day in wanted.days(table):
             found, expected = (
                 each.pandas(table, [day]).sort_values(keys, ignore_index=True) for each in (lake, wanted)
@@ -132,7 +132,7 @@ def test_a_worker_killed_during_training_does_not_change_the_lists(local: Bootst
     shutil.copytree(local.home, tmp_path / "home")
     events = tmp_path / "events"
     events.mkdir()
-    newest = max(local.lake.days("als_model"))
+    newest = max(local.lake.table("als_model").days)
     with cluster(tmp_path / "cluster") as doomed:
         log = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": events.as_uri(),
                "spark.eventLog.compress": "false", "spark.eventLog.rolling.enabled": "false"}  # fmt: skip
@@ -155,7 +155,7 @@ def test_a_worker_killed_during_training_does_not_change_the_lists(local: Bootst
             run.wait()
     stages = als_stages(events)
     assert any(stages) and not all(stages)  # lost during ALS: there are stages before and after
-    assert shop.lake.days("als_model") == local.lake.days("als_model")
+    assert shop.lake.table("als_model").days == local.lake.table("als_model").days
     # Lost blocks are added up again, maybe in another order, so the last bits of the factors may differ.
     assert_same_lists(shop.lake, local.lake)
 

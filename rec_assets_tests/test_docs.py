@@ -59,6 +59,11 @@ def test_the_readme_has_at_most_200_lines() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
 
+def test_the_page_on_tables_has_the_columns_of_the_code() -> None:
+    page = load("reference").tables_page()
+    assert (DOCS / "tables.md").read_text(encoding="utf-8") == page, "run `make docs`"
+
+
 @pytest.mark.integration
 def test_the_site_builds_without_warnings_and_all_links_lead_somewhere(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="the extra `docs` is not installed")

@@ -28,9 +28,10 @@ DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candida
 def fingerprints(lake: Lake) -> dict[str, str]:
     """The content of every partition, without the release tables, which contain run ids and latencies."""
     return {
-        manifest.parent.relative_to(lake.root).as_posix(): json.loads(manifest.read_text())["fingerprint"]
-        for manifest in sorted(lake.root.rglob("_manifest.json"))
-        if manifest.relative_to(lake.root).parts[0] not in RELEASE
+        f"{name} {day}": partition.fingerprint
+        for name in lake.tables()
+        if name not in RELEASE
+        for day, partition in lake.table(name).partitions.items()
     }
 
 
@@ -53,28 +54,28 @@ def test_bootstrap_prints_the_metrics_five_recommendations_and_the_report(shop: 
 
 
 def test_every_asset_has_its_partitions(shop: BootstrappedShop) -> None:
-    newest = max(shop.lake.days("raw_purchase_logs"))
+    newest = max(shop.lake.table("raw_purchase_logs").days)
     horizon = dt.timedelta(days=14)
     for table in DAILY_MODELS:
-        assert shop.lake.days(table) == [newest - 2 * horizon, newest - horizon, newest], table
+        assert shop.lake.table(table).days == [newest - 2 * horizon, newest - horizon, newest], table
     for table in ("ranker", "hybrid_scores", "similar_products"):
-        assert shop.lake.days(table) == [newest - horizon, newest], table
+        assert shop.lake.table(table).days == [newest - horizon, newest], table
     for table in ("evaluation_report", *RELEASE):
-        assert shop.lake.days(table) == [newest], table
+        assert shop.lake.table(table).days == [newest], table
     for table in ("raw_product_catalog", "products", "product_embeddings"):
-        assert shop.lake.manifest(table) is not None, table
+        assert shop.lake.table(table).partitions.get(None) is not None, table
 
 
 def test_no_line_is_lost_on_any_day(shop: BootstrappedShop) -> None:
-    days = shop.lake.days("raw_purchase_logs")
+    days = shop.lake.table("raw_purchase_logs").days
     assert len(days) > 80
     for day in days:
         raw, cleaned, rejected = (
-            shop.lake.manifest(table, day).rows
+            shop.lake.table(table).partitions.get(day).rows
             for table in ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
         )
         assert raw == cleaned + rejected, day
-    rejected = shop.lake.pandas("rejected_purchases", days)
+    rejected = shop.lake.table("rejected_purchases").pandas(days)
     assert (
         {"no_customer", "excluded", "duplicate_line"}
         <= set(",".join(rejected["reasons"]).split(","))
@@ -84,9 +85,9 @@ def test_no_line_is_lost_on_any_day(shop: BootstrappedShop) -> None:
 
 
 def test_fully_returned_products_do_not_count_as_bought(shop: BootstrappedShop) -> None:
-    day = max(shop.lake.days("candidates"))
-    window = [past for past in shop.lake.days("cleaned_interactions") if past > day - dt.timedelta(days=60)]
-    lines = shop.lake.pandas("cleaned_interactions", window)
+    day = max(shop.lake.table("candidates").days)
+    window = [past for past in shop.lake.table("cleaned_interactions").days if past > day - dt.timedelta(days=60)]
+    lines = shop.lake.table("cleaned_interactions").pandas(window)
     signed = lines["quantity"].where(lines["event"] == "purchase", -lines["quantity"])
     balance = signed.groupby([lines["customer_id"], lines["product_id"]]).sum()
     purchased = lines[lines["event"] == "purchase"].groupby(["customer_id", "product_id"]).size()
@@ -94,7 +95,7 @@ def test_fully_returned_products_do_not_count_as_bought(shop: BootstrappedShop) 
     in_order = times["max"]["purchase"] <= times["min"]["return"]  # otherwise an older purchase was returned
     returned = [pair for pair in balance[(balance == 0) & in_order].index if pair in purchased.index]
     assert returned, "the shop has full returns"
-    bought = shop.lake.pandas("candidates", [day], columns=["customer_id", "product_id", "repeat_order_lines"])
+    bought = shop.lake.table("candidates").pandas([day], columns=["customer_id", "product_id", "repeat_order_lines"])
     bought = bought[bought["repeat_order_lines"] > 0].set_index(["customer_id", "product_id"])
     assert not [pair for pair in returned if pair in bought.index]
 
@@ -110,8 +111,8 @@ def test_a_second_bootstrap_does_nothing(shop: BootstrappedShop) -> None:
 
 
 def test_recommend_prints_the_documented_json(shop: BootstrappedShop) -> None:
-    day = max(shop.lake.days("hybrid_scores"))
-    customer = shop.lake.pandas("hybrid_scores", [day])["customer_id"].iloc[0]
+    day = max(shop.lake.table("hybrid_scores").days)
+    customer = shop.lake.table("hybrid_scores").pandas([day])["customer_id"].iloc[0]
     found = shop.run("recommend", customer, "--k", "5", "--json")
     rows = json.loads(found.stdout)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
@@ -123,13 +124,13 @@ def test_recommend_prints_the_documented_json(shop: BootstrappedShop) -> None:
 
 
 def test_the_examples_of_the_how_to_pages_run(shop: BootstrappedShop) -> None:
-    day = max(shop.lake.days("hybrid_scores"))
-    customer = shop.lake.pandas("hybrid_scores", [day])["customer_id"].iloc[0]
+    day = max(shop.lake.table("hybrid_scores").days)
+    customer = shop.lake.table("hybrid_scores").pandas([day])["customer_id"].iloc[0]
     pages = [HOW_TO / name for name in ("explain-a-recommendation.md", "read-the-lists.md")]
     examples = [code for page in pages for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
     code = "\n".join(examples).replace("dt.date(2017, 12, 31)", f"dt.date({day.year}, {day.month}, {day.day})")
     code = code.replace('"1228"', repr(customer)).replace('Path("data/', f'Path("{shop.home}/')
-    checks = 'print(len(parts) == len(FEATURE_GROUPS), len(lists) == len(lake.pandas("hybrid_scores", [day])))'
+    checks = 'print(len(parts) == len(FEATURE_GROUPS), len(lists) == len(lake.table("hybrid_scores").pandas([day])))'
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{checks}"], env=shop.environment, capture_output=True, text=True, check=False
     )
@@ -154,7 +155,7 @@ def test_an_empty_lake_is_reported_in_one_line(tmp_path: Path, shop: Bootstrappe
 
 @pytest.mark.slow
 def test_deleted_and_damaged_partitions_are_materialized_again_with_the_same_content(copy: Shop) -> None:
-    before, day = fingerprints(copy.lake), max(copy.lake.days("hybrid_scores"))
+    before, day = fingerprints(copy.lake), max(copy.lake.table("hybrid_scores").days)
     damaged, *_ = sorted((copy.lake.root / "hybrid_scores" / f"date={day}").glob("*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     shutil.rmtree(copy.lake.root / "co_purchase_graph" / f"date={day}")
@@ -166,8 +167,8 @@ def test_deleted_and_damaged_partitions_are_materialized_again_with_the_same_con
 
 @pytest.mark.slow
 def test_a_corrected_day_updates_exactly_its_downstream_partitions(copy: Shop) -> None:
-    before, day = fingerprints(copy.lake), max(copy.lake.days("candidates"))
-    pairs = copy.lake.pandas("candidates", [day]).sort_values(["customer_id", "product_id"])
+    before, day = fingerprints(copy.lake), max(copy.lake.table("candidates").days)
+    pairs = copy.lake.table("candidates").pandas([day]).sort_values(["customer_id", "product_id"])
     customer, product = pairs.loc[~(pairs["repeat_order_lines"] > 0), ["customer_id", "product_id"]].iloc[0]
     with next((copy.source.parent / "sales").rglob(f"*_{day:%d%m%Y}.csv")).open("a", newline="") as file:
         file.write(f"999998,{product},,2,{day.day}/{day.month}/{day.year} 16:59,2.50,{customer},EIRE\r\n")
@@ -179,7 +180,7 @@ def test_a_corrected_day_updates_exactly_its_downstream_partitions(copy: Shop) -
         assert f"{table}/date={day}" in changed
     only_that_day = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases", *DAILY_MODELS[:3])
     assert not [name for name in changed if name.startswith(only_that_day) and not name.endswith(str(day))]
-    pairs = copy.lake.pandas("candidates", [day]).set_index(["customer_id", "product_id"])
+    pairs = copy.lake.table("candidates").pandas([day]).set_index(["customer_id", "product_id"])
     assert pairs.loc[(customer, product), "repeat_order_lines"] == 1
 
 
@@ -202,8 +203,8 @@ def test_a_corrupt_day_is_reported_and_changes_nothing_downstream(copy: Shop) ->
 
 
 def test_the_released_model_needs_no_java_and_gives_the_lists_of_the_lake(shop: BootstrappedShop) -> None:
-    day = max(shop.lake.days("hybrid_scores"))
-    lists = shop.lake.pandas("hybrid_scores", [day])
+    day = max(shop.lake.table("hybrid_scores").days)
+    lists = shop.lake.table("hybrid_scores").pandas([day])
     customers = sorted(lists["customer_id"].unique())[:25]
     script = f"""
 import json, sys
@@ -232,8 +233,8 @@ print(json.dumps(out[["customer_id", "list", "rank", "product_id", "reason"]].to
 
 @pytest.mark.slow
 def test_the_mlflow_server_responds_to_the_documented_request(shop: BootstrappedShop) -> None:
-    day = max(shop.lake.days("hybrid_scores"))
-    lists = shop.lake.pandas("hybrid_scores", [day])
+    day = max(shop.lake.table("hybrid_scores").days)
+    lists = shop.lake.table("hybrid_scores").pandas([day])
     batch = lists[(lists["list"] == "discover") & (lists["rank"] <= 5)].sort_values(["customer_id", "rank"])
     customer = batch["customer_id"].iloc[0]
     port = free_port()
@@ -283,7 +284,7 @@ def test_every_mlflow_run_is_finished_and_the_release_names_its_run_and_days(
     inputs = json.loads(Path(client.download_artifacts(released.run_id, "inputs.json", tmp_path)).read_text())
     last = dt.date.fromisoformat(released.tags["ranker_as_of"])
     first = last - dt.timedelta(days=60 + 14 - 1)  # the ranker's candidates are a horizon older
-    read = [str(day) for day in shop.lake.days("raw_purchase_logs") if first <= day <= last]
+    read = [str(day) for day in shop.lake.table("raw_purchase_logs").days if first <= day <= last]
     assert sorted(inputs["raw_purchase_logs"]) == read and str(first) in read
 
 

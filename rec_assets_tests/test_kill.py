@@ -1,6 +1,5 @@
 """A bootstrap that is killed and run again gives the same result as an undisturbed one."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,6 @@ from dagster import DagsterInstance, DagsterRunStatus
 from mlflow import MlflowClient
 
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.manifest import Manifest
 from rec_assets_tests.conftest import BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import fingerprints
 
@@ -46,10 +44,12 @@ def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:
 
 def assert_complete(lake: Lake) -> None:
     """Assert that every visible partition is complete."""
-    for path in lake.root.rglob("_manifest.json"):
-        table = path.relative_to(lake.root).parts[0]
-        manifest = Manifest(**json.loads(path.read_text()))
-        assert manifest.rows == sum(pq.read_metadata(path.parent / name).num_rows for name in manifest.files), table
+    for name in lake.tables():
+        table = lake.table(name)
+        assert table.damage() == {}
+        for day, part in table.partitions.items():
+            found = sum(pq.read_metadata(lake.root / name / file.path).num_rows for file in part.files)
+            assert part.rows == found, (name, day)
 
 
 @pytest.mark.timeout(900)
@@ -68,6 +68,6 @@ def test_killed_at_several_points_a_bootstrap_gives_the_same_result(shop: Bootst
     assert DagsterRunStatus.FAILURE in statuses  # the killed runs
     client = MlflowClient(f"sqlite:///{disturbed.home}/mlflow/mlflow.db")
     versions = [v for v in client.search_model_versions("name = 'product-recommender'") if v.tags]
-    assert {version.tags["as_of"] for version in versions} == {str(max(shop.lake.days("champion")))}
+    assert {version.tags["as_of"] for version in versions} == {str(max(shop.lake.table("champion").days))}
     runs = client.search_runs([client.get_experiment_by_name("rec_assets").experiment_id])
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}

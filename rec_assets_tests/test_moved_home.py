@@ -34,7 +34,9 @@ def test_a_copy_works_and_does_not_change_the_original(shop: BootstrappedShop, t
     home = tmp_path / ODD_NAME / "home"
     shutil.copytree(shop.home, home)
     moved, original = Shop(home, shop.source), artifacts(shop.home)
-    customer = shop.lake.pandas("hybrid_scores", shop.lake.days("hybrid_scores")[-1:])["customer_id"].iloc[0]
+    customer = (
+        shop.lake.table("hybrid_scores").pandas(shop.lake.table("hybrid_scores").days[-1:])["customer_id"].iloc[0]
+    )
     lineage, listed, again = moved.run("lineage", "1"), moved.run("recommend", customer), moved.run("bootstrap")
     for command in (lineage, listed, again):
         assert command.returncode == 0, command.stderr[-2000:]

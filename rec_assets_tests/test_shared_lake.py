@@ -33,18 +33,18 @@ def test_a_bootstrap_on_s3_gives_the_results_of_a_disk(shop: BootstrappedShop, b
     lake, tables = Lake(root), {path.name for path in shop.lake.root.iterdir() if path.name[0] != "."}
     assert {path.name for path in root.iterdir()} == tables
     for table in sorted(tables - set(RELEASE)):
-        days: list[dt.date | None] = [*shop.lake.days(table)] or [None]
-        assert ([*lake.days(table)] or [None]) == days, table
+        days: list[dt.date | None] = [*shop.lake.table(table).days] or [None]
+        assert ([*lake.table(table).days] or [None]) == days, table
         for day in days:
             if table not in EXACT_BY_SPARK | BY_ALS:
-                assert lake.fingerprint(table, [day]) == shop.lake.fingerprint(table, [day]), (table, day)
+                assert lake.table(table).fingerprint([day]) == shop.lake.table(table).fingerprint([day]), (table, day)
                 continue
             found, expected = (each.read(table, [day] if day else None) for each in (lake, shop.lake))
             assert found.schema.types == expected.schema.types, (table, day)
             if table in EXACT_BY_SPARK:
                 assert found.to_pylist() == expected.to_pylist(), (table, day)
 
-    newest = shop.lake.days("hybrid_scores")[-1:]
+    newest = shop.lake.table("hybrid_scores").days[-1:]
     on_s3, on_disk = (each.pandas("als_model", newest) for each in (lake, shop.lake))
     assert on_s3["id"].tolist() == on_disk["id"].tolist()
     assert np.allclose(np.stack(on_s3["factors"]), np.stack(on_disk["factors"]), atol=1e-4)
@@ -57,5 +57,5 @@ def test_a_bootstrap_on_s3_gives_the_results_of_a_disk(shop: BootstrappedShop, b
     again = shared.run("bootstrap", timeout=300)
     steps = [line for line in again.stderr.splitlines() if line.startswith("[")]
     assert len(steps) == 12 and all(line.endswith("up to date") for line in steps), steps
-    customer = lake.pandas("hybrid_scores", lake.days("hybrid_scores")[-1:])["customer_id"].iloc[0]
+    customer = lake.table("hybrid_scores").pandas(lake.table("hybrid_scores").days[-1:])["customer_id"].iloc[0]
     assert len(json.loads(shared.run("recommend", customer, "--json").stdout)) == 10

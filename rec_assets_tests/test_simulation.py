@@ -57,7 +57,7 @@ experiments:
 
 def later_purchases(shop: Shop) -> pd.DataFrame:
     """Later purchases of known products by known customers."""
-    lines = shop.lake.pandas("cleaned_interactions", shop.lake.days("cleaned_interactions")[-30:])
+    lines = shop.lake.table("cleaned_interactions").pandas(shop.lake.table("cleaned_interactions").days[-30:])
     known = lines[lines["event"] == "purchase"].drop_duplicates(["customer_id", "product_id"])
     rng, rows = np.random.default_rng(1), []
     for number, day in enumerate(SIMULATED_DAYS):
@@ -183,11 +183,11 @@ def test_events_rejected_by_the_api_are_logged_and_not_in_the_ledger() -> None:
 
 def test_every_event_and_exposure_lands_once(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
     shop, ledger = simulated_shop
-    events = shop.lake.pandas("raw_feedback_events", shop.lake.days("raw_feedback_events"))
+    events = shop.lake.table("raw_feedback_events").pandas(shop.lake.table("raw_feedback_events").days)
     sent = {event["event_id"]: event for event in ledger.events}
     assert len(sent) == len(ledger.events) > 1000
     assert sorted(events["event_id"]) == sorted(sent)
-    exposures = shop.lake.pandas("experiment_exposures", shop.lake.days("experiment_exposures"))
+    exposures = shop.lake.table("experiment_exposures").pandas(shop.lake.table("experiment_exposures").days)
     sent_exposures = {(e["recommendation_id"], e["experiment"], e["variant"]) for e in ledger.exposures}
     assert set(map(tuple, exposures[["recommendation_id", "experiment", "variant"]].to_numpy())) == sent_exposures
     assert len(exposures) == len(ledger.exposures) > 100
@@ -202,7 +202,7 @@ def test_the_report_equals_the_totals_of_the_ledger(
 ) -> None:
     shop, ledger = simulated_shop
     totals = totals_of(ledger, name, unit, days)
-    newest = max(shop.lake.days("experiment_report"))
+    newest = max(shop.lake.table("experiment_report").days)
     assert newest == LANDED_DAYS[-1]
     page = Settings(home=shop.home).report(newest, "experiments").read_text(encoding="utf-8")
     section = next(part for part in page.split("<section>") if f"<h2>{name}</h2>" in part)
@@ -221,7 +221,7 @@ def test_the_report_equals_the_totals_of_the_ledger(
 
 def test_robots_are_excluded_from_the_comparison_and_counted(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
     shop, _ = simulated_shop
-    rows = shop.lake.pandas("experiment_report", [LANDED_DAYS[-1]])
+    rows = shop.lake.table("experiment_report").pandas([LANDED_DAYS[-1]])
     page = Settings(home=shop.home).report(LANDED_DAYS[-1], "experiments").read_text(encoding="utf-8")
     assert "1 units clicked more than a shopper does" in page
     chance = rows[(rows["experiment"] == "chance") & (rows["metric"] == "ctr")].iloc[0]
@@ -230,7 +230,7 @@ def test_robots_are_excluded_from_the_comparison_and_counted(simulated_shop: tup
 
 def test_simulated_traffic_is_marked(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
     shop, ledger = simulated_shop
-    rows = shop.lake.pandas("experiment_report", [LANDED_DAYS[-1]])
+    rows = shop.lake.table("experiment_report").pandas([LANDED_DAYS[-1]])
     assert rows["simulated"].all() and set(rows["verdict"]) == {"undecided"}
     assert rows["message"].str.contains("units in the smallest variant").all()
     ledger.write(shop.home / "simulation" / "ledger.json")
@@ -240,7 +240,7 @@ def test_simulated_traffic_is_marked(simulated_shop: tuple[Shop, TrafficLedger])
 
 def test_kpis_include_impressions_and_clicks(simulated_shop: tuple[Shop, TrafficLedger]) -> None:
     shop, _ = simulated_shop
-    kpis = shop.lake.pandas("business_kpis", [LANDED_DAYS[-1]]).set_index("kpi")
+    kpis = shop.lake.table("business_kpis").pandas([LANDED_DAYS[-1]]).set_index("kpi")
     assert kpis.index.tolist() == list(KPIS)
     assert 0 < kpis["value"]["catalog_shown"] < 1
     assert 0 < kpis["value"]["recommended_revenue"] < 1

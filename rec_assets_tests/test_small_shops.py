@@ -74,10 +74,10 @@ def test_unique_products_without_titles_are_recommended_by_category_and_a_second
     assert result.returncode == 0, result.stderr[-2000:]
     (missing,) = [line for line in result.stdout.splitlines() if line.startswith("Missing models")]
     assert all(name in missing for name in ("no ALS factors", "no co-purchase graph", NO_RANKER))
-    day = max(shop.lake.days("hybrid_scores"))
-    lists = shop.lake.pandas("hybrid_scores", [day])
+    day = max(shop.lake.table("hybrid_scores").days)
+    lists = shop.lake.table("hybrid_scores").pandas([day])
     categories_bought = {f"c{who}": f"kind {who % 2}" for who in range(4)}
-    categories = shop.lake.pandas("products").set_index("product_id")["category"]
+    categories = shop.lake.table("products").pandas().set_index("product_id")["category"]
     first = lists[(lists["list"] == "discover") & (lists["rank"] == 1)].set_index("customer_id")["product_id"]
     assert first.map(categories).to_dict() == categories_bought
     for page in ("evaluation", "release"):
@@ -103,7 +103,7 @@ def test_a_shop_whose_purchases_are_all_returned_recommends_its_products_to_visi
     result = shop.run("bootstrap")
     assert result.returncode == 0, result.stderr[-2000:]
     assert "For all customers" in result.stdout and "no text similarity" in result.stdout and NO_RANKER in result.stdout
-    assert shop.lake.pandas("hybrid_scores", [max(shop.lake.days("hybrid_scores"))]).empty
+    assert shop.lake.table("hybrid_scores").pandas([max(shop.lake.table("hybrid_scores").days)]).empty
     assert set(load_recommender(shop).recommend("c0")["product_id"]) == {"p0", "p1", "p2"}
 
 
@@ -157,7 +157,9 @@ def test_an_unusual_shop_has_lists_and_says_which_models_are_missing(
     assert result.returncode == 0, result.stderr[-2000:]
     assert NO_RANKER in result.stdout and "Traceback" not in result.stderr
     assert len(load_recommender(shop).recommend("stranger"))
-    customer = shop.lake.pandas("hybrid_scores", [max(shop.lake.days("hybrid_scores"))])["customer_id"].iloc[0]
+    customer = (
+        shop.lake.table("hybrid_scores").pandas([max(shop.lake.table("hybrid_scores").days)])["customer_id"].iloc[0]
+    )
     assert len(load_recommender(shop).recommend(customer))
     for arguments in ((customer,), ("stranger",), (customer, "--list", "discover")):
         recommend = shop.run("recommend", *arguments)

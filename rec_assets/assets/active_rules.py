@@ -30,8 +30,8 @@ def add_frequency_capped(candidates: SparkFrame, rules: CompiledRules, lake: Lak
     """Add a boolean column to a day's candidates: which of them the frequency cap removes, by the events so far."""
     assert rules.frequency_cap is not None
     max_impressions, window = rules.frequency_cap
-    days = [event_day for event_day in lake.days("raw_feedback_events") if 0 <= (day - event_day).days < window]
+    days = [event_day for event_day in lake.table("raw_feedback_events").days if 0 <= (day - event_day).days < window]
     if not days:
         return candidates.withColumn(rules.frequency_cap_column, F.lit(False))
-    events = lake.spark(candidates.sparkSession, "raw_feedback_events", days)
+    events = lake.table("raw_feedback_events").spark(candidates.sparkSession, days)
     return with_frequency_capped(candidates, events, max_impressions, rules.frequency_cap_column)

@@ -12,8 +12,8 @@ from rec_assets.assets.plots import as_markdown
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.evaluation.kpis import ATTRIBUTION_DAYS, KPIS, PERIOD_DAYS
 from rec_assets.recsys.evaluation.kpis import business_kpis as compute_kpis
+from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -47,28 +47,25 @@ def business_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDe
                 f"from {earliest} on"
             )
         lookback = max(settings.lookback_days, PERIOD_DAYS)
-        lines = lake.spark(session, "cleaned_interactions", _window(run_days, lookback, days.first)).persist()
+        lines = lake.table("cleaned_interactions").spark(session, _window(run_days, lookback, days.first)).persist()
         event_days = set(_window(run_days, PERIOD_DAYS + ATTRIBUTION_DAYS, days.first))
-        events = lake.spark(session, "raw_feedback_events", sorted(event_days & set(lake.days("raw_feedback_events"))))
-        products = lake.spark(session, "products")
+        all_events = lake.table("raw_feedback_events")
+        events = all_events.spark(session, sorted(event_days & set(all_events.days)))
+        products = lake.table("products").spark(session)
+        writer = DayWriter(context, lake, "business_kpis", run_days)
         for number, day in enumerate(run_days, start=1):
             begin = day - dt.timedelta(days=lookback - 1)
             period = lines.where(lines["date"].between(begin, day))
             kpis = compute_kpis(period, events.where(events["date"] <= day), products, day)
-            manifest = lake.write("business_kpis", kpis, day)
             values = kpis.set_index("kpi")["value"].dropna()
-            context.add_asset_metadata(
-                {str(name): float(value) for name, value in values.items()}, partition_key=day.isoformat()
-            )
+            writer.add(day, kpis, **{str(name): float(value) for name, value in values.items()})
             context.log.info(f"{day}, {number} of {len(run_days)}: {values['orders']:,.0f} orders")
         lines.unpersist()
-        past = [day for day in lake.days("business_kpis") if day <= run_days[-1]][-_PLOTTED_DAYS:]
-        return dg.MaterializeResult(
-            metadata={
-                **partition_metadata(lake, "business_kpis", run_days[-1], manifest),
-                "kpis": dg.MetadataValue.md(kpi_table(kpis)),
-                "over_time": as_markdown(kpi_figure(lake.pandas("business_kpis", past))),
-            }
+        writer.commit()
+        past = [day for day in lake.table("business_kpis").days if day <= run_days[-1]][-_PLOTTED_DAYS:]
+        return writer.result(
+            kpis=dg.MetadataValue.md(kpi_table(kpis)),
+            over_time=as_markdown(kpi_figure(lake.table("business_kpis").pandas(past))),
         )
 
     return [business_kpis]

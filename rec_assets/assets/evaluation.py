@@ -59,7 +59,7 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         )  # fmt: skip
         model_days = _model_days(lake, lists_as_of)
         missing = missing_models_as_of(lake, **model_days) if model_days else []
-        fingerprint = lake.fingerprint("cleaned_interactions", days.days_of_lookback(lists_as_of))
+        fingerprint = lake.table("cleaned_interactions").fingerprint(days.days_of_lookback(lists_as_of))
         blend = "fixed" if NO_RANKER in missing else "learned"
         about = ReportContext(
             source=source.description or source.name, as_of=lists_as_of, horizon_days=settings.horizon_days,
@@ -107,10 +107,10 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         )
         top = hybrid_scores.where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}").join(buyers, "customer_id", "left_semi")
         measured = measure_live(top.select("customer_id", "product_id").toPandas(), bought, pd.Index(als_model["id"]))
-        earlier = [past for past in lake.days("live_accuracy") if past < day][-BAND_DAYS:]
+        earlier = [past for past in lake.table("live_accuracy").days if past < day][-BAND_DAYS:]
         plot: dict[str, Any] = {}
         if earlier:
-            rates = [*lake.pandas("live_accuracy", earlier)["hit_rate"], float(measured["hit_rate"].iloc[0])]
+            rates = [*lake.table("live_accuracy").pandas(earlier)["hit_rate"], float(measured["hit_rate"].iloc[0])]
             plot["hit_rate_by_day"] = as_markdown(line([*earlier, day], rates, "Hit rate by day", "share"))
         values = {str(name): float(value) for name, value in measured.iloc[0].dropna().items()}
         first = hybrid_scores.limit(1).collect()  # empty without lists
@@ -124,7 +124,7 @@ def _model_days(lake: Lake, day: dt.date) -> dict[str, dt.date]:
     """As-of days of the models that made the lists of a day; empty without lists."""
     found: dict[str, dt.date] = {}
     for table, columns in (("candidates", ("als_as_of", "graph_as_of")), ("hybrid_scores", ("ranker_as_of",))):
-        for row in lake.head(table, day, rows=1).select(columns).to_pylist():
+        for row in lake.table(table).head(day, rows=1).select(columns).to_pylist():
             found |= row
     return found if found.keys() == set(AS_OF_NAMES.values()) else {}
 

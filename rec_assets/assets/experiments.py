@@ -26,8 +26,8 @@ from rec_assets.recsys.experiments.measurements import (
     totals_by_variant,
     versions_by_variant,
 )
+from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import partition_metadata
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 from rec_assets.sources.feedback import read_exposures
@@ -62,28 +62,26 @@ def experiment_assets(settings: Settings, days: DayPartitions) -> list[dg.Assets
         """Effects with always-valid intervals and a verdict for each experiment, and an HTML report."""
         run_days, experiments = partition_days(context), read_experiments(settings.experiments).experiments
         late = dt.timedelta(days=settings.api.event_retention_days)  # events of the last days may arrive later
+        writer = DayWriter(context, lake, "experiment_report", run_days)
         for day in run_days:
             results = [
                 _analyze(experiment, day, lake, spark, settings)
                 for experiment in experiments
                 if experiment.start <= day <= experiment.last_purchase_day + late
             ]
-            manifest = lake.write("experiment_report", as_table(results), day)
+            writer.add(day, as_table(results))
+            writer.commit()  # the page of the day plots it
             write_atomically(settings.report(day, "experiments"), experiments_page(results, _history(lake, day), day))
-            context.add_asset_metadata({"dagster/row_count": manifest.rows}, partition_key=day.isoformat())
         plots = {
             f"{result.experiment.name}_{comparison.variant}": as_markdown(effects_figure(comparison))
             for result in results
             for comparison in result.comparisons
             if comparison.effects
         }
-        return dg.MaterializeResult(
-            metadata={
-                **partition_metadata(lake, "experiment_report", run_days[-1], manifest),
-                "summary": dg.MetadataValue.md(summary(results)),
-                "report": dg.MetadataValue.path(settings.report(run_days[-1], "experiments")),
-                **plots,
-            }
+        return writer.result(
+            summary=dg.MetadataValue.md(summary(results)),
+            report=dg.MetadataValue.path(settings.report(run_days[-1], "experiments")),
+            **plots,
         )
 
     return [experiment_exposures, experiment_report]
@@ -93,9 +91,9 @@ def _analyze(
     experiment: Experiment, day: dt.date, lake: Lake, spark: SparkResource, settings: Settings
 ) -> ExperimentResult:
     def table(name: str, first: dt.date, end: dt.date) -> SparkFrame:
-        existing = lake.days(name)
+        existing = lake.table(name).days
         days = [date for date in existing if first <= date <= end] or existing[:1]  # at least one for the columns
-        return lake.spark(spark.spark_session, name, days).where(F.col("date").between(first, end))
+        return lake.table(name).spark(spark.spark_session, days).where(F.col("date").between(first, end))
 
     start = experiment.start
     before = table("cleaned_interactions", start - dt.timedelta(days=COVARIATE_DAYS), start - dt.timedelta(days=1))
@@ -116,8 +114,8 @@ def _analyze(
 
 def _history(lake: Lake, day: dt.date) -> pd.DataFrame:
     """Effects on the main metrics up to a day, relative to the control."""
-    past = [date for date in lake.days("experiment_report") if date <= day][-MAX_EXPERIMENT_DAYS:]
-    rows = lake.pandas("experiment_report", past)
+    past = [date for date in lake.table("experiment_report").days if date <= day][-MAX_EXPERIMENT_DAYS:]
+    rows = lake.table("experiment_report").pandas(past)
     rows = rows[rows["is_main"].astype(bool)].sort_values("date")
     scale = rows["control"].abs().where(rows["control"] != 0)
     effects = rows[["difference", "always_low", "always_high"]].div(scale, axis=0)

@@ -55,11 +55,11 @@ class GateLists:
 def first_release_lists(lake: Lake, challenger: Release, settings: Settings, session: SparkSession) -> GateLists:
     """The challenger's lists before the first release: the day's lists, because the same models made them."""
     day = challenger.ranker_as_of
-    top = lake.spark(session, "hybrid_scores", [day]).where(f"rank <= {DEPTH}")
+    top = lake.table("hybrid_scores").spark(session, [day]).where(f"rank <= {DEPTH}")
     customers = top.select("customer_id").distinct().count()
     sampled = top.where(in_sample(customers, settings.evaluation_customers))
     lists = sampled.select("customer_id", "list", "product_id", "rank").toPandas()
-    bought = _bought_products(lake.pandas("product_statistics", [day], columns=["product_id", "order_lines"]))
+    bought = _bought_products(lake.table("product_statistics").pandas([day], columns=["product_id", "order_lines"]))
     return GateLists(lists, None, None, bought, len(bought))
 
 

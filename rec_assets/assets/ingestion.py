@@ -1,6 +1,6 @@
 """Asset group `ingestion`: landed files as raw tables.
 
-Each day is written as soon as it is read, so one unreadable file does not affect other days.
+An unreadable file does not affect other days: they are committed together, and the days of such files stay as they are.
 """
 
 import datetime as dt
@@ -12,15 +12,14 @@ import pyarrow as pa
 
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.partitions import DayPartitions, partition_days
+from rec_assets.resources.data_versions import FILES, DayWriter
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import partition_metadata
-from rec_assets.resources.manifest import Manifest
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.feedback import landed_fingerprints, read_feedback
-from rec_assets.sources.landing import catalog_fingerprint, file_fingerprints
+from rec_assets.sources.feedback import landed_files, read_feedback
+from rec_assets.sources.landing import catalog_fingerprint, file_fingerprint, file_fingerprints
 from rec_assets.sources.reader import RAW_SCHEMA, read_catalog, read_day, read_export
 from rec_assets.sources.spec import DataSource
 
@@ -42,51 +41,43 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         run_days = partition_days(context)
         read_table, landed_files = _table_reader(source), _landed_files(source)
         forgotten = ForgottenFile.read(settings.forgotten_file)
-        done: dict[dt.date, Manifest] = {}
+        writer, rows_by_day = DayWriter(context, lake, "raw_purchase_logs", run_days), dict[dt.date, int]()
         failed: dict[dt.date, str] = {}
         for number, day in enumerate(run_days, start=1):
             try:
                 # Fingerprints first: if a file changes during the read, the next run sees the difference.
                 files = landed_files(day)
-                manifest = lake.write("raw_purchase_logs", forgotten.without(read_table(day), day), day, files)
-                done[day] = manifest
-                context.add_asset_metadata(
-                    {"dagster/row_count": manifest.rows, "fingerprint": manifest.fingerprint,
-                     "files": len(files)},
-                    partition_key=day.isoformat(),
-                )  # fmt: skip
+                about = {FILES: dg.MetadataValue.json(files)}
+                rows_by_day[day] = writer.add(day, forgotten.without(read_table(day), day), **about)
             except SourceError as error:
                 failed[day] = str(error)
             if number % 100 == 0:
                 context.log.info(f"read {number} of {len(run_days)} days")
         if failed:
-            for day, manifest in done.items():
-                rows = {"dagster/row_count": manifest.rows}
-                context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat(), metadata=rows))
+            for done, metadata in writer.commit().items():
+                context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(done), metadata=metadata))
             listing = "\n".join(f"{day}: {error}" for day, error in failed.items())
             raise dg.Failure(
                 f"{len(failed)} of {len(run_days)} days could not be read and were not changed; the others are done:\n"
                 f"{listing}",
                 metadata={str(day): error for day, error in list(failed.items())[:20]},
             )
-        rows_by_day = {day: manifest.rows for day, manifest in done.items()}
         tracking.mlflow.log_metric("raw_lines", sum(rows_by_day.values()))
         metadata = {
-            **partition_metadata(lake, "raw_purchase_logs", run_days[-1], done[run_days[-1]]),
             "lines": sum(rows_by_day.values()),
             "days_without_lines": dg.MetadataValue.json([str(day) for day, rows in rows_by_day.items() if not rows]),
         }
-        if len(done) > 1:
+        if len(rows_by_day) > 1:
             plot = line(list(rows_by_day), list(rows_by_day.values()), "Lines landed", "lines")
             metadata["lines_by_day"] = as_markdown(plot)
-        return dg.MaterializeResult(metadata=metadata)
+        return writer.result(**metadata)
 
     @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version=f"1-{source.version}")
     def raw_product_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """The newest catalog, one row per product. Empty if the data source has no catalog."""
-        sources = catalog_fingerprint(source)
-        manifest = lake.write("raw_product_catalog", read_catalog(source), sources=sources)
-        return dg.MaterializeResult(metadata=partition_metadata(lake, "raw_product_catalog", None, manifest))
+        writer, files = DayWriter(context, lake, "raw_product_catalog", [None]), catalog_fingerprint(source)
+        writer.add(None, read_catalog(source), **{FILES: dg.MetadataValue.json(files)})
+        return writer.result()
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
@@ -105,15 +96,14 @@ def write_landed_days(
 ) -> dg.MaterializeResult:  # fmt: skip
     """Write the days of a table that the API landed, without forgotten customers."""
     run_days, rows = partition_days(context), 0
+    writer = DayWriter(context, lake, table, run_days)
     forgotten = ForgottenFile.read(settings.forgotten_file)
     for day in run_days:
-        files = landed_fingerprints(settings.feedback_landing, table, day)
-        manifest = lake.write(table, forgotten.without(read(settings.feedback_landing, day), day), day, files)
-        context.add_asset_metadata(
-            {"dagster/row_count": manifest.rows, "fingerprint": manifest.fingerprint}, partition_key=day.isoformat()
-        )
-        rows += manifest.rows
-    return dg.MaterializeResult(metadata={**partition_metadata(lake, table, run_days[-1], manifest), "rows": rows})
+        landed = landed_files(settings.feedback_landing, table, day)
+        files = {name: file_fingerprint(file) for name, file in landed.items()}
+        about = {FILES: dg.MetadataValue.json(files)}
+        rows += writer.add(day, forgotten.without(read(settings.feedback_landing, day), day), **about)
+    return writer.result(rows=rows)
 
 
 def _landed_files(source: DataSource) -> Callable[[dt.date], Mapping[str, str]]:

@@ -17,8 +17,9 @@ from rec_assets.recsys.data.cleaning import (
     signs_of_interest,
 )
 from rec_assets.recsys.data.products import build_products
+from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ALL_DAYS, partition_metadata
+from rec_assets.resources.lake_io import ALL_DAYS
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.reader import RAW_SCHEMA
@@ -53,17 +54,19 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
     )
     def clean_purchases(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
         run_days, counts, rejected = partition_days(context), Counter[str](), Counter[str]()
-        catalog = lake.pandas("raw_product_catalog", columns=["product_id", "excluded"])
+        catalog = lake.table("raw_product_catalog").pandas(columns=["product_id", "excluded"])
         cleaning_settings = CleaningSettings(
             time_zone=source.time_zone,
             has_price=source.has_price,
             excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
             bulk_quantity=source.purchases.bulk_quantity,
         )
+        tables = ("cleaned_interactions", "rejected_purchases")
+        writers = {name: DayWriter(context, lake, name, run_days) for name in tables}
+        raw, all_events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
         for number, day in enumerate(run_days, start=1):
-            raw = lake.manifest("raw_purchase_logs", day)
-            result = clean_day(lake.pandas("raw_purchase_logs", [day]).drop(columns="date"), day, cleaning_settings)
-            events = lake.pandas("raw_feedback_events", [day])
+            result = clean_day(raw.pandas([day]).drop(columns="date"), day, cleaning_settings)
+            events = all_events.pandas([day])
             feedback = signs_of_interest(events, settings.feedback.weights, settings.feedback.max_products_per_day)
             cleaned = pd.concat([result.cleaned, feedback], ignore_index=True) if len(feedback) else result.cleaned
             for name, frame, schema in (
@@ -71,12 +74,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
                 ("rejected_purchases", result.rejected, REJECTED_SCHEMA),
             ):
                 table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-                written = lake.write(name, table, day, raw.sources if raw else {})
-                context.add_asset_metadata(
-                    {"dagster/row_count": written.rows, "fingerprint": written.fingerprint},
-                    asset_key=name, partition_key=day.isoformat(),
-                )  # fmt: skip
-                counts[name] += written.rows
+                counts[name] += writers[name].add(day, table)
             rejected.update(result.rejected_by_rule())
             if number % 100 == 0:
                 context.log.info(f"cleaned {number} of {len(run_days)} days")
@@ -92,10 +90,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             },
         }
         for name, more in details.items():
-            manifest = lake.manifest(name, run_days[-1])
-            assert manifest is not None
-            metadata = partition_metadata(lake, name, run_days[-1], manifest)
-            yield dg.MaterializeResult(asset_key=name, metadata={**metadata, "lines": counts[name], **more})
+            yield writers[name].result(lines=counts[name], **more)
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, code_version="1",

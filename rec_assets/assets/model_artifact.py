@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import json
 import subprocess
 import tempfile
 import time
@@ -26,7 +27,8 @@ from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.spark.arrow_rows import collect
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.data_versions import Materialization
+from rec_assets.resources.lake import Day, Lake
 from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.index import Index
@@ -55,16 +57,23 @@ class ReleaseProposal:
 
 
 def describe_release(
-    lake: Lake, as_of: dt.date, training_day: dt.date, recipe: Recipe, window: list[dt.date], run_id: str
+    lake: Lake,
+    as_of: dt.date,
+    training_day: dt.date,
+    recipe: Recipe,
+    window: list[dt.date],
+    landed: Mapping[Day, Materialization],
+    run_id: str,
 ) -> ReleaseProposal:
     """Describe the models of a day as a release.
 
     Args:
-        lake: Lake with the models.
+        lake: Lake at the versions that the release is made from.
         as_of: As-of day of the release.
         training_day: As-of day of the models.
         recipe: Recipe of the models.
         window: Days of interactions that the models were trained on.
+        landed: Materializations of `raw_purchase_logs`, which name the landed files.
         run_id: Dagster run that registers the release.
     """
     models = {table: _partitions(lake, table, [training_day]) for table in AS_OF_NAMES}
@@ -72,10 +81,13 @@ def describe_release(
     tags = {
         "as_of": as_of.isoformat(), **dict.fromkeys(AS_OF_NAMES.values(), training_day.isoformat()),
         "recipe": recipe.model_dump_json(), "content": content,
-        "data_fingerprint": lake.fingerprint("cleaned_interactions", window), "dagster_run_id": run_id,
-        "git_commit": _git_commit(),
+        "data_fingerprint": lake.table("cleaned_interactions").fingerprint(window), "dagster_run_id": run_id,
+        "git_commit": _git_commit(), "table_versions": json.dumps(lake.versions),
     }  # fmt: skip
     daily = {table: _partitions(lake, table, window) for table in ("cleaned_interactions", "raw_purchase_logs")}
+    for day, about in daily["raw_purchase_logs"].items():
+        if (record := landed.get(dt.date.fromisoformat(day))) and record.files:
+            about["files"] = record.files
     return ReleaseProposal(tags, {**models, **daily})
 
 
@@ -148,14 +160,9 @@ def _latency_ms(index: Path) -> float:
 
 
 def _partitions(lake: Lake, table: str, days: list[dt.date]) -> dict[str, Any]:
-    """Day → fingerprint and, for raw lines, the landed files."""
-    partitions = {}
-    for day in days:
-        manifest = lake.manifest(table, day)
-        if manifest is not None:
-            files = {"files": manifest.sources} if manifest.sources else {}
-            partitions[str(day)] = {"fingerprint": manifest.fingerprint, **files}
-    return partitions
+    """Day → fingerprint, of the days that exist."""
+    partitions = lake.table(table).partitions
+    return {str(day): {"fingerprint": partitions[day].fingerprint} for day in days if day in partitions}
 
 
 def _git_commit() -> str:

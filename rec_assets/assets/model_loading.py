@@ -13,8 +13,9 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import Release
+from rec_assets.resources.lake import Lake, LakeTable
+from rec_assets.resources.lake_io import released_model
+from rec_assets.resources.releases import AS_OF_NAMES, Release
 
 NO_RANKER = "no ranker: too few candidates were bought in the horizon, or all of them, so the fixed blend ranks"
 """The reason without a trained ranker."""
@@ -59,22 +60,28 @@ class ReleasedModels:
     ranker: Ranker
 
     @classmethod
-    def load(cls, lake: Lake, als_as_of: dt.date, graph_as_of: dt.date, ranker_as_of: dt.date) -> ReleasedModels:
-        """Load the models of these as-of days.
+    def load(cls, lake: Lake, day: dt.date) -> ReleasedModels:
+        """Load the models of a day.
 
         Raises:
             MissingPartition: a model is not in the lake.
         """
-        return cls(
-            lake.pandas("als_model", [als_as_of], where=ds.field("kind") == "product"),
-            lake.pandas("co_purchase_graph", [graph_as_of]),
-            load_ranker(lake.pandas("ranker", [ranker_as_of])),
-        )
+        return cls._load(*((lake.table(name), day) for name in AS_OF_NAMES))
 
     @classmethod
     def from_release(cls, lake: Lake, release: Release) -> ReleasedModels:
-        """Load the models of a release. Raises as `load`."""
-        return cls.load(lake, release.als_as_of, release.graph_as_of, release.ranker_as_of)
+        """Load the models that a release was made from. Raises as `load`."""
+        return cls._load(*(released_model(lake, release, name) for name in AS_OF_NAMES))
+
+    @classmethod
+    def _load(
+        cls, als: tuple[LakeTable, dt.date], graph: tuple[LakeTable, dt.date], ranker: tuple[LakeTable, dt.date]
+    ) -> ReleasedModels:
+        return cls(
+            als[0].pandas([als[1]], where=ds.field("kind") == "product"),
+            graph[0].pandas([graph[1]]),
+            load_ranker(ranker[0].pandas([ranker[1]])),
+        )
 
 
 def missing_models(lake: Lake, release: Release) -> list[str]:
@@ -84,14 +91,14 @@ def missing_models(lake: Lake, release: Release) -> list[str]:
 
 def missing_models_as_of(lake: Lake, als_as_of: dt.date, graph_as_of: dt.date, ranker_as_of: dt.date) -> list[str]:
     """The models that are missing as of these days, and why. Models that the lake has deleted are not reported."""
-    if lake.manifest("ranker", ranker_as_of) is None:
+    if ranker_as_of not in lake.table("ranker").partitions:
         return []
 
     def has_rows(table: str, day: dt.date | None = None) -> bool:
-        manifest = lake.manifest(table, day)
-        return manifest is None or manifest.rows > 0
+        found = lake.table(table).partitions.get(day)
+        return found is None or found.rows > 0
 
-    ranker = lake.pandas("ranker", [ranker_as_of])
+    ranker = lake.table("ranker").pandas([ranker_as_of])
     return missing_model_reasons(
         recipe_of_ranker(ranker),
         factors=has_rows("als_model", als_as_of),

@@ -27,7 +27,6 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import ACTIVE, PRODUCTS_ONLY, model_day
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
@@ -84,7 +83,8 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     ) -> pd.DataFrame:  # fmt: skip
         """Sentence-transformer vectors by content hash. Only new texts are encoded."""
         empty = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
-        known = lake.pandas("product_embeddings") if lake.manifest("product_embeddings") else empty
+        table = lake.table("product_embeddings")
+        known = table.pandas() if table.partitions else empty
         embeddings = embed_new(products, known, encoder.encode)
         context.add_output_metadata({"encoded": len(embeddings) - len(known), "reused": len(known)})
         return embeddings
@@ -129,7 +129,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
             raise dg.Failure(missing)
         recipe = recipes.active()
         bought = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
-        sample = collect_sample(training_sample(candidates, bought, recipe.ranker), settings.shared_disk / STAGING)
+        sample = collect_sample(training_sample(candidates, bought, recipe.ranker), settings.staging)
         model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
         rows, positives = len(sample.bought), int(sample.bought.sum())
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})

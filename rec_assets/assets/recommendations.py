@@ -38,7 +38,7 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
         ranker: pd.DataFrame, products: pd.DataFrame, product_statistics: pd.DataFrame,
     ) -> LazyArrowRows:  # fmt: skip
         """Lists with reasons, after merchandising rules: `all`, and `discover` (not bought in the lookback)."""
-        first, model = lake.head("candidates", as_of_day(context), rows=1), load_ranker(ranker)
+        first, model = lake.table("candidates").head(as_of_day(context), rows=1), load_ranker(ranker)
         if missing := missing_features(first.column_names, model.features):
             raise dg.Failure(missing)
         if model.warning:

@@ -22,9 +22,9 @@ from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.release.decision_page import Decision, decision_page, decision_table
 from rec_assets.recsys.release.gate import check_artifact, check_not_rolled_back
+from rec_assets.resources.data_versions import Materializations
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import AS_OF_NAMES, PROMOTED, REJECTED, Release, Releases
-from rec_assets.resources.storage import STAGING
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import LAYOUT
@@ -46,7 +46,7 @@ def challenger_models_day(lake: Lake, releases: Releases, day: dt.date, gate_day
     """
     champion = releases.active(day - dt.timedelta(days=1))
     latest = day if champion is None else day - dt.timedelta(days=gate_days)
-    trained = [model_day for model_day in lake.days("ranker") if model_day <= latest]
+    trained = [model_day for model_day in lake.table("ranker").days if model_day <= latest]
     if not trained:
         raise dg.Failure(
             f"no models were trained as of {latest} or before: run the job `train_models` for {latest} first"
@@ -77,19 +77,21 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays."""
         day = as_of_day(context)
         training_day = challenger_models_day(lake, releases, day, settings.gate_days)
-        recipe = recipe_of_ranker(lake.pandas("ranker", [training_day]))
+        lake = lake.at({name: version for name in lake.tables() if (version := lake.table(name).version) is not None})
+        recipe = recipe_of_ranker(lake.table("ranker").pandas([training_day]))
+        landed = Materializations().of("raw_purchase_logs", context.instance)
         proposal = describe_release(
-            lake, day, training_day, recipe, days.days_of_training(training_day), context.run.run_id
+            lake, day, training_day, recipe, days.days_of_training(training_day), landed, context.run.run_id
         )
         release = releases.find_challenger(content=proposal.tags["content"], as_of=day)
         if release is not None:
             releases.set_challenger_alias(release)
         else:
             write = index_writer(
-                day, ReleasedModels.load(lake, training_day, training_day, training_day), recipe,
+                day, ReleasedModels.load(lake, training_day), recipe,
                 {**proposal.tags, "time_zone": source.time_zone},
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-                product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING,
+                product_embeddings=product_embeddings, staging=settings.staging,
             )  # fmt: skip
             release = register_model(tracking, releases, proposal, write)
         tags = {name: value for name, value in release.tags.items() if name != "recipe"}
@@ -209,7 +211,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
             write = index_writer(
                 day, models, version.recipe, about,
                 cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-                product_embeddings=product_embeddings, staging=settings.shared_disk / STAGING, scores=lists,
+                product_embeddings=product_embeddings, staging=settings.staging, scores=lists,
             )  # fmt: skip
             return serving.add(version.version, day, write)
 
@@ -235,7 +237,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
 
 def _require_current_lists(lake: Lake, release: Release, day: dt.date) -> pa.Table:
     """The lists of a day. Raises Failure if they are not from the models of the release."""
-    scores, remedy = lake.read("hybrid_scores", [day]), f"run the job `score_customers` for {day} first"
+    scores, remedy = lake.table("hybrid_scores").read([day]), f"run the job `score_customers` for {day} first"
     for name in ("als_as_of", "ranker_as_of"):
         if set(scores[name].unique().to_pylist()) - {getattr(release, name)}:
             raise dg.Failure(f"the lists of {day} are not from the active release: {remedy}")

@@ -53,7 +53,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
         product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """The active recipe after an Optuna search on past days, which replaces it only by a better one."""
-        days, as_of_days = tuning_days(lake.days("cleaned_interactions"), config.windows, settings)
+        days, as_of_days = tuning_days(lake.table("cleaned_interactions").days, config.windows, settings)
         base = recipes.active()
         space = space_around(base, parts=config.parts, fixed=settings.recipe.chosen_fields())
         name = _study_name(lake, source, settings, days, as_of_days, base, space)
@@ -67,7 +67,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
                 f"evaluated on the {settings.horizon_days} days after each of {', '.join(map(str, as_of_days))}"
             )
             backtest = Backtest(
-                lake.spark(spark.spark_session, "cleaned_interactions", days), products, product_embeddings,
+                lake.table("cleaned_interactions").spark(spark.spark_session, days), products, product_embeddings,
                 settings.lookback_days, settings.horizon_days, source.purchases.columns.rating is not None,
                 folder=scratch,
             )  # fmt: skip
@@ -157,9 +157,9 @@ def _study_name(
         "horizon_days": settings.horizon_days,
         "lookback_days": settings.lookback_days,
         "data": [
-            lake.fingerprint("cleaned_interactions", days),
-            lake.fingerprint("products"),
-            lake.fingerprint("product_embeddings"),
+            lake.table("cleaned_interactions").fingerprint(days),
+            lake.table("products").fingerprint(),
+            lake.table("product_embeddings").fingerprint(),
         ],
         "space": {name: repr(bounds) for name, bounds in space.items()},
         "fixed": {name: value for name, value in base.fields().items() if name not in space},

@@ -24,8 +24,12 @@ from rec_assets.sources.landing import covered_days
 from rec_assets.sources.spec import DataSource
 
 
-def bootstrap(definitions: dg.Definitions, settings: Settings, source: DataSource) -> list[PlannedRun]:
+def bootstrap(
+    definitions: dg.Definitions, settings: Settings, source: DataSource, *, keep: bool = False
+) -> list[PlannedRun]:
     """Materialize the stale partitions that the newest day needs; returns the runs that this took.
+
+    With `keep`, what an earlier code version made counts as up to date.
 
     Raises:
         PlanError: there are too few days.
@@ -44,7 +48,9 @@ def bootstrap(definitions: dg.Definitions, settings: Settings, source: DataSourc
         else:
             plan = plan_retraining(first, newest, settings, Lake(settings.lake), champion, _log)
         instance = open_instance(settings)
-        executed = run_plan(plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", log=_log)
+        executed = run_plan(
+            plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", log=_log, keep=keep
+        )
         if verdict := releases.decision_summary(newest):
             _log(verdict)
         _log(f"up to date as of {newest} after {time.monotonic() - started:.0f} s")

@@ -1,7 +1,8 @@
-"""Housekeeping: the job that deletes old partitions of the lake, and its schedule.
+"""Housekeeping: the job that deletes old partitions and old file versions of the lake, and its schedule.
 
 Dagster: `retention` in dagster.yaml deletes ticks of sensors and schedules, no data. `resources/retention.py` decides
-which partitions to delete. Dagster's records of them and the reports under `reports/` stay.
+which partitions to delete. Their files go with those of replaced partitions, a week later, when no reader needs them.
+Dagster's records of them and the reports under `reports/` stay.
 """
 
 from collections import Counter
@@ -27,44 +28,46 @@ class HousekeepingConfig(dg.Config):
 def build_housekeeping(settings: Settings, source: DataSource) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     """The job, and its daily schedule, which is off until you turn it on."""
 
-    @dg.op(description="Deletes the partitions that are past the retention of their table and that no release needs.")
+    @dg.op(description="Deletes the partitions and the file versions that are past their retention and not needed.")
     def delete_old_days(
         context: dg.OpExecutionContext, config: HousekeepingConfig, lake: dg.ResourceParam[Lake]
     ) -> None:
+        releases = _releases(settings, lake)
         plan = retention.plan_retention(
-            {table: lake.days(table) for table in settings.retention_days}, settings.retention_days,
-            _releases(settings, lake), horizon_days=settings.horizon_days, lookback_days=settings.lookback_days,
-        )  # fmt: skip
-        if not config.dry_run:
-            lake.storage.sweep_deleted()
-        total, deleted = sum(len(days) for days in plan.delete.values()), 0
+            {table: lake.table(table).days for table in settings.retention_days}, settings.retention_days, releases
+        )
+        total = sum(len(days) for days in plan.delete.values())
         verb = "would delete" if config.dry_run else "deleting"
         context.log.info(f"newest day {plan.newest}: {verb} {total} days; {len(plan.kept)} old days are needed")
         freed: dict[str, Counter[str]] = {}
-        for table, days in plan.delete.items():
-            counts = freed.setdefault(table, Counter())
-            for day in days:
-                manifest = lake.manifest(table, day) if config.dry_run else lake.delete(table, day)
-                if manifest is not None:  # None: another process deleted it
-                    counts.update(days=1, rows=manifest.rows, bytes=manifest.bytes)
-                deleted += 1
-                if deleted % 100 == 0:
-                    context.log.info(f"{deleted} of {total} days")
-            context.log.info(f"{table}: {counts['days']} days up to {days[-1]}, {counts['bytes'] / 1e6:.1f} MB")
+        for name, days in plan.delete.items():
+            deleted = [part for day, part in lake.table(name).partitions.items() if day in days]
+            freed[name] = Counter(
+                days=len(deleted), rows=sum(part.rows for part in deleted), bytes=sum(part.bytes for part in deleted)
+            )
+            if not config.dry_run:
+                lake.delete(name, days)
+            context.log.info(f"{name}: {len(deleted)} days up to {days[-1]}, {freed[name]['bytes'] / 1e6:.1f} MB")
+        kept_versions, vacuumed = retention.versions_in_use(releases), {}
+        for name in lake.tables():
+            vacuumed[name] = len(lake.vacuum(name, kept_versions[name], dry_run=config.dry_run))
+            context.log.info(f"{name}: {vacuumed[name]} files of old versions deleted")
         total_freed = sum(freed.values(), Counter[str]())
         context.add_output_metadata(
             {
                 "newest_day": str(plan.newest),
                 "dry_run": config.dry_run,
                 "days_deleted": total_freed["days"],
-                "mb_freed": round(total_freed["bytes"] / 1e6, 3),
-                "freed": dg.MetadataValue.md(_freed_table(settings.retention_days, freed)),
+                "mb_deleted": round(total_freed["bytes"] / 1e6, 3),
+                "files_vacuumed": sum(vacuumed.values()),
+                "deleted": dg.MetadataValue.md(_deleted_table(settings.retention_days, freed)),
                 "kept_old_days": dg.MetadataValue.md(_kept_table(plan)),
             }
         )
 
     @dg.job(
-        executor_def=dg.in_process_executor, description="Delete old partitions that no release and no later run needs."
+        executor_def=dg.in_process_executor,
+        description="Delete old partitions and file versions that no release and no later run needs.",
     )
     def housekeeping() -> None:
         delete_old_days()
@@ -86,7 +89,7 @@ def _releases(settings: Settings, lake: Lake) -> list[Release]:
     database = sqlite_file(settings.mlflow_uri)
     missing = database is not None and not database.exists()
     releases = [] if missing else Releases(settings.mlflow_uri, settings.registered_model).versions()
-    if not releases and lake.days("champion"):
+    if not releases and lake.table("champion").days:
         raise dg.Failure(
             f"the lake has releases (table champion), but MLflow has no version of {settings.registered_model}. So "
             "housekeeping can't find the partitions that releases need, and deletes nothing. Check "
@@ -95,7 +98,7 @@ def _releases(settings: Settings, lake: Lake) -> list[Release]:
     return releases
 
 
-def _freed_table(keep: dict[str, int | None], freed: dict[str, Counter[str]]) -> str:
+def _deleted_table(keep: dict[str, int | None], freed: dict[str, Counter[str]]) -> str:
     rows = ["| table | days kept | days deleted | rows | MB |", "| --- | --- | --- | --- | --- |"]
     for table, length in keep.items():
         counts = freed.get(table, Counter[str]())

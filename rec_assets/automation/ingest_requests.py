@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.data_versions import Materialization
+from rec_assets.resources.lake import Day
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint
 
 MAX_GAP_DAYS = 7
@@ -39,12 +40,15 @@ class IngestRequest:
         return f"{len(days)} day{'s' if len(days) > 1 else ''} landed: {listed}"
 
 
-def ingest_requests(landed: Mapping[dt.date, LandedFiles], lake: Lake, oldest: dt.date) -> list[IngestRequest]:
+def ingest_requests(
+    landed: Mapping[dt.date, LandedFiles], raw: Mapping[Day, Materialization], cleaned: Mapping[Day, Materialization],
+    oldest: dt.date,
+) -> list[IngestRequest]:  # fmt: skip
     """The runs that ingest the days whose landed files differ from the lake, oldest first.
 
     Args:
         landed: The files in the landing zone of each day.
-        lake: Its manifests name the files that each day was read from.
+        raw, cleaned: Newest materializations of the raw and the cleaned lines that are in the lake.
         oldest: Days before it are ingested only if they were ingested before and have changed since.
 
     Returns:
@@ -57,7 +61,7 @@ def ingest_requests(landed: Mapping[dt.date, LandedFiles], lake: Lake, oldest: d
     days = [oldest + dt.timedelta(days=number) for number in range((max(complete) - oldest).days + 1)]
     groups: list[list[_DayState]] = []
     for day in sorted({*complete, *days}):
-        state = _DayState.from_lake(day, landed.get(day), lake)
+        state = _DayState.of(day, landed.get(day), raw.get(day), cleaned.get(day))
         if state.is_done or (state.is_new and day < oldest):
             continue
         previous = groups[-1][-1] if groups else None
@@ -75,22 +79,27 @@ class _DayState:
     Attributes:
         day: The day.
         landed: Fingerprint of the landed files; None for a day without sales, "" while files are being written.
-        read, cleaned: Fingerprints of the files that the raw and the cleaned lines come from; None if there are none.
+        read: Fingerprint of the files that the raw lines were read from; None if there are none.
+        raw: Fingerprint of the raw lines.
+        cleaned: Fingerprint of the raw lines that the cleaned lines come from; None if there are none.
     """
 
     day: dt.date
     landed: str | None
     read: str | None
+    raw: str | None
     cleaned: str | None
 
     @classmethod
-    def from_lake(cls, day: dt.date, files: LandedFiles | None, lake: Lake) -> _DayState:
-        raw, cleaned = (lake.manifest(table, day) for table in ("raw_purchase_logs", "cleaned_interactions"))
+    def of(
+        cls, day: dt.date, files: LandedFiles | None, raw: Materialization | None, cleaned: Materialization | None
+    ) -> _DayState:
         return cls(
             day,
-            landed=None if files is None else files.fingerprint,
-            read=None if raw is None else combined_fingerprint(raw.sources),
-            cleaned=None if cleaned is None else combined_fingerprint(cleaned.sources),
+            landed=files.fingerprint if files else None,
+            read=combined_fingerprint(raw.files) if raw else None,
+            raw=raw.fingerprint if raw else None,
+            cleaned=cleaned.made_from["raw_purchase_logs"]["fingerprint"] if cleaned else None,
         )
 
     @property
@@ -106,7 +115,7 @@ class _DayState:
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to ingest, or nothing yet."""
-        return self.landed == "" or (self.is_read and self.cleaned == self.read)
+        return self.landed == "" or (self.is_read and self.cleaned == self.raw)
 
     def can_share_run(self, previous: _DayState) -> bool:
         """Whether one run can ingest both. A day that was read but not cleaned runs alone: a broken day stopped it."""

@@ -10,21 +10,23 @@ reads the landing zone.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import shutil
 import tempfile
 import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy.exc import SQLAlchemyError
 
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
-from rec_assets.resources.lake import DamagedPartition, Lake
+from rec_assets.resources.lake import DamagedPartition, Day, Lake, LakeTable, MissingPartition, Partition
+from rec_assets.resources.lake_io import released_model
 from rec_assets.resources.releases import Releases
+from rec_assets.resources.retention import releases_in_use
 from rec_assets.serving.database.landing import forget_landed, land_events
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder
@@ -32,8 +34,9 @@ from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.index_files.manifest import IndexUnreadable
 from rec_assets.settings import Settings
 
+ALS_MODEL = "als_model"
 TABLES = ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "cleaned_interactions",
-          "rejected_purchases", "als_model", "candidates", "hybrid_scores")  # fmt: skip
+          "rejected_purchases", ALS_MODEL, "candidates", "hybrid_scores")  # fmt: skip
 """Tables with rows of single customers."""
 
 
@@ -78,17 +81,22 @@ def _forget_customers(online: OnlineState, settings: Settings, time_zone: str, l
 
 
 def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None]) -> bool:
-    """Rewrite all data without these customers; returns whether all of it could be rewritten."""
+    """Rewrite all data without these customers; returns whether all of it could be rewritten.
+
+    Logs the receipt: a line for each table, index and model version that contained them.
+    """
     log(f"forgetting {len(forgotten)} customer{'s' if len(forgotten) > 1 else ''} on request")
-    lake, rewritten, complete = Lake(settings.lake), forget_landed(settings.feedback_landing, forgotten), True
-    for table in TABLES:
-        for day in lake.days(table):
-            try:
-                rewritten += _rewrite_partition(lake, table, day, forgotten)
-            except DamagedPartition as error:  # the following plan materializes it again, without them
-                log(f"{error}; until then it may contain forgotten customers, and each plan tries again")
-                complete = False
+    if files := forget_landed(settings.feedback_landing, forgotten):
+        log(f"landed feedback: {files} files rewritten")
     shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # its ledger names customers
+    lake, complete = Lake(settings.lake), True
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
+    for name in (name for name in TABLES if lake.table(name).version is not None):
+        try:
+            log(_rewrite_table(lake, name, forgotten, releases))
+        except DamagedPartition as error:  # the following plan materializes it again, without them
+            log(f"{error}; until then it may contain forgotten customers, and each plan tries again")
+            complete = False
     serving = ServingFolder(settings.serving)
     for published in serving.indexes():
         try:
@@ -100,8 +108,7 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
         kept = index.without(forgotten)
         if kept is not index:
             serving.replace(published, kept.save)
-            rewritten += 1
-    releases = Releases(settings.mlflow_uri, settings.registered_model)
+            log(f"serving index {published.path.name}: rewritten")
     for release in releases.versions():
         with tempfile.TemporaryDirectory() as folder:
             fetched, new = Path(folder) / "index", Path(folder) / "new"
@@ -119,18 +126,56 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
             if kept is not index:
                 kept.save(new)
                 releases.replace_index(release, new)
-                rewritten += 1
-    log(f"{rewritten} partitions, indexes and models rewritten")
+                log(f"{releases.model} version {release.version}: rewritten")
     return complete
 
 
-def _rewrite_partition(lake: Lake, table: str, day: dt.date, forgotten: Forgotten) -> bool:
-    """Rewrite a partition if it has rows of these customers; returns whether it has."""
-    column = "id" if table == "als_model" else "customer_id"
-    ids: pd.Series = lake.read(table, [day], columns=[column])[column].to_pandas()
-    matches = is_forgotten(ids, day, forgotten)
+def _rewrite_table(lake: Lake, name: str, forgotten: Forgotten, releases: Releases) -> str:
+    """Remove the rows of these customers from a table, and its earlier versions; returns what was removed.
+
+    Raises:
+        DamagedPartition: a partition can't be read. The others are rewritten.
+    """
+    table, staged, removed, damaged = lake.table(name), dict[Day, Partition](), 0, None
+    for day in table.days:
+        try:
+            if (rows := _rows_to_keep(table, day, forgotten)) is not None:
+                staged[day] = lake.stage(name, rows, day)
+                removed += table.rows([day]) - len(rows)
+        except DamagedPartition as error:
+            damaged = error
+    if staged:
+        lake.commit(name, staged)
+    needed = _rewrite_released_models(lake, forgotten, releases) if name == ALS_MODEL else []
+    rewritten, deleted = lake.table(name).version, lake.vacuum(name, needed, hours=0)
+    if damaged is not None:
+        raise damaged
+    files = f"{len(deleted)} files of versions before {rewritten} deleted"
+    return f"{name}: {removed} rows of {len(staged)} days removed; {files}"
+
+
+def _rewrite_released_models(lake: Lake, forgotten: Forgotten, releases: Releases) -> list[int]:
+    """Write the ALS models of the releases in use as new versions, without these customers; returns the versions."""
+    current, versions = lake.table(ALS_MODEL), list[int]()
+    for release in releases_in_use(releases.versions()):
+        try:
+            table, day = released_model(lake, release, ALS_MODEL)
+            rows = _rows_to_keep(table, day, forgotten)
+            lake.write(ALS_MODEL, table.read([day]).drop_columns(["date"]) if rows is None else rows, day)
+        except (MissingPartition, DamagedPartition):
+            continue  # it can't be used any more
+        versions.append(lake.table(ALS_MODEL).version or 0)
+        named = {**release.table_versions, ALS_MODEL: versions[-1]}
+        releases.set_tags(release.version, {"table_versions": json.dumps(named)})
+        if day in current.partitions:  # another model may have been trained for the day since
+            lake.commit(ALS_MODEL, {day: current.partitions[day]})
+    return versions
+
+
+def _rows_to_keep(table: LakeTable, day: dt.date, forgotten: Forgotten) -> pa.Table | None:
+    """The rows of a day without these customers; None if it has none of theirs. Raises DamagedPartition."""
+    column = "id" if table.name == ALS_MODEL else "customer_id"
+    matches = is_forgotten(table.read([day], columns=[column])[column].to_pandas(), day, forgotten)
     if not matches.any():
-        return False
-    rows, manifest = lake.read(table, [day]).drop_columns(["date"]), lake.manifest(table, day)
-    lake.write(table, rows.filter(pc.invert(pa.array(matches))), day, manifest.sources if manifest else {})
-    return True
+        return None
+    return table.read([day]).drop_columns(["date"]).filter(pc.invert(pa.array(matches)))

@@ -124,7 +124,7 @@ def plan_retraining(
             f"training for {training_day} needs the candidates of {candidates_day}, which is before the first day, "
             f"{first}: land more days, or lower REC_HORIZON_DAYS or REC_GATE_DAYS"
         )
-    has_candidates = lake.is_intact("candidates", candidates_day)
+    has_candidates = lake.table("candidates").is_intact(candidates_day)
     return [
         *_plan_data(max(first, candidates_day - dt.timedelta(days=settings.lookback_days - 1)), newest),
         _on("generate_candidates" if has_candidates else "train_retrieval", candidates_day),
@@ -139,7 +139,7 @@ def plan_retraining(
 
 def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:
     day = newest - dt.timedelta(days=settings.horizon_days)
-    return all(lake.is_intact(table, day) for table in ("hybrid_scores", "candidates", "product_statistics"))
+    return all(lake.table(table).is_intact(day) for table in ("hybrid_scores", "candidates", "product_statistics"))
 
 
 def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
@@ -148,7 +148,7 @@ def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:
 
 def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[PlannedRun]:
     served_days = [newest - dt.timedelta(days=age) for age in range(1, settings.model_reuse_days + 1)]
-    has_served_lists = any(lake.is_intact("hybrid_scores", day) for day in served_days)
+    has_served_lists = any(lake.table("hybrid_scores").is_intact(day) for day in served_days)
     return [_on("score_customers", newest), *([_on("measure_live_accuracy", newest)] if has_served_lists else [])]
 
 

@@ -6,6 +6,7 @@ Dagster: a backfill launches a process, and thus a Spark session, for each run, 
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,6 @@ from rec_assets.automation.staleness import Partition, StalenessChecker
 from rec_assets.recsys.rules.rules_file import read_rules
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.storage import sweep_staging
 from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.settings import Settings
@@ -30,6 +30,7 @@ from rec_assets.sources.spec import DataSource
 def run_plan(
     plan: Sequence[PlannedRun], definitions: dg.Definitions, instance: dg.DagsterInstance, settings: Settings,
     source: DataSource, *, parent: str, log: Callable[[str], None], tags: Mapping[str, str] | None = None,
+    keep: bool = False,
 ) -> list[PlannedRun]:  # fmt: skip
     """Run the stale parts of a plan. The caller holds the `plan_lock`.
 
@@ -39,6 +40,7 @@ def run_plan(
         parent: Id of the Dagster run, or of the process, that executes the plan.
         log: Gets progress messages.
         tags: Further tags of every run.
+        keep: Whether partitions that an earlier code version made count as up to date.
 
     Returns:
         The runs that had stale partitions.
@@ -53,14 +55,14 @@ def run_plan(
             "the bundle's job on Databricks instead (deploy/databricks/README.md)"
         )
     fail_orphaned_runs(instance, settings)
-    sweep_staging(settings.shared_disk)
+    shutil.rmtree(settings.staging, ignore_errors=True)  # what killed plans left
     lake = Lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.set_champion_alias()  # a process may have been killed between promoting a version and moving the alias
     rules = read_rules(settings.rules)
     staleness = StalenessChecker(
         definitions, instance, lake, releases, source, settings.feedback_landing, settings.experiments,
-        rules_version=rules.version(rules.default), serving=ServingFolder(settings.serving),
+        rules_version=rules.version(rules.default), serving=ServingFolder(settings.serving), keep=keep,
         newest=max((day for run in plan for day in run.days if day is not None), default=None),
     )  # fmt: skip
     executed = []
@@ -92,12 +94,12 @@ def require_cleaned_lines(lake: Lake, newest: dt.date | None, lookback_days: int
     if newest is None:
         return
     oldest = newest - dt.timedelta(days=lookback_days - 1)
-    days = [day for day in lake.days("cleaned_interactions") if oldest <= day <= newest]
-    if lake.rows("cleaned_interactions", days):
+    days = [day for day in lake.table("cleaned_interactions").days if oldest <= day <= newest]
+    if lake.table("cleaned_interactions").rows(days):
         return
     why = "no line has landed: land files of these days"
     if days:
-        rejected = lake.pandas("rejected_purchases", days, columns=["reasons"])["reasons"].value_counts()
+        rejected = lake.table("rejected_purchases").pandas(days, columns=["reasons"])["reasons"].value_counts()
         if by_rule := ", ".join(f"{count:,} by {reasons}" for reasons, count in rejected.head(3).items()):
             why = f"all landed lines were rejected ({by_rule}): run `rec-assets check-source`"
     raise PlanError(f"there are no purchases to train on from {oldest} to {newest}: {why}")

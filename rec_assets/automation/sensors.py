@@ -20,16 +20,21 @@ from rec_assets.automation.plan_execution import day_range_tags
 from rec_assets.automation.plan_jobs import EXPORT_MESSAGE, REASON_TAG
 from rec_assets.automation.retraining_reasons import retraining_reasons
 from rec_assets.partitions import DayPartitions
+from rec_assets.resources.data_versions import Materializations
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint, is_in_future, scan, scan_catalog
 from rec_assets.sources.spec import DataSource
 
+READ_TABLES = ("raw_purchase_logs", "cleaned_interactions")
+"""Tables whose materializations tell which landed files are ingested."""
+
 
 def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.SensorDefinition]:
     """The sensors of a code location."""
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
+    materializations = Materializations()
     common: dict[str, Any] = {
         "minimum_interval_seconds": settings.sensor_interval_seconds, "default_status": dg.DefaultSensorStatus.STOPPED
     }  # fmt: skip
@@ -53,7 +58,11 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         # The days that the next training reads. Nothing uses late files of older days.
         needed_days = settings.lookback_days + settings.horizon_days + settings.gate_days
         oldest = max(days.first, newest - dt.timedelta(days=needed_days - 1))
-        requests = ingest_requests(landed, lake, oldest)
+        raw, cleaned = (
+            {day: record for day, record in materializations.of(name, context.instance).items() if day in days_in_lake}
+            for name, days_in_lake in ((name, lake.table(name).partitions) for name in READ_TABLES)
+        )
+        requests = ingest_requests(landed, raw, cleaned, oldest)
         incomplete = [str(day) for day, files in landed.items() if not files.is_complete]
         notes = f"; waiting until the files of {', '.join(incomplete)} are complete" if incomplete else ""
         notes += f"; ignored, because they are in the future: {', '.join(future_days)}" if future_days else ""
@@ -85,11 +94,11 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         cursor = json.dumps({str(dt.date.min): vars(landed)})
         if not landed.is_complete:
             return dg.SensorResult(skip_reason="waiting until the new catalog is complete", cursor=cursor)
-        manifest = lake.manifest("raw_product_catalog")
-        if manifest is not None and combined_fingerprint(manifest.sources) == landed.fingerprint:
+        made = materializations.of("raw_product_catalog", context.instance).get(None)
+        if made is not None and combined_fingerprint(made.files) == landed.fingerprint:
             return dg.SensorResult(skip_reason="nothing new: the newest catalog is in the lake", cursor=cursor)
         context.log.info("a new catalog has landed")
-        before = manifest.fingerprint if manifest else "nothing"
+        before = combined_fingerprint(made.files) if made else "nothing"
         request = dg.RunRequest(
             run_key=f"{before} to {landed.fingerprint}", tags={REASON_TAG: "a new catalog has landed"}
         )
@@ -103,7 +112,7 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
     def retraining_needed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if not source.is_daily:
             return dg.SkipReason(EXPORT_MESSAGE)
-        newest, champion = max(lake.days("cleaned_interactions"), default=None), releases.active()
+        newest, champion = max(lake.table("cleaned_interactions").days, default=None), releases.active()
         if newest is None or champion is None:
             return dg.SkipReason("there is no release yet: run `rec-assets bootstrap` first")
         if any(_is_in_progress(context, job) for job in ("ingest", "retrain")):
@@ -116,14 +125,14 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
                 f"{newest}"
             )
         challenger = max(releases.versions(), key=attrgetter("as_of", "version"))
-        since = [day for day in lake.days("cleaned_interactions") if day > challenger.as_of]
+        since = [day for day in lake.table("cleaned_interactions").days if day > challenger.as_of]
         lookback = [challenger.ranker_as_of - dt.timedelta(days=age) for age in range(settings.lookback_days)]
-        measured = lake.days("live_accuracy")
+        measured = lake.table("live_accuracy").days
         reasons = retraining_reasons(
             settings.retraining,
-            trained_interactions=lake.rows("cleaned_interactions", lookback),
-            new_interactions=lake.rows("cleaned_interactions", since),
-            live=lake.pandas("live_accuracy", measured).sort_values("date") if measured else pd.DataFrame(),
+            trained_interactions=lake.table("cleaned_interactions").rows(lookback),
+            new_interactions=lake.table("cleaned_interactions").rows(since),
+            live=lake.table("live_accuracy").pandas(measured).sort_values("date") if measured else pd.DataFrame(),
         )
         if not reasons:
             return dg.SkipReason(

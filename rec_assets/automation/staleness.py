@@ -1,26 +1,27 @@
-"""Which partitions are stale: materialized before one of their inputs changed.
+"""Which partitions are stale: made from other inputs, or by other code, than they would be now.
 
-Dagster: its stale status follows data versions only. It knows no landed files, failed checks or active releases, and
-skips windows of 100 and more upstream partitions, such as the lookback.
+Dagster: its stale status compares data versions too, but it knows no landed files, failed checks or active releases,
+and skips windows of 100 and more upstream partitions, such as the lookback.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
+from upath import UPath
 
 from rec_assets.automation.plan import PlannedRun
-from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
+from rec_assets.resources.data_versions import Materialization, Materializations, input_version, inputs
+from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition
+from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
-from rec_assets.sources.feedback import API_FILES, landed_file
-from rec_assets.sources.landing import modified_at
+from rec_assets.sources.feedback import API_FILES, landed_files
+from rec_assets.sources.landing import file_fingerprint, modified_at
 from rec_assets.sources.spec import DataSource
 
 ASSETS_USING_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
@@ -35,31 +36,14 @@ ASSETS_USING_RULES = {"hybrid_scores"}
 MAX_CHECK_RECORDS = 100
 """Newest records of a check that are read."""
 
-Partition = tuple[dg.AssetKey, dt.date | None]
-
-
-@dataclass(frozen=True)
-class _Materialization:
-    """A materialization: its time, its run, and the code, models (as-of days) and rules that made it."""
-
-    at: float
-    run_id: str
-    code_version: str | None
-    models: dict[str, str]
-    rules_version: str
-
-    @classmethod
-    def from_record(cls, record: dg.EventLogRecord) -> _Materialization:
-        event = record.asset_materialization
-        metadata, tags = (event.metadata, event.tags or {}) if event else ({}, {})
-        models = {name: str(metadata[name].value) for name in AS_OF_NAMES.values() if name in metadata}
-        rules_version = str(metadata["rules_version"].value) if "rules_version" in metadata else ""
-        return cls(record.timestamp, record.run_id, tags.get(CODE_VERSION_TAG), models, rules_version)
+Partition = tuple[dg.AssetKey, Day]
 
 
 @dataclass
 class StalenessChecker:
     """Compares Dagster's records, the lake, the model registry and the landed files, and caches what it read.
+
+    With `keep`, what an earlier code version made is not stale.
 
     docs/architecture.md lists the rules.
     """
@@ -73,11 +57,13 @@ class StalenessChecker:
     experiments: Path | None = None
     rules_version: str = ""
     newest: dt.date | None = None
+    keep: bool = False
     serving: ServingFolder | None = None
 
     def __post_init__(self) -> None:
         self.graph = self.definitions.resolve_asset_graph()
-        self._materializations: dict[dg.AssetKey, dict[dt.date | None, _Materialization]] = {}
+        self._materializations = Materializations()
+        self._tables: dict[str, LakeTable] = {}
         self._failed_runs: dict[dg.AssetKey, set[str]] = {}
         self._active_releases: dict[dt.date, Release | None] = {}
         self._damage_by_table: dict[str, dict[dt.date | None, str]] = {}
@@ -101,28 +87,32 @@ class StalenessChecker:
     def stale_reason(self, key: dg.AssetKey, day: dt.date | None) -> str:
         """Why one partition is stale, without regard to other stale partitions; "" if it is not."""
         table = key.path[-1]
-        latest = self._latest_materializations(key).get(day)
+        latest = self._materializations.of(table, self.instance).get(day)
         if latest is None:
             return "never materialized"
-        if self.lake.changed_at(table, day) is None:
+        if day not in self._table(table).partitions:
             return "not in the lake"
         if damage := self._damage(key, day):
             return f"damaged: {damage}"
-        if changed := next((name for name, at in self._input_changes(key, day) if at > latest.at), ""):
+        if changed := self._changed_input(key, day, latest):
             return f"{changed} has changed since"
         code_version = self.graph.get(key).code_version
-        if code_version is not None and latest.code_version != code_version:
+        if not self.keep and code_version is not None and latest.code_version != code_version:
             return f"made by code version {latest.code_version}, now {code_version}"
         if latest.run_id in self._runs_with_failed_blocking_checks(key):
             return "a blocking check failed, or did not run"
         # Lists of earlier days stay as customers saw them.
-        if table in ASSETS_USING_RULES and day == self.newest and latest.rules_version != self.rules_version:
+        if (
+            table in ASSETS_USING_RULES
+            and day == self.newest
+            and latest.metadata.get("rules_version", "") != self.rules_version
+        ):
             return "made with other merchandising rules"
         if table == "release_gate" and day is not None and self._active_release(day) is None:
             return "no release is active, and the limits of the gate may have changed"
         if table in ASSETS_USING_MODELS and day is not None and (release := self._active_release(day)):
-            for name, made_with in latest.models.items():
-                if (active := release.model_days[name]) != made_with:
+            for name, active in release.model_days.items():
+                if (made_with := latest.metadata.get(name, active)) != active:
                     return f"made with {name} {made_with}, but version {release.version} is active, with {active}"
         return ""
 
@@ -130,8 +120,8 @@ class StalenessChecker:
         """How a partition in the lake, or the published index of the newest day, is damaged; "" if it is not."""
         table = key.path[-1]
         if table not in self._damage_by_table:
-            self._damage_by_table[table] = self.lake.damage(table)
-            is_published = table == "serving_index" and self.newest in self._latest_materializations(key)
+            self._damage_by_table[table] = self._table(table).damage()
+            is_published = table == "serving_index" and self.newest in self._table(table).partitions
             if is_published and self.serving is not None and (damage := self.serving.damage()):
                 self._damage_by_table[table][self.newest] = damage
         return self._damage_by_table[table].get(day, "")
@@ -163,38 +153,46 @@ class StalenessChecker:
             self._active_releases[day] = self.releases.active(day)
         return self._active_releases[day]
 
-    def _latest_materializations(self, key: dg.AssetKey) -> dict[dt.date | None, _Materialization]:
-        if key not in self._materializations:
-            latest: dict[dt.date | None, _Materialization] = {}
-            cursor, has_more = None, True
-            while has_more:  # newest first
-                page = self.instance.fetch_materializations(dg.AssetRecordsFilter(key), limit=1000, cursor=cursor)
-                cursor, has_more = page.cursor, page.has_more
-                for record in page.records:
-                    day = dt.date.fromisoformat(record.partition_key) if record.partition_key else None
-                    latest.setdefault(day, _Materialization.from_record(record))
-            self._materializations[key] = latest
-        return self._materializations[key]
+    def _changed_input(self, key: dg.AssetKey, day: Day, made: Materialization) -> str:
+        """What a partition was made from and has changed since; "" if nothing has."""
+        files = self._files(key.path[-1], day)
+        if files.keys() != made.files.keys():
+            return "the list of its files"
+        for label, file in files.items():
+            # Don't read large files that are older.
+            if (modified_at(file) or math.inf) > made.at and file_fingerprint(file) != made.files[label]:
+                return label
+        for name, days in inputs(self.graph, key, day).items():
+            was, table = made.made_from.get(name, {}), self._table(name)
+            if was.get("fingerprint") != input_version(table, days)["fingerprint"]:
+                return self._changed_days(table, days, was.get("version"), day)
+        return ""
 
-    def _input_changes(self, key: dg.AssetKey, day: dt.date | None) -> Iterator[tuple[str, float]]:
-        """The inputs of a partition, and when each changed, in seconds since the epoch."""
-        name = key.path[-1]
+    def _changed_days(self, table: LakeTable, days: list[Day], version: int | None, day: Day) -> str:
+        """A table, and the days of it that have changed since a version, if that is still there."""
+        try:
+            was = self.lake.at({table.name: version}).table(table.name).partitions if version is not None else {}
+        except MissingPartition:
+            return table.name
+        changed = [each for each in days if was.get(each) != table.partitions.get(each)] if was else []
+        if changed in ([], [day], [None]):
+            return table.name
+        return f"{table.name} of {changed[0]}{f' and {len(changed) - 1} more days' if len(changed) > 1 else ''}"
+
+    def _files(self, name: str, day: Day) -> dict[str, UPath]:
+        """The files outside the lake that a partition is made from, by their names in its metadata."""
         if name == "raw_purchase_logs":
-            files, manifest = self.source.files(day), self.lake.manifest(name, day)
-            yield from (("a landed file", modified_at(file) or 0.0) for file in files)
-            if manifest is None or {self.source.label(file) for file in files} != manifest.sources.keys():
-                yield "the list of landed files", float("inf")  # whatever their modification times
+            return {self.source.label(file): file for file in self.source.files(day)}
+        if name == "raw_product_catalog":
+            catalog = self.source.catalog_file()
+            return {self.source.label(catalog): catalog} if catalog else {}
         if name in API_FILES and day is not None:
-            file = landed_file(self.feedback, name, day)
-            if file.exists():
-                yield "the file that the API landed", file.stat().st_mtime
+            return landed_files(self.feedback, name, day)
         if name in ASSETS_USING_EXPERIMENTS and self.experiments is not None and self.experiments.exists():
-            yield "the experiments file", self.experiments.stat().st_mtime
-        if name == "raw_product_catalog" and (catalog := self.source.catalog_file()):
-            yield "the catalog file", modified_at(catalog) or 0.0
-        parents = self.graph.get_parents_partitions(key, day.isoformat() if day else None).parent_partitions
-        for parent, partition in parents:
-            parent_day = dt.date.fromisoformat(partition) if partition else None
-            changed = self.lake.changed_at(parent.path[-1], parent_day)
-            if changed is not None:
-                yield f"{parent.path[-1]}{f' of {parent_day}' if parent_day not in (None, day) else ''}", changed
+            return {self.experiments.name: UPath(self.experiments)}
+        return {}
+
+    def _table(self, name: str) -> LakeTable:
+        if name not in self._tables:
+            self._tables[name] = self.lake.table(name)
+        return self._tables[name]

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 from rec_assets.checks.days import checked_days, newest_day
 from rec_assets.recsys.data.cleaning import RETURN_SUFFIX
 from rec_assets.recsys.events import INTEREST
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import Lake, LakeTable
 from rec_assets.sources.spec import DataSource
 
 VOLUME_WEEKS = 4
@@ -28,7 +28,7 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(asset="raw_purchase_logs", description="The newest landed day is in the lake.")
     def raw_is_fresh(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         newest_landed = max(source.landed_days(), default=None) if source.is_daily else source.last_day
-        newest = max(lake.days("raw_purchase_logs"), default=None)
+        newest = max(lake.table("raw_purchase_logs").days, default=None)
         return dg.AssetCheckResult(
             passed=newest is not None and (newest_landed is None or newest >= newest_landed),
             severity=dg.AssetCheckSeverity.WARN,
@@ -40,7 +40,8 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
         day = newest_day(context, lake)
-        rows = [_rows(lake, "raw_purchase_logs", day - dt.timedelta(weeks=week)) for week in range(VOLUME_WEEKS + 1)]
+        table = lake.table("raw_purchase_logs")
+        rows = [table.rows([day - dt.timedelta(weeks=week)]) for week in range(VOLUME_WEEKS + 1)]
         before = [count for count in rows[1:] if count]
         usual = float(np.median(before)) if before else None
         ratio = rows[0] / usual if usual else None
@@ -55,10 +56,10 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
         description="On every day: raw lines = cleaned order lines + rejected lines.",
     )  # fmt: skip
     def no_line_is_lost(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        tables = ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")
+        raw, cleaned, rejected = map(lake.table, ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases"))
         days = checked_days(context, lake)
-        counts = pd.DataFrame([[_rows(lake, table, day) for table in tables] for day in days])
-        counts[1] -= [_rows_not_in_log(lake, day) for day in days]
+        counts = pd.DataFrame([[table.rows([day]) for table in (raw, cleaned, rejected)] for day in days])
+        counts[1] -= [_rows_not_in_log(cleaned, day) for day in days]
         lost = counts[0] - counts[1] - counts[2]
         wrong = [str(day) for day, missing in zip(days, lost, strict=True) if missing]
         return dg.AssetCheckResult(
@@ -71,8 +72,9 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(asset="cleaned_interactions", blocking=True, description="No line occurs twice.")
     def lines_are_unique(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         days = checked_days(context, lake)
-        lines = lake.rows("cleaned_interactions", days)
-        repeated = _repeated_lines(lake, days, passes=-(-lines // LINES_PER_PASS))
+        cleaned = lake.table("cleaned_interactions")
+        lines = cleaned.rows(days)
+        repeated = _repeated_lines(cleaned, days, passes=-(-lines // LINES_PER_PASS))
         return dg.AssetCheckResult(passed=repeated == 0, description=f"{lines} lines, {repeated} repeated")
 
     @dg.asset_check(
@@ -81,8 +83,8 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
     def few_lines_are_rejected(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
-        raw = sum(_rows(lake, "raw_purchase_logs", day) for day in checked_days(context, lake))
-        rejected = sum(_rows(lake, "rejected_purchases", day) for day in checked_days(context, lake))
+        days = checked_days(context, lake)
+        raw, rejected = (lake.table(name).rows(days) for name in ("raw_purchase_logs", "rejected_purchases"))
         share = rejected / raw if raw else 0.0
         return dg.AssetCheckResult(
             passed=share <= MAX_REJECTED_SHARE,
@@ -93,7 +95,7 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(asset="products", blocking=True, description="The table has one row per product.")
     def products_are_unique(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        products = lake.pandas("products", columns=["product_id", "text"])
+        products = lake.table("products").pandas(columns=["product_id", "text"])
         repeated = int(products["product_id"].duplicated().sum())
         return dg.AssetCheckResult(
             passed=repeated == 0 and len(products) > 0,
@@ -105,34 +107,29 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
             products_are_unique]  # fmt: skip
 
 
-def _repeated_lines(lake: Lake, days: list[dt.date], passes: int) -> int:
+def _repeated_lines(cleaned: LakeTable, days: list[dt.date], passes: int) -> int:
     """Lines with an earlier id. A pass hashes its part of the ids to 64 bits, then compares ids with equal hashes."""
     repeated = 0
     for number in range(passes):
-        hashes_by_day = (_hashes(_ids(lake, day)) for day in days)
+        hashes_by_day = (_hashes(_ids(cleaned, day)) for day in days)
         hashes = np.concatenate([part[part % passes == number] for part in hashes_by_day])
         hashes.sort()
         shared = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if len(shared):
-            candidates = [ids[np.isin(_hashes(ids), shared)] for ids in (_ids(lake, day) for day in days)]
+            candidates = [ids[np.isin(_hashes(ids), shared)] for ids in (_ids(cleaned, day) for day in days)]
             repeated += int(pd.Index(np.concatenate(candidates)).duplicated().sum())
     return repeated
 
 
-def _ids(lake: Lake, day: dt.date) -> npt.NDArray[np.object_]:
-    return lake.read("cleaned_interactions", [day], columns=["line_id"])["line_id"].to_numpy()
+def _ids(cleaned: LakeTable, day: dt.date) -> npt.NDArray[np.object_]:
+    return cleaned.read([day], columns=["line_id"])["line_id"].to_numpy()
 
 
 def _hashes(ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
     return pd.util.hash_array(ids, categorize=False)
 
 
-def _rows_not_in_log(lake: Lake, day: dt.date) -> int:
+def _rows_not_in_log(cleaned: LakeTable, day: dt.date) -> int:
     """Rows that are no lines of the log: clicks, carts, and the return rows that cleaning adds to purchase lines."""
     not_in_log = ds.field("event").isin(INTEREST) | pc.ends_with(ds.field("line_id"), RETURN_SUFFIX)
-    return lake.read("cleaned_interactions", [day], columns=["event"], where=not_in_log).num_rows
-
-
-def _rows(lake: Lake, table: str, day: dt.date) -> int:
-    manifest = lake.manifest(table, day)
-    return manifest.rows if manifest else 0
+    return cleaned.read([day], columns=["event"], where=not_in_log).num_rows

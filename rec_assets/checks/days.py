@@ -17,7 +17,7 @@ def checked_days(context: dg.AssetCheckExecutionContext, lake: Lake) -> list[dt.
     if step.has_partition_key or step.has_partition_key_range:
         return [dt.date.fromisoformat(key) for key in step.partition_keys]
     table = context.check_specs[0].asset_key.path[-1]
-    days = lake.days(table)
+    days = lake.table(table).days
     if not days:
         raise MissingPartition(f"{table}: the table is empty in the lake ({lake.root}): materialize {table} first")
     return days[-1:]

@@ -13,15 +13,15 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(asset="product_embeddings", blocking=True, description="All vectors are finite and have length 1.")
     def embeddings_are_unit_vectors(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        vectors = lake.pandas("product_embeddings", columns=["vector"])["vector"]
+        vectors = lake.table("product_embeddings").pandas(columns=["vector"])["vector"]
         lengths = np.array([np.linalg.norm(vector) for vector in vectors])
         wrong = int((~np.isclose(lengths, 1, atol=1e-3)).sum())
         return dg.AssetCheckResult(passed=wrong == 0, description=f"{len(vectors)} vectors, {wrong} not of length 1")
 
     @dg.asset_check(asset="product_embeddings", blocking=True, description="Every product text has a vector.")
     def every_text_is_embedded(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        texts = set(lake.pandas("products", columns=["content_hash"])["content_hash"].dropna())
-        missing = texts - set(lake.pandas("product_embeddings", columns=["content_hash"])["content_hash"])
+        texts = set(lake.table("products").pandas(columns=["content_hash"])["content_hash"].dropna())
+        missing = texts - set(lake.table("product_embeddings").pandas(columns=["content_hash"])["content_hash"])
         return dg.AssetCheckResult(passed=not missing, description=f"{len(texts)} texts, {len(missing)} without vector")
 
     @dg.asset_check(
@@ -32,7 +32,7 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
     ) -> dg.AssetCheckResult:
         from pyspark.sql import functions as F
 
-        model = lake.spark(spark.spark_session, "als_model", [newest_day(context, lake)])
+        model = lake.table("als_model").spark(spark.spark_session, [newest_day(context, lake)])
         finite = F.forall("factors", lambda factor: F.abs(factor) < np.inf)  # in Spark, NaN is greater than any number
         not_finite = F.sum(F.when(finite, 0).otherwise(1)).alias("not_finite")
         sides = model.groupBy("kind").agg(F.count("*").alias("rows"), not_finite).toPandas()
@@ -46,7 +46,7 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
         asset="co_purchase_graph", description="No product is its own neighbor, and all weights are positive."
     )
     def graph_is_valid(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        graph = lake.pandas("co_purchase_graph", [newest_day(context, lake)])
+        graph = lake.table("co_purchase_graph").pandas([newest_day(context, lake)])
         loops = int((graph["product_id"] == graph["neighbor_id"]).sum())
         return dg.AssetCheckResult(
             passed=loops == 0 and bool((graph["weight"] > 0).all()), description=f"{len(graph)} edges, {loops} loops"
@@ -60,11 +60,15 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
     ) -> dg.AssetCheckResult:
         day = [newest_day(context, lake)]
-        rows = lake.rows("candidates", day)
+        rows = lake.table("candidates").rows(day)
         unique = (
-            lake.spark(spark.spark_session, "candidates", day).select("customer_id", "product_id").distinct().count()
+            lake.table("candidates")
+            .spark(spark.spark_session, day)
+            .select("customer_id", "product_id")
+            .distinct()
+            .count()
         )
-        statistics = lake.pandas("product_statistics", day, columns=["order_lines"])
+        statistics = lake.table("product_statistics").pandas(day, columns=["order_lines"])
         return dg.AssetCheckResult(
             passed=unique == rows and (rows > 0 or not statistics["order_lines"].any()),
             description=f"{rows} pairs, {rows - unique} repeated",

@@ -32,15 +32,15 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
     ) -> dg.AssetCheckResult:
         day, session = newest_day(context, lake), spark.spark_session
-        lists, pairs = (lake.spark(session, table, [day]) for table in ("hybrid_scores", "candidates"))
-        products = lake.pandas("products")
-        rules = active_rules(settings, day, products, lake.pandas("product_statistics", [day]))
+        lists, pairs = (lake.table(table).spark(session, [day]) for table in ("hybrid_scores", "candidates"))
+        products = lake.table("products").pandas()
+        rules = active_rules(settings, day, products, lake.table("product_statistics").pandas([day]))
         hidden = [*products.loc[products["excluded"], "product_id"], *rules.product_ids[~rules.visible]]
         if rules.frequency_cap is not None:
             pairs = add_frequency_capped(pairs, rules, lake, day).where(f"not {rules.frequency_cap_column}")
         customers, problems = find_list_problems(lists, pairs, hidden, settings.recipe.list_size)
         # Another check verifies that there are candidates.
-        expected = lake.rows("candidates", [day]) > 0
+        expected = lake.table("candidates").rows([day]) > 0
         if _rules_version(lake, day) != rules.version:  # the rules have changed since
             problems = {name: count for name, count in problems.items() if "twice" in name}
         faults = [f"{count} {problem}" for problem, count in problems.items() if count]
@@ -55,8 +55,8 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
         day, columns = newest_day(context, lake), ["product_id", "similar_product_id"]
-        rows = lake.pandas("similar_products", [day], columns=columns)
-        products = lake.pandas("products", columns=["product_id", "excluded"])
+        rows = lake.table("similar_products").pandas([day], columns=columns)
+        products = lake.table("products").pandas(columns=["product_id", "excluded"])
         loops = int((rows["product_id"] == rows["similar_product_id"]).sum())
         banned = int(rows["similar_product_id"].isin(products.loc[products["excluded"], "product_id"]).sum())
         return dg.AssetCheckResult(
@@ -74,7 +74,7 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], releases: dg.ResourceParam[Releases]
     ) -> dg.AssetCheckResult:
         day = newest_day(context, lake)
-        report = lake.pandas("evaluation_report", [day])
+        report = lake.table("evaluation_report").pandas([day])
         lists_day = day - dt.timedelta(days=settings.horizon_days)
         is_difference = report["baseline"].notna()
         result = baseline_verdict(report[~is_difference], report[is_difference], ALL_PURCHASES)
@@ -100,8 +100,8 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def hit_rate_is_in_control_band(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
-        day = newest_day(context, lake)
-        rates = lake.pandas("live_accuracy", lake.days("live_accuracy")).set_index("date")["hit_rate"].sort_index()
+        day, table = newest_day(context, lake), lake.table("live_accuracy")
+        rates = table.pandas(table.days).set_index("date")["hit_rate"].sort_index()
         band, rate = control_band(rates[rates.index < day]), float(rates[day])
         return dg.AssetCheckResult(
             passed=band is None or band.contains(rate) or rate != rate,
@@ -114,7 +114,7 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def kpis_are_plausible(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         wrong = []
         for day in checked_days(context, lake):
-            for name, value in lake.pandas("business_kpis", [day]).set_index("kpi")["value"].dropna().items():
+            for name, value in lake.table("business_kpis").pandas([day]).set_index("kpi")["value"].dropna().items():
                 is_return_rate = str(name).startswith("return_rate")  # returns may be of earlier purchases
                 if value < 0 or (KPIS[str(name)].unit == "share" and value > 1 and not is_return_rate):
                     wrong.append(f"{day}: {name} {value:.3f}")
@@ -128,7 +128,7 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def experiments_are_valid(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
-        rows = lake.pandas("experiment_report", [newest_day(context, lake)])
+        rows = lake.table("experiment_report").pandas([newest_day(context, lake)])
         rows = rows.drop_duplicates(["experiment", "variant"])
         bad = rows[rows["verdict"].isin(["invalid", "worse"])]
         return dg.AssetCheckResult(
@@ -144,14 +144,14 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
 
 def _rules_version(lake: Lake, day: dt.date) -> str:
     """The version of the merchandising rules that made the lists of a day; "" without rules."""
-    return next(iter(lake.head("hybrid_scores", day, rows=1)["rules_version"].to_pylist()), "")
+    return next(iter(lake.table("hybrid_scores").head(day, rows=1)["rules_version"].to_pylist()), "")
 
 
 def _has_trained_ranker(lake: Lake, day: dt.date) -> bool:
     """Whether a trained ranker made the lists of a day, and not the fixed blend."""
-    head = lake.head("hybrid_scores", day, rows=1).to_pylist()
+    head = lake.table("hybrid_scores").head(day, rows=1).to_pylist()
     as_of = head[0]["ranker_as_of"] if head else None
-    return as_of is None or load_ranker(lake.pandas("ranker", [as_of])).is_trained
+    return as_of is None or load_ranker(lake.table("ranker").pandas([as_of])).is_trained
 
 
 def find_list_problems(

@@ -37,7 +37,8 @@ def check_source(source: str | None) -> None:
 
 
 @click.command()
-def bootstrap() -> None:
+@click.option("--keep", is_flag=True, help="Keep what an earlier version of the code made, although it is stale.")
+def bootstrap(keep: bool) -> None:
     """Bring the lake up to date. It materializes the stale partitions that the newest day needs, oldest day first.
 
     If the lake has a release of an earlier day, it does the same as the job `retrain`: it may release a new model.
@@ -58,7 +59,7 @@ def bootstrap() -> None:
     from rec_assets.definitions import defs
     from rec_assets.sources.spec import load_data_source
 
-    run_bootstrap(defs, settings, load_data_source(settings.source, settings.root))
+    run_bootstrap(defs, settings, load_data_source(settings.source, settings.root), keep=keep)
     print_bootstrap_results(settings)
 
 

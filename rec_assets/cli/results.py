@@ -89,11 +89,11 @@ def print_bootstrap_results(settings: Settings) -> None:
     from rec_assets.resources.releases import Releases
 
     lake = Lake(settings.lake)
-    evaluated = lake.days("evaluation_report")[-1]
-    metrics = lake.pandas("evaluation_report", [evaluated])
+    evaluated = lake.table("evaluation_report").days[-1]
+    metrics = lake.table("evaluation_report").pandas([evaluated])
     click.echo(f"\n{summary_table(metrics[metrics['baseline'].isna()]).to_markdown()}")
     day = _day_of_lists(lake)
-    customer = min(lake.pandas("hybrid_scores", [day], columns=["customer_id"])["customer_id"], default=None)
+    customer = min(lake.table("hybrid_scores").pandas([day], columns=["customer_id"])["customer_id"], default=None)
     click.echo(f"\nFor {'all customers' if customer is None else f'customer {customer}'}, as of {day}:")
     if customer is None:
         rows = _to_records(lake, day, _best_sellers(lake, day, 5), "all")
@@ -103,13 +103,13 @@ def print_bootstrap_results(settings: Settings) -> None:
     release = Releases(settings.mlflow_uri, settings.registered_model).active(day)
     if release is not None and (missing := missing_models(lake, release)):
         click.echo(f"\nMissing models, as of {release.ranker_as_of}: {'; '.join(missing)}")
-    if settings.experiments and (reported := lake.days("experiment_report")):
+    if settings.experiments and (reported := lake.table("experiment_report").days):
         click.echo(f"\nExperiments: {settings.report(reported[-1], 'experiments')}")
     click.echo(f"\nReport: {settings.report(evaluated, 'evaluation')}")
 
 
 def _day_of_lists(lake: Lake, wanted: dt.date | None = None) -> dt.date:
-    days = lake.days("hybrid_scores")
+    days = lake.table("hybrid_scores").days
     if not days:
         raise click.ClickException(f"there are no recommendations in {lake.root} yet: run `rec-assets bootstrap` first")
     if wanted is not None and wanted not in days:
@@ -122,7 +122,7 @@ def _day_of_lists(lake: Lake, wanted: dt.date | None = None) -> dt.date:
 def _recommendations(lake: Lake, day: dt.date, customer: str, k: int, list_name: str) -> list[dict[str, Any]]:
     import pyarrow.dataset as ds
 
-    lists = lake.pandas("hybrid_scores", [day], where=ds.field("customer_id") == customer)
+    lists = lake.table("hybrid_scores").pandas([day], where=ds.field("customer_id") == customer)
     rows = lists[(lists["list"] == list_name) & (lists["rank"] <= k)].sort_values("rank")
     if lists.empty:
         rows = _best_sellers(lake, day, k)
@@ -141,7 +141,7 @@ def _to_records(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) ->
     import pyarrow.dataset as ds
 
     is_shown = ds.field("product_id").isin(pa.array(rows["product_id"], pa.string()))  # the type matters if empty
-    names = lake.pandas("products", columns=["product_id", "title"], where=is_shown)
+    names = lake.table("products").pandas(columns=["product_id", "title"], where=is_shown)
     titles = rows["product_id"].map(names.set_index("product_id")["title"])
     rows = rows.assign(product=titles, list=list_name, as_of=day)
     shown = rows[["product_id", "rank", "score", "reason", "product", "source", "rule", "list", "as_of", *_MADE_WITH]]
@@ -155,8 +155,8 @@ def _to_records(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) ->
 def _best_sellers(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
     from rec_assets.recsys.ranking.lists import popular_lists
 
-    categories = lake.pandas("products", columns=["product_id", "category"]).set_index("product_id")["category"]
-    popular = popular_lists(lake.pandas("product_statistics", [day]), categories, k)
+    categories = lake.table("products").pandas(columns=["product_id", "category"]).set_index("product_id")["category"]
+    popular = popular_lists(lake.table("product_statistics").pandas([day]), categories, k)
     return popular.assign(source="best_sellers", **dict.fromkeys(("rule", *_MADE_WITH)))
 
 

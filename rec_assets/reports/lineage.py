@@ -32,6 +32,8 @@ def describe_lineage(release: Release, releases: Releases, lake: Lake, instance:
     yield f"  Dagster run {release.tags['dagster_run_id']} ({status}), MLflow run {release.run_id}"
     yield f"  commit {release.tags['git_commit'] or '(not from a git checkout)'}"
     yield f"  data fingerprint {release.tags['data_fingerprint']}"
+    versions = (f"{table} {version}" for table, version in sorted(release.table_versions.items()))
+    yield f"  versions of the tables: {', '.join(versions) or '(not recorded)'}"
     for table in ("als_model", "co_purchase_graph", "ranker"):
         for day, part in inputs[table].items():
             yield f"  {table} {day}  {part['fingerprint'][:16]}  {_compare(lake, table, day, part)}"
@@ -46,7 +48,7 @@ def describe_lineage(release: Release, releases: Releases, lake: Lake, instance:
 
 
 def _compare(lake: Lake, table: str, day: str, part: Mapping[str, Any]) -> str:
-    manifest = lake.manifest(table, dt.date.fromisoformat(day))
-    if manifest is None:
+    partition = lake.table(table).partitions.get(dt.date.fromisoformat(day))
+    if partition is None:
         return "no longer in the lake"
-    return UNCHANGED if manifest.fingerprint == part["fingerprint"] else "changed since"
+    return UNCHANGED if partition.fingerprint == part["fingerprint"] else "changed since"

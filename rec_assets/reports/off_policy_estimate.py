@@ -76,7 +76,7 @@ def estimate_clicks(settings: Settings, model: str, *, last_days: int, places: i
     """
     lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     release = releases.get_by_name(model)
-    days = [day for day in lake.days("experiment_exposures") if day > release.as_of][-last_days:]
+    days = [day for day in lake.table("experiment_exposures").days if day > release.as_of][-last_days:]
     logged = _usable_exposures(lake, days, places)
     if logged.empty:
         raise InsufficientData(
@@ -110,7 +110,7 @@ def estimate_clicks(settings: Settings, model: str, *, last_days: int, places: i
 def _usable_exposures(lake: Lake, days: list[dt.date], places: int) -> pd.DataFrame:
     if not days:
         return pd.DataFrame()
-    rows = lake.pandas("experiment_exposures", days).drop_duplicates("recommendation_id")
+    rows = lake.table("experiment_exposures").pandas(days).drop_duplicates("recommendation_id")
     rows = rows[
         (rows["exploration"] > 0) & ~rows["filtered"] & (rows["answered_by"] == CUSTOMER) & (rows["mode"] != BUY_AGAIN)
     ]
@@ -121,10 +121,10 @@ def _usable_exposures(lake: Lake, days: list[dt.date], places: int) -> pd.DataFr
 
 def _events_by_customer(lake: Lake, after: dt.date) -> dict[str, pd.DataFrame]:
     """Customer → clicks, carts, purchases and returns after a day, oldest first."""
-    days = [day for day in lake.days("raw_feedback_events") if day > after]
+    days = [day for day in lake.table("raw_feedback_events").days if day > after]
     if not days:
         return {}
-    events = lake.pandas("raw_feedback_events", days)
+    events = lake.table("raw_feedback_events").pandas(days)
     events = events[(events["type"] != IMPRESSION) & events["customer_id"].notna()]
     events = events.sort_values(["time", "event_id"], ascending=[True, False])  # the order in which the API reads them
     return {str(customer): rows for customer, rows in events.groupby("customer_id")}
@@ -140,8 +140,8 @@ def _signals(events: pd.DataFrame | None, before: pd.Timestamp, weights: Mapping
 
 def _clicks_by_response(lake: Lake, days: list[dt.date]) -> dict[str, frozenset[str]]:
     """recommendation_id → the products clicked in the response."""
-    event_days = [day for day in lake.days("raw_feedback_events") if day >= days[0]]
-    events = lake.pandas("raw_feedback_events", event_days)
+    event_days = [day for day in lake.table("raw_feedback_events").days if day >= days[0]]
+    events = lake.table("raw_feedback_events").pandas(event_days)
     clicks = events[(events["type"] == CLICK) & events["recommendation_id"].notna()]
     return {str(response): frozenset(rows) for response, rows in clicks.groupby("recommendation_id")["product_id"]}
 

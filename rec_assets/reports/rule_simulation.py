@@ -22,7 +22,6 @@ from rec_assets.recsys.rules.simulation import lists_by_rules, measure_rule_sets
 from rec_assets.recsys.rules.simulation_page import CURVE_METRICS, SimulationResult, simulation_page
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.spark import spark_resource
-from rec_assets.resources.storage import STAGING
 from rec_assets.settings import Settings
 
 
@@ -47,7 +46,7 @@ def inspect_rules(settings: Settings) -> list[RuleEffect]:
     rules, lake = read_rules(settings.rules), Lake(settings.lake)
     if not any(rules.sets.values()):
         return []
-    days = lake.days("product_statistics")
+    days = lake.table("product_statistics").days
     if not days:
         raise MissingPartition("product_statistics: the table is empty: run `rec-assets bootstrap` first")
     snapshot = _product_snapshot(lake, days[-1])
@@ -74,7 +73,7 @@ def simulate_rules(
     """
     rules, lake = read_rules(settings.rules), Lake(settings.lake)
     chosen = _choose_rule_sets(rules, rule_sets)
-    evaluated_days = lake.days("evaluation_report")
+    evaluated_days = lake.table("evaluation_report").days
     if not evaluated_days:
         raise MissingPartition("evaluation_report: no day was evaluated yet: run `rec-assets bootstrap` first")
     until = evaluated_days[-1]
@@ -96,23 +95,23 @@ def simulate_rules(
 
     spark = spark_resource(settings).spark_session
     label_days = [day + dt.timedelta(days=number) for number in range(1, settings.horizon_days + 1)]
-    labels = net_purchases(lake.spark(spark, "cleaned_interactions", label_days), until)
+    labels = net_purchases(lake.table("cleaned_interactions").spark(spark, label_days), until)
     sample = sample_customers(labels, settings.evaluation_customers)
     if not sample.buyers:
         raise RulesError(f"there are no purchases from {label_days[0]} to {label_days[-1]} to evaluate lists on")
-    candidates = sample.select_from(lake.spark(spark, "candidates", [day]))
+    candidates = sample.select_from(lake.table("candidates").spark(spark, [day]))
     capped = {each.frequency_cap_column: each for each in compiled.values() if each.frequency_cap_column}
     for rules_with_cap in capped.values():
         candidates = add_frequency_capped(candidates, rules_with_cap, lake, day)
     candidates = candidates.persist()
-    ranker_as_of = lake.head("hybrid_scores", day, rows=1)["ranker_as_of"][0].as_py()
-    ranker = load_ranker(lake.pandas("ranker", [ranker_as_of]))
+    ranker_as_of = lake.table("hybrid_scores").head(day, rows=1)["ranker_as_of"][0].as_py()
+    ranker = load_ranker(lake.table("ranker").pandas([ranker_as_of]))
     history = (
         candidates.where("repeat_order_lines > 0").select("customer_id", "product_id", "customer_orders").toPandas()
     )
     orders = history.groupby("customer_id")["customer_orders"].first()
     slices = make_slices(sample.purchases.toPandas(), history, orders)
-    lists = lists_by_rules(candidates, ranker, compiled, variants, settings.shared_disk / STAGING)
+    lists = lists_by_rules(candidates, ranker, compiled, variants, settings.staging)
     price = pd.Series(snapshot.price, index=snapshot.product_ids)
     metrics = measure_rule_sets(lists, [*compiled, *variants], slices, price, len(snapshot), seed=settings.recipe.seed)
 
@@ -140,4 +139,4 @@ def _choose_rule_sets(rules: RuleSets, rule_sets: list[str]) -> list[str]:
 
 
 def _product_snapshot(lake: Lake, day: dt.date) -> ProductSnapshot:
-    return snapshot_without_models(day, lake.pandas("products"), lake.pandas("product_statistics", [day]))
+    return snapshot_without_models(day, lake.table("products").pandas(), lake.table("product_statistics").pandas([day]))

@@ -1,11 +1,11 @@
-"""The lake: one folder per table with one folder per day; a partition is replaced as a whole.
+"""The lake: one Delta table per asset, `lake/<asset>`, partitioned by `date` if the asset is daily.
 
-    lake/<asset>/date=2017-12-03/<version>-0.parquet + _manifest.json      (lake/<asset>/ if unpartitioned)
+A day is replaced as a whole: its files are written first, then one commit to the table's log names them. Many days can
+be one commit. Files are named by the hash of their content, so the log tells the fingerprint of each partition, and a
+partition that gets the same content again needs no commit. Any engine that reads Delta can read the tables.
 
-The manifest names the files of the partition. A writer writes files under names that contain their content's hash,
-replaces the manifest in one step, and deletes the old files. A reader sees the old partition or the new one, even if a
-writer is killed. Writing the same content again changes nothing, not even the time of the change, so downstream
-partitions stay up to date. `storage.py` implements these steps for a disk and for an object store.
+`deltalake` writes the log, without a JVM. Of the packages for Dagster, neither `dagster-deltalake` nor `dagster-delta`
+passes Spark frames, or commits files that Spark's tasks wrote.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import hashlib
+import itertools
+import json
+import os
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +30,31 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rec_assets.errors import UserError
-from rec_assets.recsys.spark.arrow_rows import ARROW
-from rec_assets.resources.manifest import MANIFEST, Manifest
-from rec_assets.resources.storage import DAMAGED, Storage, open_storage
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.resources import spark_files
+from rec_assets.resources.spark_files import File
+from rec_assets.resources.table_columns import stored_schema
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from deltalake.transaction import AddAction, RemoveAction
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
 
-    from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+Day = dt.date | None
+"""The day of a partition; None for the only partition of a table without days."""
+
+LOG_RETENTION = {"delta.logRetentionDuration": "interval 400 days"}
+"""So long a release can read the versions of tables that it was made from."""
+
+STORE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+"""Environment variables that begin like this are options of object stores."""
+
+_REMEDY = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
 
 
 class MissingPartition(UserError, LookupError):
-    """A table or a day of it is not in the lake; the message names it and what to materialize."""
+    """A table, a version or a day of it is not in the lake; the message names it and what to do."""
 
 
 class DamagedPartition(UserError, RuntimeError):
@@ -44,229 +62,337 @@ class DamagedPartition(UserError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class Lake:
-    """Tables under `root`, a folder or an `s3://` path."""
+class Partition:
+    """Content of a partition: its files, in order."""
 
-    root: Path | UPath
+    files: tuple[File, ...]
 
-    @functools.cached_property
-    def storage(self) -> Storage:
-        """The storage of its partitions."""
-        return open_storage(self.root)
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(file.rows for file in self.files)
 
-    # ---- state ----
+    @property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(file.bytes for file in self.files)
 
-    def days(self, table: str) -> list[dt.date]:
-        """Days of a table in the lake, sorted."""
-        found = (name for name in self.storage.partitions(table) if name.startswith("date="))
-        return sorted(dt.date.fromisoformat(name[5:]) for name in found)
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the digests of the files; equal for equal content."""
+        return hashlib.sha256(" ".join(file.digest for file in self.files).encode()).hexdigest()
 
-    def manifest(self, table: str, day: dt.date | None = None) -> Manifest | None:
-        """The manifest of a partition, or None if it does not exist."""
-        return self._manifests(table, [day])[0]
 
-    def rows(self, table: str, days: Iterable[dt.date | None] = (None,)) -> int:
+@dataclass(frozen=True)
+class LakeTable:
+    """A table at one version. What is read through it belongs together, whatever others write meanwhile.
+
+    Attributes:
+        lake, name: Where it is.
+        version: Version of its log; None if the table does not exist.
+        partitions: Day → content.
+    """
+
+    lake: Lake
+    name: str
+    version: int | None = None
+    partitions: Mapping[Day, Partition] = field(default_factory=dict)
+
+    @property
+    def days(self) -> list[dt.date]:
+        """Its days, sorted."""
+        return sorted(day for day in self.partitions if day is not None)
+
+    def rows(self, days: Iterable[Day] = (None,)) -> int:
         """Number of rows of several partitions; missing days count as 0."""
-        return sum(manifest.rows for manifest in self._manifests(table, days) if manifest)
+        return sum(self.partitions[day].rows for day in days if day in self.partitions)
 
-    def changed_at(self, table: str, day: dt.date | None = None) -> float | None:
-        """Time at which a partition's content last changed (seconds since the epoch); None if it does not exist."""
-        return self.storage.changed_at(_folder(table, day))
-
-    def fingerprint(self, table: str, days: Iterable[dt.date | None] = (None,)) -> str:
+    def fingerprint(self, days: Iterable[Day] = (None,)) -> str:
         """One SHA-256 over the contents of several partitions. A missing day changes it too."""
-        digest, days = hashlib.sha256(), list(days)
-        for day, manifest in zip(days, self._manifests(table, days), strict=True):
-            digest.update(f"{table} {day} {manifest.fingerprint if manifest else '-'}\n".encode())
-        return digest.hexdigest()
+        found = ((day, self.partitions.get(day)) for day in days)
+        lines = (f"{self.name} {day} {part.fingerprint if part else '-'}\n" for day, part in found)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def is_intact(self, table: str, day: dt.date | None = None) -> bool:
-        """Whether a partition exists and is not damaged."""
-        return self.manifest(table, day) is not None and day not in self.damage(table)
-
-    def damage(self, table: str) -> dict[dt.date | None, str]:
-        """Damaged partitions of a table: day → reason, with the name of the file.
-
-        Compares file sizes with the manifests, and uses the marks of readers that found a wrong checksum.
-        """
-        found = self._damage(table)
-        again = self._damage(table) if found else {}  # a concurrent write explains a difference only once
-        return {day: why for day, why in again.items() if found.get(day) == why}
-
-    def _damage(self, table: str) -> dict[dt.date | None, str]:
-        base, sizes = self.storage.path(table), self.storage.sizes(table)
-        places = [path.removeprefix(base).strip("/").rpartition("/")[0] for path in sizes if path.endswith(MANIFEST)]
-        days = [dt.date.fromisoformat(place.removeprefix("date=")) if place else None for place in places]
-        found = {}
-        for day, manifest in zip(days, self._manifests(table, days), strict=True):
-            if manifest is None:
-                found[day] = f"{self.storage.path(_folder(table, day), MANIFEST)} can't be read"
-                continue
-            files = [self.storage.path(_folder(table, day), name) for name in manifest.files]
-            if absent := [file for file in files if file not in sizes]:
-                found[day] = f"{absent[0]} is missing"
-            elif sum(sizes[file] for file in files) != manifest.bytes:
-                found[day] = f"{', '.join(files)}: {sum(sizes[file] for file in files)} bytes, not {manifest.bytes}"
-            elif wrong := [file for file in files if file + DAMAGED in sizes]:
-                found[day] = f"{wrong[0]} has a wrong checksum"
+    def damage(self, days: Iterable[Day] | None = None) -> dict[Day, str]:
+        """Damaged partitions (of all days, or of some): day → the file that is missing or has another size."""
+        found, wanted = dict[Day, str](), list(self.partitions if days is None else days)
+        sizes = self.lake.sizes(_folder(self.name, wanted[0]) if len(wanted) == 1 else self.name)
+        for each in wanted:
+            for file in self.partitions[each].files:
+                size = sizes.get(path := self.lake.path(self.name, file.path))
+                if size != file.bytes:
+                    found[each] = f"{path} {f'has {size} bytes, not {file.bytes}' if size else 'is missing'}"
         return found
 
-    # ---- reading ----
+    def is_intact(self, day: Day = None) -> bool:
+        """Whether a partition exists and is not damaged."""
+        return day in self.partitions and not self.damage([day])
 
     def read(
-        self, table: str, days: Sequence[dt.date] | None = None, *, columns: Sequence[str] | None = None,
+        self, days: Sequence[dt.date] | None = None, *, columns: Sequence[str] | None = None,
         where: ds.Expression | None = None,
     ) -> pa.Table:  # fmt: skip
-        """Rows of some days of a table (with a `date` column), or of an unpartitioned table.
+        """Rows of some days, with a column `date`; or of a table without days.
 
         Raises:
             MissingPartition: the table or one of the days does not exist.
-            DamagedPartition: a file is missing or has a wrong checksum.
+            DamagedPartition: a file is missing, or its content has changed.
         """
 
-        def read(files: list[str]) -> pa.Table:
-            dataset = ds.dataset(
-                files, format="parquet", schema=self._schema(files, days), filesystem=self.storage.filesystem,
-                partitioning=ds.partitioning(pa.schema([("date", pa.date32())]), flavor="hive"),
-                partition_base_dir=self.storage.path(table),
-            )  # fmt: skip
-            return dataset.to_table(columns=list(columns) if columns else None, filter=where)
+        def read(*files: Any) -> pa.Table:
+            rows = spark_files.dataset(*files)
+            return rows.to_table(columns=list(columns) if columns else None, filter=where)
 
-        return self._with_files(table, days, read)
+        return self._read(days, read)
 
-    def head(self, table: str, day: dt.date | None = None, *, rows: int) -> pa.Table:
-        """The first rows of a partition, without a `date` column; does not read the rest. Raises as `read`."""
-
-        def read(files: list[str]) -> pa.Table:
-            filesystem = self.storage.filesystem
-            readers = (pq.ParquetFile(file, filesystem=filesystem) for file in files)
-            first = next((batch for each in readers for batch in each.iter_batches(rows) if len(batch)), None)
-            if first is None:
-                return pq.read_table(files[0], filesystem=filesystem, partitioning=None)
-            return pa.Table.from_batches([first])
-
-        return self._with_files(table, [day] if day else None, read)
-
-    def _with_files(
-        self, table: str, days: Sequence[dt.date] | None, read: Callable[[list[str]], pa.Table]
-    ) -> pa.Table:
-        previous = None
-        while True:
-            files = self._files(table, days)
-            try:
-                return read(files)
-            except FileNotFoundError as error:
-                if files == previous:  # otherwise a partition was replaced before the read: try again
-                    raise DamagedPartition(f"{table}: a file is missing: {error}. {_REMEDY}") from error
-                previous = files
-
-    def pandas(self, table: str, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
+    def pandas(self, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
         """`read` as a pandas frame."""
-        return self.read(table, days, **options).to_pandas()
+        return self.read(days, **options).to_pandas()
 
-    def spark(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> DataFrame:
+    def head(self, day: Day = None, *, rows: int) -> pa.Table:
+        """The first rows of a partition, without a column `date`; does not read the rest. Raises as `read`."""
+
+        def read(files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> pa.Table:
+            readers = (pq.ParquetFile(file, filesystem=filesystem) for file in files)
+            batches = (batch for each in readers for batch in each.iter_batches(rows) if len(batch))
+            columns = pa.schema([column for column in schema if column != spark_files.DATE])
+            return pa.Table.from_batches(itertools.islice(batches, 1), columns)
+
+        return self._read([day] if day else None, read)
+
+    def spark(self, session: SparkSession, days: Sequence[dt.date] | None = None) -> DataFrame:
         """`read` as a Spark frame. Raises as `read`."""
-        return self.storage.spark(session, self.storage.path(table), *self._files_and_ddl(table, days))
+        return self._read(days, functools.partial(spark_files.read, session))
 
-    def lazy_rows(self, session: SparkSession, table: str, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
+    def lazy_rows(self, session: SparkSession, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
         """The same rows, read by Python in Spark's tasks, file by file. Raises as `read`."""
-        return self.storage.lazy_rows(session, self.storage.path(table), *self._files_and_ddl(table, days))
+        return self._read(days, functools.partial(spark_files.read_lazily, session))
 
-    # ---- writing ----
-
-    def write(
-        self, table: str, data: pa.Table | pd.DataFrame, day: dt.date | None = None,
-        sources: Mapping[str, str] | None = None,
-    ) -> Manifest:  # fmt: skip
-        """Replace a partition. `sources` are the landed files that it was read from, with their SHA-256."""
-        data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
-        return self.storage.write(_folder(table, day), data, sources or {})
-
-    def write_spark(self, table: str, frame: DataFrame | LazyArrowRows, day: dt.date | None = None) -> Manifest:
-        """Replace a partition by the result of a Spark job; Spark's tasks write the files."""
-        return self.storage.write_spark(_folder(table, day), frame, {})
-
-    def delete(self, table: str, day: dt.date) -> Manifest | None:
-        """Delete a day and return its manifest; None if it does not exist."""
-        return self.storage.delete(_folder(table, day))
-
-    # ---- internals ----
-
-    def _manifests(self, table: str, days: Iterable[dt.date | None]) -> list[Manifest | None]:
-        return list(self.storage.manifests([_folder(table, day) for day in days]))
-
-    def _files(self, table: str, days: Sequence[dt.date] | None) -> list[str]:
-        missing: list[dt.date | None] = []
-        files: list[str] = []
-        wanted: Sequence[dt.date | None] = [None] if days is None else days
-        for day, manifest in zip(wanted, self._manifests(table, wanted), strict=True):
-            intact = self._intact_files(table, day, manifest)
-            if intact is None:
-                missing.append(day)
-            else:
-                files += intact
-        if missing or not files:
+    def _read(self, days: Sequence[dt.date] | None, read: Callable[..., Any]) -> Any:
+        """Check the files of some days, and apply a function to the arguments of `spark_files.dataset`."""
+        wanted: Sequence[Day] = [None] if days is None else days
+        missing = [day for day in wanted if day not in self.partitions]
+        if missing or not wanted:
             which = f"day {missing[0]}" if missing and missing[0] else "the table"
             more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
             raise MissingPartition(
-                f"{table}: {which}{more} is not in the lake ({self.root}): materialize {table} first"
+                f"{self.name}: {which}{more} is not in the lake ({self.lake.root}): materialize {self.name} first"
             )
-        return files
-
-    def _intact_files(self, table: str, day: dt.date | None, manifest: Manifest | None) -> list[str] | None:
-        """Paths of a partition's files, with verified checksums; None if the partition does not exist."""
-        folder = _folder(table, day)
-        while manifest is None or self._find_damage(folder, manifest)[1]:
-            with self.storage.without_writers():  # no writer is halfway now
-                changed_at = self.changed_at(table, day)
-                if changed_at is None:
-                    return None
-                manifest = self.manifest(table, day)
-                if manifest is None:
-                    if self.changed_at(table, day) == changed_at:
-                        raise self._damaged_error(table, day, f"{self.storage.path(folder, MANIFEST)} can't be read")
-                    continue
-                name, why = self._find_damage(folder, manifest)
-                # An object store has no lock: the manifest may have been replaced or deleted.
-                if why and self.manifest(table, day) == manifest:
-                    if name:
-                        self.storage.mark_damaged(folder, name)
-                    raise self._damaged_error(table, day, why)
-        return [self.storage.path(folder, name) for name in manifest.files]
-
-    def _find_damage(self, folder: str, manifest: Manifest) -> tuple[str, str]:
-        """The file with a wrong checksum, and what is wrong with the partition; "" for each if there is none."""
+        day, files = wanted[0], list[str]()
         try:
-            name = self.storage.damaged_file(folder, manifest)
-        except FileNotFoundError as error:
-            return "", f"{error.filename} is missing"
-        return name, f"{self.storage.path(folder, name)} has a wrong checksum" if name else ""
-
-    def _damaged_error(self, table: str, day: dt.date | None, why: str) -> DamagedPartition:
-        return DamagedPartition(f"{table}{f' of {day}' if day else ''} is damaged: {why}. {_REMEDY}")
-
-    def _files_and_ddl(self, table: str, days: Sequence[dt.date] | None) -> tuple[list[str], str]:
-        """The files and the DDL of their columns, so that Spark need not open files to infer it."""
-        files = self._files(table, days)
-        return files, ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in self._schema(files, days))
-
-    def _schema(self, files: list[str], days: Sequence[dt.date] | None) -> pa.Schema:
-        """The schema of the first file, with `date` for a partitioned table."""
-        schema = pq.read_schema(files[0], filesystem=self.storage.filesystem)
-        return schema if days is None else schema.append(pa.field("date", pa.date32()))
+            for day in wanted:
+                for file in self.partitions[day].files:
+                    files.append(self.lake.path(self.name, file.path))
+                    self.lake.verify(files[-1], file)
+            schema = pq.read_schema(files[0], filesystem=self.lake.filesystem)
+            schema = schema if days is None else schema.append(spark_files.DATE)
+            return read(files, schema, self.lake.path(self.name), self.lake.filesystem)
+        except (FileNotFoundError, DamagedPartition) as error:
+            newest, pinned = self.lake.at({}).table(self.name), self.name in self.lake.versions
+            replaced = any(newest.partitions.get(day) != self.partitions[day] for day in wanted)
+            if replaced and (not pinned or newest.fingerprint(wanted) == self.fingerprint(wanted)):
+                return newest._read(days, read)
+            why = str(error) if isinstance(error, DamagedPartition) else f"{error.filename or error} is missing"
+            raise DamagedPartition(f"{self.name}{f' of {day}' if day else ''} is damaged: {why}. {_REMEDY}") from error
 
 
-_REMEDY = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
+@dataclass(frozen=True)
+class Lake:
+    """Tables under `root`, a folder or a path in an object store.
+
+    Attributes:
+        root: The folder or path.
+        versions: Table → version to read it at. Other tables are read at their newest version.
+    """
+
+    root: Path | UPath
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def filesystem(self) -> Any:
+        """File system of the paths; None for the local one."""
+        return None if isinstance(self.root, Path) else self.root.fs
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """Options and credentials of an object store, from the environment."""
+        options = {name: value for name, value in os.environ.items() if name.startswith(STORE_VARIABLES)}
+        if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+            options["AWS_ALLOW_HTTP"] = "true"
+        return options if self.filesystem else {}
+
+    def at(self, versions: Mapping[str, int]) -> Lake:
+        """The lake with tables at earlier versions."""
+        return replace(self, versions=versions)
+
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        folders = self.root.iterdir() if self.root.exists() else ()
+        return sorted(folder.name for folder in folders if (folder / "_delta_log").is_dir())
+
+    def table(self, name: str) -> LakeTable:
+        """A table at its newest version, or at the version in `versions`; without partitions if it does not exist.
+
+        Raises:
+            MissingPartition: the lake does not have the version in `versions` any more.
+        """
+        delta = self._open(name)
+        return LakeTable(self, name) if delta is None else self._as_table(name, delta)
+
+    def write(self, name: str, data: pa.Table | pd.DataFrame, day: Day = None) -> Partition:
+        """Replace a partition."""
+        return self.commit(name, {day: self.stage(name, data, day)})[day]
+
+    def write_spark(self, name: str, rows: DataFrame | LazyArrowRows, day: Day = None) -> Partition:
+        """Replace a partition by the result of a Spark job; Spark's tasks write the files."""
+        rows = rows if isinstance(rows, LazyArrowRows) else LazyArrowRows.from_frame(rows)
+        folder = self.path(_folder(name, day))
+        files = spark_files.write(rows, stored_schema(name, rows.schema), folder, self.filesystem)
+        return self.commit(name, {day: _partition(files, day)})[day]
+
+    def stage(self, name: str, data: pa.Table | pd.DataFrame, day: Day = None) -> Partition:
+        """Write the file of a partition, which `commit` makes visible."""
+        data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
+        folder = self.path(_folder(name, day))
+        return _partition(
+            [spark_files.store([data], stored_schema(name, data.schema), folder, 0, self.filesystem)], day
+        )
+
+    def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:
+        """Replace partitions by staged ones, in one commit. Those whose content is the same stay as they are."""
+        first = next(file for part in staged.values() for file in part.files)
+        schema = stored_schema(name, pq.read_schema(self.path(name, first.path), filesystem=self.filesystem))
+        while True:
+            delta = self._open(name) or self._create(name, schema, None not in staged)
+            table = self._as_table(name, delta)
+            was = {day: table.partitions[day] for day in staged if day in table.partitions}
+            same = [day for day, part in was.items() if part.fingerprint == staged[day].fingerprint]
+            damage = table.damage(same) if same else {}
+            kept = {day: was[day] for day in same if day not in damage}
+            changed = {day: part for day, part in staged.items() if day not in kept}
+            if not changed or self._replace(delta, changed, schema):
+                unused = {file.path for day in kept for file in staged[day].files} - {
+                    file.path for part in kept.values() for file in part.files
+                }
+                for path in (self.path(name, file) for file in unused):
+                    os.unlink(path) if self.filesystem is None else self.filesystem.rm_file(path)
+                return changed | kept
+
+    def delete(self, name: str, days: Iterable[dt.date]) -> None:
+        """Delete days in one commit. Their files stay until they are vacuumed."""
+        while delta := self._open(name):
+            if self._replace(delta, {day: Partition(()) for day in days}, pa.schema([])):
+                return
+
+    def vacuum(self, name: str, keep: Iterable[int] = (), hours: int | None = None, dry_run: bool = False) -> list[str]:
+        """Delete the files that neither the newest version nor those in `keep` need, and return their paths.
+
+        Files that were in use during the last `hours` (default: a week) stay, because a reader may still need them.
+        """
+        there, kept = self.sizes(name), list[int]()
+        for version in keep:
+            with suppress(MissingPartition):
+                self.at({name: version})._open(name)
+                kept.append(version)
+        if (delta := self._open(name)) is None:
+            return []
+        files = delta.vacuum(hours, dry_run, enforce_retention_duration=False, full=True, keep_versions=kept)
+        if not dry_run:
+            delta.update_incremental()
+            delta.create_checkpoint()
+        return [path for path in (self.path(name, file) for file in files) if path in there]
+
+    def path(self, *names: str) -> str:
+        """A path for Arrow and fsspec: without the scheme."""
+        path = self.root.joinpath(*names)
+        return path.as_posix() if isinstance(path, Path) else path.path
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Path → bytes of every file in a folder and in its folders."""
+        if self.filesystem is not None:
+            return {path: about["size"] for path, about in self.filesystem.find(self.path(folder), detail=True).items()}
+        found = {}
+        for path in (f"{place}/{name}" for place, _, names in os.walk(self.path(folder)) for name in names):
+            with suppress(FileNotFoundError):
+                found[path] = os.path.getsize(path)
+        return found
+
+    def verify(self, path: str, file: File) -> None:
+        """Compare a file on a disk with the digest in its name. An object store verifies what it sends.
+
+        A changed file is moved aside, so the next plan finds it missing and recomputes the partition.
+
+        Raises:
+            DamagedPartition: its content has changed.
+            FileNotFoundError: it is missing.
+        """
+        if self.filesystem is None and file.digest != file.path and spark_files.digest_of(Path(path)) != file.digest:
+            with suppress(OSError):  # the lake is read-only for this process
+                os.replace(path, f"{path}.damaged")
+            raise DamagedPartition(f"{path} has a wrong checksum")
+
+    def _open(self, name: str) -> DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        version = self.versions.get(name)
+        try:
+            return DeltaTable(str(self.root / name), version, self.storage_options)
+        except TableNotFoundError:
+            return None
+        except DeltaError as error:
+            if version is None:
+                raise
+            raise MissingPartition(f"{name}: version {version} is no longer in the lake ({self.root})") from error
+
+    def _create(self, name: str, schema: pa.Schema, daily: bool) -> DeltaTable:
+        from deltalake import DeltaTable, Schema
+        from deltalake.exceptions import DeltaError
+
+        columns = Schema.from_arrow(schema.append(spark_files.DATE) if daily else schema)
+        with suppress(DeltaError):  # another process creates it at the same time
+            DeltaTable.create(
+                str(self.root / name), columns, "ignore", ["date"] if daily else None, configuration=LOG_RETENTION,
+                storage_options=self.storage_options,
+            )  # fmt: skip
+        return DeltaTable(str(self.root / name), storage_options=self.storage_options)
+
+    def _as_table(self, name: str, delta: DeltaTable) -> LakeTable:
+        files: dict[Day, list[File]] = defaultdict(list)
+        for row in pa.table(delta.get_add_actions(flatten=True)).to_pylist():
+            files[row.get("partition.date")].append(File(row["path"], row["size_bytes"], row["num_records"] or 0))
+        partitions = {day: Partition(tuple(sorted(each))) for day, each in files.items()}
+        return LakeTable(self, name, delta.version(), partitions)
+
+    def _replace(self, delta: DeltaTable, partitions: Mapping[Day, Partition], schema: pa.Schema) -> bool:
+        """Commit new content of partitions. False if another process has committed since `delta` was opened."""
+        from deltalake import Schema
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import AddAction, CommitProperties
+
+        now, actions = int(time.time() * 1000), list["AddAction | RemoveAction"]()
+        for day, file in ((day, file) for day, part in partitions.items() for file in part.files):
+            rows, values = json.dumps({"numRecords": file.rows}), {"date": str(day)} if day else {}
+            actions.append(AddAction(file.path, file.bytes, values, now, True, rows))
+        filters = None if None in partitions else [("date", "in", [str(day) for day in partitions])]
+        # Columns that only older files have stay in the table.
+        older = [column for column in pa.schema(delta.schema().to_arrow()) if column.name not in schema.names]
+        try:
+            delta.create_write_transaction(
+                actions, "overwrite", Schema.from_arrow(pa.schema([*schema, *older])),
+                None if None in partitions else ["date"], filters,
+                # Without this, delta-rs would add a day twice if two processes create it at once.
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )  # fmt: skip
+        except CommitFailedError:
+            return False
+        return True
 
 
-def _folder(table: str, day: dt.date | None) -> str:
-    return f"{table}/date={day}" if day else table
+def _folder(name: str, day: Day) -> str:
+    return f"{name}/date={day}" if day else name
 
 
-def _ddl(type_: pa.DataType) -> str:
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        return f"array<{_ddl(type_.value_type)}>"
-    if pa.types.is_timestamp(type_):
-        return "timestamp"
-    ddl_names = {str(arrow): spark for spark, arrow in ARROW.items()} | {"large_string": "string"}
-    return ddl_names[str(type_)]
+def _partition(files: Iterable[File], day: Day) -> Partition:
+    """The partition of files, whose paths begin at its folder."""
+    return Partition(tuple(file._replace(path=f"date={day}/{file.path}" if day else file.path) for file in files))

@@ -13,14 +13,14 @@ import dagster as dg
 import pandas as pd
 import pyarrow.dataset as ds
 from dagster._check import CheckError
+from pydantic import PrivateAttr
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.resources.lake import Lake, MissingPartition
-from rec_assets.resources.manifest import Manifest
-from rec_assets.resources.releases import AS_OF_NAMES, Releases
+from rec_assets.resources.data_versions import describe, input_version, inputs, versions
+from rec_assets.resources.lake import Lake, LakeTable, MissingPartition
+from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.resources.spark import SparkResource
-from rec_assets.resources.table_columns import column_schema
 from rec_assets.settings import parse_lake
 
 ACTIVE = {"lake/days": "active"}
@@ -47,6 +47,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
     registered_model: str
     spark: dg.ResourceDependency[SparkResource]
 
+    _versions: dict[tuple[str, str], dict[str, Any]] = PrivateAttr(default_factory=dict)
+    """(Step, table) → version of the partitions that the step has read."""
+
     @property
     def lake(self) -> Lake:
         """The lake itself."""
@@ -54,15 +57,23 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
         """Write a partition, or an unpartitioned table, and its metadata."""
-        table = context.asset_key.path[-1]
+        name = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
         if isinstance(obj, pd.DataFrame):
-            manifest = self.lake.write(table, obj, day)
+            written = self.lake.write(name, obj, day)
         else:
-            manifest = self.lake.write_spark(table, obj, day)
+            written = self.lake.write_spark(name, obj, day)
             source = obj.frame if isinstance(obj, LazyArrowRows) else obj
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
-        context.add_output_metadata(partition_metadata(self.lake, table, day, manifest))
+        step = context.step_context
+        made_from = {
+            parent: self._versions.get((step.step.key, parent)) or input_version(self.lake.table(parent), days)
+            for parent, days in inputs(step.job_def.asset_layer.asset_graph, context.asset_key, day).items()
+        }
+        step.set_data_version(context.asset_key, dg.DataVersion(written.fingerprint))
+        context.add_output_metadata(
+            {**describe(self.lake.table(name), day), **versions(written.fingerprint, made_from)}
+        )
 
     def load_input(self, context: dg.InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame:
         """Read the days of the input's partition mapping.
@@ -70,70 +81,74 @@ class LakeIOManager(dg.ConfigurableIOManager):
         Raises:
             MissingPartition: a day was never materialized, or is before the first day of data.
         """
-        table = context.asset_key.path[-1]
-        days = self._days(context, table) if context.has_asset_partitions else None
+        table = self.lake.table(context.asset_key.path[-1])
+        mapped = self._mapped_days(context) if context.has_asset_partitions else []
+        self._versions[context.step_context.step.key, table.name] = input_version(table, mapped or [None])
+        table, days = self._select(context, table, mapped) if context.has_asset_partitions else (table, None)
         wanted = context.dagster_type.typing_type
         if wanted is SparkFrame:
-            return self.lake.spark(self.spark.spark_session, table, days)
+            return table.spark(self.spark.spark_session, days)
         if wanted is LazyArrowRows:
-            return self.lake.lazy_rows(self.spark.spark_session, table, days)
+            return table.lazy_rows(self.spark.spark_session, days)
         kind = (context.definition_metadata or {}).get("lake/kind")
-        frame = self.lake.pandas(table, days, where=ds.field("kind") == kind if kind else None)
+        frame = table.pandas(days, where=ds.field("kind") == kind if kind else None)
         frame.attrs[_READ_DAYS] = days
         return frame
 
-    def _days(self, context: dg.InputContext, table: str) -> Sequence[dt.date]:
+    def _mapped_days(self, context: dg.InputContext) -> list[dt.date]:
+        """The days of the input's partition mapping."""
         try:
             days = [dt.date.fromisoformat(key) for key in context.asset_partition_keys]
         except (CheckError, ValueError):
             days = []
         if not days:
             raise MissingPartition(
-                f"{context.step_context.partition_key}: this needs {table} of a day before the first day of data: "
-                "choose a later partition"
+                f"{context.step_context.partition_key}: this needs {context.asset_key.path[-1]} of a day before the "
+                "first day of data: choose a later partition"
             )
+        return days
+
+    def _select(
+        self, context: dg.InputContext, table: LakeTable, days: list[dt.date]
+    ) -> tuple[LakeTable, Sequence[dt.date]]:
+        """The days to read, and the table at the version to read: that of the active release for its models."""
         selection = (context.definition_metadata or {}).get("lake/days")
         if selection is None:
-            return days
+            return table, days
         if selection == "active":
             release = Releases(self.mlflow_uri, self.registered_model).active(days[-1])
             if release is not None:
-                day: dt.date = getattr(release, AS_OF_NAMES[table])
-                if self.lake.manifest(table, day) is None:
-                    raise MissingPartition(
-                        f"{table} of {day}, which the active release of {days[-1]} (version {release.version}) needs, "
-                        f"is not in the lake: materialize {table} for {day}, or roll back to another release with "
-                        "`rec-assets rollback --to VERSION`"
-                    )
-                return [day]
-        existing = sorted(set(days) & set(self.lake.days(table)))
+                released, day = released_model(self.lake, release, table.name)
+                return released, [day]
+        existing = sorted(set(days) & set(table.days))
         if not existing:
             raise MissingPartition(
-                f"{table}: nothing from {days[0]} to {days[-1]} is in the lake: materialize {table} for {days[-1]} "
-                "(a model may be a few days older than the scores that use it, see REC_MODEL_REUSE_DAYS)"
+                f"{table.name}: nothing from {days[0]} to {days[-1]} is in the lake: materialize {table.name} for "
+                f"{days[-1]} (a model may be a few days older than the scores that use it, see REC_MODEL_REUSE_DAYS)"
             )
-        return existing if selection == "all" else existing[-1:]
+        return table, existing if selection == "all" else existing[-1:]
+
+
+def released_model(lake: Lake, release: Release, name: str) -> tuple[LakeTable, dt.date]:
+    """The table of a model at the version that a release was made from, and the day of the model in it.
+
+    Raises:
+        MissingPartition: the lake does not have it any more.
+    """
+    day: dt.date = getattr(release, AS_OF_NAMES[name])
+    try:
+        table = lake.at(release.table_versions).table(name)
+    except MissingPartition:
+        table = LakeTable(lake, name)
+    if day not in table.partitions:
+        raise MissingPartition(
+            f"{name} of {day}, which version {release.version} was made from, is not in the lake any more: roll back "
+            "to another release with `rec-assets rollback --to VERSION`, or train and release again"
+        )
+    return table, day
 
 
 def model_day(model: pd.DataFrame) -> dt.date:
     """The as-of day of a model that the IO manager read. It also works for a model without rows."""
     day: dt.date = model.attrs[_READ_DAYS][-1]
     return day
-
-
-def partition_metadata(lake: Lake, table: str, day: dt.date | None, manifest: Manifest) -> dict[str, Any]:
-    """Metadata of a partition for the UI: rows, size, fingerprint, schema and a preview."""
-    head = lake.head(table, day, rows=5)
-    return {
-        "dagster/row_count": manifest.rows,
-        "size_mb": round(manifest.bytes / 1e6, 3),
-        "fingerprint": manifest.fingerprint,
-        "dagster/column_schema": column_schema(table, head.schema),
-        "preview": dg.MetadataValue.md(head.to_pandas().map(_shorten).to_markdown(index=False)),
-    }
-
-
-def _shorten(value: object) -> str:
-    """A value as text of at most 60 characters."""
-    text = f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"

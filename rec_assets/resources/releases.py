@@ -74,6 +74,12 @@ class Release:
             ) from None
 
     @property
+    def table_versions(self) -> dict[str, int]:
+        """Table → version in the lake of everything that the release was made from."""
+        versions: dict[str, int] = json.loads(self.tags.get("table_versions", "{}"))
+        return versions
+
+    @property
     def model_days(self) -> dict[str, str]:
         """As-of days of the models by their names in columns and metadata (`AS_OF_NAMES`)."""
         return {name: str(getattr(self, name)) for name in AS_OF_NAMES.values()}

@@ -23,7 +23,6 @@ from dagster_pyspark import LazyPySparkResource
 
 from rec_assets.errors import UserError
 from rec_assets.resources.java import require_java
-from rec_assets.resources.storage import STAGING
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -114,7 +113,7 @@ def spark_resource(settings: "Settings") -> SparkResource:
             "spark.driver.memory": settings.spark_driver_memory,
             "spark.driver.extraJavaOptions": f"{_STACK} {_RELEASE_HEAP}",
             "spark.executor.extraJavaOptions": _STACK,
-            "spark.checkpoint.dir": str(shared / STAGING),
+            "spark.checkpoint.dir": str(settings.staging),
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.log.level": "ERROR",

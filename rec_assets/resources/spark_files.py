@@ -1,117 +1,151 @@
-"""Parquet files that Spark's tasks read and write in Python: with Arrow, and with fsspec in an object store.
+"""Parquet files of the lake's tables: how Spark reads them, and how this process and Spark's tasks write them.
 
-Used for `LazyArrowRows`, to avoid a conversion to Java's rows, and for every table in an object store for which Spark's
-Hadoop has no connector. Executors need this package and the same credentials of the store as the driver.
+Files are always written with Arrow, so equal rows give equal bytes, whoever writes them. Executors need this package
+and the same credentials of an object store as the driver.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import hashlib
+import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
-from rec_assets.resources.manifest import Part
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
 
 if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
-OPEN_COST = 4 * 2**20
-LARGEST_TASK = 128 * 2**20
 GROUP_ROWS = 2**18
 """Rows of a row group, which a task keeps in memory while it writes."""
 
-AS_SPARK = {"use_deprecated_int96_timestamps": True}
-"""Spark writes timestamps in this format, so a table has the same types whichever of the two wrote it."""
+DATE = pa.field("date", pa.date32())
+"""The partition column, which the folders of a table name: `date=2017-12-03`."""
+
+_DIGEST = re.compile(r"part-\d{5}-([0-9a-f]{32})-[0-9a-f]{8}\.parquet$")
 
 
-def hadoop_opens(session: SparkSession, scheme: str) -> bool:
-    """Whether Spark's Hadoop has a connector for paths of this scheme. False if the JVM is not reachable."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkAttributeError
+class File(NamedTuple):
+    """A Parquet file of a table, with its path below the table."""
 
-    try:
-        context = session.sparkContext
-        files = context._jvm.org.apache.hadoop.fs.FileSystem  # type: ignore[union-attr]
-        files.getFileSystemClass(scheme, context._jsc.hadoopConfiguration())
-    except (Py4JJavaError, PySparkAttributeError):
-        return False
-    return True
+    path: str
+    bytes: int
+    rows: int
+
+    @property
+    def digest(self) -> str:
+        """First half of the SHA-256 of its bytes, from its name; the whole path of a file that others wrote."""
+        match = _DIGEST.search(self.path)
+        return match[1] if match else self.path
 
 
-def read_parquet(
-    session: SparkSession, files: Mapping[str, int], base: str, types: str, filesystem: AbstractFileSystem | None
-) -> LazyArrowRows:
-    """The rows of files. A file is read in order in one task; a folder `date=…` below `base` becomes the column `date`.
+def digest_of(path: Path) -> str:
+    """First half of the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()[:32]
+
+
+def dataset(files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> ds.Dataset:
+    """Files of a table, with the column `date` if they are in folders `date=…`.
 
     Args:
-        session: Spark session.
-        files: Path in the storage → size in bytes.
-        base: The table's path.
-        types: DDL of the columns.
+        files: Paths without a scheme.
+        schema: Columns.
+        table: Path of the table.
         filesystem: File system of the paths; None for the local one.
     """
-    tasks = _tasks(files, int(session.conf.get("spark.sql.shuffle.partitions") or 1))
-    dated = {file: _day(file, base) for file in files}
-    schema = arrow_schema(types)
+    days = ds.partitioning(pa.schema([DATE]), flavor="hive")
+    return ds.dataset(files, schema, "parquet", filesystem, days, table)
+
+
+def read(session: SparkSession, files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> DataFrame:
+    """`dataset` as a Spark frame. Spark itself reads files on a disk; in a store, tasks read them with Arrow."""
+    if filesystem is not None:
+        return read_lazily(session, files, schema, table, filesystem).to_spark()
+    literal = (re.sub(r"([\\*?\[\]{}])", r"\\\1", file) for file in files)  # Spark interprets paths as globs
+    return session.read.option("basePath", table).schema(_ddl(schema)).parquet(*literal)
+
+
+def read_lazily(
+    session: SparkSession, files: list[str], schema: pa.Schema, table: str, filesystem: Any
+) -> LazyArrowRows:
+    """`dataset`, read with Arrow in Spark's tasks. A task reads its files in order."""
+    count = min(len(files), int(session.conf.get("spark.sql.shuffle.partitions") or 1))
+    tasks = [files[number::count] for number in range(count)]
 
     def read(numbers: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        for number in (number for table in numbers for number in table.column(0).to_pylist()):
-            for file in tasks[number]:
-                with pq.ParquetFile(file, filesystem=filesystem, pre_buffer=True) as opened:
-                    for batch in opened.iter_batches():
-                        table = pa.Table.from_batches([batch])
-                        if dated[file]:
-                            table = table.append_column("date", pa.array([dated[file]] * len(table), pa.date32()))
-                        yield table.select(schema.names).cast(schema)
+        for number in (number for rows in numbers for number in rows.column(0).to_pylist()):
+            rows = dataset(tasks[number], schema, table, filesystem)
+            for batch in rows.to_batches(batch_readahead=1, fragment_readahead=1, use_threads=False):
+                yield pa.Table.from_batches([batch])
 
     # One row, and so one task, per number.
-    return LazyArrowRows.from_frame(session.range(0, len(tasks), 1, len(tasks))).then(read, types)
+    return LazyArrowRows.from_frame(session.range(0, count, 1, count)).then(read, _ddl(schema))
 
 
-def write_parquet(rows: LazyArrowRows, put: Callable[[Path, int], Part], within: Path | None = None) -> list[Part]:
-    """Compute the rows; each task writes its rows to one file. Returns the files in the order of the tasks.
+def write(rows: LazyArrowRows, schema: pa.Schema, folder: str, filesystem: Any) -> list[File]:
+    """Compute rows; each task writes its rows to one file. Returns the files in the order of the tasks.
 
     Args:
-        rows: Rows to write.
-        put: Called in the task: takes a file and the number of its task, and stores the file as a part.
-        within: Folder of the files before that; None for the system's temporary folder.
+        rows: The rows.
+        schema: Columns of the files.
+        folder, filesystem: Folder of the files, without a scheme; its file system, None for the local one.
     """
-    schema = rows.schema
 
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         from pyspark import TaskContext
 
         context = TaskContext.get()
         assert context is not None
-        number = context.partitionId()
-        with tempfile.TemporaryDirectory(dir=within) as folder:
-            path = Path(folder) / "part.parquet"
-            if _write_groups(tables, schema, path):
-                yield pa.Table.from_pylist([{"number": number, **put(path, number)._asdict()}])
+        if (file := store(tables, schema, folder, context.partitionId(), filesystem)).rows:
+            yield pa.Table.from_pylist([file._asdict()])
 
-    columns = "number long, name string, digest string, rows long, bytes long, checksum long"
-    written = sorted(rows.then(write, columns).to_spark().collect(), key=lambda row: row["number"])
-    if written:
-        return [Part(*row[1:]) for row in written]
-    with tempfile.TemporaryDirectory(dir=within) as folder:
-        path = Path(folder) / "part.parquet"
-        _write_groups([schema.empty_table()], schema, path)
-        return [put(path, 0)]
+    written = [File(*row) for row in rows.then(write, "path string, bytes long, rows long").to_spark().collect()]
+    return sorted(written) or [store([], schema, folder, 0, filesystem)]
+
+
+def store(tables: Iterable[pa.Table], schema: pa.Schema, folder: str, number: int, filesystem: Any) -> File:
+    """Write tables to a new file. Its content does not depend on how the rows are split, and its name is unique.
+
+    Args:
+        tables: The rows.
+        schema: Columns of the file.
+        folder, filesystem: As in `write`.
+        number: Position of the file in its partition.
+    """
+    token = uuid.uuid4().hex[:8]
+    if filesystem is None:
+        os.makedirs(folder, exist_ok=True)
+    unnamed = Path(tempfile.gettempdir() if filesystem else folder) / f"{token}.tmp"
+    try:
+        rows = _write_groups(tables, schema, unnamed)
+        file = File(f"part-{number:05d}-{digest_of(unnamed)}-{token}.parquet", unnamed.stat().st_size, rows)
+        if filesystem is None:
+            os.replace(unnamed, Path(folder) / file.path)
+        else:
+            filesystem.put_file(str(unnamed), f"{folder}/{file.path}")
+        return file
+    finally:
+        unnamed.unlink(missing_ok=True)
 
 
 def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
-    """Write tables to one file. Its bytes do not depend on how the rows are split. Returns the number of rows."""
+    """Write tables to a file in row groups of equal length. Returns the number of rows."""
     held, rows = schema.empty_table(), 0
-    with pq.ParquetWriter(path, schema, compression="zstd", **AS_SPARK) as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", store_schema=False) as writer:
         for table in tables:
-            held, rows = pa.concat_tables([held, table.cast(schema)]), rows + len(table)
+            held, rows = pa.concat_tables([held, table.select(schema.names).cast(schema)]), rows + len(table)
             while len(held) >= GROUP_ROWS:
                 writer.write_table(held.slice(0, GROUP_ROWS).combine_chunks())
                 held = held.slice(GROUP_ROWS)
@@ -120,21 +154,5 @@ def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> 
     return rows
 
 
-def _tasks(files: Mapping[str, int], parallelism: int) -> list[list[str]]:
-    """Assign files to tasks as Spark does: the largest first, up to an equal share; opening a file counts as 4 MiB."""
-    share = sum(size + OPEN_COST for size in files.values()) / parallelism
-    limit = min(LARGEST_TASK, max(OPEN_COST, share))
-    tasks: list[list[str]] = []
-    filled = float("inf")
-    for file, size in sorted(files.items(), key=lambda item: -item[1]):
-        if filled + size > limit:
-            tasks.append([])
-            filled = 0
-        tasks[-1].append(file)
-        filled += size + OPEN_COST
-    return tasks
-
-
-def _day(file: str, base: str) -> dt.date | None:
-    folder = file.removeprefix(base).strip("/").partition("/")[0]
-    return dt.date.fromisoformat(folder.removeprefix("date=")) if folder.startswith("date=") else None
+def _ddl(schema: pa.Schema) -> str:
+    return ", ".join(f"`{field.name}` {spark_type(field.type)}" for field in schema)

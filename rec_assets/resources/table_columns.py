@@ -1,54 +1,68 @@
-"""Descriptions of the tables' columns, as the Dagster UI shows them with each materialization."""
+"""Columns of the tables: type and description, which Delta, the Dagster UI and docs/tables.md show.
+
+A table is written with these types. A column that is not here keeps the type that its asset gave it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import dagster as dg
 import pyarrow as pa
 
-SHARED = {
-    "customer_id": "Id of the customer.",
-    "product_id": "Id of the product.",
-    "order_id": "Id of the order.",
-    "session_id": "Id of the browser session.",
-    "recommendation_id": "Id of the API response.",
-    "source_file": "Landed file of the line.",
-    "source_row": "Row in that file, from 1.",
-    "event_time": "Time of the event (UTC).",
-    "quantity": "Number of units.",
-    "unit_price": "Price of one unit.",
-    "rating": "Rating given by the customer, null if none.",
-    "title": "Name of the product.",
-    "category": "Category of the product.",
-    "brand": "Brand of the product.",
-    "text": "Text of the product that is embedded.",
-    "price": "Price of the product.",
-    "excluded": "Whether the shop excludes the product from recommendations.",
-    "content_hash": "SHA-256 of the text; key of the embedding.",
-    "buyers": "Customers who bought the product in the lookback.",
-    "new_buyers": "Customers whose first purchase of the product is recent.",
-    "repeat_share": "Share of buyers who bought the product on more than one day.",
-    "version": "Version number in the MLflow model registry.",
-    "als_as_of": "As-of day of the ALS model.",
-    "graph_as_of": "As-of day of the co-purchase graph.",
-    "ranker_as_of": "As-of day of the ranker.",
-    "recipe": "Hyper-parameters as JSON.",
-    "experiment": "Name of the experiment.",
-    "variant": "Name of the variant.",
-    "simulated": "Whether the traffic is simulated.",
-    "metric": "Name of the metric.",
-    "rank": "Position in the list, from 1.",
-    "score": "Score; higher is better. In a list, `rank` decides: rules move items without changing their score.",
-    "reason": "Reason of the recommendation as a sentence.",
+from rec_assets.recsys.spark.arrow_rows import arrow_type, spark_type
+
+Column = tuple[str, str]
+"""Type in Spark SQL, and description."""
+
+SHARED: dict[str, Column] = {
+    "customer_id": ("string", "Id of the customer."),
+    "product_id": ("string", "Id of the product."),
+    "order_id": ("string", "Id of the order."),
+    "session_id": ("string", "Id of the browser session."),
+    "recommendation_id": ("string", "Id of the API response."),
+    "source_file": ("string", "Landed file of the line."),
+    "source_row": ("bigint", "Row in that file, from 1."),
+    "event_time": ("timestamp", "Time of the event (UTC)."),
+    "quantity": ("double", "Number of units."),
+    "unit_price": ("double", "Price of one unit."),
+    "rating": ("double", "Rating given by the customer, null if none."),
+    "title": ("string", "Name of the product."),
+    "category": ("string", "Category of the product."),
+    "brand": ("string", "Brand of the product."),
+    "text": ("string", "Text of the product that is embedded."),
+    "price": ("double", "Price of the product."),
+    "excluded": ("boolean", "Whether the shop excludes the product from recommendations."),
+    "content_hash": ("string", "SHA-256 of the text; key of the embedding."),
+    "buyers": ("bigint", "Customers who bought the product in the lookback."),
+    "new_buyers": ("bigint", "Customers whose first purchase of the product is recent."),
+    "repeat_share": ("double", "Share of buyers who bought the product on more than one day."),
+    "version": ("bigint", "Version number in the MLflow model registry."),
+    "als_as_of": ("date", "As-of day of the ALS model."),
+    "graph_as_of": ("date", "As-of day of the co-purchase graph."),
+    "ranker_as_of": ("date", "As-of day of the ranker."),
+    "recipe": ("string", "Hyper-parameters as JSON."),
+    "experiment": ("string", "Name of the experiment."),
+    "variant": ("string", "Name of the variant."),
+    "simulated": ("boolean", "Whether the traffic is simulated."),
+    "metric": ("string", "Name of the metric."),
+    "rank": ("int", "Position in the list, from 1."),
+    "score": (
+        "float",
+        "Score; higher is better. In a list, `rank` decides: rules move items without changing their score.",
+    ),
+    "reason": ("string", "Reason of the recommendation as a sentence."),
+}
+"""Columns with the same meaning in all tables."""
+
+_RAW: dict[str, Column] = {
+    "is_return": ("boolean", "Whether the line is a return."),
+    "was_returned": ("boolean", "Whether the purchase was returned later."),
+    "excluded_by": ("string", "Filter of the data source that excludes the line, empty if none."),
+    "line": ("string", "The landed line as it was."),
 }
 
-_RAW = {
-    "is_return": "Whether the line is a return.",
-    "was_returned": "Whether the purchase was returned later.",
-    "excluded_by": "Filter of the data source that excludes the line, empty if none.",
-    "line": "The landed line as it was.",
-}
-
-_FEATURES = {
+_FEATURES: dict[str, str] = {
     "repeat_score": "Time-decayed purchases of the product by the customer.",
     "repeat_score_share": "Share of `repeat_score` in the customer's total.",
     "repeat_decayed_30": "Purchases, decayed with a half-life of 30 days.",
@@ -84,7 +98,9 @@ _FEATURES = {
     "trend": "Logarithm of the share of recent order lines, relative to the share of all order lines.",
     "buyers": "Logarithm of the customers who bought the product in the lookback.",
     "new_buyers": "Logarithm of the customers whose first purchase of the product is recent.",
+    "repeat_share": "Share of buyers who bought the product on more than one day.",
     "product_interval": "Mean days between purchases of the product by its repeat buyers.",
+    "price": "Price of the product.",
     "price_relative": "Logarithm of the price, relative to what the customer usually pays.",
     "product_age": "Days since the product was first seen.",
     "customer_orders": "Orders of the customer.",
@@ -93,151 +109,301 @@ _FEATURES = {
     "customer_lines_per_order": "Mean lines per order of the customer.",
     "customer_repeat": "Mean order lines per distinct product of the customer.",
 }
+"""Features of the ranker, in the order of the columns."""
 
-TABLES: dict[str, dict[str, str]] = {
-    "raw_purchase_logs": _RAW,
-    "rejected_purchases": {**_RAW, "reasons": "Names of the cleaning rules that reject the line, comma-separated."},
-    "raw_product_catalog": {"available_from": "First day on which the product is sold."},
-    "raw_feedback_events": {
-        "event_id": "Id of the event, unique per sender.",
-        "type": "Event type: impression, click, cart, purchase or return.",
-        "time": "Time of the event (UTC).",
-        "position": "Rank of the product in the list, from 1.",
-        "received": "Time at which the API received the event (seconds since 1970).",
-        "sender": "Shopper who sent the event with a public key; null for the shop's own keys.",
-    },
-    "experiment_exposures": {
-        "time": "Time of the response (UTC).",
-        "model_version": "Model version that made the response.",
-        "mode": "Requested mode (all, discover or buy_again), or that of the variant.",
-        "exploration": "Strength of the randomized ranking.",
-        "filtered": "Whether the request had filters or events, or merchandising rules were active.",
-        "answered_by": "What the response is based on: customer, session, popular_in_category, popular or holdout.",
-        "products": "Recommended products, rank 1 first.",
-        "propensities": "Probability of each product at its rank, null if unknown.",
-        "teams": "Variant of each product in an interleaved list.",
-    },
-    "cleaned_interactions": {
-        "line_id": "Id of the line: file and row.",
-        "event": "Event type: purchase, return, click or cart.",
-        "weight": "Training weight: 1 for a purchase or return, less for a click or cart, 0 for a bulk order.",
-        "net_quantity": "Quantity without returned units.",
-    },
-    "products": {
-        "first_seen": "First day with a purchase of the product, or the catalog's date.",
-        "in_catalog": "Whether the newest catalog contains the product.",
-    },
-    "product_statistics": {
-        "order_lines": "Order lines of the product in the lookback: an order with two lines counts twice.",
-        "recent_order_lines": "Order lines of the product in the recent days.",
-        "recent_buyers": "Customers with a recent purchase.",
-        "interval_days": "Mean days between the purchases of repeat buyers.",
-        "revenue": "Sales value in the lookback.",
-        "last_age": "Days since the last purchase.",
-        "returns": "Return lines in the lookback.",
-    },
-    "als_model": {
-        "kind": "`customer` or `product`.",
-        "id": "Id of the customer or product.",
-        "factors": "ALS factors.",
-    },
-    "co_purchase_graph": {
-        "kind": "Relation: same basket, next basket or same customers (EASE).",
-        "neighbor_id": "Id of the related product.",
-        "weight": "Weight of the relation.",
-        "support": "Number of days (same basket), pairs of orders (next basket) or customers (EASE) with both.",
-    },
-    "product_embeddings": {"vector": "Unit vector of the text."},
-    "candidates": {
-        **_FEATURES,
-        "co_purchase_anchor": "Profile item with the highest co-purchase weight, empty if none.",
-        "text_anchor": "Profile item with the most similar text, empty if none.",
-        "return_rate": "Expected share of returns: the smoothed rate of the product, adjusted by the customer's rate.",
-        "complement": "Same-basket weight with the last order; 0 for its own products, and after a later session.",
-    },
-    "ranker": {"model": "Serialized XGBoost model.", "features": "Feature names in the model's order."},
-    "hybrid_scores": {
-        "list": "`all`, or `discover` without products that the customer bought in the lookback.",
-        "source": "Source that contributed most to the score, among those that can explain the item; or `pinned`.",
-        "rule": "Merchandising rule that raised or pinned the item, null if none.",
-        "rules_version": "Version of the rule set, empty without rules.",
-    },
-    "similar_products": {"kind": "`substitute` or `complement`.", "similar_product_id": "Id of the similar product."},
-    "evaluation_report": {
-        "slice": "Group of customers or purchases that is evaluated.",
-        "model": "The hybrid lists or a baseline.",
-        "k": "Number of ranks that the metric uses.",
-        "value": "Value of the metric, or difference from the baseline.",
-        "ci_low": "Lower end of the 95% confidence interval.",
-        "ci_high": "Upper end of the 95% confidence interval.",
-        "customers": "Number of evaluated customers.",
-        "baseline": "Baseline of a difference, null for a metric.",
-    },
-    "live_accuracy": {
-        "customers": "Buyers of the day who had a list.",
-        "hit_rate": "Share of buyers who bought an item of their list.",
-        "precision": "Share of the items of these lists that were bought.",
-        "lines": "Number of purchase lines of the day.",
-        "unknown_products": "Share of lines for products without ALS factors.",
-        "unknown_customers": "Share of lines from customers without a list.",
-    },
-    "challenger": {
-        "as_of": "As-of day of the release.",
-        "content": "SHA-256 of the models and the recipe.",
-        "data_fingerprint": "Fingerprint of the training data.",
-        "dagster_run_id": "Dagster run that registered the version.",
-        "git_commit": "Git commit of the code.",
-    },
-    "release_gate": {
-        "name": "Name of the gate check.",
-        "value": "Measured value.",
-        "limit": "Limit for the value.",
-        "passed": "Whether the check passed.",
-        "message": "Result as a sentence.",
-    },
-    "serving_index": {"path": "Folder name of the serving index."},
-    "business_kpis": {
-        "kpi": "Name of the KPI.",
-        "value": "Numerator divided by denominator.",
-        "numerator": "Numerator of the value.",
-        "denominator": "Denominator of the value.",
-    },
-    "experiment_report": {
-        "verdict": "Verdict on the experiment.",
-        "message": "Verdict as a sentence.",
-        "is_main": "Whether the metric is the main metric.",
-        "units": "Number of units in the experiment.",
-        "control": "Mean of the control.",
-        "control_error": "Standard error of the control's mean.",
-        "treatment": "Mean of the variant.",
-        "treatment_error": "Standard error of the variant's mean.",
-        "difference": "Variant minus control.",
-        "error": "Standard error of the difference.",
-        "low": "Lower end of the confidence interval, at the significance level of the experiment.",
-        "high": "Upper end of the confidence interval, at the significance level of the experiment.",
-        "always_low": "Lower end of the always-valid interval.",
-        "always_high": "Upper end of the always-valid interval.",
-        "p_value": "p-value of the difference.",
-        "always_p_value": "Always-valid p-value.",
-        "variance_reduction": "Share of variance that CUPED removes.",
-        "sample_ratio_p": "p-value of the sample ratio test.",
-        "detectable_effect": "Smallest effect that the traffic so far could show, relative to the control.",
-        "days_left": "Days until the planned `minimum_detectable_effect` is detectable.",
-    },
-    "tuned_recipe": {
-        "origin": "`settings`, or the study and trial of the recipe.",
-        "study": "Name of the Optuna study, null without one.",
-        "trial": "Number of the trial.",
-        "value": "Mean NDCG@10 of the trial.",
-        "base_value": "Mean NDCG@10 of the recipe that was active before.",
-        "as_of": "Last day that the study used.",
-    },
+
+def _columns(names: str, own: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns of a table in order: its own, and SHARED ones."""
+    return {name: own.get(name) or SHARED[name] for name in names.split()}
+
+
+TABLES: dict[str, dict[str, Column]] = {
+    "raw_purchase_logs": _columns(
+        "source_file source_row order_id customer_id product_id event_time quantity unit_price rating "
+        "is_return was_returned excluded_by title category brand text line",
+        _RAW,
+    ),
+    "rejected_purchases": _columns(
+        "source_file source_row order_id customer_id product_id event_time quantity unit_price rating "
+        "is_return was_returned excluded_by title category brand text line reasons",
+        {
+            **_RAW,
+            "reasons": ("string", "Names of the cleaning rules that reject the line, comma-separated."),
+        },
+    ),
+    "raw_product_catalog": _columns(
+        "product_id title category brand text price available_from excluded source_file source_row",
+        {
+            "available_from": ("date", "First day on which the product is sold."),
+        },
+    ),
+    "raw_feedback_events": _columns(
+        "event_id type customer_id session_id product_id time order_id quantity unit_price recommendation_id "
+        "position received sender source_file source_row",
+        {
+            "event_id": ("string", "Id of the event, unique per sender."),
+            "type": ("string", "Event type: impression, click, cart, purchase or return."),
+            "time": ("timestamp", "Time of the event (UTC)."),
+            "position": ("bigint", "Rank of the product in the list, from 1."),
+            "received": ("double", "Time at which the API received the event (seconds since 1970)."),
+            "sender": ("string", "Shopper who sent the event with a public key; null for the shop's own keys."),
+        },
+    ),
+    "experiment_exposures": _columns(
+        "recommendation_id experiment variant time customer_id session_id model_version mode exploration "
+        "filtered answered_by products propensities teams simulated source_file source_row",
+        {
+            "time": ("timestamp", "Time of the response (UTC)."),
+            "model_version": ("bigint", "Model version that made the response."),
+            "mode": ("string", "Requested mode (all, discover or buy_again), or that of the variant."),
+            "exploration": ("double", "Strength of the randomized ranking."),
+            "filtered": ("boolean", "Whether the request had filters or events, or merchandising rules were active."),
+            "answered_by": (
+                "string",
+                "What the response is based on: customer, session, popular_in_category, popular or holdout.",
+            ),
+            "products": ("array<string>", "Recommended products, rank 1 first."),
+            "propensities": ("array<double>", "Probability of each product at its rank, null if unknown."),
+            "teams": ("array<string>", "Variant of each product in an interleaved list."),
+        },
+    ),
+    "cleaned_interactions": _columns(
+        "line_id order_id customer_id product_id event event_time weight quantity net_quantity unit_price "
+        "rating title category brand text",
+        {
+            "line_id": ("string", "Id of the line: file and row."),
+            "event": ("string", "Event type: purchase, return, click or cart."),
+            "weight": (
+                "double",
+                "Training weight: 1 for a purchase or return, less for a click or cart, 0 for a bulk order.",
+            ),
+            "net_quantity": ("double", "Quantity without returned units."),
+        },
+    ),
+    "products": _columns(
+        "product_id title category brand text content_hash price first_seen in_catalog excluded",
+        {
+            "first_seen": ("date", "First day with a purchase of the product, or the catalog's date."),
+            "in_catalog": ("boolean", "Whether the newest catalog contains the product."),
+        },
+    ),
+    "product_statistics": _columns(
+        "product_id order_lines recent_order_lines recent_buyers new_buyers buyers repeat_share interval_days "
+        "price revenue last_age returns",
+        {
+            "order_lines": (
+                "bigint",
+                "Order lines of the product in the lookback: an order with two lines counts twice.",
+            ),
+            "recent_order_lines": ("bigint", "Order lines of the product in the recent days."),
+            "recent_buyers": ("bigint", "Customers with a recent purchase."),
+            "interval_days": ("double", "Mean days between the purchases of repeat buyers."),
+            "revenue": ("double", "Sales value in the lookback."),
+            "last_age": ("int", "Days since the last purchase."),
+            "returns": ("bigint", "Return lines in the lookback."),
+        },
+    ),
+    "als_model": _columns(
+        "kind id factors",
+        {
+            "kind": ("string", "`customer` or `product`."),
+            "id": ("string", "Id of the customer or product."),
+            "factors": ("array<float>", "ALS factors."),
+        },
+    ),
+    "co_purchase_graph": _columns(
+        "kind product_id neighbor_id weight support",
+        {
+            "kind": ("string", "Relation: same basket, next basket or same customers (EASE)."),
+            "neighbor_id": ("string", "Id of the related product."),
+            "weight": ("float", "Weight of the relation."),
+            "support": (
+                "int",
+                "Number of days (same basket), pairs of orders (next basket) or customers (EASE) with both.",
+            ),
+        },
+    ),
+    "product_embeddings": _columns(
+        "content_hash vector",
+        {
+            "vector": ("array<float>", "Unit vector of the text."),
+        },
+    ),
+    "candidates": _columns(
+        "customer_id product_id co_purchase_anchor text_anchor return_rate complement "
+        f"{' '.join(_FEATURES)} als_as_of graph_as_of",
+        {
+            **{name: ("float", text) for name, text in _FEATURES.items()},
+            "co_purchase_anchor": ("string", "Profile item with the highest co-purchase weight, empty if none."),
+            "text_anchor": ("string", "Profile item with the most similar text, empty if none."),
+            "return_rate": (
+                "float",
+                "Expected share of returns: the smoothed rate of the product, adjusted by the customer's rate.",
+            ),
+            "complement": (
+                "float",
+                "Same-basket weight with the last order; 0 for its own products, and after a later session.",
+            ),
+        },
+    ),
+    "ranker": _columns(
+        "model features recipe",
+        {
+            "model": ("binary", "Serialized XGBoost model."),
+            "features": ("array<string>", "Feature names in the model's order."),
+        },
+    ),
+    "hybrid_scores": _columns(
+        "customer_id list rank product_id score source reason rule rules_version als_as_of ranker_as_of",
+        {
+            "list": ("string", "`all`, or `discover` without products that the customer bought in the lookback."),
+            "source": (
+                "string",
+                "Source that contributed most to the score, among those that can explain the item; or `pinned`.",
+            ),
+            "rule": ("string", "Merchandising rule that raised or pinned the item, null if none."),
+            "rules_version": ("string", "Version of the rule set, empty without rules."),
+        },
+    ),
+    "similar_products": _columns(
+        "product_id kind rank similar_product_id score reason",
+        {
+            "kind": ("string", "`substitute` or `complement`."),
+            "similar_product_id": ("string", "Id of the similar product."),
+            "score": (
+                "double",
+                "Score; higher is better. In a list, `rank` decides: rules move items without changing their score.",
+            ),
+        },
+    ),
+    "evaluation_report": _columns(
+        "slice model metric k value ci_low ci_high customers baseline",
+        {
+            "slice": ("string", "Group of customers or purchases that is evaluated."),
+            "model": ("string", "The hybrid lists or a baseline."),
+            "k": ("bigint", "Number of ranks that the metric uses."),
+            "value": ("double", "Value of the metric, or difference from the baseline."),
+            "ci_low": ("double", "Lower end of the 95% confidence interval."),
+            "ci_high": ("double", "Upper end of the 95% confidence interval."),
+            "customers": ("bigint", "Number of evaluated customers."),
+            "baseline": ("string", "Baseline of a difference, null for a metric."),
+        },
+    ),
+    "live_accuracy": _columns(
+        "customers hit_rate precision lines unknown_products unknown_customers",
+        {
+            "customers": ("bigint", "Buyers of the day who had a list."),
+            "hit_rate": ("double", "Share of buyers who bought an item of their list."),
+            "precision": ("double", "Share of the items of these lists that were bought."),
+            "lines": ("bigint", "Number of purchase lines of the day."),
+            "unknown_products": ("double", "Share of lines for products without ALS factors."),
+            "unknown_customers": ("double", "Share of lines from customers without a list."),
+        },
+    ),
+    "challenger": _columns(
+        "version as_of als_as_of graph_as_of ranker_as_of recipe content data_fingerprint dagster_run_id "
+        "git_commit table_versions",
+        {
+            "as_of": ("string", "As-of day of the release."),
+            "als_as_of": ("string", "As-of day of the ALS model."),
+            "graph_as_of": ("string", "As-of day of the co-purchase graph."),
+            "ranker_as_of": ("string", "As-of day of the ranker."),
+            "content": ("string", "SHA-256 of the models and the recipe."),
+            "data_fingerprint": ("string", "Fingerprint of the training data."),
+            "dagster_run_id": ("string", "Dagster run that registered the version."),
+            "git_commit": ("string", "Git commit of the code."),
+            "table_versions": ("string", "Version in the lake of each table that the release was made from, as JSON."),
+        },
+    ),
+    "release_gate": _columns(
+        "version name value limit passed message",
+        {
+            "name": ("string", "Name of the gate check."),
+            "value": ("double", "Measured value."),
+            "limit": ("double", "Limit for the value."),
+            "passed": ("boolean", "Whether the check passed."),
+            "message": ("string", "Result as a sentence."),
+        },
+    ),
+    "champion": _columns(
+        "version",
+        {},
+    ),
+    "serving_index": _columns(
+        "version path",
+        {
+            "path": ("string", "Folder name of the serving index."),
+        },
+    ),
+    "business_kpis": _columns(
+        "kpi value numerator denominator",
+        {
+            "kpi": ("string", "Name of the KPI."),
+            "value": ("double", "Numerator divided by denominator."),
+            "numerator": ("double", "Numerator of the value."),
+            "denominator": ("double", "Denominator of the value."),
+        },
+    ),
+    "experiment_report": _columns(
+        "experiment variant metric verdict message is_main simulated units control control_error treatment "
+        "treatment_error difference error low high always_low always_high p_value always_p_value "
+        "variance_reduction sample_ratio_p detectable_effect days_left",
+        {
+            "verdict": ("string", "Verdict on the experiment."),
+            "message": ("string", "Verdict as a sentence."),
+            "is_main": ("boolean", "Whether the metric is the main metric."),
+            "units": ("bigint", "Number of units in the experiment."),
+            "control": ("double", "Mean of the control."),
+            "control_error": ("double", "Standard error of the control's mean."),
+            "treatment": ("double", "Mean of the variant."),
+            "treatment_error": ("double", "Standard error of the variant's mean."),
+            "difference": ("double", "Variant minus control."),
+            "error": ("double", "Standard error of the difference."),
+            "low": ("double", "Lower end of the confidence interval, at the significance level of the experiment."),
+            "high": ("double", "Upper end of the confidence interval, at the significance level of the experiment."),
+            "always_low": ("double", "Lower end of the always-valid interval."),
+            "always_high": ("double", "Upper end of the always-valid interval."),
+            "p_value": ("double", "p-value of the difference."),
+            "always_p_value": ("double", "Always-valid p-value."),
+            "variance_reduction": ("double", "Share of variance that CUPED removes."),
+            "sample_ratio_p": ("double", "p-value of the sample ratio test."),
+            "detectable_effect": (
+                "double",
+                "Smallest effect that the traffic so far could show, relative to the control.",
+            ),
+            "days_left": ("double", "Days until the planned `minimum_detectable_effect` is detectable."),
+        },
+    ),
+    "tuned_recipe": _columns(
+        "origin study trial value base_value as_of recipe",
+        {
+            "origin": ("string", "`settings`, or the study and trial of the recipe."),
+            "study": ("string", "Name of the Optuna study, null without one."),
+            "trial": ("bigint", "Number of the trial."),
+            "value": ("double", "Mean NDCG@10 of the trial."),
+            "base_value": ("double", "Mean NDCG@10 of the recipe that was active before."),
+            "as_of": ("string", "Last day that the study used."),
+        },
+    ),
 }
+
+
+def stored_schema(table: str, schema: pa.Schema) -> pa.Schema:
+    """The columns of a frame as a table stores them: with declared types, and descriptions as comments."""
+    declared = TABLES.get(table, {})
+    fields = []
+    for field in schema:
+        type_, text = declared.get(field.name, (spark_type(field.type), ""))
+        fields.append(pa.field(field.name, arrow_type(type_), metadata={"comment": text} if text else None))
+    return pa.schema(fields)
 
 
 def column_schema(table: str, schema: pa.Schema) -> dg.TableSchema:
     """Dagster's schema of a table: name, type and description of each column."""
-    descriptions = {**SHARED, **TABLES.get(table, {})}
+    declared = TABLES.get(table, {})
     return dg.TableSchema(
-        [dg.TableColumn(field.name, str(field.type), descriptions.get(field.name)) for field in schema]
+        [
+            dg.TableColumn(field.name, spark_type(field.type), declared.get(field.name, ("", None))[1])
+            for field in schema
+        ]
     )

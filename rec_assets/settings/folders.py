@@ -12,23 +12,26 @@ from upath import UPath
 
 from rec_assets.sqlite import invalid_sqlite_characters
 
+STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "abfss": "azure"}
+"""Scheme of an object store → the extra of this package with its file system."""
+
 
 def parse_lake(location: object) -> Path | UPath:
-    """The location of a lake: an `s3://bucket/prefix`, or a folder.
+    """The location of a lake: a folder, or a path in an object store.
 
     Raises:
-        ValueError: the URL has another scheme or no bucket, or s3fs is not installed.
+        ValueError: the URL has another scheme or no bucket, or the store's file system is not installed.
     """
     scheme, separator, rest = str(location).partition("://")
     if not separator:
         return Path(str(location)).expanduser().resolve()
-    if scheme != "s3" or not rest.strip("/"):
-        raise ValueError("must be a folder, or s3://bucket/prefix")
+    if scheme not in STORES or not rest.strip("/"):
+        raise ValueError("must be a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
     try:
         # Without the cache, this process sees at once what others write.
-        return UPath(f"s3://{rest.rstrip('/')}", use_listings_cache=False)
+        return UPath(f"{scheme}://{rest.rstrip('/')}", use_listings_cache=False)
     except ImportError:
-        raise ValueError("a lake on S3 needs s3fs: pip install 'rec_assets[s3]'") from None
+        raise ValueError(f"needs a package for {scheme}://: pip install 'rec_assets[{STORES[scheme]}]'") from None
 
 
 def _folder_in_home(values: dict[str, Any], name: str) -> Path:
@@ -41,7 +44,8 @@ class FolderSettings(BaseSettings):
     home: Path = Field(Path("data"), description="Folder of all state. Delete it for a clean start.")
     lake: Annotated[Path | UPath, BeforeValidator(parse_lake)] = Field(
         default_factory=lambda values: _folder_in_home(values, "lake"),
-        description="Location of the lake's tables: a folder, or `s3://bucket/prefix`. The default is `REC_HOME/lake`.",
+        description="Location of the lake's tables: a folder, or `s3://bucket/prefix`, `gs://bucket/prefix` or "
+        "`az://container/prefix`. The default is `REC_HOME/lake`.",
     )
     source: str = Field(
         "complete_journey", description="Path of the data source's YAML file, or the name of a built-in data source."
@@ -76,8 +80,13 @@ class FolderSettings(BaseSettings):
 
     @property
     def shared_disk(self) -> Path:
-        """Folder that this process and Spark's executors share: the lake, or `root` if the lake is in S3."""
+        """Folder that this process and Spark's executors share: the lake, or `root` if the lake is in a store."""
         return self.lake if isinstance(self.lake, Path) else self.root
+
+    @property
+    def staging(self) -> Path:
+        """Folder of temporary files that Spark's tasks see too."""
+        return self.shared_disk / ".staging"
 
     @property
     def reports(self) -> Path:

@@ -15,7 +15,6 @@ import pyarrow as pa
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.landing import file_fingerprint
 
 API_FILES = {"raw_feedback_events": "events.jsonl", "experiment_exposures": "exposures.jsonl"}
 """Table → name of the file that the API lands in the folder of a day."""
@@ -77,10 +76,10 @@ def landed_file(folder: Path, table: str, day: dt.date) -> Path:
     return folder / f"date={day}" / API_FILES[table]
 
 
-def landed_fingerprints(folder: Path, table: str, day: dt.date) -> dict[str, str]:
-    """Name → SHA-256 of the day's file; empty if there is no file."""
+def landed_files(folder: Path, table: str, day: dt.date) -> dict[str, UPath]:
+    """Name → path of the day's file; empty if there is no file."""
     file = landed_file(folder, table, day)
-    return {f"{file.parent.name}/{file.name}": file_fingerprint(UPath(file))} if file.exists() else {}
+    return {f"{file.parent.name}/{file.name}": UPath(file)} if file.exists() else {}
 
 
 def read_feedback(folder: Path, day: dt.date) -> pa.Table:

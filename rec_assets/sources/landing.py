@@ -165,7 +165,7 @@ def file_fingerprint(file: UPath) -> str:
 
 def combined_fingerprint(files: Mapping[str, str]) -> str:
     """The fingerprint that `scan` gives to a result of `file_fingerprints`. It shows whether files changed since."""
-    return _hash([[name, fingerprint] for name, fingerprint in files.items()])
+    return _hash([[name, fingerprint] for name, fingerprint in sorted(files.items())])
 
 
 def modified_at(file: UPath) -> float | None:

@@ -38,7 +38,11 @@ rule_sets:
 def shop_with_rules(shop: BootstrappedShop, tmp_path: Path) -> Shop:
     """A copy of the shop with rules that exclude its best seller and pin the next one."""
     shutil.copytree(shop.home, tmp_path / "home")
-    best = shop.lake.pandas("product_statistics", shop.lake.days("product_statistics")[-1:]).sort_values("order_lines")
+    best = (
+        shop.lake.table("product_statistics")
+        .pandas(shop.lake.table("product_statistics").days[-1:])
+        .sort_values("order_lines")
+    )
     recalled, pinned = best["product_id"].iloc[-1], best["product_id"].iloc[-2]
     (tmp_path / "recalled.csv").write_text(f"product_id\n{recalled}\n", encoding="utf-8")
     (tmp_path / "rules.yaml").write_text(RULES % pinned, encoding="utf-8")
@@ -48,7 +52,7 @@ def shop_with_rules(shop: BootstrappedShop, tmp_path: Path) -> Shop:
 
 def assert_lists_follow_rules(shop: Shop, file: Path, without: pd.DataFrame) -> pd.DataFrame:
     """Assert that the newest lists follow the rules, and return the lists."""
-    rules, lists = read_rules(file), shop.lake.pandas("hybrid_scores", shop.lake.days("hybrid_scores")[-1:])
+    rules, lists = read_rules(file), shop.lake.table("hybrid_scores").pandas(shop.lake.table("hybrid_scores").days[-1:])
     assert set(without["rules_version"]) == {""} and without["rule"].isna().all()
     assert set(lists["rules_version"]) == {rules.version("house")}
     assert set(lists["rule"].dropna()) == {"raised by rule comes-back", "boosted by rule tail", "pinned by rule launch"}
@@ -74,8 +78,8 @@ def test_lists_follow_the_rules_and_pass_the_check(
         assets=built.assets, asset_checks=built.asset_checks, resources=built.resources, jobs=[job],
         executor=built.executor,
     )  # fmt: skip
-    newest = max(shop_with_rules.lake.days("hybrid_scores"))
-    without = shop_with_rules.lake.pandas("hybrid_scores", [newest])
+    newest = max(shop_with_rules.lake.table("hybrid_scores").days)
+    without = shop_with_rules.lake.table("hybrid_scores").pandas([newest])
     with DagsterInstance.ephemeral() as instance:
         made = defs.resolve_job_def("lists").execute_in_process(instance=instance, partition_key=str(newest))
     assert made.success
@@ -87,14 +91,14 @@ def test_lists_follow_the_rules_and_pass_the_check(
 @pytest.mark.slow
 def test_a_bootstrap_applies_new_rules_and_the_api_returns_its_lists(shop_with_rules: Shop, tmp_path: Path) -> None:
     lake, rules = shop_with_rules.lake, read_rules(tmp_path / "rules.yaml")
-    days = lake.days("hybrid_scores")
+    days = lake.table("hybrid_scores").days
     before, without = (
-        {day: lake.fingerprint("hybrid_scores", [day]) for day in days},
-        lake.pandas("hybrid_scores", days[-1:]),
+        {day: lake.table("hybrid_scores").fingerprint([day]) for day in days},
+        lake.table("hybrid_scores").pandas(days[-1:]),
     )
     run = shop_with_rules.run("bootstrap")
     assert run.returncode == 0, run.stderr[-3000:]
-    assert {day for day in days if lake.fingerprint("hybrid_scores", [day]) != before[day]} == {days[-1]}
+    assert {day for day in days if lake.table("hybrid_scores").fingerprint([day]) != before[day]} == {days[-1]}
     lists = assert_lists_follow_rules(shop_with_rules, tmp_path / "rules.yaml", without)
 
     published = ServingFolder(shop_with_rules.home / "serving").current()
@@ -128,7 +132,7 @@ def test_the_command_line_shows_and_simulates_rules(shop_with_rules: Shop) -> No
     assert "+0.0%" in lines["none"] and "bold" not in lines
     page = (shop_with_rules.home / "reports" / "rules.html").read_text(encoding="utf-8")
     assert "house: tail: cost of the boost" in page and page.count("<svg") == 1
-    lists_as_of = max(shop_with_rules.lake.days("evaluation_report")) - dt.timedelta(days=14)
+    lists_as_of = max(shop_with_rules.lake.table("evaluation_report").days) - dt.timedelta(days=14)
     assert str(lists_as_of) in page
 
 

@@ -77,9 +77,9 @@ class Bench:
             self.definitions: Definitions = build_definitions(self.settings)
         self.lake = Lake(self.settings.lake)
         self.releases = Releases(self.settings.mlflow_uri, self.settings.registered_model)
-        self.newest = max(self.lake.days("hybrid_scores"))
+        self.newest = max(self.lake.table("hybrid_scores").days)
         self.trained, self.before = self.newest - HORIZON, self.newest - HORIZON - dt.timedelta(days=6)
-        self.good = {table: self.lake.pandas(table, [self.trained]).drop(columns="date") for table in MODELS}
+        self.good = {table: self.lake.table(table).pandas([self.trained]).drop(columns="date") for table in MODELS}
 
     def put(self, champion: Frames, challenger: Frames) -> None:
         """Write models to the lake, and register the champion."""
@@ -107,7 +107,7 @@ def bench(shop: BootstrappedShop, tmp_path: Path) -> Bench:
 
 
 def decision_of(bench: Bench) -> tuple[pd.Series, str]:
-    rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
+    rules = bench.lake.table("release_gate").pandas([bench.newest]).set_index("name")
     return rules.loc["quality"], bench.releases.get(2).decision
 
 
@@ -160,7 +160,7 @@ def test_a_release_keeps_working_with_code_that_computes_other_features(bench: B
         assert REMOVED_FEATURE in str(event.metadata["warning"].value)
     published = ServingFolder(bench.settings.serving).current()
     assert published is not None and published.version == 1
-    listed = bench.lake.pandas("hybrid_scores", [bench.newest]).query("list == 'all' and rank <= 5")
+    listed = bench.lake.table("hybrid_scores").pandas([bench.newest]).query("list == 'all' and rank <= 5")
     customer = listed["customer_id"].iloc[0]
     answered = Recommender.load(published.path).recommend(customer, 5)
     assert answered["product_id"].tolist() == listed[listed["customer_id"] == customer]["product_id"].tolist()
@@ -195,7 +195,7 @@ def test_the_gate_evaluates_a_sample_of_the_customers(shop: BootstrappedShop, tm
 
 @pytest.mark.slow
 def test_a_better_challenger_is_promoted_and_published(shop: BootstrappedShop, tmp_path: Path) -> None:
-    newest = max(shop.lake.days("hybrid_scores"))
+    newest = max(shop.lake.table("hybrid_scores").days)
     days = f"start: {newest + dt.timedelta(days=2)}, end: {newest + dt.timedelta(days=9)}"
     variants = "a: {share: 0.3, model: 1}, b: {share: 0.3, model: 2}, c: {share: 0.3, model: 9}"
     experiments = tmp_path / "experiments.yaml"
@@ -236,7 +236,7 @@ def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> No
     assert bench.release().success
     assert bench.releases.roll_back().version == 1
     assert bench.release().success
-    rules = bench.lake.pandas("release_gate", [bench.newest]).set_index("name")
+    rules = bench.lake.table("release_gate").pandas([bench.newest]).set_index("name")
     assert rules.index[~rules["passed"]].tolist() == ["not rolled back"]
     assert bench.releases.active().version == 1  # type: ignore[union-attr]
     assert bench.releases.roll_back(to=2).version == 2, "a version that is named can be activated again"

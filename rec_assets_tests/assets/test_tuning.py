@@ -162,17 +162,17 @@ def test_a_better_recipe_is_adopted_with_its_provenance_and_becomes_the_new_base
     assert content["provenance"]["as_of"] == str(NEWEST - dt.timedelta(days=GATE))
     assert found["origin"] == recipes.origin() == f"tuned: study {study.study.study_name}, trial {best.number}"
     assert {"history", "importance"} <= found.keys()
-    row = Lake(settings.lake).pandas("tuned_recipe").iloc[0]
+    row = Lake(settings.lake).table("tuned_recipe").pandas().iloc[0]
     assert (row["study"], row["trial"]) == (study.study.study_name, best.number)
     assert Recipe.model_validate_json(row["recipe"]) == recipes.active()
 
     # It is active now: the study continues, and a trial that is not better changes nothing.
-    before, changed = recipes.file.read_text(), Lake(settings.lake).changed_at("tuned_recipe")
+    before, changed = recipes.file.read_text(), Lake(settings.lake).table("tuned_recipe").version
     evaluated.clear()
     found = _metadata(_tune(settings, trials=8))
     assert evaluated == [] and found["current_ndcg_10"] == found["best_ndcg_10"] == best.value
     assert recipes.file.read_text() == before
-    assert Lake(settings.lake).changed_at("tuned_recipe") == changed
+    assert Lake(settings.lake).table("tuned_recipe").version == changed
     _tune(settings, trials=9)
     assert len({recipe.model_dump_json() for _, recipe in evaluated}) == 1
 
@@ -186,7 +186,7 @@ def test_without_a_better_trial_the_settings_stay_and_gate_days_are_not_used(
     assert not Recipes.from_settings(settings).file.exists() and found["origin"] == "settings"
     assert {day for day, _ in evaluated} == set(WINDOWS)
     assert max(WINDOWS) + dt.timedelta(days=HORIZON) == NEWEST - dt.timedelta(days=GATE)
-    assert pd.isna(Lake(settings.lake).pandas("tuned_recipe").iloc[0]["study"])
+    assert pd.isna(Lake(settings.lake).table("tuned_recipe").pandas().iloc[0]["study"])
 
 
 def test_a_killed_run_resumes_with_the_remaining_trials(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,9 @@ def test_changed_data_starts_a_new_study(settings: Settings, monkeypatch: pytest
     assert _metadata(_tune(settings, trials=1))["study"] == first
     lake = Lake(settings.lake)
     lake.write(
-        "cleaned_interactions", lake.read("cleaned_interactions", [WINDOWS[0]]).drop(["date"]).slice(1), WINDOWS[0]
+        "cleaned_interactions",
+        lake.table("cleaned_interactions").read([WINDOWS[0]]).drop(["date"]).slice(1),
+        WINDOWS[0],
     )
     assert _metadata(_tune(settings, trials=1))["study"] != first
 

@@ -155,8 +155,8 @@ def test_each_code_server_executes_runs(parts: Parts) -> None:
     places = [json.loads(parts.instance.get_run_by_id(run).tags[GRPC_INFO_TAG])["port"] for run in runs]  # type: ignore[union-attr]
     assert places == [parts.ports[name] for name in ("one", "two", "two")]
     lake = Lake(parts.shop.home / "lake")
-    assert [str(each) for each in lake.days("cleaned_interactions")] == [day]
-    assert lake.rows("raw_purchase_logs", lake.days("raw_purchase_logs")) > 0
+    assert [str(each) for each in lake.table("cleaned_interactions").days] == [day]
+    assert lake.table("raw_purchase_logs").rows(lake.table("raw_purchase_logs").days) > 0
 
 
 def test_the_health_of_a_run_is_checked_at_its_code_server(parts: Parts) -> None:

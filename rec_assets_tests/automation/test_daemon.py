@@ -156,7 +156,7 @@ def test_a_file_written_in_two_parts_is_read_once_and_complete(automated_shop: A
     automated_shop.wait_ingested(on(6))
     automated_shop.wait_ticks()
     assert len(automated_shop.ingested(on(6))) == 1
-    assert automated_shop.deployment.shop.lake.rows("raw_purchase_logs", [on(6)]) == whole.count(b"\n") - 1
+    assert automated_shop.deployment.shop.lake.table("raw_purchase_logs").rows([on(6)]) == whole.count(b"\n") - 1
 
 
 def test_the_same_file_landing_twice_is_read_once(automated_shop: AutomatedShop) -> None:
@@ -176,7 +176,7 @@ def test_a_corrected_day_is_read_again_and_used_for_the_next_lists(automated_sho
     deployment.launch("daily_update")
     deployment.wait("the daily update to end", deployment.ended("daily_update", 1), 240)
     assert deployment.runs("daily_update")[-1].status == DagsterRunStatus.SUCCESS
-    assert on(6) in lake.days("hybrid_scores") and on(6) in lake.days("live_accuracy")
+    assert on(6) in lake.table("hybrid_scores").days and on(6) in lake.table("live_accuracy").days
     assert deployment.champion() == champion
     assert f"changed or deleted: {day}" in deployment.shop.run("lineage", str(champion)).stdout
 
@@ -185,10 +185,10 @@ def test_a_missing_day_has_no_sales_until_its_file_lands_late(automated_shop: Au
     lake = automated_shop.deployment.shop.lake
     automated_shop.land(on(8))
     automated_shop.wait_ingested(on(7), on(8))
-    assert lake.rows("raw_purchase_logs", [on(7)]) == 0 < lake.rows("raw_purchase_logs", [on(8)])
+    assert lake.table("raw_purchase_logs").rows([on(7)]) == 0 < lake.table("raw_purchase_logs").rows([on(8)])
     automated_shop.land(on(7))
     automated_shop.wait_ingested(on(7))
-    assert lake.rows("raw_purchase_logs", [on(7)]) > 0
+    assert lake.table("raw_purchase_logs").rows([on(7)]) > 0
 
 
 def test_a_corrupt_file_fails_only_its_day_and_is_read_once_it_is_fixed(automated_shop: AutomatedShop) -> None:

@@ -2,22 +2,28 @@
 
 import datetime as dt
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.recsys.data.forgetting import customer_digest, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake_io import released_model
 from rec_assets.serving.database.events import Event
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.index_files.index import Index
 from rec_assets.settings import Settings
 from rec_assets_tests.serving import shop
+from rec_assets_tests.shops import write_giftware_shop
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
     lake = Lake(found.lake)
     for days in (0, 1, 2):
         of_day = pd.DataFrame({"customer_id": [ANN, BOB, None], "line": ["a", "b", "c"]})
-        lake.write("raw_purchase_logs", of_day, days_ago(days), {"file": "digest"})
+        lake.write("raw_purchase_logs", of_day, days_ago(days))
     lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(3))
     lake.write("als_model", pd.DataFrame({"kind": ["customer", "product"], "id": [ANN, "p00"]}), days_ago(1))
     shop.publish(found.serving, shop.index())
@@ -69,9 +75,8 @@ def test_a_forgotten_customer_is_removed_from_all_data(settings: Settings) -> No
     assert any("forgetting 1 customer" in line for line in forget(settings, ANN))
     lake = Lake(settings.lake)
     for days in (0, 1, 2):
-        assert lake.pandas("raw_purchase_logs", [days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
-        assert lake.manifest("raw_purchase_logs", days_ago(days)).sources == {"file": "digest"}  # type: ignore[union-attr]
-    assert lake.pandas("als_model", [days_ago(1)])["id"].to_list() == ["p00"]
+        assert lake.table("raw_purchase_logs").pandas([days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
+    assert lake.table("als_model").pandas([days_ago(1)])["id"].to_list() == ["p00"]
     assert [json.loads(line)["event_id"] for line in landed.read_text().splitlines()] == ["e3", "e4"]
     published = ServingFolder(settings.serving).current()
     assert published is not None and ServingFolder(settings.serving).indexes() == [published]
@@ -85,6 +90,38 @@ def test_a_forgotten_customer_is_removed_from_all_data(settings: Settings) -> No
         theirs, then = index.histories.rows_of(customer), before.histories.rows_of(customer)
         assert theirs is not None and then is not None
         assert np.array_equal(index.histories.product[theirs], before.histories.product[then])
+
+
+def test_no_earlier_version_of_a_table_holds_a_forgotten_customer(settings: Settings) -> None:
+    lake = Lake(settings.lake)
+    for customers in ([ANN], [ANN, BOB], [BOB]):  # the newest version does not have them any more
+        lake.write("cleaned_interactions", pd.DataFrame({"customer_id": customers}), days_ago(2))
+    lake.write("candidates", pd.DataFrame({"customer_id": [ANN]}), days_ago(30))
+    lake.delete("candidates", [days_ago(30)])
+    logged = forget(settings, ANN)
+    for folder in settings.lake.rglob("date=*"):
+        for file in folder.iterdir():
+            found = pq.read_table(file, partitioning=None).to_pydict()
+            assert ANN not in found.get("customer_id", []) + found.get("id", []), file
+    assert "cleaned_interactions: 0 rows of 0 days removed; 2 files of versions before 3 deleted" in logged
+    assert "raw_purchase_logs: 3 rows of 3 days removed; 3 files of versions before 5 deleted" in logged
+    assert not any(ANN in path.read_text(errors="replace") for path in settings.lake.rglob("_delta_log/*.json"))
+
+
+def test_the_receipt_names_each_table_and_index(settings: Settings) -> None:
+    environment = {
+        **os.environ,
+        "REC_HOME": str(settings.home),
+        "REC_SOURCE": str(write_giftware_shop(settings.home / "shop")),
+    }
+    command = [sys.executable, "-m", "rec_assets.cli", "forget", ANN]
+    found = subprocess.run([*command, "--receipt"], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    for line in ("online state: 2 events removed", "raw_purchase_logs: 3 rows of 3 days removed", "als_model: 1 rows",
+                 "serving index "):  # fmt: skip
+        assert any(each.startswith(line) for each in found.stdout.splitlines()), found.stdout
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.stdout == "the customer is forgotten. Delete their lines from your own files, too\n"
 
 
 def test_forgetting_runs_once_and_again_after_a_kill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +154,7 @@ def test_a_damaged_partition_is_skipped_and_retried(settings: Settings) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     assert any(f"raw_purchase_logs of {days_ago(1)} is damaged" in line for line in forget(settings, ANN))
     for days in (0, 2):
-        assert lake.pandas("raw_purchase_logs", [days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
+        assert lake.table("raw_purchase_logs").pandas([days_ago(days)])["customer_id"].dropna().to_list() == [BOB]
     assert customer_digest(ANN) in ForgottenFile.read(settings.forgotten_file).pending
     lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": [BOB]}), days_ago(1))  # as the plan materializes it
     land_and_forget(settings, "UTC", lambda _: None)
@@ -126,7 +163,7 @@ def test_a_damaged_partition_is_skipped_and_retried(settings: Settings) -> None:
 
 def test_forgotten_customers_are_ignored_when_files_are_read_again(settings: Settings) -> None:
     forget(settings, ANN)
-    rows = Lake(settings.lake).read("raw_purchase_logs", [days_ago(3)]).drop_columns(["date"])
+    rows = Lake(settings.lake).table("raw_purchase_logs").read([days_ago(3)]).drop_columns(["date"])
     again = pd.DataFrame({"customer_id": [ANN, BOB]})
     forgotten = ForgottenFile.read(settings.forgotten_file)
     import pyarrow as pa
@@ -168,7 +205,15 @@ def test_a_released_model_is_rewritten_too(settings: Settings, tmp_path: Path, m
     days = dict.fromkeys(("as_of", "als_as_of", "graph_as_of", "ranker_as_of"), str(shop.AS_OF))
     version = int(model_info.registered_model_version)
     release = releases.set_challenger(version, {**days, "recipe": shop.RECIPE.model_dump_json(), "content": "x"})
+    lake, day = Lake(settings.lake), shop.AS_OF
+    trained = pd.DataFrame({"kind": ["customer", "product"], "id": [ANN, "p00"]})
+    lake.write("als_model", trained, day)
+    releases.set_tags(version, {"table_versions": json.dumps({"als_model": lake.table("als_model").version})})
+    lake.write("als_model", trained.assign(id=[ANN, "remade"]), day)
     forget(settings, ANN)
+    table, day = released_model(lake, releases.get(version), "als_model")
+    assert table.pandas([day])["id"].to_list() == ["p00"], "the release keeps its model"
+    assert lake.table("als_model").pandas([day])["id"].to_list() == ["remade"]
     releases.download_index(release, tmp_path / "fetched")
     index = Index.load(tmp_path / "fetched")
     assert ANN.encode() not in index.histories.customers and BOB.encode() in index.histories.customers

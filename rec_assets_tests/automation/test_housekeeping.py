@@ -27,7 +27,6 @@ from rec_assets.automation.staleness import StalenessChecker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.storage import DELETED
 from rec_assets.settings import RetentionSettings, Settings
 from rec_assets.sources.spec import DataSource, load_data_source
 from rec_assets_tests.shops import write_giftware_shop
@@ -96,17 +95,18 @@ def metadata(result: ExecuteInProcessResult) -> dict[str, Any]:
 def test_old_days_are_deleted_and_counted_in_the_metadata(
     settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance
 ) -> None:
-    bytes_before = sum(lake.manifest("candidates", day).bytes for day in lake.days("candidates") if day <= ago(KEEP))
+    candidates = lake.table("candidates")
+    bytes_before = sum(candidates.partitions[day].bytes for day in candidates.days if day <= ago(KEEP))
     result = run_housekeeping(settings, source, instance)
     assert result.success
-    assert lake.days("candidates") == [ago(age) for age in reversed(range(KEEP))]
-    assert len(lake.days("raw_purchase_logs")) == 60
-    assert lake.pandas("products")["product_id"].tolist() == ["a"]
+    assert lake.table("candidates").days == [ago(age) for age in reversed(range(KEEP))]
+    assert len(lake.table("raw_purchase_logs").days) == 60
+    assert lake.table("products").pandas()["product_id"].tolist() == ["a"]
     found = metadata(result)
     assert (found["newest_day"], found["days_deleted"]) == ("2017-12-31", 60 - KEEP)
-    assert found["mb_freed"] == round(bytes_before / 1e6, 3)
-    assert f"| candidates | {KEEP} | {60 - KEEP} | {(60 - KEEP) * ROWS} |" in found["freed"]
-    assert "| raw_purchase_logs | all | 0 | 0 |" in found["freed"]
+    assert found["mb_deleted"] == round(bytes_before / 1e6, 3)
+    assert f"| candidates | {KEEP} | {60 - KEEP} | {(60 - KEEP) * ROWS} |" in found["deleted"]
+    assert "| raw_purchase_logs | all | 0 | 0 |" in found["deleted"]
 
 
 def test_a_second_run_deletes_nothing(
@@ -122,28 +122,35 @@ def test_a_dry_run_counts_the_days_and_deletes_nothing(
 ) -> None:
     result = run_housekeeping(settings, source, instance, dry_run=True)
     assert metadata(result)["days_deleted"] == 60 - KEEP
-    assert len(lake.days("candidates")) == 60
+    assert len(lake.table("candidates").days) == 60
 
 
 def test_the_run_after_a_kill_deletes_the_rest(
     settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete, calls = Lake.delete, []
-
-    def exit_at_the_fifth(self: Lake, table: str, day: dt.date) -> object:
-        calls.append(day)
-        if len(calls) == 5:
-            (self.root / DELETED / "half").mkdir(parents=True)  # as after a kill during the deletion of files
-            raise SystemExit
-        return delete(self, table, day)
-
-    monkeypatch.setattr(Lake, "delete", exit_at_the_fifth)
-    assert not run_housekeeping(settings, source, instance).success
-    monkeypatch.undo()
-    assert len(lake.days("candidates")) == 56
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "vacuum", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+        assert not run_housekeeping(settings, source, instance).success
+    assert len(lake.table("candidates").days) == KEEP
     assert run_housekeeping(settings, source, instance).success
-    assert len(lake.days("candidates")) == KEEP
-    assert not list((lake.root / DELETED).glob("*"))
+    assert len(lake.table("candidates").days) == KEEP
+
+
+def test_files_of_replaced_partitions_are_vacuumed_unless_a_release_needs_them(
+    settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance, registry: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    settings = settings.model_copy(update={"mlflow_tracking_uri": registry, "registered_model": "remade"})
+    needed = lake.table("candidates").version
+    for number in range(2):
+        lake.write("candidates", pd.DataFrame({"n": [-number]}), NEWEST)
+    propose(settings, 5, decision="promoted", table_versions=f'{{"candidates": {needed}}}')
+    assert metadata(run_housekeeping(settings, source, instance))["files_vacuumed"] == 0, "a reader may need them"
+    vacuum = Lake.vacuum
+    monkeypatch.setattr(Lake, "vacuum", lambda *args, **more: vacuum(*args, **{**more, "hours": 0}))
+    run_housekeeping(settings, source, instance)
+    assert lake.at({"candidates": needed or 0}).table("candidates").pandas([NEWEST])["n"].tolist() == [0] * ROWS
+    assert len(list((lake.root / "candidates" / f"date={NEWEST}").iterdir())) == 2, "the newest and the needed file"
 
 
 # ---- releases, in a real registry ----
@@ -169,22 +176,22 @@ def propose(settings: Settings, age: int, **tags: str) -> None:
     client.create_model_version(settings.registered_model, "file:///nowhere", tags=about)
 
 
-def test_partitions_that_a_rollback_needs_are_kept(
+def test_models_that_a_rollback_needs_are_kept(
     settings: Settings, source: DataSource, lake: Lake, instance: DagsterInstance, registry: str
 ) -> None:
     settings = settings.model_copy(update={"mlflow_tracking_uri": registry, "registered_model": "rolled-back"})
+    for age in range(60):
+        lake.write("ranker", pd.DataFrame({"n": [age]}), ago(age))
     propose(settings, 50, decision="promoted")
     propose(settings, 45, decision="promoted")
-    propose(settings, 40, decision="promoted", rolled_back="true")
-    propose(settings, 35, decision="rejected")
+    propose(settings, 42, decision="promoted", rolled_back="true")
+    propose(settings, 41, decision="rejected")
     result = run_housekeeping(settings, source, instance)
     assert result.success
-    # Each release also needs the candidates that its ranker was trained on, of 8 days before.
-    old = [ago(58), ago(53), ago(50), ago(45)]
-    assert lake.days("candidates") == [*old, *(ago(age) for age in reversed(range(KEEP)))]
+    assert lake.table("ranker").days == [ago(50), ago(45), *(ago(age) for age in reversed(range(40)))]
     kept = metadata(result)["kept_old_days"]
-    assert "| candidates | version 2, active | 2 |" in kept
-    assert "| candidates | version 1, target of a rollback | 2 |" in kept
+    assert "| ranker | version 2, active | 1 |" in kept
+    assert "| ranker | version 1, target of a rollback | 1 |" in kept
 
 
 def test_a_registry_without_the_releases_stops_housekeeping(
@@ -195,7 +202,7 @@ def test_a_registry_without_the_releases_stops_housekeeping(
     assert not result.success
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     assert "deletes nothing" in failure.user_failure_data.description
-    assert len(lake.days("candidates")) == 60
+    assert len(lake.table("candidates").days) == 60
 
 
 # ---- with bootstrap ----

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import pandas as pd
 import pytest
 
-from rec_assets.automation.ingest_requests import ingest_requests
-from rec_assets.resources.lake import Lake
+from rec_assets.automation.ingest_requests import IngestRequest, ingest_requests
+from rec_assets.resources.data_versions import FILES, FINGERPRINT, MADE_FROM, Materialization
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint
 
 MONDAY = dt.date(2018, 1, 1)
-TABLES = ("raw_purchase_logs", "cleaned_interactions")
 
 
 def day(number: int) -> dt.date:
@@ -30,18 +28,36 @@ def landed(**days: str) -> dict[dt.date, LandedFiles]:
     }
 
 
+@dataclass
+class Ingested:
+    """Materializations of the raw and the cleaned lines that are in the lake."""
+
+    raw: dict[dt.date | None, Materialization] = field(default_factory=dict)
+    cleaned: dict[dt.date | None, Materialization] = field(default_factory=dict)
+
+    def read(self, number: int, content: str) -> None:
+        """Read a day whose file has this content."""
+        metadata = {FILES: {"file.csv": content} if content else {}, FINGERPRINT: f"rows of {content}"}
+        self.raw[day(number)] = Materialization(0, "", None, metadata)
+
+    def clean(self, number: int) -> None:
+        """Clean a day that was read."""
+        made_from = {"raw_purchase_logs": {"fingerprint": self.raw[day(number)].fingerprint}}
+        self.cleaned[day(number)] = Materialization(0, "", None, {MADE_FROM: made_from})
+
+    def requests(self, landed: dict[dt.date, LandedFiles], oldest: int = 0) -> list[IngestRequest]:
+        """What the sensor requests."""
+        return ingest_requests(landed, self.raw, self.cleaned, day(oldest))
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake() -> Ingested:
     """Days 0 to 9 were read, each from a file with the content "old"; day 6 had no sales."""
-    lake = Lake(tmp_path)
+    lake = Ingested()
     for number in range(10):
-        read(lake, number, "" if number == 6 else "old")
+        lake.read(number, "" if number == 6 else "old")
+        lake.clean(number)
     return lake
-
-
-def read(lake: Lake, number: int, content: str, tables: tuple[str, ...] = TABLES) -> None:
-    for table in tables:
-        lake.write(table, pd.DataFrame({"n": [number]}), day(number), {"file.csv": content} if content else {})
 
 
 READ = {f"d{number}": "old" for number in range(10) if number != 6}
@@ -77,44 +93,45 @@ CASES: dict[str, tuple[dict[str, str], list[str]]] = {
 
 @pytest.mark.parametrize(("changes", "requested"), CASES.values(), ids=CASES)
 def test_days_whose_files_differ_from_the_lake_are_requested(
-    lake: Lake, changes: dict[str, str], requested: list[str]
+    lake: Ingested, changes: dict[str, str], requested: list[str]
 ) -> None:
-    requests = ingest_requests(landed(**{**READ, **changes}), lake, oldest=day(0))
+    requests = lake.requests(landed(**{**READ, **changes}))
     assert [str(request) for request in requests] == requested
 
 
-def test_days_before_the_oldest_are_requested_only_if_they_were_read_before(lake: Lake) -> None:
+def test_days_before_the_oldest_are_requested_only_if_they_were_read_before(lake: Ingested) -> None:
     files = landed(**{**READ, "d2": "fixed"})
     files[day(-3)] = LandedFiles("x", "x", is_complete=True)
-    assert [str(request) for request in ingest_requests(files, lake, oldest=day(5))] == ["1 day landed: 2018-01-03"]
+    assert [str(request) for request in lake.requests(files, oldest=5)] == ["1 day landed: 2018-01-03"]
 
 
-def test_the_run_key_depends_only_on_the_content(lake: Lake) -> None:
+def test_the_run_key_depends_only_on_the_content(lake: Ingested) -> None:
     (one,), (same,), (other,) = (
-        ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0)) for content in ("new", "new", "fixed")
+        lake.requests(landed(**{**READ, "d10": content})) for content in ("new", "new", "fixed")
     )
     assert one.run_key == same.run_key != other.run_key
 
 
-def test_days_next_to_a_broken_day_are_cleaned_without_it(lake: Lake) -> None:
+def test_days_next_to_a_broken_day_are_cleaned_without_it(lake: Ingested) -> None:
     # Regression: one run over the three days read 10 and 12, failed on 11, and cleaned none.
     files = landed(**{**READ, "d10": "new", "d11": "broken", "d12": "new"})
-    (first,) = ingest_requests(files, lake, oldest=day(0))
+    (first,) = lake.requests(files)
     for number in (10, 12):
-        read(lake, number, "new", TABLES[:1])
-    again = ingest_requests(files, lake, oldest=day(0))
+        lake.read(number, "new")
+    again = lake.requests(files)
     assert [str(request) for request in again] == [f"1 day landed: {day(number)}" for number in (10, 11, 12)]
     for number in (10, 12):
-        read(lake, number, "new")
-    (broken,) = ingest_requests(files, lake, oldest=day(0))
+        lake.clean(number)
+    (broken,) = lake.requests(files)
     assert broken.run_key == again[1].run_key != first.run_key, "requested once by itself, and not again"
 
 
-def test_an_undone_correction_is_requested_again(lake: Lake) -> None:
+def test_an_undone_correction_is_requested_again(lake: Ingested) -> None:
     keys = []
     for content, was in (("new", ""), ("fixed", "new"), ("new", "fixed")):
         if was:
-            read(lake, 10, was)
-        (request,) = ingest_requests(landed(**{**READ, "d10": content}), lake, oldest=day(0))
+            lake.read(10, was)
+            lake.clean(10)
+        (request,) = lake.requests(landed(**{**READ, "d10": content}))
         keys.append(request.run_key)
     assert len(set(keys)) == 3

@@ -10,9 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from dagster import (
+    AssetMaterialization,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    MetadataValue,
     SensorDefinition,
     SensorResult,
     SkipReason,
@@ -24,6 +26,7 @@ from rec_assets.automation.plan_jobs import EXPORT_MESSAGE, REASON_TAG
 from rec_assets.automation.sensors import build_sensors
 from rec_assets.partitions import DayPartitions
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.data_versions import FILES, input_version, versions
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import PROMOTED, Releases
 from rec_assets.settings import Settings
@@ -51,6 +54,7 @@ class Shop:
         self.lake = Lake(self.settings.lake)
         days = DayPartitions(self.settings, dt.date(2018, 1, 1), None)
         self.sensors = {sensor.name: sensor for sensor in build_sensors(self.settings, self.source, days)}
+        self.instance = DagsterInstance.ephemeral()
         self.cursors: dict[str, str | None] = {}
         self.run_keys: list[str | None] = []  # of the last tick
 
@@ -62,9 +66,17 @@ class Shop:
     def ingest(self) -> None:
         """Write all landed days to the lake, as a run of `ingest` does."""
         for day in self.source.landed_days():
-            files = file_fingerprints(self.source, day)
-            self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [1]}), day, files)
-            self.lake.write("cleaned_interactions", pd.DataFrame({"n": range(100)}), day, files)
+            self.write("raw_purchase_logs", 1, day, file_fingerprints(self.source, day))
+            self.write("cleaned_interactions", 100, day)
+
+    def write(self, table: str, rows: int, day: dt.date | None, files: dict[str, str] | None = None) -> None:
+        """Write a partition and record its materialization."""
+        written = self.lake.write(table, pd.DataFrame({"n": range(rows)}), day)
+        raw = input_version(self.lake.table("raw_purchase_logs"), [day])
+        about = versions(written.fingerprint, {"raw_purchase_logs": raw})
+        about[FILES] = MetadataValue.json(files or {})
+        event = AssetMaterialization(table, metadata=about, partition=str(day) if day else None)
+        self.instance.report_runless_asset_event(event)
 
     def release(self, as_of: str, trained: str) -> None:
         releases = Releases(self.settings.mlflow_uri, self.settings.registered_model)
@@ -78,10 +90,11 @@ class Shop:
     def tick(self, name: str, in_progress: str = "") -> tuple[str, list[dict[str, str]]]:
         """One tick; returns the skip reason and the tags of the requested runs."""
         sensor: SensorDefinition = self.sensors[name]
-        with DagsterInstance.ephemeral() as instance:
-            if in_progress:
-                instance.add_run(DagsterRun(job_name=in_progress, status=DagsterRunStatus.STARTED))
-            result = sensor(build_sensor_context(instance=instance, cursor=self.cursors.get(name)))
+        run = DagsterRun(job_name=in_progress, status=DagsterRunStatus.STARTED)
+        if in_progress:
+            self.instance.add_run(run)
+        result = sensor(build_sensor_context(instance=self.instance, cursor=self.cursors.get(name)))
+        self.instance.delete_run(run.run_id) if in_progress else None
         if isinstance(result, SkipReason):
             return str(result.skip_message), []
         assert isinstance(result, SensorResult)
@@ -120,7 +133,7 @@ def test_new_days_are_requested_once(shop: Shop) -> None:
     assert tags["dagster/asset_partition_range_end"] == "2018-01-03"
     shop.ingest()
     for table in ("raw_purchase_logs", "cleaned_interactions"):
-        shop.lake.write(table, pd.DataFrame({"n": []}), dt.date(2018, 1, 2))
+        shop.write(table, 0, dt.date(2018, 1, 2))
     assert shop.tick("purchase_logs_landed") == ("nothing new: 2 days have landed, the newest is 2018-01-03", [])
 
 
@@ -159,8 +172,7 @@ def test_a_new_catalog_is_requested_once(shop: Shop) -> None:
     assert shop.tick("catalog_landed") == ("waiting until the new catalog is complete", [])
     shop.land("products.csv", "sku\nA\n")
     assert shop.tick("catalog_landed") == ("", [{REASON_TAG: "a new catalog has landed"}])
-    sources = catalog_fingerprint(shop.source)
-    shop.lake.write("raw_product_catalog", pd.DataFrame({"product_id": ["A"]}), sources=sources)
+    shop.write("raw_product_catalog", 1, None, catalog_fingerprint(shop.source))
     assert shop.tick("catalog_landed") == ("nothing new: the newest catalog is in the lake", [])
 
 

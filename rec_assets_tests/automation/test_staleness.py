@@ -13,9 +13,12 @@ import pytest
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
+    AssetKey,
     DagsterInstance,
     DailyPartitionsDefinition,
     Definitions,
+    MaterializeResult,
+    MetadataValue,
     asset,
     asset_check,
     define_asset_job,
@@ -25,11 +28,12 @@ from dagster import AssetExecutionContext as Context
 from rec_assets.automation.plan import PlannedRun
 from rec_assets.automation.staleness import StalenessChecker
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.data_versions import FILES, DayWriter, Materializations
 from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import PROMOTED, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
-from rec_assets.sources.feedback import landed_file, read_feedback
-from rec_assets.sources.landing import file_fingerprints
+from rec_assets.sources.feedback import landed_file, landed_files, read_feedback
+from rec_assets.sources.landing import file_fingerprint, file_fingerprints
 from rec_assets.sources.spec import DataSource, load_data_source
 from rec_assets_tests.serving import shop
 
@@ -64,24 +68,25 @@ class Bench:
         days = DailyPartitionsDefinition("2018-01-01", end_date="2018-01-03")
 
         @asset(partitions_def=days)
-        def raw_purchase_logs() -> None:
-            content = "".join(path.read_text() for path in self.source.files(DAY))
+        def raw_purchase_logs(context: Context) -> MaterializeResult[Any]:
             files = file_fingerprints(self.source, DAY)
-            self.lake.write("raw_purchase_logs", pd.DataFrame({"n": [content]}), DAY, files)
+            content = "".join(path.read_text() for path in self.source.files(DAY))
+            return self._write(context, pd.DataFrame({"n": [content.strip()]}), files)
 
         @asset(partitions_def=days, deps=[raw_purchase_logs], code_version=self.code_version)
-        def candidates(context: Context) -> None:
-            content = self.lake.pandas("raw_purchase_logs", [DAY])["n"]
-            self.lake.write("candidates", pd.DataFrame({"n": content}), DAY)
-            context.add_output_metadata({"als_as_of": "2017-12-01"})
+        def candidates(context: Context) -> MaterializeResult[Any]:
+            content = self.lake.table("raw_purchase_logs").pandas([DAY])["n"]
+            return self._write(context, pd.DataFrame({"n": content}), als_as_of="2017-12-01")
 
         @asset_check(asset=candidates, blocking=True)
         def sound() -> AssetCheckResult:
             return AssetCheckResult(passed=self.check_passes, severity=self.severity)
 
         @asset(partitions_def=days)
-        def raw_feedback_events() -> None:
-            self.lake.write("raw_feedback_events", read_feedback(self.feedback, DAY), DAY)
+        def raw_feedback_events(context: Context) -> MaterializeResult[Any]:
+            landed = landed_files(self.feedback, "raw_feedback_events", DAY)
+            files = {name: file_fingerprint(file) for name, file in landed.items()}
+            return self._write(context, read_feedback(self.feedback, DAY), files)
 
         @asset(partitions_def=days)
         def hybrid_scores(context: Context) -> None:
@@ -99,6 +104,7 @@ class Bench:
 
         jobs = [
             define_asset_job("publish_index", [serving_index]),
+            define_asset_job("raw", [raw_purchase_logs]),
             define_asset_job("gate", [release_gate]),
             define_asset_job("job", [raw_purchase_logs, candidates]),
             define_asset_job("events", [raw_feedback_events]),
@@ -106,6 +112,13 @@ class Bench:
         ]
         assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores, release_gate, serving_index]
         return Definitions(assets, asset_checks=[sound], jobs=jobs)
+
+    def _write(
+        self, context: Context, rows: Any, files: dict[str, str] | None = None, **metadata: Any
+    ) -> MaterializeResult[Any]:
+        writer = DayWriter(context, self.lake, context.asset_key.path[-1], [DAY])
+        writer.add(DAY, rows, **{FILES: MetadataValue.json(files or {})}, **metadata)
+        return writer.result()
 
     def materialize_stale(self) -> None:
         """Materialize the stale partitions, as a plan does."""
@@ -157,26 +170,28 @@ def test_a_partition_that_was_never_materialized_is_stale(bench: Bench) -> None:
 
 
 def test_a_partition_missing_in_the_lake_is_stale_with_its_downstream_partitions(fresh: Bench) -> None:
-    fresh.lake.delete("candidates", DAY)
+    fresh.lake.delete("candidates", [DAY])
     assert fresh.stale() == {"candidates"}
-    fresh.lake.delete("raw_purchase_logs", DAY)
+    fresh.lake.delete("raw_purchase_logs", [DAY])
     assert fresh.reasons() == dict.fromkeys(BOTH, "not in the lake")
 
 
 def test_a_damaged_partition_is_stale_but_not_its_unchanged_downstream_after_repair(fresh: Bench) -> None:
     for name in ("raw_purchase_logs", "candidates"):
-        manifest = fresh.lake.manifest(name, DAY)
-        assert manifest is not None
-        path = fresh.lake.root / name / f"date={DAY}" / manifest.files[0]
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-20] + bytes(20))
+        (file,) = fresh.lake.table(name).partitions[DAY].files
+        path = fresh.lake.root / name / file.path
+        path.write_bytes(path.read_bytes()[:-20] + bytes(20))
         assert fresh.stale() == set(), "damage is found only when the partition is read"
         with pytest.raises(DamagedPartition):
-            fresh.lake.read(name, [DAY])
+            fresh.lake.table(name).read([DAY])
         assert fresh.stale() == {name, "candidates"}
         fresh.materialize_stale()
         assert fresh.stale() == set()
-        assert path.read_bytes() == whole
+        path = fresh.lake.root / name / fresh.lake.table(name).partitions[DAY].files[0].path
+        path.unlink()
+        assert fresh.reasons()[name] == f"damaged: {path} is missing"
+        fresh.materialize_stale()
+        assert fresh.stale() == set()
 
 
 def test_a_damaged_published_index_is_stale(bench: Bench) -> None:
@@ -211,6 +226,7 @@ def test_a_partition_of_another_code_version_is_stale(fresh: Bench) -> None:
     fresh.code_version = "2"
     fresh.definitions = fresh._definitions()
     assert fresh.reasons() == {"candidates": "made by code version 1, now 2"}
+    assert fresh._checker(keep=True).stale_partitions(RUN) == {}
     fresh.materialize_stale()
     assert fresh.stale() == set()
 
@@ -229,9 +245,39 @@ def test_newly_landed_events_make_a_partition_stale(bench: Bench) -> None:
 
 
 def test_a_changed_file_makes_its_partition_stale(fresh: Bench) -> None:
+    fresh.land("first", age=-5)
+    assert fresh.stale() == set(), "the content is the same"
     fresh.land("fixed", age=-5)
-    expected = {"raw_purchase_logs": "a landed file has changed since", "candidates": "raw_purchase_logs is stale"}
+    expected = {"raw_purchase_logs": "2018-01-01.csv has changed since", "candidates": "raw_purchase_logs is stale"}
     assert fresh.reasons() == expected
+
+
+def test_a_changed_upstream_partition_makes_a_partition_stale_until_its_content_is_back(fresh: Bench) -> None:
+    was = fresh.lake.table("raw_purchase_logs").read([DAY]).drop_columns(["date"])
+    fresh.lake.write("raw_purchase_logs", pd.DataFrame({"n": ["by hand"]}), DAY)
+    assert fresh.reasons() == {"candidates": "raw_purchase_logs has changed since"}
+    fresh.lake.write("raw_purchase_logs", was, DAY)
+    assert fresh.stale() == set()
+
+
+def test_a_changed_file_with_the_same_rows_does_not_make_downstream_partitions_stale(fresh: Bench) -> None:
+    fresh.land("first ", age=-5)
+    assert fresh.stale() == BOTH
+    fresh.definitions.resolve_job_def("raw").execute_in_process(instance=fresh.instance, partition_key=str(DAY))
+    assert fresh.stale() == set()
+
+
+def test_the_fingerprint_is_the_data_version_of_dagster(fresh: Bench) -> None:
+    for name in sorted(BOTH):
+        event = fresh.instance.get_latest_materialization_event(AssetKey(name))
+        assert event is not None and event.asset_materialization is not None
+        fingerprint = fresh.lake.table(name).partitions[DAY].fingerprint
+        assert event.asset_materialization.tags["dagster/data_version"] == fingerprint
+        assert Materializations().of(name, fresh.instance)[DAY].fingerprint == fingerprint
+    raw = fresh.lake.table("raw_purchase_logs")
+    assert Materializations().of("candidates", fresh.instance)[DAY].made_from == {
+        "raw_purchase_logs": {"fingerprint": raw.partitions[DAY].fingerprint, "version": raw.version}
+    }
 
 
 def test_a_late_file_makes_its_partition_stale_whatever_its_modification_time(fresh: Bench) -> None:

@@ -120,7 +120,7 @@ def home(shop: BootstrappedShop, tmp_path_factory: pytest.TempPathFactory) -> Pa
     copied = tmp_path_factory.mktemp("checks") / "home"
     shutil.copytree(shop.home, copied)
     lake = Lake(copied / "lake")
-    newest = max(lake.days("hybrid_scores"))
+    newest = max(lake.table("hybrid_scores").days)
     for age, rate in enumerate([0.31, 0.30, 0.32, 0.31, 0.30, 0.31, 0.32, 0.30]):
         lake.write("live_accuracy", pd.DataFrame({"hit_rate": [rate]}), newest - dt.timedelta(days=age))
     return copied
@@ -157,9 +157,9 @@ def breaking(home: Path) -> Iterator[Callable[[str, Broken], None]]:
     lake, original = Lake(home / "lake"), {}
 
     def break_(table: str, broken: Broken) -> None:
-        day = max(lake.days(table), default=None)
-        rows = lake.pandas(table, [day] if day else None).drop(columns="date" if day else [])
-        before = lake.read(table, [day] if day else None).drop_columns(["date"] if day else [])
+        day = max(lake.table(table).days, default=None)
+        rows = lake.table(table).pandas([day] if day else None).drop(columns="date" if day else [])
+        before = lake.table(table).read([day] if day else None).drop_columns(["date"] if day else [])
         original[table] = (before, day)
         after = pa.Table.from_pandas(broken(rows), preserve_index=False)
         kinds = [before.schema.field(f.name) if pa.types.is_null(f.type) else f for f in after.schema]
@@ -231,9 +231,9 @@ def test_lists_of_the_fixed_blend_below_the_baselines_only_warn(
     lake = Lake(home / "lake")
     breaking("evaluation_report", _baselines_far_ahead)
     assert evaluate("evaluation_report")["hybrid_beats_the_baselines"].severity == AssetCheckSeverity.ERROR
-    lists_day = max(lake.days("evaluation_report")) - dt.timedelta(days=int(SMALL["REC_HORIZON_DAYS"]))
-    version = lake.head("hybrid_scores", lists_day, rows=1)["ranker_as_of"][0].as_py()
-    trained = lake.read("ranker", [version]).drop_columns(["date"])
+    lists_day = max(lake.table("evaluation_report").days) - dt.timedelta(days=int(SMALL["REC_HORIZON_DAYS"]))
+    version = lake.table("hybrid_scores").head(lists_day, rows=1)["ranker_as_of"][0].as_py()
+    trained = lake.table("ranker").read([version]).drop_columns(["date"])
     lake.write("ranker", trained.to_pandas().assign(model=b""), version)
     try:
         found = evaluate("evaluation_report")["hybrid_beats_the_baselines"]
@@ -259,7 +259,7 @@ def test_raw_is_not_fresh_if_a_landed_day_was_not_read(
     home: Path, evaluate: Callable[[str], dict[str, AssetCheckEvaluation]]
 ) -> None:
     lake = Lake(home / "lake")
-    newest = max(lake.days("raw_purchase_logs"))
+    newest = max(lake.table("raw_purchase_logs").days)
     folder = lake.root / "raw_purchase_logs" / f"date={newest}"
     aside = folder.rename(home / "aside")
     try:

@@ -129,14 +129,15 @@ def test_a_machine_without_the_lake_gets_metadata_and_check_results(
 ) -> None:
     assert ingested.success
     assert not (host.folder / "home" / "lake").exists()
-    assert host.lake.days("cleaned_interactions") == [FIRST + dt.timedelta(days=number) for number in range(5)]
+    assert host.lake.table("cleaned_interactions").days == [FIRST + dt.timedelta(days=number) for number in range(5)]
     rows = {
         event.partition: event.materialization.metadata["dagster/row_count"].value
         for event in ingested.get_asset_materialization_events()
         if event.asset_key == AssetKey("cleaned_interactions")
     }
     assert rows == {
-        str(day): host.lake.rows("cleaned_interactions", [day]) for day in host.lake.days("rejected_purchases")
+        str(day): host.lake.table("cleaned_interactions").rows([day])
+        for day in host.lake.table("rejected_purchases").days
     }
     checks = {check.check_name: check for check in ingested.get_asset_check_evaluations()}
     assert checks["no_line_is_lost"].passed and checks["no_line_is_lost"].description
@@ -152,7 +153,7 @@ def test_a_spark_asset_is_materialized_on_databricks_with_its_metadata(
     found = host.run(host.settings(sees_volume=True), "train_retrieval", {"product_statistics"}, DAY)
     assert found.success
     (event,) = found.asset_materializations_for_node("product_statistics")
-    manifest = host.lake.manifest("product_statistics", DAY)
+    manifest = host.lake.table("product_statistics").partitions.get(DAY)
     assert manifest is not None and manifest.rows > 50
     assert event.partition == str(DAY)
     assert event.metadata["dagster/row_count"].value == manifest.rows

@@ -1,31 +1,36 @@
-"""Partitions are replaced atomically, also when readers and killed writers are concurrent."""
+"""The lake's tables: partitions are replaced as a whole, also when readers, other writers and kills interfere."""
 
 import datetime as dt
-import json
+import itertools
 import multiprocessing
 import os
 import re
 import signal
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
+from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
 from rec_assets.resources.lake import DamagedPartition, Lake, MissingPartition
-from rec_assets.resources.manifest import MANIFEST
-from rec_assets.resources.storage import STAGING, STAGING_HOURS, Disk, _crc, _locked, sweep_staging
+from rec_assets.settings import Settings
 
 DAY = dt.date(2017, 12, 3)
+NEXT = DAY + dt.timedelta(days=1)
+DISK_AND_SLOW_BUCKET = pytest.mark.parametrize(
+    "lake_root", ["disk", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture
@@ -33,241 +38,317 @@ def lake(lake_root: Path | UPath) -> Lake:
     return Lake(lake_root)
 
 
+def files(lake: Lake, day: dt.date = DAY) -> list[Path | UPath]:
+    """The files of a day of `sales`."""
+    return [lake.root / "sales" / file.path for file in lake.table("sales").partitions[day].files]
+
+
+# ---- reading and writing ----
+
+
 def test_a_written_day_is_read_with_its_date(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"product_id": ["00123", "é😀"], "n": [1, 2]}), DAY)
-    found = lake.pandas("sales", [DAY])
+    found = lake.table("sales").pandas([DAY])
     assert found["product_id"].tolist() == ["00123", "é😀"]
     assert found["date"].tolist() == [DAY, DAY]
 
 
 def test_an_unpartitioned_table_has_no_day(lake: Lake) -> None:
     lake.write("products", pd.DataFrame({"product_id": ["a"]}))
-    assert lake.pandas("products").columns.tolist() == ["product_id"]
+    lake.write("products", pd.DataFrame({"product_id": ["b"]}))
+    assert lake.table("products").pandas().to_dict("list") == {"product_id": ["b"]}
 
 
 def test_a_missing_day_is_named(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
     with pytest.raises(MissingPartition, match=r"sales: day 2017-12-04 and 1 more days.*materialize sales first"):
-        lake.read("sales", [DAY, dt.date(2017, 12, 4), dt.date(2017, 12, 5)])
+        lake.table("sales").read([DAY, NEXT, dt.date(2017, 12, 5)])
+    with pytest.raises(MissingPartition, match="products: the table is not in the lake"):
+        lake.table("products").read()
 
 
-def test_replacing_leaves_only_the_new_files(lake: Lake) -> None:
-    lake.write("sales", pd.DataFrame({"n": [1, 2, 3]}), DAY)
-    lake.write("sales", pd.DataFrame({"n": [9]}), DAY)
-    folder = lake.root / "sales" / f"date={DAY}"
-    assert lake.pandas("sales", [DAY])["n"].tolist() == [9]
-    assert sorted(path.name for path in folder.iterdir()) == sorted([MANIFEST, *lake.manifest("sales", DAY).files])
+def test_head_returns_the_first_rows(lake: Lake) -> None:
+    lake.write("sales", pd.DataFrame({"n": range(10)}), DAY)
+    lake.write("nothing", pd.DataFrame({"n": pd.Series(dtype=int)}))
+    assert lake.table("sales").head(DAY, rows=3).to_pydict() == {"n": [0, 1, 2]}
+    assert lake.table("nothing").head(rows=3).to_pydict() == {"n": []}
+    with pytest.raises(MissingPartition):
+        lake.table("sales").head(NEXT, rows=3)
 
 
-def test_writing_the_same_content_changes_nothing(lake: Lake) -> None:
+def test_many_days_are_one_commit(lake: Lake) -> None:
+    days = [DAY + dt.timedelta(days=number) for number in range(30)]
+    lake.commit("sales", {day: lake.stage("sales", pd.DataFrame({"n": [1]}), day) for day in days})
+    before = lake.table("sales")
+    changed = {day: lake.stage("sales", pd.DataFrame({"n": [1 + (day == DAY)]}), day) for day in days}
+    written = lake.commit("sales", changed)
+    after = lake.table("sales")
+    assert (before.days, after.version) == (days, (before.version or 0) + 1)
+    assert written == after.partitions
+    assert {day for day in days if before.partitions[day] != after.partitions[day]} == {DAY}
+
+
+def test_the_same_content_is_no_commit_and_leaves_no_file(lake: Lake) -> None:
     frame = pd.DataFrame({"n": [1, 2]})
-    first, changed = lake.write("sales", frame, DAY), lake.changed_at("sales", DAY)
-    time.sleep(0.02)
+    first, version, there = lake.write("sales", frame, DAY), lake.table("sales").version, lake.sizes("sales")
     assert lake.write("sales", frame, DAY) == first
-    assert lake.changed_at("sales", DAY) == changed
+    assert lake.table("sales").version == version
+    assert lake.sizes("sales").keys() == there.keys()
+    lake.commit("sales", {DAY: first})  # the files of the partition itself
+    assert lake.table("sales").pandas([DAY])["n"].tolist() == [1, 2]
 
 
 def test_the_fingerprint_depends_on_the_content(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    before = lake.fingerprint("sales", [DAY])
+    before = lake.table("sales").fingerprint([DAY])
     lake.write("sales", pd.DataFrame({"n": [2]}), DAY)
-    assert lake.fingerprint("sales", [DAY]) != before
-    assert lake.fingerprint("sales", [DAY, DAY - dt.timedelta(days=1)]) != lake.fingerprint("sales", [DAY])
-
-
-def test_a_partition_with_a_deleted_file_is_written_again(lake: Lake) -> None:
-    manifest = lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    (lake.root / "sales" / f"date={DAY}" / manifest.files[0]).unlink()
+    table = lake.table("sales")
+    assert table.fingerprint([DAY]) != before
+    assert table.fingerprint([DAY, NEXT]) != table.fingerprint([DAY])
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
+    assert lake.table("sales").fingerprint([DAY]) == before
 
 
-def test_files_outside_the_manifest_are_not_read(lake: Lake) -> None:
-    manifest = lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    folder = lake.root / "sales" / f"date={DAY}"
-    (folder / "stray-0.parquet").write_bytes((folder / manifest.files[0]).read_bytes())
-    assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
+def test_other_columns_than_before_do_not_affect_earlier_days(lake: Lake) -> None:
+    lake.write("sales", pd.DataFrame({"n": [1], "old": ["a"]}), DAY)
+    lake.write("sales", pd.DataFrame({"n": [2], "price": [9.5]}), NEXT)
+    table = lake.table("sales")
+    assert [table.pandas([day]).columns.tolist() for day in (DAY, NEXT)] == [
+        ["n", "old", "date"],
+        ["n", "price", "date"],
+    ]
+    for_others = polars.scan_delta(str(lake.root / "sales"), storage_options=lake.storage_options).sort("n").collect()
+    assert for_others.select("n", "old", "price").rows() == [(1, "a", None), (2, None, 9.5)]
 
 
-def _write_forever(root: Path | UPath) -> None:
-    lake, n = Lake(root), 0
-    while True:
-        n += 1
-        lake.write("sales", pa.table({"n": [n] * 1000, "half": [n] * 1000}), DAY)
+def test_columns_have_their_declared_types_and_descriptions(lake: Lake) -> None:
+    lake.write("products", pd.DataFrame({"product_id": ["a"], "brand": [None], "own": [1]}))
+    table = DeltaTable(str(lake.root / "products"), storage_options=lake.storage_options)
+    columns = {column.name: (str(column.type), column.metadata) for column in table.schema().fields}
+    assert columns["product_id"] == ('PrimitiveType("string")', {"comment": "Id of the product."})
+    assert columns["brand"][0] == 'PrimitiveType("string")'
+    assert columns["own"] == ('PrimitiveType("long")', {})
 
 
-@pytest.mark.integration
-def test_a_reader_never_sees_a_partial_partition_while_writers_are_killed(lake: Lake) -> None:
-    lake.write("sales", pa.table({"n": [0] * 1000, "half": [0] * 1000}), DAY)
-    context = multiprocessing.get_context("spawn")
-    reads = 0
-    for pause in (1.2, 1.35, 1.5):
-        writer = context.Process(target=_write_forever, args=(lake.root,), daemon=True)
-        writer.start()
-        until = time.monotonic() + pause
-        while time.monotonic() < until:
-            table = lake.read("sales", [DAY])
-            assert table.num_rows == 1000
-            assert table["n"].unique() == table["half"].unique()
-            assert len(table["n"].unique()) == 1
-            reads += 1
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        table = lake.read("sales", [DAY])
-        assert len(table["n"].unique()) == 1
-        manifest = json.loads((lake.root / "sales" / f"date={DAY}" / MANIFEST).read_text())
-        assert manifest["rows"] == 1000
-    assert reads > 10
+# ---- versions ----
 
 
-def test_head_returns_the_first_rows(lake: Lake) -> None:
-    lake.write("sales", pd.DataFrame({"n": range(10)}), dt.date(2024, 1, 1))
-    lake.write("nothing", pd.DataFrame({"n": pd.Series(dtype=int)}))
-    assert lake.head("sales", dt.date(2024, 1, 1), rows=3).to_pydict() == {"n": [0, 1, 2]}
-    assert lake.head("nothing", rows=3).to_pydict() == {"n": []}
-    with pytest.raises(MissingPartition):
-        lake.head("sales", dt.date(2024, 1, 2), rows=3)
+def test_earlier_versions_can_be_read_until_they_are_vacuumed(lake: Lake) -> None:
+    versions = []
+    for number in range(4):
+        lake.write("sales", pd.DataFrame({"n": [number]}), DAY)
+        versions.append(lake.table("sales").version or 0)
+    assert [lake.at({"sales": v}).table("sales").pandas([DAY])["n"].item() for v in versions] == [0, 1, 2, 3]
+    assert lake.vacuum("sales") == []  # a reader may still need them
+    assert len(lake.vacuum("sales", hours=0, keep=[versions[1]])) == 2
+    assert [lake.at({"sales": v}).table("sales").pandas([DAY])["n"].item() for v in versions[1::2]] == [1, 3]
+    with pytest.raises(DamagedPartition, match=f"sales of {DAY} is damaged.*is missing"):
+        lake.at({"sales": versions[0]}).table("sales").read([DAY])
+    with pytest.raises(MissingPartition, match="sales: version 99 is no longer in the lake"):
+        lake.at({"sales": 99}).table("sales")
 
 
-def test_old_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
-    sweep_staging(tmp_path)  # nothing was written yet
-    for name, hours in (("left", STAGING_HOURS + 1), ("at_work", STAGING_HOURS - 1)):
-        folder = tmp_path / STAGING / name
-        folder.mkdir(parents=True)
-        (folder / "part.parquet").write_bytes(b"half")
-        touched = time.time() - hours * 3600
-        os.utime(folder, (touched, touched))
-    sweep_staging(tmp_path)
-    assert [path.name for path in (tmp_path / STAGING).iterdir()] == ["at_work"]
+def test_a_version_whose_file_was_remade_is_read(lake: Lake) -> None:
+    frame = pd.DataFrame({"n": [1]})
+    lake.write("sales", frame, DAY)
+    version = lake.table("sales").version or 0
+    files(lake)[0].unlink()
+    lake.write("sales", frame, DAY)
+    assert lake.at({"sales": version}).table("sales").pandas([DAY])["n"].tolist() == [1]
 
 
-def _file(lake: Lake) -> Path | UPath:
-    """The only file of the day."""
-    manifest = lake.manifest("sales", DAY)
-    assert manifest is not None
-    path: Path | UPath = lake.root / "sales" / f"date={DAY}" / manifest.files[0]
-    return path
+def test_deleted_days_are_gone_in_one_commit(lake: Lake) -> None:
+    for day in (DAY, NEXT):
+        lake.write("sales", pd.DataFrame({"n": [1]}), day)
+    version = lake.table("sales").version or 0
+    lake.delete("sales", [DAY, dt.date(2000, 1, 1)])
+    assert (lake.table("sales").days, lake.table("sales").version) == ([NEXT], version + 1)
+    with pytest.raises(MissingPartition, match="materialize sales first"):
+        lake.table("sales").read([DAY])
+    lake.delete("nothing", [DAY])
+    lake.write("sales", pd.DataFrame({"n": [7]}), DAY)
+    assert lake.table("sales").pandas([DAY])["n"].tolist() == [7]
 
 
-def _delete(lake: Lake) -> None:
-    _file(lake).unlink()
+# ---- damage ----
 
 
-def _truncate(lake: Lake) -> None:
-    path = _file(lake)
+def _delete(path: Path | UPath) -> None:
+    path.unlink()
+
+
+def _truncate(path: Path | UPath) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def _halve_the_manifest(lake: Lake) -> None:
-    path = lake.root / "sales" / f"date={DAY}" / MANIFEST
-    path.write_bytes(path.read_bytes()[:40])
-
-
-@pytest.mark.parametrize(
-    ("harm", "message"),
-    [
-        (_delete, r"\.parquet is missing"),
-        (_truncate, r"\.parquet: \d+ bytes, not \d+"),
-        (_halve_the_manifest, "_manifest.json can't be read"),
-    ],
-)
+@pytest.mark.parametrize(("harm", "message"), [(_delete, "is missing"), (_truncate, r"has \d+ bytes, not \d+")])
 def test_a_damaged_day_is_named_and_repaired_by_writing_it_again(
-    lake: Lake, harm: Callable[[Lake], None], message: str
+    lake: Lake, harm: Callable[[Path | UPath], None], message: str
 ) -> None:
-    frame, other = pd.DataFrame({"n": [1, 2]}), DAY + dt.timedelta(days=1)
-    for day in (DAY, other):
+    frame = pd.DataFrame({"n": [1, 2]})
+    for day in (DAY, NEXT):
         lake.write("sales", frame, day)
-    assert lake.damage("sales") == {}
-    harm(lake)
-    assert list(lake.damage("sales")) == [DAY]
-    assert re.search(message, lake.damage("sales")[DAY])
-    assert not lake.is_intact("sales", DAY)
-    assert lake.is_intact("sales", other)
+    assert lake.table("sales").damage() == {}
+    (path,) = files(lake)
+    harm(path)
+    table = lake.table("sales")
+    assert list(table.damage()) == [DAY]
+    assert re.search(f"{path.name} {message}", table.damage()[DAY])
+    assert not table.is_intact(DAY) and table.is_intact(NEXT)
+    if harm is _delete:
+        with pytest.raises(DamagedPartition, match=rf"sales of {DAY}.*{path.name}.*Run `rec-assets bootstrap`"):
+            table.read([DAY])
     lake.write("sales", frame, DAY)
-    assert lake.damage("sales") == {}
-    assert lake.pandas("sales", [DAY])["n"].tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("harm", [_delete, _halve_the_manifest])
-def test_reading_a_damaged_day_names_it_and_what_to_do(lake: Lake, harm: Callable[[Lake], None]) -> None:
-    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    harm(lake)
-    message = rf"sales.*{DAY}.*Run `rec-assets bootstrap`"
-    with pytest.raises(DamagedPartition, match=message):
-        lake.read("sales", [DAY])
+    assert lake.table("sales").damage() == {}
+    assert lake.table("sales").fingerprint([DAY]) == table.fingerprint([DAY])
+    assert lake.table("sales").pandas([DAY])["n"].tolist() == [1, 2]
 
 
 def test_spark_does_not_read_a_file_with_a_wrong_checksum(tmp_path: Path) -> None:
     lake, no_session = Lake(tmp_path), cast("SparkSession", None)
-    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    path = _file(lake)
-    path.write_bytes(path.read_bytes().replace(b"PAR1", b"PAR2"))
-    for read in (lake.spark, lake.lazy_rows):
+    for read in ("spark", "lazy_rows"):
+        lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+        (path,) = files(lake)
+        path.write_bytes(path.read_bytes().replace(b"PAR1", b"PAR2"))
         with pytest.raises(DamagedPartition, match=f"sales of {DAY} is damaged: {path} has a wrong checksum"):
-            read(no_session, "sales", [DAY])
+            getattr(lake.table("sales"), read)(no_session, [DAY])
 
 
-def test_a_day_that_is_being_replaced_does_not_count_as_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lake = Lake(tmp_path)
-    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    path, found, sizes = _file(lake), [], lake.storage.sizes("sales")
-    manifest = path.with_name(MANIFEST)
-    reader = threading.Thread(target=lambda: found.append(lake.pandas("sales", [DAY])["n"].tolist()))
-    with _locked(tmp_path):  # a writer has replaced the file but not the manifest
-        pq.write_table(pa.table({"n": [2]}), path)
-        reader.start()
-        time.sleep(0.2)
-        assert not found
-        about = json.loads(manifest.read_text())
-        manifest.write_text(json.dumps({**about, "checksums": [_crc(path)], "bytes": path.stat().st_size}))
-    reader.join()
-    assert found == [[2]]
-    lake.write("sales", pd.DataFrame({"n": [3]}), DAY)
-    looks, look = iter([sizes]), Disk.sizes  # the first listing has the old files
-    monkeypatch.setattr(Disk, "sizes", lambda self, table: next(looks, None) or look(self, table))
-    assert lake.damage("sales") == {}
-
-
-def test_restored_content_keeps_the_time_of_the_last_change(lake: Lake) -> None:
-    frame = pd.DataFrame({"n": [1]})
-    lake.write("sales", frame, DAY)
-    changed = lake.changed_at("sales", DAY)
-    time.sleep(0.02)
-    _delete(lake)
-    lake.write("sales", frame, DAY)
-    assert lake.changed_at("sales", DAY) == changed
-
-
-def test_reading_a_file_with_a_flipped_bit_fails_with_its_name(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_found_and_the_file_set_aside_for_the_next_plan(tmp_path: Path) -> None:
     lake, chance = Lake(tmp_path), np.random.default_rng(1)
     frame = pd.DataFrame({"id": [f"p{n}" for n in range(50)], "price": chance.normal(size=50)})
     lake.write("sales", frame, DAY)
-    path, refused = _file(lake), 0
+    ((path,), table), found = (files(lake), lake.table("sales")), 0
     whole = path.read_bytes()
     for _ in range(300):
         bad = bytearray(whole)
         bad[chance.integers(len(bad))] ^= 1 << chance.integers(8)
         path.write_bytes(bad)
-        try:
-            found = lake.pandas("sales", [DAY], where=ds.field("price") > 0)
-        except DamagedPartition as error:
-            refused += path.name in str(error) and str(DAY) in str(error)
-        else:
-            pd.testing.assert_frame_equal(found.drop(columns="date"), frame[frame["price"] > 0].reset_index(drop=True))
-    assert refused == 300
-    # The reader marks the file for the next plan, which only compares sizes.
-    assert re.search(r"wrong checksum", lake.damage("sales")[DAY])
+        with pytest.raises(DamagedPartition, match=rf"{DAY} is damaged: {path} has a wrong checksum"):
+            table.pandas([DAY], where=ds.field("price") > 0)
+        found += list(table.damage()) == [DAY]
+    assert found == 300
     lake.write("sales", frame, DAY)
-    assert lake.damage("sales") == {}
-    assert path.read_bytes() == whole
+    assert lake.table("sales").damage() == {}
 
 
-def test_a_partition_without_checksums_is_read(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
+# ---- at the same time ----
+
+
+def _write_forever(root: Path | UPath) -> None:
+    lake = Lake(root)
+    for number in itertools.count():
+        lake.write("sales", pa.table({"n": [number] * 1000, "half": [number] * 1000}), DAY)
+
+
+@pytest.mark.integration
+@DISK_AND_SLOW_BUCKET
+def test_a_reader_never_sees_a_partial_partition_while_writers_are_killed(lake: Lake) -> None:
+    lake.write("sales", pa.table({"n": [0] * 1000, "half": [0] * 1000}), DAY)
+    context, reads = multiprocessing.get_context("spawn"), 0
+
+    def read() -> None:
+        table = lake.table("sales").read([DAY])
+        assert table.num_rows == 1000
+        assert table["n"].unique() == table["half"].unique()
+        assert len(table["n"].unique()) == 1
+
+    for pause in (1.2, 1.35, 1.5):
+        writer = context.Process(target=_write_forever, args=(lake.root,), daemon=True)
+        writer.start()
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            read()
+            reads += 1
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+        read()
+    assert reads > 10
+
+
+ROUNDS = 12
+
+
+def _replace_days(root: Path | UPath, number: int) -> None:
+    """Write one's own day, and a day that all others write too, each round."""
+    lake, own = Lake(root), DAY + dt.timedelta(days=number)
+    for round_ in range(ROUNDS):
+        rows = pa.table({"n": [100 * number + round_] * 1000})
+        shared = DAY - dt.timedelta(days=round_)
+        lake.commit("sales", {day: lake.stage("sales", rows, day) for day in (own, shared)})
+
+
+@pytest.mark.integration
+@DISK_AND_SLOW_BUCKET
+def test_four_writers_of_one_table_lose_nothing(lake: Lake) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_replace_days, args=(lake.root, number)) for number in (1, 2, 3, 4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+        assert writer.exitcode == 0
+    table = lake.table("sales")
+    assert (table.version or 0) == 4 * ROUNDS
+    for number in (1, 2, 3, 4):
+        assert table.pandas([DAY + dt.timedelta(days=number)])["n"].unique().tolist() == [100 * number + ROUNDS - 1]
+    for round_ in range(ROUNDS):  # created by all four at once
+        found = table.pandas([DAY - dt.timedelta(days=round_)])["n"]
+        assert len(found) == 1000 and found.nunique() == 1 and found[0] % 100 == round_
+
+
+def _write_and_delete(root: Path | UPath, stop) -> None:  # type: ignore[no-untyped-def]
+    lake = Lake(root)
+    for number in itertools.count():
+        lake.write("sales", pd.DataFrame({"n": [number] * 1000}), DAY)
+        lake.delete("sales", [DAY])
+        if number % 5 == 0:
+            lake.vacuum("sales", hours=0)
+        if stop.is_set():
+            return
+
+
+@pytest.mark.integration
+@DISK_AND_SLOW_BUCKET
+def test_readers_see_a_whole_day_or_none_during_deletions_and_vacuums(lake: Lake) -> None:
+    context = multiprocessing.get_context("spawn")
+    stop, seen, until = context.Event(), Counter[str](), time.monotonic() + 60
+    process = context.Process(target=_write_and_delete, args=(lake.root, stop))
+    process.start()
+    try:
+        while (seen.total() < 300 or len(seen) < 2) and time.monotonic() < until:
+            try:
+                rows = lake.table("sales").pandas([DAY])["n"]
+                seen["whole" if len(rows) == 1000 and rows.nunique() == 1 else "half"] += 1
+            except MissingPartition:
+                seen["missing"] += 1
+    finally:
+        stop.set()
+        process.join(30)
+    assert seen.keys() == {"whole", "missing"}
+
+
+def test_files_of_a_killed_writer_are_vacuumed_later(lake: Lake) -> None:
     lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
-    place = tmp_path / "sales" / f"date={DAY}" / MANIFEST
-    place.write_text(json.dumps({k: v for k, v in json.loads(place.read_text()).items() if k != "checksums"}))
-    assert lake.pandas("sales", [DAY])["n"].tolist() == [1]
-    assert lake.damage("sales") == {}
+    kept = set(files(lake))
+    lake.stage("sales", pd.DataFrame({"n": [2]}), DAY)
+    (lake.root / "sales" / f"date={DAY}" / "0123abcd.tmp").write_bytes(b"half a file")
+    assert lake.vacuum("sales") == []  # its writer may still be at work
+    lake.vacuum("sales", hours=0)
+    assert set((lake.root / "sales" / f"date={DAY}").iterdir()) == kept
+    assert lake.table("sales").pandas([DAY])["n"].tolist() == [1]
+
+
+# ---- the place ----
+
+
+def test_the_lake_is_in_home_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings(home=tmp_path).lake == tmp_path / "lake"
+    monkeypatch.setenv("REC_LAKE", "s3://bucket/shop/")
+    assert str(Settings(home=tmp_path).lake) == "s3://bucket/shop"
+
+
+@pytest.mark.parametrize("place", ["s3://", "hdfs://host/lake"])
+def test_an_unsupported_location_is_rejected(place: str) -> None:
+    with pytest.raises(ValidationError, match="must be a folder, s3://bucket/prefix"):
+        Settings(lake=place)

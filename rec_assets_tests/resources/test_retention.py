@@ -2,25 +2,18 @@
 
 import datetime as dt
 import itertools
-import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from pydantic import ValidationError
-from upath import UPath
 
-from rec_assets.resources.lake import Lake, MissingPartition
-from rec_assets.resources.manifest import MANIFEST
 from rec_assets.resources.releases import Release
-from rec_assets.resources.retention import plan_retention
-from rec_assets.resources.storage import DELETED, ObjectStore
+from rec_assets.resources.retention import plan_retention, versions_in_use
 from rec_assets.settings import RetentionSettings, Settings
 
 NEWEST = dt.date(2017, 12, 31)
-HORIZON, LOOKBACK = 14, 60
 
 
 def ago(days: int) -> dt.date:
@@ -83,22 +76,13 @@ CASES = {
         {"als_model": [300]},
         [release(1, 300), release(2, 250, decision="rejected"), release(3, 200, decision="")],
     ),
-    "what a release was made from, models older than itself": Case(
-        {"raw_purchase_logs": [0], "als_model": [205, 200, 0], "ranker": [203, 200, 0],
-         "candidates": [217, 214, 205, 203, 201, 200, 0], "product_statistics": [217, 205, 203, 201, 200, 0]},
-        {"als_model": 50, "ranker": 50, "candidates": 50, "product_statistics": 50},
-        {"als_model": [200], "ranker": [200], "candidates": [214, 201], "product_statistics": [217, 201]},
-        {"als_model": [205], "ranker": [203], "candidates": [217, 205, 203, 200],
-         "product_statistics": [205, 203, 200]},
+    "the models of a release older than itself; all else can be read at the versions that it names": Case(
+        {"raw_purchase_logs": [300, 200, 0], "als_model": [205, 200, 0], "ranker": [203, 200, 0],
+         "candidates": [217, 200, 0]},
+        {"raw_purchase_logs": 50, "als_model": 50, "ranker": 50, "candidates": 50},
+        {"raw_purchase_logs": [300, 200], "als_model": [200], "ranker": [200], "candidates": [217, 200]},
+        {"als_model": [205], "ranker": [203]},
         [release(1, 200, als=205, ranker=203)],
-    ),
-    "the purchases behind a release: a lookback before the oldest that it learned from, up to its day": Case(
-        {name: [274, 273, 240, 200, 199, 0] for name in ("raw_purchase_logs", "cleaned_interactions",
-                                                         "rejected_purchases")},
-        dict.fromkeys(("raw_purchase_logs", "cleaned_interactions", "rejected_purchases"), 100),
-        {name: [274, 199] for name in ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")},
-        {name: [273, 240, 200] for name in ("raw_purchase_logs", "cleaned_interactions", "rejected_purchases")},
-        [release(1, 200)],
     ),
     "age counts from the newest day of the purchases, not of the table": Case(
         {"raw_purchase_logs": [100], "candidates": [105, 0]}, {"candidates": 10}, {}, {}
@@ -110,7 +94,7 @@ CASES = {
 def test_the_plan_deletes_old_days_except_needed_ones(name: str) -> None:
     case = CASES[name]
     there = {table: [ago(days) for days in ages] for table, ages in case.there.items()}
-    found = plan_retention(there, case.keep, case.releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
+    found = plan_retention(there, case.keep, case.releases)
     assert found.delete == {table: [ago(days) for days in ages] for table, ages in case.goes.items()}
     needed: dict[str, list[dt.date]] = {}
     for table, day in found.kept:
@@ -121,11 +105,19 @@ def test_the_plan_deletes_old_days_except_needed_ones(name: str) -> None:
 def test_the_reason_names_the_version_and_its_role() -> None:
     there = {"raw_purchase_logs": [NEWEST], "als_model": [ago(300), ago(200), NEWEST]}
     releases = [release(4, 300), release(7, 200)]
-    found = plan_retention(there, {"als_model": 50}, releases, horizon_days=HORIZON, lookback_days=LOOKBACK)
+    found = plan_retention(there, {"als_model": 50}, releases)
     assert found.kept == {
         ("als_model", ago(300)): "version 4, target of a rollback",
         ("als_model", ago(200)): "version 7, active",
     }
+
+
+def test_the_versions_of_tables_that_releases_name_stay() -> None:
+    named = [release(number, 300 - number, tags={"table_versions": f'{{"ranker": {number}}}'}) for number in range(4)]
+    open_ = [*named[:3], replace(named[3], decision="")]
+    assert versions_in_use(named) == {"ranker": {2, 3}}
+    assert versions_in_use(open_) == {"ranker": {1, 2, 3}}
+    assert versions_in_use([release(1, 100)]) == {}
 
 
 # ---- the settings ----
@@ -192,7 +184,7 @@ def test_the_minimum_keeps_everything_that_bootstrap_plans_or_reads(
     settings = Settings(horizon_days=horizon, lookback_days=lookback, model_reuse_days=reuse, gate_days=gate)
     first = NEWEST - dt.timedelta(days=2000)
     there = {table: [NEWEST - dt.timedelta(days=age) for age in range(2000)] for table in settings.min_retention_days}
-    gone = plan_retention(there, settings.min_retention_days, [], horizon_days=horizon, lookback_days=lookback).delete
+    gone = plan_retention(there, settings.min_retention_days, []).delete
     for run in plan_bootstrap(first, NEWEST, settings):
         for table in JOBS[run.job][1]:
             assert not set(run.days) & set(gone.get(table, ())), f"{run} makes {table}"
@@ -201,95 +193,3 @@ def test_the_minimum_keeps_everything_that_bootstrap_plans_or_reads(
     assert learned not in gone["candidates"]
     assert judged - dt.timedelta(days=horizon) not in gone["hybrid_scores"]
     assert learned - dt.timedelta(days=lookback - 1) not in gone["cleaned_interactions"]
-
-
-# ---- Lake.delete ----
-
-
-@pytest.fixture
-def lake(lake_root: Path | UPath) -> Lake:
-    lake = Lake(lake_root)
-    for age in range(3):
-        lake.write("sales", pd.DataFrame({"n": [age] * 10}), ago(age))
-    return lake
-
-
-def test_deleting_a_day_keeps_the_others(lake: Lake) -> None:
-    was = lake.manifest("sales", ago(1))
-    assert lake.delete("sales", ago(1)) == was
-    assert lake.days("sales") == [ago(2), ago(0)]
-    assert not (lake.root / "sales" / f"date={ago(1)}").exists()
-    assert not list((lake.root / DELETED).glob("*"))
-    assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
-    with pytest.raises(MissingPartition, match="materialize sales first"):
-        lake.read("sales", [ago(1)])
-
-
-def test_deleting_a_missing_day_does_nothing(lake: Lake) -> None:
-    assert lake.delete("sales", ago(9)) is None
-    lake.delete("sales", ago(1))
-    assert lake.delete("sales", ago(1)) is None
-
-
-def test_a_deleted_day_can_be_written_again(lake: Lake) -> None:
-    lake.delete("sales", ago(1))
-    lake.write("sales", pd.DataFrame({"n": [7]}), ago(1))
-    assert lake.pandas("sales", [ago(1)])["n"].tolist() == [7]
-
-
-def test_a_killed_deletion_is_invisible_and_is_swept_later(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(self: object, *names: object, **_: object) -> None:
-        if names[-1:] != ([MANIFEST],):
-            raise SystemExit
-        remove(self, *names)  # type: ignore[arg-type]
-
-    remove = ObjectStore._remove
-    monkeypatch.setattr("rec_assets.resources.storage.shutil.rmtree", die)
-    monkeypatch.setattr(ObjectStore, "_remove", die)
-    with pytest.raises(SystemExit):
-        lake.delete("sales", ago(1))
-    monkeypatch.undo()
-    assert lake.days("sales") == [ago(2), ago(0)]
-    assert lake.manifest("sales", ago(1)) is None
-    monkeypatch.setattr(
-        "rec_assets.resources.storage.STAGING_HOURS", -1
-    )  # the age from which a store's unnamed files are removed
-    lake.storage.sweep_deleted()
-    assert not (lake.root / DELETED).exists()
-    assert not (lake.root / "sales" / f"date={ago(1)}").exists()
-    assert sorted(lake.pandas("sales", [ago(2), ago(0)])["n"].unique()) == [0, 2]
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize("lake_root", ["disk", pytest.param("bucket", marks=pytest.mark.slow)], indirect=True)
-def test_concurrent_readers_see_a_whole_day_or_none_during_a_deletion(lake: Lake) -> None:
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    process = context.Process(target=_write_and_delete, args=(lake.root, stop))
-    process.start()
-    try:
-        outcomes = set(itertools.islice(_outcomes(lake), 20_000))
-    finally:
-        stop.set()
-        process.join(30)
-    assert outcomes == {"whole", "missing"}
-
-
-def _write_and_delete(root: Path | UPath, stop) -> None:  # type: ignore[no-untyped-def]
-    lake, number = Lake(root), 0
-    while not stop.is_set():
-        number += 1
-        lake.write("sales", pd.DataFrame({"n": [number] * 1000}), ago(5))
-        lake.delete("sales", ago(5))
-
-
-def _outcomes(lake: Lake) -> Iterator[str]:
-    """The results of at least 300 reads, until both results occurred."""
-    seen: list[str] = []
-    while len(seen) < 300 or set(seen) != {"whole", "missing"}:
-        try:
-            rows = lake.pandas("sales", [ago(5)])["n"]
-            seen.append("whole" if len(rows) == 1000 and rows.nunique() == 1 else "half")
-        except MissingPartition:
-            seen.append("missing")
-        yield seen[-1]

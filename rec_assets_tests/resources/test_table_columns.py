@@ -9,7 +9,7 @@ def test_every_column_of_every_table_has_a_description(shop: BootstrappedShop) -
     assert len(tables) > 15
     missing = []
     for table in tables:
-        rows = shop.lake.head(table, max(shop.lake.days(table), default=None), rows=1)
+        rows = shop.lake.table(table).head(max(shop.lake.table(table).days, default=None), rows=1)
         missing += [
             f"{table}.{column.name}" for column in column_schema(table, rows.schema).columns if not column.description
         ]

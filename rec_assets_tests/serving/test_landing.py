@@ -13,7 +13,7 @@ from rec_assets.serving.database.events import Event
 from rec_assets.serving.database.landing import forget_landed, land_events
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.feedback import FEEDBACK_SCHEMA, landed_file, landed_fingerprints, read_feedback
+from rec_assets.sources.feedback import FEEDBACK_SCHEMA, landed_file, read_feedback
 
 NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.timezone.utc)
 DAY = dt.date(2026, 3, 10)
@@ -50,11 +50,11 @@ def test_events_land_on_the_day_in_the_shops_time_zone(online: OnlineState, tmp_
 def test_a_day_is_written_again_only_if_its_events_changed(online: OnlineState, tmp_path: Path) -> None:
     online.record([click("a", NOW)], NOW)
     land(online, tmp_path)
-    before = landed_fingerprints(tmp_path, "raw_feedback_events", DAY)
+    before = landed_file(tmp_path, "raw_feedback_events", DAY).read_bytes()
     assert land(online, tmp_path) == {}
     online.record([click("b", NOW)], NOW)
     assert land(online, tmp_path) == {DAY: 2}
-    assert landed_fingerprints(tmp_path, "raw_feedback_events", DAY) != before
+    assert landed_file(tmp_path, "raw_feedback_events", DAY).read_bytes() != before
     online.forget("ann", NOW)
     online.record([Event("z", "click", "tea", NOW - dt.timedelta(days=1), customer_id="bob")], NOW)
     assert land(online, tmp_path) == {DAY: 0, DAY - dt.timedelta(days=1): 1}

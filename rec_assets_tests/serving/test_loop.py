@@ -57,7 +57,7 @@ def storefront(open_shop: Shop) -> Iterator[DemoShop]:
 
 def newest_lists(shop: Shop) -> pd.DataFrame:
     lake = Lake(shop.home / "lake")
-    return lake.pandas("hybrid_scores", [max(lake.days("hybrid_scores"))])
+    return lake.table("hybrid_scores").pandas([max(lake.table("hybrid_scores").days)])
 
 
 def score_of(lists: pd.DataFrame, customer: str, product: str) -> float:
@@ -107,7 +107,7 @@ def test_a_click_in_the_shop_raises_the_products_score(open_shop: Shop, storefro
     landed = open_shop.home / "landing" / "feedback_events" / f"date={today}" / "events.jsonl"
     assert click["event_id"] in landed.read_text()
     lake = Lake(open_shop.home / "lake")
-    clicks = lake.pandas("cleaned_interactions", [today])
+    clicks = lake.table("cleaned_interactions").pandas([today])
     clicks = clicks[clicks["event"] == "click"]
     assert clicks[["customer_id", "product_id"]].to_numpy().tolist() == [[customer, product]]
     for table in ("als_model", "candidates", "hybrid_scores"):

@@ -105,6 +105,24 @@ def _arrow_type(type_: DataType) -> pa.DataType:
     return ARROW[type_.simpleString()]
 
 
+def spark_type(type_: pa.DataType) -> str:
+    """The name of an Arrow type in Spark SQL."""
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return f"array<{spark_type(type_.value_type)}>"
+    if pa.types.is_timestamp(type_):
+        return "timestamp"
+    if pa.types.is_null(type_) or pa.types.is_large_string(type_):
+        return "string"
+    return next(name for name, arrow in ARROW.items() if arrow == type_)
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """The Arrow type of a type in Spark SQL."""
+    if name.startswith("array<"):
+        return pa.list_(pa.field("element", arrow_type(name[len("array<") : -1])))
+    return ARROW[name]
+
+
 def in_pandas(function: Callable[[Iterator[pd.DataFrame]], Iterable[pd.DataFrame]], types: str) -> TableFunction:
     """Turn a function of pandas frames into one of tables. Of its output, the columns in `types` are kept."""
     schema = arrow_schema(types)
