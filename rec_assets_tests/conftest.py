@@ -129,8 +129,9 @@ class Shop:
     def lake(self) -> Lake:
         """Its lake."""
         from rec_assets.resources.lake import Lake
+        from rec_assets.settings import parse_lake
 
-        return Lake(self.home / "lake")
+        return Lake(parse_lake(self.settings.get("REC_LAKE", self.home / "lake")))
 
     def run(self, *arguments: str, timeout: float = 540) -> subprocess.CompletedProcess[str]:
         """`rec-assets ARGUMENTS`."""

@@ -1,66 +1,93 @@
 """A bootstrap that is killed and run again gives the same result as an undisturbed one."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from mlflow import MlflowClient
 
 from rec_assets.resources.lake import Lake
-from rec_assets_tests.conftest import BootstrappedShop, Shop
+from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop
 from rec_assets_tests.test_end_to_end import fingerprints
 
 pytestmark = pytest.mark.long
 
-# The process is killed so many seconds after this line of progress.
-MOMENTS = (("[2/12]", 2.0), ("[4/12]", 8.0), ("[6/12]", 4.0), ("[11/12]", 3.0))
+KILLS = 20
+SECONDS = (5.0, 22.0)
+"""A process is killed so long after its start, at a random moment. A step takes up to ten seconds."""
 
 
-def start_and_kill(shop: Shop, line: str, delay: float, log: Path) -> None:
-    """Start a bootstrap, wait for a line of progress and a delay, then SIGKILL it and its descendants."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rec_assets.cli", "bootstrap"],
-            env=shop.environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        until = time.monotonic() + 400
-        while line not in log.read_text(errors="replace"):
-            assert process.poll() is None, log.read_text(errors="replace")[-2000:]
-            assert time.monotonic() < until, f"{line} did not appear"
-            time.sleep(0.05)
-        time.sleep(delay)
+def start_and_kill(shop: Shop, seconds: float) -> None:
+    """Start a bootstrap, then SIGKILL it and its descendants, unless it has ended."""
+    command = [sys.executable, "-m", "rec_assets.cli", "bootstrap"]
+    process = subprocess.Popen(
+        command, env=shop.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        assert process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def assert_complete(lake: Lake) -> None:
-    """Assert that every visible partition is complete."""
-    for name in lake.tables():
-        table = lake.table(name)
-        assert table.damage() == {}
-        for day, part in table.partitions.items():
-            found = sum(pq.read_metadata(lake.root / name / file.path).num_rows for file in part.files)
-            assert part.rows == found, (name, day)
+class Reader(threading.Thread):
+    """Reads random partitions of a lake until it is stopped, and counts them; an unexpected result ends it."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(daemon=True)
+        self.lake, self.chance, self.stopped = lake, random.Random(1), threading.Event()
+        self.read, self.error = 0, ""
+
+    def run(self) -> None:
+        """Read."""
+        while not self.stopped.is_set() and not self.error:
+            try:
+                for name in self.lake.tables():
+                    table = self.lake.table(name)
+                    for day in self.chance.sample(sorted(table.partitions, key=str), min(3, len(table.partitions))):
+                        rows = len(table.read([day] if day else None))
+                        if rows != table.rows([day]):
+                            self.error = f"{name} of {day}: {rows} rows, not {table.rows([day])}"
+                        self.read += 1
+            except Exception as error:  # whatever it is, it is not explained
+                self.error = repr(error)
+            time.sleep(0.05)
 
 
-@pytest.mark.timeout(900)
-def test_killed_at_several_points_a_bootstrap_gives_the_same_result(shop: BootstrappedShop, tmp_path: Path) -> None:
-    disturbed = Shop(tmp_path / "home", shop.source)
-    for number, (line, delay) in enumerate(MOMENTS):
-        start_and_kill(disturbed, line, delay, tmp_path / f"{number}.log")
-        assert_complete(disturbed.lake)
+@pytest.fixture(params=["disk", "bucket"])
+def shops(request: pytest.FixtureRequest, shop: BootstrappedShop, tmp_path: Path) -> tuple[Shop, Shop]:
+    """A shop to disturb, and an undisturbed one."""
+    if request.param == "disk":
+        return Shop(tmp_path / "home", shop.source), shop
+    bucket = request.getfixturevalue("bucket")
+    disturbed, undisturbed = (
+        Shop(tmp_path / name, shop.source, settings={**SMALL, "REC_LAKE": str(bucket / name)}) for name in ("a", "b")
+    )
+    made = undisturbed.run("bootstrap")
+    assert made.returncode == 0, made.stderr[-3000:]
+    return disturbed, undisturbed
+
+
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_a_bootstrap_gives_the_same_result(shops: tuple[Shop, Shop]) -> None:
+    (disturbed, undisturbed), chance = shops, random.Random(22)
+    reader = Reader(disturbed.lake)
+    reader.start()
+    for _ in range(KILLS):
+        start_and_kill(disturbed, chance.uniform(*SECONDS))
     last = disturbed.run("bootstrap")
+    reader.stopped.set()
+    reader.join(60)
     assert last.returncode == 0, last.stderr[-3000:]
-    assert fingerprints(disturbed.lake) == fingerprints(shop.lake)
+    assert not reader.error and reader.read > 1000
+    assert fingerprints(disturbed.lake) == fingerprints(undisturbed.lake)
 
     instance = DagsterInstance.from_config(str(disturbed.home / "dagster"))
     statuses = {run.status for run in instance.get_runs()}
@@ -68,6 +95,6 @@ def test_killed_at_several_points_a_bootstrap_gives_the_same_result(shop: Bootst
     assert DagsterRunStatus.FAILURE in statuses  # the killed runs
     client = MlflowClient(f"sqlite:///{disturbed.home}/mlflow/mlflow.db")
     versions = [v for v in client.search_model_versions("name = 'product-recommender'") if v.tags]
-    assert {version.tags["as_of"] for version in versions} == {str(max(shop.lake.table("champion").days))}
+    assert {version.tags["as_of"] for version in versions} == {str(max(undisturbed.lake.table("champion").days))}
     runs = client.search_runs([client.get_experiment_by_name("rec_assets").experiment_id])
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}

@@ -77,12 +77,14 @@ def describe_release(
         run_id: Dagster run that registers the release.
     """
     models = {table: _partitions(lake, table, [training_day]) for table in AS_OF_NAMES}
+    fingerprints = {table: part[str(training_day)]["fingerprint"] for table, part in models.items()}
     content = hashlib.sha256(f"{sorted(models.items())} {recipe.model_dump_json()}".encode()).hexdigest()
     tags = {
         "as_of": as_of.isoformat(), **dict.fromkeys(AS_OF_NAMES.values(), training_day.isoformat()),
         "recipe": recipe.model_dump_json(), "content": content,
         "data_fingerprint": lake.table("cleaned_interactions").fingerprint(window), "dagster_run_id": run_id,
         "git_commit": _git_commit(), "table_versions": json.dumps(lake.versions),
+        "model_fingerprints": json.dumps(fingerprints),
     }  # fmt: skip
     daily = {table: _partitions(lake, table, window) for table in ("cleaned_interactions", "raw_purchase_logs")}
     for day, about in daily["raw_purchase_logs"].items():

@@ -164,9 +164,13 @@ def _rewrite_released_models(lake: Lake, forgotten: Forgotten, releases: Release
             lake.write(ALS_MODEL, table.read([day]).drop_columns(["date"]) if rows is None else rows, day)
         except (MissingPartition, DamagedPartition):
             continue  # it can't be used any more
-        versions.append(lake.table(ALS_MODEL).version or 0)
-        named = {**release.table_versions, ALS_MODEL: versions[-1]}
-        releases.set_tags(release.version, {"table_versions": json.dumps(named)})
+        written = lake.table(ALS_MODEL)
+        versions.append(written.version or 0)
+        tags = {
+            "table_versions": {**release.table_versions, ALS_MODEL: written.version},
+            "model_fingerprints": {**release.model_fingerprints, ALS_MODEL: written.partitions[day].fingerprint},
+        }
+        releases.set_tags(release.version, {name: json.dumps(value) for name, value in tags.items()})
         if day in current.partitions:  # another model may have been trained for the day since
             lake.commit(ALS_MODEL, {day: current.partitions[day]})
     return versions

@@ -57,6 +57,10 @@ class MissingPartition(UserError, LookupError):
     """A table, a version or a day of it is not in the lake; the message names it and what to do."""
 
 
+class FormerLake(UserError, RuntimeError):
+    """The lake was written before its tables were Delta tables; the message says what to do."""
+
+
 class DamagedPartition(UserError, RuntimeError):
     """Files of a partition are missing or have changed; the message names the file and what to do."""
 
@@ -339,6 +343,11 @@ class Lake:
         try:
             return DeltaTable(str(self.root / name), version, self.storage_options)
         except TableNotFoundError:
+            if any(path.endswith("_manifest.json") for path in self.sizes(name)):
+                raise FormerLake(
+                    f"{self.root}: a version of rec_assets before Delta tables wrote this lake: delete it or move it "
+                    "away, and run `rec-assets bootstrap`, which makes its tables again"
+                ) from None
             return None
         except DeltaError as error:
             if version is None:

@@ -7,6 +7,7 @@ select days of its window, or rows.
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -132,18 +133,21 @@ class LakeIOManager(dg.ConfigurableIOManager):
 def released_model(lake: Lake, release: Release, name: str) -> tuple[LakeTable, dt.date]:
     """The table of a model at the version that a release was made from, and the day of the model in it.
 
+    If that version is gone, such as after a new start of the lake, it is the newest one.
+
     Raises:
-        MissingPartition: the lake does not have it any more.
+        MissingPartition: neither has the day.
     """
     day: dt.date = getattr(release, AS_OF_NAMES[name])
-    try:
-        table = lake.at(release.table_versions).table(name)
-    except MissingPartition:
-        table = LakeTable(lake, name)
+    with suppress(MissingPartition):
+        table, fingerprint = lake.at(release.table_versions).table(name), release.model_fingerprints.get(name)
+        if table.is_intact(day) and table.partitions[day].fingerprint == fingerprint:
+            return table, day
+    table = lake.table(name)
     if day not in table.partitions:
         raise MissingPartition(
-            f"{name} of {day}, which version {release.version} was made from, is not in the lake any more: roll back "
-            "to another release with `rec-assets rollback --to VERSION`, or train and release again"
+            f"{name} of {day}, which version {release.version} was made from, is not in the lake: materialize {name} "
+            f"for {day}, or roll back to another release with `rec-assets rollback --to VERSION`"
         )
     return table, day
 

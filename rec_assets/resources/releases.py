@@ -80,6 +80,12 @@ class Release:
         return versions
 
     @property
+    def model_fingerprints(self) -> dict[str, str]:
+        """Model asset → fingerprint of the partition that the release was made from."""
+        fingerprints: dict[str, str] = json.loads(self.tags.get("model_fingerprints", "{}"))
+        return fingerprints
+
+    @property
     def model_days(self) -> dict[str, str]:
         """As-of days of the models by their names in columns and metadata (`AS_OF_NAMES`)."""
         return {name: str(getattr(self, name)) for name in AS_OF_NAMES.values()}

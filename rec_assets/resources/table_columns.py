@@ -302,7 +302,7 @@ TABLES: dict[str, dict[str, Column]] = {
     ),
     "challenger": _columns(
         "version as_of als_as_of graph_as_of ranker_as_of recipe content data_fingerprint dagster_run_id "
-        "git_commit table_versions",
+        "git_commit table_versions model_fingerprints",
         {
             "as_of": ("string", "As-of day of the release."),
             "als_as_of": ("string", "As-of day of the ALS model."),
@@ -313,6 +313,7 @@ TABLES: dict[str, dict[str, Column]] = {
             "dagster_run_id": ("string", "Dagster run that registered the version."),
             "git_commit": ("string", "Git commit of the code."),
             "table_versions": ("string", "Version in the lake of each table that the release was made from, as JSON."),
+            "model_fingerprints": ("string", "Fingerprint of each of its models, as JSON."),
         },
     ),
     "release_gate": _columns(

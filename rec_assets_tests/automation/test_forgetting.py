@@ -208,7 +208,9 @@ def test_a_released_model_is_rewritten_too(settings: Settings, tmp_path: Path, m
     lake, day = Lake(settings.lake), shop.AS_OF
     trained = pd.DataFrame({"kind": ["customer", "product"], "id": [ANN, "p00"]})
     lake.write("als_model", trained, day)
-    releases.set_tags(version, {"table_versions": json.dumps({"als_model": lake.table("als_model").version})})
+    fingerprint = lake.table("als_model").partitions[day].fingerprint
+    named = {"table_versions": lake.table("als_model").version, "model_fingerprints": fingerprint}
+    releases.set_tags(version, {name: json.dumps({"als_model": value}) for name, value in named.items()})
     lake.write("als_model", trained.assign(id=[ANN, "remade"]), day)
     forget(settings, ANN)
     table, day = released_model(lake, releases.get(version), "als_model")

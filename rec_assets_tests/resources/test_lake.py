@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.resources.lake import DamagedPartition, Lake, MissingPartition
-from rec_assets.settings import Settings
+from rec_assets.resources.lake import DamagedPartition, FormerLake, Lake, MissingPartition
+from rec_assets.settings import Settings, parse_lake
 
 DAY = dt.date(2017, 12, 3)
 NEXT = DAY + dt.timedelta(days=1)
@@ -346,6 +347,51 @@ def test_the_lake_is_in_home_by_default(tmp_path: Path, monkeypatch: pytest.Monk
     assert Settings(home=tmp_path).lake == tmp_path / "lake"
     monkeypatch.setenv("REC_LAKE", "s3://bucket/shop/")
     assert str(Settings(home=tmp_path).lake) == "s3://bucket/shop"
+
+
+@pytest.mark.parametrize(
+    ("place", "variable", "value"),
+    [
+        ("gs://bucket/lake", "GOOGLE_APPLICATION_CREDENTIALS", "/key.json"),
+        ("az://container/lake", "AZURE_STORAGE_ACCOUNT_NAME", "shop"),
+        ("s3://bucket/lake", "AWS_ACCESS_KEY_ID", "id"),
+    ],
+)
+def test_a_store_gets_its_uri_and_the_options_of_the_environment(
+    place: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no Google or Azure here: this is what delta-rs is given."""
+    given = []
+
+    def open_table(*arguments: object) -> None:
+        given.extend(arguments)
+        raise TableNotFoundError
+
+    monkeypatch.setattr("deltalake.DeltaTable", open_table)
+    monkeypatch.setattr(Lake, "sizes", lambda *_: {})
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "shop")  # adlfs needs it to begin with
+    monkeypatch.setattr("gcsfs.core.GCSFileSystem.connect", lambda *_, **__: None, raising=False)
+    lake = Lake(parse_lake(place))
+    assert lake.table("sales").version is None
+    uri, version, options = given
+    assert (uri, version, options[variable]) == (f"{place}/sales", None, value)
+
+
+def test_plain_http_is_allowed_if_the_endpoint_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(parse_lake("s3://bucket/lake"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://objects.shop.example")
+    assert "AWS_ALLOW_HTTP" not in lake.storage_options
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+    assert lake.storage_options["AWS_ALLOW_HTTP"] == "true"
+
+
+def test_a_lake_of_the_former_format_is_named_with_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "sales" / f"date={DAY}"
+    folder.mkdir(parents=True)
+    (folder / "_manifest.json").write_text("{}")
+    with pytest.raises(FormerLake, match=f"^{tmp_path}: .* delete it or move it away, and run `rec-assets bootstrap`"):
+        Lake(tmp_path).table("sales")
 
 
 @pytest.mark.parametrize("place", ["s3://", "hdfs://host/lake"])
