@@ -16,7 +16,7 @@ from rec_assets.automation.sensors import build_sensors
 from rec_assets.checks import all_checks
 from rec_assets.partitions import DayPartitions
 from rec_assets.resources.encoder import EncoderResource
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import open_lake
 from rec_assets.resources.lake_io import LakeIOManager
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
@@ -56,7 +56,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 root=str(settings.lake), mlflow_uri=settings.mlflow_uri, registered_model=settings.registered_model,
                 spark=spark,
             ),
-            "lake": Lake(settings.lake),
+            "lake": open_lake(settings.lake),
             "recipes": Recipes.from_settings(settings),
             "releases": Releases(settings.mlflow_uri, settings.registered_model),
             "serving": ServingFolder(settings.serving),

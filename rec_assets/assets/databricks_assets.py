@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import SecretStr
 
 from rec_assets.errors import UserError
+from rec_assets.resources.data_versions import FINGERPRINT, combined
 from rec_assets.settings import Settings
 
 LOCAL_SETTINGS = {"home", "source", "experiments", "rules", "lake", "databricks", "api", "ui_url", "mlflow_ui_url",
@@ -111,10 +112,13 @@ def _results(
         )  # fmt: skip
         return
     key = dg.AssetKey.from_user_string(message["asset"])
-    for day, metadata in message["by_day"].items():
-        context.add_asset_metadata(dg.deserialize_value(metadata, dict), asset_key=key, partition_key=day)
+    shared = dg.deserialize_value(message["metadata"], dict)
+    by_day = {day: dg.deserialize_value(metadata, dict) for day, metadata in message["by_day"].items()}
+    for day, metadata in by_day.items():
+        context.add_asset_metadata(metadata, asset_key=key, partition_key=day)
+    fingerprints = [str(each[FINGERPRINT].value) for each in (shared, *by_day.values()) if FINGERPRINT in each]
     yield dg.MaterializeResult(
-        asset_key=key, metadata={**dg.deserialize_value(message["metadata"], dict), **run_metadata}
+        asset_key=key, data_version=dg.DataVersion(combined(fingerprints)), metadata={**shared, **run_metadata}
     )
 
 

@@ -17,7 +17,7 @@ from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import covered_days
@@ -46,7 +46,7 @@ def bootstrap(
         if champion is None or champion.as_of >= newest:  # no release yet, or the first one is of this day
             plan = plan_bootstrap(first, newest, settings)
         else:
-            plan = plan_retraining(first, newest, settings, Lake(settings.lake), champion, _log)
+            plan = plan_retraining(first, newest, settings, open_lake(settings.lake), champion, _log)
         instance = open_instance(settings)
         executed = run_plan(
             plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", log=_log, keep=keep

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
-from rec_assets.resources.lake import DamagedPartition, Day, Lake, LakeTable, MissingPartition, Partition
+from rec_assets.resources.lake import DamagedPartition, Day, Lake, LakeTable, MissingPartition, Partition, open_lake
 from rec_assets.resources.lake_io import released_model
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.retention import releases_in_use
@@ -89,7 +89,7 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
     if files := forget_landed(settings.feedback_landing, forgotten):
         log(f"landed feedback: {files} files rewritten")
     shutil.rmtree(settings.root / "simulation", ignore_errors=True)  # its ledger names customers
-    lake, complete = Lake(settings.lake), True
+    lake, complete = open_lake(settings.lake), True
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     for name in (name for name in TABLES if lake.table(name).version is not None):
         try:

@@ -19,7 +19,7 @@ from rec_assets.automation.plan import PARENT_TAG, ExecutionError, PlanError, Pl
 from rec_assets.automation.run_findings import describe_failure
 from rec_assets.automation.staleness import Partition, StalenessChecker
 from rec_assets.recsys.rules.rules_file import read_rules
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import Lake, open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.serving.index_files.folder import ServingFolder
@@ -56,7 +56,7 @@ def run_plan(
         )
     fail_orphaned_runs(instance, settings)
     shutil.rmtree(settings.staging, ignore_errors=True)  # what killed plans left
-    lake = Lake(settings.lake)
+    lake = open_lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.set_champion_alias()  # a process may have been killed between promoting a version and moving the alias
     rules = read_rules(settings.rules)

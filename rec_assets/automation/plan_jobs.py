@@ -15,7 +15,7 @@ from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.automation.plan import ExecutionError, PlanError, PlannedRun, plan_daily_update, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import newest_complete_day
@@ -34,7 +34,7 @@ def build_plan_jobs(
     settings: Settings, source: DataSource, definitions: Callable[[], dg.Definitions]
 ) -> list[dg.JobDefinition]:
     """The jobs. `definitions` returns the definitions of the code location, which include these jobs."""
-    lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
+    lake, releases = open_lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
 
     def execute(context: dg.OpExecutionContext, make_plan: MakePlan) -> dt.date:
         """Executes a plan for the newest day, and returns that day."""

@@ -21,7 +21,7 @@ from rec_assets.automation.plan_jobs import EXPORT_MESSAGE, REASON_TAG
 from rec_assets.automation.retraining_reasons import retraining_reasons
 from rec_assets.partitions import DayPartitions
 from rec_assets.resources.data_versions import Materializations
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint, is_in_future, scan, scan_catalog
@@ -33,7 +33,7 @@ READ_TABLES = ("raw_purchase_logs", "cleaned_interactions")
 
 def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.SensorDefinition]:
     """The sensors of a code location."""
-    lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
+    lake, releases = open_lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     materializations = Materializations()
     common: dict[str, Any] = {
         "minimum_interval_seconds": settings.sensor_interval_seconds, "default_status": dg.DefaultSensorStatus.STOPPED

@@ -23,9 +23,9 @@ def diff(table: str, day: dt.datetime | None, version: int | None) -> None:
     Earlier versions can be read until housekeeping deletes their files, a week after they were replaced.
     """
     from rec_assets.reports.table_diff import describe_diff
-    from rec_assets.resources.lake import Lake
+    from rec_assets.resources.lake import open_lake
 
-    for line in describe_diff(Lake(get_settings().lake), table, day.date() if day else None, version):
+    for line in describe_diff(open_lake(get_settings().lake), table, day.date() if day else None, version):
         click.echo(line)
 
 

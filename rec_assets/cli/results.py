@@ -41,9 +41,9 @@ def recommend(customer: str, k: int, list_name: str, as_of: dt.datetime | None, 
     Each product has its reason, the candidate source that contributed most, and the rule that raised or pinned it.
     The last line names the models and rules that made the list.
     """
-    from rec_assets.resources.lake import Lake
+    from rec_assets.resources.lake import open_lake
 
-    lake = Lake(get_settings().lake)
+    lake = open_lake(get_settings().lake)
     day = _day_of_lists(lake, as_of.date() if as_of else None)
     rows = _recommendations(lake, day, customer, k, list_name)
     if as_json:
@@ -61,13 +61,13 @@ def lineage(version: int) -> None:
     """Print the lineage of a release. It names what VERSION was made from, down to the landed files."""
     from rec_assets.automation.instance import open_instance
     from rec_assets.reports.lineage import describe_lineage
-    from rec_assets.resources.lake import Lake
+    from rec_assets.resources.lake import open_lake
     from rec_assets.resources.releases import Releases
 
     settings = get_settings()
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     release, instance = releases.get(version), open_instance(settings)
-    for line in describe_lineage(release, releases, Lake(settings.lake), instance):
+    for line in describe_lineage(release, releases, open_lake(settings.lake), instance):
         click.echo(line)
 
 
@@ -85,10 +85,10 @@ def print_bootstrap_results(settings: Settings) -> None:
     """Print the metrics, the recommendations for one customer, and the path of the report."""
     from rec_assets.assets.model_loading import missing_models
     from rec_assets.recsys.evaluation.report import summary_table
-    from rec_assets.resources.lake import Lake
+    from rec_assets.resources.lake import open_lake
     from rec_assets.resources.releases import Releases
 
-    lake = Lake(settings.lake)
+    lake = open_lake(settings.lake)
     evaluated = lake.table("evaluation_report").days[-1]
     metrics = lake.table("evaluation_report").pandas([evaluated])
     click.echo(f"\n{summary_table(metrics[metrics['baseline'].isna()]).to_markdown()}")

@@ -24,7 +24,7 @@ from rec_assets.recsys.experiments.off_policy import (
     fit_reward_model,
 )
 from rec_assets.recsys.ranking.lists import DISCOVER
-from rec_assets.resources.lake import Lake
+from rec_assets.resources.lake import Lake, open_lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.database.events import MAX_RECENT_EVENTS
 from rec_assets.serving.recommendation import BUY_AGAIN, CUSTOMER, POOL_FACTOR
@@ -74,7 +74,7 @@ def estimate_clicks(settings: Settings, model: str, *, last_days: int, places: i
         ReleaseError: the registry has no such model.
         InsufficientData: the log has too few usable responses.
     """
-    lake, releases = Lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
+    lake, releases = open_lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     release = releases.get_by_name(model)
     days = [day for day in lake.table("experiment_exposures").days if day > release.as_of][-last_days:]
     logged = _usable_exposures(lake, days, places)

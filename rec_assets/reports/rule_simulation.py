@@ -20,7 +20,7 @@ from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules, unkno
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET, RulesError, RuleSets, read_rules
 from rec_assets.recsys.rules.simulation import lists_by_rules, measure_rule_sets, trade_off_variants
 from rec_assets.recsys.rules.simulation_page import CURVE_METRICS, SimulationResult, simulation_page
-from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.lake import Lake, MissingPartition, open_lake
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -43,7 +43,7 @@ def inspect_rules(settings: Settings) -> list[RuleEffect]:
         RulesError: the rules file is invalid.
         MissingPartition: there is no catalog yet.
     """
-    rules, lake = read_rules(settings.rules), Lake(settings.lake)
+    rules, lake = read_rules(settings.rules), open_lake(settings.lake)
     if not any(rules.sets.values()):
         return []
     days = lake.table("product_statistics").days
@@ -71,7 +71,7 @@ def simulate_rules(
         RulesError: the rules file is invalid, or has no such rule set.
         MissingPartition: no day was evaluated yet, or its candidates were deleted.
     """
-    rules, lake = read_rules(settings.rules), Lake(settings.lake)
+    rules, lake = read_rules(settings.rules), open_lake(settings.lake)
     chosen = _choose_rule_sets(rules, rule_sets)
     evaluated_days = lake.table("evaluation_report").days
     if not evaluated_days:

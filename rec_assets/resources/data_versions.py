@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,9 +139,15 @@ class DayWriter:
         for day, about in by_day.items():
             self._context.add_asset_metadata(about, asset_key=self._name, partition_key=str(day) if day else None)
         table, newest = self._lake.table(self._name), max(by_day, key=str)
-        version = by_day[newest][FINGERPRINT] if len(by_day) == 1 else table.fingerprint(by_day)
+        version = combined([about[FINGERPRINT] for about in by_day.values()])
         described = {**describe(table, newest), **metadata}
         return dg.MaterializeResult(asset_key=self._name, data_version=dg.DataVersion(version), metadata=described)
+
+
+def combined(fingerprints: Sequence[str]) -> str:
+    """One data version of several partitions; of a single one, it is its fingerprint."""
+    one = len(fingerprints) == 1
+    return fingerprints[0] if one else hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()
 
 
 def versions(fingerprint: str, made_from: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources import spark_files
 from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
+from rec_assets.settings import CatalogSchema
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -172,16 +173,20 @@ class LakeTable:
         """The same rows, read by Python in Spark's tasks, file by file. Raises as `read`."""
         return self._read(days, functools.partial(spark_files.read_lazily, session))
 
-    def _read(self, days: Sequence[dt.date] | None, read: Callable[..., Any]) -> Any:
-        """Check the files of some days, and apply a function to the arguments of `spark_files.dataset`."""
-        wanted: Sequence[Day] = [None] if days is None else days
-        missing = [day for day in wanted if day not in self.partitions]
-        if missing or not wanted:
+    def require(self, days: Sequence[Day]) -> None:
+        """Raise MissingPartition if one of the days does not exist, or there is none."""
+        missing = [day for day in days if day not in self.partitions]
+        if missing or not days:
             which = f"day {missing[0]}" if missing and missing[0] else "the table"
             more = f" and {len(missing) - 1} more days" if len(missing) > 1 else ""
             raise MissingPartition(
                 f"{self.name}: {which}{more} is not in the lake ({self.lake.root}): materialize {self.name} first"
             )
+
+    def _read(self, days: Sequence[dt.date] | None, read: Callable[..., Any]) -> Any:
+        """Check the files of some days, and apply a function to the arguments of `spark_files.dataset`."""
+        wanted: Sequence[Day] = [None] if days is None else days
+        self.require(wanted)
         day, files = wanted[0], list[str]()
         try:
             for day in wanted:
@@ -405,3 +410,12 @@ def _folder(name: str, day: Day) -> str:
 def _partition(files: Iterable[File], day: Day) -> Partition:
     """The partition of files, whose paths begin at its folder."""
     return Partition(tuple(file._replace(path=f"date={day}/{file.path}" if day else file.path) for file in files))
+
+
+def open_lake(location: Path | UPath | CatalogSchema) -> Lake:
+    """The lake at a location."""
+    if isinstance(location, CatalogSchema):
+        from rec_assets.resources.unity_catalog import CatalogLake
+
+        return CatalogLake(location)
+    return Lake(location)

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import describe, input_version, inputs, versions
-from rec_assets.resources.lake import Lake, LakeTable, MissingPartition
+from rec_assets.resources.lake import Lake, LakeTable, MissingPartition, open_lake
 from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import parse_lake
@@ -54,7 +54,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
     @property
     def lake(self) -> Lake:
         """The lake itself."""
-        return Lake(parse_lake(self.root))
+        return open_lake(parse_lake(self.root))
 
     def handle_output(self, context: dg.OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
         """Write a partition, or an unpartitioned table, and its metadata."""

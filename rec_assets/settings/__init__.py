@@ -7,11 +7,22 @@ file of the data source (`sources/spec.py`).
 
 from rec_assets.settings.api import ApiSettings
 from rec_assets.settings.environment import InvalidSettings, get_settings, unknown_variables
-from rec_assets.settings.folders import parse_lake
+from rec_assets.settings.folders import CatalogSchema, parse_lake
 from rec_assets.settings.models import FeedbackSettings, RetrainingSettings
 from rec_assets.settings.retention import RetentionSettings
 from rec_assets.settings.settings import Settings
 from rec_assets.settings.spark import DatabricksSettings
 
-__all__ = ["ApiSettings", "DatabricksSettings", "FeedbackSettings", "InvalidSettings", "RetentionSettings",
-           "RetrainingSettings", "Settings", "get_settings", "parse_lake", "unknown_variables"]  # fmt: skip
+__all__ = [
+           "ApiSettings",
+           "CatalogSchema",
+           "DatabricksSettings",
+           "FeedbackSettings",
+           "InvalidSettings",
+           "RetentionSettings",
+           "RetrainingSettings",
+           "Settings",
+           "get_settings",
+           "parse_lake",
+           "unknown_variables",
+]  # fmt: skip

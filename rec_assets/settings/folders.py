@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings
@@ -16,8 +17,18 @@ STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "abfss": "azure"}
 """Scheme of an object store → the extra of this package with its file system."""
 
 
-def parse_lake(location: object) -> Path | UPath:
-    """The location of a lake: a folder, or a path in an object store.
+class CatalogSchema(NamedTuple):
+    """A schema of Unity Catalog."""
+
+    catalog: str
+    schema: str
+
+    def __str__(self) -> str:
+        return f"uc://{self.catalog}.{self.schema}"
+
+
+def parse_lake(location: object) -> Path | UPath | CatalogSchema:
+    """The location of a lake: a folder, a path in an object store, or a schema of Unity Catalog.
 
     Raises:
         ValueError: the URL has another scheme or no bucket, or the store's file system is not installed.
@@ -25,8 +36,12 @@ def parse_lake(location: object) -> Path | UPath:
     scheme, separator, rest = str(location).partition("://")
     if not separator:
         return Path(str(location)).expanduser().resolve()
+    if scheme == "uc" and re.fullmatch(r"[\w-]+\.[\w-]+", rest):
+        return CatalogSchema(*rest.split("."))
     if scheme not in STORES or not rest.strip("/"):
-        raise ValueError("must be a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
+        raise ValueError(
+            "must be a folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or uc://catalog.schema"
+        )
     try:
         # Without the cache, this process sees at once what others write.
         return UPath(f"{scheme}://{rest.rstrip('/')}", use_listings_cache=False)
@@ -42,10 +57,10 @@ class FolderSettings(BaseSettings):
     """Files and folders, and the paths derived from them."""
 
     home: Path = Field(Path("data"), description="Folder of all state. Delete it for a clean start.")
-    lake: Annotated[Path | UPath, BeforeValidator(parse_lake)] = Field(
+    lake: Annotated[Path | UPath | CatalogSchema, BeforeValidator(parse_lake)] = Field(
         default_factory=lambda values: _folder_in_home(values, "lake"),
         description="Location of the lake's tables: a folder, or `s3://bucket/prefix`, `gs://bucket/prefix` or "
-        "`az://container/prefix`. The default is `REC_HOME/lake`.",
+        "`az://container/prefix`; on Databricks also `uc://catalog.schema`. The default is `REC_HOME/lake`.",
     )
     source: str = Field(
         "complete_journey", description="Path of the data source's YAML file, or the name of a built-in data source."
@@ -80,7 +95,7 @@ class FolderSettings(BaseSettings):
 
     @property
     def shared_disk(self) -> Path:
-        """Folder that this process and Spark's executors share: the lake, or `root` if the lake is in a store."""
+        """Folder that this process and Spark's executors share: the lake, or `root` if the lake is not on a disk."""
         return self.lake if isinstance(self.lake, Path) else self.root
 
     @property

@@ -1,0 +1,108 @@
+"""A lake in Unity Catalog behaves as one in a folder. Spark with Delta is a double: see delta_double.py."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.dataset as ds
+import pytest
+from pyspark.sql import SparkSession
+
+from rec_assets.resources.lake import MissingPartition, open_lake
+from rec_assets.resources.unity_catalog import CatalogLake, CatalogUnusable
+from rec_assets.settings import Settings
+from rec_assets_tests.databricks.delta_double import DeltaDouble
+
+pytestmark = pytest.mark.slow
+
+DAY = dt.date(2017, 12, 3)
+NEXT = DAY + dt.timedelta(days=1)
+
+
+@pytest.fixture
+def double(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeltaDouble:
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "double")
+    return DeltaDouble(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def lake(double: DeltaDouble) -> CatalogLake:
+    found = open_lake(Settings(lake="uc://main.shop").lake)
+    assert isinstance(found, CatalogLake) and str(found.root) == "uc://main.shop"
+    return found
+
+
+def test_days_are_written_replaced_and_read(lake: CatalogLake, spark: SparkSession) -> None:
+    staged = {day: lake.stage("sales", pd.DataFrame({"n": [1, 2], "v": [[0.5], None]}), day) for day in (DAY, NEXT)}
+    written = lake.commit("sales", staged)
+    lake.write("sales", pd.DataFrame({"n": [9], "v": [[1.0]]}), NEXT)
+    table = lake.table("sales")
+    assert lake.tables() == ["sales"] and table.days == [DAY, NEXT]
+    assert table.partitions[DAY] == written[DAY], "the other day stays as it is"
+    assert table.read([DAY, NEXT]).sort_by("n").to_pylist() == [
+        {"n": 1, "v": [0.5], "date": DAY}, {"n": 2, "v": None, "date": DAY}, {"n": 9, "v": [1.0], "date": NEXT},
+    ]  # fmt: skip
+    assert table.pandas([DAY], columns=["n"], where=ds.field("n") > 1).to_dict("list") == {"n": [2]}
+    assert (table.rows([DAY, NEXT]), table.head(NEXT, rows=5).to_pydict()) == (3, {"n": [9], "v": [[1.0]]})
+    assert table.lazy_rows(spark, [DAY]).to_spark().count() == 2
+    with pytest.raises(MissingPartition, match=r"sales: day 2000-01-01 is not in the lake \(uc://main.shop\)"):
+        table.read([dt.date(2000, 1, 1)])
+
+
+def test_the_same_rows_are_no_commit(lake: CatalogLake) -> None:
+    rows = pd.DataFrame({"n": [1, 1, 2]})
+    first, version = lake.write("sales", rows, DAY), lake.table("sales").version
+    assert lake.write("sales", rows.iloc[::-1], DAY) == first
+    assert lake.table("sales").version == version
+    assert lake.write("sales", pd.DataFrame({"n": [1, 2, 2]}), DAY).fingerprint != first.fingerprint
+
+
+def test_a_day_without_rows_exists(lake: CatalogLake) -> None:
+    nothing = pd.DataFrame({"n": pd.Series(dtype="int64")})
+    assert lake.write("sales", nothing, DAY).rows == 0
+    version = lake.table("sales").version
+    lake.write("sales", nothing, DAY)
+    assert lake.table("sales").version == version
+    assert lake.table("sales").pandas([DAY]).empty and lake.table("sales").days == [DAY]
+    assert lake.write("sales", pd.DataFrame({"n": [1]}), DAY).rows == 1
+    assert lake.write("sales", nothing, DAY).rows == 0
+    lake.delete("sales", [DAY])
+    assert lake.table("sales").days == []
+    lake.write("products", pd.DataFrame({"product_id": pd.Series(dtype=str)}))
+    assert lake.table("products").read().num_rows == 0
+
+
+def test_a_table_without_days_and_the_results_of_spark(lake: CatalogLake, spark: SparkSession) -> None:
+    for count in (5, 3):
+        lake.write_spark("products", spark.range(count).selectExpr("cast(id as string) as product_id"))
+    table = lake.table("products")
+    assert sorted(table.pandas()["product_id"]) == ["0", "1", "2"]
+    assert lake.write_spark("sales", spark.range(4).toDF("n"), DAY).rows == 4
+
+
+def test_earlier_versions_can_be_read(lake: CatalogLake, double: DeltaDouble) -> None:
+    for number in (1, 2):
+        lake.write("sales", pd.DataFrame({"n": [number]}), DAY)
+    assert lake.at({"sales": 1}).table("sales").pandas([DAY])["n"].tolist() == [1]
+    with pytest.raises(MissingPartition, match=r"sales: version 99 is no longer in uc://main\.shop"):
+        lake.at({"sales": 99}).table("sales")
+    assert lake.vacuum("sales") == []
+    lake.vacuum("sales", [1], hours=0)
+    assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 1 HOURS"
+    lake.vacuum("sales", hours=0)
+    assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 0 HOURS"
+
+
+def test_columns_have_their_types_and_descriptions(lake: CatalogLake, double: DeltaDouble) -> None:
+    lake.write("products", pd.DataFrame({"product_id": ["a"], "brand": [None]}))
+    schema = json.loads(double.open("`main`.`shop`.`products`").schema().to_json())
+    assert [(field["name"], field["type"], field["metadata"]) for field in schema["fields"]] == [
+        ("product_id", "string", {"comment": "Id of the product."}),
+        ("brand", "string", {"comment": "Brand of the product."}),
+    ]  # fmt: skip
+
+
+def test_without_delta_there_is_one_line(spark: SparkSession) -> None:
+    with pytest.raises(CatalogUnusable, match=r"REC_LAKE=uc://main\.shop needs a Spark with Delta .* on Databricks"):
+        open_lake(Settings(lake="uc://main.shop").lake).table("sales")
