@@ -1,6 +1,6 @@
 """Housekeeping: the job that deletes old partitions and old file versions of the lake, and its schedule.
 
-Dagster: `retention` in dagster.yaml deletes ticks of sensors and schedules, no data. `resources/retention.py` decides
+Dagster: `retention` in dagster.yaml deletes ticks of sensors and schedules, no data. `automation/retention.py` decides
 which partitions to delete. Their files go with those of replaced partitions, a week later, when no reader needs them.
 Dagster's records of them and the reports under `reports/` stay.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from rec_assets.resources import retention
+from rec_assets.automation import retention
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.settings import Settings

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy.exc import SQLAlchemyError
 
+from rec_assets.automation.retention import releases_in_use
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import DamagedPartition, Day, Lake, LakeTable, MissingPartition, Partition, open_lake
 from rec_assets.resources.lake_io import released_model
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.retention import releases_in_use
 from rec_assets.serving.database.landing import forget_landed, land_events
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder

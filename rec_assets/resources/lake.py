@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 import pandas as pd
 import pyarrow as pa
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from upath import UPath
 
+Rows = Union[pa.Table, pd.DataFrame, "DataFrame", LazyArrowRows]
+"""Rows to write: in the memory of this process, or results of Spark."""
+
 Day = dt.date | None
 """The day of a partition; None for the only partition of a table without days."""
 
@@ -56,10 +59,6 @@ _REMEDY = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in
 
 class MissingPartition(UserError, LookupError):
     """A table, a version or a day of it is not in the lake; the message names it and what to do."""
-
-
-class FormerLake(UserError, RuntimeError):
-    """The lake was written before its tables were Delta tables; the message says what to do."""
 
 
 class DamagedPartition(UserError, RuntimeError):
@@ -191,8 +190,12 @@ class LakeTable:
         try:
             for day in wanted:
                 for file in self.partitions[day].files:
-                    files.append(self.lake.path(self.name, file.path))
-                    self.lake.verify(files[-1], file)
+                    files.append(path := self.lake.path(self.name, file.path))
+                    # A store verifies what it sends.
+                    if self.lake.filesystem is None and file.digest not in (file.path, spark_files.digest_of(path)):
+                        with suppress(OSError):  # the lake is read-only for this process
+                            os.replace(path, f"{path}.damaged")  # so that the next plan finds it missing
+                        raise DamagedPartition(f"{path} has a wrong checksum")
             schema = pq.read_schema(files[0], filesystem=self.lake.filesystem)
             schema = schema if days is None else schema.append(spark_files.DATE)
             return read(files, schema, self.lake.path(self.name), self.lake.filesystem)
@@ -248,24 +251,21 @@ class Lake:
         delta = self._open(name)
         return LakeTable(self, name) if delta is None else self._as_table(name, delta)
 
-    def write(self, name: str, data: pa.Table | pd.DataFrame, day: Day = None) -> Partition:
-        """Replace a partition."""
-        return self.commit(name, {day: self.stage(name, data, day)})[day]
+    def write(self, name: str, rows: Rows, day: Day = None) -> Partition:
+        """Replace a partition. Results of Spark are computed now, and its tasks write the files."""
+        return self.commit(name, {day: self.stage(name, rows, day)})[day]
 
-    def write_spark(self, name: str, rows: DataFrame | LazyArrowRows, day: Day = None) -> Partition:
-        """Replace a partition by the result of a Spark job; Spark's tasks write the files."""
-        rows = rows if isinstance(rows, LazyArrowRows) else LazyArrowRows.from_frame(rows)
-        folder = self.path(_folder(name, day))
-        files = spark_files.write(rows, stored_schema(name, rows.schema), folder, self.filesystem)
-        return self.commit(name, {day: _partition(files, day)})[day]
-
-    def stage(self, name: str, data: pa.Table | pd.DataFrame, day: Day = None) -> Partition:
-        """Write the file of a partition, which `commit` makes visible."""
-        data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
-        folder = self.path(_folder(name, day))
-        return _partition(
-            [spark_files.store([data], stored_schema(name, data.schema), folder, 0, self.filesystem)], day
-        )
+    def stage(self, name: str, rows: Rows, day: Day = None) -> Partition:
+        """Write the files of a partition, which `commit` makes visible."""
+        place = self.path(_folder(name, day)), self.filesystem
+        if isinstance(rows, pd.DataFrame):
+            rows = pa.Table.from_pandas(rows, preserve_index=False)
+        if isinstance(rows, pa.Table):
+            files = [spark_files.store([rows], stored_schema(name, rows.schema), 0, *place)]
+        else:
+            lazy = rows if isinstance(rows, LazyArrowRows) else LazyArrowRows.from_frame(rows)
+            files = spark_files.write(lazy, stored_schema(name, lazy.schema), *place)
+        return Partition(tuple(file._replace(path=f"date={day}/{file.path}" if day else file.path) for file in files))
 
     def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:
         """Replace partitions by staged ones, in one commit. Those whose content is the same stay as they are."""
@@ -326,20 +326,6 @@ class Lake:
                 found[path] = os.path.getsize(path)
         return found
 
-    def verify(self, path: str, file: File) -> None:
-        """Compare a file on a disk with the digest in its name. An object store verifies what it sends.
-
-        A changed file is moved aside, so the next plan finds it missing and recomputes the partition.
-
-        Raises:
-            DamagedPartition: its content has changed.
-            FileNotFoundError: it is missing.
-        """
-        if self.filesystem is None and file.digest != file.path and spark_files.digest_of(Path(path)) != file.digest:
-            with suppress(OSError):  # the lake is read-only for this process
-                os.replace(path, f"{path}.damaged")
-            raise DamagedPartition(f"{path} has a wrong checksum")
-
     def _open(self, name: str) -> DeltaTable | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -349,7 +335,7 @@ class Lake:
             return DeltaTable(str(self.root / name), version, self.storage_options)
         except TableNotFoundError:
             if any(path.endswith("_manifest.json") for path in self.sizes(name)):
-                raise FormerLake(
+                raise UserError(
                     f"{self.root}: a version of rec_assets before Delta tables wrote this lake: delete it or move it "
                     "away, and run `rec-assets bootstrap`, which makes its tables again"
                 ) from None
@@ -405,11 +391,6 @@ class Lake:
 
 def _folder(name: str, day: Day) -> str:
     return f"{name}/date={day}" if day else name
-
-
-def _partition(files: Iterable[File], day: Day) -> Partition:
-    """The partition of files, whose paths begin at its folder."""
-    return Partition(tuple(file._replace(path=f"date={day}/{file.path}" if day else file.path) for file in files))
 
 
 def open_lake(location: Path | UPath | CatalogSchema) -> Lake:

@@ -60,10 +60,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         """Write a partition, or an unpartitioned table, and its metadata."""
         name = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
-        if isinstance(obj, pd.DataFrame):
-            written = self.lake.write(name, obj, day)
-        else:
-            written = self.lake.write_spark(name, obj, day)
+        written = self.lake.write(name, obj, day)
+        if not isinstance(obj, pd.DataFrame):
             source = obj.frame if isinstance(obj, LazyArrowRows) else obj
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         step = context.step_context

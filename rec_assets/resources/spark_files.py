@@ -12,7 +12,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -47,10 +47,10 @@ class File(NamedTuple):
         return match[1] if match else self.path
 
 
-def digest_of(path: Path) -> str:
+def digest_of(path: str) -> str:
     """First half of the SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()[:32]
@@ -108,39 +108,38 @@ def write(rows: LazyArrowRows, schema: pa.Schema, folder: str, filesystem: Any) 
 
         context = TaskContext.get()
         assert context is not None
-        if (file := store(tables, schema, folder, context.partitionId(), filesystem)).rows:
+        if (file := store(tables, schema, context.partitionId(), folder, filesystem)).rows:
             yield pa.Table.from_pylist([file._asdict()])
 
     written = [File(*row) for row in rows.then(write, "path string, bytes long, rows long").to_spark().collect()]
-    return sorted(written) or [store([], schema, folder, 0, filesystem)]
+    return sorted(written) or [store([], schema, 0, folder, filesystem)]
 
 
-def store(tables: Iterable[pa.Table], schema: pa.Schema, folder: str, number: int, filesystem: Any) -> File:
+def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: str, filesystem: Any) -> File:
     """Write tables to a new file. Its content does not depend on how the rows are split, and its name is unique.
 
     Args:
         tables: The rows.
         schema: Columns of the file.
-        folder, filesystem: As in `write`.
         number: Position of the file in its partition.
+        folder, filesystem: As in `write`.
     """
     token = uuid.uuid4().hex[:8]
     if filesystem is None:
         os.makedirs(folder, exist_ok=True)
-    unnamed = Path(tempfile.gettempdir() if filesystem else folder) / f"{token}.tmp"
+    unnamed = f"{tempfile.gettempdir() if filesystem else folder}/{token}.tmp"
     try:
         rows = _write_groups(tables, schema, unnamed)
-        file = File(f"part-{number:05d}-{digest_of(unnamed)}-{token}.parquet", unnamed.stat().st_size, rows)
-        if filesystem is None:
-            os.replace(unnamed, Path(folder) / file.path)
-        else:
-            filesystem.put_file(str(unnamed), f"{folder}/{file.path}")
+        file = File(f"part-{number:05d}-{digest_of(unnamed)}-{token}.parquet", os.path.getsize(unnamed), rows)
+        put = os.rename if filesystem is None else filesystem.put_file
+        put(unnamed, f"{folder}/{file.path}")
         return file
     finally:
-        unnamed.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(unnamed)
 
 
-def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> int:
+def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: str) -> int:
     """Write tables to a file in row groups of equal length. Returns the number of rows."""
     held, rows = schema.empty_table(), 0
     with pq.ParquetWriter(path, schema, compression="zstd", store_schema=False) as writer:

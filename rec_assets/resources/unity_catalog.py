@@ -28,7 +28,7 @@ from pyspark.sql import functions as F
 
 from rec_assets.errors import UserError
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
-from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition, Partition
+from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition, Partition, Rows
 from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
 
@@ -142,15 +142,13 @@ class CatalogLake(Lake):
         }
         return CatalogTable(self, name, version, partitions)
 
-    def write_spark(self, name: str, rows: DataFrame | LazyArrowRows, day: Day = None) -> Partition:
-        """See Lake."""
-        frame = rows.to_spark() if isinstance(rows, LazyArrowRows) else rows
-        return self.commit(name, {day: StagedRows((), frame)})[day]
-
-    def stage(self, name: str, data: pa.Table | pd.DataFrame, day: Day = None) -> Partition:
-        """See Lake. The rows stay in memory until they are committed."""
-        data = data if isinstance(data, pa.Table) else pa.Table.from_pandas(data, preserve_index=False)
-        rows = data.cast(stored_schema(name, data.schema).remove_metadata())
+    def stage(self, name: str, rows: Rows, day: Day = None) -> Partition:
+        """See Lake. The rows stay in memory, or uncomputed, until they are committed."""
+        if isinstance(rows, pd.DataFrame):
+            rows = pa.Table.from_pandas(rows, preserve_index=False)
+        if not isinstance(rows, pa.Table):
+            return StagedRows((), rows.to_spark() if isinstance(rows, LazyArrowRows) else rows)
+        rows = rows.cast(stored_schema(name, rows.schema).remove_metadata())
         return StagedRows((File(uuid.uuid4().hex, rows.nbytes, rows.num_rows),), rows)
 
     def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:

@@ -75,10 +75,10 @@ def test_a_day_without_rows_exists(lake: CatalogLake) -> None:
 
 def test_a_table_without_days_and_the_results_of_spark(lake: CatalogLake, spark: SparkSession) -> None:
     for count in (5, 3):
-        lake.write_spark("products", spark.range(count).selectExpr("cast(id as string) as product_id"))
+        lake.write("products", spark.range(count).selectExpr("cast(id as string) as product_id"))
     table = lake.table("products")
     assert sorted(table.pandas()["product_id"]) == ["0", "1", "2"]
-    assert lake.write_spark("sales", spark.range(4).toDF("n"), DAY).rows == 4
+    assert lake.write("sales", spark.range(4).toDF("n"), DAY).rows == 4
 
 
 def test_earlier_versions_can_be_read(lake: CatalogLake, double: DeltaDouble) -> None:

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.resources.lake import DamagedPartition, FormerLake, Lake, MissingPartition
+from rec_assets.errors import UserError
+from rec_assets.resources.lake import DamagedPartition, Lake, MissingPartition
 from rec_assets.settings import Settings, parse_lake
 
 DAY = dt.date(2017, 12, 3)
@@ -390,7 +391,7 @@ def test_a_lake_of_the_former_format_is_named_with_what_to_do(tmp_path: Path) ->
     folder = tmp_path / "sales" / f"date={DAY}"
     folder.mkdir(parents=True)
     (folder / "_manifest.json").write_text("{}")
-    with pytest.raises(FormerLake, match=f"^{tmp_path}: .* delete it or move it away, and run `rec-assets bootstrap`"):
+    with pytest.raises(UserError, match=f"^{tmp_path}: .* delete it or move it away, and run `rec-assets bootstrap`"):
         Lake(tmp_path).table("sales")
 
 

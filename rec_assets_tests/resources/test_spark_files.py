@@ -56,8 +56,8 @@ def sorted_rows(table: pa.Table) -> list[dict[str, object]]:
 
 
 def test_python_and_spark_write_the_same_table(spark: SparkSession, lake: Lake) -> None:
-    by_python = lake.write_spark("by_python", sales(spark), DAY)
-    by_spark = lake.write_spark("by_spark", sales(spark).to_spark(), DAY)
+    by_python = lake.write("by_python", sales(spark), DAY)
+    by_spark = lake.write("by_spark", sales(spark).to_spark(), DAY)
     assert by_python.rows == by_spark.rows == 5000
     found, expected = lake.table("by_python").read([DAY]), lake.table("by_spark").read([DAY])
     assert found.schema.remove_metadata() == expected.schema.remove_metadata()
@@ -68,7 +68,7 @@ def test_python_and_spark_write_the_same_table(spark: SparkSession, lake: Lake) 
 
 
 def test_the_rows_of_a_customer_stay_together_without_a_shuffle(spark: SparkSession, lake: Lake) -> None:
-    lake.write_spark("sales", sales(spark), DAY)
+    lake.write("sales", sales(spark), DAY)
 
     def counted(rows: pd.DataFrame) -> pd.DataFrame:
         return rows.groupby("customer_id", as_index=False).agg(n=("n", "count"))
@@ -87,7 +87,7 @@ def test_a_file_depends_only_on_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for cut in (999, 10_000, 64_000, 103_000):
         pieces = [rows.slice(first, cut) for first in range(0, len(rows), cut)]
         path = tmp_path / f"{cut}.parquet"
-        assert spark_files._write_groups(pieces, rows.schema, path) == 103_000
+        assert spark_files._write_groups(pieces, rows.schema, str(path)) == 103_000
         written = pq.ParquetFile(path)
         assert [written.metadata.row_group(i).num_rows for i in range(3)] == [50_000, 50_000, 3_000]
         assert written.read() == rows
@@ -96,26 +96,26 @@ def test_a_file_depends_only_on_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_writing_the_same_rows_changes_nothing(spark: SparkSession, lake: Lake) -> None:
-    first, version = lake.write_spark("sales", sales(spark), DAY), lake.table("sales").version
-    assert lake.write_spark("sales", sales(spark), DAY) == first
+    first, version = lake.write("sales", sales(spark), DAY), lake.table("sales").version
+    assert lake.write("sales", sales(spark), DAY) == first
     assert lake.table("sales").version == version
     assert len(list((lake.root / "sales" / f"date={DAY}").iterdir())) == len(first.files)
 
 
 def test_no_rows_make_an_empty_table(spark: SparkSession, lake: Lake) -> None:
-    lake.write_spark("sales", sales(spark, customers=0), DAY)
+    lake.write("sales", sales(spark, customers=0), DAY)
     assert lake.table("sales").spark(spark, [DAY]).schema.fieldNames() == ["customer_id", "n", "share", "day", "date"]
     assert lake.table("sales").pandas([DAY]).empty
 
 
 def test_a_failed_task_keeps_the_partition(spark: SparkSession, lake: Lake) -> None:
-    kept = lake.write_spark("sales", sales(spark), DAY)
+    kept = lake.write("sales", sales(spark), DAY)
 
     def broken(rows: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("no such product")
 
     with pytest.raises(Exception, match="no such product"):
-        lake.write_spark("sales", map_customers(sales(spark), broken, TYPES), DAY)
+        lake.write("sales", map_customers(sales(spark), broken, TYPES), DAY)
     assert lake.table("sales").partitions[DAY] == kept
     assert lake.table("sales").rows([DAY]) == len(lake.table("sales").read([DAY])) == 5000
 
@@ -139,15 +139,15 @@ def test_spark_writes_and_reads_back_every_type(spark: SparkSession, in_bucket: 
         " array(cast(id as float), 0.5f) as vector, cast('x' as binary) as bytes, cast(null as string) as nothing"
         " from range(0, 1000, 1, 3)"
     )
-    written = in_bucket.write_spark("sales", rows, DAY)
+    written = in_bucket.write("sales", rows, DAY)
     assert (written.rows, len(written.files)) == (1000, 3)
-    assert written.fingerprint == lake.write_spark("sales", rows, DAY).fingerprint
+    assert written.fingerprint == lake.write("sales", rows, DAY).fingerprint
     table, on_disk = in_bucket.table("sales"), lake.table("sales")
     assert table.read([DAY]).equals(on_disk.read([DAY]))
     back, expected = table.spark(spark, [DAY]), on_disk.spark(spark, [DAY])
     assert back.schema == expected.schema == rows.selectExpr("*", "date'2017-12-03' as date").schema.toNullable()
     assert sorted(back.collect()) == sorted(expected.collect())
-    assert in_bucket.write_spark("sales", rows, DAY) == written
+    assert in_bucket.write("sales", rows, DAY) == written
 
 
 @pytest.mark.slow

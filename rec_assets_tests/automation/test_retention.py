@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from rec_assets.automation.retention import plan_retention, versions_in_use
 from rec_assets.resources.releases import Release
-from rec_assets.resources.retention import plan_retention, versions_in_use
 from rec_assets.settings import RetentionSettings, Settings
 
 NEWEST = dt.date(2017, 12, 31)
