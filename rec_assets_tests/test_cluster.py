@@ -70,10 +70,10 @@ def on_connect(url: str) -> dict[str, str]:
 def assert_same(lake: Lake, wanted: Lake) -> None:
     """Assert equal rows in the three tables; floats may differ in their last bits."""
     for table, keys in TOP_N.items():
-        assert lake.table(table).days == wanted.days(table)
-        for day in wanted.days(table):
+        assert lake.table(table).days == wanted.table(table).days
+        for day in wanted.table(table).days:
             found, expected = (
-                each.pandas(table, [day]).sort_values(keys, ignore_index=True) for each in (lake, wanted)
+                each.table(table).pandas([day]).sort_values(keys, ignore_index=True) for each in (lake, wanted)
             )
             pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-6)
     graphs = [
@@ -89,9 +89,9 @@ def assert_same_lists(lake: Lake, wanted: Lake) -> None:
         ("hybrid_scores", ["customer_id", "list"], "product_id"),
         ("similar_products", ["product_id", "kind"], "similar_product_id"),
     ):
-        day = max(wanted.days(table))
+        day = max(wanted.table(table).days)
         found, expected = (
-            each.pandas(table, [day]).sort_values([*owner, "rank"], ignore_index=True) for each in (lake, wanted)
+            each.table(table).pandas([day]).sort_values([*owner, "rank"], ignore_index=True) for each in (lake, wanted)
         )
         pd.testing.assert_frame_equal(found[[*owner, "rank"]], expected[[*owner, "rank"]])
         last = expected.groupby(owner)["score"].transform("last")  # for products just beyond the end of the list
