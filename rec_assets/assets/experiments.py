@@ -26,11 +26,12 @@ from rec_assets.recsys.experiments.measurements import (
     totals_by_variant,
     versions_by_variant,
 )
-from rec_assets.resources.data_versions import DayWriter
+from rec_assets.resources.data_versions import FILES, DayWriter
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 from rec_assets.sources.feedback import read_exposures
+from rec_assets.sources.landing import optional_file_fingerprint
 
 GROUP = "experiments"
 OWNERS = ["team:recommendations"]
@@ -63,13 +64,14 @@ def experiment_assets(settings: Settings, days: DayPartitions) -> list[dg.Assets
         run_days, experiments = partition_days(context), read_experiments(settings.experiments).experiments
         late = dt.timedelta(days=settings.api.event_retention_days)  # events of the last days may arrive later
         writer = DayWriter(context, lake, "experiment_report", run_days)
+        about = {FILES: dg.MetadataValue.json(optional_file_fingerprint(settings.experiments))}
         for day in run_days:
             results = [
                 _analyze(experiment, day, lake, spark, settings)
                 for experiment in experiments
                 if experiment.start <= day <= experiment.last_purchase_day + late
             ]
-            writer.add(day, as_table(results))
+            writer.add(day, as_table(results), **about)
             writer.commit()  # the page of the day plots it
             write_atomically(settings.report(day, "experiments"), experiments_page(results, _history(lake, day), day))
         plots = {

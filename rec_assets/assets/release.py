@@ -22,13 +22,14 @@ from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.release.decision_page import Decision, decision_page, decision_table
 from rec_assets.recsys.release.gate import check_artifact, check_not_rolled_back
-from rec_assets.resources.data_versions import Materializations
+from rec_assets.resources.data_versions import FILES, Materializations
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.releases import AS_OF_NAMES, PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import LAYOUT
 from rec_assets.settings import Settings
+from rec_assets.sources.landing import optional_file_fingerprint
 from rec_assets.sources.spec import DataSource
 
 GROUP = "release"
@@ -192,7 +193,8 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         products: pd.DataFrame, product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """The serving index of the API: the active release's models with the day's customers and products."""
-        day = as_of_day(context)
+        day, files = as_of_day(context), optional_file_fingerprint(settings.experiments)
+        context.add_output_metadata({FILES: dg.MetadataValue.json(files)})
         release = releases.active(day)
         if release is None:
             raise dg.Failure(f"no release is active on {day}: run the job `release` first")

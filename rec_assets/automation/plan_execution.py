@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,9 @@ from rec_assets.resources.tracking import end_dead_runs
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
+
+STAGING_HOURS = 6
+"""Age from which temporary files are removed."""
 
 
 def run_plan(
@@ -55,7 +59,9 @@ def run_plan(
             "the bundle's job on Databricks instead (deploy/databricks/README.md)"
         )
     fail_orphaned_runs(instance, settings)
-    shutil.rmtree(settings.staging, ignore_errors=True)  # what killed plans left
+    for left in settings.staging.glob("*"):  # by killed runs of Spark; others may be at work
+        if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
+            shutil.rmtree(left, ignore_errors=True)
     lake = open_lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.set_champion_alias()  # a process may have been killed between promoting a version and moving the alias

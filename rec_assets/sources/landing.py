@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from upath import UPath
@@ -149,6 +150,11 @@ def catalog_fingerprint(source: DataSource) -> dict[str, str]:
     """The same for the newest catalog file; empty if the data source has no catalog."""
     newest = source.catalog_file()
     return {source.label(newest): file_fingerprint(newest)} if newest else {}
+
+
+def optional_file_fingerprint(file: Path | None) -> dict[str, str]:
+    """The same for a file that need not exist, such as that of the experiments."""
+    return {file.name: file_fingerprint(UPath(file))} if file is not None and file.exists() else {}
 
 
 def file_fingerprint(file: UPath) -> str:

@@ -33,7 +33,7 @@ from rec_assets.resources.lake import DamagedPartition, Lake
 from rec_assets.resources.releases import PROMOTED, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.sources.feedback import landed_file, landed_files, read_feedback
-from rec_assets.sources.landing import file_fingerprint, file_fingerprints
+from rec_assets.sources.landing import file_fingerprint, file_fingerprints, optional_file_fingerprint
 from rec_assets.sources.spec import DataSource, load_data_source
 from rec_assets_tests.serving import shop
 
@@ -89,6 +89,11 @@ class Bench:
             return self._write(context, read_feedback(self.feedback, DAY), files)
 
         @asset(partitions_def=days)
+        def experiment_report(context: Context) -> MaterializeResult[Any]:
+            files = optional_file_fingerprint(self.folder / "experiments.yaml")
+            return self._write(context, pd.DataFrame({"n": [1]}), files)
+
+        @asset(partitions_def=days)
         def hybrid_scores(context: Context) -> None:
             self.lake.write("hybrid_scores", pd.DataFrame({"n": [1]}), DAY)
             context.add_output_metadata({"rules_version": "abc"})
@@ -109,8 +114,10 @@ class Bench:
             define_asset_job("job", [raw_purchase_logs, candidates]),
             define_asset_job("events", [raw_feedback_events]),
             define_asset_job("lists", [hybrid_scores]),
+            define_asset_job("experiments", [experiment_report]),
         ]
         assets = [raw_purchase_logs, candidates, raw_feedback_events, hybrid_scores, release_gate, serving_index]
+        assets.append(experiment_report)
         return Definitions(assets, asset_checks=[sound], jobs=jobs)
 
     def _write(
@@ -242,6 +249,26 @@ def test_newly_landed_events_make_a_partition_stale(bench: Bench) -> None:
     file.parent.mkdir(parents=True)
     file.write_text("")
     assert stale()
+
+
+def test_a_changed_experiments_file_makes_the_report_stale(bench: Bench) -> None:
+    file = bench.folder / "experiments.yaml"
+
+    def reasons() -> list[str]:
+        checker = bench._checker(experiments=file)
+        return list(checker.stale_partitions(PlannedRun("experiments", DAY, DAY)).values())
+
+    def materialize() -> None:
+        job = bench.definitions.resolve_job_def("experiments")
+        job.execute_in_process(instance=bench.instance, partition_key=str(DAY))
+        assert reasons() == []
+
+    materialize()  # without a file
+    bench.land("experiments: []", file.name, age=-5)
+    assert reasons() == ["the list of its files has changed since"]
+    materialize()
+    bench.land("experiments: [one]", file.name, age=-5)
+    assert reasons() == ["experiments.yaml has changed since"]
 
 
 def test_a_changed_file_makes_its_partition_stale(fresh: Bench) -> None:
