@@ -27,7 +27,7 @@ def business_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDe
     """The assets of the group."""
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, partitions_def=days.partitions, code_version="1",
+        group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions, code_version="1",
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=[
             dg.AssetDep("cleaned_interactions", partition_mapping=days.kpi_window),
@@ -46,13 +46,13 @@ def business_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDe
                 f"a KPI needs {PERIOD_DAYS} days, and the first day of data is {days.first}: materialize business_kpis "
                 f"from {earliest} on"
             )
+        writer = DayWriter(context, lake, "business_kpis", run_days)
         lookback = max(settings.lookback_days, PERIOD_DAYS)
         lines = lake.table("cleaned_interactions").spark(session, _window(run_days, lookback, days.first)).persist()
         event_days = set(_window(run_days, PERIOD_DAYS + ATTRIBUTION_DAYS, days.first))
         all_events = lake.table("raw_feedback_events")
         events = all_events.spark(session, sorted(event_days & set(all_events.days)))
         products = lake.table("products").spark(session)
-        writer = DayWriter(context, lake, "business_kpis", run_days)
         for number, day in enumerate(run_days, start=1):
             begin = day - dt.timedelta(days=lookback - 1)
             period = lines.where(lines["date"].between(begin, day))

@@ -41,7 +41,7 @@ def experiment_assets(settings: Settings, days: DayPartitions) -> list[dg.Assets
     """The assets of the group."""
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
+        group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version="1",
     )  # fmt: skip
     def experiment_exposures(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:

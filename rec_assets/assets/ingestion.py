@@ -31,7 +31,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
     """The assets of the group."""
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
+        group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"2-{source.version}",
     )  # fmt: skip
     def raw_purchase_logs(
@@ -72,7 +72,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
             metadata["lines_by_day"] = as_markdown(plot)
         return writer.result(**metadata)
 
-    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, code_version=f"1-{source.version}")
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, code_version=f"1-{source.version}")
     def raw_product_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """The newest catalog, one row per product. Empty if the data source has no catalog."""
         writer, files = DayWriter(context, lake, "raw_product_catalog", [None]), catalog_fingerprint(source)
@@ -80,7 +80,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         return writer.result()
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"python", "parquet"}, partitions_def=days.partitions,
+        group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version="2",
     )  # fmt: skip
     def raw_feedback_events(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:

@@ -36,7 +36,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
 
     def spec(name: str, description: str, *more: str) -> dg.AssetSpec:
         return dg.AssetSpec(
-            name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "parquet"},
+            name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "deltalake"},
             deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
             code_version=f"2-{source.version}",
         )  # fmt: skip
@@ -54,6 +54,8 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
     )
     def clean_purchases(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
         run_days, counts, rejected = partition_days(context), Counter[str](), Counter[str]()
+        tables = ("cleaned_interactions", "rejected_purchases")
+        writers = {name: DayWriter(context, lake, name, run_days) for name in tables}
         catalog = lake.table("raw_product_catalog").pandas(columns=["product_id", "excluded"])
         cleaning_settings = CleaningSettings(
             time_zone=source.time_zone,
@@ -61,8 +63,6 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
             bulk_quantity=source.purchases.bulk_quantity,
         )
-        tables = ("cleaned_interactions", "rejected_purchases")
-        writers = {name: DayWriter(context, lake, name, run_days) for name in tables}
         raw, all_events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
         for number, day in enumerate(run_days, start=1):
             result = clean_day(raw.pandas([day]).drop(columns="date"), day, cleaning_settings)
@@ -93,7 +93,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             yield writers[name].result(lines=counts[name], **more)
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"spark", "parquet"}, code_version="1",
+        group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="1",
         ins={"cleaned_interactions": dg.AssetIn(metadata=ALL_DAYS)},
     )  # fmt: skip
     def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:

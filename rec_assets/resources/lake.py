@@ -125,7 +125,8 @@ class LakeTable:
             for file in self.partitions[each].files:
                 size = sizes.get(path := self.lake.path(self.name, file.path))
                 if size != file.bytes:
-                    found[each] = f"{path} {f'has {size} bytes, not {file.bytes}' if size else 'is missing'}"
+                    why = "is missing" if size is None else f"has {size} bytes, not {file.bytes}"
+                    found[each] = f"{path} {why}"
         return found
 
     def is_intact(self, day: Day = None) -> bool:
