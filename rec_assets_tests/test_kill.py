@@ -37,6 +37,14 @@ def start_and_kill(shop: Shop, seconds: float) -> None:
         process.wait()
 
 
+def assert_complete(lake: Lake) -> None:
+    """Assert that every visible partition is complete."""
+    for name in lake.tables():
+        table = lake.table(name)
+        for day in table.partitions:
+            assert len(table.read([day] if day else None)) == table.rows([day]), (name, day)
+
+
 class Reader(threading.Thread):
     """Reads random partitions of a lake until it is stopped, and counts them; an unexpected result ends it."""
 

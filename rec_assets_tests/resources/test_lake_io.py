@@ -61,11 +61,11 @@ def test_without_its_version_a_release_uses_the_model_of_the_day(lake: Lake, rel
     assert read(lake, release) == "made again"
 
 
-def test_the_same_version_of_a_table_that_was_started_anew_is_not_used(tmp_path: Path, release: Release) -> None:
-    anew = Lake(tmp_path / "anew")
-    write(anew, "other")
-    write(anew, "newest")
-    assert read(anew, release) == "newest"
+def test_the_same_version_of_a_table_that_was_started_again_is_not_used(tmp_path: Path, release: Release) -> None:
+    other = Lake(tmp_path / "other")
+    write(other, "other")
+    write(other, "newest")
+    assert read(other, release) == "newest"
 
 
 def test_a_missing_model_is_named_with_what_to_do(lake: Lake, release: Release) -> None:
