@@ -194,4 +194,4 @@ def test_a_run_whose_code_server_was_killed_is_detected_and_retried(parts: Parts
         )
 
     parts.wait("the retry", is_retried)
-    assert day in map(str, Lake(parts.shop.home / "lake").days("cleaned_interactions"))
+    assert day in map(str, Lake(parts.shop.home / "lake").table("cleaned_interactions").days)

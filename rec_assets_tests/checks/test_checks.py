@@ -197,7 +197,7 @@ def test_lists_below_the_baselines_block_only_the_first_release(
     breaking("evaluation_report", _baselines_far_ahead)
     assert evaluate("evaluation_report")["hybrid_beats_the_baselines"].severity == AssetCheckSeverity.ERROR
     releases = Releases(Settings(home=home).mlflow_uri, "product-recommender")
-    (release,), day_before = releases.versions(), max(Lake(home / "lake").days("champion")) - dt.timedelta(days=1)
+    (release,), day_before = releases.versions(), max(Lake(home / "lake").table("champion").days) - dt.timedelta(days=1)
     releases.set_tags(release.version, {"as_of": day_before})
     try:
         found = evaluate("evaluation_report")["hybrid_beats_the_baselines"]
