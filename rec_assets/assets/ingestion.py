@@ -39,14 +39,14 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
     ) -> dg.MaterializeResult:
         """Purchase lines of the day as landed: typed, with source file, row and the original line."""
         run_days = partition_days(context)
-        read_table, landed_files = _table_reader(source), _landed_files(source)
+        read_table, read_fingerprints = _table_reader(source), _fingerprints_reader(source)
         forgotten = ForgottenFile.read(settings.forgotten_file)
         writer, rows_by_day = DayWriter(context, lake, "raw_purchase_logs", run_days), dict[dt.date, int]()
         failed: dict[dt.date, str] = {}
         for number, day in enumerate(run_days, start=1):
             try:
                 # Fingerprints first: if a file changes during the read, the next run sees the difference.
-                files = landed_files(day)
+                files = read_fingerprints(day)
                 about = {FILES: dg.MetadataValue.json(files)}
                 rows_by_day[day] = writer.add(day, forgotten.without(read_table(day), day), **about)
             except SourceError as error:
@@ -106,7 +106,7 @@ def write_landed_days(
     return writer.result(rows=rows)
 
 
-def _landed_files(source: DataSource) -> Callable[[dt.date], Mapping[str, str]]:
+def _fingerprints_reader(source: DataSource) -> Callable[[dt.date], Mapping[str, str]]:
     """A function: day → its files with fingerprints. A whole export belongs to every day."""
     if source.is_daily:
         return lambda day: file_fingerprints(source, day)

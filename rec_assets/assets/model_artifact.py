@@ -57,14 +57,9 @@ class ReleaseProposal:
 
 
 def describe_release(
-    lake: Lake,
-    as_of: dt.date,
-    training_day: dt.date,
-    recipe: Recipe,
-    window: list[dt.date],
-    landed: Mapping[Day, Materialization],
-    run_id: str,
-) -> ReleaseProposal:
+    lake: Lake, as_of: dt.date, training_day: dt.date, recipe: Recipe, window: list[dt.date],
+    landed: Mapping[Day, Materialization], run_id: str,
+) -> ReleaseProposal:  # fmt: skip
     """Describe the models of a day as a release.
 
     Args:

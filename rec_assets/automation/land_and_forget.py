@@ -161,7 +161,7 @@ def _rewrite_released_models(lake: Lake, forgotten: Forgotten, releases: Release
         try:
             table, day = released_model(lake, release, ALS_MODEL)
             rows = _rows_to_keep(table, day, forgotten)
-            lake.write(ALS_MODEL, table.read([day]).drop_columns(["date"]) if rows is None else rows, day)
+            lake.write(ALS_MODEL, _rows(table, day) if rows is None else rows, day)
         except (MissingPartition, DamagedPartition):
             continue  # it can't be used any more
         written = lake.table(ALS_MODEL)
@@ -172,7 +172,7 @@ def _rewrite_released_models(lake: Lake, forgotten: Forgotten, releases: Release
         }
         releases.set_tags(release.version, {name: json.dumps(value) for name, value in tags.items()})
         if day in current.partitions:  # another model may have been trained for the day since
-            lake.commit(ALS_MODEL, {day: current.partitions[day]})
+            lake.write(ALS_MODEL, _rows(current, day), day)
     return versions
 
 
@@ -182,4 +182,8 @@ def _rows_to_keep(table: LakeTable, day: dt.date, forgotten: Forgotten) -> pa.Ta
     matches = is_forgotten(table.read([day], columns=[column])[column].to_pandas(), day, forgotten)
     if not matches.any():
         return None
-    return table.read([day]).drop_columns(["date"]).filter(pc.invert(pa.array(matches)))
+    return _rows(table, day).filter(pc.invert(pa.array(matches)))
+
+
+def _rows(table: LakeTable, day: dt.date) -> pa.Table:
+    return table.read([day]).drop_columns(["date"])

@@ -43,11 +43,10 @@ def plan_retention(
     newest = max(days.get("raw_purchase_logs", ()), default=None)
     delete: dict[str, list[dt.date]] = {}
     kept: dict[tuple[str, dt.date], str] = {}
-    needed = {
-        (table, getattr(release, name)): f"version {release.version}, {role}"
-        for release, role in reversed(list(zip(_live(releases), ("active", "target of a rollback"), strict=False)))
-        for table, name in AS_OF_NAMES.items()
-    }
+    needed: dict[tuple[str, dt.date], str] = {}
+    for release, role in zip(_live(releases), ("active", "target of a rollback"), strict=False):
+        for table, name in AS_OF_NAMES.items():
+            needed.setdefault((table, getattr(release, name)), f"version {release.version}, {role}")
     for table, length in keep.items():
         for day in sorted(days.get(table, ())):
             if newest is None or length is None or day > newest - dt.timedelta(days=length):

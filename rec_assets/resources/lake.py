@@ -366,7 +366,11 @@ class Lake:
         return LakeTable(self, name, delta.version(), partitions)
 
     def _replace(self, delta: DeltaTable, partitions: Mapping[Day, Partition], schema: pa.Schema) -> bool:
-        """Commit new content of partitions. False if another process has committed since `delta` was opened."""
+        """Commit new content of partitions. False if another process has committed since `delta` was opened.
+
+        Raises:
+            CommitFailedError: the commit failed for another reason.
+        """
         from deltalake import Schema
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction, CommitProperties
@@ -386,6 +390,10 @@ class Lake:
                 commit_properties=CommitProperties(max_commit_retries=0),
             )  # fmt: skip
         except CommitFailedError:
+            opened = delta.version()
+            delta.update_incremental()
+            if delta.version() == opened:  # nobody else has committed, so trying again would not help
+                raise
             return False
         return True
 

@@ -1,7 +1,7 @@
 """Parquet files of the lake's tables: how Spark reads them, and how this process and Spark's tasks write them.
 
-Files are always written with Arrow, so equal rows give equal bytes, whoever writes them. Executors need this package
-and the same credentials of an object store as the driver.
+All files are written with Arrow, so equal rows give equal bytes. Executors need this package, and the credentials of an
+object store that the driver has.
 """
 
 from __future__ import annotations

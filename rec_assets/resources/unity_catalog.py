@@ -153,12 +153,9 @@ class CatalogLake(Lake):
 
     def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:
         """See Lake."""
-        frames = {day: self._frame(name, part, day) for day, part in staged.items() if isinstance(part, StagedRows)}
-        new, daily, before = (
-            reduce(DataFrame.unionByName, frames.values()).persist(),
-            None not in staged,
-            self.table(name),
-        )
+        frames = {day: self._frame(name, part, day) for day, part in staged.items()}
+        new, daily = reduce(DataFrame.unionByName, frames.values()).persist(), None not in staged
+        before = self.table(name)
         if before.version is None:
             self._create_table(name, new, daily)
         there = [day for day in frames if day in before.partitions]
@@ -195,8 +192,9 @@ class CatalogLake(Lake):
     def _sql(self, statement: str) -> list[Any]:
         return self.session.sql(statement).collect()
 
-    def _frame(self, name: str, staged: StagedRows, day: Day) -> DataFrame:
+    def _frame(self, name: str, staged: Partition, day: Day) -> DataFrame:
         """Staged rows with the declared types and, for a daily table, with `date`."""
+        assert isinstance(staged, StagedRows)
         rows = staged.rows_of_day
         frame = rows if isinstance(rows, DataFrame) else self.session.createDataFrame(rows)
         schema = stored_schema(name, LazyArrowRows.from_frame(frame).schema)

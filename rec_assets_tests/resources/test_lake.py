@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from upath import UPath
@@ -328,6 +328,20 @@ def test_readers_see_a_whole_day_or_none_during_deletions_and_vacuums(lake: Lake
         stop.set()
         process.join(30)
     assert seen.keys() == {"whole", "missing"}
+
+
+def test_a_commit_that_fails_without_another_writer_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path)
+    lake.write("sales", pd.DataFrame({"n": [1]}), DAY)
+
+    def fail(*_: object, **__: object) -> None:
+        raise CommitFailedError("not allowed")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
+    with pytest.raises(CommitFailedError, match="not allowed"):  # instead of trying for ever
+        lake.write("sales", pd.DataFrame({"n": [2]}), DAY)
 
 
 def test_files_of_a_killed_writer_are_vacuumed_later(lake: Lake) -> None:
