@@ -108,7 +108,7 @@ def automated_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Automat
 
 def fingerprints_without_feedback(lake: Lake) -> dict[str, str]:
     """The content of every partition that does not come from the API's landed events."""
-    return {name: value for name, value in fingerprints(lake).items() if name.split("/")[0] not in API_FILES}
+    return {name: value for name, value in fingerprints(lake).items() if name.split()[0] not in API_FILES}
 
 
 def on(days: int) -> dt.date:
