@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import hashlib
-import itertools
 import json
 import os
 import time
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -119,14 +119,13 @@ class LakeTable:
 
     def damage(self, days: Iterable[Day] | None = None) -> dict[Day, str]:
         """Damaged partitions (of all days, or of some): day → the file that is missing or has another size."""
-        found, wanted = dict[Day, str](), list(self.partitions if days is None else days)
-        sizes = self.lake.sizes(_folder(self.name, wanted[0]) if len(wanted) == 1 else self.name)
-        for each in wanted:
-            for file in self.partitions[each].files:
+        found, sizes = dict[Day, str](), self.lake.sizes(self.name)
+        for day in self.partitions if days is None else days:
+            for file in self.partitions[day].files:
                 size = sizes.get(path := self.lake.path(self.name, file.path))
                 if size != file.bytes:
                     why = "is missing" if size is None else f"has {size} bytes, not {file.bytes}"
-                    found[each] = f"{path} {why}"
+                    found[day] = f"{path} {why}"
         return found
 
     def is_intact(self, day: Day = None) -> bool:
@@ -145,8 +144,7 @@ class LakeTable:
         """
 
         def read(*files: Any) -> pa.Table:
-            rows = spark_files.dataset(*files)
-            return rows.to_table(columns=list(columns) if columns else None, filter=where)
+            return spark_files.dataset(*files).to_table(columns=list(columns) if columns else None, filter=where)
 
         return self._read(days, read)
 
@@ -157,11 +155,9 @@ class LakeTable:
     def head(self, day: Day = None, *, rows: int) -> pa.Table:
         """The first rows of a partition, without a column `date`; does not read the rest. Raises as `read`."""
 
-        def read(files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> pa.Table:
-            readers = (pq.ParquetFile(file, filesystem=filesystem) for file in files)
-            batches = (batch for each in readers for batch in each.iter_batches(rows) if len(batch))
-            columns = pa.schema([column for column in schema if column != spark_files.DATE])
-            return pa.Table.from_batches(itertools.islice(batches, 1), columns)
+        def read(*files: Any) -> pa.Table:
+            columns = [column.name for column in files[1] if column != spark_files.DATE]
+            return spark_files.dataset(*files).head(rows, columns=columns, batch_size=rows, batch_readahead=0)
 
         return self._read([day] if day else None, read)
 
@@ -193,7 +189,7 @@ class LakeTable:
                 for file in self.partitions[day].files:
                     files.append(path := self.lake.path(self.name, file.path))
                     # A store verifies what it sends.
-                    if self.lake.filesystem is None and file.digest not in (file.path, spark_files.digest_of(path)):
+                    if self.lake.is_local and file.digest not in (file.path, spark_files.digest_of(path)):
                         with suppress(OSError):  # the lake is read-only for this process
                             os.replace(path, f"{path}.damaged")  # so that the next plan finds it missing
                         raise DamagedPartition(f"{path} has a wrong checksum")
@@ -201,10 +197,9 @@ class LakeTable:
             schema = schema if days is None else schema.append(spark_files.DATE)
             return read(files, schema, self.lake.path(self.name), self.lake.filesystem)
         except (FileNotFoundError, DamagedPartition) as error:
-            newest, pinned = self.lake.at({}).table(self.name), self.name in self.lake.versions
-            replaced = any(newest.partitions.get(day) != self.partitions[day] for day in wanted)
-            if replaced and (not pinned or newest.fingerprint(wanted) == self.fingerprint(wanted)):
-                return newest._read(days, read)
+            newest = self.lake.table(self.name)
+            if any(newest.partitions.get(day) != self.partitions[day] for day in wanted):
+                return newest._read(days, read)  # others have replaced it, and deleted its files
             why = str(error) if isinstance(error, DamagedPartition) else f"{error.filename or error} is missing"
             raise DamagedPartition(f"{self.name}{f' of {day}' if day else ''} is damaged: {why}. {_REMEDY}") from error
 
@@ -222,9 +217,14 @@ class Lake:
     versions: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is a folder on a disk."""
+        return isinstance(self.root, Path)
+
+    @property
     def filesystem(self) -> Any:
-        """File system of the paths; None for the local one."""
-        return None if isinstance(self.root, Path) else self.root.fs
+        """File system of the paths, for Arrow and fsspec."""
+        return fsspec.filesystem("file", auto_mkdir=True) if isinstance(self.root, Path) else self.root.fs
 
     @property
     def storage_options(self) -> dict[str, str]:
@@ -232,7 +232,7 @@ class Lake:
         options = {name: value for name, value in os.environ.items() if name.startswith(STORE_VARIABLES)}
         if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"
-        return options if self.filesystem else {}
+        return {} if self.is_local else options
 
     def at(self, versions: Mapping[str, int]) -> Lake:
         """The lake with tables at earlier versions."""
@@ -281,11 +281,9 @@ class Lake:
             kept = {day: was[day] for day in same if day not in damage}
             changed = {day: part for day, part in staged.items() if day not in kept}
             if not changed or self._replace(delta, changed, schema):
-                unused = {file.path for day in kept for file in staged[day].files} - {
-                    file.path for part in kept.values() for file in part.files
-                }
-                for path in (self.path(name, file) for file in unused):
-                    os.unlink(path) if self.filesystem is None else self.filesystem.rm_file(path)
+                copies = {file for day, part in kept.items() for file in {*staged[day].files} - {*part.files}}
+                for file in copies:
+                    self.filesystem.rm(self.path(name, file.path))
                 return changed | kept
 
     def delete(self, name: str, days: Iterable[dt.date]) -> None:
@@ -319,13 +317,8 @@ class Lake:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Path → bytes of every file in a folder and in its folders."""
-        if self.filesystem is not None:
-            return {path: about["size"] for path, about in self.filesystem.find(self.path(folder), detail=True).items()}
-        found = {}
-        for path in (f"{place}/{name}" for place, _, names in os.walk(self.path(folder)) for name in names):
-            with suppress(FileNotFoundError):
-                found[path] = os.path.getsize(path)
-        return found
+        found = self.filesystem.find(self.path(folder), detail=True)
+        return {path: about["size"] for path, about in found.items()}
 
     def _open(self, name: str) -> DeltaTable | None:
         from deltalake import DeltaTable

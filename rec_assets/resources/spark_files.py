@@ -12,12 +12,12 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
 
@@ -63,7 +63,7 @@ def dataset(files: list[str], schema: pa.Schema, table: str, filesystem: Any) ->
         files: Paths without a scheme.
         schema: Columns.
         table: Path of the table.
-        filesystem: File system of the paths; None for the local one.
+        filesystem: File system of the paths.
     """
     days = ds.partitioning(pa.schema([DATE]), flavor="hive")
     return ds.dataset(files, schema, "parquet", filesystem, days, table)
@@ -71,7 +71,7 @@ def dataset(files: list[str], schema: pa.Schema, table: str, filesystem: Any) ->
 
 def read(session: SparkSession, files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> DataFrame:
     """`dataset` as a Spark frame. Spark itself reads files on a disk; in a store, tasks read them with Arrow."""
-    if filesystem is not None:
+    if not isinstance(filesystem, LocalFileSystem):
         return read_lazily(session, files, schema, table, filesystem).to_spark()
     literal = (re.sub(r"([\\*?\[\]{}])", r"\\\1", file) for file in files)  # Spark interprets paths as globs
     return session.read.option("basePath", table).schema(_ddl(schema)).parquet(*literal)
@@ -100,7 +100,7 @@ def write(rows: LazyArrowRows, schema: pa.Schema, folder: str, filesystem: Any) 
     Args:
         rows: The rows.
         schema: Columns of the files.
-        folder, filesystem: Folder of the files, without a scheme; its file system, None for the local one.
+        folder, filesystem: Folder of the files, without a scheme, and its file system.
     """
 
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -124,19 +124,11 @@ def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: st
         number: Position of the file in its partition.
         folder, filesystem: As in `write`.
     """
-    token = uuid.uuid4().hex[:8]
-    if filesystem is None:
-        os.makedirs(folder, exist_ok=True)
-    unnamed = f"{tempfile.gettempdir() if filesystem else folder}/{token}.tmp"
-    try:
-        rows = _write_groups(tables, schema, unnamed)
-        file = File(f"part-{number:05d}-{digest_of(unnamed)}-{token}.parquet", os.path.getsize(unnamed), rows)
-        put = os.rename if filesystem is None else filesystem.put_file
-        put(unnamed, f"{folder}/{file.path}")
-        return file
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(unnamed)
+    with tempfile.NamedTemporaryFile() as unnamed:
+        rows, digest = _write_groups(tables, schema, unnamed.name), digest_of(unnamed.name)
+        name = f"part-{number:05d}-{digest}-{uuid.uuid4().hex[:8]}.parquet"
+        filesystem.put_file(unnamed.name, f"{folder}/{name}")
+        return File(name, os.path.getsize(unnamed.name), rows)
 
 
 def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: str) -> int:

@@ -150,15 +150,6 @@ def test_earlier_versions_can_be_read_until_they_are_vacuumed(lake: Lake) -> Non
         lake.at({"sales": 99}).table("sales")
 
 
-def test_a_version_whose_file_was_remade_is_read(lake: Lake) -> None:
-    frame = pd.DataFrame({"n": [1]})
-    lake.write("sales", frame, DAY)
-    version = lake.table("sales").version or 0
-    files(lake)[0].unlink()
-    lake.write("sales", frame, DAY)
-    assert lake.at({"sales": version}).table("sales").pandas([DAY])["n"].tolist() == [1]
-
-
 def test_deleted_days_are_gone_in_one_commit(lake: Lake) -> None:
     for day in (DAY, NEXT):
         lake.write("sales", pd.DataFrame({"n": [1]}), day)
