@@ -6,6 +6,7 @@ import dagster as dg
 
 from rec_assets.assets import all_assets
 from rec_assets.assets.databricks_assets import run_on_databricks
+from rec_assets.assets.model_loading import ActiveModels
 from rec_assets.automation.alert_sensors import build_alert_sensors
 from rec_assets.automation.asset_jobs import build_asset_jobs
 from rec_assets.automation.console_logger import console_logger
@@ -37,7 +38,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     source = load_data_source(settings.source, settings.root)
     first, _ = source.bounds()
     days = DayPartitions(settings, first, source.last_day)
-    spark = spark_resource(settings)
+    spark, lake = spark_resource(settings), open_lake(settings.lake)
+    releases = Releases(settings.mlflow_uri, settings.registered_model)
     plan_jobs = build_plan_jobs(settings, source, lambda: definitions)
     housekeeping, housekeeping_schedule = build_housekeeping(settings, source)
     assets, checks = all_assets(settings, source, days), all_checks(settings, source)
@@ -52,13 +54,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         executor=dg.in_process_executor,
         loggers={"console": console_logger},
         resources={
-            "io_manager": LakeIOManager(
-                root=str(settings.lake), mlflow_uri=settings.mlflow_uri, registered_model=settings.registered_model,
-                spark=spark,
-            ),
-            "lake": open_lake(settings.lake),
+            "io_manager": LakeIOManager(root=str(settings.lake), spark=spark),
+            "lake": lake,
+            "active_models": ActiveModels(lake, releases, settings.model_reuse_days),
             "recipes": Recipes.from_settings(settings),
-            "releases": Releases(settings.mlflow_uri, settings.registered_model),
+            "releases": releases,
             "serving": ServingFolder(settings.serving),
             "spark": spark,
             "encoder": EncoderResource(model=settings.encoder),

@@ -1,16 +1,25 @@
-"""Text files: read small ones that users write, and write ours atomically, with permissions for customer data."""
+"""Files: read small texts that users write, write ours atomically, with permissions for customer data, and hash."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _OTHERS = 0o007
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """SHA-256 of an open file, from its position on. While it hashes, other threads run."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def read_small_text(path: Path, max_bytes: int, error: type[Exception]) -> str:

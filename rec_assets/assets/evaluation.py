@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.model_loading import NO_RANKER, missing_models_as_of
+from rec_assets.assets.model_loading import NO_RANKER, ActiveModels, missing_models_as_of, newest_day
 from rec_assets.assets.past_lists import HYBRID, evaluate_past_lists
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.files import write_atomically
@@ -23,8 +23,8 @@ from rec_assets.recsys.evaluation.report import ReportContext, render_report, su
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ACTIVE, NEWEST_DAY, PRODUCTS_ONLY
 from rec_assets.resources.releases import AS_OF_NAMES
+from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
@@ -89,32 +89,36 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"pandas"},
-        ins={
-            "hybrid_scores": dg.AssetIn(partition_mapping=days.served_window, metadata=NEWEST_DAY),
-            "als_model": dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY),
-        },
+        deps=[
+            dg.AssetDep("hybrid_scores", partition_mapping=days.served_window),
+            dg.AssetDep("als_model", partition_mapping=days.model_window),
+        ],
     )  # fmt: skip
     def live_accuracy(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], hybrid_scores: SparkFrame,
-        als_model: pd.DataFrame, cleaned_interactions: pd.DataFrame,
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
+        active_models: dg.ResourceParam[ActiveModels], cleaned_interactions: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """Hit rate and precision of the lists before the day on its purchases, and the shares of unknown products."""
-        day = as_of_day(context)
+        day, lists = as_of_day(context), lake.table("hybrid_scores")
+        one = dt.timedelta(days=1)
+        lists_as_of = newest_day(lists, day - settings.model_reuse_days * one, day - one)
+        factors, _ = active_models.load("als_model", day)
         is_bulk = cleaned_interactions["weight"] == 0
         bought = cleaned_interactions[(cleaned_interactions["event"] == PURCHASE) & ~is_bulk]
-        buyers = hybrid_scores.sparkSession.createDataFrame(
-            bought[["customer_id"]].drop_duplicates(), "customer_id string"
+        buyers = spark.spark_session.createDataFrame(bought[["customer_id"]].drop_duplicates(), "customer_id string")
+        top = (
+            lists.spark(spark.spark_session, [lists_as_of])
+            .where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}")
+            .join(buyers, "customer_id", "left_semi")
         )
-        top = hybrid_scores.where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}").join(buyers, "customer_id", "left_semi")
-        measured = measure_live(top.select("customer_id", "product_id").toPandas(), bought, pd.Index(als_model["id"]))
+        measured = measure_live(top.select("customer_id", "product_id").toPandas(), bought, pd.Index(factors["id"]))
         earlier = [past for past in lake.table("live_accuracy").days if past < day][-BAND_DAYS:]
         plot: dict[str, Any] = {}
         if earlier:
             rates = [*lake.table("live_accuracy").pandas(earlier)["hit_rate"], float(measured["hit_rate"].iloc[0])]
             plot["hit_rate_by_day"] = as_markdown(line([*earlier, day], rates, "Hit rate by day", "share"))
         values = {str(name): float(value) for name, value in measured.iloc[0].dropna().items()}
-        first = hybrid_scores.limit(1).collect()  # empty without lists
-        context.add_output_metadata({**values, **({"lists_as_of": str(first[0]["date"])} if first else {}), **plot})
+        context.add_output_metadata({**values, "lists_as_of": str(lists_as_of), **plot})
         return measured
 
     return [evaluation_report, live_accuracy]

@@ -19,7 +19,6 @@ from rec_assets.recsys.data.cleaning import (
 from rec_assets.recsys.data.products import build_products
 from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ALL_DAYS
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.reader import RAW_SCHEMA
@@ -92,10 +91,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         for name, more in details.items():
             yield writers[name].result(lines=counts[name], **more)
 
-    @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="1",
-        ins={"cleaned_interactions": dg.AssetIn(metadata=ALL_DAYS)},
-    )  # fmt: skip
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="1")
     def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:
         """One row per product, from the catalog and the lines: text, category, price, first day seen, content hash."""
         return build_products(cleaned_interactions, raw_product_catalog)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,9 +14,8 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.resources.lake import Lake, LakeTable
-from rec_assets.resources.lake_io import released_model
-from rec_assets.resources.releases import AS_OF_NAMES, Release
+from rec_assets.resources.lake import Lake, LakeTable, MissingPartition
+from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 
 NO_RANKER = "no ranker: too few candidates were bought in the horizon, or all of them, so the fixed blend ranks"
 """The reason without a trained ranker."""
@@ -43,6 +43,60 @@ def snapshot_without_models(
         co_purchase_graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
         product_embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
     )  # fmt: skip
+
+
+def released_model(lake: Lake, release: Release, name: str) -> tuple[LakeTable, dt.date]:
+    """The table of a model at the version that a release was made from, and the day of the model in it.
+
+    If that version is gone, such as after a new start of the lake, it is the newest one.
+
+    Raises:
+        MissingPartition: neither has the day.
+    """
+    day: dt.date = getattr(release, AS_OF_NAMES[name])
+    with suppress(MissingPartition):
+        table, fingerprint = lake.at(release.table_versions).table(name), release.model_fingerprints.get(name)
+        if table.is_intact(day) and table.partitions[day].fingerprint == fingerprint:
+            return table, day
+    table = lake.table(name)
+    if day not in table.partitions:
+        raise MissingPartition(
+            f"{name} of {day}, which version {release.version} was made from, is not in the lake: materialize {name} "
+            f"for {day}, or roll back to another release with `rec-assets rollback --to VERSION`"
+        )
+    return table, day
+
+
+def newest_day(table: LakeTable, first: dt.date, last: dt.date) -> dt.date:
+    """The newest day of a table from `first` to `last`. Raises MissingPartition if there is none."""
+    if not (days := [day for day in table.days if first <= day <= last]):
+        raise MissingPartition(f"{table.name}: nothing from {first} to {last}: materialize {table.name} for {last}")
+    return days[-1]
+
+
+@dataclass(frozen=True)
+class ActiveModels:
+    """The models that the lists of a day are made with: those of the active release, of any age.
+
+    Before the first release, it is the newest model of the last `reuse_days`.
+    """
+
+    lake: Lake
+    releases: Releases
+    reuse_days: int
+
+    def load(self, name: str, day: dt.date) -> tuple[pd.DataFrame, dt.date]:
+        """A model (of `als_model`, the factors of the products) and its as-of day.
+
+        Raises:
+            MissingPartition: it is not in the lake.
+        """
+        if (release := self.releases.active(day)) is not None:
+            table, model_day = released_model(self.lake, release, name)
+        else:
+            table = self.lake.table(name)
+            model_day = newest_day(table, day - dt.timedelta(days=self.reuse_days - 1), day)
+        return _load(table, model_day), model_day
 
 
 @dataclass(frozen=True)
@@ -77,11 +131,12 @@ class ReleasedModels:
     def _load(
         cls, als: tuple[LakeTable, dt.date], graph: tuple[LakeTable, dt.date], ranker: tuple[LakeTable, dt.date]
     ) -> ReleasedModels:
-        return cls(
-            als[0].pandas([als[1]], where=ds.field("kind") == "product"),
-            graph[0].pandas([graph[1]]),
-            load_ranker(ranker[0].pandas([ranker[1]])),
-        )
+        return cls(_load(*als), _load(*graph), load_ranker(_load(*ranker)))
+
+
+def _load(table: LakeTable, day: dt.date) -> pd.DataFrame:
+    """A model. There are many customers, so of `als_model` it loads only the factors of the products."""
+    return table.pandas([day], where=ds.field("kind") == "product" if table.name == "als_model" else None)
 
 
 def missing_models(lake: Lake, release: Release) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.code_versions import with_layout
-from rec_assets.assets.model_loading import NO_RANKER, load_snapshot
+from rec_assets.assets.model_loading import NO_RANKER, ActiveModels, load_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
@@ -24,7 +24,6 @@ from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ACTIVE, PRODUCTS_ONLY, model_day
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.tracking import TrackingResource
@@ -41,8 +40,7 @@ PLOTTED_ROWS = 200_000
 def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
     lookback = dg.AssetIn(partition_mapping=days.lookback)
-    active_model = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
-    product_factors = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
+    models = [dg.AssetDep(name, partition_mapping=days.model_window) for name in ("als_model", "co_purchase_graph")]
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "4",
     }  # fmt: skip
@@ -93,19 +91,22 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     @dg.asset(
         **{**daily, "code_version": with_layout(daily["code_version"], CANDIDATE_COLUMNS)},
         kinds={"spark", "numpy"},
-        ins={"cleaned_interactions": lookback, "als_model": product_factors, "co_purchase_graph": active_model},
+        ins={"cleaned_interactions": lookback},
+        deps=models,
     )
     def candidates(
         context: dg.AssetExecutionContext, releases: dg.ResourceParam[Releases], recipes: dg.ResourceParam[Recipes],
-        cleaned_interactions: SparkFrame, als_model: pd.DataFrame, co_purchase_graph: pd.DataFrame,
+        active_models: dg.ResourceParam[ActiveModels], cleaned_interactions: SparkFrame,
         product_statistics: pd.DataFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
     ) -> LazyArrowRows:  # fmt: skip
         """(customer, product) pairs from all candidate sources as of the day, with the ranker's features."""
+        factors, als_as_of = active_models.load("als_model", as_of_day(context))
+        graph, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
         snapshot = load_snapshot(
-            as_of_day(context), products=products, product_statistics=product_statistics, als_model=als_model,
-            co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
+            as_of_day(context), products=products, product_statistics=product_statistics, als_model=factors,
+            co_purchase_graph=graph, product_embeddings=product_embeddings,
         )  # fmt: skip
-        model_days = {"als_as_of": model_day(als_model), "graph_as_of": model_day(co_purchase_graph)}
+        model_days = {"als_as_of": als_as_of, "graph_as_of": graph_as_of}
         release = releases.active(snapshot.as_of)
         context.add_output_metadata({name: str(day) for name, day in model_days.items()} | {"products": len(snapshot)})
         lines = history_lines(cleaned_interactions, snapshot.as_of)

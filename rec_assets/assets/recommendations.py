@@ -7,14 +7,14 @@ import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.active_rules import active_rules, add_frequency_capped
-from rec_assets.assets.model_loading import load_ranker, load_snapshot
+from rec_assets.assets.model_loading import ActiveModels, load_ranker, load_snapshot
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.in_spark import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.retrieval.similar import complements
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import ACTIVE, PRODUCTS_ONLY, model_day
+from rec_assets.resources.releases import AS_OF_NAMES
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -25,20 +25,23 @@ OWNERS = ["team:recommendations"]
 def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
     recipe = settings.recipe
-    active_model = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE)
-    product_factors = dg.AssetIn(partition_mapping=days.model_window, metadata=ACTIVE | PRODUCTS_ONLY)
+    als_model, co_purchase_graph, ranker = (
+        dg.AssetDep(name, partition_mapping=days.model_window) for name in AS_OF_NAMES
+    )
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "1",
     }  # fmt: skip
 
     # The events for the frequency cap are no upstream asset, because late events must not make past lists stale.
-    @dg.asset(**{**daily, "code_version": "3"}, kinds={"spark", "xgboost"}, ins={"ranker": active_model})
+    @dg.asset(**{**daily, "code_version": "3"}, kinds={"spark", "xgboost"}, deps=[ranker])
     def hybrid_scores(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], candidates: LazyArrowRows,
-        ranker: pd.DataFrame, products: pd.DataFrame, product_statistics: pd.DataFrame,
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake],
+        active_models: dg.ResourceParam[ActiveModels], candidates: LazyArrowRows, products: pd.DataFrame,
+        product_statistics: pd.DataFrame,
     ) -> LazyArrowRows:  # fmt: skip
         """Lists with reasons, after merchandising rules: `all`, and `discover` (not bought in the lookback)."""
-        first, model = lake.table("candidates").head(as_of_day(context), rows=1), load_ranker(ranker)
+        frame, ranker_as_of = active_models.load("ranker", as_of_day(context))
+        first, model = lake.table("candidates").head(as_of_day(context), rows=1), load_ranker(frame)
         if missing := missing_features(first.column_names, model.features):
             raise dg.Failure(missing)
         if model.warning:
@@ -46,9 +49,9 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
             context.add_output_metadata({"warning": model.warning})
         model_days = {
             "als_as_of": next(iter(first["als_as_of"].to_pylist()), None),  # None without candidates
-            "ranker_as_of": model_day(ranker),
+            "ranker_as_of": ranker_as_of,
         }
-        context.add_output_metadata({"ranker_as_of": str(model_day(ranker)), "list_size": recipe.list_size})
+        context.add_output_metadata({"ranker_as_of": str(ranker_as_of), "list_size": recipe.list_size})
         rules = active_rules(settings, as_of_day(context), products, product_statistics)
         context.add_output_metadata({"rules_version": rules.version})
         rows: SparkFrame | LazyArrowRows = candidates
@@ -56,23 +59,22 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
             rows = add_frequency_capped(candidates.to_spark(), rules, lake, as_of_day(context))
         return lists_in_spark(rows, model, products, recipe.list_size, model_days, rules)
 
-    @dg.asset(**daily, kinds={"spark", "numpy"}, ins={"als_model": product_factors, "co_purchase_graph": active_model})
+    @dg.asset(**daily, kinds={"spark", "numpy"}, deps=[als_model, co_purchase_graph])
     def similar_products(
-        context: dg.AssetExecutionContext, spark: SparkResource, als_model: pd.DataFrame,
-        co_purchase_graph: pd.DataFrame, product_statistics: pd.DataFrame, products: pd.DataFrame,
-        product_embeddings: pd.DataFrame,
+        context: dg.AssetExecutionContext, spark: SparkResource, active_models: dg.ResourceParam[ActiveModels],
+        product_statistics: pd.DataFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
     ) -> SparkFrame:  # fmt: skip
         """Substitutes (similar text and buyers) and complements (bought together) per product."""
-        context.add_output_metadata(
-            {"als_as_of": str(model_day(als_model)), "graph_as_of": str(model_day(co_purchase_graph))}
-        )
+        factors, als_as_of = active_models.load("als_model", as_of_day(context))
+        graph, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
+        context.add_output_metadata({"als_as_of": str(als_as_of), "graph_as_of": str(graph_as_of)})
         snapshot = load_snapshot(
-            as_of_day(context), products=products, product_statistics=product_statistics, als_model=als_model,
-            co_purchase_graph=co_purchase_graph, product_embeddings=product_embeddings,
+            as_of_day(context), products=products, product_statistics=product_statistics, als_model=factors,
+            co_purchase_graph=graph, product_embeddings=product_embeddings,
         )  # fmt: skip
         session = spark.spark_session
         categories = products.set_index("product_id")["category"]
-        rows = session.createDataFrame(complements(co_purchase_graph, categories, recipe.neighbors), SIMILAR_TYPES)
+        rows = session.createDataFrame(complements(graph, categories, recipe.neighbors), SIMILAR_TYPES)
         return substitutes_in_spark(session, snapshot, recipe.neighbors).unionByName(rows)
 
     return [hybrid_scores, similar_products]

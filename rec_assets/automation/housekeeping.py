@@ -33,33 +33,36 @@ def build_housekeeping(settings: Settings, source: DataSource) -> tuple[dg.JobDe
         context: dg.OpExecutionContext, config: HousekeepingConfig, lake: dg.ResourceParam[Lake]
     ) -> None:
         releases = _releases(settings, lake)
-        plan = retention.plan_retention(
-            {table: lake.table(table).days for table in settings.retention_days}, settings.retention_days, releases
-        )
-        total = sum(len(days) for days in plan.delete.values())
+        days = {table: lake.table(table).days for table in settings.retention_days}
+        plan = retention.plan_retention(days, settings.retention_days, releases)
+        newest, total = max(days["raw_purchase_logs"], default=None), sum(map(len, plan.delete.values()))
         verb = "would delete" if config.dry_run else "deleting"
-        context.log.info(f"newest day {plan.newest}: {verb} {total} days; {len(plan.kept)} old days are needed")
+        context.log.info(f"newest day {newest}: {verb} {total} days; {len(plan.kept)} old days are needed")
         freed: dict[str, Counter[str]] = {}
-        for name, days in plan.delete.items():
-            deleted = [part for day, part in lake.table(name).partitions.items() if day in days]
+        for name, old in plan.delete.items():
+            deleted = [part for day, part in lake.table(name).partitions.items() if day in old]
             freed[name] = Counter(
                 days=len(deleted), rows=sum(part.rows for part in deleted), bytes=sum(part.bytes for part in deleted)
             )
             if not config.dry_run:
-                lake.delete(name, days)
-            context.log.info(f"{name}: {len(deleted)} days up to {days[-1]}, {freed[name]['bytes'] / 1e6:.1f} MB")
-        kept_versions, vacuumed = retention.versions_in_use(releases), {}
+                lake.delete(name, old)
+            context.log.info(f"{name}: {len(deleted)} days up to {old[-1]}, {freed[name]['bytes'] / 1e6:.1f} MB")
+        vacuumed, in_use = 0, retention.releases_in_use(releases)
         for name in lake.tables():
-            vacuumed[name] = len(lake.vacuum(name, kept_versions[name], dry_run=config.dry_run))
-            context.log.info(f"{name}: {vacuumed[name]} files of old versions deleted")
+            versions = [release.table_versions[name] for release in in_use if name in release.table_versions]
+            files = lake.vacuum(name, versions, dry_run=config.dry_run)
+            context.log.info(
+                f"{name}: {len(files)} files of old versions {'to delete' if config.dry_run else 'deleted'}"
+            )
+            vacuumed += len(files)
         total_freed = sum(freed.values(), Counter[str]())
         context.add_output_metadata(
             {
-                "newest_day": str(plan.newest),
+                "newest_day": str(newest),
                 "dry_run": config.dry_run,
                 "days_deleted": total_freed["days"],
                 "mb_deleted": round(total_freed["bytes"] / 1e6, 3),
-                "files_vacuumed": sum(vacuumed.values()),
+                "files_vacuumed": vacuumed,
                 "deleted": dg.MetadataValue.md(_deleted_table(settings.retention_days, freed)),
                 "kept_old_days": dg.MetadataValue.md(_kept_table(plan)),
             }

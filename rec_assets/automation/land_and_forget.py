@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy.exc import SQLAlchemyError
 
+from rec_assets.assets.model_loading import released_model
 from rec_assets.automation.retention import releases_in_use
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import DamagedPartition, Day, Lake, LakeTable, MissingPartition, Partition, open_lake
-from rec_assets.resources.lake_io import released_model
 from rec_assets.resources.releases import Releases
 from rec_assets.serving.database.landing import forget_landed, land_events
 from rec_assets.serving.database.online_state import OnlineState
@@ -75,9 +75,9 @@ def _forget_customers(online: OnlineState, settings: Settings, time_zone: str, l
         return
     # Write the file first, so that files read during the rewrite are read without them.
     everyone = {**recorded.forgotten, **new}
-    ForgottenFile(everyone, pending).write(settings.forgotten_file)
+    ForgottenFile(forgotten=everyone, pending=pending).write(settings.forgotten_file)
     complete = _rewrite(settings, pending, log)
-    ForgottenFile(everyone, {} if complete else pending).write(settings.forgotten_file)
+    ForgottenFile(forgotten=everyone, pending={} if complete else pending).write(settings.forgotten_file)
 
 
 def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None]) -> bool:

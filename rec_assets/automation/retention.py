@@ -8,42 +8,25 @@ that it names, even if its days were deleted since; only its models stay in the 
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rec_assets.resources.releases import AS_OF_NAMES, Release
 
 
-@dataclass(frozen=True)
-class RetentionPlan:
-    """Days to delete and days to keep.
+class RetentionPlan(NamedTuple):
+    """Table → days to delete, oldest first; and (table, day) → why a day stays that is past its retention."""
 
-    Attributes:
-        newest: Day that ages count from; None if the lake is empty.
-        delete: Table → days to delete, oldest first; only tables with such days.
-        kept: (table, day) → why it stays, although it is older than its table's retention.
-    """
-
-    newest: dt.date | None
-    delete: Mapping[str, Sequence[dt.date]]
-    kept: Mapping[tuple[str, dt.date], str]
+    delete: dict[str, list[dt.date]]
+    kept: dict[tuple[str, dt.date], str]
 
 
 def plan_retention(
     days: Mapping[str, Sequence[dt.date]], keep: Mapping[str, int | None], releases: Sequence[Release]
 ) -> RetentionPlan:
-    """Plan which days to delete.
-
-    Args:
-        days: Table → its days in the lake.
-        keep: Table → number of days to keep; None for all. Other tables are not touched.
-        releases: All releases in the registry.
-    """
+    """Plan which of the `days` of each table to delete. `keep`: table → number of days to keep; None for all."""
+    plan, needed = RetentionPlan({}, {}), dict[tuple[str, dt.date], str]()
     newest = max(days.get("raw_purchase_logs", ()), default=None)
-    delete: dict[str, list[dt.date]] = {}
-    kept: dict[tuple[str, dt.date], str] = {}
-    needed: dict[tuple[str, dt.date], str] = {}
     for release, role in zip(_live(releases), ("active", "target of a rollback"), strict=False):
         for table, name in AS_OF_NAMES.items():
             needed.setdefault((table, getattr(release, name)), f"version {release.version}, {role}")
@@ -52,19 +35,10 @@ def plan_retention(
             if newest is None or length is None or day > newest - dt.timedelta(days=length):
                 continue
             if reason := needed.get((table, day)) or ("newest day of the table" if day == max(days[table]) else ""):
-                kept[table, day] = reason
+                plan.kept[table, day] = reason
             else:
-                delete.setdefault(table, []).append(day)
-    return RetentionPlan(newest, delete, kept)
-
-
-def versions_in_use(releases: Sequence[Release]) -> dict[str, set[int]]:
-    """Table → its versions that `releases_in_use` were made from."""
-    versions: dict[str, set[int]] = defaultdict(set)
-    for release in releases_in_use(releases):
-        for table, version in release.table_versions.items():
-            versions[table].add(version)
-    return versions
+                plan.delete.setdefault(table, []).append(day)
+    return plan
 
 
 def releases_in_use(releases: Sequence[Release]) -> list[Release]:

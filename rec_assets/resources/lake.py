@@ -21,13 +21,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, TypeAlias
 
 import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+from pyspark.sql import DataFrame, SparkSession
+from upath import UPath
 
 from rec_assets.errors import UserError
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
@@ -36,25 +41,14 @@ from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
 from rec_assets.settings import CatalogSchema
 
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
-    from deltalake.transaction import AddAction, RemoveAction
-    from pyspark.sql import DataFrame, SparkSession
-    from upath import UPath
-
-Rows = Union[pa.Table, pd.DataFrame, "DataFrame", LazyArrowRows]
+Rows: TypeAlias = pa.Table | pd.DataFrame | DataFrame | LazyArrowRows
 """Rows to write: in the memory of this process, or results of Spark."""
 
-Day = dt.date | None
+Day: TypeAlias = dt.date | None
 """The day of a partition; None for the only partition of a table without days."""
 
-LOG_RETENTION = {"delta.logRetentionDuration": "interval 400 days"}
-"""So long a release can read the versions of tables that it was made from."""
-
-STORE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
-"""Environment variables that begin like this are options of object stores."""
-
-_REMEDY = "Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
+Days: TypeAlias = Sequence[dt.date] | None
+"""Days to read; None for a table without days."""
 
 
 class MissingPartition(UserError, LookupError):
@@ -89,12 +83,9 @@ class Partition:
 
 @dataclass(frozen=True)
 class LakeTable:
-    """A table at one version. What is read through it belongs together, whatever others write meanwhile.
+    """A table at one version of its log; without a version if it does not exist.
 
-    Attributes:
-        lake, name: Where it is.
-        version: Version of its log; None if the table does not exist.
-        partitions: Day → content.
+    What is read through it belongs together, whatever others write meanwhile.
     """
 
     lake: Lake
@@ -117,11 +108,11 @@ class LakeTable:
         lines = (f"{self.name} {day} {part.fingerprint if part else '-'}\n" for day, part in found)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def damage(self, days: Iterable[Day] | None = None) -> dict[Day, str]:
-        """Damaged partitions (of all days, or of some): day → the file that is missing or has another size."""
+    def damage(self) -> dict[Day, str]:
+        """Damaged partitions: day → the file that is missing or has another size."""
         found, sizes = dict[Day, str](), self.lake.sizes(self.name)
-        for day in self.partitions if days is None else days:
-            for file in self.partitions[day].files:
+        for day, part in self.partitions.items():
+            for file in part.files:
                 size = sizes.get(path := self.lake.path(self.name, file.path))
                 if size != file.bytes:
                     why = "is missing" if size is None else f"has {size} bytes, not {file.bytes}"
@@ -130,42 +121,32 @@ class LakeTable:
 
     def is_intact(self, day: Day = None) -> bool:
         """Whether a partition exists and is not damaged."""
-        return day in self.partitions and not self.damage([day])
+        return day in self.partitions and day not in self.damage()
 
-    def read(
-        self, days: Sequence[dt.date] | None = None, *, columns: Sequence[str] | None = None,
-        where: ds.Expression | None = None,
-    ) -> pa.Table:  # fmt: skip
+    def read(self, days: Days = None, columns: list[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
         """Rows of some days, with a column `date`; or of a table without days.
 
         Raises:
             MissingPartition: the table or one of the days does not exist.
             DamagedPartition: a file is missing, or its content has changed.
         """
+        return self._read(days, lambda *files: spark_files.dataset(*files).to_table(columns, filter=where))
 
-        def read(*files: Any) -> pa.Table:
-            return spark_files.dataset(*files).to_table(columns=list(columns) if columns else None, filter=where)
-
-        return self._read(days, read)
-
-    def pandas(self, days: Sequence[dt.date] | None = None, **options: Any) -> pd.DataFrame:
+    def pandas(self, days: Days = None, **options: Any) -> pd.DataFrame:
         """`read` as a pandas frame."""
         return self.read(days, **options).to_pandas()
 
     def head(self, day: Day = None, *, rows: int) -> pa.Table:
         """The first rows of a partition, without a column `date`; does not read the rest. Raises as `read`."""
+        days = [day] if day else None
+        found = self._read(days, lambda *files: spark_files.dataset(*files).head(rows, batch_size=rows))
+        return found.drop_columns(["date"]) if day else found
 
-        def read(*files: Any) -> pa.Table:
-            columns = [column.name for column in files[1] if column != spark_files.DATE]
-            return spark_files.dataset(*files).head(rows, columns=columns, batch_size=rows, batch_readahead=0)
-
-        return self._read([day] if day else None, read)
-
-    def spark(self, session: SparkSession, days: Sequence[dt.date] | None = None) -> DataFrame:
+    def spark(self, session: SparkSession, days: Days = None) -> DataFrame:
         """`read` as a Spark frame. Raises as `read`."""
         return self._read(days, functools.partial(spark_files.read, session))
 
-    def lazy_rows(self, session: SparkSession, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
+    def lazy_rows(self, session: SparkSession, days: Days = None) -> LazyArrowRows:
         """The same rows, read by Python in Spark's tasks, file by file. Raises as `read`."""
         return self._read(days, functools.partial(spark_files.read_lazily, session))
 
@@ -179,7 +160,7 @@ class LakeTable:
                 f"{self.name}: {which}{more} is not in the lake ({self.lake.root}): materialize {self.name} first"
             )
 
-    def _read(self, days: Sequence[dt.date] | None, read: Callable[..., Any]) -> Any:
+    def _read(self, days: Days, read: Callable[..., Any]) -> Any:
         """Check the files of some days, and apply a function to the arguments of `spark_files.dataset`."""
         wanted: Sequence[Day] = [None] if days is None else days
         self.require(wanted)
@@ -189,37 +170,29 @@ class LakeTable:
                 for file in self.partitions[day].files:
                     files.append(path := self.lake.path(self.name, file.path))
                     # A store verifies what it sends.
-                    if self.lake.is_local and file.digest not in (file.path, spark_files.digest_of(path)):
+                    if isinstance(self.lake.root, Path) and not file.is_content_of(path):
                         with suppress(OSError):  # the lake is read-only for this process
                             os.replace(path, f"{path}.damaged")  # so that the next plan finds it missing
-                        raise DamagedPartition(f"{path} has a wrong checksum")
+                        raise FileNotFoundError(path)
             schema = pq.read_schema(files[0], filesystem=self.lake.filesystem)
             schema = schema if days is None else schema.append(spark_files.DATE)
             return read(files, schema, self.lake.path(self.name), self.lake.filesystem)
-        except (FileNotFoundError, DamagedPartition) as error:
+        except FileNotFoundError as error:
             newest = self.lake.table(self.name)
             if any(newest.partitions.get(day) != self.partitions[day] for day in wanted):
                 return newest._read(days, read)  # others have replaced it, and deleted its files
-            why = str(error) if isinstance(error, DamagedPartition) else f"{error.filename or error} is missing"
-            raise DamagedPartition(f"{self.name}{f' of {day}' if day else ''} is damaged: {why}. {_REMEDY}") from error
+            raise DamagedPartition(
+                f"{self.name}{f' of {day}' if day else ''} is damaged: {error.filename or error} is missing or has "
+                "changed. Run `rec-assets bootstrap`, which recomputes it, or materialize it in the UI"
+            ) from error
 
 
 @dataclass(frozen=True)
 class Lake:
-    """Tables under `root`, a folder or a path in an object store.
-
-    Attributes:
-        root: The folder or path.
-        versions: Table → version to read it at. Other tables are read at their newest version.
-    """
+    """Tables in a folder or under a path in an object store; those in `versions` are read at these versions."""
 
     root: Path | UPath
     versions: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is a folder on a disk."""
-        return isinstance(self.root, Path)
 
     @property
     def filesystem(self) -> Any:
@@ -229,10 +202,11 @@ class Lake:
     @property
     def storage_options(self) -> dict[str, str]:
         """Options and credentials of an object store, from the environment."""
-        options = {name: value for name, value in os.environ.items() if name.startswith(STORE_VARIABLES)}
+        stores = ("AWS_", "GOOGLE_", "AZURE_")
+        options = {name: value for name, value in os.environ.items() if name.startswith(stores)}
         if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"
-        return {} if self.is_local else options
+        return {} if isinstance(self.root, Path) else options
 
     def at(self, versions: Mapping[str, int]) -> Lake:
         """The lake with tables at earlier versions."""
@@ -240,8 +214,7 @@ class Lake:
 
     def tables(self) -> list[str]:
         """Names of all tables, sorted."""
-        folders = self.root.iterdir() if self.root.exists() else ()
-        return sorted(folder.name for folder in folders if (folder / "_delta_log").is_dir())
+        return sorted(log.parent.name for log in self.root.glob("*/_delta_log"))
 
     def table(self, name: str) -> LakeTable:
         """A table at its newest version, or at the version in `versions`; without partitions if it does not exist.
@@ -258,7 +231,8 @@ class Lake:
 
     def stage(self, name: str, rows: Rows, day: Day = None) -> Partition:
         """Write the files of a partition, which `commit` makes visible."""
-        place = self.path(_folder(name, day)), self.filesystem
+        folder = f"date={day}/" if day else ""
+        place = self.path(name, folder), self.filesystem
         if isinstance(rows, pd.DataFrame):
             rows = pa.Table.from_pandas(rows, preserve_index=False)
         if isinstance(rows, pa.Table):
@@ -266,7 +240,7 @@ class Lake:
         else:
             lazy = rows if isinstance(rows, LazyArrowRows) else LazyArrowRows.from_frame(rows)
             files = spark_files.write(lazy, stored_schema(name, lazy.schema), *place)
-        return Partition(tuple(file._replace(path=f"date={day}/{file.path}" if day else file.path) for file in files))
+        return Partition(tuple(file._replace(path=folder + file.path) for file in files))
 
     def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:
         """Replace partitions by staged ones, in one commit. Those whose content is the same stay as they are."""
@@ -275,10 +249,9 @@ class Lake:
         while True:
             delta = self._open(name) or self._create(name, schema, None not in staged)
             table = self._as_table(name, delta)
-            was = {day: table.partitions[day] for day in staged if day in table.partitions}
-            same = [day for day, part in was.items() if part.fingerprint == staged[day].fingerprint]
-            damage = table.damage(same) if same else {}
-            kept = {day: was[day] for day in same if day not in damage}
+            there = {day: table.partitions[day] for day in staged if day in table.partitions}
+            same = {day: part for day, part in there.items() if part.fingerprint == staged[day].fingerprint}
+            kept = {day: same[day] for day in same.keys() - (table.damage() if same else {})}
             changed = {day: part for day, part in staged.items() if day not in kept}
             if not changed or self._replace(delta, changed, schema):
                 copies = {file for day, part in kept.items() for file in {*staged[day].files} - {*part.files}}
@@ -297,13 +270,13 @@ class Lake:
 
         Files that were in use during the last `hours` (default: a week) stay, because a reader may still need them.
         """
-        there, kept = self.sizes(name), list[int]()
+        there, kept, delta = self.sizes(name), list[int](), self._open(name)
+        if delta is None:
+            return []
         for version in keep:
             with suppress(MissingPartition):
                 self.at({name: version})._open(name)
                 kept.append(version)
-        if (delta := self._open(name)) is None:
-            return []
         files = delta.vacuum(hours, dry_run, enforce_retention_duration=False, full=True, keep_versions=kept)
         if not dry_run:
             delta.update_incremental()
@@ -317,13 +290,9 @@ class Lake:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Path → bytes of every file in a folder and in its folders."""
-        found = self.filesystem.find(self.path(folder), detail=True)
-        return {path: about["size"] for path, about in found.items()}
+        return {path: about["size"] for path, about in self.filesystem.find(self.path(folder), detail=True).items()}
 
     def _open(self, name: str) -> DeltaTable | None:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
-
         version = self.versions.get(name)
         try:
             return DeltaTable(str(self.root / name), version, self.storage_options)
@@ -340,14 +309,12 @@ class Lake:
             raise MissingPartition(f"{name}: version {version} is no longer in the lake ({self.root})") from error
 
     def _create(self, name: str, schema: pa.Schema, daily: bool) -> DeltaTable:
-        from deltalake import DeltaTable, Schema
-        from deltalake.exceptions import DeltaError
-
         columns = Schema.from_arrow(schema.append(spark_files.DATE) if daily else schema)
         with suppress(DeltaError):  # another process creates it at the same time
             DeltaTable.create(
-                str(self.root / name), columns, "ignore", ["date"] if daily else None, configuration=LOG_RETENTION,
-                storage_options=self.storage_options,
+                str(self.root / name), columns, "ignore", ["date"] if daily else None,
+                # So long a release can read the versions that it was made from.
+                configuration={"delta.logRetentionDuration": "interval 400 days"}, storage_options=self.storage_options,
             )  # fmt: skip
         return DeltaTable(str(self.root / name), storage_options=self.storage_options)
 
@@ -364,11 +331,7 @@ class Lake:
         Raises:
             CommitFailedError: the commit failed for another reason.
         """
-        from deltalake import Schema
-        from deltalake.exceptions import CommitFailedError
-        from deltalake.transaction import AddAction, CommitProperties
-
-        now, actions = int(time.time() * 1000), list["AddAction | RemoveAction"]()
+        now, actions = int(time.time() * 1000), list[AddAction | RemoveAction]()
         for day, file in ((day, file) for day, part in partitions.items() for file in part.files):
             rows, values = json.dumps({"numRecords": file.rows}), {"date": str(day)} if day else {}
             actions.append(AddAction(file.path, file.bytes, values, now, True, rows))
@@ -389,10 +352,6 @@ class Lake:
                 raise
             return False
         return True
-
-
-def _folder(name: str, day: Day) -> str:
-    return f"{name}/date={day}" if day else name
 
 
 def open_lake(location: Path | UPath | CatalogSchema) -> Lake:

@@ -6,31 +6,28 @@ object store that the driver has.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, SparkSession
 
+from rec_assets.files import sha256_of
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 GROUP_ROWS = 2**18
 """Rows of a row group, which a task keeps in memory while it writes."""
 
 DATE = pa.field("date", pa.date32())
 """The partition column, which the folders of a table name: `date=2017-12-03`."""
-
-_DIGEST = re.compile(r"part-\d{5}-([0-9a-f]{32})-[0-9a-f]{8}\.parquet$")
 
 
 class File(NamedTuple):
@@ -43,28 +40,17 @@ class File(NamedTuple):
     @property
     def digest(self) -> str:
         """First half of the SHA-256 of its bytes, from its name; the whole path of a file that others wrote."""
-        match = _DIGEST.search(self.path)
+        match = re.search(r"-([0-9a-f]{32})-[0-9a-f]{8}\.parquet$", self.path)
         return match[1] if match else self.path
 
-
-def digest_of(path: str) -> str:
-    """First half of the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()[:32]
+    def is_content_of(self, path: str) -> bool:
+        """Whether a file has its digest; also True if others wrote it."""
+        with open(path, "rb") as file:
+            return self.digest in (self.path, sha256_of(file)[:32])
 
 
 def dataset(files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> ds.Dataset:
-    """Files of a table, with the column `date` if they are in folders `date=…`.
-
-    Args:
-        files: Paths without a scheme.
-        schema: Columns.
-        table: Path of the table.
-        filesystem: File system of the paths.
-    """
+    """Files of a table (paths without a scheme), with the column `date` if they are in folders `date=…`."""
     days = ds.partitioning(pa.schema([DATE]), flavor="hive")
     return ds.dataset(files, schema, "parquet", filesystem, days, table)
 
@@ -95,17 +81,9 @@ def read_lazily(
 
 
 def write(rows: LazyArrowRows, schema: pa.Schema, folder: str, filesystem: Any) -> list[File]:
-    """Compute rows; each task writes its rows to one file. Returns the files in the order of the tasks.
-
-    Args:
-        rows: The rows.
-        schema: Columns of the files.
-        folder, filesystem: Folder of the files, without a scheme, and its file system.
-    """
+    """Compute rows; each task writes its rows to one file in a folder. Returns the files in the order of the tasks."""
 
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        from pyspark import TaskContext
-
         context = TaskContext.get()
         assert context is not None
         if (file := store(tables, schema, context.partitionId(), folder, filesystem)).rows:
@@ -116,33 +94,23 @@ def write(rows: LazyArrowRows, schema: pa.Schema, folder: str, filesystem: Any) 
 
 
 def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: str, filesystem: Any) -> File:
-    """Write tables to a new file. Its content does not depend on how the rows are split, and its name is unique.
+    """Write tables to file `number` of a partition, in row groups of equal length, under a unique name.
 
-    Args:
-        tables: The rows.
-        schema: Columns of the file.
-        number: Position of the file in its partition.
-        folder, filesystem: As in `write`.
+    Equal rows give equal bytes, however they are split into tables.
     """
-    with tempfile.NamedTemporaryFile() as unnamed:
-        rows, digest = _write_groups(tables, schema, unnamed.name), digest_of(unnamed.name)
-        name = f"part-{number:05d}-{digest}-{uuid.uuid4().hex[:8]}.parquet"
-        filesystem.put_file(unnamed.name, f"{folder}/{name}")
-        return File(name, os.path.getsize(unnamed.name), rows)
-
-
-def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: str) -> int:
-    """Write tables to a file in row groups of equal length. Returns the number of rows."""
-    held, rows = schema.empty_table(), 0
-    with pq.ParquetWriter(path, schema, compression="zstd", store_schema=False) as writer:
-        for table in tables:
-            held, rows = pa.concat_tables([held, table.select(schema.names).cast(schema)]), rows + len(table)
-            while len(held) >= GROUP_ROWS:
-                writer.write_table(held.slice(0, GROUP_ROWS).combine_chunks())
-                held = held.slice(GROUP_ROWS)
-        if len(held):
-            writer.write_table(held.combine_chunks())
-    return rows
+    with tempfile.NamedTemporaryFile() as file:
+        held, rows = schema.empty_table(), 0
+        with pq.ParquetWriter(file.name, schema, compression="zstd", store_schema=False) as writer:
+            for table in tables:
+                held, rows = pa.concat_tables([held, table.select(schema.names).cast(schema)]), rows + len(table)
+                while len(held) >= GROUP_ROWS:
+                    writer.write_table(held.slice(0, GROUP_ROWS).combine_chunks())
+                    held = held.slice(GROUP_ROWS)
+            if len(held):
+                writer.write_table(held.combine_chunks())
+        name = f"part-{number:05d}-{sha256_of(file)[:32]}-{uuid.uuid4().hex[:8]}.parquet"
+        filesystem.put_file(file.name, f"{folder}/{name}")
+        return File(name, os.path.getsize(file.name), rows)
 
 
 def _ddl(schema: pa.Schema) -> str:

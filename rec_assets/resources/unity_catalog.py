@@ -28,7 +28,7 @@ from pyspark.sql import functions as F
 
 from rec_assets.errors import UserError
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
-from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition, Partition, Rows
+from rec_assets.resources.lake import Day, Days, Lake, LakeTable, MissingPartition, Partition, Rows
 from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
 
@@ -57,10 +57,7 @@ class CatalogTable(LakeTable):
         """None: the store of the catalog verifies its objects."""
         return {}
 
-    def read(
-        self, days: Sequence[dt.date] | None = None, *, columns: Sequence[str] | None = None,
-        where: ds.Expression | None = None,
-    ) -> pa.Table:  # fmt: skip
+    def read(self, days: Days = None, columns: list[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
         """See LakeTable."""
         rows = self.spark(self.lake.session, days).toArrow()
         rows = rows if where is None else rows.filter(where)
@@ -70,7 +67,7 @@ class CatalogTable(LakeTable):
         """See LakeTable."""
         return self.spark(self.lake.session, [day] if day else None).drop("date").limit(rows).toArrow()
 
-    def spark(self, session: SparkSession, days: Sequence[dt.date] | None = None) -> DataFrame:
+    def spark(self, session: SparkSession, days: Days = None) -> DataFrame:
         """See LakeTable."""
         self.require([None] if days is None else days)
         frame = session.read.option("versionAsOf", self.version or 0).table(self.lake.full_name(self.name))
@@ -79,7 +76,7 @@ class CatalogTable(LakeTable):
         columns = [column for column in frame.columns if column != "date"]
         return frame.where(F.col("date").isin(list(days))).select(*columns, "date")
 
-    def lazy_rows(self, session: SparkSession, days: Sequence[dt.date] | None = None) -> LazyArrowRows:
+    def lazy_rows(self, session: SparkSession, days: Days = None) -> LazyArrowRows:
         """See LakeTable."""
         return LazyArrowRows.from_frame(self.spark(session, days))
 

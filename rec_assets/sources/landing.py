@@ -16,6 +16,7 @@ from typing import Any
 
 from upath import UPath
 
+from rec_assets.files import sha256_of
 from rec_assets.sources.check_result import pluralize
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import (
@@ -159,14 +160,11 @@ def optional_file_fingerprint(file: Path | None) -> dict[str, str]:
 
 def file_fingerprint(file: UPath) -> str:
     """SHA-256 of the content of a file."""
-    digest = hashlib.sha256()
     try:
         with driver_errors(file), file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
+            return sha256_of(content)
     except OSError as error:
         raise SourceError(f"{file}: can't be read: {error}") from error
-    return digest.hexdigest()
 
 
 def combined_fingerprint(files: Mapping[str, str]) -> str:

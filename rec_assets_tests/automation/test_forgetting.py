@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from rec_assets.assets.model_loading import released_model
 from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.recsys.data.forgetting import customer_digest, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.lake_io import released_model
 from rec_assets.serving.database.events import Event
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from rec_assets.automation.retention import plan_retention, versions_in_use
+from rec_assets.automation.retention import plan_retention, releases_in_use
 from rec_assets.resources.releases import Release
 from rec_assets.settings import RetentionSettings, Settings
 
@@ -112,12 +112,11 @@ def test_the_reason_names_the_version_and_its_role() -> None:
     }
 
 
-def test_the_versions_of_tables_that_releases_name_stay() -> None:
-    named = [release(number, 300 - number, tags={"table_versions": f'{{"ranker": {number}}}'}) for number in range(4)]
-    open_ = [*named[:3], replace(named[3], decision="")]
-    assert versions_in_use(named) == {"ranker": {2, 3}}
-    assert versions_in_use(open_) == {"ranker": {1, 2, 3}}
-    assert versions_in_use([release(1, 100)]) == {}
+def test_releases_in_use_are_the_active_one_the_target_of_a_rollback_and_undecided_ones() -> None:
+    named = [release(number, 300 - number) for number in range(4)]
+    undecided = [*named[:3], replace(named[3], decision="")]
+    assert {each.version for each in releases_in_use(named)} == {2, 3}
+    assert {each.version for each in releases_in_use(undecided)} == {1, 2, 3}
 
 
 # ---- the settings ----

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from pyspark.sql import SparkSession
 from upath import UPath
 
@@ -83,16 +84,16 @@ def test_a_file_depends_only_on_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """The split of the rows does not matter; otherwise downstream partitions would look stale."""
     monkeypatch.setattr(spark_files, "GROUP_ROWS", 50_000)
     rows = pa.table({"n": pa.array(range(103_000)), "text": [f"{n % 70_000:0>20}" for n in range(103_000)]})
-    hashes = set()
+    digests = set()
     for cut in (999, 10_000, 64_000, 103_000):
         pieces = [rows.slice(first, cut) for first in range(0, len(rows), cut)]
-        path = tmp_path / f"{cut}.parquet"
-        assert spark_files._write_groups(pieces, rows.schema, str(path)) == 103_000
-        written = pq.ParquetFile(path)
+        file = spark_files.store(pieces, rows.schema, 0, str(tmp_path), LocalFileSystem())
+        assert file.rows == 103_000 and file.is_content_of(str(tmp_path / file.path))
+        written = pq.ParquetFile(tmp_path / file.path)
         assert [written.metadata.row_group(i).num_rows for i in range(3)] == [50_000, 50_000, 3_000]
         assert written.read() == rows
-        hashes.add(path.read_bytes())
-    assert len(hashes) == 1
+        digests.add(file.digest)
+    assert len(digests) == 1
 
 
 def test_writing_the_same_rows_changes_nothing(spark: SparkSession, lake: Lake) -> None:

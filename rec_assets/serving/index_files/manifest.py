@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from rec_assets.files import sha256_of
+
 MANIFEST = "manifest.json"
-_BLOCK = 1 << 20
 
 
 class IndexUnreadable(ValueError):
@@ -78,12 +78,8 @@ def _files(folder: Path) -> list[str]:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):  # hashing a large block releases Python's lock: requests go through
-            digest.update(block)
-            size += len(block)
-    return {"bytes": size, "sha256": digest.hexdigest()}
+        return {"sha256": sha256_of(file), "bytes": file.tell()}
 
 
 def _damaged(folder: Path, reason: str) -> IndexDamaged:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rec_assets.assets.model_loading import released_model
 from rec_assets.resources.lake import Lake, MissingPartition
-from rec_assets.resources.lake_io import released_model
 from rec_assets.resources.releases import Release
 
 DAY = dt.date(2017, 12, 3)
