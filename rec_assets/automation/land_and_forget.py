@@ -26,7 +26,7 @@ from rec_assets.automation.retention import releases_in_use
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import DamagedPartition, Day, Lake, LakeTable, MissingPartition, Partition, open_lake
-from rec_assets.resources.releases import Releases
+from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.database.landing import forget_landed, land_events
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder
@@ -156,7 +156,7 @@ def _rewrite_table(lake: Lake, name: str, forgotten: Forgotten, releases: Releas
 
 def _rewrite_released_models(lake: Lake, forgotten: Forgotten, releases: Releases) -> list[int]:
     """Write the ALS models of the releases in use as new versions, without these customers; returns the versions."""
-    current, versions = lake.table(ALS_MODEL), list[int]()
+    current, written = lake.table(ALS_MODEL), dict[int, tuple[Release, LakeTable, dt.date]]()
     for release in releases_in_use(releases.versions()):
         try:
             table, day = released_model(lake, release, ALS_MODEL)
@@ -164,15 +164,18 @@ def _rewrite_released_models(lake: Lake, forgotten: Forgotten, releases: Release
             lake.write(ALS_MODEL, _rows(table, day) if rows is None else rows, day)
         except (MissingPartition, DamagedPartition):
             continue  # it can't be used any more
-        written = lake.table(ALS_MODEL)
-        versions.append(written.version or 0)
-        tags = {
-            "table_versions": {**release.table_versions, ALS_MODEL: written.version},
-            "model_fingerprints": {**release.model_fingerprints, ALS_MODEL: written.partitions[day].fingerprint},
-        }
-        releases.set_tags(release.version, {name: json.dumps(value) for name, value in tags.items()})
+        written[release.version] = release, lake.table(ALS_MODEL), day
         if day in current.partitions:  # another model may have been trained for the day since
             lake.write(ALS_MODEL, _rows(current, day), day)
+    newest, versions = lake.table(ALS_MODEL), list[int]()
+    for version, (release, table, day) in written.items():
+        found = newest if newest.partitions.get(day) == table.partitions[day] else table
+        versions.append(found.version or 0)
+        tags = {
+            "table_versions": {**release.table_versions, ALS_MODEL: found.version},
+            "model_fingerprints": {**release.model_fingerprints, ALS_MODEL: found.partitions[day].fingerprint},
+        }
+        releases.set_tags(version, {name: json.dumps(value) for name, value in tags.items()})
     return versions
 
 

@@ -124,14 +124,17 @@ class CatalogLake(Lake):
             return CatalogTable(self, name)
         version = self.versions.get(name, newest)
         daily = list(detail.partitionColumns) == ["date"]
+        about = [F.col("_metadata.file_path").alias("path"), F.col("_metadata.file_size").alias("size")]
+        keys = ["path", "size", *(["date"] if daily else [])]
         try:
             frame = self.session.read.option("versionAsOf", version).table(full)
-        except AnalysisException as error:
+            counted = frame.select(*about, *keys[2:]).groupBy(*keys).count().collect()
+        except Exception as error:  # of Spark's classes for it, some are those of the JVM
+            if name not in self.versions:
+                raise
             raise MissingPartition(f"{name}: version {version} is no longer in {self.root}") from error
-        about = [F.col("_metadata.file_path").alias("path"), F.col("_metadata.file_size").alias("size")]
         files: dict[Day, list[File]] = defaultdict(list)
-        keys = ["path", "size", *(["date"] if daily else [])]
-        for row in frame.select(*about, *keys[2:]).groupBy(*keys).count().collect():
+        for row in counted:
             files[row.date if daily else None].append(File(row.path, row["size"], row["count"]))
         empty = self._empty_days(name) if daily else [None]
         partitions = dict.fromkeys(empty, _NO_ROWS) | {
@@ -174,10 +177,13 @@ class CatalogLake(Lake):
             self._set_empty_days(name, set(), set(days))
 
     def vacuum(self, name: str, keep: Iterable[int] = (), hours: int | None = None, dry_run: bool = False) -> list[str]:
-        """See Lake. Delta's own command keeps all versions since a time, so it is that of the oldest in `keep`."""
+        """See Lake. Delta's own command keeps all versions since a time, so it is that of the oldest in `keep`.
+
+        With `hours`, it keeps no version for `keep`, because that would keep what must be deleted.
+        """
         made = {row.version: row.timestamp.timestamp() for row in self._sql(f"DESCRIBE HISTORY {self.full_name(name)}")}
         oldest = min((made[version] for version in keep if version in made), default=time.time())
-        retain = max(WEEK_HOURS if hours is None else hours, int((time.time() - oldest) / 3600) + 1 if keep else 0)
+        retain = max(WEEK_HOURS, int((time.time() - oldest) / 3600) + 1) if hours is None else hours
         with suppress(AnalysisException):  # a session that may not change it has the default, a week
             self.session.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
         command = f"VACUUM {self.full_name(name)} RETAIN {retain} HOURS"

@@ -90,7 +90,8 @@ class DeltaDouble:
         ):
             columns = [pa.field(name, arrow_type(type_), metadata={"comment": comment} if comment else None)
                        for name, type_, comment in COLUMN.findall(match[2])]  # fmt: skip
-            assert text.count("`") - match[1].count("`") == 2 * len(columns), text
+            without_comments = re.sub(r" COMMENT '(?:[^'\\]|\\.)*'", "", match[2])
+            assert without_comments.count(",") == len(columns) - 1, text
             by = ["date"] if match[3] else None
             DeltaTable.create(self.path(match[1]), Schema.from_arrow(pa.schema(columns)), "ignore", by)
             return []

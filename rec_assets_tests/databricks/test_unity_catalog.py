@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.resources.lake import MissingPartition, open_lake
+from rec_assets.resources.releases import Release, Releases
 from rec_assets.resources.unity_catalog import CatalogLake, CatalogUnusable
+from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.settings import Settings
 from rec_assets_tests.databricks.delta_double import DeltaDouble
+from rec_assets_tests.serving import shop
 
 pytestmark = pytest.mark.slow
 
@@ -88,10 +93,42 @@ def test_earlier_versions_can_be_read(lake: CatalogLake, double: DeltaDouble) ->
     with pytest.raises(MissingPartition, match=r"sales: version 99 is no longer in uc://main\.shop"):
         lake.at({"sales": 99}).table("sales")
     assert lake.vacuum("sales") == []
+    assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 168 HOURS"
     lake.vacuum("sales", [1], hours=0)
-    assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 1 HOURS"
-    lake.vacuum("sales", hours=0)
     assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 0 HOURS"
+
+
+def test_no_version_holds_a_forgotten_customer(lake: CatalogLake, double: DeltaDouble, tmp_path: Path) -> None:
+    for day in (DAY, NEXT):
+        lake.write("raw_purchase_logs", pd.DataFrame({"customer_id": ["ann", "bob"], "line": ["a", "b"]}), day)
+    trained = pd.DataFrame({"kind": ["customer", "product"], "id": ["ann", "p00"]})
+    lake.write("als_model", trained, DAY)
+    table = lake.table("als_model")
+    tags = {"table_versions": table.version, "model_fingerprints": table.partitions[DAY].fingerprint}
+    release = Release(
+        version=1, as_of=DAY, als_as_of=DAY, graph_as_of=DAY, ranker_as_of=DAY, content="", decision="promoted",
+        rolled_back=False, run_id="", tags={name: json.dumps({"als_model": value}) for name, value in tags.items()},
+    )  # fmt: skip
+    settings, set_tags = Settings(home=tmp_path / "home", lake="uc://main.shop"), dict[str, str]()
+    shop.publish(settings.serving, shop.index())
+    online = OnlineState(settings.online_url)
+    online.create()
+    online.forget("ann", dt.datetime.now(dt.timezone.utc))
+    online.close()
+    logged: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Releases, "versions", lambda _: [release])
+        patch.setattr(Releases, "set_tags", lambda _, version, tags: set_tags.update(tags))
+        patch.setattr(Releases, "download_index", lambda _, release, folder: shop.index().save(folder))
+        land_and_forget(settings, "UTC", logged.append)
+    assert "raw_purchase_logs: 2 rows of 2 days removed; 2 files of versions before 3 deleted" in logged, logged
+    for file in double.folder.rglob("*.parquet"):
+        assert b"ann" not in b"".join(str(row).encode() for row in pq.read_table(file, partitioning=None).to_pylist())
+    released = lake.at(json.loads(set_tags["table_versions"])).table("als_model")
+    assert released.pandas([DAY])["id"].to_list() == ["p00"]
+    assert released.partitions[DAY].fingerprint == json.loads(set_tags["model_fingerprints"])["als_model"]
+    with pytest.raises(MissingPartition, match=r"als_model: version 1 is no longer in uc://main\.shop"):
+        lake.at({"als_model": 1}).table("als_model")
 
 
 def test_columns_have_their_types_and_descriptions(lake: CatalogLake, double: DeltaDouble) -> None:
