@@ -13,7 +13,7 @@ from importlib import import_module
 import dagster as dg
 
 from rec_assets.automation.instance import open_instance
-from rec_assets.automation.land_and_forget import land_and_forget
+from rec_assets.automation.land_and_forget import land_and_forget, runs_in_progress
 from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
@@ -40,14 +40,14 @@ def bootstrap(
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
         first, newest = covered_days(source, time.time())
-        land_and_forget(settings, source.time_zone, _log)
+        instance = open_instance(settings)
+        land_and_forget(settings, source.time_zone, _log, other_runs=runs_in_progress(instance))
         started, releases = time.monotonic(), Releases(settings.mlflow_uri, settings.registered_model)
         champion = releases.active_before(newest)
         if champion is None or champion.as_of >= newest:  # no release yet, or the first one is of this day
             plan = plan_bootstrap(first, newest, settings)
         else:
             plan = plan_retraining(first, newest, settings, open_lake(settings.lake), champion, _log)
-        instance = open_instance(settings)
         executed = run_plan(
             plan, definitions, instance, settings, source, parent=f"process {os.getpid()}", log=_log, keep=keep
         )

@@ -14,14 +14,17 @@ import json
 import shutil
 import tempfile
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from sqlalchemy.exc import SQLAlchemyError
 
 from rec_assets.assets.model_loading import released_model
+from rec_assets.automation.plan import PARENT_TAG
 from rec_assets.automation.retention import releases_in_use
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
@@ -40,10 +43,13 @@ TABLES = ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "c
 """Tables with rows of single customers."""
 
 
-def land_and_forget(settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
+def land_and_forget(
+    settings: Settings, time_zone: str, log: Callable[[str], None], *, other_runs: Sequence[str] = ()
+) -> None:
     """Land the feedback since the last call, and forget customers. Without an API database, do nothing.
 
-    If the database doesn't respond, log that and continue: its events land next time.
+    If the database doesn't respond, log that and continue: its events land next time. `other_runs` are in progress (see
+    `runs_in_progress`) and may write what they have read before, so forgetting is repeated next time.
     """
     if settings.api.database_url is None and not settings.online_file.exists():
         return
@@ -54,7 +60,7 @@ def land_and_forget(settings: Settings, time_zone: str, log: Callable[[str], Non
             online, settings.feedback_landing, time_zone=time_zone, now=dt.datetime.now(dt.timezone.utc),
             keep_days=settings.api.event_retention_days,
         )  # fmt: skip
-        _forget_customers(online, settings, time_zone, log)
+        _forget_customers(online, settings, time_zone, log, other_runs)
     except SQLAlchemyError as error:
         log(f"could not land the API's events; the next plan tries again: {type(error).__name__}: {error}")
         return
@@ -64,7 +70,15 @@ def land_and_forget(settings: Settings, time_zone: str, log: Callable[[str], Non
         log(f"landed {sum(written.values())} events of the API for {', '.join(str(day) for day in sorted(written))}")
 
 
-def _forget_customers(online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None]) -> None:
+def runs_in_progress(instance: dg.DagsterInstance, but: str = "") -> list[str]:
+    """Dagster's runs in progress, in words, but for one and for those of plans: the caller holds the plan lock."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
+    return [f"{run.job_name} {run.run_id}" for run in runs if run.run_id != but and PARENT_TAG not in run.tags]
+
+
+def _forget_customers(
+    online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None], other_runs: Sequence[str]
+) -> None:
     """Forget the customers who asked since the last call, and those that a killed process left pending."""
     zone = zoneinfo.ZoneInfo(time_zone)
     requested = {digest: time.astimezone(zone).date() for digest, time in online.forgotten().items()}
@@ -76,11 +90,14 @@ def _forget_customers(online: OnlineState, settings: Settings, time_zone: str, l
     # Write the file first, so that files read during the rewrite are read without them.
     everyone = {**recorded.forgotten, **new}
     ForgottenFile(forgotten=everyone, pending=pending).write(settings.forgotten_file)
-    complete = _rewrite(settings, pending, log)
+    complete = _rewrite(settings, pending, log, are_others_writing=bool(other_runs))
+    if other_runs:
+        complete = False
+        log(f"these runs may still write rows that they read before, so the next plan repeats this: {other_runs}")
     ForgottenFile(forgotten=everyone, pending={} if complete else pending).write(settings.forgotten_file)
 
 
-def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None]) -> bool:
+def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None], *, are_others_writing: bool) -> bool:
     """Rewrite all data without these customers; returns whether all of it could be rewritten.
 
     Logs the receipt: a line for each table, index and model version that contained them.
@@ -93,7 +110,7 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     for name in (name for name in TABLES if lake.table(name).version is not None):
         try:
-            log(_rewrite_table(lake, name, forgotten, releases))
+            log(_rewrite_table(lake, name, forgotten, releases, are_others_writing=are_others_writing))
         except DamagedPartition as error:  # the following plan materializes it again, without them
             log(f"{error}; until then it may contain forgotten customers, and each plan tries again")
             complete = False
@@ -130,7 +147,7 @@ def _rewrite(settings: Settings, forgotten: Forgotten, log: Callable[[str], None
     return complete
 
 
-def _rewrite_table(lake: Lake, name: str, forgotten: Forgotten, releases: Releases) -> str:
+def _rewrite_table(lake: Lake, name: str, forgotten: Forgotten, releases: Releases, *, are_others_writing: bool) -> str:
     """Remove the rows of these customers from a table, and its earlier versions; returns what was removed.
 
     Raises:
@@ -147,7 +164,8 @@ def _rewrite_table(lake: Lake, name: str, forgotten: Forgotten, releases: Releas
     if staged:
         lake.commit(name, staged)
     needed = _rewrite_released_models(lake, forgotten, releases) if name == ALS_MODEL else []
-    rewritten, deleted = lake.table(name).version, lake.vacuum(name, needed, hours=0)
+    rewritten = lake.table(name).version
+    deleted = lake.vacuum(name, needed, hours=0, full=not are_others_writing)
     if damaged is not None:
         raise damaged
     files = f"{len(deleted)} files of versions before {rewritten} deleted"

@@ -21,7 +21,7 @@ from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.sources.feedback import API_FILES, landed_files
-from rec_assets.sources.landing import file_fingerprint, modified_at
+from rec_assets.sources.landing import changed_at, file_fingerprint
 from rec_assets.sources.spec import DataSource
 
 ASSETS_USING_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
@@ -160,7 +160,7 @@ class StalenessChecker:
             return "the list of its files"
         for label, file in files.items():
             # Don't read large files that are older.
-            if (modified_at(file) or math.inf) > made.at and file_fingerprint(file) != made.files[label]:
+            if (changed_at(file) or math.inf) > made.at and file_fingerprint(file) != made.files[label]:
                 return label
         for name, days in inputs(self.graph, key, day).items():
             was, table = made.made_from.get(name, {}), self._table(name)

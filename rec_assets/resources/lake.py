@@ -265,10 +265,13 @@ class Lake:
             if self._replace(delta, {day: Partition(()) for day in days}, pa.schema([])):
                 return
 
-    def vacuum(self, name: str, keep: Iterable[int] = (), hours: int | None = None, dry_run: bool = False) -> list[str]:
+    def vacuum(
+        self, name: str, keep: Iterable[int] = (), *, hours: int | None = None, full: bool = True, dry_run: bool = False
+    ) -> list[str]:
         """Delete the files that neither the newest version nor those in `keep` need, and return their paths.
 
         Files that were in use during the last `hours` (default: a week) stay, because a reader may still need them.
+        Without `full`, files that are in no version stay too, because a writer may still commit them.
         """
         there, kept, delta = self.sizes(name), list[int](), self._open(name)
         if delta is None:
@@ -277,7 +280,7 @@ class Lake:
             with suppress(MissingPartition):
                 self.at({name: version})._open(name)
                 kept.append(version)
-        files = delta.vacuum(hours, dry_run, enforce_retention_duration=False, full=True, keep_versions=kept)
+        files = delta.vacuum(hours, dry_run, enforce_retention_duration=False, full=full, keep_versions=kept)
         if not dry_run:
             delta.update_incremental()
             delta.create_checkpoint()

@@ -176,7 +176,9 @@ class CatalogLake(Lake):
             self._sql(f"DELETE FROM {self.full_name(name)} WHERE {_is_one_of(days)}")
             self._set_empty_days(name, set(), set(days))
 
-    def vacuum(self, name: str, keep: Iterable[int] = (), hours: int | None = None, dry_run: bool = False) -> list[str]:
+    def vacuum(
+        self, name: str, keep: Iterable[int] = (), *, hours: int | None = None, full: bool = True, dry_run: bool = False
+    ) -> list[str]:
         """See Lake. Delta's own command keeps all versions since a time, so it is that of the oldest in `keep`.
 
         With `hours`, it keeps no version for `keep`, because that would keep what must be deleted.

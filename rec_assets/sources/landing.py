@@ -178,6 +178,11 @@ def modified_at(file: UPath) -> float | None:
         return _modified(_file_info(file))
 
 
+def changed_at(file: UPath) -> float | None:
+    """Like `modified_at`; on a disk, a copy that keeps the modification time (`cp -p`) or a move counts as a change."""
+    return modified_at(file) if is_uri(str(file)) else file.stat().st_ctime
+
+
 def _scan_files(
     source: DataSource,
     files: Sequence[UPath],

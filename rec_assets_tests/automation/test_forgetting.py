@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
 
 from rec_assets.assets.model_loading import released_model
 from rec_assets.automation.land_and_forget import land_and_forget
+from rec_assets.cli import cli
 from rec_assets.recsys.data.forgetting import customer_digest, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
@@ -21,7 +24,7 @@ from rec_assets.serving.database.events import Event
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.serving.index_files.index import Index
-from rec_assets.settings import Settings
+from rec_assets.settings import Settings, get_settings
 from rec_assets_tests.serving import shop
 from rec_assets_tests.shops import write_giftware_shop
 
@@ -137,6 +140,41 @@ def test_forgetting_runs_once_and_again_after_a_kill(settings: Settings, monkeyp
     logged.clear()
     land_and_forget(settings, "UTC", logged.append)
     assert logged == []
+
+
+def test_what_runs_in_progress_may_still_write_is_removed_by_the_next_plan(settings: Settings) -> None:
+    lake, read_before = Lake(settings.lake), pd.DataFrame({"customer_id": [ANN, BOB]})
+    staged = lake.stage("candidates", read_before, TODAY)
+    online = OnlineState(settings.online_url)
+    online.forget(ANN, NOW)
+    online.close()
+    logged: list[str] = []
+    land_and_forget(settings, "UTC", logged.append, other_runs=["ingest 1"])
+    assert any("the next plan repeats this: ['ingest 1']" in line for line in logged)
+    lake.commit("candidates", {TODAY: staged})
+    assert lake.table("candidates").pandas([TODAY])["customer_id"].to_list() == [ANN, BOB]
+    land_and_forget(settings, "UTC", lambda _: None)
+    assert lake.table("candidates").pandas([TODAY])["customer_id"].to_list() == [BOB]
+    assert ForgottenFile.read(settings.forgotten_file).pending == {}
+
+
+def test_without_its_database_the_command_does_not_say_that_a_customer_is_forgotten(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REC_HOME", str(settings.home))
+    monkeypatch.setenv("REC_SOURCE", str(write_giftware_shop(settings.home / "shop")))
+    monkeypatch.setattr("rec_assets.automation.land_and_forget.land_events", _unreachable)
+    get_settings.cache_clear()
+    try:
+        found = CliRunner().invoke(cli, ["forget", ANN, "--receipt"])
+    finally:
+        get_settings.cache_clear()
+    assert found.exit_code == 1 and "not all data are rewritten yet" in found.output, found.output
+    assert "could not land the API's events" in found.output
+
+
+def _unreachable(*_: object, **__: object) -> dict[dt.date, int]:
+    raise OperationalError("select 1", {}, Exception("no connection"))
 
 
 def test_an_unreadable_index_is_deleted(settings: Settings) -> None:

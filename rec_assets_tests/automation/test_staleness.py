@@ -277,6 +277,8 @@ def test_a_changed_file_makes_its_partition_stale(fresh: Bench) -> None:
     fresh.land("fixed", age=-5)
     expected = {"raw_purchase_logs": "2018-01-01.csv has changed since", "candidates": "raw_purchase_logs is stale"}
     assert fresh.reasons() == expected
+    fresh.land("fixed by a copy that keeps the time", age=1e6)
+    assert fresh.reasons() == expected
 
 
 def test_a_changed_upstream_partition_makes_a_partition_stale_until_its_content_is_back(fresh: Bench) -> None:
