@@ -58,6 +58,20 @@ def test_what_can_not_be_read_is_named(lake: Lake) -> None:
         list(describe_diff(lake, "sales", DAY))
 
 
+@pytest.mark.parametrize(
+    ("table", "day", "message"),
+    [
+        ("sale", DAY, "has no table 'sale': it has products, sales"),
+        ("sales", None, f"sales is partitioned by day: name one, such as {DAY}"),
+        ("products", DAY, f"products is not partitioned by day: leave out {DAY}"),
+    ],
+)
+def test_a_wrong_table_or_day_is_explained(lake: Lake, table: str, day: dt.date | None, message: str) -> None:
+    lake.write("products", pd.DataFrame(ROWS))
+    with pytest.raises(MissingPartition, match=message):
+        list(describe_diff(lake, table, day))
+
+
 def test_the_command(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REC_LAKE", str(lake.root))
     get_settings.cache_clear()

@@ -34,6 +34,12 @@ def describe_diff(lake: Lake, name: str, day: Day, from_version: int | None = No
         MissingPartition: the table or the version does not exist, or neither version has the day.
     """
     newest = lake.table(name)
+    if newest.version is None:
+        raise MissingPartition(f"the lake ({lake.root}) has no table {name!r}: it has {', '.join(lake.tables())}")
+    if day is None and newest.days:
+        raise MissingPartition(f"{name} is partitioned by day: name one, such as {newest.days[-1]}")
+    if day is not None and None in newest.partitions:
+        raise MissingPartition(f"{name} is not partitioned by day: leave out {day}")
     earlier = _version_before(newest, day) if from_version is None else lake.at({name: from_version}).table(name)
     if day not in newest.partitions and day not in earlier.partitions:
         newest.read([day] if day else None)  # raises, and names what is missing

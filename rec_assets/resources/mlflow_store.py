@@ -9,6 +9,7 @@ folder, and a copy would write into the original. This module rewrites them to t
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 
 from rec_assets.sqlite import sqlite_file
@@ -24,7 +25,11 @@ _BUSY_SECONDS = 30
 
 
 def prepare_store(uri: str) -> None:
-    """Create the database's folder and rewrite its artifact URIs to the folder next to it. Ignores a server."""
+    """Create the database's folder and rewrite its artifact URIs to the folder next to it. Ignores a server.
+
+    Also turns MLflow's progress bars off.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     database = sqlite_file(uri)
     if database is None:
         return

@@ -4,7 +4,6 @@ dagster-mlflow finds or starts the run by the tag `dagster_run_id`, but sets the
 outcomes. This resource sets the status from the Dagster run's events when Dagster tears it down.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +83,6 @@ class TrackingResource(dg.ConfigurableResource):
 
 def connect(uri: str, artifacts: str, experiment: str) -> Any:
     """Set the tracking server, create the experiment if needed, and return the mlflow module."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     prepare_store(uri)
