@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -137,10 +138,15 @@ class LakeTable:
         return self.read(days, **options).to_pandas()
 
     def head(self, day: Day = None, *, rows: int) -> pa.Table:
-        """The first rows of a partition, without a column `date`; does not read the rest. Raises as `read`."""
-        days = [day] if day else None
-        found = self._read(days, lambda *files: spark_files.dataset(*files).head(rows, batch_size=rows))
-        return found.drop_columns(["date"]) if day else found
+        """The first rows of a partition, without a column `date`. Raises as `read`."""
+
+        def read(files: list[str], _: pa.Schema, __: str, filesystem: Any) -> pa.Table:
+            opened = [pq.ParquetFile(file, filesystem=filesystem) for file in files]
+            # A dataset's own `head` reads much more than it returns.
+            batches = (batch for file in opened for batch in file.iter_batches(rows) if len(batch))
+            return pa.Table.from_batches(itertools.islice(batches, 1), opened[0].schema_arrow)
+
+        return self._read([day] if day else None, read)
 
     def spark(self, session: SparkSession, days: Days = None) -> DataFrame:
         """`read` as a Spark frame. Raises as `read`."""
@@ -217,11 +223,7 @@ class Lake:
         return sorted(log.parent.name for log in self.root.glob("*/_delta_log"))
 
     def table(self, name: str) -> LakeTable:
-        """A table at its newest version, or at the version in `versions`; without partitions if it does not exist.
-
-        Raises:
-            MissingPartition: the lake does not have the version in `versions` any more.
-        """
+        """A table at its newest version, or at that in `versions`. Raises MissingPartition if the latter is gone."""
         delta = self._open(name)
         return LakeTable(self, name) if delta is None else self._as_table(name, delta)
 
@@ -329,11 +331,7 @@ class Lake:
         return LakeTable(self, name, delta.version(), partitions)
 
     def _replace(self, delta: DeltaTable, partitions: Mapping[Day, Partition], schema: pa.Schema) -> bool:
-        """Commit new content of partitions. False if another process has committed since `delta` was opened.
-
-        Raises:
-            CommitFailedError: the commit failed for another reason.
-        """
+        """Commit new content of partitions. False if another process has committed since `delta` was opened."""
         now, actions = int(time.time() * 1000), list[AddAction | RemoveAction]()
         for day, file in ((day, file) for day, part in partitions.items() for file in part.files):
             rows, values = json.dumps({"numRecords": file.rows}), {"date": str(day)} if day else {}
