@@ -1,8 +1,8 @@
 """Retention: which days and versions housekeeping may delete, and why older ones stay. Decides only; deletes nothing.
 
 Age counts from the newest day of raw_purchase_logs, not from today, so a shop that stops landing files loses no data.
-`Settings.min_retention_days` keeps what the next runs need. What a release was made from can be read at the versions
-that it names, even if its days were deleted since; only its models stay in the newest version.
+`Settings.min_retention_days` keeps what the next runs need. A release reads tables at the versions that it names; its
+models also stay in the newest version.
 """
 
 from __future__ import annotations

@@ -51,6 +51,9 @@ Day: TypeAlias = dt.date | None
 Days: TypeAlias = Sequence[dt.date] | None
 """Days to read; None for a table without days."""
 
+NO_RETRY = CommitProperties(max_commit_retries=0)
+"""If delta-rs itself tried again, a table or a day that two processes create at once would be there twice."""
+
 
 class MissingPartition(UserError, LookupError):
     """A table, a version or a day of it is not in the lake; the message names it and what to do."""
@@ -263,9 +266,9 @@ class Lake:
 
     def delete(self, name: str, days: Iterable[dt.date]) -> None:
         """Delete days in one commit. Their files stay until they are vacuumed."""
-        while delta := self._open(name):
-            if self._replace(delta, {day: Partition(()) for day in days}, pa.schema([])):
-                return
+        gone = dict.fromkeys(days, Partition(()))
+        while (delta := self._open(name)) and not self._replace(delta, gone, pa.schema([])):
+            pass
 
     def vacuum(
         self, name: str, keep: Iterable[int] = (), *, hours: int | None = None, full: bool = True, dry_run: bool = False
@@ -320,6 +323,7 @@ class Lake:
                 str(self.root / name), columns, "ignore", ["date"] if daily else None,
                 # So long a release can read the versions that it was made from.
                 configuration={"delta.logRetentionDuration": "interval 400 days"}, storage_options=self.storage_options,
+                commit_properties=NO_RETRY,
             )  # fmt: skip
         return DeltaTable(str(self.root / name), storage_options=self.storage_options)
 
@@ -332,9 +336,9 @@ class Lake:
 
     def _replace(self, delta: DeltaTable, partitions: Mapping[Day, Partition], schema: pa.Schema) -> bool:
         """Commit new content of partitions. False if another process has committed since `delta` was opened."""
-        now, actions = int(time.time() * 1000), list[AddAction | RemoveAction]()
+        actions, now = list[AddAction | RemoveAction](), int(time.time() * 1000)
         for day, file in ((day, file) for day, part in partitions.items() for file in part.files):
-            rows, values = json.dumps({"numRecords": file.rows}), {"date": str(day)} if day else {}
+            values, rows = {"date": str(day)} if day else {}, json.dumps({"numRecords": file.rows})
             actions.append(AddAction(file.path, file.bytes, values, now, True, rows))
         filters = None if None in partitions else [("date", "in", [str(day) for day in partitions])]
         # Columns that only older files have stay in the table.
@@ -343,8 +347,7 @@ class Lake:
             delta.create_write_transaction(
                 actions, "overwrite", Schema.from_arrow(pa.schema([*schema, *older])),
                 None if None in partitions else ["date"], filters,
-                # Without this, delta-rs would add a day twice if two processes create it at once.
-                commit_properties=CommitProperties(max_commit_retries=0),
+                commit_properties=NO_RETRY,
             )  # fmt: skip
         except CommitFailedError:
             opened = delta.version()

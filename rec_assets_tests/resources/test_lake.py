@@ -262,20 +262,23 @@ def test_a_reader_never_sees_a_partial_partition_while_writers_are_killed(lake: 
 ROUNDS = 12
 
 
-def _replace_days(root: Path | UPath, number: int) -> None:
-    """Write one's own day, and a day that all others write too, each round."""
+def _replace_days(root: Path | UPath, number: int, together) -> None:  # type: ignore[no-untyped-def]
+    """Write one's own day, and a day that all others write at the same moment, each round."""
     lake, own = Lake(root), DAY + dt.timedelta(days=number)
     for round_ in range(ROUNDS):
         rows = pa.table({"n": [100 * number + round_] * 1000})
         shared = DAY - dt.timedelta(days=round_)
-        lake.commit("sales", {day: lake.stage("sales", rows, day) for day in (own, shared)})
+        staged = {day: lake.stage("sales", rows, day) for day in (own, shared)}
+        together.wait(60)
+        lake.commit("sales", staged)
 
 
 @pytest.mark.integration
 @DISK_AND_SLOW_BUCKET
 def test_four_writers_of_one_table_lose_nothing(lake: Lake) -> None:
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_replace_days, args=(lake.root, number)) for number in (1, 2, 3, 4)]
+    together = context.Barrier(4)
+    writers = [context.Process(target=_replace_days, args=(lake.root, number, together)) for number in (1, 2, 3, 4)]
     for writer in writers:
         writer.start()
     for writer in writers:
