@@ -1,8 +1,7 @@
 """Retention: which days and versions housekeeping may delete, and why older ones stay. Decides only; deletes nothing.
 
-Age counts from the newest day of raw_purchase_logs, not from today, so a shop that stops landing files loses no data.
-`Settings.min_retention_days` keeps what the next runs need. A release reads tables at the versions that it names; its
-models also stay in the newest version.
+Age counts from the newest day of raw_purchase_logs, not from today: a shop that stops landing files loses nothing. The
+settings keep what the next runs need. Releases read tables at the versions that they name, but models also stay.
 """
 
 from __future__ import annotations

@@ -264,9 +264,9 @@ class Lake:
                     self.filesystem.rm(self.path(name, file.path))
                 return changed | kept
 
-    def delete(self, name: str, days: Iterable[dt.date]) -> None:
+    def delete(self, name: str, days: Iterable[Day]) -> None:
         """Delete days in one commit. Their files stay until they are vacuumed."""
-        gone = dict.fromkeys(days, Partition(()))
+        gone = {day: Partition(()) for day in days}
         while (delta := self._open(name)) and not self._replace(delta, gone, pa.schema([])):
             pass
 

@@ -170,7 +170,7 @@ class CatalogLake(Lake):
         after = self.table(name).partitions
         return {day: after[day] for day in staged}
 
-    def delete(self, name: str, days: Iterable[dt.date]) -> None:
+    def delete(self, name: str, days: Iterable[Day]) -> None:
         """See Lake."""
         if self.table(name).version is not None:
             self._sql(f"DELETE FROM {self.full_name(name)} WHERE {_is_one_of(days)}")
