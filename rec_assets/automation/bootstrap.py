@@ -13,7 +13,7 @@ from importlib import import_module
 import dagster as dg
 
 from rec_assets.automation.instance import open_instance
-from rec_assets.automation.land_and_forget import land_and_forget, runs_in_progress
+from rec_assets.automation.land_and_forget import find_other_runs, land_and_forget
 from rec_assets.automation.plan import PlannedRun, plan_bootstrap, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
@@ -41,7 +41,7 @@ def bootstrap(
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
         first, newest = covered_days(source, time.time())
         instance = open_instance(settings)
-        land_and_forget(settings, source.time_zone, _log, other_runs=runs_in_progress(instance))
+        land_and_forget(settings, source.time_zone, _log, other_runs=find_other_runs(instance))
         started, releases = time.monotonic(), Releases(settings.mlflow_uri, settings.registered_model)
         champion = releases.active_before(newest)
         if champion is None or champion.as_of >= newest:  # no release yet, or the first one is of this day

@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 import zoneinfo
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -24,7 +24,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from sqlalchemy.exc import SQLAlchemyError
 
 from rec_assets.assets.model_loading import released_model
-from rec_assets.automation.plan import PARENT_TAG
+from rec_assets.automation.plan import PARENT_TAG, PLAN_JOBS
 from rec_assets.automation.retention import releases_in_use
 from rec_assets.recsys.data.forgetting import Forgotten, is_forgotten
 from rec_assets.resources.forgotten import ForgottenFile
@@ -42,17 +42,20 @@ TABLES = ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "c
           "rejected_purchases", ALS_MODEL, "candidates", "hybrid_scores")  # fmt: skip
 """Tables with rows of single customers."""
 
+OtherRuns = Callable[[], list[str]]
+"""Returns the runs, in words, that may write to the lake at the same time."""
+
 
 def land_and_forget(
-    settings: Settings, time_zone: str, log: Callable[[str], None], *, other_runs: Sequence[str] = ()
-) -> None:
+    settings: Settings, time_zone: str, log: Callable[[str], None], *, other_runs: OtherRuns = list
+) -> bool:
     """Land the feedback since the last call, and forget customers. Without an API database, do nothing.
 
-    If the database doesn't respond, log that and continue: its events land next time. `other_runs` are in progress (see
-    `runs_in_progress`) and may write what they have read before, so forgetting is repeated next time.
+    If there are `other_runs`, before or after, forgetting is repeated next time, because they may write what they have
+    read before. Returns False if the database doesn't respond: its events land next time.
     """
     if settings.api.database_url is None and not settings.online_file.exists():
-        return
+        return True
     online = OnlineState(settings.online_url)
     try:
         online.create()
@@ -63,23 +66,33 @@ def land_and_forget(
         _forget_customers(online, settings, time_zone, log, other_runs)
     except SQLAlchemyError as error:
         log(f"could not land the API's events; the next plan tries again: {type(error).__name__}: {error}")
-        return
+        return False
     finally:
         online.close()
     if written:
         log(f"landed {sum(written.values())} events of the API for {', '.join(str(day) for day in sorted(written))}")
+    return True
 
 
-def runs_in_progress(instance: dg.DagsterInstance, but: str = "") -> list[str]:
-    """Dagster's runs in progress, in words, but for one and for those of plans: the caller holds the plan lock."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    return [f"{run.job_name} {run.run_id}" for run in runs if run.run_id != but and PARENT_TAG not in run.tags]
+def find_other_runs(instance: dg.DagsterInstance) -> OtherRuns:
+    """A function that names the runs that may have written since now, but for plans: the caller holds their lock."""
+    filters = (
+        dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES),
+        dg.RunsFilter(updated_after=dt.datetime.now(dt.timezone.utc)),
+    )
+
+    def names() -> list[str]:
+        runs = (run for each in filters for run in instance.get_runs(each))
+        found = (run for run in runs if PARENT_TAG not in run.tags and run.job_name not in PLAN_JOBS)
+        return sorted({f"{run.job_name} {run.run_id}" for run in found})
+
+    return names
 
 
 def _forget_customers(
-    online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None], other_runs: Sequence[str]
+    online: OnlineState, settings: Settings, time_zone: str, log: Callable[[str], None], other_runs: OtherRuns
 ) -> None:
-    """Forget the customers who asked since the last call, and those that a killed process left pending."""
+    """Forget the customers who asked since the last call, and those whom earlier calls could not forget for good."""
     zone = zoneinfo.ZoneInfo(time_zone)
     requested = {digest: time.astimezone(zone).date() for digest, time in online.forgotten().items()}
     recorded = ForgottenFile.read(settings.forgotten_file)
@@ -90,10 +103,10 @@ def _forget_customers(
     # Write the file first, so that files read during the rewrite are read without them.
     everyone = {**recorded.forgotten, **new}
     ForgottenFile(forgotten=everyone, pending=pending).write(settings.forgotten_file)
-    complete = _rewrite(settings, pending, log, are_others_writing=bool(other_runs))
-    if other_runs:
+    complete = _rewrite(settings, pending, log, are_others_writing=bool(other_runs()))
+    if others := other_runs():
         complete = False
-        log(f"these runs may still write rows that they read before, so the next plan repeats this: {other_runs}")
+        log(f"these runs may still write rows that they read before, so the next plan repeats this: {others}")
     ForgottenFile(forgotten=everyone, pending={} if complete else pending).write(settings.forgotten_file)
 
 

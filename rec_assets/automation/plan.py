@@ -17,6 +17,9 @@ from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import too_few_days_message
 
+PLAN_JOBS = ("daily_update", "retrain")
+"""The jobs that execute a plan."""
+
 PARENT_TAG = "rec_assets/parent_run"
 """Tag of a run that belongs to a plan: the id of the Dagster run, or of the process, that executes the plan."""
 

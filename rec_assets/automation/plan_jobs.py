@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from rec_assets.automation.land_and_forget import land_and_forget, runs_in_progress
+from rec_assets.automation.land_and_forget import find_other_runs, land_and_forget
 from rec_assets.automation.plan import ExecutionError, PlanError, PlannedRun, plan_daily_update, plan_retraining
 from rec_assets.automation.plan_execution import run_plan
 from rec_assets.automation.plan_lock import plan_lock
@@ -48,7 +48,7 @@ def build_plan_jobs(
             )
         tags = {name: value for name, value in context.run.tags.items() if name == REASON_TAG}
         with plan_lock(settings, log=context.log.info):
-            other_runs = runs_in_progress(context.instance, but=context.run_id)
+            other_runs = find_other_runs(context.instance)
             land_and_forget(settings, source.time_zone, context.log.info, other_runs=other_runs)
             try:
                 executed = run_plan(

@@ -66,6 +66,7 @@ class StalenessChecker:
         self._tables: dict[str, LakeTable] = {}
         self._failed_runs: dict[dg.AssetKey, set[str]] = {}
         self._active_releases: dict[dt.date, Release | None] = {}
+        self._starts: dict[str, float] = {}
         self._damage_by_table: dict[str, dict[dt.date | None, str]] = {}
 
     def stale_partitions(self, run: PlannedRun) -> dict[Partition, str]:
@@ -159,14 +160,22 @@ class StalenessChecker:
         if files.keys() != made.files.keys():
             return "the list of its files"
         for label, file in files.items():
-            # Don't read large files that are older.
-            if (changed_at(file) or math.inf) > made.at and file_fingerprint(file) != made.files[label]:
+            if (changed_at(file) or math.inf) <= self._start_of(made.run_id):
+                continue  # it may be large, and it has not changed since the run began
+            if file_fingerprint(file) != made.files[label]:
                 return label
         for name, days in inputs(self.graph, key, day).items():
             was, table = made.made_from.get(name, {}), self._table(name)
             if was.get("fingerprint") != input_version(table, days)["fingerprint"]:
                 return self._changed_days(table, days, was.get("version"), day)
         return ""
+
+    def _start_of(self, run_id: str) -> float:
+        """Unix time at which a run began; −∞ if Dagster does not know it any more."""
+        if run_id not in self._starts:
+            record = self.instance.get_run_record_by_id(run_id)
+            self._starts[run_id] = (record and record.start_time) or -math.inf
+        return self._starts[run_id]
 
     def _changed_days(self, table: LakeTable, days: list[Day], version: int | None, day: Day) -> str:
         """A table, and the days of it that have changed since a version, if that is still there."""

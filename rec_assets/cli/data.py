@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def diff(table: str, day: dt.datetime | None, version: int | None) -> None:
     """Print the rows of TABLE that differ from an earlier version. DAY is the partition, if the table has days.
 
-    Earlier versions can be read until housekeeping deletes their files: not before they were replaced a week ago and no
-    release needs them. `rec-assets lineage` prints the versions that a release was made from.
+    Earlier versions can be read until housekeeping deletes their files (not before a week after they were replaced, and
+    not while a release needs them) or a customer is forgotten. `rec-assets lineage` prints the versions that a release
+    was made from.
     """
     from rec_assets.reports.table_diff import describe_diff
     from rec_assets.resources.lake import open_lake
@@ -41,9 +42,8 @@ def forget(customer: str, receipt: bool) -> None:
     import datetime as dt
 
     from rec_assets.automation.instance import open_instance
-    from rec_assets.automation.land_and_forget import land_and_forget, runs_in_progress
+    from rec_assets.automation.land_and_forget import find_other_runs, land_and_forget
     from rec_assets.automation.plan_lock import plan_lock
-    from rec_assets.recsys.data.forgetting import customer_digest
     from rec_assets.resources.forgotten import ForgottenFile
     from rec_assets.sources.spec import load_data_source
 
@@ -54,11 +54,10 @@ def forget(customer: str, receipt: bool) -> None:
         events = online.forget(customer, dt.datetime.now(dt.timezone.utc))
         online.close()
         lines = [f"online state: {events} events removed"]
-        other_runs = runs_in_progress(open_instance(settings))
-        land_and_forget(settings, source.time_zone, lines.append, other_runs=other_runs)
+        other_runs = find_other_runs(open_instance(settings))
+        has_answered = land_and_forget(settings, source.time_zone, lines.append, other_runs=other_runs)
     if receipt:
         click.echo("\n".join(lines))
-    recorded = ForgottenFile.read(settings.forgotten_file)
-    if recorded.pending or customer_digest(customer) not in recorded.forgotten:
+    if not has_answered or ForgottenFile.read(settings.forgotten_file).pending:
         raise click.ClickException("not all data are rewritten yet: --receipt shows why. The next plan tries again")
     click.echo("the customer is forgotten. Delete their lines from your own files, too")

@@ -112,11 +112,12 @@ class LakeTable:
         lines = (f"{self.name} {day} {part.fingerprint if part else '-'}\n" for day, part in found)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def damage(self) -> dict[Day, str]:
-        """Damaged partitions: day → the file that is missing or has another size."""
-        found, sizes = dict[Day, str](), self.lake.sizes(self.name)
-        for day, part in self.partitions.items():
-            for file in part.files:
+    def damage(self, days: Iterable[Day] | None = None) -> dict[Day, str]:
+        """Damaged partitions (of all days, or of some): day → the file that is missing or has another size."""
+        found, wanted = dict[Day, str](), list(self.partitions if days is None else days)
+        sizes = self.lake.sizes(f"{self.name}/date={wanted[0]}" if len(wanted) == 1 and wanted[0] else self.name)
+        for day in wanted:
+            for file in self.partitions[day].files:
                 size = sizes.get(path := self.lake.path(self.name, file.path))
                 if size != file.bytes:
                     why = "is missing" if size is None else f"has {size} bytes, not {file.bytes}"
@@ -125,7 +126,7 @@ class LakeTable:
 
     def is_intact(self, day: Day = None) -> bool:
         """Whether a partition exists and is not damaged."""
-        return day in self.partitions and day not in self.damage()
+        return day in self.partitions and not self.damage([day])
 
     def read(self, days: Days = None, columns: list[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
         """Rows of some days, with a column `date`; or of a table without days.
@@ -144,10 +145,10 @@ class LakeTable:
         """The first rows of a partition, without a column `date`. Raises as `read`."""
 
         def read(files: list[str], _: pa.Schema, __: str, filesystem: Any) -> pa.Table:
-            opened = [pq.ParquetFile(file, filesystem=filesystem) for file in files]
             # A dataset's own `head` reads much more than it returns.
+            opened = (pq.ParquetFile(file, filesystem=filesystem) for file in files)
             batches = (batch for file in opened for batch in file.iter_batches(rows) if len(batch))
-            return pa.Table.from_batches(itertools.islice(batches, 1), opened[0].schema_arrow)
+            return pa.Table.from_batches(itertools.islice(batches, 1), pq.read_schema(files[0], filesystem=filesystem))
 
         return self._read([day] if day else None, read)
 
@@ -256,7 +257,7 @@ class Lake:
             table = self._as_table(name, delta)
             there = {day: table.partitions[day] for day in staged if day in table.partitions}
             same = {day: part for day, part in there.items() if part.fingerprint == staged[day].fingerprint}
-            kept = {day: same[day] for day in same.keys() - (table.damage() if same else {})}
+            kept = {day: same[day] for day in same.keys() - (table.damage(same) if same else {})}
             changed = {day: part for day, part in staged.items() if day not in kept}
             if not changed or self._replace(delta, changed, schema):
                 copies = {file for day, part in kept.items() for file in {*staged[day].files} - {*part.files}}
@@ -264,9 +265,9 @@ class Lake:
                     self.filesystem.rm(self.path(name, file.path))
                 return changed | kept
 
-    def delete(self, name: str, days: Iterable[Day]) -> None:
+    def delete(self, name: str, days: Iterable[dt.date]) -> None:
         """Delete days in one commit. Their files stay until they are vacuumed."""
-        gone = {day: Partition(()) for day in days}
+        gone: dict[Day, Partition] = {day: Partition(()) for day in days}
         while (delta := self._open(name)) and not self._replace(delta, gone, pa.schema([])):
             pass
 
@@ -306,10 +307,7 @@ class Lake:
             return DeltaTable(str(self.root / name), version, self.storage_options)
         except TableNotFoundError:
             if any(path.endswith("_manifest.json") for path in self.sizes(name)):
-                raise UserError(
-                    f"{self.root}: a version of rec_assets before Delta tables wrote this lake: delete it or move it "
-                    "away, and run `rec-assets bootstrap`, which makes its tables again"
-                ) from None
+                raise UserError(f"{self.root} is of an older version: delete it, run `rec-assets bootstrap`") from None
             return None
         except DeltaError as error:
             if version is None:

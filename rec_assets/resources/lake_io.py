@@ -5,18 +5,16 @@ Spark's tasks. A window of days is one frame with a `date` column.
 """
 
 import datetime as dt
-from contextlib import suppress
-from typing import Any
 
 import dagster as dg
 import pandas as pd
-from dagster._check import CheckError
+from dagster._core.execution.context.system import StepExecutionContext
 from pydantic import PrivateAttr
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import describe, input_version, inputs, versions
-from rec_assets.resources.lake import Lake, LakeTable, MissingPartition, open_lake
+from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition, open_lake
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import parse_lake
 
@@ -27,8 +25,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
     root: str
     spark: dg.ResourceDependency[SparkResource]
 
-    _versions: dict[tuple[str, str], dict[str, Any]] = PrivateAttr(default_factory=dict)
-    """(Step, table) → version of the partitions that the step has read."""
+    _inputs: dict[str, dict[str, tuple[LakeTable, list[Day]]]] = PrivateAttr(default_factory=dict)
+    """Step → upstream asset → its table when the step began to read, and the days that the step is made from."""
 
     @property
     def lake(self) -> Lake:
@@ -44,10 +42,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             source = obj.frame if isinstance(obj, LazyArrowRows) else obj
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         step = context.step_context
-        made_from = {
-            parent: self._versions.get((step.step.key, parent)) or input_version(self.lake.table(parent), days)
-            for parent, days in inputs(step.job_def.asset_layer.asset_graph, context.asset_key, day).items()
-        }
+        made_from = {parent: input_version(*known) for parent, known in self._inputs_of(step).items()}
         step.set_data_version(context.asset_key, dg.DataVersion(written.fingerprint))
         context.add_output_metadata(
             {**describe(self.lake.table(name), day), **versions(written.fingerprint, made_from)}
@@ -59,9 +54,11 @@ class LakeIOManager(dg.ConfigurableIOManager):
         Raises:
             MissingPartition: a day was never materialized, or is before the first day of data.
         """
-        table = self.lake.table(context.asset_key.path[-1])
-        days = self._days(context, table) if context.has_asset_partitions else None
-        self._versions[context.step_context.step.key, table.name] = input_version(table, days or [None])
+        table, selected = self._inputs_of(context.step_context)[context.asset_key.path[-1]]
+        if not selected and context.has_partition_key:
+            first = f"{table.name} of a day before the first day of data"
+            raise MissingPartition(f"{context.partition_key}: this needs {first}: choose a later partition")
+        days = None if selected == [None] else [day for day in selected if day is not None]
         wanted = context.dagster_type.typing_type
         if wanted is SparkFrame:
             return table.spark(self.spark.spark_session, days)
@@ -69,14 +66,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
             return table.lazy_rows(self.spark.spark_session, days)
         return table.pandas(days)
 
-    def _days(self, context: dg.InputContext, table: LakeTable) -> list[dt.date]:
-        """The days of the input's partition mapping; for an asset without days, all that exist."""
-        if not context.has_partition_key:
-            return table.days
-        with suppress(CheckError, ValueError):
-            if days := [dt.date.fromisoformat(key) for key in context.asset_partition_keys]:
-                return days
-        raise MissingPartition(
-            f"{context.partition_key}: this needs {table.name} of a day before the first day of data: choose a later "
-            "partition"
-        )
+    def _inputs_of(self, step: StepExecutionContext) -> dict[str, tuple[LakeTable, list[Day]]]:
+        """Upstream asset → its table and days. For an asset without days, these are the days that exist."""
+        if step.step.key not in self._inputs:
+            graph, outputs = step.job_def.asset_layer.asset_graph, step.step.step_outputs
+            key = next(output.properties.asset_key for output in outputs if output.properties.asset_key)
+            day = dt.date.fromisoformat(step.partition_key) if graph.get(key).is_partitioned else None
+            found = ((self.lake.table(name), days) for name, days in inputs(graph, key, day).items())
+            self._inputs[step.step.key] = {
+                table.name: (table, [each for each in days if day or each in table.partitions]) for table, days in found
+            }
+        return self._inputs[step.step.key]

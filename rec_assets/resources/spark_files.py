@@ -98,7 +98,10 @@ def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: st
 
     Equal rows give equal bytes, however they are split into tables.
     """
-    with tempfile.NamedTemporaryFile() as file:
+    if is_local := isinstance(filesystem, LocalFileSystem):
+        os.makedirs(folder, exist_ok=True)
+    # Vacuuming deletes what a killed writer leaves in the folder.
+    with tempfile.NamedTemporaryFile(dir=folder if is_local else None, suffix=".tmp") as file:
         held, rows = schema.empty_table(), 0
         with pq.ParquetWriter(file.name, schema, compression="zstd", store_schema=False) as writer:
             for table in tables:

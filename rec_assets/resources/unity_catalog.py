@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 EMPTY_DAYS = "rec_assets.empty_days"
 """Table property: days without rows, as JSON."""
 
+MISSING_FILE = ("FileNotFoundException", "FILE_NOT_EXIST", "PATH_NOT_FOUND")
+"""Words in Spark's errors about files of a version that were vacuumed."""
+
 WEEK_HOURS = 7 * 24
 
 _NO_ROWS = Partition((File("", 0, 0),))
@@ -129,8 +132,9 @@ class CatalogLake(Lake):
         try:
             frame = self.session.read.option("versionAsOf", version).table(full)
             counted = frame.select(*about, *keys[2:]).groupBy(*keys).count().collect()
-        except Exception as error:  # of Spark's classes for it, some are those of the JVM
-            if name not in self.versions:
+        except Exception as error:  # of Spark's classes for a missing file, some are those of the JVM
+            is_gone = isinstance(error, AnalysisException) or any(word in str(error) for word in MISSING_FILE)
+            if name not in self.versions or not is_gone:
                 raise
             raise MissingPartition(f"{name}: version {version} is no longer in {self.root}") from error
         files: dict[Day, list[File]] = defaultdict(list)
@@ -170,7 +174,7 @@ class CatalogLake(Lake):
         after = self.table(name).partitions
         return {day: after[day] for day in staged}
 
-    def delete(self, name: str, days: Iterable[Day]) -> None:
+    def delete(self, name: str, days: Iterable[dt.date]) -> None:
         """See Lake."""
         if self.table(name).version is not None:
             self._sql(f"DELETE FROM {self.full_name(name)} WHERE {_is_one_of(days)}")
@@ -181,8 +185,11 @@ class CatalogLake(Lake):
     ) -> list[str]:
         """See Lake. Delta's own command keeps all versions since a time, so it is that of the oldest in `keep`.
 
-        With `hours`, it keeps no version for `keep`, because that would keep what must be deleted.
+        With `hours`, it keeps no version for `keep`, because that would keep what must be deleted. It can't spare the
+        files of writers, so without `full`, nothing is deleted.
         """
+        if not full:
+            return []
         made = {row.version: row.timestamp.timestamp() for row in self._sql(f"DESCRIBE HISTORY {self.full_name(name)}")}
         oldest = min((made[version] for version in keep if version in made), default=time.time())
         retain = max(WEEK_HOURS, int((time.time() - oldest) / 3600) + 1) if hours is None else hours

@@ -4,7 +4,7 @@ import datetime as dt
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Bench:
         self.land("first")
         self.source: DataSource = load_data_source(str(folder / "shop.yaml"), folder)
         self.check_passes, self.severity = True, AssetCheckSeverity.ERROR
+        self.while_it_reads: Callable[[], None] = lambda: None
         self.code_version = "1"
         self.definitions = self._definitions()
 
@@ -71,6 +72,7 @@ class Bench:
         def raw_purchase_logs(context: Context) -> MaterializeResult[Any]:
             files = file_fingerprints(self.source, DAY)
             content = "".join(path.read_text() for path in self.source.files(DAY))
+            self.while_it_reads()
             return self._write(context, pd.DataFrame({"n": [content.strip()]}), files)
 
         @asset(partitions_def=days, deps=[raw_purchase_logs], code_version=self.code_version)
@@ -279,6 +281,13 @@ def test_a_changed_file_makes_its_partition_stale(fresh: Bench) -> None:
     assert fresh.reasons() == expected
     fresh.land("fixed by a copy that keeps the time", age=1e6)
     assert fresh.reasons() == expected
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(fresh: Bench) -> None:
+    fresh.land("second")
+    fresh.while_it_reads = lambda: fresh.land("third")
+    fresh.definitions.resolve_job_def("raw").execute_in_process(instance=fresh.instance, partition_key=str(DAY))
+    assert fresh.reasons()["raw_purchase_logs"] == "2018-01-01.csv has changed since"
 
 
 def test_a_changed_upstream_partition_makes_a_partition_stale_until_its_content_is_back(fresh: Bench) -> None:

@@ -30,6 +30,8 @@ class DeltaDouble:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.statements = folder, list[str]()
+        self.hours_older: dict[int, int] = {}
+        """Version → hours by which its commit is older than it is."""
         double, option = self, DataFrameReader.option
 
         def read_option(reader: DataFrameReader, name: str, value: Any) -> DataFrameReader:
@@ -101,7 +103,9 @@ class DeltaDouble:
         table = self.open(name)
         if command == "DESCRIBE HISTORY":
             found = [
-                SimpleNamespace(version=each["version"], timestamp=_Time(each["timestamp"])) for each in table.history()
+                SimpleNamespace(version=each["version"], timestamp=_Time(each["timestamp"] - 3_600_000 * older))
+                for each in table.history()
+                for older in [self.hours_older.get(each["version"], 0)]
             ]
             return found[:1] if rest == " LIMIT 1" else found
         if command == "DESCRIBE DETAIL":

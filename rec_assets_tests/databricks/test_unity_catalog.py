@@ -94,6 +94,11 @@ def test_earlier_versions_can_be_read(lake: CatalogLake, double: DeltaDouble) ->
         lake.at({"sales": 99}).table("sales")
     assert lake.vacuum("sales") == []
     assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 168 HOURS"
+    double.hours_older[1] = 200
+    lake.vacuum("sales", [1])
+    assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 201 HOURS"
+    statements = len(double.statements)
+    assert lake.vacuum("sales", hours=0, full=False) == [] and len(double.statements) == statements
     lake.vacuum("sales", [1], hours=0)
     assert double.statements[-1] == "VACUUM `main`.`shop`.`sales` RETAIN 0 HOURS"
 
