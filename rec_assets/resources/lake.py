@@ -307,7 +307,9 @@ class Lake:
             return DeltaTable(str(self.root / name), version, self.storage_options)
         except TableNotFoundError:
             if any(path.endswith("_manifest.json") for path in self.sizes(name)):
-                raise UserError(f"{self.root} is of an older version: delete it, run `rec-assets bootstrap`") from None
+                raise UserError(
+                    f"{self.root} is a lake from before Delta tables: move it away, and run `rec-assets bootstrap`"
+                ) from None
             return None
         except DeltaError as error:
             if version is None:

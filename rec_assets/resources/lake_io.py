@@ -8,7 +8,6 @@ import datetime as dt
 
 import dagster as dg
 import pandas as pd
-from dagster._core.execution.context.system import StepExecutionContext
 from pydantic import PrivateAttr
 from pyspark.sql import DataFrame as SparkFrame
 
@@ -42,7 +41,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             source = obj.frame if isinstance(obj, LazyArrowRows) else obj
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         step = context.step_context
-        made_from = {parent: input_version(*known) for parent, known in self._inputs_of(step).items()}
+        made_from = {parent: input_version(*known) for parent, known in self._inputs_of(context).items()}
         step.set_data_version(context.asset_key, dg.DataVersion(written.fingerprint))
         context.add_output_metadata(
             {**describe(self.lake.table(name), day), **versions(written.fingerprint, made_from)}
@@ -54,7 +53,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         Raises:
             MissingPartition: a day was never materialized, or is before the first day of data.
         """
-        table, selected = self._inputs_of(context.step_context)[context.asset_key.path[-1]]
+        table, selected = self._inputs_of(context)[context.asset_key.path[-1]]
         if not selected and context.has_partition_key:
             first = f"{table.name} of a day before the first day of data"
             raise MissingPartition(f"{context.partition_key}: this needs {first}: choose a later partition")
@@ -66,9 +65,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
             return table.lazy_rows(self.spark.spark_session, days)
         return table.pandas(days)
 
-    def _inputs_of(self, step: StepExecutionContext) -> dict[str, tuple[LakeTable, list[Day]]]:
+    def _inputs_of(self, context: dg.InputContext | dg.OutputContext) -> dict[str, tuple[LakeTable, list[Day]]]:
         """Upstream asset → its table and days. For an asset without days, these are the days that exist."""
-        if step.step.key not in self._inputs:
+        if (step := context.step_context).step.key not in self._inputs:
             graph, outputs = step.job_def.asset_layer.asset_graph, step.step.step_outputs
             key = next(output.properties.asset_key for output in outputs if output.properties.asset_key)
             day = dt.date.fromisoformat(step.partition_key) if graph.get(key).is_partitioned else None

@@ -399,7 +399,9 @@ def test_a_lake_of_the_former_format_is_named_with_what_to_do(tmp_path: Path) ->
     folder = tmp_path / "sales" / f"date={DAY}"
     folder.mkdir(parents=True)
     (folder / "_manifest.json").write_text("{}")
-    with pytest.raises(UserError, match=f"^{tmp_path} is of an older version: delete it, run `rec-assets bootstrap`"):
+    with pytest.raises(
+        UserError, match=f"^{tmp_path} is a lake from before Delta tables: move it away, and run `rec-assets bootstrap`"
+    ):
         Lake(tmp_path).table("sales")
 
 
