@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +21,18 @@ def sha256_of(file: IO[bytes]) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_file(path: str) -> str:
+    """SHA-256 of a file. Unless it changes, it is hashed once in each process."""
+    about = os.stat(path)
+    return _sha256_of_state(path, about.st_ino, about.st_size, about.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _sha256_of_state(path: str, *_: int) -> str:
+    with open(path, "rb") as file:
+        return sha256_of(file)
 
 
 def read_small_text(path: Path, max_bytes: int, error: type[Exception]) -> str:

@@ -86,7 +86,7 @@ def run_plan(
         # If the process dies, the whole plan is retried, so Dagster must not retry its runs.
         run_tags = {PARENT_TAG: parent, MAX_RETRIES_TAG: "0", **(tags or {})}
         _execute(run, stale, definitions, instance, run_tags)
-        staleness = replace(staleness)  # a run has ended: start with an empty cache
+        staleness = replace(staleness)  # a run has ended: only what Dagster recorded before it is still known
         executed.append(run)
     return executed
 

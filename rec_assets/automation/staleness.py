@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -24,7 +25,7 @@ from rec_assets.sources.feedback import API_FILES, landed_files
 from rec_assets.sources.landing import changed_at, file_fingerprint
 from rec_assets.sources.spec import DataSource
 
-ASSETS_USING_MODELS = {"candidates", "hybrid_scores", "similar_products", "serving_index"}
+ASSETS_USING_MODELS = {"product_snapshot", "hybrid_scores", "similar_products", "serving_index"}
 """Assets made with the active models; their metadata hold the as-of days of the models."""
 
 ASSETS_USING_EXPERIMENTS = {"experiment_report", "serving_index"}
@@ -59,10 +60,11 @@ class StalenessChecker:
     newest: dt.date | None = None
     keep: bool = False
     serving: ServingFolder | None = None
+    materializations: Materializations = field(default_factory=Materializations)
 
     def __post_init__(self) -> None:
         self.graph = self.definitions.resolve_asset_graph()
-        self._materializations = Materializations()
+        self._recorded: dict[str, Mapping[Day, Materialization]] = {}
         self._tables: dict[str, LakeTable] = {}
         self._failed_runs: dict[dg.AssetKey, set[str]] = {}
         self._active_releases: dict[dt.date, Release | None] = {}
@@ -88,7 +90,9 @@ class StalenessChecker:
     def stale_reason(self, key: dg.AssetKey, day: dt.date | None) -> str:
         """Why one partition is stale, without regard to other stale partitions; "" if it is not."""
         table = key.path[-1]
-        latest = self._materializations.of(table, self.instance).get(day)
+        if table not in self._recorded:
+            self._recorded[table] = self.materializations.of(table, self.instance)  # a query
+        latest = self._recorded[table].get(day)
         if latest is None:
             return "never materialized"
         if day not in self._table(table).partitions:

@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
-from rec_assets.files import sha256_of
+from rec_assets.files import sha256_of, sha256_of_file
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
 
 GROUP_ROWS = 2**18
@@ -45,8 +45,7 @@ class File(NamedTuple):
 
     def is_content_of(self, path: str) -> bool:
         """Whether a file has its digest; also True if others wrote it."""
-        with open(path, "rb") as file:
-            return self.digest in (self.path, sha256_of(file)[:32])
+        return self.digest in (self.path, sha256_of_file(path)[:32])
 
 
 def dataset(files: list[str], schema: pa.Schema, table: str, filesystem: Any) -> ds.Dataset:

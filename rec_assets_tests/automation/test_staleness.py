@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Bench:
         @asset(partitions_def=days, deps=[raw_purchase_logs], code_version=self.code_version)
         def candidates(context: Context) -> MaterializeResult[Any]:
             content = self.lake.table("raw_purchase_logs").pandas([DAY])["n"]
-            return self._write(context, pd.DataFrame({"n": content}), als_as_of="2017-12-01")
+            return self._write(context, pd.DataFrame({"n": content}))
 
         @asset_check(asset=candidates, blocking=True)
         def sound() -> AssetCheckResult:
@@ -98,7 +99,7 @@ class Bench:
         @asset(partitions_def=days)
         def hybrid_scores(context: Context) -> None:
             self.lake.write("hybrid_scores", pd.DataFrame({"n": [1]}), DAY)
-            context.add_output_metadata({"rules_version": "abc"})
+            context.add_output_metadata({"rules_version": "abc", "als_as_of": "2017-12-01"})
 
         @asset(partitions_def=days)
         def release_gate() -> None:
@@ -366,11 +367,32 @@ def test_the_gate_decision_is_stale_until_a_release_is_active(bench: Bench) -> N
     assert not stale(), "with a champion, the gate decides once"
 
 
-def test_a_partition_made_with_other_models_than_the_active_ones_is_stale(fresh: Bench) -> None:
+def test_a_partition_made_with_other_models_than_the_active_ones_is_stale(bench: Bench) -> None:
+    run = PlannedRun("lists", DAY, DAY)
+    bench.definitions.resolve_job_def("lists").execute_in_process(instance=bench.instance, partition_key=str(DAY))
+
+    def reasons() -> list[str]:
+        return list(bench._checker(rules_version="abc", newest=DAY).stale_partitions(run).values())
+
     for version, trained in ((1, dt.date(2017, 12, 1)), (2, dt.date(2017, 12, 15))):
-        fresh.promote(version, trained)
-        assert fresh.stale() == (set() if version == 1 else {"candidates"})
-    why = "made with als_as_of 2017-12-01, but version 2 is active, with 2017-12-15"
-    assert fresh.reasons() == {"candidates": why}
-    fresh.releases.roll_back()
-    assert fresh.stale() == set()
+        bench.promote(version, trained)
+        why = "made with als_as_of 2017-12-01, but version 2 is active, with 2017-12-15"
+        assert reasons() == ([] if version == 1 else [why])
+    bench.releases.roll_back()
+    assert reasons() == []
+
+
+def test_a_check_of_many_days_asks_dagster_once_for_each_asset(fresh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    read = Materializations.of
+
+    def count(self: Materializations, name: str, instance: DagsterInstance) -> Any:
+        asked.append(name)
+        return read(self, name, instance)
+
+    monkeypatch.setattr(Materializations, "of", count)
+    days = PlannedRun("job", DAY, DAY + dt.timedelta(days=30))
+    checker = fresh._checker()
+    assert {day for _, day in checker.stale_partitions(days)} == set(days.days[1:])
+    assert sorted(asked) == ["candidates", "raw_purchase_logs"]
+    assert replace(checker).stale_partitions(RUN) == {} and len(asked) == 4, "after a run, it asks again"
