@@ -1,6 +1,7 @@
 """Equal rows give equal tables, in any order of rows."""
 
 import datetime as dt
+import math
 import random
 from collections.abc import Callable
 
@@ -80,3 +81,14 @@ def test_sums_ignore_values_that_are_no_amounts(spark: SparkSession) -> None:
     assert values.agg(exact_sum(value), exact_mean(value)).first() == (0.6, 0.2)
     assert values.where("value < 1").agg(ordered_sum(value)).first() == (0.1 + 0.2 + 0.3,)
     assert values.where("value IS NULL").agg(exact_sum(value)).first() == (None,)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6, 8e9, 1e12, 1e20])
+def test_a_sum_of_any_size_and_sign_is_exact(spark: SparkSession, size: float) -> None:
+    random_ = random.Random(2)
+    values = [round(random_.uniform(-1, 3), 3) * size for _ in range(1000)] + [-0.125, 1e9, 5e13]
+    (found,) = (
+        spark.createDataFrame([(value,) for value in values], "value double").agg(exact_sum(F.col("value"))).first()
+        or ()
+    )
+    assert found == pytest.approx(math.fsum(values), rel=1e-15, abs=1e-6)
