@@ -131,12 +131,11 @@ class Script:
         orders = history.groupby("customer_id")["customer_orders"].first()
         baselines = baseline_lists_in_spark(candidates, DEPTH).toPandas()
         shown = lists.where(f"rank <= {DEPTH}").toPandas().assign(model="hybrid")[baselines.columns]
-        categories = self.products.set_index("product_id")["category"]
         assert set(baselines["model"]) <= set(BASELINES)
         return evaluate(
             pd.concat([shown, baselines[baselines["customer_id"].isin(truth["customer_id"])]]),
             make_slices(truth, history, orders),
-            fallback=fallback_lists(statistics, categories, DEPTH, "hybrid"),
+            fallback=fallback_lists(snapshot.catalog, DEPTH, "hybrid"),
             catalog=CatalogStatistics(
                 size=len(snapshot),
                 customers=len(orders),

@@ -54,7 +54,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         executor=dg.in_process_executor,
         loggers={"console": console_logger},
         resources={
-            "io_manager": LakeIOManager(root=str(settings.lake), spark=spark),
+            "io_manager": LakeIOManager(root=str(settings.lake), disk=str(settings.staging), spark=spark),
             "lake": lake,
             "active_models": ActiveModels(lake, releases, settings.model_reuse_days),
             "recipes": Recipes.from_settings(settings),

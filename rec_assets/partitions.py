@@ -31,6 +31,8 @@ class DayPartitions:
         horizon_ago: D − horizon: the candidates and lists that are labeled and evaluated on D.
         label_window: (D − horizon, D]: the purchases that label and evaluate them.
         challenger_window: (D − gate_days − model_reuse_days, D]: the models that may become a challenger.
+        gate_snapshot_window: (D − gate_days − model_reuse_days, D − gate_days]: the products as of their day. The first
+            release, which has no purchases to compare models by, uses those of D.
         gate_window: (D − gate_days − lookback, D]: the data of challenger and champion, and of their comparison.
         served_window: (D − 1 − model_reuse_days, D − 1]: the newest lists of these days are what D's customers saw.
         kpi_window: (D − lookback, D], but at least one KPI period: the interactions that KPIs count.
@@ -58,6 +60,7 @@ class DayPartitions:
         self.horizon_ago = window(-horizon, -horizon)
         self.label_window = window(1 - horizon)
         self.challenger_window = window(1 - gate - reuse)
+        self.gate_snapshot_window = window(1 - gate - reuse, -gate)
         self.gate_window = window(1 - gate - lookback)
         self.served_window = window(-reuse, -1)
         self.kpi_window = window(1 - max(lookback, PERIOD_DAYS))

@@ -192,8 +192,8 @@ def lists(tmp_path: Path) -> Path:
             "rules_version": "r1", "als_as_of": str(DAYS[0]), "ranker_as_of": str(DAYS[0]),
         }  # fmt: skip
         lake.write("hybrid_scores", pd.DataFrame([item]), day)
-        counts = {"product_id": ["tea", "mug"], "order_lines": [2, 1], "recent_buyers": [2, 1]}
-        lake.write("product_statistics", pd.DataFrame(counts), day)
+        counts = {"product_id": ["tea", "mug"], "category": None, "order_lines": [2, 1], "recent_buyers": [2, 1]}
+        lake.write("product_snapshot", pd.DataFrame(counts), day)
     lake.write("products", pd.DataFrame({"product_id": ["tea", "mug"], "title": ["Tea", "Mug"], "category": None}))
     return tmp_path
 

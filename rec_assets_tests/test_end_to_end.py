@@ -22,7 +22,7 @@ from rec_assets_tests.conftest import ODD_NAME, BootstrappedShop, Shop, free_por
 
 RELEASE = ("challenger", "release_gate", "champion", "serving_index")
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
-DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "candidates")
+DAILY_MODELS = ("product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "candidates")
 
 
 def fingerprints(lake: Lake) -> dict[str, str]:

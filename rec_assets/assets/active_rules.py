@@ -2,11 +2,10 @@
 
 import datetime as dt
 
-import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
-from rec_assets.assets.model_loading import snapshot_without_models
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.ranking.in_spark import with_frequency_capped
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
 from rec_assets.recsys.rules.rules_file import read_rules
@@ -14,16 +13,14 @@ from rec_assets.resources.lake import Lake
 from rec_assets.settings import Settings
 
 
-def active_rules(
-    settings: Settings, day: dt.date, products: pd.DataFrame, product_statistics: pd.DataFrame
-) -> CompiledRules:
+def active_rules(settings: Settings, snapshot: ProductSnapshot) -> CompiledRules:
     """The default rule set, compiled for the products of a day.
 
     Raises:
         RulesError: the file of the rules is invalid.
     """
     rules = read_rules(settings.rules)
-    return compile_rules(rules, rules.default, snapshot_without_models(day, products, product_statistics))
+    return compile_rules(rules, rules.default, snapshot)
 
 
 def add_frequency_capped(candidates: SparkFrame, rules: CompiledRules, lake: Lake, day: dt.date) -> SparkFrame:

@@ -8,12 +8,13 @@ import dagster as dg
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.model_loading import NO_RANKER, ActiveModels, missing_models_as_of, newest_day
+from rec_assets.assets.model_loading import NO_RANKER, missing_models_as_of, newest_day
 from rec_assets.assets.past_lists import HYBRID, evaluate_past_lists
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.files import write_atomically
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import net_purchases
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.evaluation.baselines import BASELINES
 from rec_assets.recsys.evaluation.live import BAND_DAYS
 from rec_assets.recsys.evaluation.live import DEPTH as LIVE_DEPTH
@@ -41,21 +42,20 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1",
         kinds={"pandas", "mlflow"},
         ins={
-            "hybrid_scores": horizon_ago, "candidates": horizon_ago, "product_statistics": horizon_ago,
+            "hybrid_scores": horizon_ago, "candidates": horizon_ago, "product_snapshot": horizon_ago,
             "cleaned_interactions": dg.AssetIn(partition_mapping=days.label_window),
         },
     )  # fmt: skip
     def evaluation_report(
         context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
-        hybrid_scores: SparkFrame, candidates: SparkFrame, product_statistics: pd.DataFrame,
-        cleaned_interactions: SparkFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
+        hybrid_scores: SparkFrame, candidates: SparkFrame, product_snapshot: ProductSnapshot,
+        cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """Metrics of the lists of a horizon ago and of every baseline, by the purchases since, and an HTML report."""
         lists_as_of = as_of_day(context) - dt.timedelta(days=settings.horizon_days)
         past = evaluate_past_lists(
-            hybrid_scores, candidates, net_purchases(cleaned_interactions, as_of_day(context)),
-            products=products, product_statistics=product_statistics, product_embeddings=product_embeddings,
-            as_of=lists_as_of, has_ratings=source.purchases.columns.rating is not None, settings=settings,
+            hybrid_scores, candidates, net_purchases(cleaned_interactions, as_of_day(context)), product_snapshot,
+            has_ratings=source.purchases.columns.rating is not None, settings=settings,
         )  # fmt: skip
         model_days = _model_days(lake, lists_as_of)
         missing = missing_models_as_of(lake, **model_days) if model_days else []
@@ -91,18 +91,16 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1", kinds={"pandas"},
         deps=[
             dg.AssetDep("hybrid_scores", partition_mapping=days.served_window),
-            dg.AssetDep("als_model", partition_mapping=days.model_window),
         ],
     )  # fmt: skip
     def live_accuracy(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
-        active_models: dg.ResourceParam[ActiveModels], cleaned_interactions: pd.DataFrame,
+        product_snapshot: ProductSnapshot, cleaned_interactions: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """Hit rate and precision of the lists before the day on its purchases, and the shares of unknown products."""
         day, lists = as_of_day(context), lake.table("hybrid_scores")
         one = dt.timedelta(days=1)
         lists_as_of = newest_day(lists, day - settings.model_reuse_days * one, day - one)
-        factors, _ = active_models.load("als_model", day)
         is_bulk = cleaned_interactions["weight"] == 0
         bought = cleaned_interactions[(cleaned_interactions["event"] == PURCHASE) & ~is_bulk]
         buyers = spark.spark_session.createDataFrame(bought[["customer_id"]].drop_duplicates(), "customer_id string")
@@ -111,7 +109,8 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
             .where(f"list = '{ALL}' and rank <= {LIVE_DEPTH}")
             .join(buyers, "customer_id", "left_semi")
         )
-        measured = measure_live(top.select("customer_id", "product_id").toPandas(), bought, pd.Index(factors["id"]))
+        with_factors = pd.Index(product_snapshot.product_ids[product_snapshot.has_factors])
+        measured = measure_live(top.select("customer_id", "product_id").toPandas(), bought, with_factors)
         earlier = [past for past in lake.table("live_accuracy").days if past < day][-BAND_DAYS:]
         plot: dict[str, Any] = {}
         if earlier:

@@ -8,15 +8,14 @@ from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from rec_assets.assets.model_loading import ReleasedModels, load_snapshot
+from rec_assets.assets.model_loading import ReleasedModels
 from rec_assets.recsys.data.interactions import history_lines, net_purchases
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
 from rec_assets.recsys.evaluation.customer_sample import in_sample
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.release.gate import DEPTH, GateCheck, ListComparison, check_lists, check_quality, compare_lists
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.releases import Release
 from rec_assets.settings import Settings
 
@@ -65,35 +64,35 @@ def first_release_lists(lake: Lake, challenger: Release, settings: Settings, ses
 
 def comparison_lists(
     lake: Lake, challenger: Release, champion: Release, settings: Settings, *, as_of: dt.date,
-    cleaned_interactions: SparkFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
+    cleaned_interactions: SparkFrame,
 ) -> GateLists:  # fmt: skip
     """Both models' lists as of the challenger's training day, and the purchases since, up to `as_of`.
 
+    Both rank the products of that day's snapshot.
     If there are more customers than `settings.evaluation_customers`, a sample is used.
     """
     day = challenger.ranker_as_of
     lines = history_lines(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
     purchases = lines.where("weight >= 1")
-    recent = settings.recipe.candidates.recent_days
-    statistics = compute_statistics(purchases, lines.where("weight < 0"), recent_days=recent).toPandas()
+    products = load_product_snapshot(lake.table("product_snapshot"), day, settings.staging)
     sampled = in_sample(lines.select("customer_id").distinct().count(), settings.evaluation_customers)
 
-    def make_lists(release: Release) -> tuple[pd.DataFrame, ProductSnapshot, Ranker]:
+    def make_lists(release: Release) -> tuple[pd.DataFrame, Ranker]:
         models = ReleasedModels.from_release(lake, release)
-        snapshot = load_snapshot(
-            day, products=products, product_statistics=statistics, als_model=models.als_model,
-            co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
-        )  # fmt: skip
-        candidates = candidates_in_spark(lines.where(sampled), snapshot, release.recipe, model_days={})
-        lists = lists_in_spark(candidates, models.ranker, products, DEPTH, model_days={}).to_spark()
-        columns = ("customer_id", "list", "product_id", "rank")
-        return lists.select(*columns).toPandas(), snapshot, models.ranker
+        candidates = candidates_in_spark(lines.where(sampled), models.in_snapshot(products), release.recipe, {})
+        lists = lists_in_spark(candidates, models.ranker, products.catalog, DEPTH, model_days={}).to_spark()
+        return lists.select("customer_id", "list", "product_id", "rank").toPandas(), models.ranker
 
-    (new_lists, snapshot, _), (current_lists, _, current_ranker) = make_lists(challenger), make_lists(champion)
+    (new_lists, _), (current_lists, current_ranker) = make_lists(challenger), make_lists(champion)
     since = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
     bought_since = _purchases_since(purchases.where(sampled), since.where(sampled))
     return GateLists(
-        new_lists, current_lists, bought_since, _bought_products(statistics), len(snapshot), current_ranker.warning
+        new_lists,
+        current_lists,
+        bought_since,
+        _bought_products(products.catalog),
+        len(products),
+        current_ranker.warning,
     )
 
 

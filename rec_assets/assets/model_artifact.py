@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame as SparkFrame
 
 import rec_assets
-from rec_assets.assets.model_loading import ReleasedModels, load_snapshot
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.interactions import history_lines
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import LISTS
+from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.spark.arrow_rows import collect
 from rec_assets.resources.data_versions import Materialization
@@ -89,21 +90,16 @@ def describe_release(
 
 
 def index_writer(
-    as_of: dt.date, models: ReleasedModels, recipe: Recipe, about: Mapping[str, str], *,
-    cleaned_interactions: SparkFrame, product_statistics: pd.DataFrame, products: pd.DataFrame,
-    product_embeddings: pd.DataFrame, scores: pa.Table | None = None, staging: Path,
+    snapshot: ProductSnapshot, ranker: Ranker, recipe: Recipe, about: Mapping[str, str], *,
+    cleaned_interactions: SparkFrame, scores: pa.Table | None = None, staging: Path,
 ) -> WriteIndex:  # fmt: skip
-    """A function that writes the serving index of these models, with the customers and products of a day.
+    """A function that writes the serving index of a product snapshot and a ranker, with the customers of that day.
 
     With the day's `hybrid_scores`, the index also contains these lists. The API uses them for customers without newer
     events. `about` is stored with the index: version, as-of day, time zone. Spark's tasks write the histories to
     `staging`, which they must see.
     """
-    snapshot = load_snapshot(
-        as_of, products=products, product_statistics=product_statistics, als_model=models.als_model,
-        co_purchase_graph=models.co_purchase_graph, product_embeddings=product_embeddings,
-    )  # fmt: skip
-    interactions = history_lines(cleaned_interactions, as_of).select(*HISTORY_COLUMNS)
+    interactions = history_lines(cleaned_interactions, snapshot.as_of).select(*HISTORY_COLUMNS)
     lines = map_customers(
         interactions, partial(number_lines, product_ids=pd.Index(snapshot.product_ids)), NUMBERED_SCHEMA
     )
@@ -113,7 +109,7 @@ def index_writer(
         lists = {} if scores is None else {
             name: StoredList.from_scores(scores.filter(pc.equal(scores["list"], name)), snapshot) for name in LISTS
         }  # fmt: skip
-        Index(snapshot, models.ranker, recipe, histories, lists, dict(about)).save(folder)
+        Index(snapshot, ranker, recipe, histories, lists, dict(about)).save(folder)
 
     return write
 

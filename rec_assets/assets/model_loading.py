@@ -1,4 +1,4 @@
-"""Loading models from the lake: the product snapshot of a day, and the models of a release."""
+"""Loading models from the lake: the active models of a day, and those of a release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
+from rec_assets.recsys.data.snapshot_builder import with_models
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.resources.lake import Lake, LakeTable, MissingPartition
@@ -21,28 +21,15 @@ NO_RANKER = "no ranker: too few candidates were bought in the horizon, or all of
 """The reason without a trained ranker."""
 
 
-def load_snapshot(
-    as_of: dt.date, *, products: pd.DataFrame, product_statistics: pd.DataFrame, als_model: pd.DataFrame,
-    co_purchase_graph: pd.DataFrame, product_embeddings: pd.DataFrame,
-) -> ProductSnapshot:  # fmt: skip
-    """The product snapshot from the assets' frames. `als_model` contains only products."""
-    factors = als_model.rename(columns={"id": "product_id"})
-    return build_product_snapshot(
-        as_of, products=products, statistics=product_statistics, factors=factors, graph=co_purchase_graph,
-        embeddings=product_embeddings,
-    )  # fmt: skip
+MODELS_OF_PRODUCTS = ("als_model", "co_purchase_graph")
+"""The models that a product snapshot contains."""
 
 
-def snapshot_without_models(
-    as_of: dt.date, products: pd.DataFrame, product_statistics: pd.DataFrame
-) -> ProductSnapshot:
-    """The product snapshot from the catalog and the purchases only."""
-    return load_snapshot(
-        as_of, products=products, product_statistics=product_statistics,
-        als_model=pd.DataFrame({"id": [], "factors": []}),
-        co_purchase_graph=pd.DataFrame({"kind": [], "product_id": [], "neighbor_id": [], "weight": []}),
-        product_embeddings=pd.DataFrame({"content_hash": [], "vector": []}),
-    )  # fmt: skip
+def model_days_of_snapshot(lake: Lake, day: dt.date) -> dict[str, dt.date | None]:
+    """`als_as_of` and `graph_as_of` of a day's product snapshot; None if it has no products."""
+    names = [AS_OF_NAMES[model] for model in MODELS_OF_PRODUCTS]
+    rows = lake.table("product_snapshot").head(day, rows=1).select(names).to_pylist()
+    return dict(rows[0]) if rows else dict.fromkeys(names)
 
 
 def released_model(lake: Lake, release: Release, name: str) -> tuple[LakeTable, dt.date]:
@@ -65,6 +52,11 @@ def released_model(lake: Lake, release: Release, name: str) -> tuple[LakeTable, 
             f"for {day}, or roll back to another release with `rec-assets rollback --to VERSION`"
         )
     return table, day
+
+
+def released_ranker(lake: Lake, release: Release) -> Ranker:
+    """The ranker of a release. Raises MissingPartition as `released_model`."""
+    return load_ranker(_load(*released_model(lake, release, "ranker")))
 
 
 def newest_day(table: LakeTable, first: dt.date, last: dt.date) -> dt.date:
@@ -126,6 +118,10 @@ class ReleasedModels:
     def from_release(cls, lake: Lake, release: Release) -> ReleasedModels:
         """Load the models that a release was made from. Raises as `load`."""
         return cls._load(*(released_model(lake, release, name) for name in AS_OF_NAMES))
+
+    def in_snapshot(self, snapshot: ProductSnapshot) -> ProductSnapshot:
+        """The products of a snapshot, with these models."""
+        return with_models(snapshot, self.als_model.rename(columns={"id": "product_id"}), self.co_purchase_graph)
 
     @classmethod
     def _load(

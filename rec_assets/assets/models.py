@@ -1,18 +1,22 @@
-"""Asset group `models`: statistics, models and candidates from the interactions up to a day."""
+"""Asset group `models`: statistics, models, product snapshot and candidates from the interactions up to a day."""
 
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.code_versions import with_layout
-from rec_assets.assets.model_loading import NO_RANKER, ActiveModels, load_snapshot
+from rec_assets.assets.model_loading import MODELS_OF_PRODUCTS, NO_RANKER, ActiveModels, model_days_of_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
+from rec_assets.recsys.data.snapshot_table import SNAPSHOT_COLUMNS, to_table
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark
 from rec_assets.recsys.ranking.ranker import fit_ranker
@@ -40,7 +44,7 @@ PLOTTED_ROWS = 200_000
 def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
     lookback = dg.AssetIn(partition_mapping=days.lookback)
-    models = [dg.AssetDep(name, partition_mapping=days.model_window) for name in ("als_model", "co_purchase_graph")]
+    models = [dg.AssetDep(name, partition_mapping=days.model_window) for name in MODELS_OF_PRODUCTS]
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "4",
     }  # fmt: skip
@@ -89,29 +93,42 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
 
     # The code version follows from the columns: if they change, older partitions become stale.
     @dg.asset(
+        **{**daily, "code_version": with_layout("1", SNAPSHOT_COLUMNS)}, kinds={"numpy", "deltalake"}, deps=models,
+    )  # fmt: skip
+    def product_snapshot(
+        context: dg.AssetExecutionContext, active_models: dg.ResourceParam[ActiveModels], products: pd.DataFrame,
+        product_statistics: pd.DataFrame, product_embeddings: pd.DataFrame,
+    ) -> pa.Table:  # fmt: skip
+        """All that is known of the products on the day, with the active models: the only state that scoring reads."""
+        day = as_of_day(context)
+        (factors, als_as_of), (graph, graph_as_of) = (active_models.load(name, day) for name in MODELS_OF_PRODUCTS)
+        snapshot = build_product_snapshot(
+            day, products=products, statistics=product_statistics, factors=factors.rename(columns={"id": "product_id"}),
+            graph=graph, embeddings=product_embeddings,
+        )  # fmt: skip
+        model_days = {"als_as_of": als_as_of, "graph_as_of": graph_as_of}
+        context.add_output_metadata({name: str(day) for name, day in model_days.items()} | {"products": len(snapshot)})
+        table = to_table(snapshot)
+        for name, model_day in model_days.items():
+            table = table.append_column(name, pa.array([model_day] * len(table), pa.date32()))
+        return table
+
+    # The code version follows from the columns: if they change, older partitions become stale.
+    @dg.asset(
         **{**daily, "code_version": with_layout(daily["code_version"], CANDIDATE_COLUMNS)},
         kinds={"spark", "numpy"},
         ins={"cleaned_interactions": lookback},
-        deps=models,
     )
     def candidates(
         context: dg.AssetExecutionContext, releases: dg.ResourceParam[Releases], recipes: dg.ResourceParam[Recipes],
-        active_models: dg.ResourceParam[ActiveModels], cleaned_interactions: SparkFrame,
-        product_statistics: pd.DataFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
+        lake: dg.ResourceParam[Lake], product_snapshot: ProductSnapshot, cleaned_interactions: SparkFrame,
     ) -> LazyArrowRows:  # fmt: skip
         """(customer, product) pairs from all candidate sources as of the day, with the ranker's features."""
-        factors, als_as_of = active_models.load("als_model", as_of_day(context))
-        graph, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
-        snapshot = load_snapshot(
-            as_of_day(context), products=products, product_statistics=product_statistics, als_model=factors,
-            co_purchase_graph=graph, product_embeddings=product_embeddings,
-        )  # fmt: skip
-        model_days = {"als_as_of": als_as_of, "graph_as_of": graph_as_of}
-        release = releases.active(snapshot.as_of)
-        context.add_output_metadata({name: str(day) for name, day in model_days.items()} | {"products": len(snapshot)})
-        lines = history_lines(cleaned_interactions, snapshot.as_of)
+        day = product_snapshot.as_of
+        release, model_days = releases.active(day), model_days_of_snapshot(lake, day)
+        lines = history_lines(cleaned_interactions, day)
         recipe = release.recipe if release else recipes.active()
-        return candidates_in_spark(lines, snapshot, recipe, model_days)
+        return candidates_in_spark(lines, product_snapshot, recipe, model_days)
 
     @dg.asset(
         **daily,
@@ -150,4 +167,6 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
             {"model": [model.dump()], "features": [list(model.features)], "recipe": [recipe.model_dump_json()]}
         )
 
-    return [product_statistics, als_model, co_purchase_graph, product_embeddings, candidates, ranker]
+    return [
+        product_statistics, als_model, co_purchase_graph, product_embeddings, product_snapshot, candidates, ranker,
+    ]  # fmt: skip

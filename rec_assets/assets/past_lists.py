@@ -1,6 +1,5 @@
 """Evaluation of the lists of a past day, and of every baseline, by the purchases since."""
 
-import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.evaluation.baselines import baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.evaluation.customer_sample import sample_customers
 from rec_assets.recsys.evaluation.evaluate import CatalogStatistics, evaluate, make_slices, rmse
@@ -51,17 +51,14 @@ class PastEvaluation:
 
 
 def evaluate_past_lists(
-    hybrid_scores: SparkFrame, candidates: SparkFrame, purchases: SparkFrame, *, products: pd.DataFrame,
-    product_statistics: pd.DataFrame, product_embeddings: pd.DataFrame, as_of: dt.date, has_ratings: bool,
-    settings: Settings,
+    hybrid_scores: SparkFrame, candidates: SparkFrame, purchases: SparkFrame, snapshot: ProductSnapshot, *,
+    has_ratings: bool, settings: Settings,
 ) -> PastEvaluation:  # fmt: skip
     """Evaluate the lists of a day.
 
     Args:
-        hybrid_scores, candidates, product_statistics: Partitions of the day.
+        hybrid_scores, candidates, snapshot: Of the day.
         purchases: Net purchases since.
-        products, product_embeddings: The unpartitioned tables.
-        as_of: The day.
         has_ratings: Whether the data source has ratings; then the ALS predictions are evaluated too.
         settings: Number of customers and the random seed.
     """
@@ -81,8 +78,15 @@ def evaluate_past_lists(
         ]
     )
     slices = make_slices(truth, history, history.groupby("customer_id")["customer_orders"].first())
-    catalog = _catalog(products, product_statistics, product_embeddings, known_customers, as_of)
-    fallback = fallback_lists(product_statistics, products.set_index("product_id")["category"], DEPTH, HYBRID)
+    has_text = snapshot.text >= 0
+    catalog = CatalogStatistics(
+        size=len(snapshot),
+        customers=known_customers,
+        buyers=snapshot.catalog.set_index("product_id")["buyers"],
+        embedding_rows=pd.Series(snapshot.text[has_text], index=snapshot.product_ids[has_text]),
+        embeddings=snapshot.embeddings,
+    )
+    fallback = fallback_lists(snapshot.catalog, DEPTH, HYBRID)
     evaluation = evaluate(
         lists, slices, fallback=fallback, catalog=catalog, reference=HYBRID, seed=settings.recipe.seed
     )
@@ -91,25 +95,9 @@ def evaluate_past_lists(
         metrics = pd.concat([metrics, _rating_error(candidates, ratings)], ignore_index=True)
     return PastEvaluation(
         metrics=metrics, differences=evaluation.differences, slices={part.name: part.description for part in slices},
-        examples=example_customers(shown, truth, history, products), buyers=sample.buyers,
+        examples=example_customers(shown, truth, history, snapshot.catalog), buyers=sample.buyers,
         customers=truth["customer_id"].nunique(), purchases=len(truth), catalog_size=catalog.size,
     )  # fmt: skip
-
-
-def _catalog(
-    products: pd.DataFrame, statistics: pd.DataFrame, embeddings: pd.DataFrame, customers: int, day: dt.date
-) -> CatalogStatistics:
-    is_known = (pd.to_datetime(products["first_seen"]).dt.date <= day) & ~products["excluded"].astype(bool)
-    known = products[is_known]
-    rows = pd.Series(np.arange(len(embeddings)), index=embeddings["content_hash"])
-    with_text = known[known["content_hash"].isin(rows.index)]
-    return CatalogStatistics(
-        size=len(known),
-        customers=customers,
-        buyers=statistics.set_index("product_id")["buyers"],
-        embedding_rows=pd.Series(rows[with_text["content_hash"]].to_numpy(), index=with_text["product_id"]),
-        embeddings=np.stack(embeddings["vector"].to_list()) if len(embeddings) else np.zeros((0, 1), np.float32),
-    )
 
 
 def _rating_error(candidates: SparkFrame, ratings: SparkFrame) -> pd.DataFrame:
@@ -136,7 +124,9 @@ def example_customers(
     examples = []
     for customer in by_activity.index[positions.astype(int)].unique():
         items = history[history["customer_id"] == customer]
-        favorites = items["product_id"].map(categories).dropna().sort_values().value_counts().head(3).index
+        favorites = (
+            items["product_id"].map(categories).replace("", None).dropna().sort_values().value_counts().head(3).index
+        )
         most = f"; most from {', '.join(favorites)}" if len(favorites) else ""
         rows = shown[(shown["customer_id"] == customer) & (shown["list"] == "all") & (shown["rank"] <= 10)]
         examples.append(

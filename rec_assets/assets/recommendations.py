@@ -3,18 +3,17 @@
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.active_rules import active_rules, add_frequency_capped
-from rec_assets.assets.model_loading import ActiveModels, load_ranker, load_snapshot
+from rec_assets.assets.model_loading import ActiveModels, load_ranker
 from rec_assets.partitions import DayPartitions, as_of_day
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.in_spark import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.retrieval.similar import complements
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.releases import AS_OF_NAMES
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
@@ -25,9 +24,7 @@ OWNERS = ["team:recommendations"]
 def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
     recipe = settings.recipe
-    als_model, co_purchase_graph, ranker = (
-        dg.AssetDep(name, partition_mapping=days.model_window) for name in AS_OF_NAMES
-    )
+    graph, ranker = (dg.AssetDep(name, partition_mapping=days.model_window) for name in ("co_purchase_graph", "ranker"))
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "1",
     }  # fmt: skip
@@ -36,8 +33,7 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
     @dg.asset(**{**daily, "code_version": "3"}, kinds={"spark", "xgboost"}, deps=[ranker])
     def hybrid_scores(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake],
-        active_models: dg.ResourceParam[ActiveModels], candidates: LazyArrowRows, products: pd.DataFrame,
-        product_statistics: pd.DataFrame,
+        active_models: dg.ResourceParam[ActiveModels], candidates: LazyArrowRows, product_snapshot: ProductSnapshot,
     ) -> LazyArrowRows:  # fmt: skip
         """Lists with reasons, after merchandising rules: `all`, and `discover` (not bought in the lookback)."""
         frame, ranker_as_of = active_models.load("ranker", as_of_day(context))
@@ -52,29 +48,25 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
             "ranker_as_of": ranker_as_of,
         }
         context.add_output_metadata({"ranker_as_of": str(ranker_as_of), "list_size": recipe.list_size})
-        rules = active_rules(settings, as_of_day(context), products, product_statistics)
+        rules = active_rules(settings, product_snapshot)
         context.add_output_metadata({"rules_version": rules.version})
         rows: SparkFrame | LazyArrowRows = candidates
         if rules.frequency_cap is not None:
             rows = add_frequency_capped(candidates.to_spark(), rules, lake, as_of_day(context))
-        return lists_in_spark(rows, model, products, recipe.list_size, model_days, rules)
+        return lists_in_spark(rows, model, product_snapshot.catalog, recipe.list_size, model_days, rules)
 
-    @dg.asset(**daily, kinds={"spark", "numpy"}, deps=[als_model, co_purchase_graph])
+    @dg.asset(**{**daily, "code_version": "2"}, kinds={"spark", "numpy"}, deps=[graph])
     def similar_products(
-        context: dg.AssetExecutionContext, spark: SparkResource, active_models: dg.ResourceParam[ActiveModels],
-        product_statistics: pd.DataFrame, products: pd.DataFrame, product_embeddings: pd.DataFrame,
-    ) -> SparkFrame:  # fmt: skip
+        context: dg.AssetExecutionContext,
+        spark: SparkResource,
+        active_models: dg.ResourceParam[ActiveModels],
+        product_snapshot: ProductSnapshot,
+    ) -> SparkFrame:
         """Substitutes (similar text and buyers) and complements (bought together) per product."""
-        factors, als_as_of = active_models.load("als_model", as_of_day(context))
-        graph, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
-        context.add_output_metadata({"als_as_of": str(als_as_of), "graph_as_of": str(graph_as_of)})
-        snapshot = load_snapshot(
-            as_of_day(context), products=products, product_statistics=product_statistics, als_model=factors,
-            co_purchase_graph=graph, product_embeddings=product_embeddings,
-        )  # fmt: skip
-        session = spark.spark_session
-        categories = products.set_index("product_id")["category"]
-        rows = session.createDataFrame(complements(graph, categories, recipe.neighbors), SIMILAR_TYPES)
-        return substitutes_in_spark(session, snapshot, recipe.neighbors).unionByName(rows)
+        baskets, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
+        context.add_output_metadata({"graph_as_of": str(graph_as_of)})
+        session, categories = spark.spark_session, product_snapshot.catalog.set_index("product_id")["category"]
+        rows = session.createDataFrame(complements(baskets, categories, recipe.neighbors), SIMILAR_TYPES)
+        return substitutes_in_spark(session, product_snapshot, recipe.neighbors).unionByName(rows)
 
     return [hybrid_scores, similar_products]

@@ -16,14 +16,22 @@ from pyspark.sql import DataFrame as SparkFrame
 from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
 from rec_assets.assets.model_artifact import describe_release, index_writer, register_model
-from rec_assets.assets.model_loading import ReleasedModels, missing_models, recipe_of_ranker
+from rec_assets.assets.model_loading import (
+    ReleasedModels,
+    missing_models,
+    model_days_of_snapshot,
+    recipe_of_ranker,
+    released_ranker,
+)
 from rec_assets.files import write_atomically
 from rec_assets.partitions import DayPartitions, as_of_day
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.release.decision_page import Decision, decision_page, decision_table
 from rec_assets.recsys.release.gate import check_artifact, check_not_rolled_back
 from rec_assets.resources.data_versions import FILES, Materializations
 from rec_assets.resources.lake import Lake, MissingPartition
+from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.releases import AS_OF_NAMES, PROMOTED, REJECTED, Release, Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
@@ -63,19 +71,25 @@ def challenger_models_day(lake: Lake, releases: Releases, day: dt.date, gate_day
 
 def release_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    lookback = dg.AssetIn(partition_mapping=days.lookback)
+    gate_window = dg.AssetIn(partition_mapping=days.gate_window)
     models = [dg.AssetDep(name, partition_mapping=days.challenger_window) for name in AS_OF_NAMES]
+    past_products = dg.AssetDep("product_snapshot", partition_mapping=days.gate_snapshot_window)
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "1",
     }  # fmt: skip
 
-    @dg.asset(**daily, kinds={"mlflow"}, deps=["evaluation_report", *models], ins={"cleaned_interactions": lookback})
+    @dg.asset(
+        **daily, kinds={"mlflow"}, deps=["evaluation_report", past_products, *models],
+        ins={"cleaned_interactions": gate_window},
+    )  # fmt: skip
     def challenger(
         context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
-        releases: dg.ResourceParam[Releases], cleaned_interactions: SparkFrame, product_statistics: pd.DataFrame,
-        products: pd.DataFrame, product_embeddings: pd.DataFrame,
+        releases: dg.ResourceParam[Releases], cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:  # fmt: skip
-        """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays."""
+        """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays.
+
+        It also contains the products and customers as of the day of the models.
+        """
         day = as_of_day(context)
         training_day = challenger_models_day(lake, releases, day, settings.gate_days)
         lake = lake.at({name: version for name in lake.tables() if (version := lake.table(name).version) is not None})
@@ -88,11 +102,12 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         if release is not None:
             releases.set_challenger_alias(release)
         else:
+            models = ReleasedModels.load(lake, training_day)
+            products = load_product_snapshot(lake.table("product_snapshot"), training_day, settings.staging)
+            about = {**proposal.tags, "as_of": str(training_day), "time_zone": source.time_zone}
             write = index_writer(
-                day, ReleasedModels.load(lake, training_day), recipe,
-                {**proposal.tags, "time_zone": source.time_zone},
-                cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-                product_embeddings=product_embeddings, staging=settings.staging,
+                models.in_snapshot(products), models.ranker, recipe, about,
+                cleaned_interactions=cleaned_interactions, staging=settings.staging,
             )  # fmt: skip
             release = register_model(tracking, releases, proposal, write)
         tags = {name: value for name, value in release.tags.items() if name != "recipe"}
@@ -100,15 +115,11 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         return pd.DataFrame([{"version": release.version, **proposal.tags}])
 
     @dg.asset(
-        **daily,
-        kinds={"spark", "mlflow"},
-        deps=models,
-        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.gate_window)},
-    )
+        **daily, kinds={"spark", "mlflow"}, deps=[past_products], ins={"cleaned_interactions": gate_window},
+    )  # fmt: skip
     def release_gate(
         context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
         releases: dg.ResourceParam[Releases], challenger: pd.DataFrame, cleaned_interactions: SparkFrame,
-        products: pd.DataFrame, product_embeddings: pd.DataFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """Gate checks of the challenger, compared with the champion on the same days and customers."""
         day = as_of_day(context)
@@ -118,9 +129,8 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
             lists = first_release_lists(lake, proposed, settings, cleaned_interactions.sparkSession)
         else:
             lists = comparison_lists(
-                lake, proposed, current, settings, as_of=day, cleaned_interactions=cleaned_interactions,
-                products=products, product_embeddings=product_embeddings,
-            )  # fmt: skip
+                lake, proposed, current, settings, as_of=day, cleaned_interactions=cleaned_interactions
+            )
         list_checks, comparisons = lists.evaluate(settings)
         measured = {name: float(proposed.tags[name]) for name in ("artifact_mb", "latency_ms")}
         rolled_back_check = check_not_rolled_back(releases.find_rolled_back(proposed))
@@ -184,13 +194,12 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
     @dg.asset(
         **{**daily, "code_version": with_layout(daily["code_version"], LAYOUT)},
         kinds={"numpy"},
-        deps=["champion", "hybrid_scores", *models],
-        ins={"cleaned_interactions": lookback},
+        deps=["champion", "hybrid_scores"],
+        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.lookback)},
     )
     def serving_index(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], releases: dg.ResourceParam[Releases],
-        serving: dg.ResourceParam[ServingFolder], cleaned_interactions: SparkFrame, product_statistics: pd.DataFrame,
-        products: pd.DataFrame, product_embeddings: pd.DataFrame,
+        serving: dg.ResourceParam[ServingFolder], product_snapshot: ProductSnapshot, cleaned_interactions: SparkFrame,
     ) -> pd.DataFrame:  # fmt: skip
         """The serving index of the API: the active release's models with the day's customers and products."""
         day, files = as_of_day(context), optional_file_fingerprint(settings.experiments)
@@ -206,14 +215,17 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
                 "version": str(version.version), "as_of": str(day), "time_zone": source.time_zone,
                 "rules_version": rules_version if lists is not None else "",
             }  # fmt: skip
-            models = ReleasedModels.from_release(lake, version)
-            if models.ranker.warning:
-                context.log.warning(f"version {version.version}: {models.ranker.warning}")
-                context.add_output_metadata({"warning": models.ranker.warning})
+            if version.version == release.version:  # the snapshot has its models
+                products, ranker = product_snapshot, released_ranker(lake, version)
+            else:
+                models = ReleasedModels.from_release(lake, version)
+                products, ranker = models.in_snapshot(product_snapshot), models.ranker
+            if ranker.warning:
+                context.log.warning(f"version {version.version}: {ranker.warning}")
+                context.add_output_metadata({"warning": ranker.warning})
             write = index_writer(
-                day, models, version.recipe, about,
-                cleaned_interactions=cleaned_interactions, product_statistics=product_statistics, products=products,
-                product_embeddings=product_embeddings, staging=settings.staging, scores=lists,
+                products, ranker, version.recipe, about,
+                cleaned_interactions=cleaned_interactions, staging=settings.staging, scores=lists,
             )  # fmt: skip
             return serving.add(version.version, day, write)
 
@@ -238,11 +250,14 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
 
 
 def _require_current_lists(lake: Lake, release: Release, day: dt.date) -> pa.Table:
-    """The lists of a day. Raises Failure if they are not from the models of the release."""
-    scores, remedy = lake.table("hybrid_scores").read([day]), f"run the job `score_customers` for {day} first"
-    for name in ("als_as_of", "ranker_as_of"):
-        if set(scores[name].unique().to_pylist()) - {getattr(release, name)}:
-            raise dg.Failure(f"the lists of {day} are not from the active release: {remedy}")
+    """The lists of a day. Raises Failure if they, or the product snapshot, are not from the models of the release."""
+    scores = lake.table("hybrid_scores").read([day])
+    found = {name: set(scores[name].unique().to_pylist()) for name in ("als_as_of", "ranker_as_of")}
+    found["graph_as_of"] = {model_days_of_snapshot(lake, day)["graph_as_of"]} - {None}
+    if any(days - {getattr(release, name)} for name, days in found.items()):
+        raise dg.Failure(
+            f"the lists of {day} are not from the active release: run the job `score_customers` for {day} first"
+        )
     return scores
 
 

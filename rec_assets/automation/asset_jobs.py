@@ -18,19 +18,20 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "update_products": ("Update the products and embed new texts.", ("products", "product_embeddings")),
     "train_retrieval": (
         "Train the retrieval models of a day and generate its candidates with them.",
-        ("product_statistics", "als_model", "co_purchase_graph", "candidates"),
+        ("product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "candidates"),
     ),
     "generate_candidates": (
         "Generate the candidates of a day with the active models.",
-        ("product_statistics", "candidates"),
+        ("product_statistics", "product_snapshot", "candidates"),
     ),
     "train_models": (
-        "Train the models of a day. The ranker trains on the candidates of one horizon ago.",
-        ("als_model", "co_purchase_graph", "ranker"),
+        "Train the models of a day, and update its product snapshot, with which the release gate compares models. The "
+        "ranker trains on the candidates of one horizon ago.",
+        ("product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "ranker"),
     ),
     "score_customers": (
         "Generate the candidates of a day with the active models and rank them into each customer's lists.",
-        ("product_statistics", "candidates", "hybrid_scores", "similar_products"),
+        ("product_statistics", "product_snapshot", "candidates", "hybrid_scores", "similar_products"),
     ),
     "measure_live_accuracy": (
         "Measure which recommendations of the newest earlier lists were bought on the day.",
@@ -40,11 +41,11 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "release": (
         "Register the newest eligible models as challenger, compare it with the champion, and promote it if it passes "
         "the release gate.",
-        ("product_statistics", "challenger", "release_gate", "champion"),
+        ("challenger", "release_gate", "champion"),
     ),
     "publish_index": (
         "Publish the champion and the product snapshot of a day to the API.",
-        ("product_statistics", "serving_index"),
+        ("serving_index",),
     ),
     "report_kpis": (
         "Compute the business KPIs and the experiment report of a day or of a range of days.",

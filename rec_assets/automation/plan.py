@@ -142,7 +142,7 @@ def plan_retraining(
 
 def _can_be_evaluated(newest: dt.date, settings: Settings, lake: Lake) -> bool:
     day = newest - dt.timedelta(days=settings.horizon_days)
-    return all(lake.table(table).is_intact(day) for table in ("hybrid_scores", "candidates", "product_statistics"))
+    return all(lake.table(table).is_intact(day) for table in ("hybrid_scores", "candidates", "product_snapshot"))
 
 
 def _plan_data(oldest: dt.date, newest: dt.date) -> list[PlannedRun]:

@@ -15,6 +15,7 @@ from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.evaluation.live import control_band
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
@@ -33,8 +34,9 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     ) -> dg.AssetCheckResult:
         day, session = newest_day(context, lake), spark.spark_session
         lists, pairs = (lake.table(table).spark(session, [day]) for table in ("hybrid_scores", "candidates"))
-        products = lake.table("products").pandas()
-        rules = active_rules(settings, day, products, lake.table("product_statistics").pandas([day]))
+        products = lake.table("products").pandas(columns=["product_id", "excluded"])
+        snapshot = load_product_snapshot(lake.table("product_snapshot"), day, settings.staging)
+        rules = active_rules(settings, snapshot)
         hidden = [*products.loc[products["excluded"], "product_id"], *rules.product_ids[~rules.visible]]
         if rules.frequency_cap is not None:
             pairs = add_frequency_capped(pairs, rules, lake, day).where(f"not {rules.frequency_cap_column}")

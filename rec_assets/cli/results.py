@@ -155,8 +155,8 @@ def _to_records(lake: Lake, day: dt.date, rows: pd.DataFrame, list_name: str) ->
 def _best_sellers(lake: Lake, day: dt.date, k: int) -> pd.DataFrame:
     from rec_assets.recsys.ranking.lists import popular_lists
 
-    categories = lake.table("products").pandas(columns=["product_id", "category"]).set_index("product_id")["category"]
-    popular = popular_lists(lake.table("product_statistics").pandas([day]), categories, k)
+    columns = ["product_id", "category", "order_lines", "recent_buyers"]
+    popular = popular_lists(lake.table("product_snapshot").pandas([day], columns=columns), k)
     return popular.assign(source="best_sellers", **dict.fromkeys(("rule", *_MADE_WITH)))
 
 

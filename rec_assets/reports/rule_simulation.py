@@ -10,17 +10,17 @@ from pathlib import Path
 import pandas as pd
 
 from rec_assets.assets.active_rules import add_frequency_capped
-from rec_assets.assets.model_loading import load_ranker, snapshot_without_models
+from rec_assets.assets.model_loading import load_ranker
 from rec_assets.files import write_atomically
 from rec_assets.recsys.data.interactions import net_purchases
-from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.evaluation.customer_sample import sample_customers
 from rec_assets.recsys.evaluation.evaluate import make_slices
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules, unknown_products
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET, RulesError, RuleSets, read_rules
 from rec_assets.recsys.rules.simulation import lists_by_rules, measure_rule_sets, trade_off_variants
 from rec_assets.recsys.rules.simulation_page import CURVE_METRICS, SimulationResult, simulation_page
-from rec_assets.resources.lake import Lake, MissingPartition, open_lake
+from rec_assets.resources.lake import MissingPartition, open_lake
+from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -46,10 +46,10 @@ def inspect_rules(settings: Settings) -> list[RuleEffect]:
     rules, lake = read_rules(settings.rules), open_lake(settings.lake)
     if not any(rules.sets.values()):
         return []
-    days = lake.table("product_statistics").days
+    days = lake.table("product_snapshot").days
     if not days:
-        raise MissingPartition("product_statistics: the table is empty: run `rec-assets bootstrap` first")
-    snapshot = _product_snapshot(lake, days[-1])
+        raise MissingPartition("product_snapshot: the table is empty: run `rec-assets bootstrap` first")
+    snapshot = load_product_snapshot(lake.table("product_snapshot"), days[-1], settings.staging)
     return [
         RuleEffect(
             name, rule.name, rule.kind, int((~compile_rules(rules, name, snapshot, only=rule.name).visible).sum()),
@@ -78,7 +78,7 @@ def simulate_rules(
         raise MissingPartition("evaluation_report: no day was evaluated yet: run `rec-assets bootstrap` first")
     until = evaluated_days[-1]
     day = until - dt.timedelta(days=settings.horizon_days)
-    snapshot = _product_snapshot(lake, day)
+    snapshot = load_product_snapshot(lake.table("product_snapshot"), day, settings.staging)
     compiled = {NO_RULE_SET: compile_rules(rules, NO_RULE_SET, snapshot)}
     variants: dict[str, CompiledRules] = {}
     curves: dict[str, dict[tuple[int, float], str]] = {}
@@ -136,7 +136,3 @@ def _choose_rule_sets(rules: RuleSets, rule_sets: list[str]) -> list[str]:
         if name not in existing:
             raise RulesError(f"there is no rule set {name!r}; there are {', '.join(existing)}")
     return rule_sets or existing
-
-
-def _product_snapshot(lake: Lake, day: dt.date) -> ProductSnapshot:
-    return snapshot_without_models(day, lake.table("products").pandas(), lake.table("product_statistics").pandas([day]))

@@ -1,27 +1,35 @@
 """The lake's IO manager: passes inputs to assets as Spark or pandas frames, and writes their outputs.
 
 The annotation of an asset's parameter selects the type of the frame. `LazyArrowRows` are rows that Python reads in
-Spark's tasks. A window of days is one frame with a `date` column.
+Spark's tasks. A window of days is one frame with a `date` column. A `ProductSnapshot` is mapped into memory.
 """
 
 import datetime as dt
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+import pyarrow as pa
 from pydantic import PrivateAttr
 from pyspark.sql import DataFrame as SparkFrame
 
+from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import describe, input_version, inputs, versions
 from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition, open_lake
+from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import parse_lake
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
-    """Reads inputs from the lake and writes outputs to it, with their schema and a preview."""
+    """Reads inputs from the lake and writes outputs to it, with their schema and a preview.
+
+    `disk` is a folder for temporary files that Spark's tasks see too.
+    """
 
     root: str
+    disk: str
     spark: dg.ResourceDependency[SparkResource]
 
     _inputs: dict[str, dict[str, tuple[LakeTable, list[Day]]]] = PrivateAttr(default_factory=dict)
@@ -32,12 +40,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
         """The lake itself."""
         return open_lake(parse_lake(self.root))
 
-    def handle_output(self, context: dg.OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame) -> None:
+    def handle_output(
+        self, context: dg.OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame | pa.Table
+    ) -> None:
         """Write a partition, or an unpartitioned table, and its metadata."""
         name = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
         written = self.lake.write(name, obj, day)
-        if not isinstance(obj, pd.DataFrame):
+        if isinstance(obj, (SparkFrame, LazyArrowRows)):
             source = obj.frame if isinstance(obj, LazyArrowRows) else obj
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         step = context.step_context
@@ -47,7 +57,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             {**describe(self.lake.table(name), day), **versions(written.fingerprint, made_from)}
         )
 
-    def load_input(self, context: dg.InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame:
+    def load_input(self, context: dg.InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame | ProductSnapshot:
         """Read the days of the input's partition mapping.
 
         Raises:
@@ -59,6 +69,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
             raise MissingPartition(f"{context.partition_key}: this needs {first}: choose a later partition")
         days = None if selected == [None] else [day for day in selected if day is not None]
         wanted = context.dagster_type.typing_type
+        if wanted is ProductSnapshot and days is not None:
+            return load_product_snapshot(table, days[0], Path(self.disk))
         if wanted is SparkFrame:
             return table.spark(self.spark.spark_session, days)
         if wanted is LazyArrowRows:

@@ -62,6 +62,16 @@ _RAW: dict[str, Column] = {
     "line": ("string", "The landed line as it was."),
 }
 
+_STATISTICS: dict[str, Column] = {
+    "order_lines": ("bigint", "Order lines of the product in the lookback: an order with two lines counts twice."),
+    "recent_order_lines": ("bigint", "Order lines of the product in the recent days."),
+    "recent_buyers": ("bigint", "Customers with a recent purchase."),
+    "interval_days": ("double", "Mean days between the purchases of repeat buyers."),
+    "returns": ("bigint", "Return lines in the lookback."),
+}
+
+_ROWS = ", by their rows in this table, from 0"
+
 _FEATURES: dict[str, str] = {
     "repeat_score": "Time-decayed purchases of the product by the customer.",
     "repeat_score_share": "Share of `repeat_score` in the customer's total.",
@@ -191,16 +201,9 @@ TABLES: dict[str, dict[str, Column]] = {
         "product_id order_lines recent_order_lines recent_buyers new_buyers buyers repeat_share interval_days "
         "price revenue last_age returns",
         {
-            "order_lines": (
-                "bigint",
-                "Order lines of the product in the lookback: an order with two lines counts twice.",
-            ),
-            "recent_order_lines": ("bigint", "Order lines of the product in the recent days."),
-            "recent_buyers": ("bigint", "Customers with a recent purchase."),
-            "interval_days": ("double", "Mean days between the purchases of repeat buyers."),
+            **_STATISTICS,
             "revenue": ("double", "Sales value in the lookback."),
             "last_age": ("int", "Days since the last purchase."),
-            "returns": ("bigint", "Return lines in the lookback."),
         },
     ),
     "als_model": _columns(
@@ -227,6 +230,32 @@ TABLES: dict[str, dict[str, Column]] = {
         "content_hash vector",
         {
             "vector": ("array<float>", "Unit vector of the text."),
+        },
+    ),
+    "product_snapshot": _columns(
+        "product_id title category brand price list_price age_days order_lines recent_order_lines recent_buyers "
+        "new_buyers buyers returns repeat_share interval_days factors same_basket same_basket_weight next_basket "
+        "next_basket_weight ease ease_weight text_row embedding similar_texts similar_texts_weight als_as_of "
+        "graph_as_of",
+        {
+            **_STATISTICS,
+            "price": ("double", "Mean unit price paid in the lookback, else `list_price`."),
+            "list_price": ("double", "Current price: from the catalog, else the mean price of all days."),
+            "age_days": ("int", "Days since the product was first seen."),
+            "factors": ("array<float>", "ALS factors, empty if the product has none."),
+            "same_basket": ("array<int>", f"Products bought on the same day{_ROWS}."),
+            "same_basket_weight": ("array<float>", "Their weights."),
+            "next_basket": ("array<int>", f"Products bought in the customers' next orders{_ROWS}."),
+            "next_basket_weight": ("array<float>", "Their weights."),
+            "ease": ("array<int>", f"Products of the same customers (EASE){_ROWS}."),
+            "ease_weight": ("array<float>", "Their weights."),
+            "text_row": ("int", "Number of the product's text, from 0; null without a text."),
+            "embedding": ("array<float>", "Unit vector of the text; only at the first product with this text."),
+            "similar_texts": (
+                "array<int>",
+                "The most similar texts by their `text_row`; only at the first product with this text.",
+            ),
+            "similar_texts_weight": ("array<float>", "Their squared cosines."),
         },
     ),
     "candidates": _columns(

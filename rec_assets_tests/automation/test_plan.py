@@ -142,7 +142,7 @@ def test_existing_candidates_are_generated_again_without_training(tmp_path: Path
 
 
 def test_a_retraining_evaluates_the_lists_of_a_horizon_ago_if_there_are_any(tmp_path: Path) -> None:
-    for table in ("hybrid_scores", "candidates", "product_statistics"):
+    for table in ("hybrid_scores", "candidates", "product_snapshot"):
         lake = lake_with(tmp_path, table, on(28))
     runs = names(plan_retraining(FIRST, NEWEST, _settings(), lake, champion(on(20)), print))
     assert runs.index("evaluate 2018-01-20") < runs.index("release 2018-01-20")

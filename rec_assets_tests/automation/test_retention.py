@@ -131,6 +131,7 @@ LEAST = {
     "als_model": 2 * 28 + 7 + 7,
     "co_purchase_graph": 2 * 28 + 7 + 7,
     "ranker": 2 * 28 + 7 + 7,
+    "product_snapshot": 2 * 28 + 7 + 7,
     "candidates": 2 * 28 + 7 + 1,
     "hybrid_scores": 2 * 28 + 7 + 1,
     "similar_products": 28 + 1,

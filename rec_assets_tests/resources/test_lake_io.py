@@ -27,7 +27,9 @@ def lake(tmp_path: Path) -> Lake:
 def resources(lake: Lake, tmp_path: Path) -> dict[str, Any]:
     return {
         "lake": lake,
-        "io_manager": LakeIOManager(root=str(lake.root), spark=spark_resource(Settings(home=tmp_path))),
+        "io_manager": LakeIOManager(
+            root=str(lake.root), disk=str(tmp_path), spark=spark_resource(Settings(home=tmp_path))
+        ),
     }
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from rec_assets.recsys.ranking.lists import popular_lists
@@ -39,10 +38,6 @@ def test_many_order_lines_of_one_customer_make_no_trend_and_no_best_seller(index
 def test_the_api_and_the_batch_agree_on_best_sellers(index: Index) -> None:
     counted = with_counts(index, recent_buyers={"p07": 3, "p05": 3, "p09": 4}, order_lines={"p07": 9, "p05": 8})
     snapshot = counted.snapshot
-    statistics = pd.DataFrame(
-        {name: getattr(snapshot, name) for name in ("product_ids", "order_lines", "recent_buyers")}
-    )
-    statistics = statistics.rename(columns={"product_ids": "product_id"})
-    batch = popular_lists(statistics, pd.Series(dtype=str), 5)
+    batch = popular_lists(snapshot.catalog, 5)
     assert batch["product_id"].to_list() == list(snapshot.product_ids[Recommender(counted).popular()[0][:5]])
     assert batch["product_id"].to_list()[:3] == ["p09", "p07", "p05"]

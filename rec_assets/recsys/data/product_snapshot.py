@@ -6,8 +6,10 @@ in the API and in a notebook. Training the factors, the graph or the embeddings 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +46,17 @@ class Coverage:
 
 @dataclass(frozen=True)
 class ProductSnapshot(SnapshotArrays):
-    """The stored arrays, with lookups and derived arrays. Each property is computed once, at its first use."""
+    """The stored arrays, with lookups and derived arrays. Each property is computed once, at its first use.
+
+    Attributes:
+        folder: Where `map_snapshot` has read it from, else None. Pickling a mapped snapshot pickles only its folder, so
+            Spark's tasks map the same files, which they must see.
+    """
+
+    folder: Path | None = field(init=False, default=None, compare=False, repr=False)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return (map_snapshot, (self.folder,)) if self.folder else super().__reduce_ex__(protocol)
 
     def __len__(self) -> int:
         return len(self.product_ids)
@@ -56,6 +68,13 @@ class ProductSnapshot(SnapshotArrays):
     @cached_property
     def _index(self) -> pd.Index:
         return pd.Index(self.product_ids)
+
+    @cached_property
+    def catalog(self) -> pd.DataFrame:
+        """product_id, title, category ("" if unknown), and counts of order lines and buyers, one row per product."""
+        counts = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers")
+        names = {"product_id": self.product_ids, "title": self.titles, "category": self.categories[self.category]}
+        return pd.DataFrame(names | {name: getattr(self, name) for name in counts})
 
     @cached_property
     def padded_ids(self) -> npt.NDArray[np.object_]:
@@ -182,6 +201,14 @@ class ProductSnapshot(SnapshotArrays):
     def known_brand(self) -> Ints:
         """(P,) `brand`, with -1 for products without one."""
         return np.where(self.brands[self.brand] == UNKNOWN, -1, self.brand).astype(np.int32)
+
+
+@lru_cache(maxsize=2)
+def map_snapshot(folder: Path) -> ProductSnapshot:
+    """The snapshot that `save` wrote to a folder, mapped into memory, once in each process."""
+    snapshot = ProductSnapshot.load(folder, mapped=True)
+    object.__setattr__(snapshot, "folder", folder)
+    return snapshot
 
 
 def shrunk_rate(returned: Floats, kept: Floats, shop_rate: float) -> Floats:

@@ -9,7 +9,7 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ SAME_BASKET, NEXT_BASKET, EASE = KINDS = ("same_basket", "next_basket", "ease")
 
 _TEXTS = ("product_ids", "titles", "categories", "brands")
 _GRAPHS = (*KINDS, "text_neighbors")
+_PARTS = ("data", "indices", "indptr")
 _DENSE = (
     "category", "brand", "price", "list_price", "age_days", "order_lines", "recent_order_lines", "recent_buyers",
     "new_buyers", "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
@@ -98,29 +99,32 @@ class SnapshotArrays:
         for name in _DENSE:
             np.save(folder / f"{name}.npy", getattr(self, name))
         for name in _GRAPHS:
-            for part in ("data", "indices", "indptr"):
+            for part in _PARTS:
                 np.save(folder / f"{name}.{part}.npy", getattr(getattr(self, name), part))
         texts = {name: [str(value) for value in getattr(self, name)] for name in _TEXTS}
         (folder / "products.json").write_text(json.dumps({"as_of": self.as_of.isoformat(), **texts}))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
+    def load(cls, folder: Path, *, mapped: bool = False) -> Self:
+        """Read what `save` wrote; or map it into memory, so that processes of one machine share it.
 
         Raises:
             ValueError: the arrays of a graph don't fit together.
         """
+
+        def read(name: str) -> npt.NDArray[Any]:
+            return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r" if mapped else None))
+
         texts = json.loads((folder / "products.json").read_text())
         return cls(
             as_of=dt.date.fromisoformat(texts["as_of"]),
             **{name: np.array(texts[name], dtype=object) for name in _TEXTS},
-            **{name: np.load(folder / f"{name}.npy") for name in _DENSE},
-            **{name: _load_graph(folder, name) for name in _GRAPHS},
+            **{name: read(name) for name in _DENSE},
+            **{name: _graph(*(read(f"{name}.{part}") for part in _PARTS)) for name in _GRAPHS},
         )
 
 
-def _load_graph(folder: Path, name: str) -> sp.csr_matrix:
-    data, indices, indptr = (np.load(folder / f"{name}.{part}.npy") for part in ("data", "indices", "indptr"))
+def _graph(data: Floats, indices: Ints, indptr: Ints) -> sp.csr_matrix:
     graph = sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1,) * 2)
     graph.check_format()  # otherwise a column beyond the last is read from anywhere in memory
     return graph

@@ -1,8 +1,9 @@
-"""Builds a product snapshot from the tables of one as-of day."""
+"""Builds a product snapshot from the tables of one as-of day, and gives it other models."""
 
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,16 @@ def build_product_snapshot(
         text=text.astype(np.int32),
         embeddings=vectors,
         text_neighbors=similar_texts(vectors),
+    )
+
+
+def with_models(snapshot: ProductSnapshot, factors: pd.DataFrame, graph: pd.DataFrame) -> ProductSnapshot:
+    """The same products with other models; see `build_product_snapshot`."""
+    index = pd.Index(snapshot.product_ids)
+    return replace(
+        snapshot,
+        factors=_align_vectors(factors, "product_id", "factors", index),
+        **{kind: _to_matrix(graph[graph["kind"] == kind], index) for kind in KINDS},
     )
 
 

@@ -50,11 +50,12 @@ def baseline_lists_in_spark(candidates: DataFrame, depth: int) -> DataFrame:
     return map_customers(candidates, lambda rows: baseline_lists(rows, depth), types).to_spark()
 
 
-def fallback_lists(statistics: pd.DataFrame, categories: pd.Series, size: int, reference: str) -> pd.DataFrame:
+def fallback_lists(products: pd.DataFrame, size: int, reference: str) -> pd.DataFrame:
     """The list that each model shows to a customer without a history: model, product_id, rank.
 
     The model named `reference` shows the products with most recent buyers. Baselines that need a history show nothing.
+    `products`: see `popular_lists`.
     """
     ranked_by = {reference: "recent_buyers", **{each.name: each.popular_by for each in _BASELINES if each.popular_by}}
-    lists = [popular_lists(statistics, categories, size, by=by).assign(model=model) for model, by in ranked_by.items()]
+    lists = [popular_lists(products, size, by=by).assign(model=model) for model, by in ranked_by.items()]
     return pd.concat(lists, ignore_index=True)[["model", "product_id", "rank"]]

@@ -30,7 +30,7 @@ SIMILAR_TYPES = "product_id string, kind string, rank int, similar_product_id st
 
 
 def candidates_in_spark(
-    lines: DataFrame, snapshot: ProductSnapshot, recipe: Recipe, model_days: Mapping[str, dt.date]
+    lines: DataFrame, snapshot: ProductSnapshot, recipe: Recipe, model_days: Mapping[str, dt.date | None]
 ) -> LazyArrowRows:
     """`find_candidates` for every customer in `lines` (`interactions.history_lines` of the lookback window).
 

@@ -126,23 +126,20 @@ def _arrange_by_score(scored: pd.DataFrame, size: int) -> pd.DataFrame:
     return pd.concat(lists, ignore_index=True)
 
 
-def popular_lists(
-    statistics: pd.DataFrame, categories: pd.Series, size: int, *, by: str = "recent_buyers"
-) -> pd.DataFrame:
+def popular_lists(products: pd.DataFrame, size: int, *, by: str = "recent_buyers") -> pd.DataFrame:
     """The list for customers without a history: the products with most recent buyers.
 
     Buyers count, not order lines: otherwise forty lines of one customer make a product popular.
 
     Args:
-        statistics: From `product_statistics`; `by` is the column to rank by.
-        categories: product_id → category.
+        products: product_id, category, order_lines, and the column to rank `by`.
 
     Returns:
         product_id, rank, score (share of the total), reason.
     """
-    count = statistics[by]
-    rows = statistics.assign(category=statistics["product_id"].map(categories), count=count)
-    rows = rows.sort_values(["count", "order_lines", "product_id"], ascending=[False, False, True])
+    rows = products.assign(count=products[by]).sort_values(
+        ["count", "order_lines", "product_id"], ascending=[False, False, True]
+    )
     total = max(float(rows["count"].sum()), 1.0)
     top = rows.head(size)
     return pd.DataFrame(

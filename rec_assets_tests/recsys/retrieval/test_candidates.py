@@ -406,9 +406,9 @@ def test_candidates_without_the_columns_of_a_newer_source_give_the_other_baselin
 
 
 def test_customers_without_history_get_recent_best_sellers() -> None:
-    statistics = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "order_lines": [9, 30, 6], "recent_buyers": [8, 4, 2]})
-    categories = pd.Series({TEA: "tea", SOAP: "bath", MUG: "china"})
-    assert popular_lists(statistics, categories, 2)["product_id"].tolist() == [TEA, SOAP]
+    products = pd.DataFrame({"product_id": [TEA, SOAP, MUG], "order_lines": [9, 30, 6], "recent_buyers": [8, 4, 2]})
+    products["category"] = ["tea", "bath", None]
+    assert popular_lists(products, 2)["product_id"].tolist() == [TEA, SOAP]
 
 
 @pytest.mark.parametrize(
