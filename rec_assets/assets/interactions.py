@@ -63,11 +63,13 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             bulk_quantity=source.purchases.bulk_quantity,
         )
         raw, all_events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
+        all_events.require(run_days)
         for number, day in enumerate(run_days, start=1):
             result = clean_day(raw.pandas([day]).drop(columns="date"), day, cleaning_settings)
-            events = all_events.pandas([day])
-            feedback = signs_of_interest(events, settings.feedback.weights, settings.feedback.max_products_per_day)
-            cleaned = pd.concat([result.cleaned, feedback], ignore_index=True) if len(feedback) else result.cleaned
+            cleaned, limit = result.cleaned, settings.feedback.max_products_per_day
+            if all_events.rows([day]):
+                events = signs_of_interest(all_events.pandas([day]), settings.feedback.weights, limit)
+                cleaned = pd.concat([cleaned, events], ignore_index=True) if len(events) else cleaned
             for name, frame, schema in (
                 ("cleaned_interactions", cleaned, CLEANED_SCHEMA),
                 ("rejected_purchases", result.rejected, REJECTED_SCHEMA),

@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from upath import UPath
 
+from rec_assets.recsys.data.distinct import distinct_values, map_distinct
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.product_texts import join_columns
 from rec_assets.sources.errors import SourceError
@@ -243,9 +245,10 @@ def _add_product_texts(
     """Add title, category, brand and text (null if the data source has none), cut to their maximum lengths."""
     category, brand = ([column] if column else [] for column in (columns.category, columns.brand))
     for name, parts in {"title": columns.title, "category": category, "brand": brand}.items():
-        out[name] = join_columns(frame, parts, " ").str.slice(0, MAX_NAME_LENGTH)
+        out[name] = map_distinct(join_columns(frame, parts, " "), lambda texts: texts.str.slice(0, MAX_NAME_LENGTH))
     texts = columns.text or [*columns.title, *category, *brand]
-    out["text"] = join_columns(frame, texts, ", ").str.slice(0, MAX_TEXT_LENGTH).str.lower()
+    joined = join_columns(frame, texts, ", ")
+    out["text"] = map_distinct(joined, lambda texts: texts.str.slice(0, MAX_TEXT_LENGTH).str.lower())
 
 
 def _check_columns(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
@@ -313,9 +316,12 @@ def _as_json(frame: pd.DataFrame) -> pa.ChunkedArray:
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
     def lines(part: pd.DataFrame) -> pa.Array:
-        columns = (part[name].to_list() for name in part.columns)
-        values = zip(*columns, strict=True)
-        return pa.array([encode(dict(zip(part.columns, row, strict=True))) for row in values], pa.string())
+        pieces: list[pa.Array | str] = []
+        for name in part.columns:
+            positions, distinct = distinct_values(part[name])
+            encoded = [encode(None if value is np.nan else value) for value in distinct]
+            pieces += ["," if pieces else "{", f"{encode(name)}:", pa.array(encoded, pa.string()).take(positions)]
+        return pc.binary_join_element_wise(*pieces, "}", "")
 
     parts = [lines(frame.iloc[start : start + _JSON_ROWS]) for start in range(0, len(frame), _JSON_ROWS)]
     return pa.chunked_array(parts, pa.string())

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from upath import UPath
 
+from rec_assets.recsys.data.distinct import distinct_values, map_distinct
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import DataSource, FileFormat
 from rec_assets.sources.times import NO_VALUE, parse_times, suggest_format
@@ -31,7 +32,7 @@ def as_times(values: pd.Series, source: DataSource, path: UPath, day: dt.date | 
     The day in the file's name, if it has one, shows what a date such as 5/1/2024 means.
     """
     text, time_format = strip_text(values), source.purchases.time_format
-    times = parse_times(text, time_format, source)
+    times = map_distinct(text, lambda distinct: parse_times(distinct, time_format, source))
     expected = "ISO 8601 times" if time_format == "iso8601" else f"times of the format {time_format}"
     column = source.purchases.columns.time
     _check_readable(values, times, column, path, expected, lambda: suggest_format(text, source, day))
@@ -45,16 +46,19 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
     """
     if column is None:
         return pd.Series(np.nan, frame.index)
-    text = strip_text(frame[column])
+    positions, text = distinct_values(strip_text(frame[column]))
+    lines = np.bincount(positions, minlength=len(text))
     text = text.str.replace(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))", "", regex=True)
     group = "," if spec.decimal == "." else "."
     grouped = text.str.fullmatch(_THOUSANDS % (re.escape(group), re.escape(group), re.escape(spec.decimal)))
     # If other values, such as 12,50 or 0,250, are not grouped, this mark is the decimal mark, and 1,234 is about 1.2.
-    if 2 * grouped.sum() > text.str.contains(rf"\d{re.escape(group)}\d").sum():
+    has_group = text.str.contains(rf"\d{re.escape(group)}\d")
+    if 2 * lines @ grouped.to_numpy(bool) > lines @ has_group.to_numpy(bool):
         text = text.mask(grouped, text.str.replace(group, "", regex=False))
     if spec.decimal == ",":
         text = text.str.replace(",", ".", regex=False)
-    numbers = pd.to_numeric(text, errors="coerce").astype(float)
+    parsed = pd.to_numeric(text, errors="coerce").astype(float)
+    numbers = pd.Series(parsed.to_numpy()[positions], frame.index)
 
     def fix() -> str:
         has_commas = spec.decimal == "." and spec.format == "csv" and text.str.contains(r"\d,\d").any()
@@ -97,7 +101,7 @@ def _check_readable(
 
 def strip_text(values: pd.Series) -> pd.Series:
     """Text without spaces at its ends; "" for null."""
-    return values.fillna("").astype(str).str.strip()
+    return map_distinct(values, lambda distinct: distinct.fillna("").astype(str).str.strip())
 
 
 def is_one_of(values: pd.Series, wanted: Sequence[str]) -> pd.Series:

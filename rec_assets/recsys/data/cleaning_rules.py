@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from rec_assets.recsys.data.distinct import map_distinct
 from rec_assets.recsys.events import MAX_ID_LENGTH
 
 MAX_QUANTITY = 1e6
@@ -108,11 +109,15 @@ def broken_rules(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) ->
 
 def is_filled(text: pd.Series) -> pd.Series:
     """Whether a value is neither null nor blank."""
-    return text.fillna("").astype(str).str.strip() != ""
+    return map_distinct(text, lambda distinct: distinct.fillna("").astype(str).str.strip() != "")
 
 
 def _is_positive(values: pd.Series, limit: float = np.inf) -> pd.Series:
     return (values > 0) & np.isfinite(values) & (values <= limit)
+
+
+def _is_too_long(ids: pd.Series) -> pd.Series:
+    return ids.fillna("").map(len) > MAX_ID_LENGTH
 
 
 def _is_outside_day(day: RawDay) -> pd.Series:
@@ -153,7 +158,7 @@ _RULES = (
     CleaningRule(
         "id_too_long",
         f"the customer, product or order id has more than {MAX_ID_LENGTH} characters",
-        lambda day: (day.lines[_IDS].fillna("").map(len) > MAX_ID_LENGTH).any(axis=1),
+        lambda day: day.lines[_IDS].apply(map_distinct, function=_is_too_long).any(axis=1),
         "check the columns for `customer_id`, `product_id` and `order_id`",
     ),
     CleaningRule(
