@@ -35,19 +35,22 @@ def open_page(browser: Browser, url: str, width: int, height: int) -> Page:
 
 
 def lineage(browser: Browser, ui: str) -> None:
-    """The whole graph, from top to bottom, with all groups open and what surrounds it folded away."""
-    page = open_page(browser, f"{ui}/asset-groups", 2900, 2500)
+    """The whole graph, from top to bottom, with all groups open and what surrounds it folded away.
+
+    In a window of this size, the UI draws only the names of the assets, which can be read at the width of a page.
+    """
+    page = open_page(browser, f"{ui}/asset-groups", 1900, 2000)
     page.get_by_text("Hide navigation").click()
     page.get_by_placeholder("Jump to").locator("xpath=following::button[1]").click()
-    page.mouse.click(150, 2400, button="right")
+    page.mouse.click(150, 1900, button="right")
     page.locator("[role=menuitem]:visible", has_text="vertical").click()
     page.wait_for_timeout(SETTLE)
     page.keyboard.press("Alt+KeyE")
     page.wait_for_timeout(SETTLE)
-    page.mouse.dblclick(120, 2400)  # off the graph: nothing is selected
+    page.mouse.dblclick(120, 1900)  # off the graph: nothing is selected
     page.mouse.move(75, 400)
     page.wait_for_timeout(SETTLE)
-    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 110, "y": 170, "width": 2750, "height": 2050})
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 100, "y": 235, "width": 1460, "height": 1565})
 
 
 def evaluation(browser: Browser, ui: str) -> None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from rec_assets.assets.plots import as_markdown
 from rec_assets.partitions import DayPartitions, partition_days
-from rec_assets.recsys.evaluation.kpis import ATTRIBUTION_DAYS, KPIS, PERIOD_DAYS
+from rec_assets.recsys.evaluation.kpis import ATTRIBUTION_DAYS, KPIS, LINE_COLUMNS, PERIOD_DAYS
 from rec_assets.recsys.evaluation.kpis import business_kpis as compute_kpis
 from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
@@ -48,7 +48,8 @@ def business_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDe
             )
         writer = DayWriter(context, lake, "business_kpis", run_days)
         lookback = max(settings.lookback_days, PERIOD_DAYS)
-        lines = lake.table("cleaned_interactions").spark(session, _window(run_days, lookback, days.first)).persist()
+        lines = lake.table("cleaned_interactions").spark(session, _window(run_days, lookback, days.first))
+        lines = lines.select(*LINE_COLUMNS).persist()
         event_days = set(_window(run_days, PERIOD_DAYS + ATTRIBUTION_DAYS, days.first))
         all_events = lake.table("raw_feedback_events")
         events = all_events.spark(session, sorted(event_days & set(all_events.days)))

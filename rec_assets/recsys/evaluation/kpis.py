@@ -61,6 +61,9 @@ KPIS = {
 }
 """Name → definition, in display order."""
 
+LINE_COLUMNS = ("customer_id", "product_id", "order_id", "date", "event", "quantity", "unit_price")
+"""Columns of `cleaned_interactions` that the KPIs need."""
+
 NEEDS_EVENTS = ("catalog_shown", "tail_views", "recommended_revenue")
 """KPIs that need events from the API; unknown in a period without impressions."""
 
@@ -69,7 +72,7 @@ def business_kpis(lines: DataFrame, events: DataFrame, products: DataFrame, day:
     """The KPIs of the PERIOD_DAYS up to and including a day.
 
     Args:
-        lines: `cleaned_interactions` of the lookback, with `date`, up to the day.
+        lines: LINE_COLUMNS of `cleaned_interactions` of the lookback, up to the day.
         events: `raw_feedback_events` of the period and the ATTRIBUTION_DAYS before it, with `date`.
         products: product_id, first_seen, excluded.
         day: The last day of the period.
