@@ -46,6 +46,25 @@ def input_version(table: LakeTable, days: Iterable[Day]) -> dict[str, Any]:
     return {"fingerprint": fingerprint, "version": table.version}
 
 
+class StepInputs:
+    """The tables that steps read, as they were when the step began to read."""
+
+    def __init__(self) -> None:
+        self._by_step: dict[str, dict[str, tuple[LakeTable, list[Day]]]] = {}
+
+    def of(self, context: dg.InputContext | dg.OutputContext, lake: Lake) -> dict[str, tuple[LakeTable, list[Day]]]:
+        """Upstream asset → its table and days. For an asset without days, these are the days that exist."""
+        if (step := context.step_context).step.key not in self._by_step:
+            graph, outputs = step.job_def.asset_layer.asset_graph, step.step.step_outputs
+            key = next(output.properties.asset_key for output in outputs if output.properties.asset_key)
+            day = dt.date.fromisoformat(step.partition_key) if graph.get(key).is_partitioned else None
+            found = ((lake.table(name), days) for name, days in inputs(graph, key, day).items())
+            self._by_step[step.step.key] = {
+                table.name: (table, [each for each in days if day or each in table.partitions]) for table, days in found
+            }
+        return self._by_step[step.step.key]
+
+
 @dataclass(frozen=True)
 class Materialization:
     """The newest record of a partition in Dagster."""

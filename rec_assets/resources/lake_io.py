@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.resources.data_versions import describe, input_version, inputs, versions
-from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition, open_lake
+from rec_assets.resources.data_versions import StepInputs, describe, input_version, versions
+from rec_assets.resources.lake import Lake, MissingPartition, open_lake
 from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import parse_lake
@@ -32,8 +32,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
     disk: str
     spark: dg.ResourceDependency[SparkResource]
 
-    _inputs: dict[str, dict[str, tuple[LakeTable, list[Day]]]] = PrivateAttr(default_factory=dict)
-    """Step → upstream asset → its table when the step began to read, and the days that the step is made from."""
+    _inputs: StepInputs = PrivateAttr(default_factory=StepInputs)
 
     @property
     def lake(self) -> Lake:
@@ -51,7 +50,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             source = obj.frame if isinstance(obj, LazyArrowRows) else obj
             source.sparkSession.catalog.clearCache()  # what the asset cached is not needed any more
         step = context.step_context
-        made_from = {parent: input_version(*known) for parent, known in self._inputs_of(context).items()}
+        made_from = {parent: input_version(*known) for parent, known in self._inputs.of(context, self.lake).items()}
         step.set_data_version(context.asset_key, dg.DataVersion(written.fingerprint))
         context.add_output_metadata(
             {**describe(self.lake.table(name), day), **versions(written.fingerprint, made_from)}
@@ -63,7 +62,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         Raises:
             MissingPartition: a day was never materialized, or is before the first day of data.
         """
-        table, selected = self._inputs_of(context)[context.asset_key.path[-1]]
+        table, selected = self._inputs.of(context, self.lake)[context.asset_key.path[-1]]
         if not selected and context.has_partition_key:
             first = f"{table.name} of a day before the first day of data"
             raise MissingPartition(f"{context.partition_key}: this needs {first}: choose a later partition")
@@ -76,15 +75,3 @@ class LakeIOManager(dg.ConfigurableIOManager):
         if wanted is LazyArrowRows:
             return table.lazy_rows(self.spark.spark_session, days)
         return table.pandas(days)
-
-    def _inputs_of(self, context: dg.InputContext | dg.OutputContext) -> dict[str, tuple[LakeTable, list[Day]]]:
-        """Upstream asset → its table and days. For an asset without days, these are the days that exist."""
-        if (step := context.step_context).step.key not in self._inputs:
-            graph, outputs = step.job_def.asset_layer.asset_graph, step.step.step_outputs
-            key = next(output.properties.asset_key for output in outputs if output.properties.asset_key)
-            day = dt.date.fromisoformat(step.partition_key) if graph.get(key).is_partitioned else None
-            found = ((self.lake.table(name), days) for name, days in inputs(graph, key, day).items())
-            self._inputs[step.step.key] = {
-                table.name: (table, [each for each in days if day or each in table.partitions]) for table, days in found
-            }
-        return self._inputs[step.step.key]
