@@ -138,7 +138,7 @@ def test_a_worker_killed_during_training_does_not_change_the_lists(local: Bootst
                "spark.eventLog.compress": "false", "spark.eventLog.rolling.enabled": "false"}  # fmt: skip
         shop = Shop(tmp_path / "home", local.source, settings=on_master(doomed.url, **log))
         for table in ("als_model", *TOP_N):  # deleted partitions are materialized again
-            shop.lake.delete(table, newest)
+            shop.lake.delete(table, [newest])
         with (tmp_path / "log").open("wb") as output:
             run = subprocess.Popen([sys.executable, "-m", "rec_assets.cli", "bootstrap"], env=shop.environment,
                                    stdout=output, stderr=output)  # fmt: skip

@@ -19,7 +19,9 @@ from rec_assets.recsys.ranking.in_spark import with_frequency_capped
 from rec_assets.recsys.ranking.ranker import TrainingSample
 from rec_assets.recsys.ranking.training import collect_sample
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
-from rec_assets.recsys.retrieval.als_model import fit_als
+from rec_assets.recsys.retrieval import als_model as als_module
+from rec_assets.recsys.retrieval import co_purchase_graph as graph_module
+from rec_assets.recsys.retrieval.als_model import fit_als, number_ids
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
 from rec_assets.recsys.retrieval.ease_weights import ease_weights
 from rec_assets.recsys.retrieval.sources.als import fold_in
@@ -349,3 +351,43 @@ def test_a_sample_collected_through_files_equals_the_one_that_spark_collects(
     np.testing.assert_array_equal(found.features, expected.features)
     np.testing.assert_array_equal(found.bought, expected.bought)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ids_of_task", [1_000_000, 7])
+def test_ids_are_numbered_without_gaps_by_one_task_or_several(spark: SparkSession, ids_of_task: int) -> None:
+    ids = [f"c{number:03}" for number in range(50)]
+    pairs = spark.createDataFrame([(each,) for each in [*ids, *ids[:20]]], "customer_id string")
+    found = number_ids(pairs, "customer_id", ids_of_task).toPandas().sort_values("customer_id_index")
+    assert found["customer_id_index"].tolist() == list(range(50))
+    assert sorted(found["customer_id"]) == ids
+    assert (found["customer_id"].tolist() == ids) == (ids_of_task > 50)
+    again = number_ids(pairs.repartition(3), "customer_id", ids_of_task).toPandas().sort_values("customer_id_index")
+    assert again["customer_id"].tolist() == found["customer_id"].tolist()
+
+
+def test_the_graph_does_not_depend_on_the_number_of_blocks(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        (f"c{u}", f"p{(u * step + i) % 13:02}", f"o{u}-{step}", step)
+        for u in range(40)
+        for step in (1, 3)
+        for i in (0, 2, 5)
+    ]
+    bought, recipe = purchases(spark, *rows), CoPurchaseRecipe(min_support=2)
+    few = co_purchase_graph(bought, recipe).toPandas()
+    monkeypatch.setattr(graph_module, "_LINES_OF_BLOCK", 3)
+    pd.testing.assert_frame_equal(co_purchase_graph(bought, recipe).toPandas(), few)
+    assert len(few) > 20
+
+
+def test_als_with_more_blocks_finds_the_same_neighbors(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = AlsRecipe(rank=4, iterations=10, alpha=10, min_buyers=1)
+    monkeypatch.setattr(als_module, "_PAIRS_OF_BLOCK", 20)
+    model = fit_als(purchases(spark, *checkerboard()), recipe, seed=1, explicit=False).toPandas()
+    products = side(model, "product", "product_id")
+    factors = np.stack(products["factors"])
+    unit = factors / np.linalg.norm(factors, axis=1, keepdims=True)
+    even = products["product_id"].astype(int).to_numpy() % 2 == 0
+    cosine = unit @ unit.T
+    assert cosine[np.ix_(even, even)].min() > 0.5 > cosine[np.ix_(even, ~even)].max()

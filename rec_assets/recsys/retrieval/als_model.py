@@ -18,6 +18,12 @@ from rec_assets.recsys.spark.sums import exact_mean, ordered_sum
 
 _FACTORS = "kind string, id string, factors array<float>"
 
+_PAIRS_OF_BLOCK, _MIN_BLOCKS = 1_000_000, 4
+"""Pairs of a block, and least number of blocks. It follows the data and not the cores, so that results do, too."""
+
+_IDS_OF_TASK = 1_000_000
+"""Ids that one task numbers."""
+
 
 def fit_als(lines: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -> DataFrame:
     """Factorize customers × products.
@@ -116,9 +122,11 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
 
     enough = pairs.groupBy("product_id").count().where(F.col("count") >= recipe.min_buyers).select("product_id")
     pairs = pairs.join(F.broadcast(enough), "product_id", "left_semi").persist()
-    if pairs.isEmpty():  # Spark's ALS raises an error for no rows
+    count = pairs.count()
+    if not count:  # Spark's ALS raises an error for no rows
         return pairs.sparkSession.createDataFrame([], _FACTORS)
-    customers, products = _numbered(pairs, "customer_id"), _numbered(pairs, "product_id")
+    blocks = max(_MIN_BLOCKS, count // _PAIRS_OF_BLOCK)
+    customers, products = number_ids(pairs, "customer_id"), number_ids(pairs, "product_id")
     joined = pairs.join(customers, "customer_id").join(F.broadcast(products), "product_id")
     # Sorted, so that sums of floats inside ALS do not depend on the join.
     indexed = repartition(
@@ -134,8 +142,8 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
         itemCol="product_id_index",
         ratingCol="strength",
         seed=seed,
-        numUserBlocks=4,
-        numItemBlocks=4,
+        numUserBlocks=blocks,
+        numItemBlocks=blocks,
     ).fit(indexed)
     sides = [
         factors.join(index, factors["id"] == index[f"{key}_index"]).select(
@@ -149,7 +157,16 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
     return sides[0].unionByName(sides[1]).orderBy("kind", "id")
 
 
-def _numbered(pairs: DataFrame, column: str) -> DataFrame:
-    """Distinct ids of a column, numbered 0, 1, 2 … in sorted order. Spark's ALS needs integers."""
-    number = F.row_number().over(Window.orderBy(column)) - 1
-    return pairs.select(column).distinct().withColumn(f"{column}_index", number)
+def number_ids(pairs: DataFrame, column: str, ids_of_task: int = _IDS_OF_TASK) -> DataFrame:
+    """Distinct ids of a column, numbered 0, 1, 2 … as `<column>_index`, because Spark's ALS needs integers.
+
+    Up to `ids_of_task` ids are numbered in sorted order. More ids are divided by their hash, and each part is sorted.
+    """
+    ids = pairs.select(column).distinct()
+    parts = 1 + ids.count() // ids_of_task
+    ids = ids.withColumn("part", F.pmod(F.xxhash64(column), F.lit(parts)).cast("int")).persist()
+    counts: dict[int, int] = dict(ids.groupBy("part").count().collect())
+    before = [sum(counts.get(other, 0) for other in range(part)) for part in range(parts)]
+    number = F.row_number().over(Window.partitionBy("part").orderBy(column)) - 1
+    first = F.element_at(F.array(*map(F.lit, before)), F.col("part") + 1)
+    return ids.select(column, (first + number).cast("int").alias(f"{column}_index"))

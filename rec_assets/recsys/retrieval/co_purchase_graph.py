@@ -18,7 +18,9 @@ from rec_assets.recsys.recipe import CoPurchaseRecipe
 from rec_assets.recsys.retrieval.ease_weights import ease_weights, incidence
 from rec_assets.recsys.spark.sums import ordered_sum
 
-_ANCHOR_BLOCKS = 8
+_LINES_OF_BLOCK, _MIN_BLOCKS = 1_000_000, 8
+"""Lines for each block of products, and least number of blocks. Edges do not depend on the number of blocks."""
+
 _EDGES = "kind string, product int, neighbor int, weight float, support int"
 
 
@@ -74,10 +76,11 @@ def co_purchase_graph(purchases: DataFrame, recipe: CoPurchaseRecipe) -> DataFra
         for step in range(1, recipe.next_orders + 1)
     ]
     # A basket is sent once to each block of its products, not to each product, so that sums are sparse matrix products.
-    blocks = F.array_distinct(F.transform("basket", lambda product: product % _ANCHOR_BLOCKS))
+    blocks = max(_MIN_BLOCKS, bought.count() // _LINES_OF_BLOCK)
+    blocks_of_basket = F.array_distinct(F.transform("basket", lambda product: product % blocks))
     pairs = reduce(lambda one, other: one.unionByName(other), [same, *following])
-    pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks))
-    strongest = _strongest_edges(products["order_lines"].to_numpy(), recipe)
+    pairs = pairs.withColumn("weight", decay * F.col("share")).withColumn("block", F.explode(blocks_of_basket))
+    strongest = _strongest_edges(products["order_lines"].to_numpy(), recipe, blocks)
     edges = pairs.groupBy("kind", "block").applyInArrow(strongest, schema=_EDGES)
     if recipe.ease_products:
         edges = edges.unionByName(spark.createDataFrame(_numbered_ease(bought, products, recipe), schema=_EDGES))
@@ -98,10 +101,10 @@ def _numbered_ease(bought: DataFrame, products: pd.DataFrame, recipe: CoPurchase
     return weights.assign(kind=EASE)[["kind", "product", "neighbor", "weight", "support"]]
 
 
-def _strongest_edges(order_lines: np.ndarray, recipe: CoPurchaseRecipe) -> Callable[[pa.Table], pa.Table]:
+def _strongest_edges(order_lines: np.ndarray, recipe: CoPurchaseRecipe, blocks: int) -> Callable[[pa.Table], pa.Table]:
     """A function from the rows of a block (kind, block, basket[], other[], weight …) to its strongest edges.
 
-    `order_lines` are the decayed order lines of each product.
+    `order_lines` are the decayed order lines of each product; `blocks` is the number of blocks.
     """
 
     def strongest(rows: pa.Table) -> pa.Table:
@@ -110,7 +113,7 @@ def _strongest_edges(order_lines: np.ndarray, recipe: CoPurchaseRecipe) -> Calla
         baskets = incidence(rows["basket"], len(order_lines))
         others = baskets if kind.as_py() == SAME_BASKET else incidence(rows["other"], len(order_lines))
         anchors = np.flatnonzero(np.asarray(baskets.sum(axis=0)).ravel())
-        anchors = anchors[anchors % _ANCHOR_BLOCKS == block]
+        anchors = anchors[anchors % blocks == block]
         # One matrix product for both sums: the real part sums weights, the imaginary part counts baskets.
         pairs = (baskets[:, anchors].T.tocsr() @ sp.diags(rows["weight"].to_numpy() + 1j) @ others).tocoo()
         support = np.rint(pairs.data.imag)
