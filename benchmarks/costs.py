@@ -37,6 +37,7 @@ GROWS_WITH = {
     ("score_customers", "candidates_pairs_are_unique"): CUSTOMER,
     ("score_customers", "hybrid_scores"): CUSTOMER,
     ("score_customers", "hybrid_scores_lists_are_complete"): CUSTOMER,
+    ("score_customers", "product_snapshot"): PRODUCT,
     ("score_customers", "similar_products"): PRODUCT,
 }
 """By job and step. Candidates count as if all their time were spent on pairs of customer and product, the upper limit;
