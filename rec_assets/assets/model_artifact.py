@@ -76,7 +76,8 @@ def describe_release(
     fingerprints = {table: part[str(training_day)]["fingerprint"] for table, part in models.items()}
     content = hashlib.sha256(f"{sorted(models.items())} {recipe.model_dump_json()}".encode()).hexdigest()
     tags = {
-        "as_of": as_of.isoformat(), **dict.fromkeys(AS_OF_NAMES.values(), training_day.isoformat()),
+        "as_of": as_of.isoformat(), "index_as_of": training_day.isoformat(),
+        **dict.fromkeys(AS_OF_NAMES.values(), training_day.isoformat()),
         "recipe": recipe.model_dump_json(), "content": content,
         "data_fingerprint": lake.table("cleaned_interactions").fingerprint(window), "dagster_run_id": run_id,
         "git_commit": _git_commit(), "table_versions": json.dumps(lake.versions),

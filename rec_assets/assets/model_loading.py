@@ -54,11 +54,6 @@ def released_model(lake: Lake, release: Release, name: str) -> tuple[LakeTable, 
     return table, day
 
 
-def released_ranker(lake: Lake, release: Release) -> Ranker:
-    """The ranker of a release. Raises MissingPartition as `released_model`."""
-    return load_ranker(_load(*released_model(lake, release, "ranker")))
-
-
 def newest_day(table: LakeTable, first: dt.date, last: dt.date) -> dt.date:
     """The newest day of a table from `first` to `last`. Raises MissingPartition if there is none."""
     if not (days := [day for day in table.days if first <= day <= last]):

@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import functions as F
 
 from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
@@ -19,9 +20,7 @@ from rec_assets.assets.model_artifact import describe_release, index_writer, reg
 from rec_assets.assets.model_loading import (
     ReleasedModels,
     missing_models,
-    model_days_of_snapshot,
     recipe_of_ranker,
-    released_ranker,
 )
 from rec_assets.files import write_atomically
 from rec_assets.partitions import DayPartitions, as_of_day
@@ -104,10 +103,12 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         else:
             models = ReleasedModels.load(lake, training_day)
             products = load_product_snapshot(lake.table("product_snapshot"), training_day, settings.staging)
-            about = {**proposal.tags, "as_of": str(training_day), "time_zone": source.time_zone}
+            about = {**proposal.tags, "as_of": proposal.tags["index_as_of"], "time_zone": source.time_zone}
+            first = training_day - dt.timedelta(days=settings.lookback_days - 1)
             write = index_writer(
                 models.in_snapshot(products), models.ranker, recipe, about,
-                cleaned_interactions=cleaned_interactions, staging=settings.staging,
+                cleaned_interactions=cleaned_interactions.where(F.col("date").between(first, training_day)),
+                staging=settings.staging,
             )  # fmt: skip
             release = register_model(tracking, releases, proposal, write)
         tags = {name: value for name, value in release.tags.items() if name != "recipe"}
@@ -215,16 +216,12 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
                 "version": str(version.version), "as_of": str(day), "time_zone": source.time_zone,
                 "rules_version": rules_version if lists is not None else "",
             }  # fmt: skip
-            if version.version == release.version:  # the snapshot has its models
-                products, ranker = product_snapshot, released_ranker(lake, version)
-            else:
-                models = ReleasedModels.from_release(lake, version)
-                products, ranker = models.in_snapshot(product_snapshot), models.ranker
-            if ranker.warning:
-                context.log.warning(f"version {version.version}: {ranker.warning}")
-                context.add_output_metadata({"warning": ranker.warning})
+            models = ReleasedModels.from_release(lake, version)
+            if models.ranker.warning:
+                context.log.warning(f"version {version.version}: {models.ranker.warning}")
+                context.add_output_metadata({"warning": models.ranker.warning})
             write = index_writer(
-                products, ranker, version.recipe, about,
+                models.in_snapshot(product_snapshot), models.ranker, version.recipe, about,
                 cleaned_interactions=cleaned_interactions, staging=settings.staging, scores=lists,
             )  # fmt: skip
             return serving.add(version.version, day, write)
@@ -250,14 +247,11 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
 
 
 def _require_current_lists(lake: Lake, release: Release, day: dt.date) -> pa.Table:
-    """The lists of a day. Raises Failure if they, or the product snapshot, are not from the models of the release."""
-    scores = lake.table("hybrid_scores").read([day])
-    found = {name: set(scores[name].unique().to_pylist()) for name in ("als_as_of", "ranker_as_of")}
-    found["graph_as_of"] = {model_days_of_snapshot(lake, day)["graph_as_of"]} - {None}
-    if any(days - {getattr(release, name)} for name, days in found.items()):
-        raise dg.Failure(
-            f"the lists of {day} are not from the active release: run the job `score_customers` for {day} first"
-        )
+    """The lists of a day. Raises Failure if they are not from the models of the release."""
+    scores, remedy = lake.table("hybrid_scores").read([day]), f"run the job `score_customers` for {day} first"
+    for name in ("als_as_of", "ranker_as_of"):
+        if set(scores[name].unique().to_pylist()) - {getattr(release, name)}:
+            raise dg.Failure(f"the lists of {day} are not from the active release: {remedy}")
     return scores
 
 

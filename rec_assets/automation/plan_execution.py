@@ -8,8 +8,10 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import dagster as dg
@@ -59,9 +61,11 @@ def run_plan(
             "the bundle's job on Databricks instead (deploy/databricks/README.md)"
         )
     fail_orphaned_runs(instance, settings)
-    for left in settings.staging.glob("*"):  # by killed runs of Spark; others may be at work
-        if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
-            shutil.rmtree(left, ignore_errors=True)
+    for left in settings.staging.glob("*"):  # by killed runs of Spark, and product snapshots; others may be at work
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > STAGING_HOURS * 3600:
+                # Under another name first, because what is partly deleted must not look complete.
+                shutil.rmtree(left.rename(left.with_name(uuid.uuid4().hex)), ignore_errors=True)
     lake = open_lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     releases.set_champion_alias()  # a process may have been killed between promoting a version and moving the alias

@@ -31,7 +31,9 @@ def roll_back(settings: Settings, to: int | None = None) -> tuple[Release, Publi
     index = next((index for index in published if _passes_self_test(index)), None)
     if index is None:
         try:
-            index = serving.add(target.version, target.as_of, lambda folder: releases.download_index(target, folder))
+            index = serving.add(
+                target.version, target.index_as_of, lambda folder: releases.download_index(target, folder)
+            )
             self_test(index.path)
         except IndexUnreadable as error:
             if index is not None:  # otherwise later plans would use it as the newest index of the version

@@ -76,15 +76,15 @@ def estimate_clicks(settings: Settings, model: str, *, last_days: int, places: i
     """
     lake, releases = open_lake(settings.lake), Releases(settings.mlflow_uri, settings.registered_model)
     release = releases.get_by_name(model)
-    days = [day for day in lake.table("experiment_exposures").days if day > release.as_of][-last_days:]
+    days = [day for day in lake.table("experiment_exposures").days if day > release.index_as_of][-last_days:]
     logged = _usable_exposures(lake, days, places)
     if logged.empty:
         raise InsufficientData(
-            f"no usable responses after {release.as_of}, the as-of day of version {release.version}: responses must be "
-            "later, of an experiment variant with `exploration` above 0, to known customers, without filters, rules or "
-            f"diversity, and have {places} or more products"
+            f"no usable responses after {release.index_as_of}, the last day that version {release.version} knows: "
+            "responses must be later, of an experiment variant with `exploration` above 0, to known customers, without "
+            f"filters, rules or diversity, and have {places} or more products"
         )
-    events = _events_by_customer(lake, release.as_of)
+    events = _events_by_customer(lake, release.index_as_of)
     clicks = _clicks_by_response(lake, days)
     weights = {**settings.feedback.weights, PURCHASE: 1.0}
     with tempfile.TemporaryDirectory() as folder:

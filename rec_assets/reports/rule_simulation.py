@@ -13,6 +13,7 @@ from rec_assets.assets.active_rules import add_frequency_capped
 from rec_assets.assets.model_loading import load_ranker
 from rec_assets.files import write_atomically
 from rec_assets.recsys.data.interactions import net_purchases
+from rec_assets.recsys.data.snapshot_table import from_table
 from rec_assets.recsys.evaluation.customer_sample import sample_customers
 from rec_assets.recsys.evaluation.evaluate import make_slices
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules, unknown_products
@@ -49,7 +50,7 @@ def inspect_rules(settings: Settings) -> list[RuleEffect]:
     days = lake.table("product_snapshot").days
     if not days:
         raise MissingPartition("product_snapshot: the table is empty: run `rec-assets bootstrap` first")
-    snapshot = load_product_snapshot(lake.table("product_snapshot"), days[-1], settings.staging)
+    snapshot = from_table(lake.table("product_snapshot").read(days[-1:]), days[-1])
     return [
         RuleEffect(
             name, rule.name, rule.kind, int((~compile_rules(rules, name, snapshot, only=rule.name).visible).sum()),

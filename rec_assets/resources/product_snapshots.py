@@ -18,8 +18,6 @@ from rec_assets.recsys.data.snapshot_arrays import SNAPSHOT_LAYOUT
 from rec_assets.recsys.data.snapshot_table import from_table
 from rec_assets.resources.lake import LakeTable
 
-TABLE = "product_snapshot"
-
 
 def load_product_snapshot(table: LakeTable, day: dt.date, disk: Path) -> ProductSnapshot:
     """The product snapshot of a day, mapped from a folder on `disk`, which Spark's tasks see too.
@@ -31,10 +29,12 @@ def load_product_snapshot(table: LakeTable, day: dt.date, disk: Path) -> Product
     """
     table.require([day])
     content = f"{table.partitions[day].fingerprint} {day} {SNAPSHOT_LAYOUT}"
-    folder = disk / f"{TABLE}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
-    if folder.exists():
+    folder = disk / f"{table.name}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    try:
         os.utime(folder)  # a plan must not delete it now
         return map_snapshot(folder)
+    except FileNotFoundError:  # not written yet, or partly deleted
+        shutil.rmtree(folder, ignore_errors=True)
     written = disk / uuid.uuid4().hex
     try:
         from_table(table.read([day]), day).save(written)

@@ -58,6 +58,12 @@ class Release:
     tags: Mapping[str, str]
 
     @property
+    def index_as_of(self) -> dt.date:
+        """As-of day of the products and customers in the registered model."""
+        day = self.tags.get("index_as_of")  # versions of earlier code have none
+        return dt.date.fromisoformat(day) if day else self.as_of
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe of its models. Hyper-parameters that the version lacks have their defaults.
 

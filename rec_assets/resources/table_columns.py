@@ -330,10 +330,11 @@ TABLES: dict[str, dict[str, Column]] = {
         },
     ),
     "challenger": _columns(
-        "version as_of als_as_of graph_as_of ranker_as_of recipe content data_fingerprint dagster_run_id "
+        "version as_of index_as_of als_as_of graph_as_of ranker_as_of recipe content data_fingerprint dagster_run_id "
         "git_commit table_versions model_fingerprints",
         {
             "as_of": ("string", "As-of day of the release."),
+            "index_as_of": ("string", "As-of day of the products and customers in the registered model."),
             "als_as_of": ("string", "As-of day of the ALS model."),
             "graph_as_of": ("string", "As-of day of the co-purchase graph."),
             "ranker_as_of": ("string", "As-of day of the ranker."),

@@ -25,7 +25,7 @@ class RetentionSettings(BaseModel):
     product_statistics: int | None = _days(None, "product_statistics")
     als_model: int | None = _days(180, "als_model")
     co_purchase_graph: int | None = _days(180, "co_purchase_graph")
-    product_snapshot: int | None = _days(70, "product_snapshot")
+    product_snapshot: int | None = _days(90, "product_snapshot")
     candidates: int | None = _days(70, "candidates")
     ranker: int | None = _days(None, "ranker")
     hybrid_scores: int | None = _days(90, "hybrid_scores")

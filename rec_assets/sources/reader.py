@@ -319,7 +319,7 @@ def _as_json(frame: pd.DataFrame) -> pa.ChunkedArray:
         pieces: list[pa.Array | str] = []
         for name in part.columns:
             positions, distinct = distinct_values(part[name])
-            encoded = [encode(None if value is np.nan else value) for value in distinct]
+            encoded = [encode(value if isinstance(value, str) else None) for value in distinct]
             pieces += ["," if pieces else "{", f"{encode(name)}:", pa.array(encoded, pa.string()).take(positions)]
         return pc.binary_join_element_wise(*pieces, "}", "")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rec_assets.recsys.data.product_snapshot import map_snapshot
 from rec_assets.recsys.data.snapshot_table import to_table
 from rec_assets.resources import product_snapshots
 from rec_assets.resources.lake import Lake, MissingPartition
@@ -55,6 +56,16 @@ def test_a_process_that_is_slower_than_another_uses_what_that_has_written(
 
     monkeypatch.setattr(product_snapshots, "from_table", slow)
     assert load(lake, disk) == 2.0 and len(list(disk.iterdir())) == 1
+
+
+def test_a_partly_deleted_folder_is_written_again(tmp_path: Path) -> None:
+    lake, disk = Lake(tmp_path / "lake"), tmp_path / "disk"
+    write(lake, 2.0)
+    load(lake, disk)
+    (folder,) = disk.iterdir()
+    (folder / "products.json").unlink()
+    map_snapshot.cache_clear()
+    assert load(lake, disk) == 2.0 and (folder / "products.json").exists()
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,8 @@ def test_json_lines_keep_the_text_of_numbers(tmp_path):
     assert raw["quantity"].to_list() == [2, 3]
     assert raw["event_time"].dt.strftime("%H:%M:%S.%f").to_list() == ["10:00:00.000000", "10:00:00.500000"]
     assert json.loads(raw["line"][0])["gift"] == "true"
+    assert [each for each in raw["line"] if "NaN" in each] == [], "nulls are null: NaN is no JSON"
+    assert json.loads(raw["line"][1])["price"] is None
 
 
 def test_a_lone_surrogate_in_json_is_replaced(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
@@ -23,6 +24,8 @@ _NUMBERS = (
     "returns", "repeat_share", "interval_days",
 )  # fmt: skip
 _NAMES = {"category": "categories", "brand": "brands"}
+
+_MAX_VALUES = 2**31 - 1
 
 SNAPSHOT_COLUMNS = (
     "product_id", "title", *_NAMES, *_NUMBERS, "factors",
@@ -57,7 +60,7 @@ def to_table(snapshot: ProductSnapshot) -> pa.Table:
 
 def from_table(table: pa.Table, as_of: dt.date) -> ProductSnapshot:
     """The snapshot of a day from what `to_table` has made."""
-    table = table.combine_chunks()
+    table = table.sort_by("product_id").combine_chunks()  # Spark may read files in another order
     numbers = {name: table[name].to_pandas().to_numpy(np.float32) for name in _NUMBERS}
     names: dict[str, Any] = {}
     for name, texts in _NAMES.items():
@@ -95,7 +98,7 @@ def _first_of_each(text: Ints) -> Longs:
 
 def _vectors(rows: Floats, has_row: Mask) -> pa.Array:
     """One list per product: the next row if it has one, else an empty list."""
-    offsets = np.append(0, np.cumsum(has_row * rows.shape[1])).astype(np.int32)
+    offsets = _offsets(has_row * rows.shape[1])
     return pa.ListArray.from_arrays(offsets, rows.astype(np.float32).ravel())
 
 
@@ -110,7 +113,7 @@ def _neighbors(name: str, rows: sp.csr_matrix, has_row: Mask) -> dict[str, pa.Ar
     """Two columns of lists: the next row of the matrix for each product that has one, else empty lists."""
     length = np.zeros(len(has_row), np.int64)
     length[has_row] = np.diff(rows.indptr)
-    offsets = np.append(0, np.cumsum(length)).astype(np.int32)
+    offsets = _offsets(length)
     return {
         name: pa.ListArray.from_arrays(offsets, rows.indices.astype(np.int32)),
         f"{name}_weight": pa.ListArray.from_arrays(offsets, rows.data.astype(np.float32)),
@@ -119,14 +122,25 @@ def _neighbors(name: str, rows: sp.csr_matrix, has_row: Mask) -> dict[str, pa.Ar
 
 def _to_matrix(table: pa.Table, name: str, columns: int) -> sp.csr_matrix:
     """(rows of the table, columns) weights."""
-    indptr = np.append(0, np.cumsum(_lengths(table[name])))
+    indptr = _offsets(_lengths(table[name]))
     weights, neighbors = _values(table[f"{name}_weight"]), _values(table[name])
-    return sp.csr_matrix((weights, neighbors, indptr.astype(np.int32)), shape=(len(table), columns))
+    return sp.csr_matrix((weights, neighbors, indptr), shape=(len(table), columns))
+
+
+def _offsets(lengths: Longs) -> Ints:
+    """(n + 1,) the start of each list. Raises ValueError if they don't fit into one Arrow array."""
+    offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
+    if offsets[-1] > _MAX_VALUES:
+        raise ValueError(
+            f"the lists of {len(lengths):,} products have {offsets[-1]:,} values, more than {_MAX_VALUES:,}: split the "
+            "catalog into several data sources (docs/scaling.md)"
+        )
+    return offsets.astype(np.int32)
 
 
 def _lengths(lists: pa.ChunkedArray) -> Longs:
-    return np.asarray(pa.compute.list_value_length(lists).to_numpy(), np.int64)
+    return np.asarray(pc.list_value_length(lists).to_numpy(), np.int64)
 
 
 def _values(lists: pa.ChunkedArray) -> Any:
-    return pa.compute.list_flatten(lists).to_numpy()
+    return pc.list_flatten(lists).to_numpy()

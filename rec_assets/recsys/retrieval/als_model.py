@@ -18,8 +18,11 @@ from rec_assets.recsys.spark.sums import exact_mean, ordered_sum
 
 _FACTORS = "kind string, id string, factors array<float>"
 
-_PAIRS_OF_BLOCK, _MIN_BLOCKS = 1_000_000, 4
-"""Pairs of a block, and least number of blocks. It follows the data and not the cores, so that results do, too."""
+_PAIRS_OF_BLOCK, _MIN_BLOCKS, _MAX_BLOCKS = 1_000_000, 4, 200
+"""Pairs of a block, and limits of the number of blocks, because Spark needs memory for each pair of blocks.
+
+The number follows the data and not the cores, so that results do not depend on the cores.
+"""
 
 _IDS_OF_TASK = 1_000_000
 """Ids that one task numbers."""
@@ -125,7 +128,7 @@ def _fit_in_spark(pairs: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: b
     count = pairs.count()
     if not count:  # Spark's ALS raises an error for no rows
         return pairs.sparkSession.createDataFrame([], _FACTORS)
-    blocks = max(_MIN_BLOCKS, count // _PAIRS_OF_BLOCK)
+    blocks = min(max(_MIN_BLOCKS, count // _PAIRS_OF_BLOCK), _MAX_BLOCKS)
     customers, products = number_ids(pairs, "customer_id"), number_ids(pairs, "product_id")
     joined = pairs.join(customers, "customer_id").join(F.broadcast(products), "product_id")
     # Sorted, so that sums of floats inside ALS do not depend on the join.

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
+from rec_assets.recsys.data import snapshot_table
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot, map_snapshot
 from rec_assets.recsys.data.snapshot_arrays import SnapshotArrays
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot, with_models
@@ -82,6 +83,18 @@ def test_a_table_in_several_row_groups_gives_the_same_snapshot(tmp_path: Path) -
     snapshot = random_snapshot()
     pq.write_table(to_table(snapshot), tmp_path / "a.parquet", row_group_size=70)
     assert_equal(from_table(pq.read_table(tmp_path / "a.parquet"), snapshot.as_of), snapshot)
+
+
+def test_the_order_of_the_rows_in_files_makes_no_difference() -> None:
+    table, snapshot = to_table(random_snapshot()), random_snapshot()
+    shuffled = table.take(np.random.default_rng(3).permutation(len(table)))
+    assert_equal(from_table(shuffled, snapshot.as_of), snapshot)
+
+
+def test_lists_that_do_not_fit_into_an_array_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_table, "_MAX_VALUES", 10)
+    with pytest.raises(ValueError, match=r"282 products have .* values, more than 10: split the catalog"):
+        to_table(random_snapshot())
 
 
 def test_the_table_has_its_documented_columns_and_neighbors_by_row() -> None:
