@@ -87,13 +87,9 @@ def comparison_lists(
     since = net_purchases(cleaned_interactions.where(f"date > '{day}'"), as_of)
     bought_since = _purchases_since(purchases.where(sampled), since.where(sampled))
     return GateLists(
-        new_lists,
-        current_lists,
-        bought_since,
-        _bought_products(products.catalog),
-        len(products),
+        new_lists, current_lists, bought_since, _bought_products(products.catalog), len(products),
         current_ranker.warning,
-    )
+    )  # fmt: skip
 
 
 def _purchases_since(before: SparkFrame, since: SparkFrame) -> pd.DataFrame:

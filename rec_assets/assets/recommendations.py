@@ -55,13 +55,11 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
             rows = add_frequency_capped(candidates.to_spark(), rules, lake, as_of_day(context))
         return lists_in_spark(rows, model, product_snapshot.catalog, recipe.list_size, model_days, rules)
 
-    @dg.asset(**{**daily, "code_version": "2"}, kinds={"spark", "numpy"}, deps=[graph])
+    @dg.asset(**daily, kinds={"spark", "numpy"}, deps=[graph])
     def similar_products(
-        context: dg.AssetExecutionContext,
-        spark: SparkResource,
-        active_models: dg.ResourceParam[ActiveModels],
+        context: dg.AssetExecutionContext, spark: SparkResource, active_models: dg.ResourceParam[ActiveModels],
         product_snapshot: ProductSnapshot,
-    ) -> SparkFrame:
+    ) -> SparkFrame:  # fmt: skip
         """Substitutes (similar text and buyers) and complements (bought together) per product."""
         baskets, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
         context.add_output_metadata({"graph_as_of": str(graph_as_of)})

@@ -17,11 +17,7 @@ from pyspark.sql import functions as F
 from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
 from rec_assets.assets.model_artifact import describe_release, index_writer, register_model
-from rec_assets.assets.model_loading import (
-    ReleasedModels,
-    missing_models,
-    recipe_of_ranker,
-)
+from rec_assets.assets.model_loading import ReleasedModels, missing_models, recipe_of_ranker
 from rec_assets.files import write_atomically
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
@@ -104,7 +100,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
             models = ReleasedModels.load(lake, training_day)
             products = load_product_snapshot(lake.table("product_snapshot"), training_day, settings.staging)
             about = {**proposal.tags, "as_of": proposal.tags["index_as_of"], "time_zone": source.time_zone}
-            first = training_day - dt.timedelta(days=settings.lookback_days - 1)
+            first = days.days_of_lookback(training_day)[0]
             write = index_writer(
                 models.in_snapshot(products), models.ranker, recipe, about,
                 cleaned_interactions=cleaned_interactions.where(F.col("date").between(first, training_day)),

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from upath import UPath
 
-from rec_assets.recsys.data.distinct import distinct_values, map_distinct
+from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip_text
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.product_texts import join_columns
 from rec_assets.sources.errors import SourceError
@@ -27,7 +27,7 @@ from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLU
 from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days
-from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of, strip_text
+from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of
 
 _MAX_HEADER_CHARACTERS = 100_000
 _JSON_ROWS = 50_000

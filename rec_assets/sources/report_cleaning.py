@@ -13,12 +13,12 @@ import pandas as pd
 
 from rec_assets.recsys.data.cleaning import CLEANING_RULES, CleaningSettings, clean_day
 from rec_assets.recsys.data.cleaning_rules import RejectedLines
+from rec_assets.recsys.data.distinct import strip_text
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.sources.check_result import SourceCheck, format_share, pluralize, shorten
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import local_days
-from rec_assets.sources.values import strip_text
 
 WARN_BULK_SHARE = 0.01
 """Warn if bulk orders are more than this share of the lines, or of their value."""

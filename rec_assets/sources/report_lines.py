@@ -7,13 +7,13 @@ import re
 
 import pandas as pd
 
+from rec_assets.recsys.data.distinct import strip_text
 from rec_assets.sources.check_result import SourceCheck, format_share, pluralize, shorten, to_inline_yaml
 from rec_assets.sources.reader import used_columns
 from rec_assets.sources.report_products import report_ids, report_products
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.time_formats import UTC_WORDS, zone_suffix
 from rec_assets.sources.times import NO_VALUE, quote_format, suggest_swapped_format
-from rec_assets.sources.values import strip_text
 
 _COLUMN_NAMES = {
     "order_id": r"order|invoice|basket|receipt|transaction.?id",

@@ -9,9 +9,9 @@ from functools import cached_property
 
 import pandas as pd
 
+from rec_assets.recsys.data.distinct import strip_text
 from rec_assets.sources.spec import DataSource
 from rec_assets.sources.times import NO_VALUE
-from rec_assets.sources.values import strip_text
 
 _MAX_VALUE_LINES, _VALUE_BLOCKS = 50_000, 50
 """Maximum lines of `file_values`, and the blocks they come in: the lines of an order are next to each other."""

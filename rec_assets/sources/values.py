@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from upath import UPath
 
-from rec_assets.recsys.data.distinct import distinct_values, map_distinct
+from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip_text
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import DataSource, FileFormat
 from rec_assets.sources.times import NO_VALUE, parse_times, suggest_format
@@ -97,11 +97,6 @@ def _check_readable(
             f"{path}: column {column!r}: {len(unreadable)} of {filled.sum()} values are not {expected}, for example "
             f"{example!r} in row {row}; {fix() or 'is it the right column?'}"
         )
-
-
-def strip_text(values: pd.Series) -> pd.Series:
-    """Text without spaces at its ends; "" for null."""
-    return map_distinct(values, lambda distinct: distinct.fillna("").astype(str).str.strip())
 
 
 def is_one_of(values: pd.Series, wanted: Sequence[str]) -> pd.Series:

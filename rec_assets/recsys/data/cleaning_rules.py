@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.data.distinct import map_distinct
+from rec_assets.recsys.data.distinct import map_distinct, strip_text
 from rec_assets.recsys.events import MAX_ID_LENGTH
 
 MAX_QUANTITY = 1e6
@@ -109,7 +109,7 @@ def broken_rules(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) ->
 
 def is_filled(text: pd.Series) -> pd.Series:
     """Whether a value is neither null nor blank."""
-    return map_distinct(text, lambda distinct: distinct.fillna("").astype(str).str.strip() != "")
+    return strip_text(text) != ""
 
 
 def _is_positive(values: pd.Series, limit: float = np.inf) -> pd.Series:

@@ -19,3 +19,8 @@ def map_distinct(values: pd.Series, function: Callable[[pd.Series], pd.Series]) 
     """`function` of a column, called with its distinct values. It must treat each value alone."""
     positions, distinct = distinct_values(values)
     return function(distinct).take(positions).set_axis(values.index)
+
+
+def strip_text(values: pd.Series) -> pd.Series:
+    """Text without spaces at its ends; "" for null."""
+    return map_distinct(values, lambda distinct: distinct.fillna("").astype(str).str.strip())

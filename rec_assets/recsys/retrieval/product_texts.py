@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.arrays import Floats
-from rec_assets.recsys.data.distinct import map_distinct
+from rec_assets.recsys.data.distinct import strip_text
 
 Encode = Callable[[list[str]], Floats]
 
@@ -19,7 +19,7 @@ def join_columns(frame: pd.DataFrame, columns: Sequence[str], separator: str) ->
     """Non-empty values of the columns, stripped and joined row by row; null if all are empty."""
     joined = pd.Series("", frame.index)
     for column in columns:
-        value = map_distinct(frame[column], lambda distinct: distinct.fillna("").astype(str).str.strip())
+        value = strip_text(frame[column])
         both = (joined != "") & (value != "")
         joined = joined + both.map({True: separator, False: ""}) + value
     null: Any = None  # the stubs of pandas don't allow None here

@@ -13,7 +13,7 @@ _EXACT = "decimal(38,12)"
 """Money and quantities up to 10^26. A larger value is an error and is not counted."""
 
 _UNIT, _FAST_LIMIT = 1e9, 9e9
-"""Smaller values are summed as whole billionths, because Spark takes three times as long for decimals."""
+"""Smaller values are summed as whole billionths, because Spark sums decimals slowly."""
 
 _HALF = 32
 """Bits of the lower half of a number of billionths. The sums of both halves are exact for two billion values."""
