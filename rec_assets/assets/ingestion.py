@@ -4,55 +4,70 @@ An unreadable file does not affect other days: they are committed together, and 
 """
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
 
 from rec_assets.assets.plots import as_markdown, line
+from rec_assets.assets.purchase_files import read_days, read_export
 from rec_assets.partitions import DayPartitions, partition_days
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.resources.data_versions import FILES, DayWriter
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.feedback import landed_files, read_feedback
 from rec_assets.sources.landing import catalog_fingerprint, file_fingerprint, file_fingerprints
-from rec_assets.sources.reader import RAW_SCHEMA, read_catalog, read_day, read_export
+from rec_assets.sources.reader import read_catalog
 from rec_assets.sources.spec import DataSource
 
 GROUP = "ingestion"
 OWNERS = ["team:data"]
+
+DAYS_PER_JOB = 100
+"""Days that one Spark job reads. The log tells the progress after each job."""
 
 
 def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
+        group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"2-{source.version}",
     )  # fmt: skip
     def raw_purchase_logs(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource
-    ) -> dg.MaterializeResult:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
+        tracking: TrackingResource,
+    ) -> dg.MaterializeResult:  # fmt: skip
         """Purchase lines of the day as landed: typed, with source file, row and the original line."""
-        run_days = partition_days(context)
-        read_table, read_fingerprints = _table_reader(source), _fingerprints_reader(source)
-        forgotten = ForgottenFile.read(settings.forgotten_file)
-        writer, rows_by_day = DayWriter(context, lake, "raw_purchase_logs", run_days), dict[dt.date, int]()
-        failed: dict[dt.date, str] = {}
-        for number, day in enumerate(run_days, start=1):
-            try:
+        run_days, session = partition_days(context), spark.spark_session
+        writer = DayWriter(context, lake, "raw_purchase_logs", run_days)
+        files = lake.day_files("raw_purchase_logs", RAW_SCHEMA, settings.staging)
+        forgotten, fingerprints_of = ForgottenFile.read(settings.forgotten_file), _fingerprints_reader(source)
+        rows_by_day, failed = dict[dt.date, int](), dict[dt.date, str]()
+        for batch in _batches(run_days, source):
+            fingerprints = dict[dt.date, Mapping[str, str]]()
+            for day in batch:
                 # Fingerprints first: if a file changes during the read, the next run sees the difference.
-                files = read_fingerprints(day)
-                about = {FILES: dg.MetadataValue.json(files)}
-                rows_by_day[day] = writer.add(day, forgotten.without(read_table(day), day), **about)
-            except SourceError as error:
-                failed[day] = str(error)
-            if number % 100 == 0:
-                context.log.info(f"read {number} of {len(run_days)} days")
+                try:
+                    fingerprints[day] = fingerprints_of(day)
+                except SourceError as error:
+                    failed[day] = str(error)
+            days_to_read = list(fingerprints)
+            if source.is_daily:
+                read = read_days(session, source, days_to_read, files, forgotten)
+            else:
+                read = read_export(session, source, days_to_read, files, forgotten, settings.staging)
+            failed |= read.failed
+            for day, written in read.written.items():
+                about = {FILES: dg.MetadataValue.json(fingerprints[day])}
+                rows_by_day[day] = writer.add_files(files, day, written, **about)
+            context.log.info(f"read {len(rows_by_day)} of {len(run_days)} days")
         if failed:
             for done, metadata in writer.commit().items():
                 context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(done), metadata=metadata))
@@ -114,10 +129,7 @@ def _fingerprints_reader(source: DataSource) -> Callable[[dt.date], Mapping[str,
     return lambda day: files
 
 
-def _table_reader(source: DataSource) -> Callable[[dt.date], pa.Table]:
-    """A function: day → its raw lines. A whole export is read once."""
-    if source.is_daily:
-        newest = max(source.landed_days(), default=None)
-        return lambda day: read_day(source, day, newest)
-    export = read_export(source)
-    return lambda day: export.get(day, RAW_SCHEMA.empty_table())
+def _batches(days: Sequence[dt.date], source: DataSource) -> Iterator[Sequence[dt.date]]:
+    """The days that one Spark job reads. A whole export is read once."""
+    size = DAYS_PER_JOB if source.is_daily else len(days)
+    return (days[first : first + size] for first in range(0, len(days), size))

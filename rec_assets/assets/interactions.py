@@ -1,33 +1,40 @@
 """Asset group `interactions`: cleaned lines, rejected lines with the reason, and the products."""
 
+import datetime as dt
 from collections import Counter
 
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame as SparkFrame
 
+from rec_assets.assets.ingestion import DAYS_PER_JOB
+from rec_assets.assets.line_cleaning import clean_days
 from rec_assets.assets.plots import as_markdown, bars
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.cleaning import (
     CLEANED_SCHEMA,
     CLEANING_RULES,
     CleaningSettings,
-    clean_day,
     signs_of_interest,
 )
 from rec_assets.recsys.data.products import build_products
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
+from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
-from rec_assets.sources.reader import RAW_SCHEMA
 from rec_assets.sources.spec import DataSource
 
 GROUP = "interactions"
 OWNERS = ["team:data"]
 
-REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reasons", pa.string()))
+_SCHEMAS = {
+    "cleaned_interactions": CLEANED_SCHEMA,
+    "rejected_purchases": RAW_SCHEMA.append(pa.field("reasons", pa.string())),
+}
 
 
 def interaction_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
@@ -35,7 +42,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
 
     def spec(name: str, description: str, *more: str) -> dg.AssetSpec:
         return dg.AssetSpec(
-            name, description=description, group_name=GROUP, owners=OWNERS, kinds={"pandas", "deltalake"},
+            name, description=description, group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"},
             deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
             code_version=f"2-{source.version}",
         )  # fmt: skip
@@ -51,10 +58,13 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def clean_purchases(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], tracking: TrackingResource):  # type: ignore[no-untyped-def] # a generator of one result per asset
-        run_days, counts, rejected = partition_days(context), Counter[str](), Counter[str]()
-        tables = ("cleaned_interactions", "rejected_purchases")
-        writers = {name: DayWriter(context, lake, name, run_days) for name in tables}
+    def clean_purchases(  # type: ignore[no-untyped-def] # a generator of one result per asset
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
+        tracking: TrackingResource,
+    ):  # fmt: skip
+        run_days, session = partition_days(context), spark.spark_session
+        raw, events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
+        events.require(run_days)
         catalog = lake.table("raw_product_catalog").pandas(columns=["product_id", "excluded"])
         cleaning_settings = CleaningSettings(
             time_zone=source.time_zone,
@@ -62,36 +72,34 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
             bulk_quantity=source.purchases.bulk_quantity,
         )
-        raw, all_events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
-        all_events.require(run_days)
-        for number, day in enumerate(run_days, start=1):
-            result = clean_day(raw.pandas([day]).drop(columns="date"), day, cleaning_settings)
-            cleaned, limit = result.cleaned, settings.feedback.max_products_per_day
-            if all_events.rows([day]):
-                events = signs_of_interest(all_events.pandas([day]), settings.feedback.weights, limit)
-                cleaned = pd.concat([cleaned, events], ignore_index=True) if len(events) else cleaned
-            for name, frame, schema in (
-                ("cleaned_interactions", cleaned, CLEANED_SCHEMA),
-                ("rejected_purchases", result.rejected, REJECTED_SCHEMA),
-            ):
-                table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-                counts[name] += writers[name].add(day, table)
-            rejected.update(result.rejected_by_rule())
-            if number % 100 == 0:
-                context.log.info(f"cleaned {number} of {len(run_days)} days")
+        writers = {name: DayWriter(context, lake, name, run_days) for name in _SCHEMAS}
+        files = {name: lake.day_files(name, schema, settings.staging) for name, schema in _SCHEMAS.items()}
+        counts = Counter[str]()
+        for first in range(0, len(run_days), DAYS_PER_JOB):
+            days = run_days[first : first + DAYS_PER_JOB]
+            by_table = clean_days(raw.lazy_rows(session, days, whole_days=True), cleaning_settings, files)
+            for day in days:
+                if events.rows([day]):
+                    clicks = signs_of_interest(
+                        events.pandas([day]), settings.feedback.weights, settings.feedback.max_products_per_day
+                    )
+                    table = pa.Table.from_pandas(clicks, CLEANED_SCHEMA, preserve_index=False)
+                    of_day = by_table["cleaned_interactions"][day]
+                    of_day.append(files["cleaned_interactions"].write([table], day, len(of_day)))
+                for name, by_day in by_table.items():
+                    counts[name] += writers[name].add_files(files[name], day, by_day[day])
+            context.log.info(f"cleaned {first + len(days)} of {len(run_days)} days")
         tracking.mlflow.log_metrics({f"{name}_lines": rows for name, rows in counts.items()})
-        by_rule = pd.Series(rejected, dtype=int).sort_values(ascending=False)
+        yield writers["cleaned_interactions"].result(lines=counts["cleaned_interactions"])
+        writers["rejected_purchases"].commit()
+        by_rule = _rejected_by_rule(lake, run_days)
         listing = "\n".join(f"- **{rule.name}**: {rule.reason}" for rule in CLEANING_RULES.values())
-        details = {
-            "cleaned_interactions": {},
-            "rejected_purchases": {
-                "rules": dg.MetadataValue.md(listing),
-                "rejected_by_rule": dg.MetadataValue.json({str(rule): int(count) for rule, count in by_rule.items()}),
-                **({"plot": as_markdown(bars(by_rule, "Rejected lines by rule", "lines"))} if len(by_rule) else {}),
-            },
-        }
-        for name, more in details.items():
-            yield writers[name].result(lines=counts[name], **more)
+        yield writers["rejected_purchases"].result(
+            lines=counts["rejected_purchases"],
+            rules=dg.MetadataValue.md(listing),
+            rejected_by_rule=dg.MetadataValue.json({str(rule): int(count) for rule, count in by_rule.items()}),
+            **({"plot": as_markdown(bars(by_rule, "Rejected lines by rule", "lines"))} if len(by_rule) else {}),
+        )
 
     @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="1")
     def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:
@@ -99,3 +107,12 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         return build_products(cleaned_interactions, raw_product_catalog)
 
     return [clean_purchases, products]
+
+
+def _rejected_by_rule(lake: Lake, days: list[dt.date]) -> pd.Series:
+    """Rule → number of rejected lines, in descending order. A line counts for each rule that it breaks."""
+    reasons = lake.table("rejected_purchases").read(days, columns=["reasons"])["reasons"]
+    counts = Counter[str]()
+    for each in pc.value_counts(reasons).to_pylist():
+        counts.update(dict.fromkeys(each["values"].split(","), each["counts"]))
+    return pd.Series(counts, dtype=int).sort_values(ascending=False)

@@ -21,7 +21,9 @@ import pyarrow as pa
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
+from rec_assets.resources.day_files import DayFiles
 from rec_assets.resources.lake import Day, Lake, LakeTable, Partition
+from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import column_schema
 
 FINGERPRINT, MADE_FROM, FILES = "fingerprint", "made_from", "files"
@@ -143,6 +145,12 @@ class DayWriter:
         """Write the rows of a day, with further metadata, but don't show them yet. Returns their number."""
         self._staged[day], self._metadata[day] = self._lake.stage(self._name, data, day), metadata
         return self._staged[day].rows
+
+    def add_files(self, files: DayFiles, day: dt.date, written: Sequence[File], /, **metadata: Any) -> int:
+        """The same for files that Spark's tasks wrote."""
+        self._staged[day] = self._lake.stage_files(self._name, files, day, written)
+        self._metadata[day] = metadata
+        return sum(file.rows for file in written)
 
     def commit(self) -> dict[Day, dict[str, Any]]:
         """Show the days added so far, in one commit. Returns the metadata of each day."""

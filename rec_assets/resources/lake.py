@@ -38,6 +38,7 @@ from upath import UPath
 from rec_assets.errors import UserError
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources import spark_files
+from rec_assets.resources.day_files import DayFiles
 from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
 from rec_assets.settings import CatalogSchema
@@ -156,9 +157,9 @@ class LakeTable:
         """`read` as a Spark frame. Raises as `read`."""
         return self._read(days, functools.partial(spark_files.read, session))
 
-    def lazy_rows(self, session: SparkSession, days: Days = None) -> LazyArrowRows:
-        """The same rows, read by Python in Spark's tasks, file by file. Raises as `read`."""
-        return self._read(days, functools.partial(spark_files.read_lazily, session))
+    def lazy_rows(self, session: SparkSession, days: Days = None, *, whole_days: bool = False) -> LazyArrowRows:
+        """The same rows, read by Python in Spark's tasks, file by file or day by day. Raises as `read`."""
+        return self._read(days, functools.partial(spark_files.read_lazily, session, whole_days=whole_days))
 
     def require(self, days: Sequence[Day]) -> None:
         """Raise MissingPartition if one of the days does not exist, or there is none."""
@@ -247,6 +248,14 @@ class Lake:
             lazy = rows if isinstance(rows, LazyArrowRows) else LazyArrowRows.from_frame(rows)
             files = spark_files.write(lazy, stored_schema(name, lazy.schema), *place)
         return Partition(tuple(file._replace(path=folder + file.path) for file in files))
+
+    def day_files(self, name: str, schema: pa.Schema, disk: Path) -> DayFiles:
+        """Where tasks write days of a table. `disk` is a folder that they see, for lakes without files."""
+        return DayFiles(stored_schema(name, schema), self.path(name), self.filesystem)
+
+    def stage_files(self, name: str, files: DayFiles, day: dt.date, written: Sequence[File]) -> Partition:
+        """The files of a day that tasks wrote, which `commit` makes visible."""
+        return Partition(tuple(written)) if written else self.stage(name, files.schema.empty_table(), day)
 
     def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:
         """Replace partitions by staged ones, in one commit. Those whose content is the same stay as they are."""

@@ -6,6 +6,7 @@ object store that the driver has.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import tempfile
@@ -63,11 +64,12 @@ def read(session: SparkSession, files: list[str], schema: pa.Schema, table: str,
 
 
 def read_lazily(
-    session: SparkSession, files: list[str], schema: pa.Schema, table: str, filesystem: Any
+    session: SparkSession, files: list[str], schema: pa.Schema, table: str, filesystem: Any, whole_days: bool = False
 ) -> LazyArrowRows:
-    """`dataset`, read with Arrow in Spark's tasks. A task reads its files in order."""
-    count = min(len(files), int(session.conf.get("spark.sql.shuffle.partitions") or 1))
-    tasks = [files[number::count] for number in range(count)]
+    """`dataset`, read with Arrow in Spark's tasks. A task reads its files in order; or all files of its days."""
+    groups = [[*group] for _, group in itertools.groupby(files, os.path.dirname if whole_days else None)]
+    count = min(len(groups), int(session.conf.get("spark.sql.shuffle.partitions") or 1))
+    tasks = [[*itertools.chain(*groups[number::count])] for number in range(count)]
 
     def read(numbers: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for number in (number for rows in numbers for number in rows.column(0).to_pylist()):

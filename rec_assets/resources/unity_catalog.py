@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import time
 import uuid
 from collections import defaultdict
@@ -17,8 +18,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -27,7 +30,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from rec_assets.errors import UserError
+from rec_assets.recsys.data.raw_lines import LINE
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
+from rec_assets.resources.day_files import DayFiles
 from rec_assets.resources.lake import Day, Days, Lake, LakeTable, MissingPartition, Partition, Rows
 from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
@@ -79,16 +84,21 @@ class CatalogTable(LakeTable):
         columns = [column for column in frame.columns if column != "date"]
         return frame.where(F.col("date").isin(list(days))).select(*columns, "date")
 
-    def lazy_rows(self, session: SparkSession, days: Days = None) -> LazyArrowRows:
+    def lazy_rows(self, session: SparkSession, days: Days = None, *, whole_days: bool = False) -> LazyArrowRows:
         """See LakeTable."""
-        return LazyArrowRows.from_frame(self.spark(session, days))
+        rows = self.spark(session, days)
+        if whole_days:
+            keys = [name for name in ("date", *LINE) if name in rows.columns]
+            rows = rows.repartition("date").sortWithinPartitions(*keys)
+        return LazyArrowRows.from_frame(rows)
 
 
 @dataclass(frozen=True)
 class StagedRows(Partition):
-    """Rows that are not committed yet."""
+    """Rows that are not committed yet, and the folder that has them, if one was made for that."""
 
     rows_of_day: pa.Table | DataFrame
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,20 @@ class CatalogLake(Lake):
         rows = rows.cast(stored_schema(name, rows.schema).remove_metadata())
         return StagedRows((File(uuid.uuid4().hex, rows.nbytes, rows.num_rows),), rows)
 
+    def day_files(self, name: str, schema: pa.Schema, disk: Path) -> DayFiles:
+        """See Lake. Tasks can't write a managed table, so that they write Parquet files, which Spark then reads."""
+        return DayFiles(
+            stored_schema(name, schema), str(disk / uuid.uuid4().hex), fsspec.filesystem("file", auto_mkdir=True)
+        )
+
+    def stage_files(self, name: str, files: DayFiles, day: dt.date, written: Sequence[File]) -> Partition:
+        """See Lake."""
+        paths = [f"{files.folder}/{file.path}" for file in written]
+        if not paths:
+            return self.stage(name, files.schema.empty_table(), day)
+        rows = self.session.read.parquet(*paths)
+        return StagedRows(tuple(written), rows.select(*(F.col(column) for column in files.schema.names)), files.folder)
+
     def commit(self, name: str, staged: Mapping[Day, Partition]) -> dict[Day, Partition]:
         """See Lake."""
         frames = {day: self._frame(name, part, day) for day, part in staged.items()}
@@ -171,6 +195,8 @@ class CatalogLake(Lake):
         new.unpersist()
         if daily:
             self._set_empty_days(name, frames.keys() - filled, filled)
+        for folder in {part.folder for part in staged.values() if isinstance(part, StagedRows) and part.folder}:
+            shutil.rmtree(folder, ignore_errors=True)
         after = self.table(name).partitions
         return {day: after[day] for day in staged}
 

@@ -1,15 +1,20 @@
-"""Read a file of any format as a table of text, with all its rows and columns."""
+"""Read a file of any format as tables of text, with all its rows and columns, in batches of bounded size."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import math
 import re
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pandas as pd
@@ -32,6 +37,15 @@ LIST_COLUMNS = "lists"
 ENTRY_NUMBER = "#"
 """Column with the number of an entry of an exploded list (`line_items.#`), so that equal entries are not duplicates."""
 
+BATCH_BYTES = 32 << 20
+"""Bytes of a file to read at a time. A smaller file is one batch."""
+
+_PARQUET_ROWS = 100_000
+"""Rows of a large Parquet file to read at a time."""
+
+SPLIT_BYTES = 256 << 20
+"""Bytes of a large file that one task reads."""
+
 _ONE_BLOCK = 1 << 30
 """Read a CSV file as one block: Arrow rejects rows longer than a block and loses line breaks between blocks."""
 
@@ -48,25 +62,120 @@ _COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _FIX_ENCODING = "set `encoding`, for example latin-1 or cp1252"
 
 
+@dataclass
+class Conventions:
+    """How a file writes its values. Its first batch decides, and all later ones follow.
+
+    Attributes:
+        has_whole_numbers: Parquet column of floats or decimals → whether all are whole. Ids with missing values are
+            often stored so: 123.0 is the id 123.
+        has_grouped_digits: Column of numbers → whether they are written as 1,234 for 1234 (see `values.as_numbers`).
+        columns: Columns so far.
+        is_first_batch: Whether no batch was converted yet.
+    """
+
+    has_whole_numbers: dict[str, bool] = field(default_factory=dict)
+    has_grouped_digits: dict[str, bool] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    is_first_batch: bool = True
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a file.
+
+    Attributes:
+        start, stop: Bytes of a JSONL file, or row groups of a Parquet file.
+        first_row: Rows of the file before this part.
+        first_line: Lines of a JSONL file before it.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    first_row: int = 0
+    first_line: int = 0
+
+
+WHOLE = Split()
+"""The whole file."""
+
+
+def splits(spec: FileFormat, path: UPath) -> list[Split]:
+    """The parts of a file that several tasks can read; one if it is not large, or if its format can't be split.
+
+    Rows are counted from the beginning of the file, so that a JSONL file is read once for that.
+
+    Raises:
+        SourceError: the file can't be read.
+    """
+    is_lines = spec.format == "jsonl" and path.suffix not in _COMPRESSION and not _has_wide_characters(spec)
+    can_split = (spec.format == "parquet" or is_lines) and spec.explode is None
+    with _readable(spec, path):
+        size = path.stat().st_size if can_split else 0
+        if size <= SPLIT_BYTES:
+            return [WHOLE]
+        with path.open("rb") as file:
+            return _parquet_splits(file) if spec.format == "parquet" else list(_line_splits(file))
+
+
 def read_rows(spec: FileFormat, path: UPath) -> pd.DataFrame:
-    """Read the rows of a file, with all values as text; None only if the format has nulls.
+    """All rows of a file as one batch of `read_batches`."""
+    (rows,) = read_batches(spec, path, Conventions(), batch_bytes=None)
+    return rows
+
+
+def read_batches(
+    spec: FileFormat,
+    path: UPath,
+    conventions: Conventions,
+    split: Split = WHOLE,
+    batch_bytes: int | None = BATCH_BYTES,
+) -> Iterator[pd.DataFrame]:
+    """Read a file, with all values as text; None only if the format has nulls.
 
     A nested field is a column with a dotted name, such as `customer.id`. Each entry of the `explode` list is a row. Any
     other list is JSON text, and `attrs[LIST_COLUMNS]` has the name of its column.
 
+    Args:
+        spec: The format.
+        path: The file.
+        conventions: Those of the file so far; this call adds to them.
+        split: The part to read.
+        batch_bytes: Approximate size of a batch in the file; None: the whole file.
+
     Raises:
         SourceError: the file doesn't match `spec`; names the file and the likely fix.
     """
-    try:
-        # Read the file once, because a network is slow and the code below uses the content several times.
-        with driver_errors(path):
-            content = path.read_bytes()
-        if not content:
+    with _readable(spec, path), path.open("rb") as file:
+        file.seek(split.start if spec.format == "jsonl" else 0)
+        beginning = file.read(-1 if batch_bytes is None else batch_bytes + 1)
+        if not beginning:
             raise SourceError(f"{path}: the file is empty, without a header: land it again")
-        _check_signature(spec, path, content[:4])
-        if spec.format == "csv":
-            return _read_csv(spec, path, content)
-        return _read_parquet(spec, path, content) if spec.format == "parquet" else _read_jsonl(spec, path, content)
+        if not split.start:
+            _check_signature(spec, path, beginning[:4])
+        is_whole = batch_bytes is None or len(beginning) <= batch_bytes
+        if spec.format == "parquet":
+            content = pa.BufferReader(beginning) if is_whole else file
+            batches = _read_parquet(spec, path, content, conventions, split, None if is_whole else _PARQUET_ROWS)
+        else:
+            size = math.inf if split.stop is None else split.stop - split.start
+            content = _Decompressed(path, _Joined(beginning, file, size))
+            stream = cast("BinaryIO", io.BufferedReader(content, _BUFFER))
+            if spec.format == "csv":
+                batches = _read_csv(spec, path, stream, batch_bytes)
+            else:
+                batches = _read_jsonl(spec, path, stream, split, batch_bytes)
+        for rows in batches:
+            conventions.columns += [str(name) for name in rows if name not in conventions.columns]
+            yield rows
+
+
+@contextmanager
+def _readable(spec: FileFormat, path: UPath) -> Iterator[None]:
+    """Turn errors about a file into `SourceError`s that name it."""
+    try:
+        with driver_errors(path):
+            yield
     except RecursionError:
         raise SourceError(f"{path}: values are nested too deeply") from None
     except UnicodeError as error:
@@ -77,13 +186,30 @@ def read_rows(spec: FileFormat, path: UPath) -> pd.DataFrame:
         raise SourceError(f"{path}: can't be read as {spec.format}: {problem}; {fix}") from error
 
 
-class _Decompressed(io.RawIOBase):
-    """The content of a file as a stream; decompressed if the file's suffix is in _COMPRESSION."""
+class _Joined(io.RawIOBase):
+    """The first bytes, the next ones of a file, and no more than `size` together."""
 
-    def __init__(self, path: UPath, content: bytes) -> None:
+    def __init__(self, beginning: bytes, rest: BinaryIO, size: float) -> None:
+        self.beginning, self.rest, self.left = io.BytesIO(beginning), rest, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = int(min(len(buffer), self.left))
+        piece = self.beginning.read(size) or self.rest.read(size)
+        self.left -= len(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class _Decompressed(io.RawIOBase):
+    """Bytes as a stream, decompressed if the suffix of their file is in _COMPRESSION."""
+
+    def __init__(self, path: UPath, content: _Joined) -> None:
         self.path, self.size, kind = path, 0, _COMPRESSION.get(path.suffix)
-        self.stream = pa.input_stream(pa.py_buffer(content), compression=kind)
-        self.limit = MAX_DECOMPRESSED_BYTES if kind else len(content)
+        self.stream = pa.input_stream(content, compression=kind)
+        self.limit = MAX_DECOMPRESSED_BYTES if kind else sys.maxsize
 
     def readable(self) -> bool:
         return True
@@ -113,9 +239,42 @@ def _check_signature(spec: FileFormat, path: UPath, beginning: bytes) -> None:
         raise SourceError(f"{path}: the file is gzipped: give it a name that ends in .gz")
 
 
-def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
-    with io.BufferedReader(_Decompressed(path, content), _BUFFER) as stream:
-        content = stream.read()
+def _read_csv(spec: FileFormat, path: UPath, stream: BinaryIO, batch_bytes: int | None) -> Iterator[pd.DataFrame]:
+    """Rows of a CSV file, in pieces that end with a record. Each piece gets the header in front."""
+    header, rest, row = b"", b"", 0
+    size = -1 if batch_bytes is None or _has_wide_characters(spec) else batch_bytes
+    while piece := stream.read(size):
+        content, is_last = rest + piece, size < 0 or len(piece) < size
+        end = len(content) if is_last else _end_of_records(spec, content)
+        if end or is_last:
+            rows = _parse_csv(spec, path, header + content[:end], row)
+            header = header or content[: _end_of_records(spec, content, records=1)]
+            row += len(rows)
+            yield rows
+        elif len(content) > _ONE_BLOCK:
+            raise SourceError(f"{path}: the row after row {row} has no end: is each quote closed?")
+        rest = content[end:]
+    if rest:
+        yield _parse_csv(spec, path, header + rest, row)
+
+
+def _end_of_records(spec: FileFormat, content: bytes, records: int | None = None) -> int:
+    """Bytes of the first records; by default of all but the last one, which the next bytes may continue."""
+    if records is None and b'"' not in content:
+        return content.rfind(b"\n") + 1
+    # One character is one byte, so that positions are those of the bytes.
+    lines = io.StringIO(content.decode("latin-1"), newline="")
+    reader, ends = csv.reader(lines, delimiter=spec.delimiter), [0]
+    for record in reader:
+        ends.append(reader.line_num)
+        if records is not None and record:
+            break
+    count = ends[-1] if records is not None else ends[-2]
+    lines.seek(0)
+    return sum(map(len, itertools.islice(lines, count)))
+
+
+def _parse_csv(spec: FileFormat, path: UPath, content: bytes, first_row: int) -> pd.DataFrame:
     header = next(filter(None, _csv_rows(spec, content)), None)
     if header is None:
         raise SourceError(f"{path}: the file is empty, without a header: land it again")
@@ -132,6 +291,7 @@ def _read_csv(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
         if column := re.search(r"column #(\d+).*UTF8", problem):
             name = header[int(column[1])]
             raise SourceError(f"{path}: column {name!r}: not {spec.encoding} text; {_FIX_ENCODING}") from error
+        problem = re.sub(r"(?<=Row #)\d+", lambda number: str(int(number[0]) + first_row), problem)
         others = [mark for mark in ";\t|," if mark in header[0] and mark != spec.delimiter]
         hint = f" (the header has {others[0]!r})" if len(header) == 1 and others else ""
         raise SourceError(
@@ -155,16 +315,51 @@ def _csv_rows(spec: FileFormat, content: bytes, strict: bool = False) -> Iterato
     yield from csv.reader(text, delimiter=spec.delimiter, strict=strict)
 
 
-def _read_parquet(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
+def _read_parquet(
+    spec: FileFormat, path: UPath, content: Any, conventions: Conventions, split: Split, batch_rows: int | None
+) -> Iterator[pd.DataFrame]:
     # Read it as a single file, so that parent folders named `date=…` add no column.
-    table = pq.ParquetFile(pa.BufferReader(content)).read()
+    file = pq.ParquetFile(content)
+    if batch_rows is None:
+        yield _parquet_rows(spec, path, file.read(), conventions)
+        return
+    groups = list(range(file.num_row_groups))[split.start : split.stop]
+    for batch in file.iter_batches(batch_rows, groups):
+        yield _parquet_rows(spec, path, pa.Table.from_batches([batch]), conventions)
+
+
+def _parquet_splits(file: BinaryIO) -> list[Split]:
+    """Consecutive row groups of about SPLIT_BYTES."""
+    about, found, size, row, first_row, start = pq.ParquetFile(file).metadata, list[Split](), 0, 0, 0, 0
+    for number in range(about.num_row_groups):
+        group = about.row_group(number)
+        size, row = size + group.total_byte_size, row + group.num_rows
+        if size >= SPLIT_BYTES or number == about.num_row_groups - 1:
+            found.append(Split(start, number + 1, first_row))
+            start, first_row, size = number + 1, row, 0
+    return found
+
+
+def _line_splits(file: BinaryIO) -> Iterator[Split]:
+    """Consecutive lines of about SPLIT_BYTES. A line without text is no row."""
+    start, end, row, line, first_row, first_line = 0, 0, 0, 0, 0, 0
+    for text in file:
+        end, line, row = end + len(text), line + 1, row + bool(text.strip())
+        if end - start >= SPLIT_BYTES:
+            yield Split(start, end, first_row, first_line)
+            start, first_row, first_line = end, row, line
+    if end > start:
+        yield Split(start, end, first_row, first_line)
+
+
+def _parquet_rows(spec: FileFormat, path: UPath, table: pa.Table, conventions: Conventions) -> pd.DataFrame:
     table = _flat(table.rename_columns(_distinct(table.column_names)))
     if spec.explode:
         table = _flat(_explode(table, spec.explode, path))
     columns = {}
     for name, column in zip(_distinct(table.column_names), table.columns, strict=True):
         try:
-            columns[name] = _parquet_text(column)
+            columns[name] = _parquet_text(name, column, conventions)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SourceError(f"{path}: column {name!r} of type {column.type}: {error}") from error
     frame = pd.DataFrame(columns, dtype=object)
@@ -204,22 +399,23 @@ def _not_a_list(explode: str, lists: Sequence[str], path: UPath) -> SourceError:
     return SourceError(f"{path}: `explode` is {explode!r}, which is not a list in this file; {known}")
 
 
-def _parquet_text(column: pa.ChunkedArray) -> pd.Series:
+def _parquet_text(name: str, column: pa.ChunkedArray, conventions: Conventions) -> pd.Series:
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.cast(column.type.storage_type)
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     kind = column.type
     if pa.types.is_floating(kind):
-        # Ids with missing values are often stored as floats: 123.0 is the id 123.
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
         is_whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
-        if pc.all(is_whole).as_py():
-            column = column.cast(pa.int64())
+        if conventions.has_whole_numbers.setdefault(name, pc.all(is_whole).as_py()):
+            whole = pc.if_else(is_whole, column, pa.scalar(None, kind)).cast(pa.int64()).cast(pa.string())
+            return pc.if_else(is_whole, whole, column.cast(pa.string())).to_pandas()
     elif pa.types.is_decimal(kind):
         text = column.cast(pa.string()).to_pandas()
-        all_whole = text.dropna().str.fullmatch(r"-?\d+(?:\.0*)?").all()  # ids, which databases export as decimals
-        return text.str.replace(r"\.0*$", "", regex=True) if all_whole else text
+        all_whole = bool(text.dropna().str.fullmatch(r"-?\d+(?:\.0*)?").all())
+        is_whole = conventions.has_whole_numbers.setdefault(name, all_whole)
+        return text.str.replace(r"\.0*$", "", regex=True) if is_whole else text
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return pd.Series([value if value is None else _bytes_text(value) for value in column.to_pylist()], dtype=object)
     elif pa.types.is_timestamp(kind):
@@ -238,15 +434,26 @@ def _bytes_text(value: bytes) -> str:
         return str(uuid.UUID(bytes=value)) if len(value) == 16 else value.hex()
 
 
-def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
-    stream = io.BufferedReader(_Decompressed(path, content), _BUFFER)
+def _read_jsonl(
+    spec: FileFormat, path: UPath, stream: BinaryIO, split: Split, batch_bytes: int | None
+) -> Iterator[pd.DataFrame]:
+    """Rows of the lines of a JSONL file, or of a part of it."""
     text = io.TextIOWrapper(stream, encoding=_codec(spec), newline="\n")
     rows: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
+    size, is_first = 0, True
+
+    def batch() -> pd.DataFrame:
+        table = pa.concat_tables([*tables, _jsonl_table(rows)], promote_options="default")
+        frame = table.to_pandas().astype(object)
+        frame.attrs[LIST_COLUMNS] = [name for name in lists if name != spec.explode]
+        return frame
+
     lists: dict[str, None] = {}
     seen: dict[str, None] = {}
     is_array = False
-    for number, line in enumerate(text, start=1):
+    for number, line in enumerate(text, start=split.first_line + 1):
+        size += len(line)
         if not line.strip():
             continue
         is_array = is_array or (not seen and line.lstrip().startswith("["))
@@ -269,14 +476,15 @@ def _read_jsonl(spec: FileFormat, path: UPath, content: bytes) -> pd.DataFrame:
         if len(rows) >= _BATCH:
             tables.append(_jsonl_table(rows))
             rows = []
+        if batch_bytes is not None and size > batch_bytes:
+            yield batch()
+            rows, tables, size, is_first = [], [], 0, False
     if spec.explode and spec.explode not in seen:
         raise _not_a_list(spec.explode, list(lists), path)
     if not seen:
         raise SourceError(f"{path}: the file has no lines: land it again")
-    table = pa.concat_tables([*tables, _jsonl_table(rows)], promote_options="default")
-    frame = table.to_pandas().astype(object)
-    frame.attrs[LIST_COLUMNS] = [name for name in lists if name != spec.explode]
-    return frame
+    if rows or tables or is_first:
+        yield batch()
 
 
 def _jsonl_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -321,6 +529,11 @@ def _valid_text(text: str) -> str:
 
 def _codec(spec: FileFormat) -> str:
     return "utf-8-sig" if spec.encoding == "utf-8" else spec.encoding
+
+
+def _has_wide_characters(spec: FileFormat) -> bool:
+    """Whether a line break is several bytes, so that bytes don't show where a line ends."""
+    return _codec(spec).startswith(("utf-16", "utf-32"))
 
 
 def _distinct(header: Sequence[str]) -> list[str]:

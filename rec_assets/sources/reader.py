@@ -10,7 +10,7 @@ import datetime as dt
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,22 @@ import pyarrow.csv
 from upath import UPath
 
 from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip_text
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.product_texts import join_columns
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import DUPLICATE_SUFFIX, ENTRY_NUMBER, LIST_COLUMNS, read_rows
+from rec_assets.sources.formats import (
+    BATCH_BYTES,
+    DUPLICATE_SUFFIX,
+    ENTRY_NUMBER,
+    LIST_COLUMNS,
+    WHOLE,
+    Conventions,
+    Split,
+    read_batches,
+    read_rows,
+    splits,
+)
 from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days
@@ -32,32 +44,6 @@ from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of
 _MAX_HEADER_CHARACTERS = 100_000
 _JSON_ROWS = 50_000
 """Lines to convert to JSON at a time."""
-
-RAW_SCHEMA = pa.schema(
-    [
-        ("source_file", pa.string()),
-        ("source_row", pa.int64()),
-        ("order_id", pa.string()),
-        ("customer_id", pa.string()),
-        ("product_id", pa.string()),
-        ("event_time", pa.timestamp("us", tz="UTC")),
-        ("quantity", pa.float64()),
-        ("unit_price", pa.float64()),
-        ("rating", pa.float64()),
-        ("is_return", pa.bool_()),
-        ("was_returned", pa.bool_()),
-        ("excluded_by", pa.string()),
-        ("title", pa.string()),
-        ("category", pa.string()),
-        ("brand", pa.string()),
-        ("text", pa.string()),
-        ("line", pa.string()),
-    ]
-)
-"""`raw_purchase_logs`. Null means no readable value. `line` is the complete line as JSON, with all values as text.
-
-`is_return`: the line is a return. `was_returned`: the line is a purchase, and its status says that it was returned.
-"""
 
 CATALOG_SCHEMA = pa.schema(
     [
@@ -85,15 +71,23 @@ def read_day(source: DataSource, day: dt.date, newest: dt.date | None = None) ->
     Raises:
         SourceError: see the module; or no files have landed for this or a later day.
     """
+    files = files_of_day(source, day, newest or max(source.landed_days(), default=None))
+    return _concat(table for path in files for table in read_file(source, path, day))
+
+
+def files_of_day(source: DataSource, day: dt.date, newest: dt.date | None) -> list[UPath]:
+    """The files of a day of a daily data source; none if the shop was closed. `newest` is the newest landed day.
+
+    Raises:
+        SourceError: no files have landed for this or a later day.
+    """
     files = source.files(day)
-    if not files:
-        newest = newest or max(source.landed_days(), default=None)
-        if newest is None or day > newest:
-            raise SourceError(
-                f"no files for {day} (newest day: {newest or 'none'}): no file matches "
-                f"{source.expand(source.purchases.path)}: land the day's file, or fix `path`"
-            )
-    return _concat(_read_purchases(source, path, day) for path in files)
+    if not files and (newest is None or day > newest):
+        raise SourceError(
+            f"no files for {day} (newest day: {newest or 'none'}): no file matches "
+            f"{source.expand(source.purchases.path)}: land the day's file, or fix `path`"
+        )
+    return files
 
 
 def read_export(source: DataSource) -> dict[dt.date, pa.Table]:
@@ -104,23 +98,36 @@ def read_export(source: DataSource) -> dict[dt.date, pa.Table]:
     Raises:
         SourceError: see the module; or there is no file.
     """
-    files = source.files()
-    if not files:
-        raise SourceError(f"no file matches {source.expand(source.purchases.path)}: land one, or fix `path`")
-    table = _concat(_read_purchases(source, path) for path in files)
+    files = files_of_export(source)
+    table = _concat(table for path in files for table in read_file(source, path))
     days = local_days(table["event_time"].to_pandas(), source.time_zone)
-    newest = days.max()
-    if not len(table):
-        raise SourceError(f"{files[0]}: the file has no lines: land it again")
-    if pd.isna(newest):
-        raise SourceError(f"{files[0]}: column {source.purchases.columns.time!r}: no line has a readable time")
-    if source.last_day and newest.date() > source.last_day:
-        newest = pd.Timestamp(source.last_day)
-    days = days.fillna(newest)
+    found = [None if pd.isna(day) else day.date() for day in days.unique()]
+    days = days.fillna(pd.Timestamp(newest_day_of_export(source, files, found)))
     table = table.take(np.argsort(days.to_numpy(), kind="stable"))
     lines = days.value_counts().sort_index()
     first = lines.cumsum() - lines
     return {day.date(): table.slice(first[day], lines[day]) for day in pd.DatetimeIndex(lines.index)}
+
+
+def files_of_export(source: DataSource) -> list[UPath]:
+    """The files of an export. Raises SourceError if there is none."""
+    if files := source.files():
+        return files
+    raise SourceError(f"no file matches {source.expand(source.purchases.path)}: land one, or fix `path`")
+
+
+def newest_day_of_export(source: DataSource, files: Sequence[UPath], days: Collection[dt.date | None]) -> dt.date:
+    """The day of the lines without a readable time: the newest of the `days` of all lines, not after `last_day`.
+
+    Raises:
+        SourceError: there is no line, or none with a time. None in `days` is the day of those without.
+    """
+    if not days:
+        raise SourceError(f"{files[0]}: the file has no lines: land it again")
+    known = [day for day in days if day is not None]
+    if not known:
+        raise SourceError(f"{files[0]}: column {source.purchases.columns.time!r}: no line has a readable time")
+    return min(max(known), source.last_day or dt.date.max)
 
 
 def read_catalog(source: DataSource) -> pa.Table:
@@ -151,7 +158,7 @@ def read_catalog(source: DataSource) -> pa.Table:
         )
     out = pd.DataFrame({"product_id": ids})
     _add_product_texts(out, frame, columns)
-    price = as_numbers(frame, columns.price, spec, path)
+    price = as_numbers(frame, columns.price, spec, path, Conventions())
     out["price"] = price.where((price > 0) & np.isfinite(price))
     out["available_from"] = as_dates(frame, columns.available_from, path)
     out["excluded"] = _excluded_by(frame, spec) != ""
@@ -160,9 +167,44 @@ def read_catalog(source: DataSource) -> pa.Table:
     return pa.Table.from_pandas(out, schema=CATALOG_SCHEMA, preserve_index=False)
 
 
-def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None) -> pa.Table:
+def read_file(source: DataSource, path: UPath, day: dt.date | None = None, split: Split = WHOLE) -> Iterator[pa.Table]:
+    """Raw lines of a file of the purchase log, or of a part of it, in batches of bounded size: RAW_SCHEMA.
+
+    A file with `order_columns` is one batch, because an order can be anywhere in it.
+
+    Args:
+        source: The data source.
+        path: The file.
+        day: The day in its name; None for an export.
+        split: The part to read (`purchase_splits`).
+
+    Raises:
+        SourceError: see the module.
+    """
+    spec, row = source.purchases, split.first_row
+    batch_bytes = None if spec.order_columns else BATCH_BYTES
+    conventions = Conventions()
+    if split.start:  # the file's first batch decides
+        first = next(read_batches(spec, path, conventions))
+        _as_raw_lines(source, path, first, 0, conventions, day)
+    for frame in read_batches(spec, path, conventions, split, batch_bytes):
+        yield _as_raw_lines(source, path, frame, row, conventions, day)
+        row += len(frame)
+
+
+def purchase_splits(source: DataSource, path: UPath) -> list[Split]:
+    """The parts of a file of the purchase log that tasks can read independently."""
+    return [WHOLE] if source.purchases.order_columns else splits(source.purchases, path)
+
+
+def _as_raw_lines(
+    source: DataSource, path: UPath, frame: pd.DataFrame, first_row: int, conventions: Conventions, day: dt.date | None
+) -> pa.Table:
     spec, columns, returns = source.purchases, source.purchases.columns, source.returns
-    frame = read_rows(spec, path)
+    if list(frame) != conventions.columns:  # JSON often omits fields without a value
+        lists = frame.attrs.get(LIST_COLUMNS, [])
+        frame = frame.reindex(columns=conventions.columns)
+        frame.attrs[LIST_COLUMNS] = lists
     _check_columns(spec, frame, used_columns(source), path)
     line = _as_json(frame)
     if columns.order_id:
@@ -173,17 +215,17 @@ def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None)
     # Convert to Arrow column by column: all columns as Python objects take several times the memory.
     out = _ArrowColumns()
     out["source_file"] = pa.repeat(source.label(path), len(frame))
-    out["source_row"] = np.arange(1, len(frame) + 1)
+    out["source_row"] = np.arange(first_row + 1, first_row + len(frame) + 1)
     for name in ("order_id", "customer_id", "product_id"):
         column = getattr(columns, name)
         out[name] = frame[column] if column else pa.nulls(len(frame))
-    out["event_time"] = as_times(frame[columns.time], source, path, day)
+    out["event_time"] = as_times(frame[columns.time], source, path, conventions, day)
     one = pd.Series(1.0, frame.index)
-    quantity = as_numbers(frame, columns.quantity, spec, path) if columns.quantity else one
+    quantity = as_numbers(frame, columns.quantity, spec, path, conventions) if columns.quantity else one
     out["quantity"] = quantity
-    price = as_numbers(frame, columns.unit_price or columns.amount, spec, path)
+    price = as_numbers(frame, columns.unit_price or columns.amount, spec, path, conventions)
     out["unit_price"] = price / quantity.where(quantity != 0) if columns.amount else price
-    out["rating"] = as_numbers(frame, columns.rating, spec, path)
+    out["rating"] = as_numbers(frame, columns.rating, spec, path, conventions)
     is_return = pd.Series(False, frame.index)
     if returns.negative_quantity:
         is_return |= quantity < 0
@@ -198,6 +240,7 @@ def _read_purchases(source: DataSource, path: UPath, day: dt.date | None = None)
     out["excluded_by"] = _excluded_by(frame, spec)
     _add_product_texts(out, frame, columns)
     out["line"] = line
+    conventions.is_first_batch = False
     return pa.table([out.columns[name] for name in RAW_SCHEMA.names], RAW_SCHEMA)
 
 

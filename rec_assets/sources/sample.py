@@ -19,7 +19,7 @@ _MAX_VALUE_LINES, _VALUE_BLOCKS = 50_000, 50
 
 @dataclass(frozen=True)
 class SourceSample:
-    """Raw lines by day (`sources.reader.RAW_SCHEMA`) and the catalog (CATALOG_SCHEMA)."""
+    """Raw lines by day (`raw_lines.RAW_SCHEMA`) and the catalog (CATALOG_SCHEMA)."""
 
     source: DataSource
     by_day: dict[dt.date, pd.DataFrame]

@@ -1,6 +1,7 @@
 """Convert columns of text to times, numbers and dates.
 
-A single unreadable value becomes null. If most values of a column are unreadable, the functions raise a `SourceError`.
+A single unreadable value becomes null. If most values of a column in the first batch of a file are unreadable, the
+functions raise a `SourceError`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from upath import UPath
 
 from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip_text
 from rec_assets.sources.errors import SourceError
+from rec_assets.sources.formats import Conventions
 from rec_assets.sources.spec import DataSource, FileFormat
 from rec_assets.sources.times import NO_VALUE, parse_times, suggest_format
 
@@ -26,7 +28,9 @@ _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
 """A number with grouped digits, such as 1,234,567.89, or 1,00,000 as in India."""
 
 
-def as_times(values: pd.Series, source: DataSource, path: UPath, day: dt.date | None = None) -> pd.Series:
+def as_times(
+    values: pd.Series, source: DataSource, path: UPath, conventions: Conventions, day: dt.date | None = None
+) -> pd.Series:
     """Convert a column of the purchase log to UTC times, cut to microseconds; NaT if empty or unreadable.
 
     The day in the file's name, if it has one, shows what a date such as 5/1/2024 means.
@@ -35,11 +39,14 @@ def as_times(values: pd.Series, source: DataSource, path: UPath, day: dt.date | 
     times = map_distinct(text, lambda distinct: parse_times(distinct, time_format, source))
     expected = "ISO 8601 times" if time_format == "iso8601" else f"times of the format {time_format}"
     column = source.purchases.columns.time
-    _check_readable(values, times, column, path, expected, lambda: suggest_format(text, source, day))
+    if conventions.is_first_batch:
+        _check_readable(values, times, column, path, expected, lambda: suggest_format(text, source, day))
     return times
 
 
-def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: UPath) -> pd.Series:
+def as_numbers(
+    frame: pd.DataFrame, column: str | None, spec: FileFormat, path: UPath, conventions: Conventions
+) -> pd.Series:
     """Convert a column to floats; NaN if empty, unreadable, or if the data source has no such column.
 
     Thousands can be grouped by a space, an apostrophe, or the one of comma and point that is not the decimal mark.
@@ -53,7 +60,8 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
     grouped = text.str.fullmatch(_THOUSANDS % (re.escape(group), re.escape(group), re.escape(spec.decimal)))
     # If other values, such as 12,50 or 0,250, are not grouped, this mark is the decimal mark, and 1,234 is about 1.2.
     has_group = text.str.contains(rf"\d{re.escape(group)}\d")
-    if 2 * lines @ grouped.to_numpy(bool) > lines @ has_group.to_numpy(bool):
+    has_grouped_digits = bool(2 * lines @ grouped.to_numpy(bool) > lines @ has_group.to_numpy(bool))
+    if conventions.has_grouped_digits.setdefault(column, has_grouped_digits):
         text = text.mask(grouped, text.str.replace(group, "", regex=False))
     if spec.decimal == ",":
         text = text.str.replace(",", ".", regex=False)
@@ -65,7 +73,8 @@ def as_numbers(frame: pd.DataFrame, column: str | None, spec: FileFormat, path: 
         has_letters = text.str.contains(r"\d ?[A-Za-z$€£¥]|[A-Za-z$€£¥] ?\d").any()
         return 'set `decimal: ","`' if has_commas else "remove units and currencies" if has_letters else ""
 
-    _check_readable(frame[column], numbers, column, path, "numbers", fix)
+    if conventions.is_first_batch:
+        _check_readable(frame[column], numbers, column, path, "numbers", fix)
     return numbers
 
 

@@ -7,10 +7,8 @@ import pandas as pd
 from upath import UPath
 
 from rec_assets.recsys.data.cleaning import CleanedDay, CleaningSettings, clean_day
-from rec_assets.sources.reader import (
-    RAW_SCHEMA,
-    read_day,
-)
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
+from rec_assets.sources.reader import read_day
 from rec_assets.sources.spec import DataSource, load_data_source
 
 DAY = dt.date(2017, 1, 1)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from rec_assets.recsys.data.cleaning import CleaningSettings, clean_day
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.sources.check import check_source
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.reader import RAW_SCHEMA, read_day, read_export
+from rec_assets.sources.reader import read_day, read_export
 from rec_assets.sources.spec import DataSource, load_data_source
 from rec_assets_tests.random_shops import write_random_shop
 

@@ -1,5 +1,6 @@
 """Clean the raw lines of one day: each becomes an interaction, or is rejected with the names of the rules it breaks.
 
+`large_days` does the same for a day that does not fit into memory.
 `net_returns` subtracts a return from its purchase: here if both are on this day, otherwise when a window of days is
 read.
 """
@@ -83,19 +84,44 @@ def clean_day(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) -> Cl
     """Apply all cleaning rules to the raw lines of one day.
 
     Args:
-        raw: `raw_purchase_logs` of the day (`sources.reader.RAW_SCHEMA`).
+        raw: `raw_purchase_logs` of the day (RAW_SCHEMA).
         day: The day, in the shop's time zone.
         settings: Settings of the data source.
     """
     raw = raw.reset_index(drop=True)
-    broken = broken_rules(raw, day, settings)
+    lines, rejected = split_lines(raw, broken_rules(raw, day, settings))
+    limit = bulk_limit(log_quantities(lines), settings)
+    return CleanedDay(net_returns(to_interactions(lines, day, limit)), rejected)
+
+
+def split_lines(raw: pd.DataFrame, broken: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The valid raw lines, and the rejected ones with `reasons`. `broken` is from `broken_rules`."""
     is_rejected = broken.any(axis=1)
     names = np.array(broken.columns)
     reasons = [",".join(names[row]) for row in broken[is_rejected].to_numpy(bool)]
     rejected = raw[is_rejected].reset_index(drop=True)
     rejected["reasons"] = pd.Series(reasons, dtype=object)
-    lines = raw[~is_rejected].reset_index(drop=True)
-    return CleanedDay(_to_interactions(lines, day, _is_bulk(lines, settings)), rejected)
+    return raw[~is_rejected].reset_index(drop=True), rejected
+
+
+def log_quantities(lines: pd.DataFrame) -> pd.Series:
+    """ln(quantity) of valid purchase lines; NaN for returns."""
+    return np.log(lines["quantity"].abs()).where(~lines["is_return"].astype(bool))
+
+
+def bulk_limit(logs: pd.Series, settings: CleaningSettings) -> float:
+    """A line with a larger quantity is a bulk order, such as a test or the order of a reseller.
+
+    `logs` are the `log_quantities` of all valid lines of the day.
+    """
+    if isinstance(settings.bulk_quantity, int | float):
+        return settings.bulk_quantity
+    logs = logs.dropna()
+    if settings.bulk_quantity == "none" or logs.empty:
+        return np.inf
+    deviation = max(1.4826 * (logs - logs.median()).abs().median(), BULK_MIN_DEVIATION)
+    deviations = BULK_DEVIATIONS * (1 + BULK_SMALL_DAY_FACTOR / len(logs))
+    return float(np.exp(logs.median() + deviations * deviation))
 
 
 def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_products: int) -> pd.DataFrame:
@@ -139,20 +165,11 @@ def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_pr
     ).reset_index(drop=True)
 
 
-def _is_bulk(lines: pd.DataFrame, settings: CleaningSettings) -> pd.Series:
-    """Whether a line is a bulk order, such as a test or the order of a reseller: models don't train on it."""
-    quantity = lines["quantity"].abs()
-    if isinstance(settings.bulk_quantity, int | float):
-        return quantity > settings.bulk_quantity
-    logs = np.log(quantity[~lines["is_return"].astype(bool)])
-    if settings.bulk_quantity == "none" or logs.empty:
-        return pd.Series(False, lines.index)
-    deviation = max(1.4826 * (logs - logs.median()).abs().median(), BULK_MIN_DEVIATION)
-    deviations = BULK_DEVIATIONS * (1 + BULK_SMALL_DAY_FACTOR / len(logs))
-    return quantity > np.exp(logs.median() + deviations * deviation)
+def to_interactions(lines: pd.DataFrame, day: dt.date, limit: float) -> pd.DataFrame:
+    """Valid raw lines as CLEANED_SCHEMA, before returns are subtracted from purchases.
 
-
-def _to_interactions(lines: pd.DataFrame, day: dt.date, is_bulk: pd.Series) -> pd.DataFrame:
+    Models don't train on lines with a quantity above the limit (`bulk_limit`).
+    """
     quantity, was_returned = lines["quantity"].abs(), lines["was_returned"].astype(bool)
     out = pd.DataFrame(
         {
@@ -163,7 +180,7 @@ def _to_interactions(lines: pd.DataFrame, day: dt.date, is_bulk: pd.Series) -> p
             "product_id": lines["product_id"],
             "event": np.where(lines["is_return"].astype(bool), RETURN, PURCHASE),
             "event_time": lines["event_time"],
-            "weight": np.where(is_bulk, 0.0, 1.0),
+            "weight": np.where(quantity > limit, 0.0, 1.0),
             "quantity": quantity,
             # A status on the purchase line cancels that line only.
             "net_quantity": quantity.where(~was_returned, 0.0),
@@ -175,4 +192,4 @@ def _to_interactions(lines: pd.DataFrame, day: dt.date, is_bulk: pd.Series) -> p
         returned = out[was_returned]
         returned = returned.assign(event=RETURN, line_id=returned["line_id"] + RETURN_SUFFIX)
         out = pd.concat([out, returned], ignore_index=True)
-    return net_returns(out)
+    return out

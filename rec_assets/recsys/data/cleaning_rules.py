@@ -44,7 +44,7 @@ class CleaningSettings:
 
 @dataclass(frozen=True)
 class RawDay:
-    """Raw lines of one day (`sources.reader.RAW_SCHEMA`). Quantity and unit price of a return are positive."""
+    """Raw lines of one day (`raw_lines.RAW_SCHEMA`). Quantity and unit price of a return are positive."""
 
     lines: pd.DataFrame
     day: dt.date

@@ -17,7 +17,7 @@ from rec_assets.recsys.data.cleaning import (
     signs_of_interest,
 )
 from rec_assets.recsys.data.cleaning_rules import RejectedLines
-from rec_assets.sources.reader import RAW_SCHEMA
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 
 DAY = dt.date(2017, 1, 1)
 UTC = CleaningSettings("UTC", has_price=True)
@@ -174,7 +174,7 @@ def test_rejected_lines_do_not_change_the_limit_of_bulk_orders():
 
 def test_the_first_of_equal_lines_counts():
     same = {"line": "same", "order_id": "r1"}
-    result = clean(raw(same, {}, {**same, "source_file": "log (1).csv"}, same))
+    result = clean(raw(same, {}, {**same, "source_file": "log2.csv"}, same))
     assert result.cleaned["line_id"].to_list() == ["log.csv#1", "log.csv#2"]
     assert result.rejected_by_rule() == {"duplicate_line": 2}
 

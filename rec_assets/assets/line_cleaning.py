@@ -1,0 +1,91 @@
+"""Clean raw lines in Spark's tasks, which also write the cleaned and the rejected lines of each day."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+import pandas as pd
+import pyarrow as pa
+
+from rec_assets.recsys.data.cleaning import CleanedDay, clean_day
+from rec_assets.recsys.data.cleaning_rules import CleaningSettings
+from rec_assets.recsys.data.large_days import Spool, clean_large_day
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.resources.day_files import DayFiles, runs
+from rec_assets.resources.spark_files import File
+
+MAX_LINES = 2**19
+"""Lines of a day that are cleaned at once. A larger day is cleaned in parts of this size."""
+
+_DAY = ["date"]
+
+
+def clean_days(
+    raw: LazyArrowRows, settings: CleaningSettings, files: Mapping[str, DayFiles]
+) -> dict[str, dict[dt.date, list[File]]]:
+    """Clean the raw lines of days; each day is written to one file of each table.
+
+    Args:
+        raw: RAW_SCHEMA with `date`; a day is in one task, and its rows are together, in order.
+        settings: Settings of the data source.
+        files: Where to write `cleaned_interactions` and `rejected_purchases`.
+
+    Returns:
+        Table → day → files; none for a table that gets no line of the day.
+    """
+
+    def clean(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for (day,), run in itertools.groupby(runs(tables, _DAY), lambda piece: piece[0]):
+            rejected = Spool()
+
+            def cleaned(raw: Spool, day: dt.date = day, rejected: Spool = rejected) -> Iterator[pa.Table]:
+                for result in _clean(raw, day, settings):
+                    rejected.add(_as_table(result.rejected, files["rejected_purchases"]))
+                    yield _as_table(result.cleaned, files["cleaned_interactions"])
+
+            parts = Spool(_parts(table.drop_columns(_DAY) for _, table in run))
+            for name, written in (("cleaned_interactions", cleaned(parts)), ("rejected_purchases", rejected)):
+                file = files[name].write(written, day, 0)
+                yield pa.Table.from_pylist([{"table": name, "date": day, **file._asdict()}])
+
+    found = raw.then(clean, "table string, date date, path string, bytes long, rows long").to_spark().collect()
+    by_table: dict[str, dict[dt.date, list[File]]] = {name: defaultdict(list) for name in files}
+    for name, day, *file in found:
+        by_table[name][day] += [File(*file)] if File(*file).rows else []
+    return by_table
+
+
+def _clean(parts: Spool, day: dt.date, settings: CleaningSettings) -> Iterable[CleanedDay]:
+    if parts.count == 1:
+        return [clean_day(raw.to_pandas(), day, settings) for raw in parts]
+    return clean_large_day(_Frames(parts), day, settings)
+
+
+class _Frames:
+    """The tables of a spool as pandas frames."""
+
+    def __init__(self, tables: Spool) -> None:
+        self.tables = tables
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        return (table.to_pandas() for table in self.tables)
+
+
+def _parts(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of MAX_LINES rows, and the rest."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while sum(map(len, held)) > MAX_LINES:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, MAX_LINES)
+            held = [whole.slice(MAX_LINES)]
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _as_table(frame: pd.DataFrame, files: DayFiles) -> pa.Table:
+    return pa.Table.from_pandas(frame, files.schema, preserve_index=False)

@@ -1,0 +1,110 @@
+"""Clean a day that does not fit into memory: in parts, with the facts about the whole day that its lines depend on.
+
+Per line of the day, this takes some 20 bytes of memory, and per line of a customer and product with a return some 500.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from rec_assets.recsys.data.cleaning import CleanedDay, bulk_limit, log_quantities, split_lines, to_interactions
+from rec_assets.recsys.data.cleaning_rules import CleaningSettings, broken_rules
+from rec_assets.recsys.data.returns import net_returns
+
+DUPLICATE = "duplicate_line"
+"""The cleaning rule that compares all lines of a day."""
+
+_PAIR = ["customer_id", "product_id"]
+_NETTED = [*_PAIR, "event", "event_time", "line_id", "net_quantity"]
+
+Hashes = npt.NDArray[np.uint64]
+
+
+def clean_large_day(parts: Iterable[pd.DataFrame], day: dt.date, settings: CleaningSettings) -> Iterator[CleanedDay]:
+    """`clean_day` for raw lines in parts. Apart from the order of the lines, the results together are the same.
+
+    Lines of different parts count as equal if their hashes of 64 bits are: among 20 million lines of a day, two
+    different ones have equal hashes with a probability of 1 in 100,000. Other rules see the lines of a part only.
+
+    Args:
+        parts: Raw lines (RAW_SCHEMA) of the day, in order. They are read two or three times.
+        day, settings: See `clean_day`.
+    """
+    hashes, logs, returned = [], [], []
+    for raw in parts:
+        lines, _ = split_lines(raw, broken_rules(raw, day, settings))
+        hashes.append(_hash(lines["line"]))
+        logs.append(log_quantities(lines).to_numpy(float))
+        returned.append(_hash_pairs(lines[lines["is_return"].astype(bool) | lines["was_returned"].astype(bool)]))
+    is_repetition = pd.Series(np.concatenate(hashes)).duplicated().to_numpy()
+    repeated = np.unique(np.concatenate(hashes)[is_repetition])
+    limit = bulk_limit(pd.Series(np.concatenate(logs)[~is_repetition]), settings)
+    del hashes, logs, is_repetition
+    pairs = np.unique(np.concatenate(returned))
+
+    def judged() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Interactions and rejected lines of each part."""
+        earlier = np.array([], np.uint64)
+        for raw in parts:
+            broken = broken_rules(raw, day, settings)
+            of_line = _hash(raw["line"])
+            is_candidate = ~broken.any(axis=1).to_numpy() & np.isin(of_line, repeated)
+            broken[DUPLICATE] |= is_candidate & np.isin(of_line, earlier)
+            earlier = np.union1d(earlier, of_line[is_candidate])
+            lines, rejected = split_lines(raw, broken)
+            yield to_interactions(lines, day, limit), rejected
+
+    net = pd.Series(dtype=float)
+    if len(pairs):
+        touched = [lines.loc[np.isin(_hash_pairs(lines), pairs), _NETTED] for lines, _ in judged()]
+        net = net_returns(pd.concat(touched, ignore_index=True)).set_index("line_id")["net_quantity"]
+    for lines, rejected in judged():
+        yield CleanedDay(lines.assign(net_quantity=lines["line_id"].map(net).fillna(lines["net_quantity"])), rejected)
+
+
+def _hash(values: pd.Series) -> Hashes:
+    return pd.util.hash_array(values.to_numpy(object), categorize=False)
+
+
+def _hash_pairs(lines: pd.DataFrame) -> Hashes:
+    return _hash(lines["customer_id"] + "\0" + lines["product_id"])
+
+
+class Spool:
+    """Tables with equal columns that can be read several times: from a temporary file if there is more than one."""
+
+    def __init__(self, tables: Iterable[pa.Table] = ()) -> None:
+        self.count, self._first = 0, pa.table({})
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is deleted with this object
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        for table in tables:
+            self.add(table)
+
+    def add(self, table: pa.Table) -> None:
+        """Add a table."""
+        self.count += 1
+        if self.count == 1:
+            self._first = table
+            return
+        if self._writer is None:
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writer = pa.ipc.new_stream(self._file, table.schema, options=options)
+            self._writer.write_table(self._first.combine_chunks())
+            self._first = pa.table({})
+        self._writer.write_table(table.combine_chunks())
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        if self._writer is None:
+            yield from [self._first] * self.count
+            return
+        self._file.flush()
+        self._file.seek(0)
+        for batch in pa.ipc.open_stream(self._file):
+            yield pa.Table.from_batches([batch])
