@@ -9,6 +9,7 @@ import contextlib
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import click
 import psutil
@@ -71,11 +73,15 @@ class Row:
 
 @dataclass
 class Meter:
-    """Wall time and peak memory of a process (default: this one) and its children, in a `with` block."""
+    """Wall time and peak memory of a process (default: this one) and its children, in a `with` block.
+
+    `largest_mb` is the peak of the process that needs most.
+    """
 
     process: int = field(default_factory=os.getpid)
     seconds: float = 0.0
     peak_mb: float | None = None  # the process ended before the first measurement
+    largest_mb: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Meter:
@@ -96,7 +102,8 @@ class Meter:
                 first = psutil.Process(self.process)
                 for each in [first, *first.children(recursive=True)]:
                     with contextlib.suppress(psutil.Error):
-                        used += each.memory_full_info().pss
+                        of_process = each.memory_full_info().pss
+                        used, self.largest_mb = used + of_process, max(self.largest_mb, round(of_process / 1e6))
             self.peak_mb = max(self.peak_mb or 0, round(used / 1e6))
 
 
@@ -257,7 +264,31 @@ def texts(folder: Path) -> Iterator[Row]:
     yield Row("encoding an unchanged catalog", "rec_assets", size, meter.seconds, note="0 texts encoded")
 
 
-GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {"lists": lists, "fit": fit, "texts": texts, "graph": graph}
+def ingest(folder: Path) -> Iterator[Row]:
+    """Reading and cleaning the demo's year, and a single day of many lines."""
+    shop = Shop(folder / "demo", speed_data.land_demo(folder / "demo"))
+    _, meter = shop.run("-m", "benchmarks.one_day", "--ingest", str(speed_data.BEFORE_LAST))
+    size = f"{speed_data.count_lines(shop.home):,} lines of 364 days"
+    yield Row("reading and cleaning", "rec_assets", size, meter.seconds, meter.peak_mb)
+    large: tuple[tuple[Literal["csv", "jsonl"], int, int], ...] = (("csv", 200, 100_000), ("jsonl", 1, 5_000_000))
+    for kind, files, lines in large:
+        home = folder / kind
+        shop = Shop(home, speed_data.land_large_day(home, files, lines, kind))
+        _, meter = shop.run("-m", "benchmarks.one_day", "--ingest", str(speed_data.LAST))
+        size = f"{files * lines:,} lines of a day, {files} {kind} files"
+        row = Row("reading and cleaning", "rec_assets", size, meter.seconds, meter.peak_mb, target="< 3 GB a process")
+        row.note, row.met = f"largest process {meter.largest_mb:,.0f} MB", meter.largest_mb < 3000
+        yield row
+        shutil.rmtree(home)
+
+
+GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "ingest": ingest,
+    "lists": lists,
+    "fit": fit,
+    "texts": texts,
+    "graph": graph,
+}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ import datetime as dt
 import shutil
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,46 @@ def land_ten_times(home: Path) -> Path:
         added["basket_id"] = added["basket_id"] + "-" + added["copy"]
         every = pd.concat([lines, added.drop(columns="copy")], ignore_index=True)
         pa_csv.write_csv(pa.Table.from_pandas(every, preserve_index=False), file)
+    return source
+
+
+def land_large_day(home: Path, files: int, lines: int, kind: Literal["csv", "jsonl"]) -> Path:
+    """Land one day of synthetic purchases, and write the YAML file of its data source; returns this file.
+
+    Args:
+        home: REC_HOME.
+        files: Number of files of the day.
+        lines: Lines of each file.
+        kind: Format of the files.
+    """
+    landing, rng = home / "landing", np.random.default_rng(1)
+    landing.mkdir(parents=True)
+    for file in tqdm(range(files), desc="landing a large day", unit=" files", mininterval=1):
+        with (landing / f"{LAST}-{file:03}.{kind}").open("w") as written:
+            for first in range(0, lines, 100_000):
+                size = min(100_000, lines - first)
+                minutes = rng.integers(0, 24 * 60, size)
+                table = pd.DataFrame(
+                    {
+                        "at": [f"{LAST} {minute // 60:02}:{minute % 60:02}:00" for minute in minutes],
+                        "receipt": [f"r{file}-{first + number // 4}" for number in range(size)],
+                        "customer": rng.integers(0, 2_000_000, size).astype(str),
+                        "sku": rng.zipf(1.3, size) % 200_000,
+                        "quantity": rng.integers(1, 5, size) * np.where(rng.random(size) < 0.03, -1, 1),
+                        "price": rng.integers(99, 9999, size) / 100,
+                    }
+                )
+                if kind == "csv":
+                    table.to_csv(written, index=False, header=first == 0)
+                else:
+                    table.to_json(written, orient="records", lines=True)
+    source = home / "large.yaml"
+    columns = "customer_id: customer, product_id: sku, time: at, order_id: receipt, quantity: quantity"
+    path = f"{landing}/{{date:%Y-%m-%d}}*.{kind}"
+    source.write_text(
+        f"first_day: {LAST}\nreturns: {{negative_quantity: true}}\n"
+        f"purchases: {{path: '{path}', format: {kind}, columns: {{{columns}, unit_price: price}}}}\n"
+    )
     return source
 
 
