@@ -72,7 +72,10 @@ def pair_features(block: CustomerBlock, customer: Longs, product: Longs) -> Floa
     values: FeatureValues = {}
     for group in _GROUPS:
         values |= group.compute_features(block, customer, product)
-    return np.stack([np.asarray(values[name], np.float32) for name in FEATURES], axis=1)
+    out = np.empty((len(FEATURES), len(product)), np.float32)
+    for row, name in enumerate(FEATURES):
+        out[row] = values[name]
+    return np.ascontiguousarray(out.T)
 
 
 def feature_matrix(candidates: pd.DataFrame, needed: Collection[str] = FEATURES) -> Floats:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.data.histories import Histories, build_histories
@@ -20,7 +19,7 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot, shrunk_rate
 from rec_assets.recsys.ranking.features import FEATURES, pair_features
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.sources import SOURCES
-from rec_assets.recsys.retrieval.sources.base import CustomerBlock
+from rec_assets.recsys.retrieval.sources.base import CustomerBlock, ItemWeights
 
 BLOCK = 64
 """Customers scored at once. Each dense block × products array then takes tens of megabytes."""
@@ -39,13 +38,13 @@ class Candidates:
     """Candidates of n customers as arrays: c distinct pairs, sorted by customer and product.
 
     Attributes:
-        profile: (n, P) weights of the profile items.
+        profile: Weights of the profile items.
         customer, product: (c,) positions.
         features: (c, len(FEATURES)).
     """
 
     histories: Histories
-    profile: sp.csr_matrix
+    profile: ItemWeights
     snapshot: ProductSnapshot
     customer: Longs
     product: Longs
@@ -104,32 +103,32 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
 def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, recipe: Recipe) -> Candidates:
     """Candidates of at most BLOCK customers, with their features."""
     pairs, equal = np.flatnonzero(histories.in_last_visit), np.ones_like(histories.order_lines)
-    last_visit = _weight_matrix(histories, pairs, equal, len(snapshot))
-    block = CustomerBlock(histories, _profile(histories, len(snapshot), recipe), last_visit, snapshot, recipe)
-    chosen = np.zeros((len(block), len(snapshot)), bool)
-    for source in SOURCES:
-        chosen[source.propose(block)] = True
-    customer, product = np.divmod(np.flatnonzero(chosen), chosen.shape[1])  # np.nonzero is slow in 2-D
+    last_visit = _item_weights(histories, pairs, equal)
+    block = CustomerBlock(histories, _profile(histories, recipe), last_visit, snapshot, recipe)
+    proposed = [source.propose(block) for source in SOURCES]
+    key = np.sort(np.concatenate([customer * len(snapshot) + product for customer, product in proposed]))
+    is_first = np.append(True, key[1:] != key[:-1])[: len(key)]
+    customer, product = np.divmod(key[is_first], max(len(snapshot), 1))
     return Candidates(histories, block.profile, snapshot, customer, product, pair_features(block, customer, product))
 
 
-def _profile(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
-    """(n, P) weights of the `profile_items` strongest products of each decayed history; each row sums to 1."""
+def _profile(histories: Histories, recipe: Recipe) -> ItemWeights:
+    """Weights of the `profile_items` strongest products of each decayed history."""
     sizes = recipe.candidates
     weights = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
     order = np.lexsort((histories.product, -weights, histories.customer))
     starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
     rank = np.arange(len(order)) - starts[histories.customer[order]]
-    return _weight_matrix(histories, np.sort(order[rank < sizes.profile_items]), weights, products)
+    return _item_weights(histories, np.sort(order[rank < sizes.profile_items]), weights)
 
 
-def _weight_matrix(histories: Histories, pairs: Longs, weights: Floats, products: int) -> sp.csr_matrix:
-    """(n, products) the weights (N,) of some pairs (ascending positions), scaled so that each row sums to 1."""
+def _item_weights(histories: Histories, pairs: Longs, weights: Floats) -> ItemWeights:
+    """The weights (N,) of some pairs (ascending positions), scaled so that each customer's sum to 1."""
     n, customer = len(histories.customer_ids), histories.customer[pairs]
     total = np.bincount(customer, weights=weights[pairs], minlength=n)
     share = (weights[pairs] / np.maximum(total, 1e-12)[customer]).astype(np.float32)
     product, starts = histories.product[pairs], np.searchsorted(customer, np.arange(n + 1))
-    return sp.csr_matrix((share, product.astype(np.int32), starts.astype(np.int32)), shape=(n, products))
+    return ItemWeights(starts.astype(np.int32), product.astype(np.int32), share)
 
 
 def _to_frame(candidates: Candidates) -> pd.DataFrame:

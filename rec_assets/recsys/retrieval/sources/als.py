@@ -13,7 +13,7 @@ from rec_assets.recsys.data.histories import Histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.recsys.retrieval.sources.base import Baseline, CandidateSource, CustomerBlock, FeatureValues, Pairs
-from rec_assets.recsys.retrieval.sources.helpers import ProductScores, top_columns
+from rec_assets.recsys.retrieval.sources.helpers import ProductScores, best_unbought
 
 
 class Als(CandidateSource[ProductScores]):
@@ -36,12 +36,8 @@ class Als(CandidateSource[ProductScores]):
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest positive scores."""
-        coverage, histories = block.snapshot.als_coverage, block.histories
-        scores, bought = block.scores(self).values.copy(), histories.is_bought
-        scores[histories.customer[bought], coverage.column[histories.product[bought]]] = -np.inf
-        best = top_columns(scores[:, :-1], self.size(block.recipe))
-        customer, place = np.nonzero(np.take_along_axis(scores, best, axis=1) > 0)
-        return customer, coverage.products[best[customer, place]]
+        products = block.snapshot.als_coverage.products
+        return best_unbought(block, products, block.scores(self).values, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`als_relative` is relative to the customer's highest score."""

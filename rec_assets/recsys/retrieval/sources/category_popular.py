@@ -27,8 +27,9 @@ class CategoryPopular(CandidateSource[Floats]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The recently sold products with the highest scores."""
         products, category, share = block.snapshot.recently_sold
-        scores = (affinity[category] * share for affinity in block.scores(self))
-        return best_unbought(block, products, scores, self.size(block.recipe))
+        return best_unbought(
+            block, products, np.take(block.scores(self), category, axis=1) * share, self.size(block.recipe)
+        )
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """0 for products without recent order lines."""

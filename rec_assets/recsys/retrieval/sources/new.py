@@ -21,6 +21,7 @@ class New(CandidateSource[NeighborScores]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The most similar products of the last `new_days`."""
         snapshot, size = block.snapshot, self.size(block.recipe)
-        products = np.flatnonzero(snapshot.age_days < block.recipe.candidates.new_days)
+        by_age, ages = snapshot.by_age
+        products = np.sort(by_age[: np.searchsorted(ages, block.recipe.candidates.new_days)])
         scores = block.scores(self).profile.values[:, snapshot.text[products]]
         return best_unbought(block, products, scores, size)
