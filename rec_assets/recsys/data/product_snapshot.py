@@ -216,12 +216,6 @@ class ProductSnapshot(SnapshotArrays):
         return np.stack(values, axis=1).astype(np.float32)
 
     @cached_property
-    def by_age(self) -> tuple[Longs, Floats]:
-        """(P,) positions by the days since they were first seen, ascending; (P,) these days."""
-        order = np.argsort(self.age_days, kind="stable")
-        return order, self.age_days[order]
-
-    @cached_property
     def by_recent_buyers(self) -> Longs:
         """(P,) positions by recent buyers, then by order lines, descending; ties go to the lower id."""
         return np.lexsort((-self.order_lines, -self.recent_buyers))

@@ -41,7 +41,7 @@ class Ranker:
         """Whether it is a trained model, and not the fixed blend."""
         return self.booster is not None
 
-    @property
+    @cached_property
     def unavailable_features(self) -> tuple[str, ...]:
         """Features it was trained on that this version does not compute. They count as missing values."""
         return tuple(name for name in self.features if name not in FEATURES) if self.is_trained else ()

@@ -86,7 +86,7 @@ class Trees:
 
         `group` is (columns,): the group of each feature, below `groups`.
         """
-        arrays = self.column, self.threshold, self.left, self.value, self.root
+        arrays = self.column, self.threshold, self.left, self.value, self.root, self.depth
         return np.asarray(_contributions(np.ascontiguousarray(features, np.float32), *arrays, group, groups))
 
 
@@ -113,19 +113,11 @@ def _log_odds(
     features: Floats, column: Nodes, threshold: Floats, left: Nodes, value: Floats, root: Nodes, depth: Ints,
     base: np.float32,
 ) -> Floats:  # fmt: skip
-    rows, columns = features.shape
-    out = np.empty(rows, np.float32)
-    # The values of _ROWS rows, one feature after another, and each feature twice: with missing values above all
-    # thresholds, and below them.
-    values = np.zeros(2 * columns * _ROWS, np.float32)
-    node, total = np.zeros(_ROWS, np.uint32), np.empty(_ROWS, np.float32)
-    for first in range(0, rows, _ROWS):
-        count = min(_ROWS, rows - first)
-        for row in range(count):
-            for place in range(columns):
-                feature = features[first + row, place]
-                values[2 * place * _ROWS + row] = _INF if np.isnan(feature) else feature
-                values[(2 * place + 1) * _ROWS + row] = -_INF if np.isnan(feature) else feature
+    out = np.empty(len(features), np.float32)
+    node, total = np.empty(_ROWS, np.uint32), np.empty(_ROWS, np.float32)
+    values = np.zeros(2 * features.shape[1] * _ROWS, np.float32)
+    for first in range(0, len(features), _ROWS):
+        count = _fill(values, features, first)
         total[:] = base
         for tree in range(len(root)):
             node[:] = root[tree]
@@ -142,18 +134,38 @@ def _log_odds(
 
 @compiled
 def _contributions(
-    features: Floats, column: Nodes, threshold: Floats, left: Nodes, value: Floats, root: Nodes, group: Ints,
-    groups: int,
+    features: Floats, column: Nodes, threshold: Floats, left: Nodes, value: Floats, root: Nodes, depth: Ints,
+    group: Ints, groups: int,
 ) -> Floats:  # fmt: skip
-    out = np.zeros((len(features), groups), np.float32)
-    for row in range(len(features)):
+    out = np.empty((len(features), groups), np.float32)
+    node, added = np.empty(_ROWS, np.uint32), np.empty((groups, _ROWS), np.float32)
+    values = np.zeros(2 * features.shape[1] * _ROWS, np.float32)
+    for first in range(0, len(features), _ROWS):
+        count = _fill(values, features, first)
+        added[:] = 0
         for tree in range(len(root)):
-            node = root[tree]
-            while left[node] != node:
-                place = column[node] // np.uint32(2)
-                feature = features[row, place]
-                is_right = column[node] % np.uint32(2) == 0 if np.isnan(feature) else feature >= threshold[node]
-                child = left[node] + np.uint32(is_right)
-                out[row, group[place]] += value[child] - value[node]
-                node = child
+            node[:] = root[tree]
+            for _ in range(depth[tree]):
+                for row in range(_ROWS):
+                    at = node[row]
+                    is_right = values[column[at] * np.uint32(_ROWS) + np.uint32(row)] >= threshold[at]
+                    child = left[at] + np.uint32(is_right)
+                    added[group[column[at] // np.uint32(2)], row] += value[child] - value[at]
+                    node[row] = child
+        out[first : first + count] = added.T[:count]
     return out
+
+
+@compiled
+def _fill(values: Floats, features: Floats, first: int) -> int:
+    """Put _ROWS rows into `values`, one feature after another: the number of rows that there are.
+
+    Each feature is there twice, as `Trees.column` counts: with missing values above all thresholds, and below them.
+    """
+    count = min(_ROWS, len(features) - first)
+    for row in range(count):
+        for place in range(features.shape[1]):
+            feature = features[first + row, place]
+            values[2 * place * _ROWS + row] = _INF if np.isnan(feature) else feature
+            values[(2 * place + 1) * _ROWS + row] = -_INF if np.isnan(feature) else feature
+    return count

@@ -37,7 +37,7 @@ def test_groups_share_a_score(distinct: int) -> None:
     products, starts = np.argsort(group, kind="stable"), np.searchsorted(np.sort(group), np.arange(301))
     scores = rng.integers(-1, distinct, size=(CUSTOMERS, 301)).astype(np.float32)
     bought = rng.random((CUSTOMERS, 3000)) < 0.1
-    customer, product = best_of_groups(Block(bought), starts, products, scores, SIZE)
+    customer, product = best_of_groups(starts, products, scores, bought, SIZE)
     for row in range(CUSTOMERS):
         score = scores[row, group]
         order = np.argsort(-score, kind="stable")

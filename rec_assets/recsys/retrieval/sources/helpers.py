@@ -150,30 +150,31 @@ def _best_unbought(products: Longs, scores: Floats, bought: Mask, size: int) -> 
     return customer[:end], product[:end]
 
 
-def best_of_groups(block: CustomerBlock, starts: Longs, products: Longs, scores: Floats, size: int) -> Pairs:
-    """`best_unbought` among groups of products that share a score.
+def best_of_groups(starts: Longs, products: Longs, scores: Floats, excluded: Mask, size: int) -> Pairs:
+    """The `size` products of each customer with the highest positive scores, among groups that share a score.
 
     Args:
         starts: (groups + 1,) start of each group in `products`.
         scores: (n, groups or more).
+        excluded: (n, P) products not to choose.
     """
-    pairs: Pairs = _best_of_groups(starts, products, scores, block.bought, size)
+    pairs: Pairs = _best_of_groups(starts, products, scores, excluded, size)
     return pairs
 
 
 @compiled
-def _best_of_groups(starts: Longs, products: Longs, scores: Floats, bought: Mask, size: int) -> tuple[Longs, Longs]:
-    customer, product = np.empty(len(bought) * size, np.int64), np.empty(len(bought) * size, np.int64)
+def _best_of_groups(starts: Longs, products: Longs, scores: Floats, excluded: Mask, size: int) -> tuple[Longs, Longs]:
+    customer, product = np.empty(len(excluded) * size, np.int64), np.empty(len(excluded) * size, np.int64)
     found, found_score = np.empty(4 * size + 1, np.int64), np.empty(4 * size + 1, np.float32)
     end = 0
-    for row in range(len(bought) if size else 0):
+    for row in range(len(excluded) if size else 0):
         count, lowest = 0, np.float32(0)
         for group in range(len(starts) - 1):
             score = scores[row, group]
             if score <= 0 or score < lowest:  # an equal score wins with a lower position
                 continue
             for place in range(starts[group], starts[group + 1]):
-                if not bought[row, products[place]]:
+                if not excluded[row, products[place]]:
                     found[count], found_score[count] = products[place], score
                     count += 1
                     if count == len(found):

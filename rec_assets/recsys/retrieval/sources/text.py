@@ -33,7 +33,7 @@ class Text(CandidateSource[NeighborScores]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest scores of their texts."""
         scores = block.scores(self).profile.values
-        return best_of_groups(block, *block.snapshot.products_of_text, scores, self.size(block.recipe))
+        return best_of_groups(*block.snapshot.products_of_text, scores, block.bought, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Scores from the whole profile and from the last visit, and orders since the text was last bought."""
