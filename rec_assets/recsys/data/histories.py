@@ -65,17 +65,16 @@ class Histories:
 
     def decayed_order_lines(self, half_life_days: float) -> Floats:
         """(N,) order lines of each pair, each counting 0.5 ** (age / half-life)."""
-        return self._decayed(half_life_days, 1.0, np.where(self.line_weight < 1, np.float32(0), self.line_weight))
+        return self._decayed(half_life_days, 1.0, 1.0)
 
     def decayed_lines(self, half_life_days: float, order_decay: float = 1.0) -> Floats:
         """(N,) lines of each pair, each counting weight · 0.5 ** (age / half-life) · order_decay ** (orders since)."""
-        return self._decayed(half_life_days, order_decay, self.line_weight)
+        return self._decayed(half_life_days, order_decay, 0.0)
 
-    def _decayed(self, half_life_days: float, order_decay: float, line_weight: Floats) -> Floats:
-        weight = line_weight * np.exp2(-self.line_age / np.float32(half_life_days))
-        if order_decay < 1:
-            weight = weight * np.float32(order_decay) ** self.line_orders_since
-        return np.bincount(self.line_pair, weights=weight, minlength=len(self.product)).astype(np.float32)
+    def _decayed(self, half_life_days: float, order_decay: float, least_weight: float) -> Floats:
+        lines = self.line_pair, self.line_age, self.line_weight, self.line_orders_since, len(self.product)
+        decays = np.float32(half_life_days), np.float32(order_decay), np.float32(least_weight)
+        return np.asarray(_decayed(*lines, *decays))
 
     def slice(self, first: int, last: int) -> Histories:
         """The histories of the customers from position `first` up to, without, `last`."""
@@ -127,8 +126,9 @@ def histories_from_arrays(
         products: Number of all products.
     """
     n, is_return = len(customer_ids), weight < 0
-    returns = np.bincount(customer[is_return], minlength=n).astype(np.float32)
+    returns = np.zeros(n, np.float32)
     if is_return.any():
+        returns += np.bincount(customer[is_return], minlength=n)
         kept = ~is_return
         customer, product, order = customer[kept], product[kept], order[kept]
         age, weight, rating = age[kept], weight[kept], rating[kept]
@@ -143,18 +143,12 @@ def histories_from_arrays(
         pair_key, age, weight, rating, since, in_last_visit
     )
     pair_customer, pair_product = np.divmod(pair_key[first_line], max(products, 1))
+    customer_days, customer_last_age, customer_lines = _sum_up_customers(customer, age, weight, latest_first, n)
     bought = weight >= 1
-    buyer, bought_age = customer[bought], age[bought]
-    customer_last_age = np.full(n, np.inf, np.float32)
-    np.minimum.at(customer_last_age, buyer, bought_age)
     return Histories(
         customer_ids, pair_customer, pair_product, line_pair, age, weight, since, order_lines, days, last_age,
         first_age, orders_since, in_last, mean_rating,
-        customer_orders=_distinct(buyer, order[bought], n),
-        customer_days=_distinct(buyer, bought_age.astype(np.int64), n),
-        customer_last_age=np.where(np.isinf(customer_last_age), np.float32(np.nan), customer_last_age),
-        customer_lines=np.bincount(buyer, minlength=n).astype(np.float32),
-        customer_returns=returns,
+        _distinct(customer[bought], order[bought], n), customer_days, customer_last_age, customer_lines, returns,
     )  # fmt: skip
 
 
@@ -222,9 +216,44 @@ def _sum_up_pairs(
     return line_pair, first_line, order_lines, days, last_age, first_age, orders_since, in_last, mean_rating
 
 
+@compiled
+def _sum_up_customers(
+    customer: Longs, age: Floats, weight: Floats, latest_first: Longs, customers: int
+) -> tuple[Floats, Floats, Floats]:
+    """Of each customer: days with a purchase, age of the last one, purchased lines."""
+    days, lines = np.zeros(customers, np.float32), np.zeros(customers, np.float32)
+    last_age, day = np.full(customers, np.float32(np.nan)), np.empty(customers, np.float32)
+    for line in latest_first:
+        buyer = customer[line]
+        if weight[line] < 1:
+            continue
+        if lines[buyer] == 0:
+            last_age[buyer] = age[line]
+        days[buyer] += lines[buyer] == 0 or age[line] != day[buyer]
+        day[buyer] = age[line]
+        lines[buyer] += 1
+    return days, last_age, lines
+
+
+@compiled
+def _decayed(
+    line_pair: Longs, age: Floats, weight: Floats, orders_since: Floats, pairs: int, half_life_days: np.float32,
+    order_decay: np.float32, least_weight: np.float32,
+) -> Floats:  # fmt: skip
+    total = np.zeros(pairs)
+    for line in range(len(line_pair)):
+        if weight[line] >= least_weight:
+            decayed = weight[line] * np.exp2(-age[line] / half_life_days)
+            if order_decay < 1:
+                decayed *= order_decay ** orders_since[line]
+            total[line_pair[line]] += decayed
+    return total.astype(np.float32)
+
+
 def _distinct(group: Longs, values: Longs, groups: int) -> Floats:
     """(groups,) number of distinct values (≥ 0) in each group."""
     numbers = int(values.max(initial=0)) + 1
     key = np.sort(group * numbers + values)
-    is_new = np.append(True, key[1:] != key[:-1])[: len(key)]
+    is_new = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=is_new[1:])
     return np.bincount(key[is_new] // numbers, minlength=groups).astype(np.float32)

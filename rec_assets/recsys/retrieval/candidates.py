@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.arrays import Floats, Ints, Longs
+from rec_assets.recsys.compiled import compiled
 from rec_assets.recsys.data.histories import Histories, build_histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot, shrunk_rate
 from rec_assets.recsys.ranking.features import FEATURES, pair_features
@@ -102,33 +103,56 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
 
 def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, recipe: Recipe) -> Candidates:
     """Candidates of at most BLOCK customers, with their features."""
-    pairs, equal = np.flatnonzero(histories.in_last_visit), np.ones_like(histories.order_lines)
-    last_visit = _item_weights(histories, pairs, equal)
-    block = CustomerBlock(histories, _profile(histories, recipe), last_visit, snapshot, recipe)
-    proposed = [source.propose(block) for source in SOURCES]
-    key = np.sort(np.concatenate([customer * len(snapshot) + product for customer, product in proposed]))
-    is_first = np.append(True, key[1:] != key[:-1])[: len(key)]
+    sizes, equal = recipe.candidates, histories.in_last_visit.astype(np.float32)
+    decayed = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
+    profile, last_visit = (
+        ItemWeights(
+            *_strongest_items(histories.customer, histories.product, weights, len(histories.customer_ids), most)
+        )
+        for weights, most in ((decayed, sizes.profile_items), (equal, len(equal)))
+    )
+    block = CustomerBlock(histories, profile, last_visit, snapshot, recipe)
+    pairs = [source.propose(block) for source in SOURCES]
+    key = np.concatenate([customer for customer, _ in pairs]) * len(snapshot)
+    key += np.concatenate([product for _, product in pairs])
+    key.sort()
+    is_first = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=is_first[1:])
     customer, product = np.divmod(key[is_first], max(len(snapshot), 1))
-    return Candidates(histories, block.profile, snapshot, customer, product, pair_features(block, customer, product))
+    return Candidates(histories, profile, snapshot, customer, product, pair_features(block, customer, product))
 
 
-def _profile(histories: Histories, recipe: Recipe) -> ItemWeights:
-    """Weights of the `profile_items` strongest products of each decayed history."""
-    sizes = recipe.candidates
-    weights = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
-    order = np.lexsort((histories.product, -weights, histories.customer))
-    starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
-    rank = np.arange(len(order)) - starts[histories.customer[order]]
-    return _item_weights(histories, np.sort(order[rank < sizes.profile_items]), weights)
+@compiled
+def _strongest_items(
+    customer: Longs, product: Longs, weight: Floats, customers: int, most: int
+) -> tuple[Ints, Ints, Floats]:
+    """`ItemWeights` of at most `most` items of each customer, those with the greatest weights, if these are positive.
 
-
-def _item_weights(histories: Histories, pairs: Longs, weights: Floats) -> ItemWeights:
-    """The weights (N,) of some pairs (ascending positions), scaled so that each customer's sum to 1."""
-    n, customer = len(histories.customer_ids), histories.customer[pairs]
-    total = np.bincount(customer, weights=weights[pairs], minlength=n)
-    share = (weights[pairs] / np.maximum(total, 1e-12)[customer]).astype(np.float32)
-    product, starts = histories.product[pairs], np.searchsorted(customer, np.arange(n + 1))
-    return ItemWeights(starts.astype(np.int32), product.astype(np.int32), share)
+    Ties go to the lower position. `customer`, `product` and `weight` are those of the pairs of `Histories`.
+    """
+    starts = np.zeros(customers + 1, np.int32)
+    items, share = np.empty(len(product), np.int32), np.empty(len(product), np.float32)
+    begin = end = 0
+    for row in range(customers):
+        first = begin
+        while begin < len(customer) and customer[begin] == row:
+            begin += 1
+        of_row = weight[first:begin]
+        lowest, tied = np.float32(0), 0
+        if len(of_row) > most:
+            lowest = np.partition(of_row, len(of_row) - most)[len(of_row) - most]
+            tied = most - (of_row > lowest).sum()
+        total = 0.0
+        for pair in range(first, begin):
+            if weight[pair] > lowest or (weight[pair] == lowest and tied > 0):
+                tied -= weight[pair] == lowest
+                items[end], share[end] = product[pair], weight[pair]
+                total += weight[pair]
+                end += 1
+        for place in range(starts[row], end):
+            share[place] = share[place] / max(total, 1e-12)
+        starts[row + 1] = end
+    return starts, items[:end], share[:end]
 
 
 def _to_frame(candidates: Candidates) -> pd.DataFrame:
