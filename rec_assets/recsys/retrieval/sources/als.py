@@ -65,11 +65,12 @@ def fold_in(histories: Histories, snapshot: ProductSnapshot, recipe: AlsRecipe) 
     customer, product, strength = histories.customer[usable], histories.product[usable], strength[usable]
     gram = np.zeros((k, k)) if explicit else snapshot.gram
     bounds = np.searchsorted(customer, np.arange(n + 1))
-    identity = np.eye(k)
     for row in np.flatnonzero(np.diff(bounds)):
         pairs = slice(bounds[row], bounds[row + 1])
         y, r = factors[product[pairs]].astype(np.float64), strength[pairs].astype(np.float64)
         extra, target = (np.ones_like(r), r) if explicit else (recipe.alpha * r, 1 + recipe.alpha * r)
-        system = gram + (y * extra[:, None]).T @ y + recipe.ridge(len(r)) * identity
+        weighted = y * np.sqrt(extra)[:, None]
+        system = gram + weighted.T @ weighted  # of one matrix with itself, BLAS computes half of the product
+        system.flat[:: k + 1] += recipe.ridge(len(r))
         vectors[row] = np.linalg.solve(system, y.T @ target)
     return vectors

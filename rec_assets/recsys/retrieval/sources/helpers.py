@@ -30,7 +30,7 @@ class ProductScores:
 
     def at(self, customer: Longs, product: Longs) -> Floats:
         """(pairs,) scores of pairs."""
-        return np.asarray(_take(self.values, customer, self.column, product))
+        return take(self.values, customer, self.column, product)
 
     @cached_property
     def highest(self) -> Floats:
@@ -53,10 +53,11 @@ class NeighborScores:
 
 
 @compiled
-def _take(values: Floats, row: Longs, column: Ints, product: Longs) -> Floats:
-    out = np.empty(len(row), np.float32)
-    for pair in range(len(row)):
-        out[pair] = values[row[pair], column[product[pair]]]
+def take(values: Floats, customer: Longs, column: Ints, product: Longs) -> Floats:
+    """(pairs,) `values[customer, column[product]]`."""
+    out = np.empty(len(customer), np.float32)
+    for pair in range(len(customer)):
+        out[pair] = values[customer[pair], column[product[pair]]]
     return out
 
 
@@ -106,15 +107,19 @@ def _heaviest_items(
     product: Longs,
 ) -> Longs:  # fmt: skip
     out, largest = np.full(len(product), -1, np.int64), np.zeros(len(product), np.float32)
+    is_wanted = np.zeros(len(indptr) - 1, np.bool_)  # few edges lead to one of the products
     for row in range(len(begins) - 1):
         first, end = pairs[row], pairs[row + 1]
+        is_wanted[product[first:end]] = True
         for place in range(begins[row], begins[row + 1]):
             item = items[place]
             for edge in range(indptr[item], indptr[item + 1]):
-                pair = first + np.searchsorted(product[first:end], indices[edge])
-                weight = item_weight[place] * edge_weight[edge]
-                if pair < end and product[pair] == indices[edge] and weight > largest[pair]:
-                    out[pair], largest[pair] = item, weight
+                if is_wanted[indices[edge]]:
+                    pair = first + np.searchsorted(product[first:end], indices[edge])
+                    weight = item_weight[place] * edge_weight[edge]
+                    if weight > largest[pair]:
+                        out[pair], largest[pair] = item, weight
+        is_wanted[product[first:end]] = False
     return out
 
 
