@@ -212,7 +212,9 @@ def _sum_up_pairs(
         days[pair] += order_lines[pair] == 0 or age[line] != first_age[pair]
         first_age[pair] = age[line]
         order_lines[pair] += 1
-    mean_rating = (rating_sum / ratings).astype(np.float32)  # NaN without ratings
+    mean_rating = np.empty(count, np.float32)
+    for pair in range(count):
+        mean_rating[pair] = rating_sum[pair] / ratings[pair]  # NaN without ratings
     return line_pair, first_line, order_lines, days, last_age, first_age, orders_since, in_last, mean_rating
 
 

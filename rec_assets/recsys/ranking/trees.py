@@ -128,7 +128,8 @@ def _log_odds(
                     node[row] = left[at] + np.uint32(is_right)
             for row in range(_ROWS):
                 total[row] += value[node[row]]
-        out[first : first + count] = total[:count]
+        for row in range(count):
+            out[first + row] = total[row]
     return out
 
 
@@ -152,7 +153,9 @@ def _contributions(
                     child = left[at] + np.uint32(is_right)
                     added[group[column[at] // np.uint32(2)], row] += value[child] - value[at]
                     node[row] = child
-        out[first : first + count] = added.T[:count]
+        for row in range(count):
+            for number in range(groups):
+                out[first + row, number] = added[number, row]
     return out
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rec_assets.recsys.arrays import Floats, Ints, Longs
-from rec_assets.recsys.compiled import compiled
+from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.data.histories import Histories, build_histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot, shrunk_rate
 from rec_assets.recsys.ranking.features import FEATURES, pair_features
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.sources import SOURCES
 from rec_assets.recsys.retrieval.sources.base import CustomerBlock, ItemWeights
+from rec_assets.recsys.retrieval.sources.helpers import strongest_items
 
 BLOCK = 64
 """Customers scored at once. Each dense block × products array then takes tens of megabytes."""
@@ -105,12 +105,8 @@ def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, r
     """Candidates of at most BLOCK customers, with their features."""
     sizes, equal = recipe.candidates, histories.in_last_visit.astype(np.float32)
     decayed = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
-    profile, last_visit = (
-        ItemWeights(
-            *_strongest_items(histories.customer, histories.product, weights, len(histories.customer_ids), most)
-        )
-        for weights, most in ((decayed, sizes.profile_items), (equal, len(equal)))
-    )
+    profile = strongest_items(histories, decayed, sizes.profile_items)
+    last_visit = strongest_items(histories, equal, len(equal))
     block = CustomerBlock(histories, profile, last_visit, snapshot, recipe)
     pairs = [source.propose(block) for source in SOURCES]
     key = np.concatenate([customer for customer, _ in pairs]) * len(snapshot)
@@ -120,39 +116,6 @@ def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, r
     np.not_equal(key[1:], key[:-1], out=is_first[1:])
     customer, product = np.divmod(key[is_first], max(len(snapshot), 1))
     return Candidates(histories, profile, snapshot, customer, product, pair_features(block, customer, product))
-
-
-@compiled
-def _strongest_items(
-    customer: Longs, product: Longs, weight: Floats, customers: int, most: int
-) -> tuple[Ints, Ints, Floats]:
-    """`ItemWeights` of at most `most` items of each customer, those with the greatest weights, if these are positive.
-
-    Ties go to the lower position. `customer`, `product` and `weight` are those of the pairs of `Histories`.
-    """
-    starts = np.zeros(customers + 1, np.int32)
-    items, share = np.empty(len(product), np.int32), np.empty(len(product), np.float32)
-    begin = end = 0
-    for row in range(customers):
-        first = begin
-        while begin < len(customer) and customer[begin] == row:
-            begin += 1
-        of_row = weight[first:begin]
-        lowest, tied = np.float32(0), 0
-        if len(of_row) > most:
-            lowest = np.partition(of_row, len(of_row) - most)[len(of_row) - most]
-            tied = most - (of_row > lowest).sum()
-        total = 0.0
-        for pair in range(first, begin):
-            if weight[pair] > lowest or (weight[pair] == lowest and tied > 0):
-                tied -= weight[pair] == lowest
-                items[end], share[end] = product[pair], weight[pair]
-                total += weight[pair]
-                end += 1
-        for place in range(starts[row], end):
-            share[place] = share[place] / max(total, 1e-12)
-        starts[row + 1] = end
-    return starts, items[:end], share[:end]
 
 
 def _to_frame(candidates: Candidates) -> pd.DataFrame:

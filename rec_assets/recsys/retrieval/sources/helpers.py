@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
@@ -88,6 +90,44 @@ def _sums_of_edges(
     return out
 
 
+def strongest_items(histories: Histories, weights: Floats, most: int) -> ItemWeights:
+    """At most `most` items of each customer, those with the greatest positive weights. Ties go to the lower position.
+
+    `weights` are (N,), those of the pairs of the histories.
+    """
+    pairs = histories.customer, histories.product, weights
+    return ItemWeights(*_strongest_items(*pairs, len(histories.customer_ids), most))
+
+
+@compiled
+def _strongest_items(
+    customer: Longs, product: Longs, weight: Floats, customers: int, most: int
+) -> tuple[Ints, Ints, Floats]:
+    starts = np.zeros(customers + 1, np.int32)
+    items, share = np.empty(len(product), np.int32), np.empty(len(product), np.float32)
+    begin = end = 0
+    for row in range(customers):
+        first = begin
+        while begin < len(customer) and customer[begin] == row:
+            begin += 1
+        lowest, tied = np.float32(0), 0
+        if begin - first > most:
+            lowest, tied = _kth_largest(weight[first:begin].copy(), most), most
+            for pair in range(first, begin):
+                tied -= weight[pair] > lowest
+        total = 0.0
+        for pair in range(first, begin):
+            if weight[pair] > lowest or (weight[pair] == lowest and tied > 0):
+                tied -= weight[pair] == lowest
+                items[end], share[end] = product[pair], weight[pair]
+                total += weight[pair]
+                end += 1
+        for place in range(starts[row], end):
+            share[place] = share[place] / max(total, 1e-12)
+        starts[row + 1] = end
+    return starts, items[:end], share[:end]
+
+
 def heaviest_items(items: ItemWeights, graph: sp.csr_matrix, customer: Longs, product: Longs) -> Longs:
     """(pairs,) the item of the pair's customer with the largest item weight × edge weight to the product; -1 for none.
 
@@ -106,20 +146,20 @@ def _heaviest_items(
     begins: Ints, items: Ints, item_weight: Floats, indptr: Ints, indices: Ints, edge_weight: Floats, pairs: Longs,
     product: Longs,
 ) -> Longs:  # fmt: skip
-    out, largest = np.full(len(product), -1, np.int64), np.zeros(len(product), np.float32)
-    is_wanted = np.zeros(len(indptr) - 1, np.bool_)  # few edges lead to one of the products
+    out, largest = np.empty(len(product), np.int64), np.zeros(len(product), np.float32)
+    place_of = np.zeros(len(indptr) - 1, np.int64)  # 1 + place of each product among the pairs of the customer
     for row in range(len(begins) - 1):
-        first, end = pairs[row], pairs[row + 1]
-        is_wanted[product[first:end]] = True
+        for pair in range(pairs[row], pairs[row + 1]):
+            out[pair], place_of[product[pair]] = -1, pair + 1
         for place in range(begins[row], begins[row + 1]):
             item = items[place]
             for edge in range(indptr[item], indptr[item + 1]):
-                if is_wanted[indices[edge]]:
-                    pair = first + np.searchsorted(product[first:end], indices[edge])
-                    weight = item_weight[place] * edge_weight[edge]
-                    if weight > largest[pair]:
-                        out[pair], largest[pair] = item, weight
-        is_wanted[product[first:end]] = False
+                pair = place_of[indices[edge]] - 1
+                weight = item_weight[place] * edge_weight[edge]
+                if pair >= 0 and weight > largest[pair]:
+                    out[pair], largest[pair] = item, weight
+        for pair in range(pairs[row], pairs[row + 1]):
+            place_of[product[pair]] = 0
     return out
 
 
@@ -150,8 +190,9 @@ def _best_unbought(products: Longs, scores: Floats, bought: Mask, size: int) -> 
                     count, lowest = _keep_best(found, found_score, count, size)
         if count > size:
             count, lowest = _keep_best(found, found_score, count, size)
-        customer[end : end + count], product[end : end + count] = row, found[:count]
-        end += count
+        for place in range(count):
+            customer[end], product[end] = row, found[place]
+            end += 1
     return customer[:end], product[:end]
 
 
@@ -186,23 +227,56 @@ def _best_of_groups(starts: Longs, products: Longs, scores: Floats, excluded: Ma
                         count, lowest = _keep_best(found, found_score, count, size)
         if count > size:
             count, lowest = _keep_best(found, found_score, count, size)
-        customer[end : end + count], product[end : end + count] = row, found[:count]
-        end += count
+        for place in range(count):
+            customer[end], product[end] = row, found[place]
+            end += 1
     return customer[:end], product[:end]
 
 
 @compiled
 def _keep_best(found: Longs, score: Floats, count: int, size: int) -> tuple[int, np.float32]:
     """Move the `size` best of `count` > `size` products to the front, ties by position: `size`, the lowest score."""
-    lowest = np.partition(score[:count], count - size)[count - size]
-    tied = np.sort(found[:count][score[:count] == lowest])
-    last = tied[size - (score[:count] > lowest).sum() - 1]
+    lowest = _kth_largest(score[:count].copy(), size)
+    tied, above, ties = np.empty(count, np.int64), 0, 0
+    for place in range(count):
+        above += score[place] > lowest
+        if score[place] == lowest:
+            tied[ties] = found[place]
+            ties += 1
+    last = _kth_largest(tied[:ties], ties - (size - above) + 1)
     kept = 0
     for place in range(count):
         if score[place] > lowest or (score[place] == lowest and found[place] <= last):
             found[kept], score[kept] = found[place], score[place]
             kept += 1
     return kept, lowest
+
+
+@compiled
+def _kth_largest(values: npt.NDArray[Any], k: int) -> Any:
+    """The k-th largest value, from 1; `values` change their order. Quickselect (Hoare 1961).
+
+    numba's own partition takes ten seconds to compile.
+    """
+    low, high, wanted = 0, len(values) - 1, len(values) - k
+    while low < high:
+        pivot, left, right = values[(low + high) // 2], low, high
+        while left <= right:
+            while values[left] < pivot:
+                left += 1
+            while values[right] > pivot:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left += 1
+                right -= 1
+        if wanted <= right:
+            high = right
+        elif wanted >= left:
+            low = left
+        else:
+            break
+    return values[wanted]
 
 
 def concatenate_ranges(starts: Longs, lengths: Longs) -> Longs:
@@ -231,21 +305,22 @@ def orders_since(histories: Histories, groups: Ints, customer: Longs, product: L
 def _orders_since(
     known_customer: Longs, known_product: Longs, since: Floats, groups: Ints, customer: Longs, product: Longs
 ) -> Floats:
-    out = np.full(len(product), np.float32(np.nan))
+    out = np.empty(len(product), np.float32)
     latest = np.zeros(len(groups), np.float32)  # orders since + 1, by group; 0 = none. There are no more than products.
-    begin = end = 0
+    first = begin = 0
     while begin < len(customer):
-        first = np.searchsorted(known_customer, customer[begin])
-        last = np.searchsorted(known_customer, customer[begin], side="right")
-        for pair in range(first, last):
-            group = groups[known_product[pair]]
-            if group >= 0 and (latest[group] == 0 or since[pair] + 1 < latest[group]) and not np.isnan(since[pair]):
-                latest[group] = since[pair] + 1
+        while first < len(known_customer) and known_customer[first] < customer[begin]:
+            first += 1
+        last = first
+        while last < len(known_customer) and known_customer[last] == customer[begin]:
+            group = groups[known_product[last]]
+            if group >= 0 and since[last] >= 0 and (latest[group] == 0 or since[last] + 1 < latest[group]):
+                latest[group] = since[last] + 1
+            last += 1
         end = begin
         while end < len(customer) and customer[end] == customer[begin]:
             group = groups[product[end]]
-            if group >= 0 and latest[group] > 0:
-                out[end] = latest[group] - 1
+            out[end] = latest[group] - 1 if group >= 0 and latest[group] > 0 else np.nan
             end += 1
         for pair in range(first, last):
             group = groups[known_product[pair]]
