@@ -14,8 +14,8 @@ def compiled(function: Function) -> Function:
     """Compile a function of arrays and numbers at its first call. Indexes are not checked, and must not be negative.
 
     The machine code is kept in `__pycache__`, in the user's cache folder or in NUMBA_CACHE_DIR, for later processes.
-    Where no such folder can be written, each process compiles again, in about a second. A function must not call a
-    compiled one of another module, because a change there would not be noticed.
+    Where no such folder can be written, each process compiles again. A function must not call a compiled one of another
+    module, because a change there would not be noticed.
     """
     try:
         result: Function = numba.njit(function, cache=True, error_model="numpy")

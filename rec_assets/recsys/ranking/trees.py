@@ -1,7 +1,7 @@
 """The ranker's trees as arrays, evaluated by compiled code.
 
-For the few hundred candidates of one customer, it takes a fifth of XGBoost's time, and a tenth for the contributions of
-ten items. The sums have XGBoost's order and precision.
+For the few hundred candidates of one customer, this is several times faster than XGBoost. Log-odds are the same to the
+last bit, because values are added in the same order and precision.
 """
 
 from __future__ import annotations

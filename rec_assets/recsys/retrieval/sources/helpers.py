@@ -169,7 +169,7 @@ def best_unbought(block: CustomerBlock, products: Longs, scores: Floats, size: i
     `products` are positions to choose from, ascending. `scores` are (n, len(products) or more): further columns are
     ignored. Ties go to the lower position.
     """
-    pairs: Pairs = _best_unbought(products, np.ascontiguousarray(scores), block.bought, size)
+    pairs: Pairs = _best_unbought(products, np.ascontiguousarray(scores, np.float32), block.bought, size)
     return pairs
 
 
@@ -256,7 +256,7 @@ def _keep_best(found: Longs, score: Floats, count: int, size: int) -> tuple[int,
 def _kth_largest(values: npt.NDArray[Any], k: int) -> Any:
     """The k-th largest value, from 1; `values` change their order. Quickselect (Hoare 1961).
 
-    numba's own partition takes ten seconds to compile.
+    numba's own partition compiles longer than everything else here.
     """
     low, high, wanted = 0, len(values) - 1, len(values) - k
     while low < high:
