@@ -279,12 +279,6 @@ def _kth_largest(values: npt.NDArray[Any], k: int) -> Any:
     return values[wanted]
 
 
-def concatenate_ranges(starts: Longs, lengths: Longs) -> Longs:
-    """The ranges start … start + length - 1, one after another."""
-    offsets = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
-    return np.asarray(offsets + np.arange(int(lengths.sum())), dtype=np.int64)
-
-
 def row_sums(row: Longs, column: Ints, values: Floats, shape: tuple[int, int]) -> Floats:
     """Values summed by row and column, as an array of this shape."""
     flat = np.bincount(row * shape[1] + column, weights=values, minlength=shape[0] * shape[1])
