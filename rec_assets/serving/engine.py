@@ -165,5 +165,5 @@ def _response_bytes(request: RecommendationRequest, response: RecommendationResp
 def _ranking_bytes(key: _RankingKey, ranked: RankedCandidates) -> int:
     found, profile = ranked.candidates, ranked.candidates.profile
     arrays = (*vars(found.histories).values(), found.customer, found.product, found.features,
-              profile.data, profile.indices, profile.indptr, ranked.score, ranked.order)  # fmt: skip
+              *vars(profile).values(), ranked.score, ranked.order)  # fmt: skip
     return sum(each.nbytes for each in arrays if isinstance(each, np.ndarray)) + 300 * len(key[1]) + 500

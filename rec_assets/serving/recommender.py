@@ -206,14 +206,17 @@ class Recommender:
         visits: dict[str, int] = {}
         next_order = int(stored.order[lines].max(initial=-1)) + 1
         order = [next_order + visits.setdefault(each.visit, len(visits)) for _, each in known]
-        count = lines.stop - lines.start + len(known)
+        new = len(known)
+        count = lines.stop - lines.start + new
+        product = np.array([position for position, _ in known], np.int64)
+        weight = np.array([each.weight for _, each in known], np.float32)
         return histories_from_arrays(
             np.array([customer_id] if count else [], dtype=object),
             np.zeros(count, np.int64),
-            np.append(stored.product[lines].astype(np.int64), np.array([position for position, _ in known], np.int64)),
-            order=np.append(stored.order[lines].astype(np.int64), np.array(order, np.int64)),
-            age=np.append(stored.age[lines], np.zeros(len(known), np.float32)),
-            weight=np.append(stored.weight[lines], np.array([each.weight for _, each in known], np.float32)),
-            rating=np.append(stored.rating[lines], np.full(len(known), np.nan, np.float32)),
+            np.concatenate([stored.product[lines], product]),
+            order=np.concatenate([stored.order[lines], np.array(order, np.int64)]),
+            age=np.concatenate([stored.age[lines], np.zeros(new, np.float32)]),
+            weight=np.concatenate([stored.weight[lines], weight]),
+            rating=np.concatenate([stored.rating[lines], np.full(new, np.nan, np.float32)]),
             products=len(self.snapshot),
         )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rec_assets.recsys.arrays import Floats, Longs, Mask
+from rec_assets.recsys.compiled import compiled
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 
 HISTORY_COLUMNS = ("customer_id", "product_id", "order_id", "age_days", "weight", "rating")
@@ -64,17 +65,16 @@ class Histories:
 
     def decayed_order_lines(self, half_life_days: float) -> Floats:
         """(N,) order lines of each pair, each counting 0.5 ** (age / half-life)."""
-        return self._decayed(half_life_days, 1.0, np.where(self.line_weight < 1, np.float32(0), self.line_weight))
+        return self._decayed(half_life_days, 1.0, 1.0)
 
     def decayed_lines(self, half_life_days: float, order_decay: float = 1.0) -> Floats:
         """(N,) lines of each pair, each counting weight · 0.5 ** (age / half-life) · order_decay ** (orders since)."""
-        return self._decayed(half_life_days, order_decay, self.line_weight)
+        return self._decayed(half_life_days, order_decay, 0.0)
 
-    def _decayed(self, half_life_days: float, order_decay: float, line_weight: Floats) -> Floats:
-        weight = line_weight * np.exp2(-self.line_age / np.float32(half_life_days))
-        if order_decay < 1:
-            weight = weight * np.float32(order_decay) ** self.line_orders_since
-        return np.bincount(self.line_pair, weights=weight, minlength=len(self.product)).astype(np.float32)
+    def _decayed(self, half_life_days: float, order_decay: float, least_weight: float) -> Floats:
+        lines = self.line_pair, self.line_age, self.line_weight, self.line_orders_since, len(self.product)
+        decays = np.float32(half_life_days), np.float32(order_decay), np.float32(least_weight)
+        return np.asarray(_decayed(*lines, *decays))
 
     def slice(self, first: int, last: int) -> Histories:
         """The histories of the customers from position `first` up to, without, `last`."""
@@ -126,8 +126,9 @@ def histories_from_arrays(
         products: Number of all products.
     """
     n, is_return = len(customer_ids), weight < 0
-    returns = np.bincount(customer[is_return], minlength=n).astype(np.float32)
+    returns = np.zeros(n, np.float32)
     if is_return.any():
+        returns += np.bincount(customer[is_return], minlength=n)
         kept = ~is_return
         customer, product, order = customer[kept], product[kept], order[kept]
         age, weight, rating = age[kept], weight[kept], rating[kept]
@@ -136,66 +137,125 @@ def histories_from_arrays(
     sorted_ = np.lexsort((order, age, pair_key))
     customer, pair_key = customer[sorted_], pair_key[sorted_]
     order, age, weight, rating = order[sorted_], age[sorted_], weight[sorted_], rating[sorted_]
-    pairs, line_pair = np.unique(pair_key, return_inverse=True)
-    count = len(pairs)
-    since, in_last_visit = _orders_since(customer, age, order, weight >= 1)
-    rated = ~np.isnan(rating)
-    ratings = np.bincount(line_pair[rated], minlength=count)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_rating = np.bincount(line_pair[rated], rating[rated], count) / ratings
-    bought = weight >= 1
-    buyer, bought_pair, bought_age, bought_order = customer[bought], line_pair[bought], age[bought], order[bought]
-    return Histories(
-        customer_ids=customer_ids,
-        customer=pairs // max(products, 1),
-        product=pairs % max(products, 1),
-        line_pair=line_pair,
-        line_age=age,
-        line_weight=weight,
-        line_orders_since=since,
-        order_lines=np.bincount(bought_pair, minlength=count).astype(np.float32),
-        days=_distinct(bought_pair, bought_age.astype(np.int64), count),
-        last_age=_extreme(np.minimum, bought_pair, bought_age, count),
-        first_age=_extreme(np.maximum, bought_pair, bought_age, count),
-        orders_since=_extreme(np.minimum, bought_pair, since[bought], count),
-        in_last_visit=np.bincount(line_pair[in_last_visit], minlength=count) > 0,
-        rating=mean_rating.astype(np.float32),
-        customer_orders=_distinct(buyer, bought_order, n),
-        customer_days=_distinct(buyer, bought_age.astype(np.int64), n),
-        customer_last_age=_extreme(np.minimum, buyer, bought_age, n),
-        customer_lines=np.bincount(buyer, minlength=n).astype(np.float32),
-        customer_returns=returns,
-    )
-
-
-def _orders_since(customer: Longs, age: Floats, order: Longs, is_bought: Mask) -> tuple[Floats, Mask]:
-    """(L,) orders that the customer placed after each line; (L,) whether the line is in the last order or session."""
     latest_first = np.lexsort((-order, age, customer))
-    ordered = np.stack([customer[latest_first], order[latest_first]])
-    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(order)]
-    visit = np.cumsum(begins) - 1
-    # A visit with a purchase is an order, whatever else the customer looked at in it.
-    has_purchase = np.bincount(visit, weights=is_bought[latest_first]) > 0
-    is_order, orders = has_purchase[visit], np.cumsum(has_purchase)[visit]
-    first = np.searchsorted(ordered[0], ordered[0])  # the last visit of each line's customer
-    before = orders[first] - is_order[first]
-    since, in_last = np.empty(len(order), np.float32), np.empty(len(order), bool)
-    since[latest_first] = orders - before - is_order
-    in_last[latest_first] = visit == visit[first]
-    return since, in_last
+    since, in_last_visit = _orders_since(customer, order, weight, latest_first)
+    line_pair, first_line, order_lines, days, last_age, first_age, orders_since, in_last, mean_rating = _sum_up_pairs(
+        pair_key, age, weight, rating, since, in_last_visit
+    )
+    pair_customer, pair_product = np.divmod(pair_key[first_line], max(products, 1))
+    customer_days, customer_last_age, customer_lines = _sum_up_customers(customer, age, weight, latest_first, n)
+    bought = weight >= 1
+    return Histories(
+        customer_ids, pair_customer, pair_product, line_pair, age, weight, since, order_lines, days, last_age,
+        first_age, orders_since, in_last, mean_rating,
+        _distinct(customer[bought], order[bought], n), customer_days, customer_last_age, customer_lines, returns,
+    )  # fmt: skip
+
+
+@compiled
+def _orders_since(customer: Longs, order: Longs, weight: Floats, latest_first: Longs) -> tuple[Floats, Mask]:
+    """(L,) orders that the customer placed after each line; (L,) whether the line is in the last order or session.
+
+    `latest_first` are the lines sorted by customer, and the latest order or session of each first.
+    """
+    since, in_last_visit = np.empty(len(order), np.float32), np.empty(len(order), np.bool_)
+    orders = begin = 0
+    while begin < len(order):
+        line = latest_first[begin]
+        is_last = begin == 0 or customer[latest_first[begin - 1]] != customer[line]
+        orders = 0 if is_last else orders
+        # A visit with a purchase is an order, whatever else the customer looked at in it.
+        end, has_purchase = begin, False
+        while end < len(order):
+            other = latest_first[end]
+            if customer[other] != customer[line] or order[other] != order[line]:
+                break
+            since[other], in_last_visit[other] = orders, is_last
+            has_purchase |= weight[other] >= 1
+            end += 1
+        orders += has_purchase
+        begin = end
+    return since, in_last_visit
+
+
+@compiled
+def _sum_up_pairs(
+    pair_key: Longs, age: Floats, weight: Floats, rating: Floats, since: Floats, in_last_visit: Mask
+) -> tuple[Longs, Longs, Floats, Floats, Floats, Floats, Floats, Mask, Floats]:
+    """The pair of each line; of each pair, its first line, and the arrays of `Histories` from `order_lines` on.
+
+    Lines are sorted by pair and age.
+    """
+    count = 0
+    line_pair = np.empty(len(pair_key), np.int64)
+    for line in range(len(pair_key)):
+        count += line == 0 or pair_key[line] != pair_key[line - 1]
+        line_pair[line] = count - 1
+    first_line = np.empty(count, np.int64)
+    order_lines, days = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    last_age, first_age = np.full(count, np.float32(np.nan)), np.full(count, np.float32(np.nan))
+    orders_since, in_last = np.full(count, np.float32(np.nan)), np.zeros(count, np.bool_)
+    ratings, rating_sum = np.zeros(count), np.zeros(count)
+    for line in range(len(pair_key) - 1, -1, -1):
+        first_line[line_pair[line]] = line
+    for line in range(len(pair_key)):
+        pair = line_pair[line]
+        in_last[pair] |= in_last_visit[line]
+        if not np.isnan(rating[line]):
+            ratings[pair] += 1
+            rating_sum[pair] += rating[line]
+        if weight[line] < 1:
+            continue
+        if order_lines[pair] == 0:
+            last_age[pair], orders_since[pair] = age[line], since[line]
+        orders_since[pair] = min(orders_since[pair], since[line])
+        days[pair] += order_lines[pair] == 0 or age[line] != first_age[pair]
+        first_age[pair] = age[line]
+        order_lines[pair] += 1
+    mean_rating = np.empty(count, np.float32)
+    for pair in range(count):
+        mean_rating[pair] = rating_sum[pair] / ratings[pair]  # NaN without ratings
+    return line_pair, first_line, order_lines, days, last_age, first_age, orders_since, in_last, mean_rating
+
+
+@compiled
+def _sum_up_customers(
+    customer: Longs, age: Floats, weight: Floats, latest_first: Longs, customers: int
+) -> tuple[Floats, Floats, Floats]:
+    """Of each customer: days with a purchase, age of the last one, purchased lines."""
+    days, lines = np.zeros(customers, np.float32), np.zeros(customers, np.float32)
+    last_age, day = np.full(customers, np.float32(np.nan)), np.empty(customers, np.float32)
+    for line in latest_first:
+        buyer = customer[line]
+        if weight[line] < 1:
+            continue
+        if lines[buyer] == 0:
+            last_age[buyer] = age[line]
+        days[buyer] += lines[buyer] == 0 or age[line] != day[buyer]
+        day[buyer] = age[line]
+        lines[buyer] += 1
+    return days, last_age, lines
+
+
+@compiled
+def _decayed(
+    line_pair: Longs, age: Floats, weight: Floats, orders_since: Floats, pairs: int, half_life_days: np.float32,
+    order_decay: np.float32, least_weight: np.float32,
+) -> Floats:  # fmt: skip
+    total = np.zeros(pairs)
+    for line in range(len(line_pair)):
+        if weight[line] >= least_weight:
+            decayed = weight[line] * np.exp2(-age[line] / half_life_days)
+            if order_decay < 1:
+                decayed *= order_decay ** orders_since[line]
+            total[line_pair[line]] += decayed
+    return total.astype(np.float32)
 
 
 def _distinct(group: Longs, values: Longs, groups: int) -> Floats:
     """(groups,) number of distinct values (≥ 0) in each group."""
     numbers = int(values.max(initial=0)) + 1
-    return np.bincount(np.unique(group * numbers + values) // numbers, minlength=groups).astype(np.float32)
-
-
-def _extreme(ufunc: np.ufunc, group: Longs, values: Floats, groups: int) -> Floats:
-    """(groups,) minimum or maximum of the values of each group; NaN for an empty group."""
-    out = np.full(groups, np.nan, np.float32)
-    order = np.argsort(group, kind="stable")
-    present, starts = np.unique(group[order], return_index=True)
-    if len(present):
-        out[present] = ufunc.reduceat(values[order], starts)
-    return out
+    key = np.sort(group * numbers + values)
+    is_new = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=is_new[1:])
+    return np.bincount(key[is_new] // numbers, minlength=groups).astype(np.float32)

@@ -44,6 +44,23 @@ class Coverage:
         return cls(products, np.where(covered, np.cumsum(covered) - 1, len(products)).astype(np.int32))
 
 
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """E weighted edges from products to the columns of scores.
+
+    Attributes:
+        starts, ends: (P,) range of each product's edges.
+        column, weight: (E,)
+        columns: Number of columns. The last one has no edges.
+    """
+
+    starts: Longs
+    ends: Longs
+    column: Ints
+    weight: Floats
+    columns: int
+
+
 @dataclass(frozen=True)
 class ProductSnapshot(SnapshotArrays):
     """The stored arrays, with lookups and derived arrays. Each property is computed once, at its first use.
@@ -122,19 +139,22 @@ class ProductSnapshot(SnapshotArrays):
         return Coverage.from_mask(_is_neighbor(self.ease))
 
     @cached_property
-    def padded_graphs(self) -> dict[str, sp.csr_matrix]:
-        """Kind → (P, U + 1) weights to the covered products, with a last column of zeros."""
-        both, padded = self.co_purchase_coverage, {}
+    def edges(self) -> dict[str, Edges]:
+        """Kind → edges to the products that are a neighbor of another product."""
+        both, edges = self.co_purchase_coverage, {}
         for kind, covered in ((SAME_BASKET, both), (NEXT_BASKET, both), (EASE, self.ease_coverage)):
-            graph, shape = getattr(self, kind), (len(self), len(covered.products) + 1)
-            padded[kind] = sp.csr_matrix((graph.data, covered.column[graph.indices], graph.indptr), shape)
-        return padded
+            graph = getattr(self, kind)
+            starts, column = graph.indptr.astype(np.int64), covered.column[graph.indices]
+            edges[kind] = Edges(starts[:-1], starts[1:], column, graph.data, len(covered.products) + 1)
+        return edges
 
     @cached_property
-    def padded_text_neighbors(self) -> sp.csr_matrix:
-        """(T, T + 1) `text_neighbors` with a last column of zeros."""
-        graph, texts = self.text_neighbors, self.text_neighbors.shape[0]
-        return sp.csr_matrix((graph.data, graph.indices, graph.indptr), (texts, texts + 1))
+    def text_edges(self) -> Edges:
+        """Edges of `text_neighbors`, from products to texts."""
+        graph = self.text_neighbors
+        starts = np.append(graph.indptr, 0).astype(np.int64)  # products without a text, -1, get an empty range
+        ends = np.append(graph.indptr[1:], 0).astype(np.int64)
+        return Edges(starts[self.text], ends[self.text], graph.indices, graph.data, graph.shape[0] + 1)
 
     @cached_property
     def products_of_text(self) -> tuple[Longs, Longs]:
@@ -186,6 +206,14 @@ class ProductSnapshot(SnapshotArrays):
     def by_order_lines(self) -> tuple[Longs, Longs]:
         """(P,) and (P,) positions by recent and by all order lines, descending; ties go to the lower id."""
         return np.argsort(-self.recent_order_lines, kind="stable"), np.argsort(-self.order_lines, kind="stable")
+
+    @cached_property
+    def popularity(self) -> Floats:
+        """(P, 7) the features of `sources.popular`, in their order. Counts are log(1 + x)."""
+        counts = (self.order_lines, self.recent_order_lines, self.buyers, self.new_buyers)
+        lines, recent_lines, buyers, new_buyers = map(np.log1p, counts)
+        values = (lines, recent_lines, self.trend, buyers, new_buyers, self.repeat_share, self.interval_days)
+        return np.stack(values, axis=1).astype(np.float32)
 
     @cached_property
     def by_recent_buyers(self) -> Longs:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.compiled import compiled
 from rec_assets.recsys.retrieval.sources import SOURCES
 from rec_assets.recsys.retrieval.sources.base import CustomerBlock, FeatureGroup, FeatureValues
 
@@ -24,19 +26,28 @@ class ProductFeatures(FeatureGroup):
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`price_relative`: log of the price over the geometric mean price of the customer's order lines."""
-        histories, snapshot, n = block.histories, block.snapshot, len(block)
-        log_price = snapshot.log_price[histories.product]
-        priced = np.isfinite(log_price)
-        weight = np.bincount(histories.customer[priced], weights=histories.order_lines[priced], minlength=n)
-        total = np.bincount(
-            histories.customer[priced], weights=(histories.order_lines * log_price)[priced], minlength=n
-        )
-        usual = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+        histories, snapshot = block.histories, block.snapshot
+        lines = histories.customer, histories.product, histories.order_lines
+        usual = _mean_log_prices(*lines, snapshot.log_price, len(block))
         return {
             "price": snapshot.price[product],
             "price_relative": snapshot.log_price[product] - usual[customer],
             "product_age": snapshot.age_days[product],
         }
+
+
+@compiled
+def _mean_log_prices(
+    customer: Longs, product: Longs, order_lines: Floats, log_price: Floats, customers: int
+) -> npt.NDArray[np.float64]:
+    """(n,) of each customer's order lines; NaN for none with a price."""
+    total, lines = np.zeros(customers), np.zeros(customers)
+    for pair in range(len(customer)):
+        price = log_price[product[pair]]
+        if np.isfinite(price):
+            total[customer[pair]] += order_lines[pair] * price
+            lines[customer[pair]] += order_lines[pair]
+    return total / lines
 
 
 class CustomerFeatures(FeatureGroup):
@@ -72,7 +83,10 @@ def pair_features(block: CustomerBlock, customer: Longs, product: Longs) -> Floa
     values: FeatureValues = {}
     for group in _GROUPS:
         values |= group.compute_features(block, customer, product)
-    return np.stack([np.asarray(values[name], np.float32) for name in FEATURES], axis=1)
+    out = np.empty((len(FEATURES), len(product)), np.float32)
+    for row, name in enumerate(FEATURES):
+        out[row] = values[name]
+    return np.ascontiguousarray(out.T)
 
 
 def feature_matrix(candidates: pd.DataFrame, needed: Collection[str] = FEATURES) -> Floats:

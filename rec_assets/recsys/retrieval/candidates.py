@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.data.histories import Histories, build_histories
@@ -20,7 +19,8 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot, shrunk_rate
 from rec_assets.recsys.ranking.features import FEATURES, pair_features
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.sources import SOURCES
-from rec_assets.recsys.retrieval.sources.base import CustomerBlock
+from rec_assets.recsys.retrieval.sources.base import CustomerBlock, ItemWeights
+from rec_assets.recsys.retrieval.sources.helpers import strongest_items
 
 BLOCK = 64
 """Customers scored at once. Each dense block × products array then takes tens of megabytes."""
@@ -39,13 +39,13 @@ class Candidates:
     """Candidates of n customers as arrays: c distinct pairs, sorted by customer and product.
 
     Attributes:
-        profile: (n, P) weights of the profile items.
+        profile: Weights of the profile items.
         customer, product: (c,) positions.
         features: (c, len(FEATURES)).
     """
 
     histories: Histories
-    profile: sp.csr_matrix
+    profile: ItemWeights
     snapshot: ProductSnapshot
     customer: Longs
     product: Longs
@@ -103,33 +103,19 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
 
 def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, recipe: Recipe) -> Candidates:
     """Candidates of at most BLOCK customers, with their features."""
-    pairs, equal = np.flatnonzero(histories.in_last_visit), np.ones_like(histories.order_lines)
-    last_visit = _weight_matrix(histories, pairs, equal, len(snapshot))
-    block = CustomerBlock(histories, _profile(histories, len(snapshot), recipe), last_visit, snapshot, recipe)
-    chosen = np.zeros((len(block), len(snapshot)), bool)
-    for source in SOURCES:
-        chosen[source.propose(block)] = True
-    customer, product = np.divmod(np.flatnonzero(chosen), chosen.shape[1])  # np.nonzero is slow in 2-D
-    return Candidates(histories, block.profile, snapshot, customer, product, pair_features(block, customer, product))
-
-
-def _profile(histories: Histories, products: int, recipe: Recipe) -> sp.csr_matrix:
-    """(n, P) weights of the `profile_items` strongest products of each decayed history; each row sums to 1."""
-    sizes = recipe.candidates
-    weights = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
-    order = np.lexsort((histories.product, -weights, histories.customer))
-    starts = np.searchsorted(histories.customer, np.arange(len(histories.customer_ids)))
-    rank = np.arange(len(order)) - starts[histories.customer[order]]
-    return _weight_matrix(histories, np.sort(order[rank < sizes.profile_items]), weights, products)
-
-
-def _weight_matrix(histories: Histories, pairs: Longs, weights: Floats, products: int) -> sp.csr_matrix:
-    """(n, products) the weights (N,) of some pairs (ascending positions), scaled so that each row sums to 1."""
-    n, customer = len(histories.customer_ids), histories.customer[pairs]
-    total = np.bincount(customer, weights=weights[pairs], minlength=n)
-    share = (weights[pairs] / np.maximum(total, 1e-12)[customer]).astype(np.float32)
-    product, starts = histories.product[pairs], np.searchsorted(customer, np.arange(n + 1))
-    return sp.csr_matrix((share, product.astype(np.int32), starts.astype(np.int32)), shape=(n, products))
+    sizes, equal = recipe.candidates, histories.in_last_visit.astype(np.float32)
+    decayed = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
+    profile = strongest_items(histories, decayed, sizes.profile_items)
+    last_visit = strongest_items(histories, equal, len(equal))
+    block = CustomerBlock(histories, profile, last_visit, snapshot, recipe)
+    pairs = [source.propose(block) for source in SOURCES]
+    key = np.concatenate([customer for customer, _ in pairs]) * len(snapshot)
+    key += np.concatenate([product for _, product in pairs])
+    key.sort()
+    is_first = np.ones(len(key), bool)
+    np.not_equal(key[1:], key[:-1], out=is_first[1:])
+    customer, product = np.divmod(key[is_first], max(len(snapshot), 1))
+    return Candidates(histories, profile, snapshot, customer, product, pair_features(block, customer, product))
 
 
 def _to_frame(candidates: Candidates) -> pd.DataFrame:

@@ -1,21 +1,50 @@
-"""The highest scores of rows, compared with a plain sort."""
+"""The best products of each customer, compared with a plain sort."""
 
 import numpy as np
 import pytest
 
-from rec_assets.recsys.retrieval.sources.helpers import top_columns
+from rec_assets.recsys.retrieval.sources.helpers import best_of_groups, best_unbought
+
+CUSTOMERS, SIZE = 7, 100
 
 
-@pytest.mark.parametrize("columns", [0, 3, 100, 4097, 9000, 20_001])
+class Block:
+    """The part of a `CustomerBlock` that is read."""
+
+    def __init__(self, bought: np.ndarray) -> None:
+        self.bought = bought
+
+
+@pytest.mark.parametrize("columns", [0, 3, 100, 4097, 20_001])
 @pytest.mark.parametrize("distinct", [2, 50, 10_000_000], ids=["nearly all tied", "many ties", "no ties"])
-def test_the_columns_are_those_of_a_stable_sort(columns: int, distinct: int) -> None:
+def test_the_products_are_those_of_a_stable_sort(columns: int, distinct: int) -> None:
     rng = np.random.default_rng(columns)
-    scores = rng.integers(0, distinct, size=(7, columns)).astype(np.float32)
-    scores[0] = -np.inf
-    scores[1, rng.random(columns) < 0.999] = -np.inf
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :100]
-    assert np.array_equal(top_columns(scores, 100), expected)
+    scores = rng.integers(-1, distinct, size=(CUSTOMERS, columns + 1)).astype(np.float32)
+    scores[0], scores[:, -1] = 0, 9e9  # nothing positive; a column beyond the products
+    products = np.sort(rng.choice(2 * columns, columns, replace=False))
+    bought = rng.random((CUSTOMERS, 2 * columns)) < 0.1
+    customer, product = best_unbought(Block(bought), products, scores, SIZE)
+    for row in range(CUSTOMERS):
+        allowed = (scores[row, :-1] > 0) & ~bought[row, products]
+        order = np.argsort(-scores[row, :-1], kind="stable")
+        assert sorted(product[customer == row]) == sorted(products[order[allowed[order]][:SIZE]])
 
 
-def test_a_larger_size_than_columns_gives_all_columns() -> None:
-    assert top_columns(np.array([[1.0, 3.0, 2.0]], np.float32), 10).tolist() == [[1, 2, 0]]
+@pytest.mark.parametrize("distinct", [2, 40, 10_000_000], ids=["nearly all tied", "many ties", "no ties"])
+def test_groups_share_a_score(distinct: int) -> None:
+    rng = np.random.default_rng(distinct)
+    group = rng.integers(0, 300, 3000)
+    products, starts = np.argsort(group, kind="stable"), np.searchsorted(np.sort(group), np.arange(301))
+    scores = rng.integers(-1, distinct, size=(CUSTOMERS, 301)).astype(np.float32)
+    bought = rng.random((CUSTOMERS, 3000)) < 0.1
+    customer, product = best_of_groups(starts, products, scores, bought, SIZE)
+    for row in range(CUSTOMERS):
+        score = scores[row, group]
+        order = np.argsort(-score, kind="stable")
+        expected = order[((score > 0) & ~bought[row])[order]][:SIZE]
+        assert sorted(product[customer == row]) == sorted(expected)
+
+
+def test_a_size_of_zero_gives_nothing() -> None:
+    block = Block(np.zeros((1, 3), bool))
+    assert best_unbought(block, np.arange(3), np.ones((1, 3), np.float32), 0)[1].tolist() == []

@@ -13,7 +13,7 @@ from rec_assets.recsys.data.histories import Histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.recsys.retrieval.sources.base import Baseline, CandidateSource, CustomerBlock, FeatureValues, Pairs
-from rec_assets.recsys.retrieval.sources.helpers import ProductScores, top_columns
+from rec_assets.recsys.retrieval.sources.helpers import ProductScores, best_unbought
 
 
 class Als(CandidateSource[ProductScores]):
@@ -36,12 +36,8 @@ class Als(CandidateSource[ProductScores]):
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest positive scores."""
-        coverage, histories = block.snapshot.als_coverage, block.histories
-        scores, bought = block.scores(self).values.copy(), histories.is_bought
-        scores[histories.customer[bought], coverage.column[histories.product[bought]]] = -np.inf
-        best = top_columns(scores[:, :-1], self.size(block.recipe))
-        customer, place = np.nonzero(np.take_along_axis(scores, best, axis=1) > 0)
-        return customer, coverage.products[best[customer, place]]
+        products = block.snapshot.als_coverage.products
+        return best_unbought(block, products, block.scores(self).values, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`als_relative` is relative to the customer's highest score."""
@@ -69,11 +65,12 @@ def fold_in(histories: Histories, snapshot: ProductSnapshot, recipe: AlsRecipe) 
     customer, product, strength = histories.customer[usable], histories.product[usable], strength[usable]
     gram = np.zeros((k, k)) if explicit else snapshot.gram
     bounds = np.searchsorted(customer, np.arange(n + 1))
-    identity = np.eye(k)
     for row in np.flatnonzero(np.diff(bounds)):
         pairs = slice(bounds[row], bounds[row + 1])
         y, r = factors[product[pairs]].astype(np.float64), strength[pairs].astype(np.float64)
         extra, target = (np.ones_like(r), r) if explicit else (recipe.alpha * r, 1 + recipe.alpha * r)
-        system = gram + (y * extra[:, None]).T @ y + recipe.ridge(len(r)) * identity
+        weighted = y * np.sqrt(extra)[:, None]
+        system = gram + weighted.T @ weighted  # of one matrix with itself, BLAS computes half of the product
+        system.flat[:: k + 1] += recipe.ridge(len(r))
         vectors[row] = np.linalg.solve(system, y.T @ target)
     return vectors

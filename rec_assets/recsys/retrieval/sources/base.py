@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from rec_assets.recsys.arrays import Floats, Longs, Mask
+from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
 from rec_assets.recsys.data.histories import Histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.recipe import Recipe
@@ -35,29 +35,42 @@ NO_PAIRS: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
+class ItemWeights:
+    """Weights of some products of n customers, N in total. Each customer's sum to 1.
+
+    Attributes:
+        starts: (n + 1,) start of each customer in the other arrays, and N.
+        items: (N,) positions of the products, ascending for each customer.
+        weights: (N,)
+    """
+
+    starts: Ints
+    items: Ints
+    weights: Floats
+
+    def matrix(self, products: int) -> sp.csr_matrix:
+        """The weights as a matrix (n, products)."""
+        return sp.csr_matrix((self.weights, self.items, self.starts), shape=(len(self.starts) - 1, products))
+
+
+@dataclass(frozen=True, eq=False)
 class CustomerBlock:
     """n customers that are scored together, with the data that sources read.
 
     Attributes:
-        profile: (n, P) weights of each customer's profile items; each row sums to 1.
-        last_visit: (n, P) equal weights of the products in the last visit, an order or a later session; each row sums
-            to 1.
+        profile: Weights of each customer's profile items.
+        last_visit: Equal weights of the products in the last visit, an order or a later session.
     """
 
     histories: Histories
-    profile: sp.csr_matrix
-    last_visit: sp.csr_matrix
+    profile: ItemWeights
+    last_visit: ItemWeights
     snapshot: ProductSnapshot
     recipe: Recipe
     _scores: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.histories.customer_ids)
-
-    @cached_property
-    def profile_and_last_visit(self) -> sp.csr_matrix:
-        """(2n, P) `profile` on top of `last_visit`, so that one matrix product scores by both."""
-        return sp.vstack([self.profile, self.last_visit], format="csr")
 
     @cached_property
     def bought(self) -> Mask:

@@ -6,7 +6,7 @@ import numpy as np
 
 from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, FeatureValues
-from rec_assets.recsys.retrieval.sources.helpers import orders_since, row_sums
+from rec_assets.recsys.retrieval.sources.helpers import orders_since, row_sums, take
 
 
 class Brand(CandidateSource[Floats]):
@@ -28,6 +28,8 @@ class Brand(CandidateSource[Floats]):
         """0 and NaN for products without a brand."""
         brand, known_brand = block.snapshot.brand, block.snapshot.known_brand
         return {
-            "brand_affinity": np.where(known_brand[product] >= 0, block.scores(self)[customer, brand[product]], 0),
+            "brand_affinity": np.where(
+                known_brand[product] >= 0, take(block.scores(self), customer, brand, product), 0
+            ),
             "brand_orders_since": orders_since(block.histories, known_brand, customer, product),
         }

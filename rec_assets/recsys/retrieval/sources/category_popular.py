@@ -6,7 +6,7 @@ import numpy as np
 
 from rec_assets.recsys.arrays import Floats, Longs, Mask
 from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, FeatureValues, ListItems, Pairs
-from rec_assets.recsys.retrieval.sources.helpers import best_unbought, orders_since, row_sums
+from rec_assets.recsys.retrieval.sources.helpers import best_unbought, orders_since, row_sums, take
 
 
 class CategoryPopular(CandidateSource[Floats]):
@@ -27,14 +27,15 @@ class CategoryPopular(CandidateSource[Floats]):
     def propose(self, block: CustomerBlock) -> Pairs:
         """The recently sold products with the highest scores."""
         products, category, share = block.snapshot.recently_sold
-        scores = (affinity[category] * share for affinity in block.scores(self))
-        return best_unbought(block, products, scores, self.size(block.recipe))
+        return best_unbought(
+            block, products, np.take(block.scores(self), category, axis=1) * share, self.size(block.recipe)
+        )
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """0 for products without recent order lines."""
         snapshot = block.snapshot
         share = snapshot.share_in_category[product]
-        affinity = np.where(share > 0, block.scores(self)[customer, snapshot.category[product]], 0)
+        affinity = np.where(share > 0, take(block.scores(self), customer, snapshot.category, product), 0)
         return {
             "category_affinity": affinity,
             "category_score": affinity * share,

@@ -56,13 +56,13 @@ class CoPurchase(CandidateSource[CoPurchaseScores]):
         """Scores of the products in the graphs."""
         column = block.snapshot.co_purchase_coverage.column
         return CoPurchaseScores(*(
-            neighbor_scores(block.profile_and_last_visit, block.snapshot.padded_graphs[kind], column)
+            neighbor_scores(block, block.snapshot.edges[kind], column)
             for kind in (SAME_BASKET, NEXT_BASKET)
         ))  # fmt: skip
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest sum of both scores."""
-        scores, products = block.scores(self).both.values[:, :-1], block.snapshot.co_purchase_coverage.products
+        scores, products = block.scores(self).both.values, block.snapshot.co_purchase_coverage.products
         return best_unbought(block, products, scores, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:

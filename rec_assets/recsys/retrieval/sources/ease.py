@@ -26,11 +26,11 @@ class Ease(CandidateSource[NeighborScores]):
     def score(self, block: CustomerBlock) -> NeighborScores:
         """Scores of the products that EASE covers."""
         column = block.snapshot.ease_coverage.column
-        return neighbor_scores(block.profile_and_last_visit, block.snapshot.padded_graphs[EASE], column)
+        return neighbor_scores(block, block.snapshot.edges[EASE], column)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest scores."""
-        scores, products = block.scores(self).profile.values[:, :-1], block.snapshot.ease_coverage.products
+        scores, products = block.scores(self).profile.values, block.snapshot.ease_coverage.products
         return best_unbought(block, products, scores, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, Pairs
-from rec_assets.recsys.retrieval.sources.helpers import NeighborScores, best_unbought
+from rec_assets.recsys.retrieval.sources.helpers import NeighborScores, best_of_groups
 from rec_assets.recsys.retrieval.sources.text import Text
 
 
@@ -20,7 +18,6 @@ class New(CandidateSource[NeighborScores]):
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The most similar products of the last `new_days`."""
-        snapshot, size = block.snapshot, self.size(block.recipe)
-        products = np.flatnonzero(snapshot.age_days < block.recipe.candidates.new_days)
-        scores = block.scores(self).profile.values[:, snapshot.text[products]]
-        return best_unbought(block, products, scores, size)
+        snapshot, scores = block.snapshot, block.scores(self).profile.values
+        excluded = block.bought | (snapshot.age_days >= block.recipe.candidates.new_days)
+        return best_of_groups(*snapshot.products_of_text, scores, excluded, self.size(block.recipe))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rec_assets.recsys.arrays import Longs, Mask
+from rec_assets.recsys.compiled import compiled
 from rec_assets.recsys.retrieval.sources.base import (
     Baseline,
     CandidateSource,
@@ -38,28 +39,13 @@ class Popular(CandidateSource[None]):
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The `size` recent best sellers and the `size` best sellers. Ties go to the lower id."""
-        pairs, size = [], self.size(block.recipe)
-        longest = size + int(block.bought.sum(axis=1).max(initial=0))  # enough for each customer after exclusion
-        for ranked in block.snapshot.by_order_lines:
-            best = ranked[:longest]
-            unbought = ~block.bought[:, best]
-            customer, place = np.nonzero(unbought & (np.cumsum(unbought, axis=1) <= size))
-            pairs.append((customer, best[place]))
-        (recent_customer, recent), (customer, product) = pairs
-        return np.append(recent_customer, customer), np.append(recent, product)
+        size, (recent, all_days) = self.size(block.recipe), block.snapshot.by_order_lines
+        customer, product = _first_unbought(recent, all_days, block.bought, size)
+        return customer, product
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Counts as log(1 + x)."""
-        snapshot = block.snapshot
-        return {
-            "popularity": np.log1p(snapshot.order_lines[product]),
-            "recent_popularity": np.log1p(snapshot.recent_order_lines[product]),
-            "trend": snapshot.trend[product],
-            "buyers": np.log1p(snapshot.buyers[product]),
-            "new_buyers": np.log1p(snapshot.new_buyers[product]),
-            "repeat_share": snapshot.repeat_share[product],
-            "product_interval": snapshot.interval_days[product],
-        }
+        return dict(zip(self.features, block.snapshot.popularity[product].T, strict=True))
 
     def explains(self, items: ListItems) -> Mask:
         """Always: every item needs a reason."""
@@ -69,3 +55,17 @@ class Popular(CandidateSource[None]):
         """The category, if it has a name."""
         category = items.category(row)
         return f"popular in {category}" if category else "popular right now"
+
+
+@compiled
+def _first_unbought(recent: Longs, all_days: Longs, bought: Mask, size: int) -> tuple[Longs, Longs]:
+    customer, product = np.empty(2 * size * len(bought), np.int64), np.empty(2 * size * len(bought), np.int64)
+    count = 0
+    for row in range(len(bought)):
+        for ranked in (recent, all_days):
+            place, end = 0, count + size
+            while place < len(ranked) and count < end:
+                customer[count], product[count] = row, ranked[place]
+                count += not bought[row, ranked[place]]
+                place += 1
+    return customer[:count], product[:count]

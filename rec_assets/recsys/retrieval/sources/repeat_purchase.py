@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from rec_assets.recsys.arrays import Floats, Longs, Mask
+from rec_assets.recsys.compiled import compiled
 from rec_assets.recsys.retrieval.sources.base import (
     Baseline,
     CandidateSource,
@@ -39,32 +43,21 @@ class RepeatPurchase(CandidateSource[Floats]):
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """Counts are 0, and ages NaN, for products that the customer never bought."""
-        histories, score, products = block.histories, block.scores(self), len(block.snapshot)
-        key = histories.customer * products + histories.product
-        wanted = customer * products + product
-        position = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
-        bought = (key[position] == wanted) & histories.is_bought[position] if len(key) else np.zeros(len(wanted), bool)
+        histories, score = block.histories, block.scores(self)
         total = np.bincount(histories.customer, weights=score, minlength=len(block))
-
-        def take(values: Floats, otherwise: float) -> Floats:
-            return np.where(bought, values[position], np.float32(otherwise)).astype(np.float32)
-
         span = histories.first_age - histories.last_age
         interval = np.where(histories.days > 1, span / np.maximum(histories.days - 1, 1), np.nan).astype(np.float32)
-        repeat_score = take(score, 0)
-        return {
-            "repeat_score": repeat_score,
-            "repeat_score_share": repeat_score / np.maximum(total, 1e-12)[customer],
-            "repeat_decayed_30": take(histories.decayed_order_lines(30), 0),
-            "repeat_decayed_240": take(histories.decayed_order_lines(240), 0),
-            "repeat_order_lines": take(histories.order_lines, 0),
-            "repeat_days": take(histories.days, 0),
-            "repeat_last_age": take(histories.last_age, np.nan),
-            "repeat_first_age": take(histories.first_age, np.nan),
-            "repeat_interval": take(interval, np.nan),
-            "repeat_due": take((histories.last_age / np.maximum(interval, 1)).astype(np.float32), np.nan),
-            "repeat_orders_since": take(histories.orders_since, np.nan),
-        }
+        of_pairs: tuple[npt.NDArray[Any], ...] = (
+            score, score / np.maximum(total, 1e-12)[histories.customer], histories.decayed_order_lines(30),
+            histories.decayed_order_lines(240), histories.order_lines, histories.days, histories.last_age,
+            histories.first_age, interval, histories.last_age / np.maximum(interval, 1), histories.orders_since,
+        )  # fmt: skip
+        values = np.empty((len(self.features), len(score) + 1), np.float32)
+        for row, known in enumerate(of_pairs):
+            values[row, :-1] = known
+        values[:, -1] = 0, 0, 0, 0, 0, 0, np.nan, np.nan, np.nan, np.nan, np.nan  # not bought
+        position = _bought_positions(histories.customer, histories.product, histories.is_bought, customer, product)
+        return dict(zip(self.features, values[:, position], strict=True))
 
     def explains(self, items: ListItems) -> Mask:
         """The customer bought the product before."""
@@ -96,3 +89,25 @@ def _ago(days: int) -> str:
     if days < 14:
         return f"{days} day{'s' if days > 1 else ''} ago"
     return f"{round(days / 7)} weeks ago" if days < 60 else f"{round(days / 30.4)} months ago"
+
+
+@compiled
+def _bought_positions(
+    known_customer: Longs, known_product: Longs, is_bought: Mask, customer: Longs, product: Longs
+) -> Longs:
+    """(pairs,) position of each pair among the known ones; -1 if it is not bought. Both are sorted."""
+    out, place = np.full(len(product), -1, np.int64), 0
+    for pair in range(len(product)):
+        while place < len(known_product) and (
+            known_customer[place] < customer[pair]
+            or (known_customer[place] == customer[pair] and known_product[place] < product[pair])
+        ):
+            place += 1
+        if (
+            place < len(known_product)
+            and known_customer[place] == customer[pair]
+            and known_product[place] == product[pair]
+            and is_bought[place]
+        ):
+            out[pair] = place
+    return out
