@@ -5,19 +5,28 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from rec_assets.assets.line_cleaning import clean_days
+from rec_assets.assets.purchase_files import read_days
 from rec_assets.automation.land_and_forget import land_and_forget
+from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, clean_day
+from rec_assets.recsys.data.cleaning_rules import CleaningSettings
+from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
+from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import MissingPartition, open_lake
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.resources.unity_catalog import CatalogLake, CatalogUnusable
 from rec_assets.serving.database.online_state import OnlineState
 from rec_assets.settings import Settings
+from rec_assets.sources.reader import read_day
 from rec_assets_tests.databricks.delta_double import DeltaDouble
 from rec_assets_tests.serving import shop
+from rec_assets_tests.sources import reading
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +93,33 @@ def test_a_table_without_days_and_the_results_of_spark(lake: CatalogLake, spark:
     table = lake.table("products")
     assert sorted(table.pandas()["product_id"]) == ["0", "1", "2"]
     assert lake.write("sales", spark.range(4).toDF("n"), DAY).rows == 4
+
+
+def test_days_that_tasks_read_and_clean(lake: CatalogLake, spark: SparkSession, tmp_path: Path) -> None:
+    source, disk = reading.shop(tmp_path), tmp_path / "disk"
+    days = [dt.date(2017, 1, 1), dt.date(2017, 1, 2)]
+    rows = [f"2017-01-01 10:{number:02},ann,A{number},r{number},{number - 1},1" for number in range(9)]
+    reading.write(tmp_path, reading.log(*rows))
+    reading.write(tmp_path, reading.HEADER + "\n", "2017-01-02.csv")
+    files = lake.day_files("raw_purchase_logs", RAW_SCHEMA, disk)
+    read = read_days(spark, source, days, files, ForgottenFile())
+    staged = {day: lake.stage_files("raw_purchase_logs", files, day, read.written[day]) for day in days}
+    lake.commit("raw_purchase_logs", staged)
+    table = lake.table("raw_purchase_logs")
+    assert table.days == days and table.rows(days) == 9
+    assert not [*disk.iterdir()]
+
+    rejected_schema = RAW_SCHEMA.append(pa.field("reasons", pa.string()))
+    schemas = {"cleaned_interactions": CLEANED_SCHEMA, "rejected_purchases": rejected_schema}
+    places = {name: lake.day_files(name, schema, disk) for name, schema in schemas.items()}
+    settings = CleaningSettings(source.time_zone, source.has_price)
+    by_table = clean_days(table.lazy_rows(spark, days, whole_days=True), settings, places)
+    for name, by_day in by_table.items():
+        lake.commit(name, {day: lake.stage_files(name, places[name], day, by_day[day]) for day in days})
+    expected = clean_day(read_day(source, days[0]).to_pandas(), days[0], settings)
+    cleaned, rejected = (lake.table(name).pandas(days).drop(columns="date") for name in schemas)
+    assert cleaned["line_id"].to_list() == expected.cleaned["line_id"].to_list()
+    assert rejected["reasons"].to_list() == expected.rejected["reasons"].to_list() == ["invalid_quantity"] * 2
 
 
 def test_earlier_versions_can_be_read(lake: CatalogLake, double: DeltaDouble) -> None:
