@@ -11,12 +11,9 @@ import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats
 from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
+from rec_assets.recsys.data.similar_texts import SimilarTexts, update_similar_texts
 from rec_assets.recsys.data.snapshot_arrays import KINDS
 
-TEXT_NEIGHBORS = 200
-"""Neighbors kept of each text."""
-
-_TEXT_BLOCK = 1024
 _COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
 
 
@@ -28,6 +25,7 @@ def build_product_snapshot(
     factors: pd.DataFrame,
     graph: pd.DataFrame,
     embeddings: pd.DataFrame,
+    neighbors: SimilarTexts | None = None,
 ) -> ProductSnapshot:
     """Join the tables of one day into arrays.
 
@@ -40,6 +38,7 @@ def build_product_snapshot(
         factors: product_id, factors (list of floats) from ALS; may be empty.
         graph: kind (one of KINDS), product_id, neighbor_id, weight.
         embeddings: content_hash, vector (list of floats).
+        neighbors: The similar texts of these embeddings or most of them, so that only the others are looked up.
     """
     known = products[~products["excluded"].astype(bool)]
     known = known[pd.to_datetime(known["first_seen"]).dt.date <= as_of]
@@ -52,7 +51,7 @@ def build_product_snapshot(
     # Texts of other products would change the mean embedding and so the similarities.
     rows = embeddings[embeddings["content_hash"].isin(known["content_hash"])]
     rows = rows.sort_values("content_hash").reset_index(drop=True)
-    vectors = _stack(rows["vector"])
+    vectors = stack_vectors(rows["vector"])
     text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
     listed = known.set_index("product_id")["price"]
     price = stats["price"].fillna(listed)
@@ -74,7 +73,7 @@ def build_product_snapshot(
         **{kind: _to_matrix(graph[graph["kind"] == kind], index) for kind in KINDS},
         text=text.astype(np.int32),
         embeddings=vectors,
-        text_neighbors=similar_texts(vectors),
+        text_neighbors=update_similar_texts(rows["content_hash"].to_numpy(object), vectors, neighbors).neighbors,
     )
 
 
@@ -88,32 +87,15 @@ def with_models(snapshot: ProductSnapshot, factors: pd.DataFrame, graph: pd.Data
     )
 
 
-def similar_texts(vectors: Floats, keep: int = TEXT_NEIGHBORS) -> sp.csr_matrix:
-    """(T, T) squared cosines of embeddings (T, d) to the `keep` nearest neighbors, the text itself and ties included.
-
-    The mean embedding is subtracted first, because what all texts of a shop share does not tell them apart. Squaring
-    makes a few close texts count more than many distant ones.
-    """
-    centered = vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
-    centered = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
-    blocks = []
-    for first in range(0, len(centered), _TEXT_BLOCK):
-        cosine = np.maximum(centered[first : first + _TEXT_BLOCK] @ centered.T, 0)
-        if cosine.shape[1] > keep:
-            lowest_kept = np.partition(cosine, -keep, axis=1)[:, [-keep]]
-            cosine[cosine < lowest_kept] = 0
-        blocks.append(sp.csr_matrix(np.square(cosine)))
-    return sp.csr_matrix(sp.vstack(blocks)) if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
-
-
-def _stack(vectors: pd.Series) -> Floats:
+def stack_vectors(vectors: pd.Series) -> Floats:
+    """(n, d) from lists of floats; (0, 1) of none."""
     return np.stack(vectors.to_list()).astype(np.float32) if len(vectors) else np.zeros((0, 1), np.float32)
 
 
 def _align_vectors(frame: pd.DataFrame, key: str, vector: str, index: pd.Index) -> Floats:
     """(len(index), d) vectors in the order of `index`; zero rows for keys that the frame lacks."""
     position = index.get_indexer(pd.Index(frame[key]))
-    vectors = _stack(frame[vector])
+    vectors = stack_vectors(frame[vector])
     out = np.zeros((len(index), vectors.shape[1]), np.float32)
     out[position[position >= 0]] = vectors[position >= 0]
     return out
