@@ -24,7 +24,7 @@ TEXT_NEIGHBORS = 200
 MAX_EXACT_TEXTS = 50_000
 """Texts of which all pairs are compared, in a minute. The time grows with the square: a million would take hours."""
 
-TARGET_RECALL = 0.99
+TARGET_RECALL = 0.985
 """Share of the exact neighbors that the index must find for a sample of the texts: more cells are searched until then.
 Another sample may be slightly worse."""
 
@@ -35,7 +35,7 @@ TEXT_COLUMNS = ("content_hash", "similar_texts", "similar_texts_weight", "center
 """Columns of the stored neighbors, in order."""
 
 _TEXT_BLOCK = 1024
-_TEXTS_PER_CELL, _TRAINED_PER_CELL, _ITERATIONS, _FIRST_CELLS = 500, 64, 8, 8
+_CELLS_PER_ROOT, _TRAINED_PER_CELL, _ITERATIONS, _FIRST_CELLS = 4, 40, 8, 8
 _SAMPLE, _SEED = 256, 7
 _BLOCK_VALUES = 1 << 26
 """Cosines held at once: 256 MB."""
@@ -82,6 +82,11 @@ class SimilarTexts:
         )
 
 
+def needs_index(texts: int) -> bool:
+    """Whether there are too many texts to compare all pairs."""
+    return texts > MAX_EXACT_TEXTS
+
+
 def similar_texts(vectors: Floats, keep: int = TEXT_NEIGHBORS) -> sp.csr_matrix:
     """(T, T) squared cosines of embeddings (T, d) to the `keep` nearest neighbors, the text itself included.
 
@@ -89,7 +94,7 @@ def similar_texts(vectors: Floats, keep: int = TEXT_NEIGHBORS) -> sp.csr_matrix:
     makes a few close texts count more than many distant ones. Up to MAX_EXACT_TEXTS, ties are included. Beyond, a few
     neighbors are missing (TARGET_RECALL). Seeds are fixed, so the same vectors give the same result.
     """
-    if len(vectors) > MAX_EXACT_TEXTS:
+    if needs_index(len(vectors)):
         return _by_index(vectors, vectors.mean(axis=0), keep)
     centered = _centered(vectors, vectors.mean(axis=0) if len(vectors) > 1 else np.float32(0))
     blocks = []
@@ -113,7 +118,7 @@ def update_similar_texts(
         known: From an earlier day. Its `center` is used on.
         keep: See `similar_texts`.
     """
-    if known is not None and len(vectors) > MAX_EXACT_TEXTS:
+    if known is not None and needs_index(len(vectors)):
         place = pd.Index(content_hashes).get_indexer(pd.Index(known.content_hashes))
         is_new = np.ones(len(content_hashes), bool)
         is_new[place[place >= 0]] = False
@@ -144,7 +149,7 @@ def _by_index(vectors: Floats, center: Floats, keep: int) -> sp.csr_matrix:
     import faiss  # here, because few shops need it
 
     texts, random = len(vectors), np.random.default_rng(_SEED)
-    cells = max(texts // _TEXTS_PER_CELL, 1)
+    cells = int(_CELLS_PER_ROOT * texts**0.5)
     index: Any = faiss.index_factory(vectors.shape[1], f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.seed, index.cp.max_points_per_centroid = _ITERATIONS, _SEED, _TRAINED_PER_CELL
     index.by_residual = False  # otherwise BLAS, and so the number of threads, changes the last bits of cosines
@@ -172,7 +177,7 @@ def _by_index(vectors: Floats, center: Floats, keep: int) -> sp.csr_matrix:
 
 
 def _cells_to_search(index: Any, vectors: Floats, center: Floats, sample: Longs, keep: int) -> int:
-    """The number of cells, doubled until the index finds TARGET_RECALL of the exact neighbors of the sample."""
+    """The number of cells, raised by half until the index finds TARGET_RECALL of the exact neighbors of the sample."""
     wanted, queries = _exact(vectors, center, sample, keep), _centered(vectors[sample], center)
     cells, recall = _FIRST_CELLS, 0.0
     while True:
@@ -181,7 +186,7 @@ def _cells_to_search(index: Any, vectors: Floats, center: Floats, sample: Longs,
         recall = float(np.mean([np.isin(exact, near).mean() for exact, near in zip(wanted, found, strict=True)]))
         if recall >= TARGET_RECALL or index.nprobe == index.nlist:
             return int(index.nprobe)
-        cells *= 2
+        cells += cells // 2
 
 
 def _exact(vectors: Floats, center: Floats, rows: Longs, keep: int) -> Longs:

@@ -6,12 +6,13 @@ import datetime as dt
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats
 from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
-from rec_assets.recsys.data.similar_texts import SimilarTexts, update_similar_texts
+from rec_assets.recsys.data.similar_texts import SimilarTexts, needs_index, update_similar_texts
 from rec_assets.recsys.data.snapshot_arrays import KINDS
 
 _COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
@@ -49,10 +50,8 @@ def build_product_snapshot(
     category, categories = pd.factorize(known["category"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
     brand, brands = pd.factorize(known["brand"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
     # Texts of other products would change the mean embedding and so the similarities.
-    rows = embeddings[embeddings["content_hash"].isin(known["content_hash"])]
-    rows = rows.sort_values("content_hash").reset_index(drop=True)
-    vectors = stack_vectors(rows["vector"])
-    text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
+    texts, vectors = _texts_of(embeddings, known["content_hash"])
+    text = pd.Index(texts).get_indexer(pd.Index(known["content_hash"].fillna("")))
     listed = known.set_index("product_id")["price"]
     price = stats["price"].fillna(listed)
     age = (pd.Timestamp(as_of) - pd.to_datetime(known["first_seen"])).dt.days.astype(np.float32)
@@ -73,8 +72,24 @@ def build_product_snapshot(
         **{kind: _to_matrix(graph[graph["kind"] == kind], index) for kind in KINDS},
         text=text.astype(np.int32),
         embeddings=vectors,
-        text_neighbors=update_similar_texts(rows["content_hash"].to_numpy(object), vectors, neighbors).neighbors,
+        text_neighbors=update_similar_texts(texts, vectors, neighbors).neighbors,
     )
+
+
+def neighbors_to_keep(embeddings: pd.DataFrame, texts: pd.Series, known: SimilarTexts | None) -> SimilarTexts:
+    """The similar texts of all products, for the snapshots of the next days.
+
+    None are kept up to MAX_EXACT_TEXTS, which each snapshot compares itself.
+
+    Args:
+        embeddings: content_hash, vector (list of floats).
+        texts: content_hash of each product; null without a text.
+        known: What was kept so far.
+    """
+    keys, vectors = _texts_of(embeddings, texts)
+    if not needs_index(len(keys)):
+        keys, vectors = keys[:0], vectors[:0]
+    return update_similar_texts(keys, vectors, known)
 
 
 def with_models(snapshot: ProductSnapshot, factors: pd.DataFrame, graph: pd.DataFrame) -> ProductSnapshot:
@@ -87,15 +102,20 @@ def with_models(snapshot: ProductSnapshot, factors: pd.DataFrame, graph: pd.Data
     )
 
 
-def stack_vectors(vectors: pd.Series) -> Floats:
-    """(n, d) from lists of floats; (0, 1) of none."""
+def _texts_of(embeddings: pd.DataFrame, texts: pd.Series) -> tuple[npt.NDArray[np.object_], Floats]:
+    """The content hashes (T,), ascending, and the embeddings (T, d) of the texts that products have."""
+    rows = embeddings[embeddings["content_hash"].isin(texts)].sort_values("content_hash")
+    return rows["content_hash"].to_numpy(object), _stack(rows["vector"])
+
+
+def _stack(vectors: pd.Series) -> Floats:
     return np.stack(vectors.to_list()).astype(np.float32) if len(vectors) else np.zeros((0, 1), np.float32)
 
 
 def _align_vectors(frame: pd.DataFrame, key: str, vector: str, index: pd.Index) -> Floats:
     """(len(index), d) vectors in the order of `index`; zero rows for keys that the frame lacks."""
     position = index.get_indexer(pd.Index(frame[key]))
-    vectors = stack_vectors(frame[vector])
+    vectors = _stack(frame[vector])
     out = np.zeros((len(index), vectors.shape[1]), np.float32)
     out[position[position >= 0]] = vectors[position >= 0]
     return out

@@ -34,7 +34,7 @@ def recall(found: sp.csr_matrix, exact: sp.csr_matrix) -> float:
 @pytest.fixture
 def few_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_EXACT_TEXTS", 1_000)
-    monkeypatch.setattr(module, "_TEXTS_PER_CELL", 50)
+    monkeypatch.setattr(module, "_CELLS_PER_ROOT", 1)
 
 
 def exactly(vectors: np.ndarray) -> sp.csr_matrix:
