@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import costs, report, running, tune
 from benchmarks import catalog as catalog_benchmark
+from benchmarks import costs, report, running, tune
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.models import HYBRID, MODELS, Model
 from benchmarks.peers import text
