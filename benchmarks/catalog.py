@@ -135,13 +135,16 @@ def text_vectors(texts: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
 def text_recall(vectors: Floats, neighbors: sp.csr_matrix, rng: np.random.Generator) -> float:
     """Share of the exact nearest texts that are found, of another sample than the index uses."""
     sample = np.sort(rng.choice(len(vectors), min(_SAMPLE, len(vectors)), replace=False))
-    center, cosine = vectors.mean(axis=0), np.empty((len(sample), len(vectors)), np.float32)
-    queries = vectors[sample] - center
-    for first in range(0, len(vectors), 1 << 14):
-        block = vectors[first : first + (1 << 14)] - center
-        cosine[:, first : first + (1 << 14)] = queries @ (block / np.linalg.norm(block, axis=1, keepdims=True)).T
-    exact = np.argpartition(cosine, -TEXT_NEIGHBORS, axis=1)[:, -TEXT_NEIGHBORS:]
-    found = [np.isin(best, neighbors[row].indices).mean() for best, row in zip(exact, sample, strict=True)]
+    center, found = vectors.mean(axis=0), list[float]()
+    for some in np.array_split(sample, 10):  # so that the check takes little memory
+        cosine = np.empty((len(some), len(vectors)), np.float32)
+        for first in range(0, len(vectors), 1 << 14):
+            block = vectors[first : first + (1 << 14)] - center
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
+            cosine[:, first : first + (1 << 14)] = (vectors[some] - center) @ block.T
+        for row, values in zip(some, cosine, strict=True):
+            exact = np.argpartition(values, -TEXT_NEIGHBORS)[-TEXT_NEIGHBORS:]
+            found.append(float(np.isin(exact, neighbors[row].indices).mean()))
     return round(float(np.mean(found)), 4)
 
 

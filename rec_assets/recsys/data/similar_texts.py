@@ -6,6 +6,7 @@ divided into cells by k-means, and a text is compared with those of the nearest 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,16 +190,29 @@ def _cells_to_search(index: Any, vectors: Floats, center: Floats, sample: Longs,
         cells += cells // 2
 
 
-def _exact(vectors: Floats, center: Floats, rows: Longs, keep: int) -> Longs:
-    """(rows, keep) the nearest texts of some texts, compared with all."""
-    cosine = np.concatenate(
-        [
-            _centered(vectors[rows], center) @ _centered(vectors[first : first + _TEXT_BLOCK], center).T
-            for first in range(0, len(vectors), _TEXT_BLOCK)
-        ],
-        axis=1,
-    )
-    return np.argpartition(cosine, -min(keep, cosine.shape[1]), axis=1)[:, -keep:]
+def _exact(vectors: Floats, center: Floats, rows: Longs, keep: int) -> list[Longs]:
+    """The `keep` nearest texts of each of some texts, compared with all."""
+    lengths, nearest = _lengths(vectors, center), list[Longs]()
+    for cosine in _cosines(vectors, center, lengths, rows):
+        nearest += [np.argpartition(row, -min(keep, len(row)))[-keep:] for row in cosine]
+    return nearest
+
+
+def _lengths(vectors: Floats, center: Floats) -> Floats:
+    """(T,) lengths of the embeddings without the center."""
+    firsts = range(0, len(vectors), _TEXT_BLOCK)
+    return np.concatenate([np.linalg.norm(vectors[one : one + _TEXT_BLOCK] - center, axis=1) for one in firsts])
+
+
+def _cosines(vectors: Floats, center: Floats, lengths: Floats, rows: Longs) -> Iterator[Floats]:
+    """Blocks (some, T) of the cosines of some texts with all, at most _BLOCK_VALUES at once."""
+    step = max(_BLOCK_VALUES // len(vectors), 1)
+    for first in range(0, len(rows), step):
+        queries = _centered(vectors[rows[first : first + step]], center)
+        cosine = queries @ vectors.T  # the center is subtracted afterward, which saves a copy of all vectors
+        cosine -= (queries @ center)[:, None]
+        cosine /= np.maximum(lengths, 1e-12)
+        yield cosine
 
 
 def _moved(neighbors: sp.csr_matrix, place: Longs, texts: int) -> sp.csr_matrix:
@@ -218,21 +232,11 @@ def _with_new(kept: sp.csr_matrix, vectors: Floats, center: Floats, new: Longs, 
     texts, full = len(vectors), np.diff(kept.indptr) >= keep
     lowest = np.zeros(texts, np.float32)
     lowest[full] = np.minimum.reduceat(np.append(kept.data, np.float32(np.inf)), kept.indptr[:-1])[full]
-    length = np.concatenate(
-        [
-            np.linalg.norm(vectors[first : first + _TEXT_BLOCK] - center, axis=1)
-            for first in range(0, texts, _TEXT_BLOCK)
-        ]
-    )
-    rows, columns, squares = [], [], []
-    step = max(_BLOCK_VALUES // texts, 1)
-    for some in (new[first : first + step] for first in range(0, len(new), step)):
-        queries = _centered(vectors[some], center)
-        cosine = queries @ vectors.T  # then without the center, which saves a copy of all vectors
-        cosine -= (queries @ center)[:, None]
-        cosine /= np.maximum(length, 1e-12)
+    rows, columns, squares, done = [], [], [], 0
+    for cosine in _cosines(vectors, center, _lengths(vectors, center), new):
+        some, done = new[done : done + len(cosine)], done + len(cosine)
         np.maximum(cosine, 0, out=cosine)
-        square = np.square(cosine)
+        square = np.square(cosine, out=cosine)
         of_new, entering = np.nonzero(square > lowest)
         # New texts are compared with each other from both sides already.
         to_old = ~np.isin(entering, new)
