@@ -228,21 +228,23 @@ def _moved(neighbors: sp.csr_matrix, place: Longs, texts: int) -> sp.csr_matrix:
 
 
 def _with_new(kept: sp.csr_matrix, vectors: Floats, center: Floats, new: Longs, keep: int) -> sp.csr_matrix:
-    """The neighbors with those of the new texts, and with the new texts among the neighbors of others."""
-    texts, full = len(vectors), np.diff(kept.indptr) >= keep
-    lowest = np.zeros(texts, np.float32)
-    lowest[full] = np.minimum.reduceat(np.append(kept.data, np.float32(np.inf)), kept.indptr[:-1])[full]
+    """The neighbors with those of the new texts, and with the new texts among the neighbors of others.
+
+    A new text enters a list if it is nearer than the last of the list, also if that has become shorter: between the two
+    may be texts that the list never had.
+    """
+    known = np.flatnonzero(np.diff(kept.indptr))
+    lowest = np.full(len(vectors), np.inf, np.float32)  # new texts get a list of their own
+    lowest[known] = np.minimum.reduceat(kept.data, kept.indptr[known])
     rows, columns, squares, done = [], [], [], 0
     for cosine in _cosines(vectors, center, _lengths(vectors, center), new):
         some, done = new[done : done + len(cosine)], done + len(cosine)
         np.maximum(cosine, 0, out=cosine)
         square = np.square(cosine, out=cosine)
         of_new, entering = np.nonzero(square > lowest)
-        # New texts are compared with each other from both sides already.
-        to_old = ~np.isin(entering, new)
-        rows += [entering[to_old]]
-        columns += [some[of_new[to_old]]]
-        squares += [square[of_new[to_old], entering[to_old]]]
+        rows += [entering]
+        columns += [some[of_new]]
+        squares += [square[of_new, entering]]
         of_new, near = np.nonzero(_without_distant(square, keep))
         rows += [some[of_new]]
         columns += [near]
