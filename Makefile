@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve storefront test test-fast test-slow test-long cluster-test coverage bench-quality bench-ablation bench-serving bench-speed bench-tune lint format lock docs java
+.PHONY: help demo ui serve storefront test test-fast test-slow test-long cluster-test coverage bench-quality bench-ablation bench-serving bench-speed bench-catalog bench-tune lint format lock docs java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ bench-serving: $(BENCH) ## Measure the API under load and compare it with MLflow
 
 bench-speed: java $(BENCH) ## Measure the time of each step and compare it with a reference in the same run
 	$(BIN)/python -m benchmarks.speed
+
+bench-catalog: $(BENCH) ## Measure recall, time and memory of a synthetic catalog of a million products (half an hour)
+	$(BIN)/python -m benchmarks.catalog
 
 bench-tune: $(BENCH) ## Tune the hyper-parameters of the peers
 	$(BIN)/python -m benchmarks.tune

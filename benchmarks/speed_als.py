@@ -26,13 +26,13 @@ from benchmarks.protocols import REPORTED, Split, journey_splits
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.recsys.retrieval.als_model import fit_als
+from rec_assets.recsys.retrieval.sources.helpers import top_columns
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
 SIZE, BLOCK = 100, 512
 SEED = 7
 COMPARED_CUSTOMERS = 500
-_TOP_GROUPS = 1024
 
 
 def session() -> SparkSession:
@@ -219,26 +219,3 @@ def agreement(factors: Factors) -> float:
         their_scores = np.array([each["rating"] for each in recommendations])
         same += int(np.isclose(their_scores, np.array(ours.at[user, "scores"]), rtol=1e-4, atol=1e-6).sum())
     return same / (len(theirs) * SIZE)
-
-
-def top_columns(scores: np.ndarray, size: int) -> np.ndarray:
-    """(n, size) columns of the highest scores of each row, descending; ties go to the lower column.
-
-    The columns are divided into groups. The `size` highest group maxima are `size` different scores, so the lowest of
-    them is a bound that the wanted scores reach and few others do. Only these are sorted. Finding maxima is much faster
-    than partitioning whole rows. The scores are (n, columns), finite or -inf. With fewer columns, all are returned.
-    """
-    n, columns = scores.shape
-    size, groups = min(size, columns), max(_TOP_GROUPS, 4 * size)
-    if not size:
-        return np.empty((n, 0), np.int64)
-    if columns > 4 * groups:
-        maxima = scores[:, : columns // groups * groups].reshape(n, -1, groups).max(axis=1)
-    else:
-        maxima = scores
-    bound = np.partition(maxima, maxima.shape[1] - size, axis=1)[:, maxima.shape[1] - size]
-    top = np.empty((n, size), np.int64)
-    for row, (values, lowest) in enumerate(zip(scores, bound, strict=True)):
-        candidates = np.flatnonzero(values >= lowest)
-        top[row] = candidates[np.argsort(-values[candidates], kind="stable")[:size]]
-    return top

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import catalog as catalog_benchmark
 from benchmarks import costs, report, running, tune
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.models import HYBRID, MODELS, Model
@@ -14,6 +15,7 @@ from benchmarks.peers import text
 from benchmarks.peers.base import Floats, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, known_well, leave_one_out
 from benchmarks.speed import Shop
+from rec_assets.recsys.data import similar_texts
 
 AS_OF = pd.Timestamp("2017-03-01")
 PAIR = ["customer_id", "product_id"]
@@ -294,3 +296,18 @@ def test_a_units_cost_leaves_out_what_a_step_takes_anyway(tmp_path: Path, monkey
     assert costs.estimate(pd.read_csv(costs.RESULTS), asked)["core_hours"].tolist() == pytest.approx(
         [*[1.0] * 10, 0.5, 1.0], rel=1e-3
     )
+
+
+def test_a_synthetic_catalog_is_measured_with_its_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similar_texts, "MAX_EXACT_TEXTS", 1_000)
+    monkeypatch.setattr(catalog_benchmark, "BATCH", 5)
+    rows = pd.DataFrame(catalog_benchmark.measure(2_000, 10, 1), columns=catalog_benchmark.COLUMNS).set_index("step")
+    assert list(rows.index) == [
+        "similar texts", "similar texts, a day's new ones", "ALS candidates", "candidates and lists",
+        "candidates, one core", "lists, one core",
+    ]  # fmt: skip
+    assert (rows["products"] == 2_000).all() and (rows["seconds"] > 0).all()
+    assert rows.loc["similar texts", "recall"] >= 0.98 and rows.loc["ALS candidates", "recall"] == 1
+    assert rows.loc["candidates and lists", "items"] == 10
+    made_of = rows.loc[["candidates, one core", "lists, one core"], "seconds"].sum()
+    assert made_of <= rows.loc["candidates and lists", "seconds"], "one process made them"

@@ -28,8 +28,8 @@ GROUPS = {
     "ingestion": {"raw_purchase_logs", "raw_product_catalog", "raw_feedback_events"},
     "interactions": {"cleaned_interactions", "rejected_purchases", "products"},
     "models": {
-        "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "product_snapshot", "candidates",
-        "ranker",
+        "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "similar_texts",
+        "product_snapshot", "candidates", "ranker",
     },
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report", "live_accuracy"},
@@ -50,8 +50,9 @@ PARENTS = {
     "als_model": {"cleaned_interactions"},
     "co_purchase_graph": {"cleaned_interactions"},
     "product_embeddings": {"products"},
+    "similar_texts": {"products", "product_embeddings"},
     "product_snapshot": {
-        "products", "product_embeddings", "product_statistics", "als_model", "co_purchase_graph",
+        "products", "product_embeddings", "similar_texts", "product_statistics", "als_model", "co_purchase_graph",
     },
     "candidates": {"product_snapshot", "cleaned_interactions"},
     "ranker": {"candidates", "cleaned_interactions"},
@@ -71,7 +72,7 @@ PARENTS = {
     "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
-WITHOUT_DAYS = {"raw_product_catalog", "products", "product_embeddings", "tuned_recipe"}
+WITHOUT_DAYS = {"raw_product_catalog", "products", "product_embeddings", "similar_texts", "tuned_recipe"}
 
 JOBS = {
     "ingest_catalog": {"raw_product_catalog"},
@@ -82,7 +83,7 @@ JOBS = {
         "cleaned_interactions",
         "rejected_purchases",
     },
-    "update_products": {"products", "product_embeddings"},
+    "update_products": {"products", "product_embeddings", "similar_texts"},
     "train_retrieval": {"product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "candidates"},
     "generate_candidates": {"product_statistics", "product_snapshot", "candidates"},
     "train_models": {"product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "ranker"},

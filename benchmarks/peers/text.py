@@ -13,7 +13,7 @@ from scipy import sparse
 
 from benchmarks.datasets import BEAUTY, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
-from rec_assets.recsys.data.snapshot_builder import similar_texts
+from rec_assets.recsys.data.similar_texts import similar_texts
 from rec_assets.recsys.retrieval.product_texts import content_hash, embed_new
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "embeddings.parquet"

@@ -15,7 +15,8 @@ from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
-from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
+from rec_assets.recsys.data.similar_texts import TEXT_COLUMNS, SimilarTexts
+from rec_assets.recsys.data.snapshot_builder import build_product_snapshot, neighbors_to_keep
 from rec_assets.recsys.data.snapshot_table import SNAPSHOT_COLUMNS, to_table
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark
@@ -91,20 +92,35 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         context.add_output_metadata({"encoded": len(embeddings) - len(known), "reused": len(known)})
         return embeddings
 
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"numpy"}, code_version=with_layout("1", TEXT_COLUMNS))
+    def similar_texts(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], products: pd.DataFrame,
+        product_embeddings: pd.DataFrame,
+    ) -> pa.Table:  # fmt: skip
+        """Neighbors of each text, if there are too many to compare all every day. Only new texts are looked up."""
+        table = lake.table("similar_texts")
+        known = SimilarTexts.from_table(table.read()) if table.partitions else None
+        neighbors = neighbors_to_keep(product_embeddings, products["content_hash"], known)
+        context.add_output_metadata({"texts": len(neighbors.content_hashes), "changed": neighbors.changed})
+        return neighbors.to_table()
+
     # The code version follows from the columns: if they change, older partitions become stale.
     @dg.asset(
-        **{**daily, "code_version": with_layout("1", SNAPSHOT_COLUMNS)}, kinds={"numpy", "deltalake"}, deps=models,
+        **{**daily, "code_version": with_layout("1", SNAPSHOT_COLUMNS)}, kinds={"numpy", "deltalake"},
+        deps=[*models, "similar_texts"],
     )  # fmt: skip
     def product_snapshot(
-        context: dg.AssetExecutionContext, active_models: dg.ResourceParam[ActiveModels], products: pd.DataFrame,
-        product_statistics: pd.DataFrame, product_embeddings: pd.DataFrame,
+        context: dg.AssetExecutionContext, active_models: dg.ResourceParam[ActiveModels], lake: dg.ResourceParam[Lake],
+        products: pd.DataFrame, product_statistics: pd.DataFrame, product_embeddings: pd.DataFrame,
     ) -> pa.Table:  # fmt: skip
         """All that is known of the products on the day, with the active models: the only state that scoring reads."""
         day = as_of_day(context)
         (factors, als_as_of), (graph, graph_as_of) = (active_models.load(name, day) for name in MODELS_OF_PRODUCTS)
+        similar = lake.table("similar_texts")
         snapshot = build_product_snapshot(
             day, products=products, statistics=product_statistics, factors=factors.rename(columns={"id": "product_id"}),
             graph=graph, embeddings=product_embeddings,
+            neighbors=SimilarTexts.from_table(similar.read()) if similar.partitions else None,
         )  # fmt: skip
         model_days = {"als_as_of": als_as_of, "graph_as_of": graph_as_of}
         context.add_output_metadata({name: str(day) for name, day in model_days.items()} | {"products": len(snapshot)})
@@ -168,5 +184,6 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         )
 
     return [
-        product_statistics, als_model, co_purchase_graph, product_embeddings, product_snapshot, candidates, ranker,
+        product_statistics, als_model, co_purchase_graph, product_embeddings, similar_texts, product_snapshot,
+        candidates, ranker,
     ]  # fmt: skip

@@ -15,7 +15,10 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "cleaned_interactions",
          "rejected_purchases"),
     ),
-    "update_products": ("Update the products and embed new texts.", ("products", "product_embeddings")),
+    "update_products": (
+        "Update the products, embed new texts and look up their neighbors.",
+        ("products", "product_embeddings", "similar_texts"),
+    ),
     "train_retrieval": (
         "Train the retrieval models of a day and generate its candidates with them.",
         ("product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "candidates"),

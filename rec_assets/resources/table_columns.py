@@ -232,6 +232,18 @@ TABLES: dict[str, dict[str, Column]] = {
             "vector": ("array<float>", "Unit vector of the text."),
         },
     ),
+    "similar_texts": _columns(
+        "content_hash similar_texts similar_texts_weight center changed",
+        {
+            "similar_texts": ("array<int>", f"The most similar texts{_ROWS}."),
+            "similar_texts_weight": ("array<float>", "Their squared cosines."),
+            "center": (
+                "array<float>",
+                "Mean embedding when all texts were looked up, which was subtracted; only in the first row.",
+            ),
+            "changed": ("bigint", "Texts added and removed since all were looked up; the same in all rows."),
+        },
+    ),
     "product_snapshot": _columns(
         "product_id title category brand price list_price age_days order_lines recent_order_lines recent_buyers "
         "new_buyers buyers returns repeat_share interval_days factors same_basket same_basket_weight next_basket "

@@ -119,6 +119,14 @@ class ProductSnapshot(SnapshotArrays):
         return covered
 
     @cached_property
+    def factors_by_norm(self) -> tuple[Longs, Floats, Floats]:
+        """(U,) products with factors by falling length of these, (U,) the lengths, and (U, k) the factors."""
+        products = self.als_coverage.products
+        norms = np.linalg.norm(self.factors[products], axis=1)
+        order = np.argsort(-norms, kind="stable")
+        return products[order], norms[order], self.factors[products[order]]
+
+    @cached_property
     def gram(self) -> npt.NDArray[np.float64]:
         """(k, k) Gram matrix of the product factors."""
         return (self.factors.T @ self.factors).astype(np.float64)

@@ -64,7 +64,7 @@ class SnapshotArrays:
         ease: (P, P) EASE weight of row product → column product.
         text: (P,) row of `embeddings`; -1 for products without a text.
         embeddings: (T, d) unit vectors of the distinct texts.
-        text_neighbors: (T, T) sparse similarity of texts (`snapshot_builder.similar_texts`).
+        text_neighbors: (T, T) sparse similarity of texts (`similar_texts.similar_texts`).
     """
 
     as_of: dt.date

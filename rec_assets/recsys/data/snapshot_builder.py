@@ -6,17 +6,15 @@ import datetime as dt
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats
 from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
+from rec_assets.recsys.data.similar_texts import SimilarTexts, needs_index, update_similar_texts
 from rec_assets.recsys.data.snapshot_arrays import KINDS
 
-TEXT_NEIGHBORS = 200
-"""Neighbors kept of each text."""
-
-_TEXT_BLOCK = 1024
 _COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
 
 
@@ -28,6 +26,7 @@ def build_product_snapshot(
     factors: pd.DataFrame,
     graph: pd.DataFrame,
     embeddings: pd.DataFrame,
+    neighbors: SimilarTexts | None = None,
 ) -> ProductSnapshot:
     """Join the tables of one day into arrays.
 
@@ -40,6 +39,7 @@ def build_product_snapshot(
         factors: product_id, factors (list of floats) from ALS; may be empty.
         graph: kind (one of KINDS), product_id, neighbor_id, weight.
         embeddings: content_hash, vector (list of floats).
+        neighbors: The similar texts of these embeddings or most of them, so that only the others are looked up.
     """
     known = products[~products["excluded"].astype(bool)]
     known = known[pd.to_datetime(known["first_seen"]).dt.date <= as_of]
@@ -50,10 +50,8 @@ def build_product_snapshot(
     category, categories = pd.factorize(known["category"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
     brand, brands = pd.factorize(known["brand"].fillna(UNKNOWN).astype(str).to_numpy(object), sort=True)
     # Texts of other products would change the mean embedding and so the similarities.
-    rows = embeddings[embeddings["content_hash"].isin(known["content_hash"])]
-    rows = rows.sort_values("content_hash").reset_index(drop=True)
-    vectors = _stack(rows["vector"])
-    text = pd.Index(rows["content_hash"]).get_indexer(pd.Index(known["content_hash"].fillna("")))
+    texts, vectors = _texts_of(embeddings, known["content_hash"])
+    text = pd.Index(texts).get_indexer(pd.Index(known["content_hash"].fillna("")))
     listed = known.set_index("product_id")["price"]
     price = stats["price"].fillna(listed)
     age = (pd.Timestamp(as_of) - pd.to_datetime(known["first_seen"])).dt.days.astype(np.float32)
@@ -74,8 +72,24 @@ def build_product_snapshot(
         **{kind: _to_matrix(graph[graph["kind"] == kind], index) for kind in KINDS},
         text=text.astype(np.int32),
         embeddings=vectors,
-        text_neighbors=similar_texts(vectors),
+        text_neighbors=update_similar_texts(texts, vectors, neighbors).neighbors,
     )
+
+
+def neighbors_to_keep(embeddings: pd.DataFrame, texts: pd.Series, known: SimilarTexts | None) -> SimilarTexts:
+    """The similar texts of all products, for the snapshots of the next days.
+
+    None are kept up to MAX_EXACT_TEXTS, which each snapshot compares itself.
+
+    Args:
+        embeddings: content_hash, vector (list of floats).
+        texts: content_hash of each product; null without a text.
+        known: What was kept so far.
+    """
+    keys, vectors = _texts_of(embeddings, texts)
+    if not needs_index(len(keys)):
+        keys, vectors = keys[:0], vectors[:0]
+    return update_similar_texts(keys, vectors, known)
 
 
 def with_models(snapshot: ProductSnapshot, factors: pd.DataFrame, graph: pd.DataFrame) -> ProductSnapshot:
@@ -88,22 +102,10 @@ def with_models(snapshot: ProductSnapshot, factors: pd.DataFrame, graph: pd.Data
     )
 
 
-def similar_texts(vectors: Floats, keep: int = TEXT_NEIGHBORS) -> sp.csr_matrix:
-    """(T, T) squared cosines of embeddings (T, d) to the `keep` nearest neighbors, the text itself and ties included.
-
-    The mean embedding is subtracted first, because what all texts of a shop share does not tell them apart. Squaring
-    makes a few close texts count more than many distant ones.
-    """
-    centered = vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
-    centered = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
-    blocks = []
-    for first in range(0, len(centered), _TEXT_BLOCK):
-        cosine = np.maximum(centered[first : first + _TEXT_BLOCK] @ centered.T, 0)
-        if cosine.shape[1] > keep:
-            lowest_kept = np.partition(cosine, -keep, axis=1)[:, [-keep]]
-            cosine[cosine < lowest_kept] = 0
-        blocks.append(sp.csr_matrix(np.square(cosine)))
-    return sp.csr_matrix(sp.vstack(blocks)) if blocks else sp.csr_matrix((0, 0), dtype=np.float32)
+def _texts_of(embeddings: pd.DataFrame, texts: pd.Series) -> tuple[npt.NDArray[np.object_], Floats]:
+    """The content hashes (T,), ascending, and the embeddings (T, d) of the texts that products have."""
+    rows = embeddings[embeddings["content_hash"].isin(texts)].sort_values("content_hash")
+    return rows["content_hash"].to_numpy(object), _stack(rows["vector"])
 
 
 def _stack(vectors: pd.Series) -> Floats:

@@ -23,7 +23,9 @@ from rec_assets.recsys.retrieval.sources.base import CustomerBlock, ItemWeights
 from rec_assets.recsys.retrieval.sources.helpers import strongest_items
 
 BLOCK = 64
-"""Customers scored at once. Each dense block × products array then takes tens of megabytes."""
+"""Customers scored at once, at most; see `block_size`."""
+
+_BLOCK_BYTES = 1 << 26
 
 ANCHOR_COLUMNS = {source.name: f"{source.name}_anchor" for source in SOURCES if source.has_anchor}
 """Candidate source → column with the anchor item of each candidate."""
@@ -93,7 +95,8 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
         led the source to the product, "" for none. `return_rate` and `complement`: see `Candidates`.
     """
     histories = build_histories(lines, snapshot)
-    blocks = (histories.slice(first, first + BLOCK) for first in range(0, len(histories.customer_ids), BLOCK))
+    size = block_size(len(snapshot))
+    blocks = (histories.slice(first, first + size) for first in range(0, len(histories.customer_ids), size))
     frames = [_to_frame(candidates_from_histories(block, snapshot, recipe)) for block in blocks]
     if not frames:
         types = {name: object if name in KEY_COLUMNS else np.float32 for name in CANDIDATE_COLUMNS}
@@ -101,8 +104,13 @@ def find_candidates(lines: pd.DataFrame, snapshot: ProductSnapshot, recipe: Reci
     return pd.concat(frames, ignore_index=True)
 
 
+def block_size(products: int) -> int:
+    """Customers scored at once: BLOCK, or fewer, so that a dense float32 array of a block × products has 64 MB."""
+    return max(1, min(BLOCK, _BLOCK_BYTES // (4 * max(products, 1))))
+
+
 def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, recipe: Recipe) -> Candidates:
-    """Candidates of at most BLOCK customers, with their features."""
+    """Candidates of a block of customers (`block_size`), with their features."""
     sizes, equal = recipe.candidates, histories.in_last_visit.astype(np.float32)
     decayed = histories.decayed_lines(sizes.profile_half_life_days, sizes.profile_order_decay)
     profile = strongest_items(histories, decayed, sizes.profile_items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rec_assets.recsys.data.snapshot_builder import similar_texts
+from rec_assets.recsys.data.similar_texts import similar_texts
 from rec_assets_tests.recsys.snapshots import small_snapshot
 
 

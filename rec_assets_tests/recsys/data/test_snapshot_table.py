@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from rec_assets.recsys.data import snapshot_table
+from rec_assets.recsys.data import list_columns
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot, map_snapshot
 from rec_assets.recsys.data.snapshot_arrays import SnapshotArrays
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot, with_models
@@ -92,7 +92,7 @@ def test_the_order_of_the_rows_in_files_makes_no_difference() -> None:
 
 
 def test_lists_that_do_not_fit_into_an_array_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot_table, "_MAX_VALUES", 10)
+    monkeypatch.setattr(list_columns, "_MAX_VALUES", 10)
     with pytest.raises(ValueError, match=r"282 products have .* values, more than 10: split the catalog"):
         to_table(random_snapshot())
 

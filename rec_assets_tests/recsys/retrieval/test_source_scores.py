@@ -1,6 +1,7 @@
 """Scores and candidates of a random shop, compared with plain sums over all products."""
 
 import datetime as dt
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.recipe import CandidateRecipe, Recipe
 from rec_assets.recsys.retrieval import candidates
 from rec_assets.recsys.retrieval.candidates import find_candidates
-from rec_assets.recsys.retrieval.sources import SOURCES
+from rec_assets.recsys.retrieval.sources import SOURCES, als
 from rec_assets.recsys.retrieval.sources.als import fold_in
+from rec_assets.recsys.retrieval.sources.helpers import top_columns
 
 PRODUCTS, TEXTS, CUSTOMERS = 120, 90, 90
 SIZES = {"als": 7, "co_purchase": 6, "ease": 5, "text": 12, "category_popular": 3, "popular": 2, "new": 2}
@@ -134,3 +136,42 @@ def test_scores_and_candidates_are_those_of_plain_sums(
             wanted = scores[plain.get(name, name)][product]
             assert rows[name].to_numpy() == pytest.approx(wanted, rel=1e-4, abs=1e-6), (customer, name)
     assert found["customer_id"].nunique() == CUSTOMERS
+
+
+def test_the_candidates_of_many_products_are_those_of_all_scores(
+    shop_data: tuple[ProductSnapshot, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot, lines = shop_data
+    expected = find_candidates(lines, snapshot, RECIPE)
+    monkeypatch.setattr(als, "MAX_DENSE_PRODUCTS", 10)
+    monkeypatch.setattr(als, "_SCORED_AT_ONCE", 8)
+    monkeypatch.setattr(ProductSnapshot, "covered_factors", None)  # the array of all scores is not made
+    pd.testing.assert_frame_equal(find_candidates(lines, snapshot, RECIPE), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_products_with_short_factors_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(2_000, 8)).astype(np.float32) * np.geomspace(1, 1e-3, 2_000, dtype=np.float32)[:, None]
+    factors = factors[np.argsort(-np.linalg.norm(factors, axis=1))]
+    vectors = np.vstack([rng.normal(size=(5, 8)), np.zeros((1, 8))]).astype(np.float32)
+    monkeypatch.setattr(als, "_SCORED_AT_ONCE", 100)
+    scored: list[int] = []
+    monkeypatch.setattr(
+        als, "top_columns", lambda scores, size: scored.append(len(scores)) or top_columns(scores, size)
+    )
+    known = SimpleNamespace(
+        factors=factors, factors_by_norm=(np.arange(2_000), np.linalg.norm(factors, axis=1), factors)
+    )
+    best = als.best_scores(vectors, known, np.array([3, 7, 20, 1, 5, 4]))  # type: ignore[arg-type]
+    exact = np.sort(vectors @ factors.T, axis=1)[:, ::-1]
+    for row, size in enumerate((3, 7, 20, 1, 5)):
+        assert best.values[row, :size] == pytest.approx(exact[row, :size], rel=1e-5)
+        assert best.at(np.full(size, row), best.products[row, :size]) == pytest.approx(exact[row, :size], rel=1e-5)
+    assert (best.values[5] == -np.inf).all() and best.highest[5] == np.float32(1e-9)
+    assert sum(scored) < 5 * 2_000 / 100 / 2, "less than half of the products"
+
+
+def test_fewer_customers_are_scored_at_once_if_there_are_more_products() -> None:
+    assert [candidates.block_size(products) for products in (0, 1, 62_580, 262_144)] == [candidates.BLOCK] * 4
+    assert candidates.block_size(1_000_000) == 16 and candidates.block_size(10**9) == 1
+    assert 4 * 1_000_000 * candidates.block_size(1_000_000) <= 1 << 26

@@ -6,6 +6,8 @@ histories without training, and the API uses the last click of a visitor.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rec_assets.recsys.arrays import Floats, Longs
@@ -13,10 +15,15 @@ from rec_assets.recsys.data.histories import Histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.recipe import AlsRecipe
 from rec_assets.recsys.retrieval.sources.base import Baseline, CandidateSource, CustomerBlock, FeatureValues, Pairs
-from rec_assets.recsys.retrieval.sources.helpers import ProductScores, best_unbought
+from rec_assets.recsys.retrieval.sources.helpers import ProductScores, best_unbought, top_columns
+
+MAX_DENSE_PRODUCTS = 200_000
+"""Products with factors that are all scored for every customer. Beyond, only those that may be among the best are."""
+
+_SCORED_AT_ONCE = 1 << 15
 
 
-class Als(CandidateSource[ProductScores]):
+class Als(CandidateSource["ProductScores | BestScores"]):
     """Scores a product by the dot product of its factors with the customer's factors, which are folded in."""
 
     name = "als"
@@ -29,21 +36,84 @@ class Als(CandidateSource[ProductScores]):
         ),
     )
 
-    def score(self, block: CustomerBlock) -> ProductScores:
-        """(n, U + 1) scores of the products with factors."""
+    def score(self, block: CustomerBlock) -> ProductScores | BestScores:
+        """Scores of the products with factors: (n, U + 1) of all, or of the best alone if there are many products."""
         vectors = fold_in(block.histories, block.snapshot, block.recipe.als)
+        if len(block.snapshot.als_coverage.products) > MAX_DENSE_PRODUCTS:
+            histories = block.histories
+            bought = np.bincount(histories.customer[histories.is_bought], minlength=len(block))
+            return best_scores(vectors, block.snapshot, self.size(block.recipe) + bought)
         return ProductScores(vectors @ block.snapshot.covered_factors, block.snapshot.als_coverage.column)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The products with the highest positive scores."""
-        products = block.snapshot.als_coverage.products
-        return best_unbought(block, products, block.scores(self).values, self.size(block.recipe))
+        known, size = block.scores(self), self.size(block.recipe)
+        if isinstance(known, BestScores):
+            is_new = (known.values > 0) & ~block.bought[np.arange(len(block))[:, None], known.products]
+            customer, place = np.nonzero(is_new & (np.cumsum(is_new, axis=1) <= size))
+            return customer, known.products[customer, place]
+        return best_unbought(block, block.snapshot.als_coverage.products, known.values, size)
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """`als_relative` is relative to the customer's highest score."""
         scores = block.scores(self)
         score = scores.at(customer, product)
         return {"als_score": score, "als_relative": score / scores.highest[customer]}
+
+
+@dataclass(frozen=True, eq=False)
+class BestScores:
+    """Scores of n customers without an array of all products.
+
+    Attributes:
+        vectors: (n, k) factors of the customers.
+        factors: (P, k) factors of the products.
+        products: (n, m) positions of the products with the highest scores, descending.
+        values: (n, m) their scores; -inf where there is none.
+    """
+
+    vectors: Floats
+    factors: Floats
+    products: Longs
+    values: Floats
+
+    def at(self, customer: Longs, product: Longs) -> Floats:
+        """(pairs,) scores of pairs."""
+        return np.einsum("ij,ij->i", self.vectors[customer], self.factors[product])
+
+    @property
+    def highest(self) -> Floats:
+        """(n,) highest score of each customer, at least 1e-9."""
+        return np.maximum(self.at(np.arange(len(self.vectors)), self.products[:, 0]), 1e-9)
+
+
+def best_scores(vectors: Floats, snapshot: ProductSnapshot, sizes: Longs) -> BestScores:
+    """The `sizes`[i] products with the highest positive scores of each customer, exactly.
+
+    Products are scored by falling length of their factors. No score exceeds the product of both lengths, so a customer
+    is done when the scores found are at least that for the next product. Source: LEMP, Teflioudi, Gemulla, Mykytiuk
+    2015. An approximate index, such as an inverted file, was not faster at the same recall.
+
+    Args:
+        vectors: (n, k) factors of the customers. Zeros have no products.
+        snapshot: See `ProductSnapshot.factors_by_norm`.
+        sizes: (n,) numbers of products.
+    """
+    positions, norms, factors = snapshot.factors_by_norm
+    most, lengths = int(sizes.max(initial=1)), np.linalg.norm(vectors, axis=1)
+    places, values = np.zeros((len(vectors), most), np.int64), np.full((len(vectors), most), -np.inf, np.float32)
+    for first in range(0, len(positions), _SCORED_AT_ONCE):
+        lowest = np.maximum(values[np.arange(len(vectors)), sizes - 1], 0)
+        rows = np.flatnonzero(lengths * norms[first] > lowest)
+        if not len(rows):
+            break
+        scores = vectors[rows] @ factors[first : first + _SCORED_AT_ONCE].T
+        best = top_columns(scores, most)
+        found = np.hstack([values[rows], np.take_along_axis(scores, best, axis=1)])
+        order = np.argsort(-found, axis=1, kind="stable")[:, :most]
+        values[rows] = np.take_along_axis(found, order, axis=1)
+        places[rows] = np.take_along_axis(np.hstack([places[rows], best + first]), order, axis=1)
+    return BestScores(vectors, snapshot.factors, positions[places], values)
 
 
 def fold_in(histories: Histories, snapshot: ProductSnapshot, recipe: AlsRecipe) -> Floats:

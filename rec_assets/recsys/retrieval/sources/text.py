@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Text(CandidateSource[NeighborScores]):
-    """Scores a text, and with it all products that have this text. See `snapshot_builder.similar_texts`."""
+    """Scores a text, and with it all products that have this text. See `similar_texts.similar_texts`."""
 
     name = "text"
     features = ("text_score", "text_relative", "text_last_visit", "text_orders_since")
