@@ -88,7 +88,9 @@ class Spool:
             self.add(table)
 
     def add(self, table: pa.Table) -> None:
-        """Add a table."""
+        """Add a table. Without rows, it is kept only if it is the first one."""
+        if self.count and not len(table):
+            return
         self.count += 1
         if self.count == 1:
             self._first = table

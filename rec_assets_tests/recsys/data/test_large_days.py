@@ -76,3 +76,9 @@ def test_tables_of_a_spool_can_be_read_several_times():
         spool = Spool(tables[:count])
         for _ in range(2):
             assert list(spool) == tables[:count]
+
+
+def test_a_spool_of_tables_without_rows_has_their_columns():
+    empty, table = pa.table({"a": pa.array([], pa.int64())}), pa.table({"a": [1]})
+    assert list(Spool([empty, empty, empty])) == [empty]
+    assert pa.concat_tables(Spool([empty, table, empty, table])).to_pydict() == {"a": [1, 1]}
