@@ -1,5 +1,6 @@
 """The API: builds the FastAPI app of one worker from the routes, handlers and middleware in `http/`."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -46,8 +47,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         threadpool_limits(1)  # each worker has one core: math that waits for other cores is slower under load
         runtime.start()
+        gc.collect()
+        gc.freeze()  # else the garbage collector visits the index and all modules, in a pause of a tenth of a second
         shared_metrics.start()
         yield
+        gc.unfreeze()
         shared_metrics.stop()
         runtime.stop()
 

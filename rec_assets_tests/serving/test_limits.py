@@ -1,7 +1,9 @@
 """Limits on what one caller can use: memory, work and waiting time of others."""
 
 import asyncio
+import gc
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.recommender import Signal
 from rec_assets_tests.serving import shop
+from rec_assets_tests.serving.api_client import Client
 
 NONE: frozenset[str] = frozenset()
 
@@ -167,3 +170,9 @@ def test_thousands_of_unknown_fields_are_one_error() -> None:
     with pytest.raises(ValidationError) as found:
         schemas.RecommendationBody.model_validate({f"x{number}": 1 for number in range(10_000)})
     assert found.value.error_count() == 1 and "10000 fields" in str(found.value)
+
+
+@pytest.mark.integration
+def test_the_garbage_collector_leaves_out_what_exists_when_a_worker_starts(start: Callable[..., Client]) -> None:
+    start()
+    assert gc.get_freeze_count() > 10_000
