@@ -306,7 +306,7 @@ def test_a_synthetic_catalog_is_measured_with_its_recall(monkeypatch: pytest.Mon
         "similar texts", "similar texts, a day's new ones", "ALS candidates", "candidates and lists",
         "candidates, one core", "lists, one core",
     ]  # fmt: skip
-    assert (rows["products"] == 2_000).all() and (rows["seconds"] > 0).all()
+    assert (rows["products"] == 2_000).all() and (rows["seconds"] >= 0).all()
     assert rows.loc["similar texts", "recall"] >= 0.98 and rows.loc["ALS candidates", "recall"] == 1
     assert rows.loc["candidates and lists", "items"] == 10
     made_of = rows.loc[["candidates, one core", "lists, one core"], "seconds"].sum()

@@ -325,7 +325,12 @@ def _orders_since(
     known_customer: Longs, known_product: Longs, since: Floats, groups: Ints, customer: Longs, product: Longs
 ) -> Floats:
     out = np.empty(len(product), np.float32)
-    latest = np.zeros(len(groups), np.float32)  # orders since + 1, by group; 0 = none. There are no more than products.
+    last_group = 0
+    for each in known_product:
+        last_group = max(last_group, groups[each])
+    for each in product:
+        last_group = max(last_group, groups[each])
+    latest = np.zeros(last_group + 1, np.float32)  # orders since + 1, by group; 0 = none
     first = begin = 0
     while begin < len(customer):
         while first < len(known_customer) and known_customer[first] < customer[begin]:
