@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rec_assets.recsys.retrieval.sources.helpers import best_of_groups, best_unbought
+from rec_assets.recsys.retrieval.sources.helpers import best_of_groups, best_unbought, orders_since
 
 CUSTOMERS, SIZE = 7, 100
 
@@ -48,3 +48,14 @@ def test_groups_share_a_score(distinct: int) -> None:
 def test_a_size_of_zero_gives_nothing() -> None:
     block = Block(np.zeros((1, 3), bool))
     assert best_unbought(block, np.arange(3), np.ones((1, 3), np.float32), 0)[1].tolist() == []
+
+
+def test_orders_since_a_group_was_bought_with_more_groups_than_products() -> None:
+    class History:
+        customer, product = np.array([0, 0, 1]), np.array([0, 1, 2])
+        orders_since = np.array([3, np.nan, 0], np.float32)
+
+    groups = np.array([9000, 9000, -1, 8000], np.int32)
+    customer, product = np.array([0, 0, 1, 1]), np.array([1, 3, 0, 2])
+    since = orders_since(History(), groups, customer, product)
+    np.testing.assert_array_equal(since, np.array([3, np.nan, np.nan, np.nan], np.float32))
