@@ -28,7 +28,7 @@ from rec_assets.simulator import ShopperBehavior, Simulator, TrafficLedger
 from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop, free_port, wait_for
 from rec_assets_tests.shops import GIFTWARE_DAYS, HEADER
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 LAST = GIFTWARE_DAYS[1]
 SIMULATED_DAYS = [LAST + dt.timedelta(days=age) for age in range(1, 8)]

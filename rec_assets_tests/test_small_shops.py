@@ -97,7 +97,7 @@ def all_returned(day: int) -> list[Line]:
     return [(day, f"c{who}", f"p{(day + who) % 3}", "", "", pieces) for who in range(3) for pieces in (1, -1)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_shop_whose_purchases_are_all_returned_recommends_its_products_to_visitors(tmp_path: Path) -> None:
     shop = write_shop(tmp_path, [line for day in range(DAYS) for line in all_returned(day)])
     result = shop.run("bootstrap")

@@ -123,7 +123,7 @@ def _fake_ndcg(monkeypatch: pytest.MonkeyPatch, ndcg: Any) -> list[tuple[dt.date
     return evaluated
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_shop_is_tuned_from_the_lake_to_a_recipe(settings: Settings) -> None:
     result = _tune(settings, trials=3)
     found, study = _metadata(result), _study(settings)

@@ -21,8 +21,6 @@ from rec_assets_tests.conftest import SMALL, Shop
 from rec_assets_tests.serving.demo_shop import DemoShop
 from rec_assets_tests.shops import write_journey_slice
 
-pytestmark = pytest.mark.slow
-
 LAST = dt.date(2017, 10, 15)
 HOUSEHOLDS = 300
 
@@ -65,6 +63,7 @@ def score_of(lists: pd.DataFrame, customer: str, product: str) -> float:
     return float(rows["score"].iloc[0])
 
 
+@pytest.mark.slow
 def test_the_api_and_a_new_ranking_agree_with_the_batch(open_shop: Shop, storefront: DemoShop) -> None:
     lists = newest_lists(open_shop)
     lists = lists[lists["rank"] <= 10]
@@ -88,6 +87,7 @@ def test_the_api_and_a_new_ranking_agree_with_the_batch(open_shop: Shop, storefr
             assert found["score"].to_list() == pytest.approx(batch["score"].to_list(), abs=1e-5)
 
 
+@pytest.mark.long
 def test_a_click_in_the_shop_raises_the_products_score(open_shop: Shop, storefront: DemoShop, browser: Browser) -> None:
     before = newest_lists(open_shop)
     page = browser.new_page()

@@ -92,7 +92,7 @@ def test_duplicate_pairs_and_ranks_are_refused(recommendations, truth, message):
         ranking_metrics(recommendations, truth, ks=[5])
 
 
-@pytest.mark.slow  # ranx compiles itself first
+@pytest.mark.long  # ranx compiles itself first
 @pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaTypeSafetyWarning")
 def test_ranking_metrics_agree_with_ranx():
     """For lists of the maximum length, all metrics have the same definition in ranx, except map@k.
