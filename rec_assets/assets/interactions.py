@@ -2,6 +2,8 @@
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -10,14 +12,13 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.assets.ingestion import DAYS_PER_JOB
-from rec_assets.assets.line_cleaning import clean_days
+from rec_assets.assets.line_cleaning import clean_days, write_clicks
 from rec_assets.assets.plots import as_markdown, bars
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.cleaning import (
     CLEANED_SCHEMA,
     CLEANING_RULES,
     CleaningSettings,
-    signs_of_interest,
 )
 from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
@@ -58,10 +59,10 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def clean_purchases(  # type: ignore[no-untyped-def] # a generator of one result per asset
+    def clean_purchases(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
         tracking: TrackingResource,
-    ):  # fmt: skip
+    ) -> Iterator[dg.MaterializeResult[Any]]:  # fmt: skip
         run_days, session = partition_days(context), spark.spark_session
         raw, events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
         events.require(run_days)
@@ -79,13 +80,10 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             days = run_days[first : first + DAYS_PER_JOB]
             by_table = clean_days(raw.lazy_rows(session, days, whole_days=True), cleaning_settings, files)
             for day in days:
-                if events.rows([day]):
-                    clicks = signs_of_interest(
-                        events.pandas([day]), settings.feedback.weights, settings.feedback.max_products_per_day
-                    )
-                    table = pa.Table.from_pandas(clicks, CLEANED_SCHEMA, preserve_index=False)
-                    of_day = by_table["cleaned_interactions"][day]
-                    of_day.append(files["cleaned_interactions"].write([table], day, len(of_day)))
+                cleaned = by_table["cleaned_interactions"][day]
+                cleaned += write_clicks(
+                    events, day, settings.feedback, files["cleaned_interactions"], number=len(cleaned)
+                )
                 for name, by_day in by_table.items():
                     counts[name] += writers[name].add_files(files[name], day, by_day[day])
             context.log.info(f"cleaned {first + len(days)} of {len(run_days)} days")

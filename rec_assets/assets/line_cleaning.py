@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 import pyarrow as pa
 
-from rec_assets.recsys.data.cleaning import CleanedDay, clean_day
+from rec_assets.recsys.data.cleaning import CleanedDay, clean_day, signs_of_interest
 from rec_assets.recsys.data.cleaning_rules import CleaningSettings
 from rec_assets.recsys.data.large_days import Spool, clean_large_day
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.day_files import DayFiles, runs
+from rec_assets.resources.lake import LakeTable
 from rec_assets.resources.spark_files import File
+from rec_assets.settings import FeedbackSettings
 
 MAX_LINES = 2**19
 """Lines of a day that are cleaned at once. A larger day is cleaned in parts of this size."""
@@ -58,20 +60,23 @@ def clean_days(
     return by_table
 
 
+def write_clicks(
+    events: LakeTable, day: dt.date, feedback: FeedbackSettings, files: DayFiles, *, number: int
+) -> list[File]:
+    """Write the weighted clicks and carts of a day as file `number` of `cleaned_interactions`; none if there are none.
+
+    `events` are `raw_feedback_events`.
+    """
+    if not events.rows([day]):
+        return []
+    lines = signs_of_interest(events.pandas([day]), feedback.weights, feedback.max_products_per_day)
+    return [files.write([_as_table(lines, files)], day, number)] if len(lines) else []
+
+
 def _clean(parts: Spool, day: dt.date, settings: CleaningSettings) -> Iterable[CleanedDay]:
     if parts.count == 1:
         return [clean_day(raw.to_pandas(), day, settings) for raw in parts]
-    return clean_large_day(_Frames(parts), day, settings)
-
-
-class _Frames:
-    """The tables of a spool as pandas frames."""
-
-    def __init__(self, tables: Spool) -> None:
-        self.tables = tables
-
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        return (table.to_pandas() for table in self.tables)
+    return clean_large_day(parts, day, settings)
 
 
 def _parts(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -24,8 +24,8 @@ from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.day_files import DayFiles, write_lines
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.spark_files import File
+from rec_assets.sources.batches import Split
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import Split
 from rec_assets.sources.reader import files_of_day, files_of_export, newest_day_of_export, purchase_splits, read_file
 from rec_assets.sources.spec import DataSource
 

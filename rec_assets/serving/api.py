@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         threadpool_limits(1)  # each worker has one core: math that waits for other cores is slower under load
         runtime.start()
         gc.collect()
-        gc.freeze()  # else the garbage collector visits the index and all modules, in a pause of a tenth of a second
+        gc.freeze()  # else each full pass of the garbage collector visits the index and all modules
         shared_metrics.start()
         yield
         gc.unfreeze()

@@ -23,8 +23,7 @@ from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.product_texts import join_columns
-from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import (
+from rec_assets.sources.batches import (
     BATCH_BYTES,
     DUPLICATE_SUFFIX,
     ENTRY_NUMBER,
@@ -32,10 +31,9 @@ from rec_assets.sources.formats import (
     WHOLE,
     Conventions,
     Split,
-    read_batches,
-    read_rows,
-    splits,
 )
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.formats import read_batches, read_rows, splits
 from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days

@@ -13,8 +13,10 @@ from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.resources import day_files
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
+from rec_assets.settings import FeedbackSettings
 from rec_assets.sources import reader
 from rec_assets.sources.errors import SourceError
+from rec_assets.sources.feedback import FEEDBACK_SCHEMA
 from rec_assets_tests.recsys.data.test_large_days import random_day
 from rec_assets_tests.sources.reading import HEADER, log, shop, write
 
@@ -115,3 +117,17 @@ def test_a_header_alone_is_a_day_without_lines(tmp_path, spark):
     files = lake.day_files("raw_purchase_logs", RAW_SCHEMA, tmp_path)
     read = purchase_files.read_days(spark, source, [FIRST], files, NOBODY)
     assert table(lake, read, files, FIRST).equals(RAW_SCHEMA.empty_table())
+
+
+def test_clicks_are_a_further_file_of_the_day_and_impressions_are_none(tmp_path):
+    lake, at = Lake(tmp_path), pd.Timestamp("2017-01-01 10:00", tz="UTC")
+    events = [
+        {"event_id": f"e{day}", "time": at, "type": kind, "customer_id": "ann", "session_id": "s", "product_id": "A"}
+        for day, kind in ((FIRST, "impression"), (SECOND, "click"))
+    ]
+    for day, event in zip((FIRST, SECOND), events, strict=True):
+        lake.write("raw_feedback_events", pa.Table.from_pylist([event], schema=FEEDBACK_SCHEMA), day)
+    files, found = lake.day_files("cleaned_interactions", CLEANED_SCHEMA, tmp_path), lake.table("raw_feedback_events")
+    assert line_cleaning.write_clicks(found, FIRST, FeedbackSettings(), files, number=1) == []
+    (written,) = line_cleaning.write_clicks(found, SECOND, FeedbackSettings(), files, number=1)
+    assert written.rows == 1 and written.path.startswith("date=2017-01-02/part-00001-")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from rec_assets.sources import formats
+from rec_assets.sources import csv_rows, formats, parquet_rows
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.reader import purchase_splits, read_file
 from rec_assets_tests.sources.reading import COLUMNS, DAY, HEADER, log, shop, write
@@ -30,11 +30,11 @@ def read_small(monkeypatch, source, path, size=5000) -> list[pa.Table]:
     """The batches of a file if a batch has some thousand bytes."""
     monkeypatch.setattr(formats.read_batches, "__defaults__", (formats.WHOLE, size))
     monkeypatch.setattr("rec_assets.sources.reader.BATCH_BYTES", size)
-    monkeypatch.setattr(formats, "_PARQUET_ROWS", 100)
+    monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 100)
     return [batch for split in purchase_splits(source, path) for batch in read_file(source, path, DAY, split)]
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("name", ["2017-01-01.csv", "2017-01-01.csv.gz"])
 def test_csv_in_batches(tmp_path, monkeypatch, name, ending):
     import gzip
@@ -68,6 +68,16 @@ def test_an_error_names_the_row_of_the_file(tmp_path, monkeypatch):
     assert str(batched.value) == str(whole.value)
 
 
+def test_a_row_without_an_end_is_not_read_to_the_end_of_a_large_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_rows, "MAX_RECORD_BYTES", 12_000)
+    source = shop(tmp_path)
+    path = UPath(
+        write(tmp_path, log('2017-01-01 10:00,"ann,A1,r1,2,1.50', *["2017-01-01 10:00,ann,A1,r1,2,1.50"] * 900))
+    )
+    with pytest.raises(SourceError, match=r"2017-01-01\.csv: the row after row 0 has no end: is each quote closed"):
+        read_small(monkeypatch, source, path)
+
+
 def test_a_quote_that_is_not_closed(tmp_path, monkeypatch):
     source = shop(tmp_path)
     rows = ["2017-01-01 10:00,ann,A1,r1,2,1.50"] * 900
@@ -93,9 +103,10 @@ def test_jsonl_in_parts(tmp_path, monkeypatch):
     source = shop(tmp_path, path="{date:%Y-%m-%d}.jsonl", purchases="format: jsonl")
     text = [json.dumps(row, ensure_ascii=n % 2 == 0) for n, row in enumerate(records())]
     text[3:3] = ["", "  "]
+    text += [" "] * 30_000  # the last part has no rows
     path = UPath(write(tmp_path, "\n".join(text), "2017-01-01.jsonl"))
     whole = read(source, path)
-    monkeypatch.setattr(formats, "SPLIT_BYTES", 40_000)
+    monkeypatch.setattr("rec_assets.sources.batches.SPLIT_BYTES", 40_000)
     parts = purchase_splits(source, path)
     assert len(parts) > 3
     batches = pa.concat_tables(read_small(monkeypatch, source, path))
@@ -123,7 +134,7 @@ def test_parquet_in_parts(tmp_path, monkeypatch):
     path = UPath(tmp_path / "2017-01-01.parquet")
     whole = read(source, path)
     assert whole["customer_id"][1].as_py() == "1", "ids that are whole in all the file"
-    monkeypatch.setattr(formats, "SPLIT_BYTES", 2500)
+    monkeypatch.setattr("rec_assets.sources.batches.SPLIT_BYTES", 2500)
     assert len(purchase_splits(source, path)) > 3
     batches = pa.concat_tables(read_small(monkeypatch, source, path, size=3000))
     assert batches["source_row"].to_pylist() == list(range(1, ROWS + 1))

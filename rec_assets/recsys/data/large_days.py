@@ -1,6 +1,6 @@
 """Clean a day that does not fit into memory: in parts, with the facts about the whole day that its lines depend on.
 
-Per line of the day, this takes some 20 bytes of memory, and per line of a customer and product with a return some 500.
+A few numbers per line of the day are in memory, and all lines of a customer and product with a return.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NETTED = [*_PAIR, "event", "event_time", "line_id", "net_quantity"]
 Hashes = npt.NDArray[np.uint64]
 
 
-def clean_large_day(parts: Iterable[pd.DataFrame], day: dt.date, settings: CleaningSettings) -> Iterator[CleanedDay]:
+def clean_large_day(parts: Iterable[pa.Table], day: dt.date, settings: CleaningSettings) -> Iterator[CleanedDay]:
     """`clean_day` for raw lines in parts. Apart from the order of the lines, the results together are the same.
 
     Lines of different parts count as equal if their hashes of 64 bits are: among 20 million lines of a day, two
@@ -38,7 +38,8 @@ def clean_large_day(parts: Iterable[pd.DataFrame], day: dt.date, settings: Clean
         day, settings: See `clean_day`.
     """
     hashes, logs, returned = [], [], []
-    for raw in parts:
+    for part in parts:
+        raw = part.to_pandas()
         lines, _ = split_lines(raw, broken_rules(raw, day, settings))
         hashes.append(_hash(lines["line"]))
         logs.append(log_quantities(lines).to_numpy(float))
@@ -52,7 +53,8 @@ def clean_large_day(parts: Iterable[pd.DataFrame], day: dt.date, settings: Clean
     def judged() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
         """Interactions and rejected lines of each part."""
         earlier = np.array([], np.uint64)
-        for raw in parts:
+        for part in parts:
+            raw = part.to_pandas()
             broken = broken_rules(raw, day, settings)
             of_line = _hash(raw["line"])
             is_candidate = ~broken.any(axis=1).to_numpy() & np.isin(of_line, repeated)

@@ -41,7 +41,8 @@ def random_day(seed: int, lines: int = 400) -> pd.DataFrame:
 
 
 def in_parts(raw: pd.DataFrame, size: int, settings: CleaningSettings = UTC) -> tuple[pd.DataFrame, pd.DataFrame]:
-    parts = [raw.iloc[first : first + size] for first in range(0, len(raw), size)]
+    table = pa.Table.from_pandas(raw, RAW_SCHEMA, preserve_index=False)
+    parts = [table.slice(first, size) for first in range(0, len(table), size)]
     results = list(clean_large_day(parts, DAY, settings))
     return (
         pd.concat([result.cleaned for result in results]).sort_values("line_id", ignore_index=True),
