@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, CleaningSettings, clean_day
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
-from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
+from rec_assets.recsys.data.interactions import IS_PURCHASE, IS_RETURN, history_lines, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
@@ -82,9 +82,10 @@ class Script:
     def train(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
         """Product snapshot, graph and candidates of a day, with models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
-        purchases, lines = net_purchases(window, day), history_lines(window, day)
+        lines = history_lines(window, day).persist()
+        purchases, returned = lines.where(IS_PURCHASE), lines.where(IS_RETURN)
         recent = recipe.candidates.recent_days
-        statistics = product_statistics(purchases, return_lines(window, day), recent_days=recent).toPandas()
+        statistics = product_statistics(purchases, returned, recent_days=recent).toPandas()
         factors = fit_als(lines, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()

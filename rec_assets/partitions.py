@@ -31,9 +31,9 @@ class DayPartitions:
         horizon_ago: D − horizon: the candidates and lists that are labeled and evaluated on D.
         label_window: (D − horizon, D]: the purchases that label and evaluate them.
         challenger_window: (D − gate_days − model_reuse_days, D]: the models that may become a challenger.
-        gate_snapshot_window: (D − gate_days − model_reuse_days, D − gate_days]: the products as of their day. The first
-            release, which has no purchases to compare models by, uses those of D.
-        gate_window: (D − gate_days − lookback, D]: the data of challenger and champion, and of their comparison.
+        gate_state_window: (D − gate_days − model_reuse_days, D − gate_days]: products and customers as of then. The
+            first release, which has no purchases to compare models by, uses those of D.
+        gate_window: (D − gate_days − model_reuse_days, D]: the purchases by which champion and challenger compare.
         served_window: (D − 1 − model_reuse_days, D − 1]: the newest lists of these days are what D's customers saw.
         kpi_window: (D − lookback, D], but at least one KPI period: the interactions that KPIs count.
         kpi_events_window: One KPI period, and the earlier days whose clicks it attributes purchases to.
@@ -60,8 +60,8 @@ class DayPartitions:
         self.horizon_ago = window(-horizon, -horizon)
         self.label_window = window(1 - horizon)
         self.challenger_window = window(1 - gate - reuse)
-        self.gate_snapshot_window = window(1 - gate - reuse, -gate)
-        self.gate_window = window(1 - gate - lookback)
+        self.gate_state_window = window(1 - gate - reuse, -gate)
+        self.gate_window = window(1 - gate - reuse)
         self.served_window = window(-reuse, -1)
         self.kpi_window = window(1 - max(lookback, PERIOD_DAYS))
         self.kpi_events_window = window(1 - PERIOD_DAYS - ATTRIBUTION_DAYS)

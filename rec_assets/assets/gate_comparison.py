@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from rec_assets.assets.model_loading import ReleasedModels
-from rec_assets.recsys.data.interactions import history_lines, net_purchases
+from rec_assets.recsys.data.interactions import IS_PURCHASE, net_purchases
 from rec_assets.recsys.evaluation.customer_sample import in_sample
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.ranker import Ranker
@@ -72,8 +72,8 @@ def comparison_lists(
     If there are more customers than `settings.evaluation_customers`, a sample is used.
     """
     day = challenger.ranker_as_of
-    lines = history_lines(cleaned_interactions.where(f"date <= '{day}'"), day).persist()
-    purchases = lines.where("weight >= 1")
+    lines = lake.table("customer_histories").spark(cleaned_interactions.sparkSession, [day]).persist()
+    purchases = lines.where(IS_PURCHASE)
     products = load_product_snapshot(lake.table("product_snapshot"), day, settings.staging)
     sampled = in_sample(lines.select("customer_id").distinct().count(), settings.evaluation_customers)
 

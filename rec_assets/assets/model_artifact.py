@@ -17,17 +17,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame as SparkFrame
 
 import rec_assets
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
-from rec_assets.recsys.data.interactions import history_lines
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.spark.arrow_rows import collect
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
 from rec_assets.resources.data_versions import Materialization
 from rec_assets.resources.lake import Day, Lake
 from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
@@ -92,25 +90,23 @@ def describe_release(
 
 def index_writer(
     snapshot: ProductSnapshot, ranker: Ranker, recipe: Recipe, about: Mapping[str, str], *,
-    cleaned_interactions: SparkFrame, scores: pa.Table | None = None, staging: Path,
+    histories: LazyArrowRows, scores: pa.Table | None = None, staging: Path,
 ) -> WriteIndex:  # fmt: skip
-    """A function that writes the serving index of a product snapshot and a ranker, with the customers of that day.
+    """A function that writes the serving index of a product snapshot and a ranker, with the histories of that day.
 
     With the day's `hybrid_scores`, the index also contains these lists. The API uses them for customers without newer
     events. `about` is stored with the index: version, as-of day, time zone. Spark's tasks write the histories to
     `staging`, which they must see.
     """
-    interactions = history_lines(cleaned_interactions, snapshot.as_of).select(*HISTORY_COLUMNS)
-    lines = map_customers(
-        interactions, partial(number_lines, product_ids=pd.Index(snapshot.product_ids)), NUMBERED_SCHEMA
-    )
+    number = partial(number_lines, product_ids=pd.Index(snapshot.product_ids))
+    lines = map_customers(histories.select(*HISTORY_COLUMNS), number, NUMBERED_SCHEMA)
 
     def write(folder: Path) -> None:
-        histories = StoredHistories.from_numbered(collect(lines.to_spark(), staging))
+        stored = StoredHistories.from_numbered(collect(lines.to_spark(), staging))
         lists = {} if scores is None else {
             name: StoredList.from_scores(scores.filter(pc.equal(scores["list"], name)), snapshot) for name in LISTS
         }  # fmt: skip
-        Index(snapshot, ranker, recipe, histories, lists, dict(about)).save(folder)
+        Index(snapshot, ranker, recipe, stored, lists, dict(about)).save(folder)
 
     return write
 

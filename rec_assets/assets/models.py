@@ -12,7 +12,7 @@ from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.model_loading import MODELS_OF_PRODUCTS, NO_RANKER, ActiveModels, model_days_of_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
-from rec_assets.recsys.data.interactions import history_lines, net_purchases, return_lines
+from rec_assets.recsys.data.interactions import IS_PURCHASE, IS_RETURN, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
 from rec_assets.recsys.data.similar_texts import TEXT_COLUMNS, SimilarTexts
@@ -44,40 +44,35 @@ PLOTTED_ROWS = 200_000
 
 def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    lookback = dg.AssetIn(partition_mapping=days.lookback)
     models = [dg.AssetDep(name, partition_mapping=days.model_window) for name in MODELS_OF_PRODUCTS]
     daily: dict[str, Any] = {
-        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "4",
+        "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "5",
     }  # fmt: skip
 
-    @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
-    def product_statistics(context: dg.AssetExecutionContext, cleaned_interactions: SparkFrame) -> SparkFrame:
+    @dg.asset(**daily, kinds={"spark"})
+    def product_statistics(customer_histories: SparkFrame) -> SparkFrame:
         """Statistics per product over the lookback: order lines, buyers, repeat share, price, returns."""
-        day, recent = as_of_day(context), settings.recipe.candidates.recent_days
-        purchases, returned = net_purchases(cleaned_interactions, day), return_lines(cleaned_interactions, day)
-        return compute_statistics(purchases, returned, recent_days=recent)
+        purchases, returned = (customer_histories.where(which) for which in (IS_PURCHASE, IS_RETURN))
+        return compute_statistics(purchases, returned, recent_days=settings.recipe.candidates.recent_days)
 
-    @dg.asset(**daily, kinds={"spark", "mlflow"}, ins={"cleaned_interactions": lookback})
+    @dg.asset(**daily, kinds={"spark", "mlflow"})
     def als_model(
         context: dg.AssetExecutionContext, tracking: TrackingResource, recipes: dg.ResourceParam[Recipes],
-        cleaned_interactions: SparkFrame,
+        customer_histories: SparkFrame,
     ) -> SparkFrame:  # fmt: skip
         """ALS factors of customers and products, trained on time-decayed implicit feedback or on ratings."""
         recipe = recipes.active()
-        lines = history_lines(cleaned_interactions, as_of_day(context))
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
         )
         context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(), "mlflow_run": tracking.link})
-        return fit_als(lines, recipe.als, seed=recipe.seed, explicit=explicit)
+        return fit_als(customer_histories, recipe.als, seed=recipe.seed, explicit=explicit)
 
-    @dg.asset(**daily, kinds={"spark"}, ins={"cleaned_interactions": lookback})
-    def co_purchase_graph(
-        context: dg.AssetExecutionContext, recipes: dg.ResourceParam[Recipes], cleaned_interactions: SparkFrame
-    ) -> SparkFrame:
+    @dg.asset(**daily, kinds={"spark"})
+    def co_purchase_graph(recipes: dg.ResourceParam[Recipes], customer_histories: SparkFrame) -> SparkFrame:
         """Product-to-product weights: same basket, next orders, and same customers (EASE)."""
-        return compute_graph(net_purchases(cleaned_interactions, as_of_day(context)), recipes.active().co_purchase)
+        return compute_graph(customer_histories.where(IS_PURCHASE), recipes.active().co_purchase)
 
     @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
     def product_embeddings(
@@ -133,18 +128,16 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     @dg.asset(
         **{**daily, "code_version": with_layout(daily["code_version"], CANDIDATE_COLUMNS)},
         kinds={"spark", "numpy"},
-        ins={"cleaned_interactions": lookback},
     )
     def candidates(
         context: dg.AssetExecutionContext, releases: dg.ResourceParam[Releases], recipes: dg.ResourceParam[Recipes],
-        lake: dg.ResourceParam[Lake], product_snapshot: ProductSnapshot, cleaned_interactions: SparkFrame,
+        lake: dg.ResourceParam[Lake], product_snapshot: ProductSnapshot, customer_histories: LazyArrowRows,
     ) -> LazyArrowRows:  # fmt: skip
         """(customer, product) pairs from all candidate sources as of the day, with the ranker's features."""
         day = product_snapshot.as_of
         release, model_days = releases.active(day), model_days_of_snapshot(lake, day)
-        lines = history_lines(cleaned_interactions, day)
         recipe = release.recipe if release else recipes.active()
-        return candidates_in_spark(lines, product_snapshot, recipe, model_days)
+        return candidates_in_spark(customer_histories, product_snapshot, recipe, model_days)
 
     @dg.asset(
         **daily,

@@ -12,7 +12,6 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame as SparkFrame
-from pyspark.sql import functions as F
 
 from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.gate_comparison import comparison_lists, first_release_lists
@@ -24,10 +23,12 @@ from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.release.decision_page import Decision, decision_page, decision_table
 from rec_assets.recsys.release.gate import check_artifact, check_not_rolled_back
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import FILES, Materializations
 from rec_assets.resources.lake import Lake, MissingPartition
 from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.releases import AS_OF_NAMES, PROMOTED, REJECTED, Release, Releases
+from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.folder import PublishedIndex, ServingFolder
 from rec_assets.serving.index_files.index import LAYOUT
@@ -66,20 +67,19 @@ def challenger_models_day(lake: Lake, releases: Releases, day: dt.date, gate_day
 
 def release_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    gate_window = dg.AssetIn(partition_mapping=days.gate_window)
     models = [dg.AssetDep(name, partition_mapping=days.challenger_window) for name in AS_OF_NAMES]
-    past_products = dg.AssetDep("product_snapshot", partition_mapping=days.gate_snapshot_window)
+    past = [
+        dg.AssetDep(name, partition_mapping=days.gate_state_window)
+        for name in ("product_snapshot", "customer_histories")
+    ]
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "1",
     }  # fmt: skip
 
-    @dg.asset(
-        **daily, kinds={"mlflow"}, deps=["evaluation_report", past_products, *models],
-        ins={"cleaned_interactions": gate_window},
-    )  # fmt: skip
+    @dg.asset(**daily, kinds={"mlflow"}, deps=["evaluation_report", *past, *models])
     def challenger(
         context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
-        releases: dg.ResourceParam[Releases], cleaned_interactions: SparkFrame,
+        releases: dg.ResourceParam[Releases], spark: SparkResource,
     ) -> pd.DataFrame:  # fmt: skip
         """The models that may become champion, registered in MLflow as a pyfunc model of plain arrays.
 
@@ -100,10 +100,9 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
             models = ReleasedModels.load(lake, training_day)
             products = load_product_snapshot(lake.table("product_snapshot"), training_day, settings.staging)
             about = {**proposal.tags, "as_of": proposal.tags["index_as_of"], "time_zone": source.time_zone}
-            first = days.days_of_lookback(training_day)[0]
             write = index_writer(
                 models.in_snapshot(products), models.ranker, recipe, about,
-                cleaned_interactions=cleaned_interactions.where(F.col("date").between(first, training_day)),
+                histories=lake.table("customer_histories").lazy_rows(spark.spark_session, [training_day]),
                 staging=settings.staging,
             )  # fmt: skip
             release = register_model(tracking, releases, proposal, write)
@@ -112,7 +111,8 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         return pd.DataFrame([{"version": release.version, **proposal.tags}])
 
     @dg.asset(
-        **daily, kinds={"spark", "mlflow"}, deps=[past_products], ins={"cleaned_interactions": gate_window},
+        **daily, kinds={"spark", "mlflow"}, deps=past,
+        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.gate_window)},
     )  # fmt: skip
     def release_gate(
         context: dg.AssetExecutionContext, tracking: TrackingResource, lake: dg.ResourceParam[Lake],
@@ -192,11 +192,10 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         **{**daily, "code_version": with_layout(daily["code_version"], LAYOUT)},
         kinds={"numpy"},
         deps=["champion", "hybrid_scores"],
-        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.lookback)},
     )
     def serving_index(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], releases: dg.ResourceParam[Releases],
-        serving: dg.ResourceParam[ServingFolder], product_snapshot: ProductSnapshot, cleaned_interactions: SparkFrame,
+        serving: dg.ResourceParam[ServingFolder], product_snapshot: ProductSnapshot, customer_histories: LazyArrowRows,
     ) -> pd.DataFrame:  # fmt: skip
         """The serving index of the API: the active release's models with the day's customers and products."""
         day, files = as_of_day(context), optional_file_fingerprint(settings.experiments)
@@ -218,7 +217,7 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
                 context.add_output_metadata({"warning": models.ranker.warning})
             write = index_writer(
                 models.in_snapshot(product_snapshot), models.ranker, version.recipe, about,
-                cleaned_interactions=cleaned_interactions, staging=settings.staging, scores=lists,
+                histories=customer_histories, staging=settings.staging, scores=lists,
             )  # fmt: skip
             return serving.add(version.version, day, write)
 

@@ -21,20 +21,22 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "train_retrieval": (
         "Train the retrieval models of a day and generate its candidates with them.",
-        ("product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "candidates"),
+        ("customer_histories", "product_statistics", "als_model", "co_purchase_graph", "product_snapshot",
+         "candidates"),
     ),
     "generate_candidates": (
         "Generate the candidates of a day with the active models.",
-        ("product_statistics", "product_snapshot", "candidates"),
+        ("customer_histories", "product_statistics", "product_snapshot", "candidates"),
     ),
     "train_models": (
         "Train the models of a day, and update its product snapshot, with which the release gate compares models. The "
         "ranker trains on the candidates of one horizon ago.",
-        ("product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "ranker"),
+        ("customer_histories", "product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "ranker"),
     ),
     "score_customers": (
         "Generate the candidates of a day with the active models and rank them into each customer's lists.",
-        ("product_statistics", "product_snapshot", "candidates", "hybrid_scores", "similar_products"),
+        ("customer_histories", "product_statistics", "product_snapshot", "candidates", "hybrid_scores",
+         "similar_products"),
     ),
     "measure_live_accuracy": (
         "Measure which recommendations of the newest earlier lists were bought on the day.",

@@ -39,7 +39,7 @@ from rec_assets.settings import Settings
 
 ALS_MODEL = "als_model"
 TABLES = ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "cleaned_interactions",
-          "rejected_purchases", ALS_MODEL, "candidates", "hybrid_scores")  # fmt: skip
+          "rejected_purchases", "customer_histories", ALS_MODEL, "candidates", "hybrid_scores")  # fmt: skip
 """Tables with rows of single customers."""
 
 OtherRuns = Callable[[], list[str]]

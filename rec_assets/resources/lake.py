@@ -161,6 +161,22 @@ class LakeTable:
         """The same rows, read by Python in Spark's tasks, file by file or day by day. Raises as `read`."""
         return self._read(days, functools.partial(spark_files.read_lazily, session, whole_days=whole_days))
 
+    def part_reader(self, day: Day) -> Callable[[int], pa.Table] | None:
+        """A function for Spark's tasks: the rows that a task of this number wrote. None if tasks can't read files.
+
+        Raises as `read`.
+        """
+        paths = {file.number: self.lake.path(self.name, file.path) for file in self.partitions[day].files}
+
+        def reader(_: list[str], schema: pa.Schema, *place: Any) -> Callable[[int], pa.Table]:
+            def read(number: int) -> pa.Table:
+                return spark_files.dataset([paths[number]] if number in paths else [], schema, *place).to_table()
+
+            return read
+
+        found: Callable[[int], pa.Table] = self._read([day] if day else None, reader)
+        return found
+
     def require(self, days: Sequence[Day]) -> None:
         """Raise MissingPartition if one of the days does not exist, or there is none."""
         missing = [day for day in days if day not in self.partitions]

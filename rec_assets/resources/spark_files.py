@@ -44,6 +44,12 @@ class File(NamedTuple):
         match = re.search(r"-([0-9a-f]{32})-[0-9a-f]{8}\.parquet$", self.path)
         return match[1] if match else self.path
 
+    @property
+    def number(self) -> int:
+        """Number of the task that wrote it; −1 for a file that others wrote."""
+        match = re.search(r"part-(\d{5})-[^/]*$", self.path)
+        return int(match[1]) if match else -1
+
     def is_content_of(self, path: str) -> bool:
         """Whether a file has its digest; also True if others wrote it."""
         return self.digest in (self.path, sha256_of_file(path)[:32])

@@ -197,6 +197,18 @@ TABLES: dict[str, dict[str, Column]] = {
             "in_catalog": ("boolean", "Whether the newest catalog contains the product."),
         },
     ),
+    "customer_histories": _columns(
+        "customer_id product_id order_id event age_days weight quantity unit_price rating",
+        {
+            "event": ("string", "Event type: purchase, return, click or cart."),
+            "age_days": ("int", "Days before the as-of day."),
+            "weight": (
+                "double",
+                "1 for a purchase, 0 for a bulk order, −1 for a return, between 0 and 1 for the others.",
+            ),
+            "quantity": ("double", "Units kept of a purchase, or returned."),
+        },
+    ),
     "product_statistics": _columns(
         "product_id order_lines recent_order_lines recent_buyers new_buyers buyers repeat_share interval_days "
         "price revenue last_age returns",

@@ -84,6 +84,9 @@ class CatalogTable(LakeTable):
         columns = [column for column in frame.columns if column != "date"]
         return frame.where(F.col("date").isin(list(days))).select(*columns, "date")
 
+    def part_reader(self, day: Day) -> None:
+        """None: the catalog has no files that tasks could read."""
+
     def lazy_rows(self, session: SparkSession, days: Days = None, *, whole_days: bool = False) -> LazyArrowRows:
         """See LakeTable."""
         rows = self.spark(session, days)

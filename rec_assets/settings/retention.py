@@ -22,6 +22,7 @@ class RetentionSettings(BaseModel):
     rejected_purchases: int | None = _days(None, "rejected_purchases")
     raw_feedback_events: int | None = _days(None, "raw_feedback_events")
     experiment_exposures: int | None = _days(None, "experiment_exposures")
+    customer_histories: int | None = _days(70, "customer_histories")
     product_statistics: int | None = _days(None, "product_statistics")
     als_model: int | None = _days(180, "als_model")
     co_purchase_graph: int | None = _days(180, "co_purchase_graph")

@@ -93,10 +93,11 @@ class Histories:
 def build_histories(lines: pd.DataFrame, snapshot: ProductSnapshot) -> Histories:
     """Aggregate lines (HISTORY_COLUMNS: net purchases, signs of interest and returns; age_days ≥ 0, weight ≤ 1).
 
-    Lines of products that the snapshot lacks are left out, and so are customers who have only returns.
+    Bulk orders (weight 0) and lines of products that the snapshot lacks are left out, and so are customers who have
+    only returns.
     """
     product = snapshot.positions(lines["product_id"])
-    known = product >= 0
+    known = (product >= 0) & (lines["weight"] != 0).to_numpy()
     if (lines["weight"] < 0).any():
         known &= lines["customer_id"].isin(lines.loc[known & (lines["weight"] >= 0), "customer_id"]).to_numpy()
     lines, product = lines[known], product[known]

@@ -1,52 +1,136 @@
-"""Interactions of a window of days: net purchases, signs of interest and returns.
+"""Customer histories as rows: net purchases, returns and signs of interest in a window of days.
 
-All training data comes from `net_purchases`, or from `history_lines` if it also contains clicks, carts and returns.
-`cleaning.py` cleans the raw lines of one day.
+All models learn from them. They are made from `cleaned_interactions`, either of the whole window, or of the days since
+the histories of an earlier day. `histories.py` has their arrays.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from rec_assets.recsys.arrays import Mask
 from rec_assets.recsys.data.returns import net_returns
-from rec_assets.recsys.events import INTEREST, PURCHASE, RETURN
+from rec_assets.recsys.events import PURCHASE, RETURN
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
+
+HISTORY_TYPES = (
+    "customer_id string, product_id string, order_id string, event string, age_days int, weight double, "
+    "quantity double, unit_price double, rating double"
+)
+"""Spark types of `customer_histories`. `age_days` counts back from the as-of day.
+
+`weight` is 1 for a purchase and −1 for a return; clicks and carts have less than 1. A bulk order has 0: it shows no
+preferences, and is there because a return may cancel it. `quantity` is what was kept of a purchase.
+"""
+
+IS_PURCHASE, IS_RETURN = "weight >= 1", "weight < 0"
+"""Conditions of net purchases and of returns in histories."""
+
+_LINES_OF_FILE, _MAX_FILES = 2**16, 2**10
 
 
-def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """Purchases of a window of `cleaned_interactions` less returns, without bulk orders, which show no preferences.
+@dataclass(frozen=True)
+class EarlierHistories:
+    """The histories of an earlier day, in the same number of files.
 
-    Returns:
-        One row per purchase line that was not fully returned: customer_id, product_id, order_id, date, age_days (int,
-        before `as_of`), weight (1), quantity (kept), unit_price, rating.
+    Attributes:
+        as_of: The day.
+        lookback_days: Of their lines, those that are now younger are kept.
+        read: The rows of a file, by its number. Spark's tasks call it.
     """
-    pairs = ["customer_id", "product_id"]
-    netting = ["event", "event_time", "line_id", "net_quantity"]
-    columns = [*pairs, "order_id", "date", *netting, "weight", "unit_price", "rating"]
-    lines = interactions.where(F.col("event").isin(PURCHASE, RETURN)).select(*columns)
-    returned = lines.where(F.col("event") == RETURN).select(*pairs).distinct()
-    untouched = lines.join(returned, pairs, "left_anti")
-    touched = lines.join(returned, pairs, "left_semi")
-    netted = touched.groupBy("customer_id").applyInPandas(net_returns, schema=touched.schema)
-    kept = untouched.unionByName(netted).where((F.col("event") == PURCHASE) & (F.col("net_quantity") > 0))
-    return _aged(kept.where(F.col("weight") > 0), as_of)
+
+    as_of: dt.date
+    lookback_days: int
+    read: Callable[[int], pa.Table]
 
 
-def return_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """All return lines, with weight −1, in the columns of `net_purchases`, without those of bulk orders."""
-    returned = interactions.where((F.col("event") == RETURN) & (F.col("weight") > 0))
-    return _aged(returned.withColumn("weight", F.lit(-1.0)), as_of)
+def files_of_histories(lines: int) -> int:
+    """Number of files for histories of a number of lines: a power of two, so that it rarely changes."""
+    return min(_MAX_FILES, 1 << max(0, lines // _LINES_OF_FILE).bit_length())
+
+
+def customer_histories(
+    interactions: DataFrame, as_of: dt.date, files: int, earlier: EarlierHistories | None = None
+) -> LazyArrowRows:
+    """Histories up to a day, in HISTORY_TYPES: one row per line, less purchases that were fully returned.
+
+    The result does not depend on `earlier`, because returns cancel the newest purchases, day by day (`net_returns`).
+
+    Args:
+        interactions: `cleaned_interactions` of the window, or of the days since `earlier`, with `date`.
+        as_of: The last day.
+        files: Number of tasks, and so of files. Each has whole customers, sorted by id, then by time.
+        earlier: The histories to continue.
+    """
+    is_return = F.col("event") == RETURN
+    lines = interactions.select(
+        "customer_id", "product_id", "order_id", "event", F.datediff(F.lit(as_of), F.col("date")).alias("age_days"),
+        F.when(is_return, -F.col("weight")).otherwise(F.col("weight")).alias("weight"),
+        F.col("net_quantity").alias("quantity"), "unit_price", "rating", "event_time", "line_id",
+    )  # fmt: skip
+    # Spark skips the tasks of an empty frame, so there is at least one row. It has no customer, and is left out below.
+    nothing = [F.lit(None).cast(type_).alias(name) for name, type_ in lines.dtypes]
+    lines = lines.unionByName(lines.sparkSession.range(1).select(*nothing))
+    order = ("customer_id", F.col("age_days").desc(), "event_time", is_return, "line_id", "product_id")
+    lines = lines.repartition(files, "customer_id").sortWithinPartitions(*order)
+    schema = arrow_schema(HISTORY_TYPES)
+
+    def update(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None
+        rows = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+        rows = rows.filter(pc.is_valid(rows["customer_id"]))
+        known = schema.empty_table()
+        if earlier is not None:
+            known = earlier.read(context.partitionId()).select(schema.names).cast(schema)
+            age = pc.add(known["age_days"], pa.scalar((as_of - earlier.as_of).days, pa.int32()))
+            known = known.set_column(schema.get_field_index("age_days"), schema.field("age_days"), age)
+            known = known.filter(pc.less(known["age_days"], earlier.lookback_days))
+        is_new = np.arange(len(known) + len(rows)) >= len(known)
+        rows = pa.concat_tables([known, rows])
+        by_customer = pc.sort_indices(rows["customer_id"])  # stable, so older lines stay first
+        yield _less_returns(rows.take(by_customer), is_new[by_customer.to_numpy()])
+
+    return LazyArrowRows.from_frame(lines.select(*schema.names)).then(update, HISTORY_TYPES)
+
+
+def _less_returns(rows: pa.Table, is_new: Mask) -> pa.Table:
+    """Subtract the new returns from the purchases they belong to. What is left of nothing, and bulk returns, go."""
+    bought, returned = (pc.equal(rows["event"], event).to_numpy() for event in (PURCHASE, RETURN))
+    quantity = rows["quantity"].to_numpy().copy()
+    if (new_returns := returned & is_new).any():
+        pair = pc.binary_join_element_wise(rows["customer_id"], rows["product_id"], "\0")
+        has_return = pc.is_in(pair, pair.filter(pa.array(new_returns))).to_numpy()
+        line = np.flatnonzero(has_return & (bought | new_returns))
+        frame = rows.select(["customer_id", "product_id", "event"]).take(line).to_pandas()
+        net = net_returns(frame.assign(event_time=line, line_id=line, net_quantity=quantity[line]))["net_quantity"]
+        is_purchase = bought[line]
+        quantity[line[is_purchase]] = net.to_numpy()[is_purchase]
+    weight = rows["weight"].to_numpy()
+    gone = (bought & ~(quantity > 0)) | (returned & ~(weight < 0))
+    column = rows.schema.get_field_index("quantity")
+    return rows.set_column(column, rows.schema.field(column), pa.array(quantity)).filter(pa.array(~gone))
 
 
 def history_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
-    """The lines of customer histories, in the columns of `net_purchases`.
+    """`customer_histories` of a window as a frame."""
+    tasks = int(str(interactions.sparkSession.conf.get("spark.sql.shuffle.partitions")))
+    return customer_histories(interactions, as_of, tasks).to_spark()
 
-    They are net purchases (weight 1), clicks and carts with their weights (from 0 to 1), and returns (−1).
-    """
-    interest = _aged(interactions.where(F.col("event").isin(*INTEREST)), as_of)
-    return net_purchases(interactions, as_of).unionByName(interest).unionByName(return_lines(interactions, as_of))
+
+def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
+    """Purchases of a window of `cleaned_interactions` less returns, without bulk orders, in HISTORY_TYPES."""
+    return history_lines(interactions, as_of).where(IS_PURCHASE)
 
 
 def repartition(frame: DataFrame, *by: str) -> DataFrame:
@@ -57,9 +141,3 @@ def repartition(frame: DataFrame, *by: str) -> DataFrame:
     """
     partitions = int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions")))
     return frame.repartition(partitions, *(by or ("customer_id",)))
-
-
-def _aged(lines: DataFrame, as_of: dt.date) -> DataFrame:
-    age, quantity = F.datediff(F.lit(as_of), F.col("date")).alias("age_days"), F.col("net_quantity").alias("quantity")
-    pair = ("customer_id", "product_id")
-    return lines.select(*pair, "order_id", "date", age, "weight", quantity, "unit_price", "rating")

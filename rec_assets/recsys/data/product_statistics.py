@@ -12,7 +12,7 @@ def product_statistics(purchases: DataFrame, returns: DataFrame, *, recent_days:
     """One row per product bought in the window; 0 order lines if all were returned.
 
     Args:
-        purchases, returns: `interactions.net_purchases` and `interactions.return_lines` of the window.
+        purchases, returns: Lines of `interactions.customer_histories`: IS_PURCHASE and IS_RETURN.
         recent_days: Ages 0 … recent_days - 1 count as recent.
 
     Returns:

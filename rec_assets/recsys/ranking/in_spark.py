@@ -30,9 +30,12 @@ SIMILAR_TYPES = "product_id string, kind string, rank int, similar_product_id st
 
 
 def candidates_in_spark(
-    lines: DataFrame, snapshot: ProductSnapshot, recipe: Recipe, model_days: Mapping[str, dt.date | None]
+    lines: DataFrame | LazyArrowRows,
+    snapshot: ProductSnapshot,
+    recipe: Recipe,
+    model_days: Mapping[str, dt.date | None],
 ) -> LazyArrowRows:
-    """`find_candidates` for every customer in `lines` (`interactions.history_lines` of the lookback window).
+    """`find_candidates` for every customer in `lines` (`interactions.customer_histories`).
 
     `model_days` are columns with the as-of days of the models, added to each row.
     """

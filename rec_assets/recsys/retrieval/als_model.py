@@ -32,7 +32,7 @@ def fit_als(lines: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -
     """Factorize customers × products.
 
     Args:
-        lines: `interactions.history_lines`; returns are ignored.
+        lines: `interactions.history_lines`; returns and bulk orders are ignored.
         recipe, seed: Hyper-parameters, and the seed of the initial factors.
         explicit: Fit the `rating` column (mean per pair) instead of implicit feedback.
 
@@ -47,7 +47,7 @@ def fit_als(lines: DataFrame, recipe: AlsRecipe, *, seed: int, explicit: bool) -
     Source: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008, with
     r = Σ weight · 0.5^(age / half-life) over a pair's lines and confidence 1 + α·r.
     """
-    lines = lines.where(F.col("weight") >= 0)
+    lines = lines.where(F.col("weight") > 0)
     decayed = F.col("weight") * F.pow(F.lit(0.5), F.col("age_days") / recipe.half_life_days)
     if recipe.solver == "implicit":
         if explicit:

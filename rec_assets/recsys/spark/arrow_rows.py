@@ -48,6 +48,11 @@ class LazyArrowRows:
         first = self.function
         return LazyArrowRows(self.frame, lambda tables: function(first(tables)), types)
 
+    def select(self, *columns: str) -> LazyArrowRows:
+        """Some of the columns."""
+        types = ", ".join(f"`{name}` {spark_type(self.schema.field(name).type)}" for name in columns)
+        return self.then(lambda tables: (table.select(columns) for table in tables), types)
+
     def to_spark(self) -> DataFrame:
         """The rows as a Spark frame."""
         function = self.function

@@ -104,10 +104,11 @@ NUMBERED_SCHEMA = "customer_id string, product int, order int, age float, weight
 def number_lines(lines: pd.DataFrame, product_ids: pd.Index) -> pd.DataFrame:
     """Replace product ids by positions, and order ids by numbers that are distinct within a customer.
 
-    `lines` has HISTORY_COLUMNS, with all lines of each customer. Lines of other products are left out.
+    `lines` has HISTORY_COLUMNS, with all lines of each customer. Bulk orders (weight 0) and lines of other products are
+    left out.
     """
     product = product_ids.get_indexer(pd.Index(lines["product_id"]))
-    lines = lines.assign(product=product, age=lines["age_days"])[product >= 0]
+    lines = lines.assign(product=product, age=lines["age_days"])[(product >= 0) & (lines["weight"] != 0)]
     lines["order"] = pd.factorize(lines["order_id"], sort=True)[0]
     lines = lines.sort_values(["customer_id", "product", "age", "order"], ignore_index=True)
     return lines[["customer_id", *HISTORY_ARRAYS]].astype(HISTORY_ARRAYS)
