@@ -161,9 +161,7 @@ class Hybrid:
         snapshot = build_product_snapshot(
             _AS_OF,
             products=self._catalog.assign(first_seen=[_AS_OF - dt.timedelta(days=int(days)) for days in age]),
-            statistics=product_statistics(
-                purchases, purchases.where("weight < 0"), recent_days=recipe.candidates.recent_days
-            ).toPandas(),
+            statistics=product_statistics(purchases, recent_days=recipe.candidates.recent_days),
             factors=model.withColumnRenamed("id", "product_id").toPandas(),
             graph=co_purchase_graph(purchases, recipe.co_purchase).toPandas(),
             embeddings=self._texts,

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, CleaningSettings, clean_day
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
-from rec_assets.recsys.data.interactions import IS_PURCHASE, IS_RETURN, history_lines, net_purchases
+from rec_assets.recsys.data.interactions import IS_PURCHASE, history_lines, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
@@ -37,6 +37,7 @@ from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
 from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.retrieval.similar import complements
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.spark import spark_resource
 from rec_assets.serving.index_files.index import Index
@@ -75,17 +76,17 @@ class Script:
 
     def describe_products(self) -> None:
         """Make products and the vectors of their texts."""
-        self.products = build_products(self.lines, self._stored("catalog", self.catalog)).toPandas()
+        self.products = build_products(LazyArrowRows.from_frame(self.lines), self.catalog.to_pandas(), self.folder)
         nothing = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         self.embeddings = embed_new(self.products, nothing, EncoderResource(model=self.settings.encoder).encode)
 
     def train(self, day: dt.date) -> tuple[ProductSnapshot, pd.DataFrame, DataFrame]:
         """Product snapshot, graph and candidates of a day, with models of that day."""
         recipe, window = self.settings.recipe, self._window(day, self.settings.lookback_days)
-        lines = history_lines(window, day).persist()
-        purchases, returned = lines.where(IS_PURCHASE), lines.where(IS_RETURN)
+        lines = self._stored(f"histories {day}", history_lines(window, day))
+        purchases = lines.where(IS_PURCHASE)
         recent = recipe.candidates.recent_days
-        statistics = product_statistics(purchases, returned, recent_days=recent).toPandas()
+        statistics = product_statistics(lines, recent_days=recent)
         factors = fit_als(lines, recipe.als, seed=recipe.seed, explicit=False).toPandas()
         graph = co_purchase_graph(purchases, recipe.co_purchase).toPandas()
         self.spark.catalog.clearCache()
@@ -163,10 +164,8 @@ class Script:
 
     def report(self, day: dt.date) -> pd.DataFrame:
         """The business KPIs of a day."""
-        types = "type string, customer_id string, product_id string, recommendation_id string, date date"
-        known = self.spark.createDataFrame(self.products[["product_id", "first_seen", "excluded"]])
         window = self._window(day, self.settings.lookback_days)
-        return business_kpis(window, self.spark.createDataFrame([], types), known, day)
+        return business_kpis(LazyArrowRows.from_frame(window), None, self.products, day)
 
     def _window(self, day: dt.date, days: int) -> DataFrame:
         return self.lines.where(f"date > '{day - dt.timedelta(days=days)}' and date <= '{day}'")

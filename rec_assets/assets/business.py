@@ -48,20 +48,19 @@ def business_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDe
             )
         writer = DayWriter(context, lake, "business_kpis", run_days)
         lookback = max(settings.lookback_days, PERIOD_DAYS)
-        lines = lake.table("cleaned_interactions").spark(session, _window(run_days, lookback, days.first))
-        lines = lines.select(*LINE_COLUMNS).persist()
+        all_lines = lake.table("cleaned_interactions")
         event_days = set(_window(run_days, PERIOD_DAYS + ATTRIBUTION_DAYS, days.first))
         all_events = lake.table("raw_feedback_events")
-        events = all_events.spark(session, sorted(event_days & set(all_events.days)))
-        products = lake.table("products").spark(session)
+        known_days = sorted(event_days & set(all_events.days))
+        events = all_events.spark(session, known_days) if all_events.rows(known_days) else None
+        products = lake.table("products").pandas(columns=["product_id", "first_seen", "excluded"])
         for number, day in enumerate(run_days, start=1):
-            begin = day - dt.timedelta(days=lookback - 1)
-            period = lines.where(lines["date"].between(begin, day))
-            kpis = compute_kpis(period, events.where(events["date"] <= day), products, day)
+            lines = all_lines.lazy_rows(session, _window([day], lookback, days.first)).select(*LINE_COLUMNS)
+            since = None if events is None else events.where(events["date"] <= day)
+            kpis = compute_kpis(lines, since, products, day)
             values = kpis.set_index("kpi")["value"].dropna()
             writer.add(day, kpis, **{str(name): float(value) for name, value in values.items()})
             context.log.info(f"{day}, {number} of {len(run_days)}: {values['orders']:,.0f} orders")
-        lines.unpersist()
         writer.commit()
         past = [day for day in lake.table("business_kpis").days if day <= run_days[-1]][-_PLOTTED_DAYS:]
         return writer.result(

@@ -106,9 +106,9 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         )
 
     @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="1")
-    def products(cleaned_interactions: SparkFrame, raw_product_catalog: SparkFrame) -> SparkFrame:
+    def products(cleaned_interactions: LazyArrowRows, raw_product_catalog: pd.DataFrame) -> pd.DataFrame:
         """One row per product, from the catalog and the lines: text, category, price, first day seen, content hash."""
-        return build_products(cleaned_interactions, raw_product_catalog)
+        return build_products(cleaned_interactions, raw_product_catalog, settings.staging)
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions,

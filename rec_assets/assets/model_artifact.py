@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 import rec_assets
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
-from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
+from rec_assets.recsys.spark.customers import map_customers
 from rec_assets.resources.data_versions import Materialization
 from rec_assets.resources.lake import Day, Lake
 from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases

@@ -12,7 +12,7 @@ from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.model_loading import MODELS_OF_PRODUCTS, NO_RANKER, ActiveModels, model_days_of_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
-from rec_assets.recsys.data.interactions import IS_PURCHASE, IS_RETURN, net_purchases
+from rec_assets.recsys.data.interactions import IS_PURCHASE, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
 from rec_assets.recsys.data.similar_texts import TEXT_COLUMNS, SimilarTexts
@@ -49,11 +49,10 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "5",
     }  # fmt: skip
 
-    @dg.asset(**daily, kinds={"spark"})
-    def product_statistics(customer_histories: SparkFrame) -> SparkFrame:
+    @dg.asset(**daily, kinds={"spark", "numpy"})
+    def product_statistics(customer_histories: LazyArrowRows) -> pd.DataFrame:
         """Statistics per product over the lookback: order lines, buyers, repeat share, price, returns."""
-        purchases, returned = (customer_histories.where(which) for which in (IS_PURCHASE, IS_RETURN))
-        return compute_statistics(purchases, returned, recent_days=settings.recipe.candidates.recent_days)
+        return compute_statistics(customer_histories, recent_days=settings.recipe.candidates.recent_days)
 
     @dg.asset(**daily, kinds={"spark", "mlflow"})
     def als_model(

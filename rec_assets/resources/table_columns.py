@@ -211,11 +211,10 @@ TABLES: dict[str, dict[str, Column]] = {
     ),
     "product_statistics": _columns(
         "product_id order_lines recent_order_lines recent_buyers new_buyers buyers repeat_share interval_days "
-        "price revenue last_age returns",
+        "price revenue returns",
         {
             **_STATISTICS,
             "revenue": ("double", "Sales value in the lookback."),
-            "last_age": ("int", "Days since the last purchase."),
         },
     ),
     "als_model": _columns(

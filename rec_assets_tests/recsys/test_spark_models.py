@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.histories import build_histories
 from rec_assets.recsys.data.product_statistics import product_statistics
@@ -25,6 +26,7 @@ from rec_assets.recsys.retrieval.als_model import fit_als, number_ids
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
 from rec_assets.recsys.retrieval.ease_weights import ease_weights
 from rec_assets.recsys.retrieval.sources.als import fold_in
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets_tests.recsys.snapshots import small_snapshot
 
 TYPES = (
@@ -115,8 +117,8 @@ def test_als_is_empty_if_no_product_has_enough_buyers(
 def test_without_net_purchases_the_graph_is_empty_and_returns_are_counted(spark: SparkSession) -> None:
     nothing = purchases(spark)
     assert co_purchase_graph(nothing, CoPurchaseRecipe()).isEmpty()
-    returned = purchases(spark, ("ann", "tea", "1", 3))
-    found = product_statistics(nothing, returned, recent_days=14).toPandas()
+    returned = purchases(spark, ("ann", "tea", "1", 3)).withColumn("weight", F.lit(-1.0))
+    found = product_statistics(returned, recent_days=14)
     assert found[["product_id", "order_lines", "returns"]].to_numpy().tolist() == [["tea", 0, 1]]
 
 
@@ -253,8 +255,8 @@ def test_ease_does_not_depend_on_the_size_of_batches(spark: SparkSession) -> Non
 def test_statistics_of_a_product_by_hand(spark: SparkSession) -> None:
     rows = [("ann", "tea", "1", 0), ("ann", "tea", "2", 10), ("ann", "tea", "3", 30), ("bob", "tea", "4", 20)]
     bought = purchases(spark, *rows)
-    returned = purchases(spark, ("ann", "tea", "5", 3), ("bob", "mug", "6", 3))
-    found = product_statistics(bought, returned, recent_days=14).toPandas().set_index("product_id")
+    returned = purchases(spark, ("ann", "tea", "5", 3), ("bob", "mug", "6", 3)).withColumn("weight", F.lit(-1.0))
+    found = product_statistics(bought.unionByName(returned), recent_days=14).set_index("product_id")
     mug, found = found.loc["mug"], found.loc["tea"]
     assert (found["returns"], mug["returns"], mug["order_lines"], mug["buyers"]) == (1, 1, 0, 0)
     assert (found["order_lines"], found["recent_order_lines"], found["buyers"]) == (4, 2, 2)
@@ -278,11 +280,11 @@ def test_a_product_seen_too_often_without_a_reaction_is_frequency_capped(spark: 
 def test_new_buyers_are_those_whose_first_purchase_is_recent(spark: SparkSession) -> None:
     rows = [("old", "tea", "1", 40), ("old", "tea", "2", 1), ("new", "tea", "3", 13), ("new", "tea", "4", 0)]
     bought = purchases(spark, *rows)
-    found = product_statistics(bought, bought.limit(0), recent_days=14).toPandas().iloc[0]
+    found = product_statistics(bought, recent_days=14).iloc[0]
     assert (found["new_buyers"], found["recent_order_lines"]) == (1, 3)
 
 
-def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark: SparkSession) -> None:
+def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark: SparkSession, tmp_path: Path) -> None:
     days = [dt.date(2024, 1, n) for n in (1, 2, 3, 9)]
     lines = [
         ("mug", "MUG", None, 2.0, days[2], 1.0), ("mug", "Mug red", None, 4.0, days[1], 1.0),
@@ -297,15 +299,14 @@ def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark
         schema="product_id string, title string, category string, brand string, text string, unit_price double, "
         "quantity double, date date, event string, weight double",
     )  # fmt: skip
-    catalog = spark.createDataFrame(
+    catalog = pd.DataFrame(
         [
             ("pot", "Tea pot", None, None, "tea pot", 10.0, None, True),
             ("new", None, "x", None, None, None, None, False),
         ],
-        schema="product_id string, title string, category string, brand string, text string, price double, "
-        "available_from date, excluded boolean",
+        columns=["product_id", "title", "category", "brand", "text", "price", "available_from", "excluded"],
     )
-    found = build_products(interactions, catalog).toPandas().set_index("product_id")
+    found = build_products(LazyArrowRows.from_frame(interactions), catalog, tmp_path).set_index("product_id")
     assert found.loc["mug", ["title", "text", "price", "first_seen"]].tolist() == ["Mug red", "mug red", 4.0, days[1]]
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]
     assert found.loc["new", ["title", "first_seen", "in_catalog"]].tolist() == ["x", days[3], True]

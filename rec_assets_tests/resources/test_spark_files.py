@@ -14,8 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pyspark.sql import SparkSession
 from upath import UPath
 
-from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
+from rec_assets.recsys.spark.customers import map_customers
 from rec_assets.resources import spark_files
 from rec_assets.resources.lake import Lake
 

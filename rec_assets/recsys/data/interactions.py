@@ -31,8 +31,8 @@ HISTORY_TYPES = (
 preferences, and is there because a return may cancel it. `quantity` is what was kept of a purchase.
 """
 
-IS_PURCHASE, IS_RETURN = "weight >= 1", "weight < 0"
-"""Conditions of net purchases and of returns in histories."""
+IS_PURCHASE = "weight >= 1"
+"""Condition of net purchases in histories."""
 
 _LINES_OF_FILE, _MAX_FILES = 2**16, 2**10
 
@@ -131,13 +131,3 @@ def history_lines(interactions: DataFrame, as_of: dt.date) -> DataFrame:
 def net_purchases(interactions: DataFrame, as_of: dt.date) -> DataFrame:
     """Purchases of a window of `cleaned_interactions` less returns, without bulk orders, in HISTORY_TYPES."""
     return history_lines(interactions, as_of).where(IS_PURCHASE)
-
-
-def repartition(frame: DataFrame, *by: str) -> DataFrame:
-    """Put the rows of each customer (or of each value of `by`) into one partition.
-
-    Grouping by customer then needs no further shuffle. The number of partitions is explicit: otherwise Spark may keep
-    the partitions of the files, whose order differs between clusters.
-    """
-    partitions = int(str(frame.sparkSession.conf.get("spark.sql.shuffle.partitions")))
-    return frame.repartition(partitions, *(by or ("customer_id",)))

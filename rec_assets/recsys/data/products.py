@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql.types import DateType
+import hashlib
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rec_assets.recsys.events import PURCHASE, RETURN
-from rec_assets.recsys.spark.sums import exact_sum
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
+from rec_assets.recsys.spark.grouping import Function, aggregate
+from rec_assets.recsys.spark.sums import halves, halves_of, sum_of_halves
 
 _DESCRIBED = ("title", "category", "brand", "text")
 
 
-def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
+def build_products(interactions: LazyArrowRows, catalog: pd.DataFrame, disk: Path) -> pd.DataFrame:
     """Join the catalog with the purchase log. The catalog wins if both have a value.
 
     If purchase lines differ, the most common value is taken; ties go to the first in alphabetical order. A product
@@ -20,49 +28,79 @@ def build_products(interactions: DataFrame, catalog: DataFrame) -> DataFrame:
 
     Args:
         interactions, catalog: `cleaned_interactions` of all days, with `date`, and `raw_product_catalog`.
+        disk: A folder for temporary files that Spark's tasks see too.
 
     Returns:
         product_id, title, category, brand, text, content_hash (SHA-256 of text), price, first_seen (date),
         in_catalog, excluded; sorted by product_id.
     """
-    lines = interactions.where(F.col("event").isin(PURCHASE, RETURN))  # clicks and carts have no product data
-    has_price, paid = F.col("unit_price").isNotNull(), F.col("unit_price") * F.col("quantity")
-    sold = [("", has_price & (F.col("weight") > 0)), ("bulk_", has_price)]
-    counted = lines.groupBy("product_id", *_DESCRIBED).agg(
-        F.count("*").alias("lines"),
-        F.min("date").alias("first"),
-        F.max("date").alias("last"),
-        # A bulk order (weight 0) has a special price, which is used only if there is no other.
-        *(exact_sum(F.when(which, paid)).alias(f"{name}value") for name, which in sold),
-        *(exact_sum(F.when(which, F.col("quantity"))).alias(f"{name}pieces") for name, which in sold),
-    )
-    counted = counted.persist()
-    totals = [[exact_sum(F.col(f"{name}{part}")) for part in ("value", "pieces")] for name, _ in sold]
-    price = F.coalesce(*(F.try_divide(value, pieces) for value, pieces in totals)).alias("line_price")
-    bought = counted.groupBy("product_id").agg(F.min("first").alias("first_bought"), price)
-    for name in _DESCRIBED:
-        bought = bought.join(_most_common(counted, name), "product_id", "left")
-    newest = counted.agg(F.max("last").alias("newest"))
-    listed = catalog.select("product_id", *_DESCRIBED, "price", "available_from", "excluded")
-    joined = bought.join(listed, "product_id", "full_outer").crossJoin(F.broadcast(newest))
-    text = F.coalesce("text", "line_text")
-    first = F.least(F.col("first_bought"), F.col("available_from").cast(DateType()))
-    title = F.coalesce("title", "line_title", "category", "line_category", F.concat(F.lit("product "), "product_id"))
-    return joined.select(
-        "product_id",
-        title.alias("title"),
-        *(F.coalesce(name, f"line_{name}").alias(name) for name in ("category", "brand")),
-        text.alias("text"),
-        F.sha2(text, 256).alias("content_hash"),
-        F.coalesce("price", "line_price").alias("price"),
-        F.coalesce(first, "newest").alias("first_seen"),
-        F.col("excluded").isNotNull().alias("in_catalog"),
-        F.coalesce("excluded", F.lit(False)).alias("excluded"),
-    ).orderBy("product_id")
+    counted = _count_descriptions(interactions, disk)
+    by_product = counted.groupby("product_id")
+    sold = by_product[halves_of("value", "pieces", "bulk_value", "bulk_pieces")].sum(min_count=1)
+    bought = pd.DataFrame({f"line_{name}": _most_common(counted, name) for name in _DESCRIBED}, index=sold.index)
+    # A bulk order has a special price, which is used only if there is no other.
+    bought["line_price"] = _first_of(*(_mean_price(sold, kind) for kind in ("", "bulk_")))
+    bought["first_bought"] = by_product["first"].min()
+    listed = catalog.set_index("product_id")[[*_DESCRIBED, "price", "available_from", "excluded"]]
+    every = bought.join(listed, how="outer").sort_index()
+    every["in_catalog"] = every.index.isin(listed.index)
+    available = pd.to_datetime(every["available_from"])
+    first_seen = pd.concat([every["first_bought"], available], axis=1).min(axis=1).fillna(counted["last"].max())
+    text, unnamed = _first_of(every["text"], every["line_text"]), "product " + every.index.to_series()
+    titles = [every[name] for name in ("title", "line_title", "category", "line_category")]
+    return pd.DataFrame(
+        {
+            "title": _first_of(*titles, unnamed),
+            **{name: _first_of(every[name], every[f"line_{name}"]) for name in ("category", "brand")},
+            "text": text,
+            "content_hash": text.map(lambda each: hashlib.sha256(each.encode()).hexdigest(), na_action="ignore"),
+            "price": _first_of(every["price"], every["line_price"]).astype(float),
+            "first_seen": first_seen.dt.date,
+            "in_catalog": every["in_catalog"],
+            "excluded": every["excluded"].eq(True),
+        }
+    ).reset_index(names="product_id")
 
 
-def _most_common(counted: DataFrame, name: str) -> DataFrame:
-    """product_id → the most common value of a column, as `line_<name>`; products without a value are absent."""
-    values = counted.where(F.col(name).isNotNull()).groupBy("product_id", name).agg(F.sum("lines").alias("lines"))
-    best = F.min(F.struct((-F.col("lines")).alias("rarest"), F.col(name).alias("value")))
-    return values.groupBy("product_id").agg(best.getField("value").alias(f"line_{name}"))
+def _count_descriptions(interactions: LazyArrowRows, disk: Path) -> pd.DataFrame:
+    """Lines, days and prices of each product by its distinct descriptions, of which a product has few."""
+
+    def count(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for table in tables:
+            rows = table.filter(pc.is_in(table["event"], pa.array([PURCHASE, RETURN])))  # a click describes no product
+            price, quantity = (rows[name].to_numpy().astype(float) for name in ("unit_price", "quantity"))
+            sums: dict[str, np.ndarray] = {"lines": np.ones(len(rows), np.int64)}
+            for kind, counted in (("", rows["weight"].to_numpy() > 0), ("bulk_", True)):
+                sold = np.where(counted & ~np.isnan(price), quantity, np.nan)
+                sums |= halves(f"{kind}value", sold * price) | halves(f"{kind}pieces", sold)
+            described = {name: rows[name] for name in ("product_id", *_DESCRIBED)}
+            days = {"first": rows["date"], "last": rows["date"]}
+            yield pa.table(described | days | {name: pa.array(each, from_pandas=True) for name, each in sums.items()})
+
+    names = halves_of("value", "pieces", "bulk_value", "bulk_pieces")
+    types = ", ".join(f"{name} string" for name in ("product_id", *_DESCRIBED))
+    types += f", first date, last date, lines bigint, {', '.join(f'{name} double' for name in names)}"
+    how: dict[str, Function] = {"first": "min", "last": "max", "lines": "sum"}
+    counted = aggregate(
+        interactions.then(count, types), ["product_id", *_DESCRIBED], {**how, **dict.fromkeys(names, "sum")},
+        within="product_id",
+    )  # fmt: skip
+    rows = collect(counted.to_spark(), disk)
+    return rows.assign(first=pd.to_datetime(rows["first"]), last=pd.to_datetime(rows["last"]))
+
+
+def _most_common(counted: pd.DataFrame, name: str) -> pd.Series:
+    """product_id → the most common value of a column; products without a value are absent."""
+    lines = counted.groupby(["product_id", name])["lines"].sum().reset_index()  # sorted by both
+    best = lines.sort_values("lines", ascending=False, kind="stable").drop_duplicates("product_id")
+    return best.set_index("product_id")[name]
+
+
+def _mean_price(sums: pd.DataFrame, kind: str) -> pd.Series:
+    value, pieces = (sum_of_halves(sums, f"{kind}{name}") for name in ("value", "pieces"))
+    return value / pieces.where(pieces > 0)
+
+
+def _first_of(*columns: pd.Series) -> pd.Series:
+    """In each row, the first value that is not null."""
+    return reduce(lambda known, other: known.where(known.notna(), other), columns)

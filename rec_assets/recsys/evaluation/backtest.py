@@ -17,7 +17,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from rec_assets.recsys.data.interactions import IS_PURCHASE, IS_RETURN, history_lines, net_purchases
+from rec_assets.recsys.data.interactions import IS_PURCHASE, history_lines, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
@@ -138,10 +138,13 @@ class Backtest:
 
     def snapshot(self, day: dt.date, recipe: Recipe) -> ProductSnapshot:
         """The product snapshot of a day."""
-        purchases, returned = (self.history(day).where(which) for which in (IS_PURCHASE, IS_RETURN))
+        purchases = self.history(day).where(IS_PURCHASE)
         recent = recipe.candidates.recent_days
         statistics = self._cached(
-            "statistics", day, recent, lambda: product_statistics(purchases, returned, recent_days=recent).toPandas()
+            "statistics",
+            day,
+            recent,
+            lambda: product_statistics(self.history(day), recent_days=recent),
         )
         factors = self._cached("factors", day, (recipe.als, recipe.seed), lambda: self._factors(day, recipe))
         graph = self._cached(

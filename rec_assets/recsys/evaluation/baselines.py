@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
 
-from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER, popular_lists
 from rec_assets.recsys.retrieval.sources import SOURCES
+from rec_assets.recsys.spark.customers import map_customers
 
 _BASELINES = sorted(
     (baseline for source in SOURCES for baseline in source.baselines), key=lambda baseline: not baseline.popular_by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,19 +11,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from rec_assets.recsys.data.histories import HISTORY_COLUMNS
-from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.events import IMPRESSION
 from rec_assets.recsys.ranking.lists import build_lists
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.recipe import Recipe
-from rec_assets.recsys.retrieval.candidates import BLOCK, CANDIDATE_COLUMNS, KEY_COLUMNS, find_candidates
+from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS, KEY_COLUMNS, find_candidates
 from rec_assets.recsys.retrieval.similar import substitutes
 from rec_assets.recsys.rules.compiled import CompiledRules
-from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, in_pandas
-
-_BATCH = 4 * BLOCK
-"""Customers that a task holds at a time, so that its memory does not grow with their number."""
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.recsys.spark.customers import map_customers, repartition
 
 SIMILAR_TYPES = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
 """Spark types of `similar.SIMILAR_COLUMNS`."""
@@ -102,40 +99,3 @@ def substitutes_in_spark(session: SparkSession, snapshot: ProductSnapshot, size:
         return (substitutes(snapshot, int(category), size) for frame in frames for category in frame["category"])
 
     return repartition(categories, "category").sortWithinPartitions("category").mapInPandas(task, SIMILAR_TYPES)
-
-
-def map_customers(
-    rows: DataFrame | LazyArrowRows, function: Callable[[pd.DataFrame], pd.DataFrame], types: str
-) -> LazyArrowRows:
-    """Apply a function to the rows of whole customers, some hundred customers at a time, in Spark tasks.
-
-    Args:
-        rows: A frame in any order; or the result of this function, directly or read back from its files. The latter
-            already has partitions of whole customers, which is not checked.
-        function: From the rows of some customers to the output rows.
-        types: DDL of the output rows.
-    """
-    if not isinstance(rows, LazyArrowRows):
-        rows = LazyArrowRows.from_frame(repartition(rows).sortWithinPartitions("customer_id"))
-
-    def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        return map(function, whole_customers(frames, _BATCH))
-
-    return rows.then(in_pandas(task, types), types)
-
-
-def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[pd.DataFrame]:
-    """Regroup frames sorted by `customer_id` into frames of more than `customers` customers, none of them split."""
-    held: list[pd.DataFrame] = []
-    count = 0
-    for frame in frames:
-        held.append(frame)
-        count += frame["customer_id"].nunique()
-        if count > customers:
-            rows = pd.concat(held, ignore_index=True)
-            whole = rows["customer_id"] != rows["customer_id"].iloc[-1]  # the next frame may have more of the last one
-            if whole.any():
-                yield rows[whole]
-            held, count = [rows[~whole]], 1
-    if held:
-        yield pd.concat(held, ignore_index=True)

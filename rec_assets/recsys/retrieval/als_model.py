@@ -12,8 +12,8 @@ import scipy.sparse as sp
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.recipe import AlsRecipe
+from rec_assets.recsys.spark.customers import repartition
 from rec_assets.recsys.spark.sums import exact_mean, ordered_sum
 
 _FACTORS = "kind string, id string, factors array<float>"

@@ -12,10 +12,10 @@ import scipy.sparse as sp
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from rec_assets.recsys.data.interactions import repartition
 from rec_assets.recsys.data.snapshot_arrays import EASE, NEXT_BASKET, SAME_BASKET
 from rec_assets.recsys.recipe import CoPurchaseRecipe
 from rec_assets.recsys.retrieval.ease_weights import ease_weights, incidence
+from rec_assets.recsys.spark.customers import repartition
 from rec_assets.recsys.spark.sums import ordered_sum
 
 _LINES_OF_BLOCK, _MIN_BLOCKS = 1_000_000, 8

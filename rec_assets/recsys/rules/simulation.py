@@ -14,13 +14,13 @@ import pandas as pd
 from rec_assets.recsys.evaluation.bootstrap import paired_bootstrap_difference
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES, Slice
 from rec_assets.recsys.evaluation.metrics import catalog_coverage, ranking_metrics
-from rec_assets.recsys.ranking.in_spark import map_customers
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER, arrange_lists, score_candidates
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.rules.compiled import CompiledRules
 from rec_assets.recsys.rules.effects import BLOCK_SIZE, Boost
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET
 from rec_assets.recsys.spark.arrow_rows import collect
+from rec_assets.recsys.spark.customers import map_customers
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

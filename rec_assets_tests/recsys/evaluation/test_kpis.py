@@ -8,7 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from rec_assets.recsys.evaluation.kpis import KPIS, business_kpis
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 
+rows = LazyArrowRows.from_frame
 DAY = dt.date(2024, 3, 31)  # the period begins on 4 March
 
 LINES = (
@@ -16,7 +18,6 @@ LINES = (
     "unit_price double"
 )
 EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
-PRODUCTS = "product_id string, first_seen date, excluded boolean"
 
 # customer, order, product, (month, day), quantity, price. The head is two of ten products.
 ORDERS = [
@@ -58,10 +59,10 @@ def events(spark: SparkSession, *rows: tuple[str, str | None, str, str | None, d
     return spark.createDataFrame(list(rows), EVENTS)
 
 
-def products(spark: SparkSession) -> DataFrame:
+def products() -> pd.DataFrame:
     rows = [(name, on(1, 1), False) for name in CATALOG]
     rows += [("new", on(4, 2), False), ("fuel", on(1, 1), True)]
-    return spark.createDataFrame(rows, PRODUCTS)
+    return pd.DataFrame(rows, columns=["product_id", "first_seen", "excluded"])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def figures(spark: SparkSession) -> pd.Series:
         ("click", None, "jam", "r4", on(3, 30)),  # without a customer
         ("impression", "ann", "pen", "r0", on(3, 3)),  # before the period
     ]
-    kpis = business_kpis(lines(spark), events(spark, *shown, *clicked), products(spark), DAY)
+    kpis = business_kpis(rows(lines(spark)), events(spark, *shown, *clicked), products(), DAY)
     assert kpis["kpi"].tolist() == list(KPIS)
     return kpis.set_index("kpi")["value"]
 
@@ -107,7 +108,7 @@ def test_each_kpi_agrees_with_a_calculation_by_hand(figures: pd.Series, name: st
 
 
 def test_without_events_or_prices_the_kpis_that_need_them_are_unknown(spark: SparkSession) -> None:
-    kpis = business_kpis(lines(spark, prices=False), events(spark), products(spark), DAY).set_index("kpi")["value"]
+    kpis = business_kpis(rows(lines(spark, prices=False)), events(spark), products(), DAY).set_index("kpi")["value"]
     money = {"revenue", "average_order_value", "return_rate_value", "tail_revenue"}
     assert set(kpis.index[kpis.isna()]) == {*money, "catalog_shown", "tail_views", "recommended_revenue"}
     assert kpis["orders"] == 5
@@ -115,17 +116,17 @@ def test_without_events_or_prices_the_kpis_that_need_them_are_unknown(spark: Spa
 
 def test_without_any_return_the_return_rates_are_unknown(spark: SparkSession) -> None:
     bought = lines(spark).where("event = 'purchase'")
-    kpis = business_kpis(bought, events(spark), products(spark), DAY).set_index("kpi")["value"]
+    kpis = business_kpis(rows(bought), events(spark), products(), DAY).set_index("kpi")["value"]
     assert pd.isna(kpis["return_rate_value"]) and pd.isna(kpis["return_rate_lines"])
     earlier = lines(spark).where("event = 'purchase'").limit(1).withColumn("event", F.lit("return"))
     earlier = earlier.withColumn("date", F.lit(DAY - dt.timedelta(days=40)))
-    kpis = business_kpis(bought.unionByName(earlier), events(spark), products(spark), DAY).set_index("kpi")["value"]
+    kpis = business_kpis(rows(bought.unionByName(earlier)), events(spark), products(), DAY).set_index("kpi")["value"]
     assert kpis["return_rate_value"] == kpis["return_rate_lines"] == 0
 
 
 def test_a_period_without_purchases_has_kpis_of_zero(spark: SparkSession) -> None:
     kpis = business_kpis(
-        lines(spark).where("event = 'purchase' and date < '2024-02-01'"), events(spark), products(spark), DAY
+        rows(lines(spark).where("event = 'purchase' and date < '2024-02-01'")), events(spark), products(), DAY
     ).set_index("kpi")["value"]
     assert kpis["revenue"] == kpis["orders"] == kpis["active_customers"] == kpis["catalog_coverage"] == 0
     assert pd.isna(kpis["average_order_value"]) and pd.isna(kpis["repeat_interval_days"])

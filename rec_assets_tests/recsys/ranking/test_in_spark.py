@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.ranking.in_spark import whole_customers
+from rec_assets.recsys.spark.customers import whole_customers
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

@@ -4,6 +4,7 @@ import datetime as dt
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from pyspark.sql import functions as F
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.evaluation.kpis import business_kpis
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.recsys.spark.sums import exact_mean, exact_sum, ordered_sum
 
 DAY = dt.date(2024, 3, 31)
@@ -21,10 +23,7 @@ LINES = (
     "event string, customer_id string, order_id string, product_id string, date date, age_days int, weight double, "
     "quantity double, unit_price double, rating double, title string, category string, brand string, text string"
 )
-CATALOG = (
-    "product_id string, title string, category string, brand string, text string, price double, available_from date, "
-    "excluded boolean"
-)
+CATALOG = ["product_id", "title", "category", "brand", "text", "price", "available_from", "excluded"]
 EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
 
 
@@ -41,28 +40,28 @@ def lines() -> list[tuple[object, ...]]:
     ]  # fmt: skip
 
 
-def products_of(found: DataFrame) -> DataFrame:
-    return build_products(found, found.sparkSession.createDataFrame([], CATALOG))
+def products_of(found: DataFrame, disk: Path) -> pd.DataFrame:
+    return build_products(LazyArrowRows.from_frame(found), pd.DataFrame(columns=CATALOG), disk)
 
 
-def statistics_of(found: DataFrame) -> DataFrame:
-    return product_statistics(found, found.limit(0), recent_days=7)
+def statistics_of(found: DataFrame, disk: Path) -> pd.DataFrame:
+    return product_statistics(found, recent_days=7)
 
 
-def key_figures_of(found: DataFrame) -> DataFrame:
+def key_figures_of(found: DataFrame, disk: Path) -> pd.DataFrame:
     spark = found.sparkSession
-    products = spark.createDataFrame([("p0", DAY, False)], "product_id string, first_seen date, excluded boolean")
-    return spark.createDataFrame(business_kpis(found, spark.createDataFrame([], EVENTS), products, DAY))
+    products = pd.DataFrame([("p0", DAY, False)], columns=["product_id", "first_seen", "excluded"])
+    return business_kpis(LazyArrowRows.from_frame(found), spark.createDataFrame([], EVENTS), products, DAY)
 
 
 @pytest.mark.parametrize("table", [products_of, statistics_of, key_figures_of])
 def test_a_table_does_not_depend_on_the_order_of_rows(
-    spark: SparkSession, table: Callable[[DataFrame], DataFrame]
+    spark: SparkSession, tmp_path: Path, table: Callable[[DataFrame, Path], pd.DataFrame]
 ) -> None:
     rows = lines()
     shuffled = random.Random(1).sample(rows, len(rows))
-    expected = table(spark.createDataFrame(rows, LINES)).toPandas()
-    found = table(spark.createDataFrame(shuffled, LINES).repartition(3)).toPandas()
+    expected = table(spark.createDataFrame(rows, LINES), tmp_path)
+    found = table(spark.createDataFrame(shuffled, LINES).repartition(3), tmp_path)
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
