@@ -115,8 +115,10 @@ class Script:
         recipe, day = self.settings.recipe, snapshot.as_of
         lists = lists_in_spark(candidates, ranker, self.products, recipe.list_size, {}).to_spark()
         categories = self.products.set_index("product_id")["category"]
-        similar = substitutes_in_spark(self.spark, snapshot, recipe.neighbors).unionByName(
-            self.spark.createDataFrame(complements(graph, categories, recipe.neighbors))
+        similar = (
+            substitutes_in_spark(self.spark, snapshot, recipe.neighbors)
+            .to_spark()
+            .unionByName(self.spark.createDataFrame(complements(graph, categories, recipe.neighbors)))
         )
         self._stored(f"similar {day}", similar)
         return self._stored(f"lists {day}", lists)

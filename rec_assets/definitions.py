@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import dagster as dg
 
-from rec_assets.assets import all_assets
+from rec_assets.assets.business import business_assets
 from rec_assets.assets.databricks_assets import run_on_databricks
+from rec_assets.assets.evaluation import evaluation_assets
+from rec_assets.assets.experiments import experiment_assets
+from rec_assets.assets.ingestion import ingestion_assets
+from rec_assets.assets.interactions import interaction_assets
 from rec_assets.assets.model_loading import ActiveModels
+from rec_assets.assets.models import model_assets
+from rec_assets.assets.recommendations import recommendation_assets
+from rec_assets.assets.release import release_assets
+from rec_assets.assets.tuning import tuning_assets
 from rec_assets.automation.alert_sensors import build_alert_sensors
 from rec_assets.automation.asset_jobs import build_asset_jobs
 from rec_assets.automation.console_logger import console_logger
@@ -25,7 +33,7 @@ from rec_assets.resources.spark import spark_resource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.settings import Settings, get_settings
-from rec_assets.sources.spec import load_data_source
+from rec_assets.sources.spec import DataSource, load_data_source
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -42,7 +50,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     plan_jobs = build_plan_jobs(settings, source, lambda: definitions)
     housekeeping, housekeeping_schedule = build_housekeeping(settings, source)
-    assets, checks = all_assets(settings, source, days), all_checks(settings, source)
+    assets, checks = _all_assets(settings, source, days), all_checks(settings, source)
     if settings.databricks:
         assets, checks = run_on_databricks(settings, assets, checks)
     definitions = dg.Definitions(
@@ -69,6 +77,21 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         },
     )  # fmt: skip
     return definitions
+
+
+def _all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
+    """All assets."""
+    return [
+        *ingestion_assets(settings, source, days),
+        *interaction_assets(settings, source, days),
+        *model_assets(settings, source, days),
+        *recommendation_assets(settings, days),
+        *evaluation_assets(settings, source, days),
+        *release_assets(settings, source, days),
+        *business_assets(settings, days),
+        *experiment_assets(settings, days),
+        *tuning_assets(settings, source),
+    ]
 
 
 defs = build_definitions(get_settings())

@@ -10,8 +10,6 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame as SparkFrame
-from pyspark.sql import functions as F
 
 from rec_assets.assets.ingestion import DAYS_PER_JOB
 from rec_assets.assets.line_cleaning import clean_days, write_clicks
@@ -22,13 +20,13 @@ from rec_assets.recsys.data.cleaning import (
     CLEANING_RULES,
     CleaningSettings,
 )
-from rec_assets.recsys.data.interactions import EarlierHistories, files_of_histories
+from rec_assets.recsys.data.interactions import LINE_COLUMNS, EarlierHistories, files_of_histories
 from rec_assets.recsys.data.interactions import customer_histories as histories_in_spark
 from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import DayWriter, Materializations, input_version
-from rec_assets.resources.lake import DamagedPartition, Lake
+from rec_assets.resources.lake import DamagedPartition, Lake, LakeTable
 from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
@@ -116,26 +114,29 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.lookback)},
     )  # fmt: skip
     def customer_histories(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], cleaned_interactions: SparkFrame
-    ) -> LazyArrowRows:
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
+        cleaned_interactions: LakeTable,
+    ) -> LazyArrowRows:  # fmt: skip
         """What customers bought, returned and looked at in the lookback: those of an earlier day, and what is new."""
-        day, lines, earlier = as_of_day(context), lake.table("cleaned_interactions"), None
-        files = files_of_histories(lines.rows(days.days_of_lookback(day)))
-        if (known := _newest_histories(context, lake, days, files)) is not None:
+        day, earlier = as_of_day(context), None
+        new_days = days.days_of_lookback(day)
+        files = files_of_histories(cleaned_interactions.rows(new_days))
+        if (known := _newest_histories(context, lake, cleaned_interactions, days, files)) is not None:
             since, read = known
-            cleaned_interactions = cleaned_interactions.where(F.col("date") > since)
+            new_days = [each for each in new_days if each > since]
             earlier = EarlierHistories(since, settings.lookback_days, read)
         context.add_output_metadata({"continues": str(earlier.as_of) if earlier else "nothing"})
-        return histories_in_spark(cleaned_interactions, day, files, earlier)
+        lines = cleaned_interactions.lazy_rows(spark.spark_session, new_days).select(*LINE_COLUMNS)
+        return histories_in_spark(lines.to_spark(), day, files, earlier)
 
     return [clean_purchases, products, customer_histories]
 
 
 def _newest_histories(
-    context: dg.AssetExecutionContext, lake: Lake, days: DayPartitions, files: int
+    context: dg.AssetExecutionContext, lake: Lake, lines: LakeTable, days: DayPartitions, files: int
 ) -> tuple[dt.date, Callable[[int], pa.Table]] | None:
     """The newest earlier day of `customer_histories` that is not stale and has the same number of files."""
-    day, table, lines = as_of_day(context), lake.table("customer_histories"), lake.table("cleaned_interactions")
+    day, table = as_of_day(context), lake.table("customer_histories")
     made = Materializations().of(table.name, context.instance)
     for earlier in reversed(table.days):
         window, record = days.days_of_lookback(earlier), made.get(earlier)

@@ -102,7 +102,7 @@ def index_writer(
     lines = map_customers(histories.select(*HISTORY_COLUMNS), number, NUMBERED_SCHEMA)
 
     def write(folder: Path) -> None:
-        stored = StoredHistories.from_numbered(collect(lines.to_spark(), staging))
+        stored = StoredHistories.from_numbered(collect(lines, staging))
         lists = {} if scores is None else {
             name: StoredList.from_scores(scores.filter(pc.equal(scores["list"], name)), snapshot) for name in LISTS
         }  # fmt: skip

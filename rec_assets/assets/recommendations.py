@@ -10,7 +10,7 @@ from rec_assets.assets.model_loading import ActiveModels, load_ranker
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.ranking.features import missing_features
-from rec_assets.recsys.ranking.in_spark import SIMILAR_TYPES, lists_in_spark, substitutes_in_spark
+from rec_assets.recsys.ranking.in_spark import lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.retrieval.similar import complements
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.lake import Lake
@@ -59,12 +59,12 @@ def recommendation_assets(settings: Settings, days: DayPartitions) -> list[dg.As
     def similar_products(
         context: dg.AssetExecutionContext, spark: SparkResource, active_models: dg.ResourceParam[ActiveModels],
         product_snapshot: ProductSnapshot,
-    ) -> SparkFrame:  # fmt: skip
+    ) -> list[Any]:  # fmt: skip
         """Substitutes (similar text and buyers) and complements (bought together) per product."""
         baskets, graph_as_of = active_models.load("co_purchase_graph", as_of_day(context))
         context.add_output_metadata({"graph_as_of": str(graph_as_of)})
-        session, categories = spark.spark_session, product_snapshot.catalog.set_index("product_id")["category"]
-        rows = session.createDataFrame(complements(baskets, categories, recipe.neighbors), SIMILAR_TYPES)
-        return substitutes_in_spark(session, product_snapshot, recipe.neighbors).unionByName(rows)
+        categories = product_snapshot.catalog.set_index("product_id")["category"]
+        found = complements(baskets, categories, recipe.neighbors)
+        return [substitutes_in_spark(spark.spark_session, product_snapshot, recipe.neighbors), found]
 
     return [hybrid_scores, similar_products]

@@ -1,11 +1,18 @@
 """Checks on the group `models`: are the values finite, the vectors normalized, the tables complete?"""
 
+from collections.abc import Iterator
+
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 
 from rec_assets.checks.days import newest_day
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.recsys.spark.grouping import aggregate
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
+
+_PAIR = pa.schema([("customer_id", pa.string()), ("product_id", pa.string())])
 
 
 def model_checks() -> list[dg.AssetChecksDefinition]:
@@ -54,24 +61,33 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(
         asset="candidates", blocking=True,
-        description="Each pair of customer and product occurs once. There are pairs, if a product has order lines.",
+        description="Each pair of customer and product occurs once, and all pairs of a customer are in one file. There "
+        "are pairs, if a product has order lines.",
     )  # fmt: skip
     def pairs_are_unique(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
     ) -> dg.AssetCheckResult:
         day = [newest_day(context, lake)]
-        rows = lake.table("candidates").rows(day)
-        unique = (
-            lake.table("candidates")
-            .spark(spark.spark_session, day)
-            .select("customer_id", "product_id")
-            .distinct()
-            .count()
-        )
+        table = lake.table("candidates")
+        rows, (unique, split) = table.rows(day), count_pairs(table.lazy_rows(spark.spark_session, day))
         statistics = lake.table("product_statistics").pandas(day, columns=["order_lines"])
         return dg.AssetCheckResult(
-            passed=unique == rows and (rows > 0 or not statistics["order_lines"].any()),
-            description=f"{rows} pairs, {rows - unique} repeated",
+            passed=unique == rows and not split and (rows > 0 or not statistics["order_lines"].any()),
+            description=f"{rows} pairs, {rows - unique} repeated, {split} customers in several files",
         )
 
     return [embeddings_are_unit_vectors, every_text_is_embedded, factors_are_finite, graph_is_valid, pairs_are_unique]
+
+
+def count_pairs(candidates: LazyArrowRows) -> tuple[int, int]:
+    """Number of distinct pairs of customer and product in each task, and of customers whose rows several tasks have."""
+
+    def count(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        rows = pa.concat_tables([_PAIR.empty_table(), *(table.select(_PAIR.names).cast(_PAIR) for table in tables)])
+        customers = rows.group_by(_PAIR.names).aggregate([]).group_by("customer_id").aggregate([([], "count_all")])
+        yield customers.rename_columns(["customer_id", "pairs"]).append_column("tasks", pa.repeat(1, len(customers)))
+
+    by_customer = candidates.then(count, "customer_id string, pairs bigint, tasks bigint")
+    totals = aggregate(by_customer, ["customer_id"], {"pairs": "sum", "tasks": "sum"}, within="customer_id").to_spark()
+    pairs, split = totals.selectExpr("coalesce(sum(pairs), 0)", "count_if(tasks > 1)").collect()[0]
+    return pairs, split

@@ -1,11 +1,12 @@
 """Checks on the groups `recommendations`, `evaluation`, `business` and `experiments`: lists, metrics and KPIs."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
-import pandas as pd
-from pyspark.sql import DataFrame as SparkFrame
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rec_assets.assets.active_rules import active_rules, add_frequency_capped
 from rec_assets.assets.model_loading import load_ranker
@@ -13,12 +14,18 @@ from rec_assets.checks.days import checked_days, newest_day
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, baseline_verdict
 from rec_assets.recsys.evaluation.kpis import KPIS
 from rec_assets.recsys.evaluation.live import control_band
-from rec_assets.recsys.ranking.lists import LISTS
+from rec_assets.recsys.ranking.lists import DISCOVER, LISTS
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
+from rec_assets.recsys.spark.customers import repartition
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.releases import Releases
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
+
+_BOUGHT = "bought"
+_LISTED = "customer_id string, product_id string, list string, rank int, possible_all bigint, possible_discover bigint"
+"""Rows of lists, of products that the customer bought, and of the numbers of products that lists may have."""
 
 
 def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -33,13 +40,14 @@ def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
     ) -> dg.AssetCheckResult:
         day, session = newest_day(context, lake), spark.spark_session
-        lists, pairs = (lake.table(table).spark(session, [day]) for table in ("hybrid_scores", "candidates"))
+        lists, pairs = (lake.table(table).lazy_rows(session, [day]) for table in ("hybrid_scores", "candidates"))
         products = lake.table("products").pandas(columns=["product_id", "excluded"])
         snapshot = load_product_snapshot(lake.table("product_snapshot"), day, settings.staging)
         rules = active_rules(settings, snapshot)
         hidden = [*products.loc[products["excluded"], "product_id"], *rules.product_ids[~rules.visible]]
         if rules.frequency_cap is not None:
-            pairs = add_frequency_capped(pairs, rules, lake, day).where(f"not {rules.frequency_cap_column}")
+            capped = add_frequency_capped(pairs.to_spark(), rules, lake, day)
+            pairs = LazyArrowRows.from_frame(capped.where(f"not {rules.frequency_cap_column}"))
         customers, problems = find_list_problems(lists, pairs, hidden, settings.recipe.list_size)
         # Another check verifies that there are candidates.
         expected = lake.table("candidates").rows([day]) > 0
@@ -157,9 +165,9 @@ def _has_trained_ranker(lake: Lake, day: dt.date) -> bool:
 
 
 def find_list_problems(
-    lists: SparkFrame, pairs: SparkFrame, hidden: Sequence[str], size: int
+    lists: LazyArrowRows, pairs: LazyArrowRows, hidden: Sequence[str], size: int
 ) -> tuple[int, dict[str, int]]:
-    """The number of customers with candidates, and the number of faults of each kind; all counted in Spark.
+    """The number of customers with candidates, and the number of faults of each kind; all counted in Spark's tasks.
 
     Args:
         lists: hybrid_scores of a day.
@@ -167,36 +175,56 @@ def find_list_problems(
         hidden: product_ids that rules or the catalog exclude.
         size: Length of a list. A shorter list is complete if the customer has no more candidates.
     """
-    from pyspark.sql import functions as F
+    schema, not_shown = arrow_schema(_LISTED), pa.array(hidden, pa.string())
 
-    bought = F.col("repeat_order_lines") > 0
-    banned = lists.sparkSession.createDataFrame(pd.DataFrame({"product_id": hidden}), "product_id string")
-    possible = (
-        pairs.join(F.broadcast(banned), "product_id", "left_anti")
-        .groupBy("customer_id")
-        .agg(F.count("*").alias("possible_all"), F.count(F.when(~bought, 1)).alias("possible_discover"))
-    )
-    made = lists.groupBy("customer_id").agg(
-        *(F.count(F.when(F.col("list") == name, 1)).alias(f"made_{name}") for name in LISTS),
-        *(
-            (F.count("*") - F.countDistinct("list", column)).alias(f"{column}_again")
-            for column in ("product_id", "rank")
-        ),
-    )
-    both = possible.join(made, "customer_id", "full_outer").fillna(0)
-    counts = both.agg(
-        F.count("*").alias("customers"),
-        *(
-            F.sum((F.col(f"made_{name}") < F.least(F.col(f"possible_{name}"), F.lit(size))).cast("long")).alias(name)
-            for name in LISTS
-        ),
-        *(F.sum(f"{column}_again").alias(column) for column in ("product_id", "rank")),
-    ).collect()[0]
-    discover = lists.where(F.col("list") == "discover").join(pairs.where(bought), ["customer_id", "product_id"])
-    return counts["customers"], {
-        **{f"{name} lists too short": counts[name] or 0 for name in LISTS},
-        "products twice in a list": counts["product_id"] or 0,
-        "ranks twice in a list": counts["rank"] or 0,
-        "excluded or hidden products shown": lists.join(F.broadcast(banned), "product_id").count(),
-        "bought products in discover": discover.count(),
-    }
+    def candidates(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """For each customer, the number of possible products; and the bought products as a list."""
+        for rows in tables:
+            visible = np.invert(pc.is_in(rows["product_id"], not_shown).to_numpy())
+            bought = rows["repeat_order_lines"].to_numpy() > 0
+            possible = {"possible_all": visible, "possible_discover": visible & ~bought}
+            counted = pa.table({"customer_id": rows["customer_id"]} | {k: v.astype(int) for k, v in possible.items()})
+            sums = counted.group_by("customer_id").aggregate([(name, "sum") for name in possible])
+            sums = sums.select(["customer_id", *(f"{name}_sum" for name in possible)])
+            yield _with_columns(sums.rename_columns(["customer_id", *possible]), schema)
+            pairs = rows.select(["customer_id", "product_id"]).filter(pa.array(bought))
+            yield _with_columns(pairs.append_column("list", pa.repeat(_BOUGHT, len(pairs))), schema)
+
+    def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        return (_with_columns(rows, schema) for rows in tables)
+
+    def count(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        rows = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+        of_list = {name: rows.filter(pc.equal(rows["list"], name)) for name in (*LISTS, _BOUGHT)}
+        columns = [f"possible_{name}" for name in LISTS]
+        customers = rows.group_by("customer_id").aggregate([(name, "sum") for name in columns]).to_pandas()
+        customers = customers.set_index("customer_id")
+        found = {"customers": len(customers)}
+        for name in LISTS:
+            made = of_list[name].group_by("customer_id").aggregate([([], "count_all")]).to_pandas()
+            made = made.set_index("customer_id")["count_all"].reindex(customers.index, fill_value=0)
+            possible = customers[f"possible_{name}_sum"].fillna(0).clip(upper=size)
+            found[f"{name} lists too short"] = int((made < possible).sum())
+        lists = pa.concat_tables([of_list[name] for name in LISTS])
+        for column in ("product_id", "rank"):
+            distinct = lists.group_by(["customer_id", "list", column]).aggregate([])
+            found[f"{column.removesuffix('_id')}s twice in a list"] = len(lists) - len(distinct)
+        found["excluded or hidden products shown"] = pc.sum(pc.is_in(lists["product_id"], not_shown)).as_py() or 0
+        pairs = [of_list[name].select(["customer_id", "product_id"]) for name in (DISCOVER, _BOUGHT)]
+        apart = sum(len(each.group_by(each.column_names).aggregate([])) for each in pairs)
+        together = pa.concat_tables(pairs)
+        found["bought products in discover"] = apart - len(together.group_by(together.column_names).aggregate([]))
+        yield pa.table({"name": list(found), "count": list(found.values())})
+
+    rows = pairs.select("customer_id", "product_id", "repeat_order_lines").then(candidates, _LISTED).to_spark()
+    rows = rows.unionByName(lists.select("customer_id", "product_id", "list", "rank").then(shown, _LISTED).to_spark())
+    by_customer = LazyArrowRows.from_frame(repartition(rows))
+    counts = by_customer.then(count, "name string, count bigint").to_spark().toPandas()
+    problems = {str(name): int(total) for name, total in counts.groupby("name", sort=False)["count"].sum().items()}
+    return problems.pop("customers", 0), problems
+
+
+def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema; those that the rows lack are null."""
+    missing = {field.name: pa.nulls(len(rows), field.type) for field in schema if field.name not in rows.column_names}
+    return pa.table({name: rows[name] for name in rows.column_names} | missing).select(schema.names).cast(schema)

@@ -21,10 +21,11 @@ import pyarrow as pa
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 
+from rec_assets.recsys.spark.arrow_rows import spark_type
 from rec_assets.resources.day_files import DayFiles
 from rec_assets.resources.lake import Day, Lake, LakeTable, Partition
 from rec_assets.resources.spark_files import File
-from rec_assets.resources.table_columns import column_schema
+from rec_assets.resources.table_columns import TABLES
 
 FINGERPRINT, MADE_FROM, FILES = "fingerprint", "made_from", "files"
 """Metadata: fingerprint of the partition; upstream asset → `input_version`; file → SHA-256."""
@@ -191,6 +192,17 @@ def describe(table: LakeTable, day: Day) -> dict[str, Any]:
         "dagster/column_schema": column_schema(table.name, head.schema),
         "preview": dg.MetadataValue.md(head.to_pandas().map(_shorten).to_markdown(index=False)),
     }
+
+
+def column_schema(table: str, schema: pa.Schema) -> dg.TableSchema:
+    """Dagster's schema of a table: name, type and description of each column."""
+    declared = TABLES.get(table, {})
+    return dg.TableSchema(
+        [
+            dg.TableColumn(field.name, spark_type(field.type), declared.get(field.name, ("", None))[1])
+            for field in schema
+        ]
+    )
 
 
 def _shorten(value: object) -> str:

@@ -43,8 +43,8 @@ from rec_assets.resources.spark_files import File
 from rec_assets.resources.table_columns import stored_schema
 from rec_assets.settings import CatalogSchema
 
-Rows: TypeAlias = pa.Table | pd.DataFrame | DataFrame | LazyArrowRows
-"""Rows to write: in the memory of this process, or results of Spark."""
+Rows: TypeAlias = "pa.Table | pd.DataFrame | DataFrame | LazyArrowRows | list[Rows]"
+"""Rows to write: in the memory of this process, or results of Spark; or several of these."""
 
 Day: TypeAlias = dt.date | None
 """The day of a partition; None for the only partition of a table without days."""
@@ -254,6 +254,8 @@ class Lake:
 
     def stage(self, name: str, rows: Rows, day: Day = None) -> Partition:
         """Write the files of a partition, which `commit` makes visible."""
+        if isinstance(rows, list):
+            return Partition(tuple(sorted(file for part in rows for file in self.stage(name, part, day).files)))
         folder = f"date={day}/" if day else ""
         place = self.path(name, folder), self.filesystem
         if isinstance(rows, pd.DataFrame):

@@ -1,7 +1,8 @@
 """The lake's IO manager: passes inputs to assets as Spark or pandas frames, and writes their outputs.
 
 The annotation of an asset's parameter selects the type of the frame. `LazyArrowRows` are rows that Python reads in
-Spark's tasks. A window of days is one frame with a `date` column. A `ProductSnapshot` is mapped into memory.
+Spark's tasks. A window of days is one frame with a `date` column. A `ProductSnapshot` is mapped into memory. With
+`LakeTable`, the asset itself chooses the days to read.
 """
 
 import datetime as dt
@@ -9,14 +10,13 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-import pyarrow as pa
 from pydantic import PrivateAttr
 from pyspark.sql import DataFrame as SparkFrame
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import StepInputs, describe, input_version, versions
-from rec_assets.resources.lake import Lake, MissingPartition, open_lake
+from rec_assets.resources.lake import Lake, LakeTable, MissingPartition, Rows, open_lake
 from rec_assets.resources.product_snapshots import load_product_snapshot
 from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import parse_lake
@@ -39,9 +39,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         """The lake itself."""
         return open_lake(parse_lake(self.root))
 
-    def handle_output(
-        self, context: dg.OutputContext, obj: SparkFrame | LazyArrowRows | pd.DataFrame | pa.Table
-    ) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: Rows) -> None:
         """Write a partition, or an unpartitioned table, and its metadata."""
         name = context.asset_key.path[-1]
         day = dt.date.fromisoformat(context.partition_key) if context.has_asset_partitions else None
@@ -56,7 +54,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
             {**describe(self.lake.table(name), day), **versions(written.fingerprint, made_from)}
         )
 
-    def load_input(self, context: dg.InputContext) -> SparkFrame | LazyArrowRows | pd.DataFrame | ProductSnapshot:
+    def load_input(
+        self, context: dg.InputContext
+    ) -> LakeTable | SparkFrame | LazyArrowRows | pd.DataFrame | ProductSnapshot:
         """Read the days of the input's partition mapping.
 
         Raises:
@@ -70,6 +70,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         wanted = context.dagster_type.typing_type
         if wanted is ProductSnapshot and days is not None:
             return load_product_snapshot(table, days[0], Path(self.disk))
+        if wanted is LakeTable:
+            return table
         if wanted is SparkFrame:
             return table.spark(self.spark.spark_session, days)
         if wanted is LazyArrowRows:

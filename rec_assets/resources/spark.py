@@ -184,6 +184,8 @@ def _check_executors(session: "SparkSession", folder: str) -> None:
         name = marker.name
 
         def probe(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            import xgboost  # noqa: F401
+
             import rec_assets.recsys.ranking.in_spark  # noqa: F401
 
             for _ in frames:

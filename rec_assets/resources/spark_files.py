@@ -110,7 +110,10 @@ def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: st
     # Vacuuming deletes what a killed writer leaves in the folder.
     with tempfile.NamedTemporaryFile(dir=folder if is_local else None, suffix=".tmp") as file:
         held, rows = schema.empty_table(), 0
-        with pq.ParquetWriter(file.name, schema, compression="zstd", store_schema=False) as writer:
+        texts = [field.name for field in schema if field.type == pa.string()]  # dictionaries of floats only cost time
+        with pq.ParquetWriter(
+            file.name, schema, compression="zstd", use_dictionary=texts, store_schema=False
+        ) as writer:
             for table in tables:
                 held, rows = pa.concat_tables([held, table.select(schema.names).cast(schema)]), rows + len(table)
                 while len(held) >= GROUP_ROWS:

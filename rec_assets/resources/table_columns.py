@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import dagster as dg
 import pyarrow as pa
 
 from rec_assets.recsys.spark.arrow_rows import arrow_type, spark_type
@@ -450,14 +449,3 @@ def stored_schema(table: str, schema: pa.Schema) -> pa.Schema:
         type_, text = declared.get(field.name, (spark_type(field.type), ""))
         fields.append(pa.field(field.name, arrow_type(type_), metadata={"comment": text} if text else None))
     return pa.schema(fields)
-
-
-def column_schema(table: str, schema: pa.Schema) -> dg.TableSchema:
-    """Dagster's schema of a table: name, type and description of each column."""
-    declared = TABLES.get(table, {})
-    return dg.TableSchema(
-        [
-            dg.TableColumn(field.name, spark_type(field.type), declared.get(field.name, ("", None))[1])
-            for field in schema
-        ]
-    )

@@ -161,6 +161,12 @@ class CatalogLake(Lake):
 
     def stage(self, name: str, rows: Rows, day: Day = None) -> Partition:
         """See Lake. The rows stay in memory, or uncomputed, until they are committed."""
+        if isinstance(rows, list):
+            frames = [
+                part.to_spark() if isinstance(part, LazyArrowRows) else self.session.createDataFrame(part)
+                for part in rows
+            ]
+            rows = reduce(DataFrame.unionByName, frames)
         if isinstance(rows, pd.DataFrame):
             rows = pa.Table.from_pandas(rows, preserve_index=False)
         if not isinstance(rows, pa.Table):

@@ -1,6 +1,6 @@
 """Every column that the UI shows has a description."""
 
-from rec_assets.resources.table_columns import column_schema
+from rec_assets.resources.data_versions import column_schema
 from rec_assets_tests.conftest import BootstrappedShop
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -33,6 +34,12 @@ preferences, and is there because a return may cancel it. `quantity` is what was
 
 IS_PURCHASE = "weight >= 1"
 """Condition of net purchases in histories."""
+
+LINE_COLUMNS = (
+    "line_id", "order_id", "customer_id", "product_id", "event", "event_time", "weight", "net_quantity", "unit_price",
+    "rating", "date",
+)  # fmt: skip
+"""Columns of `cleaned_interactions` that histories are made from."""
 
 _LINES_OF_FILE, _MAX_FILES = 2**16, 2**10
 
@@ -84,8 +91,6 @@ def customer_histories(
     schema = arrow_schema(HISTORY_TYPES)
 
     def update(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        from pyspark import TaskContext
-
         context = TaskContext.get()
         assert context is not None
         rows = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])

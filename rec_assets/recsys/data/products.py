@@ -85,7 +85,7 @@ def _count_descriptions(interactions: LazyArrowRows, disk: Path) -> pd.DataFrame
         interactions.then(count, types), ["product_id", *_DESCRIBED], {**how, **dict.fromkeys(names, "sum")},
         within="product_id",
     )  # fmt: skip
-    rows = collect(counted.to_spark(), disk)
+    rows = collect(counted, disk)
     return rows.assign(first=pd.to_datetime(rows["first"]), last=pd.to_datetime(rows["last"]))
 
 

@@ -117,7 +117,7 @@ class Backtest:
     def lists(self, day: dt.date, recipe: Recipe) -> pd.DataFrame:
         """The lists as of a day, LIST_COLUMNS."""
         candidates, ranker = self.candidates(day, recipe), self.ranker(day, recipe)
-        lists = lists_in_spark(candidates, ranker, self.products, _LIST_SIZE, model_days={}).to_spark()
+        lists = lists_in_spark(candidates, ranker, self.products, _LIST_SIZE, model_days={})
         rows = collect(lists, self._disk)
         return rows[[*LIST_COLUMNS]].sort_values(["customer_id", "list", "rank"], ignore_index=True)
 

@@ -19,7 +19,7 @@ from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS, KEY_COLUMNS, find_candidates
 from rec_assets.recsys.retrieval.similar import substitutes
 from rec_assets.recsys.rules.compiled import CompiledRules
-from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, in_pandas
 from rec_assets.recsys.spark.customers import map_customers, repartition
 
 SIMILAR_TYPES = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
@@ -89,7 +89,7 @@ def with_frequency_capped(candidates: DataFrame, events: DataFrame, impressions:
     return candidates.join(capped.select(*pair, F.lit(True).alias(column)), pair, "left").fillna(False, [column])
 
 
-def substitutes_in_spark(session: SparkSession, snapshot: ProductSnapshot, size: int) -> DataFrame:
+def substitutes_in_spark(session: SparkSession, snapshot: ProductSnapshot, size: int) -> LazyArrowRows:
     """`substitutes` of every category."""
     categories = session.createDataFrame(
         pd.DataFrame({"category": np.arange(len(snapshot.categories), dtype=np.int32)}), "category int"
@@ -98,4 +98,5 @@ def substitutes_in_spark(session: SparkSession, snapshot: ProductSnapshot, size:
     def task(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         return (substitutes(snapshot, int(category), size) for frame in frames for category in frame["category"])
 
-    return repartition(categories, "category").sortWithinPartitions("category").mapInPandas(task, SIMILAR_TYPES)
+    by_category = LazyArrowRows.from_frame(repartition(categories, "category").sortWithinPartitions("category"))
+    return by_category.then(in_pandas(task, SIMILAR_TYPES), SIMILAR_TYPES)

@@ -6,17 +6,20 @@ If these can't train a ranker, candidates are scored by the fixed blend (`fixed_
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 
 from rec_assets.recsys.arrays import Floats, Mask
 from rec_assets.recsys.ranking import fixed_blend
 from rec_assets.recsys.ranking.features import FEATURE_GROUPS, FEATURES, feature_matrix
 from rec_assets.recsys.ranking.trees import Trees
 from rec_assets.recsys.recipe import RankerRecipe
+
+if TYPE_CHECKING:  # Spark's tasks that find candidates import this module, and need no trees
+    import xgboost as xgb
 
 _GROUPS = np.repeat(np.arange(len(FEATURE_GROUPS) + 1, dtype=np.int32), [*map(len, FEATURE_GROUPS.values()), 1])
 """(FEATURES + 1,) number of the group of each feature. A feature that this version does not compute has its own."""
@@ -98,10 +101,13 @@ class Ranker:
         return b"" if self.booster is None else bytes(self.booster.save_raw("ubj"))
 
     @classmethod
+    @lru_cache(maxsize=2)  # a task loads it for each batch of customers
     def load(cls, model: bytes, features: tuple[str, ...]) -> Ranker:
         """Read what `dump` wrote."""
         if not model:
             return cls(None, features)
+        import xgboost as xgb
+
         booster = xgb.Booster()
         booster.load_model(bytearray(model))
         booster.set_param({"nthread": 1})
@@ -135,6 +141,8 @@ def fit_ranker(sample: TrainingSample, recipe: RankerRecipe, *, seed: int) -> Ra
     """
     if sample.bought.all() or not sample.bought.any():
         return Ranker(None, FEATURES)
+    import xgboost as xgb
+
     labels = sample.bought.astype(np.float32)
     # Holds the histogram bins alone, one or two bytes per value. The trees are the same.
     data = xgb.QuantileDMatrix(sample.features, label=labels)

@@ -10,14 +10,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import xgboost as xgb
 
 from rec_assets.recsys.arrays import Floats, Ints, Longs
 from rec_assets.recsys.compiled import compiled
+
+if TYPE_CHECKING:
+    import xgboost as xgb
 
 _ROWS = 8
 """Rows that go down a tree together. Their steps don't depend on each other, so the processor overlaps them."""

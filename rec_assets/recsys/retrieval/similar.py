@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rec_assets.recsys.arrays import Floats, Longs
+from rec_assets.recsys.compiled import compiled
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_arrays import SAME_BASKET
 
@@ -22,27 +23,55 @@ def substitutes(snapshot: ProductSnapshot, category: int, size: int) -> pd.DataF
         SIMILAR_COLUMNS. Products without a text and without factors are left out.
     """
     members = np.flatnonzero(snapshot.category == category)
+    # Ties, such as equal texts, go to the better seller.
+    best_sellers = members[np.argsort(-snapshot.order_lines[members], kind="stable")]
+    own = np.argsort(best_sellers)  # members are in ascending order
     frames = []
     for first in range(0, len(members), _BLOCK):
-        score = similarity(snapshot, members[first : first + _BLOCK], members)
-        score[np.arange(score.shape[0]), np.arange(first, first + score.shape[0])] = -np.inf
-        # Ties, such as equal texts, go to the better seller.
-        order = np.lexsort((np.broadcast_to(-snapshot.order_lines[members], score.shape), -score), axis=1)[:, :size]
-        row, rank = np.nonzero(np.take_along_axis(score, order, axis=1) > 0)
-        column = order[row, rank]
+        score = similarity(snapshot, members[first : first + _BLOCK], best_sellers)
+        score[np.arange(len(score)), own[first : first + _BLOCK]] = 0
+        row, rank, column = _highest(score, size)
         frames.append(
             pd.DataFrame(
                 {
                     "product_id": snapshot.product_ids[members[row + first]],
                     "kind": SUBSTITUTE,
                     "rank": rank.astype(np.int32) + 1,
-                    "similar_product_id": snapshot.product_ids[members[column]],
+                    "similar_product_id": snapshot.product_ids[best_sellers[column]],
                     "score": score[row, column].astype(np.float64),
                     "reason": f"also {snapshot.categories[category]}" if snapshot.categories[category] else "similar",
                 }
             )
         )
     return pd.concat(frames, ignore_index=True)
+
+
+@compiled
+def _highest(score: Floats, size: int) -> tuple[Longs, Longs, Longs]:
+    """Row, rank (from 0) and column of the `size` highest positive scores of each row; ties go to the lower column."""
+    rows, columns = score.shape
+    row, rank, column = (
+        np.empty(rows * size, np.int64),
+        np.empty(rows * size, np.int64),
+        np.empty(rows * size, np.int64),
+    )
+    value, end = np.empty(size, np.float32), 0
+    for number in range(rows if size else 0):
+        count = 0
+        for place in range(columns):
+            new = score[number, place]
+            if new <= 0 or (count == size and new <= value[size - 1]):
+                continue
+            count = min(count + 1, size)
+            position = count - 1
+            while position > 0 and value[position - 1] < new:
+                value[position], column[end + position] = value[position - 1], column[end + position - 1]
+                position -= 1
+            value[position], column[end + position] = new, place
+        for position in range(count):
+            row[end + position], rank[end + position] = number, position
+        end += count
+    return row[:end], rank[:end], column[:end]
 
 
 def similarity(snapshot: ProductSnapshot, rows: Longs, columns: Longs) -> Floats:

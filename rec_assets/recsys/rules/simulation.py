@@ -69,7 +69,7 @@ def lists_by_rules(
             lists.append(items.assign(rule_set=name, score=score[items["row"]]))
         return pd.concat(lists, ignore_index=True)
 
-    return collect(map_customers(candidates, block, _TYPES).to_spark(), folder)
+    return collect(map_customers(candidates, block, _TYPES), folder)
 
 
 def measure_rule_sets(

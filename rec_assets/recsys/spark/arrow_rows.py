@@ -17,6 +17,7 @@ from typing import cast
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, DataType, StructType
 
@@ -70,24 +71,37 @@ class LazyArrowRows:
 
 
 @contextmanager
-def as_parquet_files(frame: DataFrame, disk: Path) -> Iterator[list[pq.ParquetFile]]:
-    """The rows of a frame, in its order, as Parquet files under `disk`. The files are deleted afterward.
+def as_parquet_files(rows: DataFrame | LazyArrowRows, disk: Path) -> Iterator[list[pq.ParquetFile]]:
+    """Rows, in their order, as Parquet files under `disk`, which tasks write. The files are deleted afterward.
 
     Use it to bring millions of rows to this process: collected the usual way, they can fill the heap of the Spark
     driver. `disk` is a folder that the tasks see too.
     """
-    folder = disk / uuid.uuid4().hex
+    rows = rows if isinstance(rows, LazyArrowRows) else LazyArrowRows.from_frame(rows)
+    folder, schema = disk / uuid.uuid4().hex, rows.schema
+
+    def write(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        context = TaskContext.get()
+        assert context is not None
+        name = f"part-{context.partitionId():05d}.parquet"
+        with pq.ParquetWriter(folder / name, schema, compression="lz4", use_dictionary=False) as writer:
+            for table in tables:
+                writer.write_table(table.select(schema.names).cast(schema))
+        yield pa.table({"name": [name]})
+
     try:
-        frame.write.parquet(folder.as_posix())
-        yield [pq.ParquetFile(file) for file in sorted(folder.glob("part-*.parquet"))]
+        folder.mkdir(parents=True)
+        names = sorted(row[0] for row in rows.then(write, "name string").to_spark().collect())
+        yield [pq.ParquetFile(folder / name) for name in names]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def collect(frame: DataFrame, disk: Path) -> pd.DataFrame:
-    """All rows of a frame, in its order, through files; see `as_parquet_files`."""
-    with as_parquet_files(frame, disk) as files:
-        return pa.concat_tables([file.read() for file in files]).to_pandas()
+def collect(rows: DataFrame | LazyArrowRows, disk: Path) -> pd.DataFrame:
+    """All rows, in their order, through files; see `as_parquet_files`."""
+    schema = rows.schema if isinstance(rows, LazyArrowRows) else arrow_schema(rows.schema)
+    with as_parquet_files(rows, disk) as files:
+        return pa.concat_tables([schema.empty_table(), *(file.read() for file in files)]).to_pandas()
 
 
 ARROW = {
