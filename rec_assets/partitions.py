@@ -1,8 +1,8 @@
 """The daily partitions, and the windows of days that the assets of one day read.
 
 Partition D holds the knowledge of all days up to and including D; only the catalog data of products are the current
-ones. These mappings separate a model, its labels and its evaluation. Three assets split their own data by day:
-`challenger` and `release_gate`, at the training day, and `tuned_recipe`, which tests recipes on past days.
+ones. These mappings separate a model, its labels and its evaluation. Two assets split their own data by day:
+`release_gate`, at the training day, and `tuned_recipe`, which tests recipes on past days.
 """
 
 from __future__ import annotations

@@ -289,6 +289,21 @@ def test_every_mlflow_run_is_finished_and_the_release_names_its_run_and_days(
 
 
 @pytest.mark.integration
+def test_what_tasks_of_spark_import_is_loaded_soon() -> None:
+    """Each Python worker of Spark imports it once, while the driver waits."""
+    names = (
+        "assets.purchase_files",
+        "assets.line_cleaning",
+        "recsys.ranking.in_spark",
+        "resources.product_snapshots",
+    )
+    slow = {"dagster", "mlflow", "xgboost", "sklearn", "matplotlib", "sentence_transformers"}
+    imports = ", ".join(f"rec_assets.{name}" for name in names)
+    script = f"import sys, {imports}\nassert not {slow} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [

@@ -55,6 +55,14 @@ def test_a_written_day_is_read_with_its_date(lake: Lake) -> None:
     assert found["date"].tolist() == [DAY, DAY]
 
 
+def test_rows_of_several_sources_are_one_day(lake: Lake) -> None:
+    parts = [pd.DataFrame({"product_id": ["a"]}), pa.table({"product_id": ["b", "c"]})]
+    written = lake.write("sales", [*parts], DAY)
+    assert (len(written.files), written.rows) == (2, 3)
+    assert sorted(lake.table("sales").pandas([DAY])["product_id"]) == ["a", "b", "c"]
+    assert lake.write("sales", [*parts], DAY) == written
+
+
 def test_an_unpartitioned_table_has_no_day(lake: Lake) -> None:
     lake.write("products", pd.DataFrame({"product_id": ["a"]}))
     lake.write("products", pd.DataFrame({"product_id": ["b"]}))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rec_assets.recsys.retrieval.similar import _highest as highest
 from rec_assets.recsys.retrieval.sources.helpers import best_of_groups, best_unbought, orders_since
 
 CUSTOMERS, SIZE = 7, 100
@@ -43,6 +44,18 @@ def test_groups_share_a_score(distinct: int) -> None:
         order = np.argsort(-score, kind="stable")
         expected = order[((score > 0) & ~bought[row])[order]][:SIZE]
         assert sorted(product[customer == row]) == sorted(expected)
+
+
+@pytest.mark.parametrize("distinct", [2, 40, 10_000_000], ids=["nearly all tied", "many ties", "no ties"])
+@pytest.mark.parametrize("size", [0, 1, 20, 5000])
+def test_the_highest_of_each_row_are_those_of_a_stable_sort(distinct: int, size: int) -> None:
+    scores = np.random.default_rng(size).integers(-1, distinct, size=(CUSTOMERS, 999)).astype(np.float32)
+    scores[0] = 0
+    row, rank, column = highest(scores, size)
+    for number in range(CUSTOMERS):
+        expected = [place for place in np.argsort(-scores[number], kind="stable") if scores[number, place] > 0][:size]
+        assert column[row == number].tolist() == expected
+        assert rank[row == number].tolist() == list(range(len(expected)))
 
 
 def test_a_size_of_zero_gives_nothing() -> None:
