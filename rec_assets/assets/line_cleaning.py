@@ -43,12 +43,12 @@ def clean_days(
         for (day,), run in itertools.groupby(runs(tables, _DAY), lambda piece: piece[0]):
             rejected = Spool()
 
-            def cleaned(raw: Spool, day: dt.date = day, rejected: Spool = rejected) -> Iterator[pa.Table]:
+            def cleaned(raw: Iterator[pa.Table], day: dt.date = day, rejected: Spool = rejected) -> Iterator[pa.Table]:
                 for result in _clean(raw, day, settings):
                     rejected.add(_as_table(result.rejected, files["rejected_purchases"]))
                     yield _as_table(result.cleaned, files["cleaned_interactions"])
 
-            parts = Spool(_parts(table.drop_columns(_DAY) for _, table in run))
+            parts = _parts(table.drop_columns(_DAY) for _, table in run)
             for name, written in (("cleaned_interactions", cleaned(parts)), ("rejected_purchases", rejected)):
                 file = files[name].write(written, day, 0)
                 yield pa.Table.from_pylist([{"table": name, "date": day, **file._asdict()}])
@@ -73,10 +73,11 @@ def write_clicks(
     return [files.write([_as_table(lines, files)], day, number)] if len(lines) else []
 
 
-def _clean(parts: Spool, day: dt.date, settings: CleaningSettings) -> Iterable[CleanedDay]:
-    if parts.count == 1:
-        return [clean_day(raw.to_pandas(), day, settings) for raw in parts]
-    return clean_large_day(parts, day, settings)
+def _clean(parts: Iterator[pa.Table], day: dt.date, settings: CleaningSettings) -> Iterable[CleanedDay]:
+    first, *second = itertools.islice(parts, 2)
+    if not second:
+        return [clean_day(first.to_pandas(), day, settings)]
+    return clean_large_day(itertools.chain([first], second, parts), day, settings)
 
 
 def _parts(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

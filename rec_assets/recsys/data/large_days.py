@@ -13,8 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from rec_assets.recsys.data.cleaning import CleanedDay, bulk_limit, log_quantities, split_lines, to_interactions
+from rec_assets.recsys.data.cleaning import (
+    CLEANED_SCHEMA,
+    CleanedDay,
+    bulk_limit,
+    log_quantities,
+    split_lines,
+    to_interactions,
+)
 from rec_assets.recsys.data.cleaning_rules import CleaningSettings, broken_rules
 from rec_assets.recsys.data.returns import net_returns
 
@@ -34,13 +42,18 @@ def clean_large_day(parts: Iterable[pa.Table], day: dt.date, settings: CleaningS
     different ones have equal hashes with a probability of 1 in 100,000. Other rules see the lines of a part only.
 
     Args:
-        parts: Raw lines (RAW_SCHEMA) of the day, in order. They are read two or three times.
+        parts: Raw lines (RAW_SCHEMA) of the day, in order.
         day, settings: See `clean_day`.
     """
+    valid, rejected = Spool(), Spool()
     hashes, logs, returned = [], [], []
     for part in parts:
         raw = part.to_pandas()
-        lines, _ = split_lines(raw, broken_rules(raw, day, settings))
+        broken = broken_rules(raw, day, settings)
+        lines, faulty = split_lines(raw, broken)
+        is_rejected = pa.array(broken.any(axis=1).to_numpy(bool))
+        valid.add(part.filter(pc.invert(is_rejected)))
+        rejected.add(part.filter(is_rejected).append_column("reasons", pa.array(faulty["reasons"], pa.string())))
         hashes.append(_hash(lines["line"]))
         logs.append(log_quantities(lines).to_numpy(float))
         returned.append(_hash_pairs(lines[lines["is_return"].astype(bool) | lines["was_returned"].astype(bool)]))
@@ -50,25 +63,27 @@ def clean_large_day(parts: Iterable[pa.Table], day: dt.date, settings: CleaningS
     del hashes, logs, is_repetition
     pairs = np.unique(np.concatenate(returned))
 
-    def judged() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        """Interactions and rejected lines of each part."""
+    def interactions() -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Interactions of each part, and the lines that an earlier part has, too."""
         earlier = np.array([], np.uint64)
-        for part in parts:
-            raw = part.to_pandas()
-            broken = broken_rules(raw, day, settings)
-            of_line = _hash(raw["line"])
-            is_candidate = ~broken.any(axis=1).to_numpy() & np.isin(of_line, repeated)
-            broken[DUPLICATE] |= is_candidate & np.isin(of_line, earlier)
-            earlier = np.union1d(earlier, of_line[is_candidate])
-            lines, rejected = split_lines(raw, broken)
-            yield to_interactions(lines, day, limit), rejected
+        for part in valid:
+            lines = part.to_pandas()
+            of_line = _hash(lines["line"])
+            is_repeated = np.isin(of_line, repeated)
+            is_duplicate = is_repeated & np.isin(of_line, earlier)
+            earlier = np.union1d(earlier, of_line[is_repeated])
+            kept = lines[~is_duplicate].reset_index(drop=True)
+            yield to_interactions(kept, day, limit), lines[is_duplicate].assign(reasons=DUPLICATE)
 
     net = pd.Series(dtype=float)
     if len(pairs):
-        touched = [lines.loc[np.isin(_hash_pairs(lines), pairs), _NETTED] for lines, _ in judged()]
+        touched = [lines.loc[np.isin(_hash_pairs(lines), pairs), _NETTED] for lines, _ in interactions()]
         net = net_returns(pd.concat(touched, ignore_index=True)).set_index("line_id")["net_quantity"]
-    for lines, rejected in judged():
-        yield CleanedDay(lines.assign(net_quantity=lines["line_id"].map(net).fillna(lines["net_quantity"])), rejected)
+    for lines, duplicates in interactions():
+        kept_quantity = lines["line_id"].map(net).fillna(lines["net_quantity"])
+        yield CleanedDay(lines.assign(net_quantity=kept_quantity), duplicates)
+    nothing = CLEANED_SCHEMA.empty_table().to_pandas()
+    yield from (CleanedDay(nothing, part.to_pandas()) for part in rejected)
 
 
 def _hash(values: pd.Series) -> Hashes:

@@ -71,6 +71,10 @@ KPIS = {
 LINE_COLUMNS = ("customer_id", "product_id", "order_id", "date", "event", "quantity", "unit_price")
 """Columns of `cleaned_interactions` that the KPIs need."""
 
+_LINES = ("sold", "lines", "priced", "returns", "returned_lines", "priced_returns")
+_MONEY = ("items", "revenue", "returned_value")
+"""Sums of each product: numbers of lines; quantities and values."""
+
 _COUNTS = "name string, gap int, count bigint"
 
 NEEDS_EVENTS = ("catalog_shown", "tail_views", "recommended_revenue")
@@ -91,7 +95,8 @@ def business_kpis(lines: LazyArrowRows, events: DataFrame | None, products: pd.D
         denominator is 0 or the needed events are missing.
     """
     begin = day - dt.timedelta(days=PERIOD_DAYS - 1)
-    catalog = pd.Index(products.loc[(products["first_seen"] <= day) & ~products["excluded"], "product_id"])
+    is_known = pd.to_datetime(products["first_seen"]) <= pd.Timestamp(day)
+    catalog = pd.Index(products.loc[is_known & ~products["excluded"], "product_id"])
     by_product = _sum_by_product(lines, begin, day)
     best = by_product[(by_product["sold"] > 0) & by_product.index.isin(catalog)].sort_values("sold", kind="stable")
     head = best.index[::-1][: round(HEAD_SHARE * len(catalog))]
@@ -113,9 +118,6 @@ def _kpi_row(name: str, sums: Mapping[str, float]) -> dict[str, object]:
 
 def _sum_by_product(lines: LazyArrowRows, begin: dt.date, day: dt.date) -> pd.DataFrame:
     """Sums of each product, by descending product_id. `sold` and `returns` are lines of the whole lookback."""
-    counts, money = ("sold", "lines", "priced", "returns", "returned_lines", "priced_returns"), (
-        "items", "revenue", "returned_value",
-    )  # fmt: skip
 
     def add_up(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for rows in tables:
@@ -125,7 +127,7 @@ def _sum_by_product(lines: LazyArrowRows, begin: dt.date, day: dt.date) -> pd.Da
             quantity, price = (rows[name].to_numpy().astype(float) for name in ("quantity", "unit_price"))
             bought, returned, priced = is_purchase & in_period, is_return & in_period, ~np.isnan(price)
             masks = (is_purchase, bought, bought & priced, is_return, returned, is_return & priced)
-            sums = {name: mask.astype(np.int64) for name, mask in zip(counts, masks, strict=True)}
+            sums = {name: mask.astype(np.int64) for name, mask in zip(_LINES, masks, strict=True)}
             sums |= halves("items", np.where(bought, quantity, np.nan))
             sums |= halves("revenue", np.where(bought, quantity * price, np.nan))
             sums |= halves("returned_value", np.where(returned, quantity * price, np.nan))
@@ -133,12 +135,12 @@ def _sum_by_product(lines: LazyArrowRows, begin: dt.date, day: dt.date) -> pd.Da
             found = pa.table({"product_id": rows["product_id"], **columns})
             yield found.filter(pa.array(is_purchase | is_return))
 
-    names = halves_of(*money)
-    types = f"product_id string, {', '.join(f'{name} bigint' for name in counts)}, "
-    types += ", ".join(f"{name} double" for name in names)
-    how: dict[str, Function] = dict.fromkeys((*counts, *names), "sum")
+    names = halves_of(*_MONEY)
+    types = ", ".join([*(f"{name} bigint" for name in _LINES), *(f"{name} double" for name in names)])
+    types = f"product_id string, {types}"
+    how: dict[str, Function] = dict.fromkeys((*_LINES, *names), "sum")
     found = aggregate(lines.then(add_up, types), ["product_id"], how, within="product_id").to_spark().toPandas()
-    found = found.assign(**{name: sum_of_halves(found, name) for name in money}).drop(columns=names)
+    found = found.assign(**{name: sum_of_halves(found, name) for name in _MONEY}).drop(columns=names)
     return found.set_index("product_id").sort_index(ascending=False)
 
 

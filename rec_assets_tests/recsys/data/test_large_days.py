@@ -46,7 +46,7 @@ def in_parts(raw: pd.DataFrame, size: int, settings: CleaningSettings = UTC) -> 
     results = list(clean_large_day(parts, DAY, settings))
     return (
         pd.concat([result.cleaned for result in results]).sort_values("line_id", ignore_index=True),
-        pd.concat([result.rejected for result in results], ignore_index=True),
+        pd.concat([result.rejected for result in results]).sort_values("source_row", ignore_index=True),
     )
 
 
