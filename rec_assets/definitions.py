@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from rec_assets.assets.business import business_assets
+from rec_assets.assets.customers import customer_assets
 from rec_assets.assets.databricks_assets import run_on_databricks
 from rec_assets.assets.evaluation import evaluation_assets
 from rec_assets.assets.experiments import experiment_assets
@@ -84,6 +85,7 @@ def _all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> 
     return [
         *ingestion_assets(settings, source, days),
         *interaction_assets(settings, source, days),
+        *customer_assets(settings, days),
         *model_assets(settings, source, days),
         *recommendation_assets(settings, days),
         *evaluation_assets(settings, source, days),

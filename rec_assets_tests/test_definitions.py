@@ -27,9 +27,10 @@ from rec_assets_tests.shops import write_giftware_shop
 GROUPS = {
     "ingestion": {"raw_purchase_logs", "raw_product_catalog", "raw_feedback_events"},
     "interactions": {"cleaned_interactions", "rejected_purchases", "products"},
+    "customers": {"customer_histories"},
     "models": {
-        "customer_histories", "product_statistics", "als_model", "co_purchase_graph", "product_embeddings",
-        "similar_texts", "product_snapshot", "candidates", "ranker",
+        "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "similar_texts",
+        "product_snapshot", "candidates", "ranker",
     },
     "recommendations": {"hybrid_scores", "similar_products"},
     "evaluation": {"evaluation_report", "live_accuracy"},

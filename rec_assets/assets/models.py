@@ -1,8 +1,5 @@
-"""Asset group `models`: customer histories, statistics, models, product snapshot and candidates up to a day."""
+"""Asset group `models`: statistics, models, product snapshot and candidates from the histories up to a day."""
 
-import datetime as dt
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -15,14 +12,7 @@ from rec_assets.assets.code_versions import with_layout
 from rec_assets.assets.model_loading import MODELS_OF_PRODUCTS, NO_RANKER, ActiveModels, model_days_of_snapshot
 from rec_assets.assets.plots import as_markdown, bars, histogram
 from rec_assets.partitions import DayPartitions, as_of_day
-from rec_assets.recsys.data.interactions import (
-    IS_PURCHASE,
-    LINE_COLUMNS,
-    EarlierHistories,
-    files_of_histories,
-    net_purchases,
-)
-from rec_assets.recsys.data.interactions import customer_histories as histories_in_spark
+from rec_assets.recsys.data.interactions import IS_PURCHASE, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics as compute_statistics
 from rec_assets.recsys.data.similar_texts import TEXT_COLUMNS, SimilarTexts
@@ -37,20 +27,16 @@ from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph as compute_graph
 from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.resources.data_versions import Materializations, input_version
 from rec_assets.resources.encoder import EncoderResource
-from rec_assets.resources.lake import DamagedPartition, Lake, LakeTable
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes
 from rec_assets.resources.releases import Releases
-from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.spec import DataSource
 
 GROUP = "models"
 OWNERS = ["team:recommendations"]
-
-HISTORIES_VERSION = "1"
 
 PLOTTED_ROWS = 200_000
 """Maximum number of training rows in the histogram of the ranker's scores."""
@@ -62,26 +48,6 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "5",
     }  # fmt: skip
-
-    @dg.asset(
-        **{**daily, "code_version": HISTORIES_VERSION}, kinds={"spark", "deltalake"},
-        ins={"cleaned_interactions": dg.AssetIn(partition_mapping=days.lookback)},
-    )  # fmt: skip
-    def customer_histories(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
-        cleaned_interactions: LakeTable,
-    ) -> LazyArrowRows:  # fmt: skip
-        """What customers bought, returned and looked at in the lookback: those of an earlier day, and what is new."""
-        day, earlier = as_of_day(context), None
-        new_days = days.days_of_lookback(day)
-        files = files_of_histories(cleaned_interactions.rows(new_days))
-        if (known := _newest_histories(context, lake, cleaned_interactions, days, files)) is not None:
-            since, read = known
-            new_days = [each for each in new_days if each > since]
-            earlier = EarlierHistories(since, settings.lookback_days, read)
-        context.add_output_metadata({"continues": str(earlier.as_of) if earlier else "nothing"})
-        lines = cleaned_interactions.lazy_rows(spark.spark_session, new_days).select(*LINE_COLUMNS)
-        return histories_in_spark(lines.to_spark(), day, files, earlier)
 
     @dg.asset(**daily, kinds={"spark", "numpy"})
     def product_statistics(customer_histories: LazyArrowRows) -> pd.DataFrame:
@@ -210,27 +176,6 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         )
 
     return [
-        customer_histories, product_statistics, als_model, co_purchase_graph, product_embeddings, similar_texts,
-        product_snapshot, candidates, ranker,
+        product_statistics, als_model, co_purchase_graph, product_embeddings, similar_texts, product_snapshot,
+        candidates, ranker,
     ]  # fmt: skip
-
-
-def _newest_histories(
-    context: dg.AssetExecutionContext, lake: Lake, lines: LakeTable, days: DayPartitions, files: int
-) -> tuple[dt.date, Callable[[int], pa.Table]] | None:
-    """The newest earlier day of `customer_histories` that is not stale and has the same number of files."""
-    day, table = as_of_day(context), lake.table("customer_histories")
-    made = Materializations().of(table.name, context.instance)
-    for earlier in reversed(table.days):
-        window, record = days.days_of_lookback(earlier), made.get(earlier)
-        if (
-            earlier in days.days_of_lookback(day)[:-1]
-            and record is not None
-            and record.code_version == HISTORIES_VERSION
-            and record.fingerprint == table.partitions[earlier].fingerprint
-            and record.made_from[lines.name]["fingerprint"] == input_version(lines, window)["fingerprint"]
-            and files_of_histories(lines.rows(window)) == files
-        ):
-            with suppress(DamagedPartition):
-                return (earlier, read) if (read := table.part_reader(earlier)) else None
-    return None
