@@ -50,7 +50,7 @@ def lineage(browser: Browser, ui: str) -> None:
     page.mouse.dblclick(120, 1900)  # off the graph: nothing is selected
     page.mouse.move(75, 400)
     page.wait_for_timeout(SETTLE)
-    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 100, "y": 235, "width": 1460, "height": 1565})
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 100, "y": 215, "width": 1390, "height": 1605})
 
 
 def evaluation(browser: Browser, ui: str) -> None:
