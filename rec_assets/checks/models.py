@@ -85,7 +85,8 @@ def count_pairs(candidates: LazyArrowRows) -> tuple[int, int]:
     def count(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         rows = pa.concat_tables([_PAIR.empty_table(), *(table.select(_PAIR.names).cast(_PAIR) for table in tables)])
         customers = rows.group_by(_PAIR.names).aggregate([]).group_by("customer_id").aggregate([([], "count_all")])
-        yield customers.rename_columns(["customer_id", "pairs"]).append_column("tasks", pa.repeat(1, len(customers)))
+        customers = customers.select(["customer_id", "count_all"]).rename_columns(["customer_id", "pairs"])
+        yield customers.append_column("tasks", pa.repeat(1, len(customers)))
 
     by_customer = candidates.then(count, "customer_id string, pairs bigint, tasks bigint")
     totals = aggregate(by_customer, ["customer_id"], {"pairs": "sum", "tasks": "sum"}, within="customer_id").to_spark()

@@ -32,6 +32,7 @@ from pyspark.sql import functions as F
 from rec_assets.errors import UserError
 from rec_assets.recsys.data.raw_lines import LINE
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
+from rec_assets.recsys.spark.customers import repartition
 from rec_assets.resources.day_files import DayFiles
 from rec_assets.resources.lake import Day, Days, Lake, LakeTable, MissingPartition, Partition, Rows
 from rec_assets.resources.spark_files import File
@@ -45,6 +46,9 @@ EMPTY_DAYS = "rec_assets.empty_days"
 
 MISSING_FILE = ("FileNotFoundException", "FILE_NOT_EXIST", "PATH_NOT_FOUND")
 """Words in Spark's errors about files of a version that were vacuumed."""
+
+WHOLE_CUSTOMERS = ("customer_histories", "candidates", "hybrid_scores")
+"""Tables whose tasks need all rows of a customer. The catalog may divide them between files."""
 
 WEEK_HOURS = 7 * 24
 
@@ -93,6 +97,8 @@ class CatalogTable(LakeTable):
         if whole_days:
             keys = [name for name in ("date", *LINE) if name in rows.columns]
             rows = rows.repartition("date").sortWithinPartitions(*keys)
+        elif self.name in WHOLE_CUSTOMERS:
+            rows = repartition(rows).sortWithinPartitions("customer_id")
         return LazyArrowRows.from_frame(rows)
 
 
