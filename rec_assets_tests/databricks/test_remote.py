@@ -150,7 +150,9 @@ def test_a_machine_without_the_lake_gets_metadata_and_check_results(
 def test_a_spark_asset_is_materialized_on_databricks_with_its_metadata(
     host: Host, ingested: ExecuteInProcessResult
 ) -> None:
-    found = host.run(host.settings(sees_volume=True), "train_retrieval", {"product_statistics"}, DAY)
+    found = host.run(
+        host.settings(sees_volume=True), "train_retrieval", {"customer_histories", "product_statistics"}, DAY
+    )
     assert found.success
     (event,) = found.asset_materializations_for_node("product_statistics")
     manifest = host.lake.table("product_statistics").partitions.get(DAY)
@@ -167,8 +169,8 @@ def test_a_spark_asset_is_materialized_on_databricks_with_its_metadata(
 @pytest.mark.slow
 def test_a_failed_task_reports_its_reason(host: Host, ingested: ExecuteInProcessResult) -> None:
     later = dt.date(2011, 1, 5)
-    found = host.run(host.settings(sees_volume=True), "train_retrieval", {"product_statistics"}, later)
-    reason = found.failure_data_for_node("product_statistics").user_failure_data.description
+    found = host.run(host.settings(sees_volume=True), "train_retrieval", {"customer_histories"}, later)
+    reason = found.failure_data_for_node("customer_histories").user_failure_data.description
     assert "cleaned_interactions: day 2011-01-02 and 3 more days is not in the lake" in reason
     assert f"{host.workspace.url}/jobs/runs/" in reason
     assert not found.get_asset_materialization_events()
