@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -47,6 +48,7 @@ def bootstrap(keep: bool) -> None:
     from rec_assets.recsys.rules.rules_file import read_rules
     from rec_assets.resources.java import require_java
     from rec_assets.resources.recipes import Recipes
+    from rec_assets.resources.spark import start_early
 
     settings = get_settings()
     # Report invalid files now, and not after an hour.
@@ -54,11 +56,13 @@ def bootstrap(keep: bool) -> None:
     Recipes.from_settings(settings).active()
     if not settings.spark_remote:
         require_java()
+    start_early(settings)
     warnings.filterwarnings("ignore", module="dagster.*")  # about beta interfaces, for developers
     from rec_assets.automation.bootstrap import bootstrap as run_bootstrap
     from rec_assets.definitions import defs
     from rec_assets.sources.spec import load_data_source
 
+    gc.freeze()  # collections, also the last at exit, leave out what the imports made
     run_bootstrap(defs, settings, load_data_source(settings.source, settings.root), keep=keep)
     print_bootstrap_results(settings)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,6 +133,19 @@ def spark_resource(settings: "Settings") -> SparkResource:
         },
         folder=str(shared),
     )
+
+
+def start_early(settings: "Settings") -> None:
+    """Start a local Spark and its first Python workers in a thread, while this process imports modules and plans."""
+    spark = spark_resource(settings)
+    if not settings.spark_master.startswith("local") or settings.spark_remote:
+        return
+
+    def start() -> None:
+        with suppress(Exception):  # the first asset that uses Spark meets the same error, and reports it
+            _check_executors(spark.spark_session, spark.folder)
+
+    threading.Thread(target=start, name="start Spark", daemon=True).start()
 
 
 def _require_connect() -> None:
