@@ -83,12 +83,12 @@ def count_pairs(candidates: LazyArrowRows) -> tuple[int, int]:
     """Number of distinct pairs of customer and product in each task, and of customers whose rows several tasks have."""
 
     def count(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        rows = pa.concat_tables([_PAIR.empty_table(), *(table.select(_PAIR.names).cast(_PAIR) for table in tables)])
+        rows = pa.concat_tables([_PAIR.empty_table(), *(table.cast(_PAIR) for table in tables)])
         customers = rows.group_by(_PAIR.names).aggregate([]).group_by("customer_id").aggregate([([], "count_all")])
         customers = customers.select(["customer_id", "count_all"]).rename_columns(["customer_id", "pairs"])
         yield customers.append_column("tasks", pa.repeat(1, len(customers)))
 
-    by_customer = candidates.then(count, "customer_id string, pairs bigint, tasks bigint")
+    by_customer = candidates.select(*_PAIR.names).then(count, "customer_id string, pairs bigint, tasks bigint")
     totals = aggregate(by_customer, ["customer_id"], {"pairs": "sum", "tasks": "sum"}, within="customer_id").to_spark()
     pairs, split = totals.selectExpr("coalesce(sum(pairs), 0)", "count_if(tasks > 1)").collect()[0]
     return pairs, split

@@ -1,7 +1,7 @@
 """Checks on the groups `recommendations`, `evaluation`, `business` and `experiments`: lists, metrics and KPIs."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 import numpy as np
@@ -24,8 +24,10 @@ from rec_assets.resources.spark import SparkResource
 from rec_assets.settings import Settings
 
 _BOUGHT = "bought"
-_LISTED = "customer_id string, product_id string, list string, rank int, possible_all bigint, possible_discover bigint"
-"""Rows of lists, of products that the customer bought, and of the numbers of products that lists may have."""
+_COUNTED = ("customer_id string, list string, product_id array<string>, rank array<int>, possible_all bigint, "
+            "possible_discover bigint")  # fmt: skip
+"""Of a customer: the products of a list with their ranks, the products bought, or the numbers of products that lists
+may have. Spark shuffles these much faster than a row for each product."""
 
 
 def result_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -175,56 +177,69 @@ def find_list_problems(
         hidden: product_ids that rules or the catalog exclude.
         size: Length of a list. A shorter list is complete if the customer has no more candidates.
     """
-    schema, not_shown = arrow_schema(_LISTED), pa.array(hidden, pa.string())
+    schema, not_shown = arrow_schema(_COUNTED), pa.array(hidden, pa.string())
 
     def candidates(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        """For each customer, the number of possible products; and the bought products as a list."""
+        """The bought products of each customer, and the numbers of possible ones."""
         for rows in tables:
             visible = np.invert(pc.is_in(rows["product_id"], not_shown).to_numpy())
             bought = rows["repeat_order_lines"].to_numpy() > 0
             possible = {"possible_all": visible, "possible_discover": visible & ~bought}
             counted = pa.table({"customer_id": rows["customer_id"]} | {k: v.astype(int) for k, v in possible.items()})
-            sums = counted.group_by("customer_id").aggregate([(name, "sum") for name in possible])
-            sums = sums.select(["customer_id", *(f"{name}_sum" for name in possible)])
-            yield _with_columns(sums.rename_columns(["customer_id", *possible]), schema)
+            yield _grouped(counted, ["customer_id"], dict.fromkeys(possible, "sum"), schema)
             pairs = rows.select(["customer_id", "product_id"]).filter(pa.array(bought))
-            yield _with_columns(pairs.append_column("list", pa.repeat(_BOUGHT, len(pairs))), schema)
+            pairs = pairs.append_column("list", pa.repeat(_BOUGHT, len(pairs)))
+            yield _grouped(pairs, ["customer_id", "list"], {"product_id": "list"}, schema)
 
     def shown(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        return (_with_columns(rows, schema) for rows in tables)
+        for rows in tables:
+            yield _grouped(rows, ["customer_id", "list"], {"product_id": "list", "rank": "list"}, schema)
 
     def count(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         rows = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
-        of_list = {name: rows.filter(pc.equal(rows["list"], name)) for name in (*LISTS, _BOUGHT)}
         columns = [f"possible_{name}" for name in LISTS]
         customers = rows.group_by("customer_id").aggregate([(name, "sum") for name in columns]).to_pandas()
         customers = customers.set_index("customer_id")
         found = {"customers": len(customers)}
+        lists, bought = _products(rows, LISTS, "rank"), _products(rows, [_BOUGHT])
         for name in LISTS:
-            made = of_list[name].group_by("customer_id").aggregate([([], "count_all")]).to_pandas()
-            made = made.set_index("customer_id")["count_all"].reindex(customers.index, fill_value=0)
+            made = lists.filter(pc.equal(lists["list"], name)).group_by("customer_id").aggregate([([], "count_all")])
+            made = made.to_pandas().set_index("customer_id")["count_all"].reindex(customers.index, fill_value=0)
             possible = customers[f"possible_{name}_sum"].fillna(0).clip(upper=size)
             found[f"{name} lists too short"] = int((made < possible).sum())
-        lists = pa.concat_tables([of_list[name] for name in LISTS])
         for column in ("product_id", "rank"):
             distinct = lists.group_by(["customer_id", "list", column]).aggregate([])
             found[f"{column.removesuffix('_id')}s twice in a list"] = len(lists) - len(distinct)
         found["excluded or hidden products shown"] = pc.sum(pc.is_in(lists["product_id"], not_shown)).as_py() or 0
-        pairs = [of_list[name].select(["customer_id", "product_id"]) for name in (DISCOVER, _BOUGHT)]
+        discover = lists.filter(pc.equal(lists["list"], DISCOVER))
+        pairs = [each.select(["customer_id", "product_id"]) for each in (discover, bought)]
         apart = sum(len(each.group_by(each.column_names).aggregate([])) for each in pairs)
         together = pa.concat_tables(pairs)
         found["bought products in discover"] = apart - len(together.group_by(together.column_names).aggregate([]))
         yield pa.table({"name": list(found), "count": list(found.values())})
 
-    rows = pairs.select("customer_id", "product_id", "repeat_order_lines").then(candidates, _LISTED).to_spark()
-    rows = rows.unionByName(lists.select("customer_id", "product_id", "list", "rank").then(shown, _LISTED).to_spark())
+    rows = pairs.select("customer_id", "product_id", "repeat_order_lines").then(candidates, _COUNTED).to_spark()
+    listed = lists.select("customer_id", "list", "product_id", "rank").then(shown, _COUNTED).to_spark()
+    rows = rows.unionByName(listed)
     by_customer = LazyArrowRows.from_frame(repartition(rows))
     counts = by_customer.then(count, "name string, count bigint").to_spark().toPandas()
     problems = {str(name): int(total) for name, total in counts.groupby("name", sort=False)["count"].sum().items()}
     return problems.pop("customers", 0), problems
 
 
-def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of a schema; those that the rows lack are null."""
-    missing = {field.name: pa.nulls(len(rows), field.type) for field in schema if field.name not in rows.column_names}
-    return pa.table({name: rows[name] for name in rows.column_names} | missing).select(schema.names).cast(schema)
+def _grouped(rows: pa.Table, keys: Sequence[str], how: Mapping[str, str], schema: pa.Schema) -> pa.Table:
+    """Columns of the rows with equal keys, summed or as lists; other columns of the schema are null."""
+    groups = rows.group_by(keys, use_threads=False).aggregate([*how.items()])  # threads would mix the order in lists
+    found = {name: groups[name] for name in keys} | {
+        name: groups[f"{name}_{function}"] for name, function in how.items()
+    }
+    missing = {field.name: pa.nulls(len(groups), field.type) for field in schema if field.name not in found}
+    return pa.table(found | missing).select(schema.names).cast(schema)
+
+
+def _products(rows: pa.Table, lists: Sequence[str], *columns: str) -> pa.Table:
+    """One row for each product of the lists, with these columns of it."""
+    rows = rows.filter(pc.is_in(rows["list"], pa.array(lists))).combine_chunks()
+    row = pc.list_parent_indices(rows["product_id"])
+    products = {name: pc.list_flatten(rows[name]) for name in ("product_id", *columns)}
+    return pa.table({name: rows[name].take(row) for name in ("customer_id", "list")} | products)

@@ -76,15 +76,18 @@ def read_lazily(
     groups = [[*group] for _, group in itertools.groupby(files, os.path.dirname if whole_days else None)]
     count = min(len(groups), int(session.conf.get("spark.sql.shuffle.partitions") or 1))
     tasks = [[*itertools.chain(*groups[number::count])] for number in range(count)]
+    numbers = session.range(0, count, 1, count)  # one row, and so one task, per number
 
-    def read(numbers: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        for number in (number for rows in numbers for number in rows.column(0).to_pylist()):
-            rows = dataset(tasks[number], schema, table, filesystem)
-            for batch in rows.to_batches(batch_readahead=1, fragment_readahead=1, use_threads=False):
-                yield pa.Table.from_batches([batch])
+    def of_columns(*columns: str) -> LazyArrowRows:
+        def read(numbers: Iterator[pa.Table]) -> Iterator[pa.Table]:
+            for number in (number for rows in numbers for number in rows.column(0).to_pylist()):
+                rows = dataset(tasks[number], schema, table, filesystem)
+                for batch in rows.to_batches([*columns], batch_readahead=1, fragment_readahead=1, use_threads=False):
+                    yield pa.Table.from_batches([batch])
 
-    # One row, and so one task, per number.
-    return LazyArrowRows.from_frame(session.range(0, count, 1, count)).then(read, _ddl(schema))
+        return LazyArrowRows(numbers, read, _ddl(pa.schema([schema.field(name) for name in columns])), of_columns)
+
+    return of_columns(*schema.names)
 
 
 def write(rows: LazyArrowRows, schema: pa.Schema, folder: str, filesystem: Any) -> list[File]:
@@ -112,7 +115,7 @@ def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: st
         held, rows = schema.empty_table(), 0
         texts = [field.name for field in schema if field.type == pa.string()]  # dictionaries of floats only cost time
         with pq.ParquetWriter(
-            file.name, schema, compression="zstd", use_dictionary=texts, store_schema=False
+            file.name, schema, compression="snappy", use_dictionary=texts, store_schema=False
         ) as writer:
             for table in tables:
                 held, rows = pa.concat_tables([held, table.select(schema.names).cast(schema)]), rows + len(table)

@@ -18,6 +18,7 @@ from rec_assets.recsys.spark.grouping import Function, aggregate
 from rec_assets.recsys.spark.sums import halves, halves_of, sum_of_halves
 
 _DESCRIBED = ("title", "category", "brand", "text")
+_LINE = ("product_id", *_DESCRIBED, "event", "date", "weight", "quantity", "unit_price")
 
 
 def build_products(interactions: LazyArrowRows, catalog: pd.DataFrame, disk: Path) -> pd.DataFrame:
@@ -81,11 +82,9 @@ def _count_descriptions(interactions: LazyArrowRows, disk: Path) -> pd.DataFrame
     types = ", ".join(f"{name} string" for name in ("product_id", *_DESCRIBED))
     types += f", first date, last date, lines bigint, {', '.join(f'{name} double' for name in names)}"
     how: dict[str, Function] = {"first": "min", "last": "max", "lines": "sum"}
-    counted = aggregate(
-        interactions.then(count, types), ["product_id", *_DESCRIBED], {**how, **dict.fromkeys(names, "sum")},
-        within="product_id",
-    )  # fmt: skip
-    rows = collect(counted, disk)
+    counts = interactions.select(*_LINE).then(count, types)
+    how |= dict.fromkeys(names, "sum")
+    rows = collect(aggregate(counts, ["product_id", *_DESCRIBED], how, within="product_id"), disk)
     return rows.assign(first=pd.to_datetime(rows["first"]), last=pd.to_datetime(rows["last"]))
 
 

@@ -33,16 +33,18 @@ class LazyArrowRows:
         frame: The input of the tasks, one partition each.
         function: Maps the tables of a partition to the rows.
         types: Types of the rows: a Spark schema, or its DDL.
+        project: `select`, where it is possible to read only the columns.
     """
 
     frame: DataFrame
     function: TableFunction
     types: StructType | str
+    project: Callable[..., LazyArrowRows] | None = None
 
     @classmethod
     def from_frame(cls, frame: DataFrame) -> LazyArrowRows:
         """The rows of a frame, unchanged."""
-        return cls(frame, lambda tables: tables, frame.schema)
+        return cls(frame, lambda tables: tables, frame.schema, lambda *names: cls.from_frame(frame.select(*names)))
 
     def then(self, function: TableFunction, types: StructType | str) -> LazyArrowRows:
         """The output of another function of these rows, partition by partition; `types` are those of the output."""
@@ -51,6 +53,8 @@ class LazyArrowRows:
 
     def select(self, *columns: str) -> LazyArrowRows:
         """Some of the columns."""
+        if self.project is not None:
+            return self.project(*columns)
         types = ", ".join(f"`{name}` {spark_type(self.schema.field(name).type)}" for name in columns)
         return self.then(lambda tables: (table.select(columns) for table in tables), types)
 
