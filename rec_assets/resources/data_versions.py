@@ -162,14 +162,16 @@ class DayWriter:
         return self._metadata
 
     def result(self, **metadata: Any) -> dg.MaterializeResult[Any]:
-        """Commit, and describe the result; `metadata` are those of the whole run."""
+        """Commit, and describe the result at its newest day; `metadata` are those of the whole run."""
         by_day = self.commit()
+        newest = max(by_day, key=str)
+        described = {**describe(self._lake.table(self._name), newest), **metadata}
         for day, about in by_day.items():
+            # Dagster would repeat metadata of the result at each day of a range, and each plan reads them all.
+            about = {**described, **about} if day == newest else about
             self._context.add_asset_metadata(about, asset_key=self._name, partition_key=str(day) if day else None)
-        table, newest = self._lake.table(self._name), max(by_day, key=str)
         version = combined([about[FINGERPRINT] for about in by_day.values()])
-        described = {**describe(table, newest), **metadata}
-        return dg.MaterializeResult(asset_key=self._name, data_version=dg.DataVersion(version), metadata=described)
+        return dg.MaterializeResult(asset_key=self._name, data_version=dg.DataVersion(version))
 
 
 def combined(fingerprints: Sequence[str]) -> str:
