@@ -8,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from rec_assets.partitions import DayPartitions, as_of_day
-from rec_assets.recsys.data.interactions import LINE_COLUMNS, EarlierHistories, files_of_histories
+from rec_assets.recsys.data.interactions import LINE_COLUMNS, LINES_OF_FILE, EarlierHistories, files_of_histories
 from rec_assets.recsys.data.interactions import customer_histories as histories_in_spark
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import Materializations, input_version
@@ -18,7 +18,7 @@ from rec_assets.settings import Settings
 
 GROUP = "customers"
 OWNERS = ["team:data"]
-CODE_VERSION = "1"
+CODE_VERSION = f"1, files of {LINES_OF_FILE} lines"  # histories continue those of an equal number of files
 
 
 def customer_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:

@@ -41,7 +41,10 @@ LINE_COLUMNS = (
 )  # fmt: skip
 """Columns of `cleaned_interactions` that histories are made from."""
 
-_LINES_OF_FILE, _MAX_FILES = 2**16, 2**10
+LINES_OF_FILE = 2**18
+"""A task makes a file, and has its lines in memory."""
+
+_MAX_FILES = 2**10
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class EarlierHistories:
 
 def files_of_histories(lines: int) -> int:
     """Number of files for histories of a number of lines: a power of two, so that it rarely changes."""
-    return min(_MAX_FILES, 1 << max(0, lines // _LINES_OF_FILE).bit_length())
+    return min(_MAX_FILES, 1 << max(0, lines // LINES_OF_FILE).bit_length())
 
 
 def customer_histories(

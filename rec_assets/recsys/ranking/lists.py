@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from rec_assets.recsys.ranking.features import feature_matrix
+from rec_assets.recsys.ranking.features import FEATURES, feature_matrix
 from rec_assets.recsys.ranking.ranker import Ranker
 from rec_assets.recsys.ranking.reasons import explain
 from rec_assets.recsys.retrieval.candidates import ANCHOR_COLUMNS
@@ -23,6 +23,8 @@ LIST_COLUMNS = ("customer_id", "list", "rank", "product_id", "score", "source", 
 
 PINNED, PINNED_REASON = "pinned", "a pick of the shop"
 """Source and reason of a product that a rule pins for a customer for whom it is no candidate."""
+
+_FEATURES_OF_LISTS = ("customer_last_age", "repeat_order_lines")
 
 
 def build_lists(
@@ -47,7 +49,8 @@ def build_lists(
     """
     scored = score_candidates(candidates, ranker)
     arranged = arrange_lists(scored, size, rules)
-    chosen = scored.loc[np.unique(arranged["row"][arranged["row"] >= 0])]  # an item of both lists is explained once
+    rows = np.unique(arranged["row"][arranged["row"] >= 0])  # an item of both lists is explained once
+    chosen = candidates.iloc[scored["candidate"].to_numpy()[rows]]
     sources, reasons = explain(
         chosen["product_id"].to_numpy(),
         feature_matrix(chosen, ranker.features),
@@ -56,7 +59,8 @@ def build_lists(
         titles=titles,
         categories=categories,
     )
-    explained = pd.DataFrame({"row": chosen.index, "score": chosen["score"], "source": sources, "reason": reasons})
+    score = scored["score"].to_numpy()[rows]
+    explained = pd.DataFrame({"row": rows, "score": score, "source": sources, "reason": reasons})
     lists = arranged.merge(explained, on="row", how="left")
     if rules:  # an item without a score is pinned
         lists = lists.fillna({"score": 0.0, "source": PINNED, "reason": PINNED_REASON})
@@ -64,8 +68,13 @@ def build_lists(
 
 
 def score_candidates(candidates: pd.DataFrame, ranker: Ranker) -> pd.DataFrame:
-    """The candidates with their `score`, each customer's in descending order; ties go to the lower id."""
-    scored = candidates.assign(score=ranker.score(feature_matrix(candidates, ranker.features)))
+    """The candidates with their `score`, each customer's in descending order; ties go to the lower id.
+
+    Of the features, only those that lists need are left. `candidate` is the row in `candidates`.
+    """
+    needed = [name for name in candidates.columns if name not in FEATURES or name in _FEATURES_OF_LISTS]
+    score = ranker.score(feature_matrix(candidates, ranker.features))
+    scored = candidates[needed].assign(score=score, candidate=np.arange(len(candidates)))
     return scored.sort_values(["customer_id", "score", "product_id"], ascending=[True, False, True], ignore_index=True)
 
 
@@ -122,8 +131,8 @@ def _arrange_by_score(scored: pd.DataFrame, size: int) -> pd.DataFrame:
     for name, rows in ((ALL, scored), (DISCOVER, scored[~(scored["repeat_order_lines"] > 0)])):
         rank = rows.groupby("customer_id", sort=False).cumcount() + 1
         top = rows.loc[rank <= size, ["customer_id", "product_id"]]
-        lists.append(top.assign(list=name, rank=rank[rank <= size].astype(np.int32), row=top.index, rule=None))
-    return pd.concat(lists, ignore_index=True)
+        lists.append(top.assign(list=name, rank=rank[rank <= size].astype(np.int32), row=top.index))
+    return pd.concat(lists, ignore_index=True).assign(rule=None)
 
 
 def popular_lists(products: pd.DataFrame, size: int, *, by: str = "recent_buyers") -> pd.DataFrame:
