@@ -281,13 +281,13 @@ def test_a_units_cost_leaves_out_what_a_step_takes_anyway(tmp_path: Path, monkey
     units = {"line": 1_000_000, "customer": 1_000, "product": 300}
     costs.write(demo, more, units, {"line": 10_000_000, "customer": 10_000, "product": 300})
     found = pd.read_csv(costs.RESULTS).set_index("grows_with")["core_us_a_unit"]
-    assert found[costs.OF_DAY].tolist() == [10.0, 10.0]  # one process has one core of the two
+    assert found[costs.OF_DAY].tolist() == [20.0, 20.0]
     assert set(found[costs.OF_WINDOW]) == {20.0}
     assert set(found[costs.CUSTOMER]) == {20_000.0}
     assert found[costs.PAIR] == pytest.approx(20_000 / 300, abs=1e-4)
     assert found[costs.PRODUCT].tolist() == [50_000.0, 100_000.0]  # the snapshot is made by one process
     asked = {
-        costs.OF_DAY: 3.6e8,
+        costs.OF_DAY: 1.8e8,
         costs.OF_WINDOW: 1.8e8,
         costs.CUSTOMER: 1.8e5,
         costs.PAIR: 5.4e7,
