@@ -233,7 +233,7 @@ def a_ranker(candidates: pd.DataFrame, recipe: Recipe, rng: np.random.Generator)
     """Trees of the usual number and depth, trained on made-up labels."""
     likely = 0.02 + 0.3 * (candidates["repeat_order_lines"] > 0) + 0.1 * candidates["als_relative"].clip(0, 1)
     return fit_ranker(
-        TrainingSample(feature_matrix(candidates), rng.random(len(candidates)) < likely.to_numpy()),
+        TrainingSample.from_arrays(feature_matrix(candidates), rng.random(len(candidates)) < likely.to_numpy()),
         recipe.ranker,
         seed=recipe.seed,
     )

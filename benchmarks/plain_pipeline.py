@@ -29,6 +29,7 @@ from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.baselines import BASELINES, baseline_lists_in_spark, fallback_lists
 from rec_assets.recsys.evaluation.evaluate import CatalogStatistics, evaluate, make_slices
 from rec_assets.recsys.evaluation.kpis import business_kpis
+from rec_assets.recsys.ranking.features import feature_matrix
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark, substitutes_in_spark
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
@@ -103,9 +104,9 @@ class Script:
         outcome = net_purchases(self._window(day, self.settings.horizon_days), day)
         recipe = self.settings.recipe
         pairs = outcome.select("customer_id", "product_id").distinct()
-        sample = TrainingSample.from_frame(training_sample(candidates, pairs, recipe.ranker).toPandas())
-        ranker = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        ranker.score(sample.features)  # the histogram in the UI
+        rows = training_sample(candidates, pairs, recipe.ranker).toPandas()
+        ranker = fit_ranker(TrainingSample.from_frame(rows), recipe.ranker, seed=recipe.seed)
+        ranker.score(feature_matrix(rows))  # the histogram in the UI
         return ranker
 
     def recommend(

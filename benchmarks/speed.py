@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmarks import costs, speed_data
 
 RESULTS = Path(__file__).with_name("results") / "speed.csv"
-MAX_MB = 10_000
+MAX_MB = 7_000
 """Limit of the peak memory for ten times the purchases."""
 
 SAMPLE_SECONDS = 2.0
@@ -153,7 +153,7 @@ def graph(folder: Path) -> Iterator[Row]:
     _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
     scores = [f"{value:.4f}" for value in speed_data.hybrid_ndcg(home)]
     demo = Row("whole graph", "rec_assets", size, meter.seconds, meter.peak_mb, note=f"NDCG@10 {' / '.join(scores)}")
-    yield demo.within(reference, 1.25)
+    yield demo.within(reference, 1.15)
     # The bootstrap trains retrieval models as of the first of three days; the time of each day is the same.
     last = speed_data.BEFORE_LAST
     jobs = ("ingest_catalog", "ingest", "update_products", "train_retrieval")
@@ -163,10 +163,10 @@ def graph(folder: Path) -> Iterator[Row]:
     yield from _small(shop)
     speed_data.land_last_day(home)
     _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
-    yield Row("one new day", "rec_assets", "4,000 lines", meter.seconds, meter.peak_mb).within(demo, 0.10)
+    yield Row("one new day", "rec_assets", "4,000 lines", meter.seconds, meter.peak_mb).within(demo, 0.12)
     speed_data.correct_a_day(home)
     _, meter = shop.run("-m", "rec_assets.cli", "bootstrap")
-    yield Row("one corrected day a month ago", "rec_assets", "1 line", meter.seconds, meter.peak_mb).within(demo, 0.15)
+    yield Row("one corrected day a month ago", "rec_assets", "1 line", meter.seconds, meter.peak_mb).within(demo, 0.12)
 
     seconds = round(sum(steps.values()), 1)
     part = Row("graph of one as-of day", "rec_assets", size, seconds, note="from the whole graph's log")
@@ -178,7 +178,7 @@ def graph(folder: Path) -> Iterator[Row]:
     more = shop.steps("")
     seconds = round(sum(more.values()), 1)
     row = Row("graph of one as-of day, ten times the purchases", "rec_assets", size, seconds, meter.peak_mb)
-    row.within(part, 11)
+    row.within(part, 4.8)
     row.target, row.met = f"{row.target}, < {MAX_MB / 1000:g} GB", bool(row.met) and (row.peak_mb or 0) < MAX_MB
     yield row
     costs.write(steps, more, units, speed_data.count_units(home))

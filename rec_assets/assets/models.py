@@ -21,7 +21,7 @@ from rec_assets.recsys.data.snapshot_table import SNAPSHOT_COLUMNS, to_table
 from rec_assets.recsys.ranking.features import missing_features
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark
 from rec_assets.recsys.ranking.ranker import fit_ranker
-from rec_assets.recsys.ranking.training import collect_sample, training_sample
+from rec_assets.recsys.ranking.training import stored_sample, training_sample
 from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph as compute_graph
@@ -155,17 +155,17 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
             raise dg.Failure(missing)
         recipe = recipes.active()
         bought = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
-        sample = collect_sample(training_sample(candidates, bought, recipe.ranker), settings.staging)
-        model = fit_ranker(sample, recipe.ranker, seed=recipe.seed)
-        rows, positives = len(sample.bought), int(sample.bought.sum())
+        with stored_sample(training_sample(candidates, bought, recipe.ranker), settings.staging) as sample:
+            model, rows, positives = fit_ranker(sample, recipe.ranker, seed=recipe.seed), sample.rows, sample.bought
+            every = max(1, -(-rows // PLOTTED_ROWS))
+            plotted = [np.ascontiguousarray(features[::every]) for features, _ in sample.batches()]
         tracking.mlflow.log_params({f"ranker_{k}": v for k, v in recipe.ranker.model_dump().items()})
         tracking.mlflow.log_metrics({"ranker_rows": rows, "ranker_bought": positives})
         context.add_output_metadata({"training_rows": rows, "bought": positives, "mlflow_run": tracking.link})
         if model.is_trained:
-            sampled = np.ascontiguousarray(sample.features[:: -(-rows // PLOTTED_ROWS)])
             plot = bars(model.importance(), "Feature importance of the ranker", "total gain")
             tracking.mlflow.log_figure(plot, "ranker_importance.png")
-            scores = histogram(pd.Series(model.score(sampled)), "Scores on the training rows")
+            scores = histogram(pd.Series(model.score(np.concatenate(plotted))), "Scores on the training rows")
             context.add_output_metadata({"importance": as_markdown(plot), "scores": as_markdown(scores)})
         else:
             message = f"{NO_RANKER} ({positives:,} of {rows:,} candidates were bought)"

@@ -55,7 +55,7 @@ class SparkSettings(BaseSettings):
         None, description="Spark Connect server to use instead of a master, as `sc://host:port/;use_ssl=true`."
     )
     spark_driver_memory: str = Field(
-        "4g", description="Heap of the Spark driver. With a local master, this is the heap of all of Spark."
+        "3g", description="Heap of the Spark driver. With a local master, this is the heap of all of Spark."
     )
     spark_shuffle_partitions: int = Field(
         4, ge=1, description="Number of tasks after a shuffle. Use two or three per core."

@@ -15,11 +15,12 @@ from rec_assets.recsys.data.histories import build_histories
 from rec_assets.recsys.data.product_statistics import product_statistics
 from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.evaluation.customer_sample import sample_customers
+from rec_assets.recsys.ranking import training
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.in_spark import with_frequency_capped
-from rec_assets.recsys.ranking.ranker import TrainingSample
-from rec_assets.recsys.ranking.training import collect_sample
-from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe
+from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
+from rec_assets.recsys.ranking.training import stored_sample
+from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe, RankerRecipe
 from rec_assets.recsys.retrieval import als_model as als_module
 from rec_assets.recsys.retrieval import co_purchase_graph as graph_module
 from rec_assets.recsys.retrieval.als_model import fit_als, number_ids
@@ -339,18 +340,32 @@ def test_a_small_shop_is_evaluated_on_all_customers(spark: SparkSession) -> None
     assert sample_customers(purchases(spark, *rows), 50).purchases.count() == 50
 
 
-def test_a_sample_collected_through_files_equals_the_one_that_spark_collects(
-    spark: SparkSession, tmp_path: Path
+def test_the_ranker_is_trained_on_batches_that_do_not_depend_on_the_files(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = np.random.default_rng(1).random((500, len(FEATURES))).astype(np.float32)
     values[::7, 3] = np.nan
     types = ", ".join([*(f"{name} float" for name in FEATURES), "bought boolean"])
-    frame = pd.DataFrame(values, columns=list(FEATURES)).assign(bought=values[:, 0] < 0.1)
+    frame = pd.DataFrame(values, columns=list(FEATURES)).assign(bought=values[:, 0] < 0.4)
     rows = spark.createDataFrame(frame, types).repartition(3, "bought").replace(float("nan"), None)
-    found, expected = collect_sample(rows, tmp_path), TrainingSample.from_frame(rows.toPandas())
-    assert np.isnan(found.features).sum() == len(values[::7])
-    np.testing.assert_array_equal(found.features, expected.features)
-    np.testing.assert_array_equal(found.bought, expected.bought)
+    expected = TrainingSample.from_frame(rows.toPandas())
+    ((features, bought),) = expected.batches()
+    recipe = RankerRecipe(rounds=5, min_child_weight=1)
+    for limit, sizes in ((2**20, [500]), (150, [150, 150, 150, 50])):
+        monkeypatch.setattr(training, "BATCH_ROWS", limit)
+        with stored_sample(rows, tmp_path) as found:
+            batches = [*found.batches()]
+            ranker = fit_ranker(found, recipe, seed=1)
+        assert [len(labels) for _, labels in batches] == sizes
+        assert (found.rows, found.bought) == (500, expected.bought)
+        assert np.isnan(np.concatenate([each for each, _ in batches])).sum() == len(values[::7])
+        np.testing.assert_array_equal(np.concatenate([each for each, _ in batches]), features)
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), bought)
+        assert ranker.is_trained
+        if limit > 500:
+            assert ranker.dump() == fit_ranker(expected, recipe, seed=1).dump()
+        score = ranker.score(features)
+        assert score[bought].mean() > score[~bought].mean() + 0.05  # labels are the first feature
     assert not list(tmp_path.iterdir())
 
 

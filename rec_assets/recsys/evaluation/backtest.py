@@ -26,7 +26,7 @@ from rec_assets.recsys.evaluation.metrics import ranking_metrics
 from rec_assets.recsys.ranking.in_spark import candidates_in_spark, lists_in_spark
 from rec_assets.recsys.ranking.lists import LIST_COLUMNS
 from rec_assets.recsys.ranking.ranker import Ranker, fit_ranker
-from rec_assets.recsys.ranking.training import collect_sample, training_sample
+from rec_assets.recsys.ranking.training import stored_sample, training_sample
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
@@ -124,8 +124,9 @@ class Backtest:
     def ranker(self, day: dt.date, recipe: Recipe) -> Ranker:
         """The ranker as of a day, trained on the candidates of a horizon ago and the purchases since."""
         before = day - dt.timedelta(days=self.horizon_days)
-        sample = training_sample(self.candidates(before, recipe), self._purchases_after(before), recipe.ranker)
-        return fit_ranker(collect_sample(sample, self._disk), recipe.ranker, seed=recipe.seed)
+        rows = training_sample(self.candidates(before, recipe), self._purchases_after(before), recipe.ranker)
+        with stored_sample(rows, self._disk) as sample:
+            return fit_ranker(sample, recipe.ranker, seed=recipe.seed)
 
     def candidates(self, day: dt.date, recipe: Recipe) -> DataFrame:
         """The candidates as of a day."""

@@ -5,6 +5,7 @@ If these can't train a ranker, candidates are scored by the fixed blend (`fixed_
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -114,22 +115,32 @@ class Ranker:
         return cls(booster, features)
 
 
+Batch = tuple[Floats, Mask]
+"""(n, len(FEATURES)) features, and (n,) whether the customer bought the product within the horizon."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
     """Candidates to train on.
 
     Attributes:
-        features: (n, len(FEATURES)).
-        bought: (n,) whether the customer bought the product within the horizon.
+        rows, bought: Number of candidates, and of those that were bought.
+        batches: Reads them from the beginning, so that memory need not hold all.
     """
 
-    features: Floats
-    bought: Mask
+    rows: int
+    bought: int
+    batches: Callable[[], Iterator[Batch]]
+
+    @classmethod
+    def from_arrays(cls, features: Floats, bought: Mask) -> TrainingSample:
+        """One batch."""
+        return cls(len(bought), int(bought.sum()), lambda: iter([(features, bought)]))
 
     @classmethod
     def from_frame(cls, rows: pd.DataFrame) -> TrainingSample:
         """From columns FEATURES and `bought`."""
-        return cls(feature_matrix(rows), rows["bought"].to_numpy(bool))
+        return cls.from_arrays(feature_matrix(rows), rows["bought"].to_numpy(bool))
 
 
 def fit_ranker(sample: TrainingSample, recipe: RankerRecipe, *, seed: int) -> Ranker:
@@ -139,13 +150,26 @@ def fit_ranker(sample: TrainingSample, recipe: RankerRecipe, *, seed: int) -> Ra
         The fixed blend if the labels can't train trees: all are equal, or positives are so few that no tree splits
         (`min_child_weight`).
     """
-    if sample.bought.all() or not sample.bought.any():
+    if sample.bought in (0, sample.rows):
         return Ranker(None, FEATURES)
     import xgboost as xgb
 
-    labels = sample.bought.astype(np.float32)
-    # Holds the histogram bins alone, one or two bytes per value. The trees are the same.
-    data = xgb.QuantileDMatrix(sample.features, label=labels)
+    class Batches(xgb.DataIter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reset()
+
+        def reset(self) -> None:
+            self.left = sample.batches()
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            if (batch := next(self.left, None)) is None:
+                return False
+            input_data(data=batch[0], label=batch[1].astype(np.float32))
+            return True
+
+    # Holds the histogram bins alone, one or two bytes per value. For one batch, the trees are as from all values.
+    data = xgb.QuantileDMatrix(Batches())
     parameters = {
         "objective": "binary:logistic",
         "tree_method": "hist",

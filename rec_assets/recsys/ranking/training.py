@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from rec_assets.recsys.ranking.features import FEATURES
-from rec_assets.recsys.ranking.ranker import TrainingSample
+from rec_assets.recsys.ranking.ranker import Batch, TrainingSample
 from rec_assets.recsys.recipe import RankerRecipe
 from rec_assets.recsys.spark.arrow_rows import as_parquet_files
 
+BATCH_ROWS = 2**20
+"""Candidates in memory at once."""
 
-def collect_sample(rows: DataFrame, disk: Path) -> TrainingSample:
-    """Collect the result of `training_sample` through files under `disk`, so that memory holds each number once."""
+
+@contextmanager
+def stored_sample(rows: DataFrame, disk: Path) -> Iterator[TrainingSample]:
+    """The result of `training_sample` in files under `disk`, which are deleted afterward."""
     with as_parquet_files(rows, disk) as files:
-        count = sum(file.metadata.num_rows for file in files)
-        sample, end = TrainingSample(np.empty((count, len(FEATURES)), np.float32), np.empty(count, bool)), 0
-        for batch in (batch for file in files for batch in file.iter_batches()):
-            begin, end = end, end + len(batch)
-            for column, name in enumerate(FEATURES):
-                sample.features[begin:end, column] = batch[name].to_numpy(zero_copy_only=False)
-            sample.bought[begin:end] = batch["bought"].to_numpy(zero_copy_only=False)
-    return sample
+
+        def batches() -> Iterator[Batch]:
+            return map(_to_arrays, _slices(batch for file in files for batch in file.iter_batches()))
+
+        bought = sum(pc.sum(file.read(["bought"])["bought"]).as_py() or 0 for file in files)
+        yield TrainingSample(sum(file.metadata.num_rows for file in files), bought, batches)
+
+
+def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows in tables of BATCH_ROWS, which do not depend on the files."""
+    held: pa.Table | None = None
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        held = table if held is None else pa.concat_tables([held, table])
+        while len(held) >= BATCH_ROWS:
+            yield held.slice(0, BATCH_ROWS)
+            held = held.slice(BATCH_ROWS)
+    if held is not None and len(held):
+        yield held
+
+
+def _to_arrays(rows: pa.Table) -> Batch:
+    features = np.empty((len(rows), len(FEATURES)), np.float32)
+    for column, name in enumerate(FEATURES):
+        features[:, column] = rows[name].to_numpy()
+    return features, rows["bought"].to_numpy()
 
 
 def training_sample(candidates: DataFrame, purchases: DataFrame, recipe: RankerRecipe) -> DataFrame:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rec_assets.recsys.evaluation import backtest as module
 from rec_assets.recsys.evaluation.backtest import Backtest, BacktestResult
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
-from rec_assets.recsys.ranking.ranker import TrainingSample
+from rec_assets.recsys.ranking.ranker import Batch
 from rec_assets.recsys.recipe import AlsRecipe, CoPurchaseRecipe, RankerRecipe, Recipe
 from rec_assets_tests.two_tastes import FIRST, cleaned_lines, embeddings, products
 
@@ -106,14 +106,14 @@ def test_lists_do_not_use_purchases_after_the_day_or_before_the_lookback(
 def test_the_horizon_before_the_day_only_labels_the_training_sample(
     spark: SparkSession, lines: pd.DataFrame, backtest: Backtest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples: list[TrainingSample] = []
-    monkeypatch.setattr(module, "fit_ranker", lambda sample, *_, **__: samples.append(sample))
+    samples: list[Batch] = []
+    monkeypatch.setattr(module, "fit_ranker", lambda sample, *_, **__: samples.extend(sample.batches()))
     all_negatives = RECIPE.with_fields({"ranker.negatives": 1.0})
     for each in (backtest, _backtest(spark, _swapped(lines, TRAINED + dt.timedelta(days=1), AS_OF))):
         each.ranker(AS_OF, all_negatives)
-    one, other = samples
-    np.testing.assert_array_equal(one.features, other.features)
-    assert (one.bought != other.bought).any()
+    (features, bought), (other_features, other_bought) = samples
+    np.testing.assert_array_equal(features, other_features)
+    assert (bought != other_bought).any()
 
 
 def test_products_first_seen_later_are_neither_candidates_nor_listed(
