@@ -120,11 +120,13 @@ JOBS = {
     "retrain": set(),
     "rollback": set(),
     "housekeeping": set(),
+    "check_landing": set(),
     "tune": {"tuned_recipe"},
 }
 
 SENSORS = {
     "purchase_logs_landed": "ingest",
+    "purchase_logs_overdue": "check_landing",
     "catalog_landed": "daily_update",
     "retraining_needed": "retrain",
     "alert_on_run_failure": None,
@@ -145,7 +147,7 @@ BLOCKING_CHECKS = {
 }
 
 WARNING_CHECKS = {
-    "raw_purchase_logs": {"raw_is_fresh", "raw_volume_is_usual"},
+    "raw_purchase_logs": {"raw_is_fresh", "purchases_land_on_time", "raw_volume_is_usual"},
     "rejected_purchases": {"few_lines_are_rejected"},
     "co_purchase_graph": {"graph_is_valid"},
     "similar_products": {"similar_products_differ"},

@@ -60,12 +60,18 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Name → description, and the assets to materialize."""
 
+CHECK_LANDING = "check_landing"
+"""The job that runs one asset check alone."""
+
 
 def build_asset_jobs() -> list[UnresolvedAssetJobDefinition | dg.JobDefinition]:
     """The jobs for the UI and for the plans of `plan.py`. Jobs of partitioned assets need a day."""
+    check = dg.AssetCheckKey(dg.AssetKey("raw_purchase_logs"), "purchases_land_on_time")
+    selections: list[tuple[str, str, dg.AssetSelection]] = [
+        *((name, text, dg.AssetSelection.assets(*assets)) for name, (text, assets) in JOBS.items()),
+        (CHECK_LANDING, "Check whether a day is overdue.", dg.AssetSelection.checks(check)),
+    ]
     return [
-        dg.define_asset_job(
-            name, dg.AssetSelection.assets(*assets), description=text, executor_def=dg.in_process_executor
-        )
-        for name, (text, assets) in JOBS.items()
+        dg.define_asset_job(name, selection, description=text, executor_def=dg.in_process_executor)
+        for name, text, selection in selections
     ]

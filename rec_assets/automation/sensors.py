@@ -1,4 +1,4 @@
-"""The sensors that request runs: for landed purchase logs, for a landed catalog, and for needed retraining.
+"""The sensors that request runs: for landed or overdue purchase logs, a landed catalog, and needed retraining.
 
 Dagster: asset sensors and `AutomationCondition` react to materializations. These sensors react to files in the landing
 zone and to the content of tables. They are off until you turn them on.
@@ -15,6 +15,7 @@ import dagster as dg
 import pandas as pd
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from rec_assets.automation.asset_jobs import CHECK_LANDING
 from rec_assets.automation.ingest_requests import ingest_requests
 from rec_assets.automation.plan_execution import day_range_tags
 from rec_assets.automation.plan_jobs import EXPORT_MESSAGE, REASON_TAG
@@ -25,6 +26,7 @@ from rec_assets.resources.lake import open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
 from rec_assets.sources.landing import LandedFiles, combined_fingerprint, is_in_future, scan, scan_catalog
+from rec_assets.sources.rhythm import LEARNED_DAYS, punctuality
 from rec_assets.sources.spec import DataSource
 
 READ_TABLES = ("raw_purchase_logs", "cleaned_interactions")
@@ -81,6 +83,19 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
             tags = {REASON_TAG: str(request), **range_tags}
             run_requests.append(dg.RunRequest(request.run_key, partition_key=day, tags=tags))
         return dg.SensorResult(run_requests=run_requests, cursor=cursor)
+
+    @dg.sensor(
+        **common, job_name=CHECK_LANDING,
+        description="Requests the check `purchases_land_on_time` when a day is overdue, so that it fails.",
+    )  # fmt: skip
+    def purchase_logs_overdue(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if not source.is_daily:
+            return dg.SkipReason(EXPORT_MESSAGE)
+        found = punctuality(source, dt.datetime.now(dt.timezone.utc))
+        if found is None or not found.overdue:
+            return dg.SkipReason(found.summary if found else f"less than {LEARNED_DAYS} days have landed")
+        run_key = f"{found.overdue[0]} to {found.overdue[-1]}, {len(found.overdue)} days"
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key, tags={REASON_TAG: found.summary})])
 
     @dg.sensor(**common, job_name="daily_update", description="Requests `daily_update` for a new catalog file.")
     def catalog_landed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -143,7 +158,7 @@ def build_sensors(settings: Settings, source: DataSource, days: DayPartitions) -
         # Once for each newest day: until the next one, live accuracy is that of the same lists, whatever was trained.
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=str(newest), tags={REASON_TAG: reason})])
 
-    return [purchase_logs_landed, catalog_landed, retraining_needed]
+    return [purchase_logs_landed, purchase_logs_overdue, catalog_landed, retraining_needed]
 
 
 def _is_in_progress(context: dg.SensorEvaluationContext, job: str) -> bool:

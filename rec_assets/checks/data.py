@@ -13,6 +13,7 @@ from rec_assets.checks.days import checked_days, newest_day
 from rec_assets.recsys.data.cleaning import RETURN_SUFFIX
 from rec_assets.recsys.events import INTEREST
 from rec_assets.resources.lake import Lake, LakeTable
+from rec_assets.sources.rhythm import LEARNED_DAYS, punctuality
 from rec_assets.sources.spec import DataSource
 
 VOLUME_WEEKS = 4
@@ -33,6 +34,27 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
             passed=newest is not None and (newest_landed is None or newest >= newest_landed),
             severity=dg.AssetCheckSeverity.WARN,
             description=f"newest day landed: {newest_landed}; newest day ingested: {newest}",
+        )
+
+    @dg.asset_check(
+        asset="raw_purchase_logs",
+        description="All days have landed that should have, by the weekdays on which earlier days landed, and by how "
+        "long after the day.",
+    )  # fmt: skip
+    def purchases_land_on_time() -> dg.AssetCheckResult:
+        if not source.is_daily:
+            return dg.AssetCheckResult(passed=True, description="an export has no days that land")
+        found = punctuality(source, dt.datetime.now(dt.timezone.utc))
+        if found is None:
+            return dg.AssetCheckResult(
+                passed=True, description=f"less than {LEARNED_DAYS} days have landed, which are too few to know"
+            )
+        fresh_until = {"dagster/fresh_until_timestamp": dg.MetadataValue.timestamp(found.next_due)}
+        return dg.AssetCheckResult(
+            passed=not found.overdue,
+            severity=dg.AssetCheckSeverity.ERROR if found.is_silent else dg.AssetCheckSeverity.WARN,
+            description=found.summary,
+            metadata={"overdue_days": len(found.overdue), **(fresh_until if found.next_due else {})},
         )
 
     @dg.asset_check(asset="raw_purchase_logs", description="The number of lines is usual for the weekday.")
@@ -103,8 +125,8 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
             metadata={"without_text": int(products["text"].isna().sum())},
         )
 
-    return [raw_is_fresh, raw_volume_is_usual, no_line_is_lost, lines_are_unique, few_lines_are_rejected,
-            products_are_unique]  # fmt: skip
+    return [raw_is_fresh, purchases_land_on_time, raw_volume_is_usual, no_line_is_lost, lines_are_unique,
+            few_lines_are_rejected, products_are_unique]  # fmt: skip
 
 
 def _repeated_lines(cleaned: LakeTable, days: list[dt.date], passes: int) -> int:

@@ -166,6 +166,22 @@ def test_a_day_before_the_first_day_is_ignored(shop: Shop) -> None:
     assert partitions.has_partition_key(str(tomorrow))
 
 
+def test_an_overdue_day_is_checked_once(shop: Shop) -> None:
+    today, day = dt.datetime.now(dt.timezone.utc).date(), dt.timedelta(days=1)
+    assert shop.tick("purchase_logs_overdue") == ("less than 14 days have landed", [])
+    for age in range(5, 35):
+        shop.land(f"{today - age * day}.csv", age=(age - 2) * 86_400)
+    _, (tags,) = shop.tick("purchase_logs_overdue")
+    assert tags[REASON_TAG].startswith(f"{today - 4 * day} ") and "should have landed" in tags[REASON_TAG]
+    requested = shop.run_keys
+    shop.tick("purchase_logs_overdue")
+    assert shop.run_keys == requested  # so Dagster does not run it again
+    for age in range(5):
+        shop.land(f"{today - age * day}.csv")
+    skip_reason, requests = shop.tick("purchase_logs_overdue")
+    assert skip_reason.startswith(f"no day is overdue, the newest landed day is {today}; ") and not requests
+
+
 def test_a_new_catalog_is_requested_once(shop: Shop) -> None:
     assert shop.tick("catalog_landed") == ("no catalog has landed", [])
     shop.land("products.csv", "sku\nA\n", age=1)
