@@ -8,7 +8,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from rec_assets.resources.data_versions import MADE_FROM, input_version
+from rec_assets.automation.plan_execution import day_range_tags
+from rec_assets.resources.data_versions import FINGERPRINT, MADE_FROM, DayWriter, input_version
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.lake_io import LakeIOManager
 from rec_assets.resources.spark import spark_resource
@@ -54,6 +55,14 @@ def lists(lake: dg.ResourceParam[Lake], sales: pd.DataFrame) -> pd.DataFrame:
     return sales[["day"]]
 
 
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def counts(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    writer = DayWriter(context, lake, "counts", [FIRST, SECOND])
+    for lines, day in enumerate([FIRST, SECOND], start=1):
+        writer.add(day, pd.DataFrame({"n": [lines]}), lines=lines)
+    return writer.result(report="of the whole run")
+
+
 def made_from(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     (event,) = result.asset_materializations_for_node(asset)
     recorded = event.metadata[MADE_FROM].value
@@ -81,3 +90,14 @@ def test_inputs_that_change_during_a_step_are_recorded_as_they_were_before(
     was = lake.at({"model": 1}).table("model")
     assert made_from(result, "lists")["model"] == input_version(was, [FIRST])
     assert lake.table("model").fingerprint([FIRST]) != was.fingerprint([FIRST])
+
+
+def test_a_run_over_a_range_describes_the_table_once(resources: dict[str, Any]) -> None:
+    """Each plan reads the records of all days, so these must be small."""
+    result = dg.materialize([counts], tags=day_range_tags(FIRST, SECOND), resources=resources)
+    events = {event.partition: event.metadata for event in result.asset_materializations_for_node("counts")}
+    first, second = (events[str(day)] for day in (FIRST, SECOND))
+    assert (first["lines"].value, second["lines"].value) == (1, 2)
+    assert first[FINGERPRINT].value != second[FINGERPRINT].value
+    assert not {"report", "preview", "dagster/column_schema"} & first.keys()
+    assert {"report", "preview", "dagster/column_schema"} <= second.keys()

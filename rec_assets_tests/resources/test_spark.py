@@ -1,10 +1,12 @@
 """Spark's configuration from the settings, and the messages for invalid settings."""
 
+import threading
+
 import pytest
 from pyspark.sql import SparkSession
 
 from rec_assets.resources import spark
-from rec_assets.resources.spark import spark_resource
+from rec_assets.resources.spark import SparkResource, SparkUnusable, spark_resource, start_early
 from rec_assets.settings import InvalidSettings, Settings, get_settings
 
 
@@ -58,6 +60,26 @@ def test_only_client_settings_are_passed_to_a_connect_server() -> None:
 def test_spark_conf_is_passed_to_a_cluster() -> None:
     config = spark_resource(Settings(spark_master="yarn", spark_conf={"spark.executor.memory": "8g"})).spark_config
     assert (config["spark.master"], config["spark.executor.memory"]) == ("yarn", "8g")
+
+
+def test_only_a_local_spark_starts_early_and_its_error_is_left_to_the_first_asset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[str] = []
+
+    def fail(resource: SparkResource) -> None:
+        started.append(resource.spark_config["spark.master"])
+        raise SparkUnusable("no Spark here")
+
+    monkeypatch.setattr(SparkResource, "_init_session", fail)
+    for settings in (
+        Settings(spark_master="local[2]"), Settings(spark_master="spark://a:7077"), Settings(spark_remote="sc://a"),
+    ):  # fmt: skip
+        start_early(settings)
+    for thread in threading.enumerate():
+        if thread.name == "start Spark":
+            thread.join()
+    assert started == ["local[2]"]
 
 
 @pytest.mark.integration

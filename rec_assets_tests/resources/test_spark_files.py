@@ -3,7 +3,9 @@
 import datetime as dt
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,6 +80,27 @@ def test_the_rows_of_a_customer_stay_together_without_a_shuffle(spark: SparkSess
     assert "Exchange" not in counts._jdf.queryExecution().executedPlan().toString()
     assert {row.n for row in counts.collect()} == {10}
     assert counts.count() == 500
+
+
+def test_tasks_read_only_the_selected_columns(spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.write("sales", sales(spark), DAY)
+    rows = lake.table("sales").lazy_rows(spark, [DAY]).select("share", "n")
+    asked, dataset = list[list[str]](), spark_files.dataset
+
+    class Recorded:
+        def __init__(self, *arguments: Any) -> None:
+            self.dataset = dataset(*arguments)
+
+        def to_batches(self, columns: list[str], **options: Any) -> Iterator[pa.RecordBatch]:
+            asked.append(columns)
+            yield from self.dataset.to_batches(columns, **options)
+
+    monkeypatch.setattr(spark_files, "dataset", Recorded)
+    tables = [*rows.select("n").function(iter([pa.table({"number": [0, 1, 2]})]))]
+    assert asked == [["n"]] * 3
+    assert pa.concat_tables(tables).schema.names == rows.select("n").schema.names == ["n"]
+    assert sum(map(len, tables)) == rows.to_spark().count() == 5000
+    assert rows.to_spark().columns == ["share", "n"]
 
 
 def test_a_file_depends_only_on_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
