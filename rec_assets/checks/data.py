@@ -1,6 +1,7 @@
 """Checks on the groups `ingestion` and `interactions`: are the lines complete, unique and plausible?"""
 
 import datetime as dt
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -49,12 +50,14 @@ def data_checks(source: DataSource) -> list[dg.AssetChecksDefinition]:
             return dg.AssetCheckResult(
                 passed=True, description=f"less than {LEARNED_DAYS} days have landed, which are too few to know"
             )
-        fresh_until = {"dagster/fresh_until_timestamp": dg.MetadataValue.timestamp(found.next_due)}
+        metadata: dict[str, Any] = {"overdue_days": len(found.overdue)}
+        if found.next_due:
+            metadata["dagster/fresh_until_timestamp"] = dg.MetadataValue.timestamp(found.next_due)
         return dg.AssetCheckResult(
             passed=not found.overdue,
             severity=dg.AssetCheckSeverity.ERROR if found.is_silent else dg.AssetCheckSeverity.WARN,
             description=found.summary,
-            metadata={"overdue_days": len(found.overdue), **(fresh_until if found.next_due else {})},
+            metadata=metadata,
         )
 
     @dg.asset_check(asset="raw_purchase_logs", description="The number of lines is usual for the weekday.")

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -100,19 +101,22 @@ def test_nothing_is_expected_after_the_last_day_nor_of_a_new_shop() -> None:
     assert what_is_overdue(dict(list(landed().items())[-13:]), BERLIN, at(TUESDAY, 12)) is None
 
 
-@pytest.fixture
-def check(tmp_path: Path) -> Callable[[str], dg.AssetCheckResult]:
-    """Runs the check on files of 30 days, which landed an hour after their day; the newest one is four days old."""
-    today = dt.datetime.now(dt.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    for age in range(4, 34):
-        path = tmp_path / f"{today - dt.timedelta(days=age):%Y-%m-%d}.csv"
-        path.write_text("at,buyer,sku\n")
-        os.utime(path, ((today - dt.timedelta(days=age - 1)).timestamp() + 3600,) * 2)
+Check = Callable[..., dg.AssetCheckResult]
 
-    def run(path: str) -> dg.AssetCheckResult:
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """Runs the check on files of 30 days, which landed an hour after their day; the newest one has this age."""
+    today = dt.datetime.now(dt.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def run(path: str = "{date:%Y-%m-%d}.csv", newest_age: int = 4, last_day: str = "") -> dg.AssetCheckResult:
+        for age in range(newest_age, newest_age + 30):
+            file = tmp_path / f"{today - dt.timedelta(days=age):%Y-%m-%d}.csv"
+            file.write_text("at,buyer,sku\n")
+            os.utime(file, ((today - dt.timedelta(days=age - 1)).timestamp() + 3600,) * 2)
         yaml = tmp_path / "shop.yaml"
         yaml.write_text(
-            f"first_day: 2018-01-01\nlast_day: {today.date()}\n"
+            f"first_day: 2018-01-01\n{last_day}\n"
             f"purchases: {{path: '{path}', columns: {{customer_id: buyer, product_id: sku, time: at}}}}\n"
         )
         checks = data_checks(load_data_source(str(yaml), tmp_path))
@@ -123,14 +127,24 @@ def check(tmp_path: Path) -> Callable[[str], dg.AssetCheckResult]:
     return run
 
 
-def test_the_check_fails_when_the_feed_falls_silent(check: Callable[[str], dg.AssetCheckResult]) -> None:
-    result = check("{date:%Y-%m-%d}.csv")
+def test_the_check_fails_when_the_feed_falls_silent(check: Check) -> None:
+    result = check()
     overdue = dt.datetime.now(dt.timezone.utc).date() - dt.timedelta(days=3)
     assert not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
     assert (result.description or "").startswith(f"{overdue} and ")
     assert result.metadata["overdue_days"].value in (2, 3)  # the last one is due at three in the morning
 
 
-@pytest.mark.parametrize("path", ["{date:%Y-%m-%d}.txt", "*.csv"])
-def test_the_check_passes_without_a_rhythm(check: Callable[[str], dg.AssetCheckResult], path: str) -> None:
-    assert check(path).passed
+def test_the_check_tells_until_when_the_log_is_fresh(check: Check) -> None:
+    result = check(newest_age=0)
+    assert result.passed and "dagster/fresh_until_timestamp" in result.metadata
+
+
+@pytest.mark.parametrize(
+    "shop",
+    [{"path": "{date:%Y-%m-%d}.txt"}, {"path": "*.csv", "last_day": "last_day: 2024-01-01"}, {"newest_age": 100},
+     {"newest_age": 20, "last_day": f"last_day: {dt.date.today() - dt.timedelta(days=20)}"}],
+)  # fmt: skip
+def test_the_check_passes_if_nothing_is_expected(check: Check, shop: dict[str, Any]) -> None:
+    result = check(**shop)
+    assert result.passed and "dagster/fresh_until_timestamp" not in result.metadata
