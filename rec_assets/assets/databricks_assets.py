@@ -1,7 +1,7 @@
 """Assets that Databricks materializes: the same in the graph, but a Databricks task runs them (`on_databricks.py`)."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def run_on_databricks(
     """The assets and checks, with the assets that `settings.databricks` selects replaced by Databricks tasks.
 
     Keys, dependencies, partitions, groups and checks stay the same. If Databricks materializes all assets, each task
-    also runs the checks of its assets, because only Databricks sees the lake.
+    also runs the checks of its assets, because only Databricks sees the lake. Checks that do not read it stay here.
 
     Raises:
         DatabricksUnusable: dagster-databricks is missing.
@@ -38,8 +38,10 @@ def run_on_databricks(
         raise DatabricksUnusable("REC_DATABRICKS__… needs dagster-databricks: pip install 'rec_assets[databricks]'")
     if settings.databricks.assets == "spark":
         return [_remote(settings, asset, []) if _uses_spark(asset) else asset for asset in assets], checks
-    specs = [spec for check in checks for spec in check.check_specs]
-    return [_remote(settings, asset, [spec for spec in specs if spec.asset_key in asset.keys]) for asset in assets], []
+    here = [check for check in checks if "lake" not in check.required_resource_keys]
+    specs = [spec for check in checks if check not in here for spec in check.check_specs]
+    remote = [_remote(settings, asset, [spec for spec in specs if spec.asset_key in asset.keys]) for asset in assets]
+    return remote, here
 
 
 def databricks_environment(settings: Settings) -> dict[str, str]:
@@ -96,16 +98,19 @@ def _remote(
         extras = {"environment": databricks_environment(settings), "days": days, "with_checks": bool(checks)}
         result = run_task(context, databricks, name, extras)
         for message in result.messages:
-            yield from _results(context, message, result.metadata)
+            yield from _results(context, message, result.metadata, {spec.key for spec in checks})
 
     return run_remotely
 
 
 def _results(
-    context: dg.AssetExecutionContext, message: Mapping[str, Any], run_metadata: Mapping[str, Any]
-) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    context: dg.AssetExecutionContext, message: Mapping[str, Any], run_metadata: Mapping[str, Any],
+    checks: Collection[dg.AssetCheckKey],
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:  # fmt: skip
     if "check" in message:
         check = dg.deserialize_value(message["check"], dg.AssetCheckEvaluation)
+        if check.asset_check_key not in checks:
+            return
         yield dg.AssetCheckResult(
             asset_key=check.asset_key, check_name=check.check_name, passed=check.passed, severity=check.severity,
             description=check.description, metadata=check.metadata,
