@@ -49,6 +49,7 @@ def bootstrap(keep: bool) -> None:
     from rec_assets.resources.java import require_java
     from rec_assets.resources.recipes import Recipes
     from rec_assets.resources.spark import start_early
+    from rec_assets.sources.spec import load_data_source
 
     settings = get_settings()
     # Report invalid files now, and not after an hour.
@@ -56,14 +57,14 @@ def bootstrap(keep: bool) -> None:
     Recipes.from_settings(settings).active()
     if not settings.spark_remote:
         require_java()
+    source = load_data_source(settings.source, settings.root)
     start_early(settings)
     warnings.filterwarnings("ignore", module="dagster.*")  # about beta interfaces, for developers
     from rec_assets.automation.bootstrap import bootstrap as run_bootstrap
     from rec_assets.definitions import defs
-    from rec_assets.sources.spec import load_data_source
 
     gc.freeze()  # collections, also the last at exit, leave out what the imports made
-    run_bootstrap(defs, settings, load_data_source(settings.source, settings.root), keep=keep)
+    run_bootstrap(defs, settings, source, keep=keep)
     print_bootstrap_results(settings)
 
 

@@ -145,7 +145,18 @@ def start_early(settings: "Settings") -> None:
         with suppress(Exception):  # the first asset that uses Spark meets the same error, and reports it
             _check_executors(spark.spark_session, spark.folder)
 
-    threading.Thread(target=start, name="start Spark", daemon=True).start()
+    thread = threading.Thread(target=start, name="start Spark", daemon=True)
+    thread.start()
+    atexit.register(_end_quietly, thread)
+
+
+def _end_quietly(thread: threading.Thread) -> None:
+    """Kill Java if the process ends before the first tasks have, which would print errors after the last message."""
+    from pyspark import SparkContext
+
+    if thread.is_alive() and (gateway := SparkContext._gateway) is not None:
+        logging.disable()
+        gateway.proc.kill()
 
 
 def _require_connect() -> None:

@@ -168,7 +168,7 @@ def fit_ranker(sample: TrainingSample, recipe: RankerRecipe, *, seed: int) -> Ra
             input_data(data=batch[0], label=batch[1].astype(np.float32))
             return True
 
-    # Holds the histogram bins alone, one or two bytes per value. For one batch, the trees are as from all values.
+    # Holds the histogram bins alone, without the values. For one batch, the trees are as from all values.
     data = xgb.QuantileDMatrix(Batches())
     parameters = {
         "objective": "binary:logistic",
