@@ -87,7 +87,8 @@ def as_parquet_files(rows: DataFrame | LazyArrowRows, disk: Path) -> Iterator[li
     def write(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         context = TaskContext.get()
         assert context is not None
-        name = f"part-{context.partitionId():05d}.parquet"
+        # Spark may run a task twice at the same time.
+        name = f"part-{context.partitionId():05d}-{context.taskAttemptId()}.parquet"
         with pq.ParquetWriter(folder / name, schema, compression="lz4", use_dictionary=False) as writer:
             for table in tables:
                 writer.write_table(table.select(schema.names).cast(schema))

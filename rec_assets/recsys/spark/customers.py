@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
 
@@ -46,7 +48,7 @@ def map_customers(
 
 
 def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[pd.DataFrame]:
-    """Regroup frames sorted by `customer_id` into frames of more than `customers` customers, none of them split."""
+    """Regroup frames sorted by `customer_id` into frames of at most `customers` customers, none of them split."""
     held: list[pd.DataFrame] = []
     count = 0
     for frame in frames:
@@ -55,8 +57,15 @@ def whole_customers(frames: Iterable[pd.DataFrame], customers: int) -> Iterator[
         if count > customers:
             rows = pd.concat(held, ignore_index=True)
             whole = rows["customer_id"] != rows["customer_id"].iloc[-1]  # the next frame may have more of the last one
-            if whole.any():
-                yield rows[whole]
+            yield from _parts(rows[whole], customers)
             held, count = [rows[~whole]], 1
     if held:
-        yield pd.concat(held, ignore_index=True)
+        yield from _parts(pd.concat(held, ignore_index=True), customers)
+
+
+def _parts(rows: pd.DataFrame, customers: int) -> Iterator[pd.DataFrame]:
+    """A frame in parts of this number of customers. Frames of tasks can have thousands."""
+    ids = rows["customer_id"].to_numpy(object)
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.zeros(0, np.int64)
+    cuts = [*starts[::customers], len(rows)]
+    return (rows.iloc[begin:end] for begin, end in pairwise(cuts))

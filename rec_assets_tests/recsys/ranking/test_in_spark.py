@@ -21,3 +21,12 @@ def test_no_customer_is_split_or_lost(size: int, customers: int) -> None:
 
 def test_without_frames_there_are_none() -> None:
     assert list(whole_customers([], 5)) == []
+
+
+def test_a_long_frame_is_divided() -> None:
+    """Files give a task frames of thousands of customers."""
+    frame = pd.DataFrame({"customer_id": [f"c{n // 3:03}" for n in range(300)], "n": range(300)})
+    parts = list(whole_customers([frame.iloc[:200], frame.iloc[200:]], 7))
+    assert max(part["customer_id"].nunique() for part in parts) == 7
+    assert sum(part["customer_id"].nunique() for part in parts) == 100  # none is split
+    assert pd.concat(parts)["n"].tolist() == list(range(300))
