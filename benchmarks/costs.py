@@ -4,8 +4,8 @@
 additional lines or customers, excludes the constant time of a step. The number of products is the same in both, so
 their cost includes it.
 
-Steps of constant size are excluded (the samples of the ranker and the report), the customer histories, which read only
-new days, and steps that `speed` does not run at both sizes: the gate comparison, live accuracy and the serving index.
+Steps of constant size are excluded (the samples of the ranker and the report), and steps that `speed` does not run at
+both sizes: the gate comparison, live accuracy and the serving index.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ GROWS_WITH = {
     ("ingest", "raw_purchase_logs"): OF_DAY,
     ("ingest", "clean_purchases"): OF_DAY,
     ("update_products", "products"): OF_WINDOW,
+    ("train_models", "customer_histories"): OF_WINDOW,
     ("train_models", "product_statistics"): OF_WINDOW,
     ("train_models", "als_model"): OF_WINDOW,
     ("train_models", "co_purchase_graph"): OF_WINDOW,
@@ -43,7 +44,7 @@ GROWS_WITH = {
 """By job and step. Candidates count as if all their time were spent on pairs of customer and product, the upper limit;
 similar products as if there were more categories, not larger ones."""
 
-ALSO_WITHOUT_TRAINING = {"product_statistics", "product_snapshot"}
+ALSO_WITHOUT_TRAINING = {"customer_histories", "product_statistics", "product_snapshot"}
 """Steps of `train_models` that `score_customers` takes on other days."""
 
 ONE_PROCESS = {"product_snapshot"}

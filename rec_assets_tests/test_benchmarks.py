@@ -294,7 +294,7 @@ def test_a_units_cost_leaves_out_what_a_step_takes_anyway(tmp_path: Path, monkey
         costs.PRODUCT: 36_000,
     }
     assert costs.estimate(pd.read_csv(costs.RESULTS), asked)["core_hours"].tolist() == pytest.approx(
-        [*[1.0] * 10, 0.5, 1.0], rel=1e-3
+        [*[1.0] * 11, 0.5, 1.0], rel=1e-3
     )
 
 

@@ -61,7 +61,7 @@ def model_checks() -> list[dg.AssetChecksDefinition]:
 
     @dg.asset_check(
         asset="candidates", blocking=True,
-        description="Each pair of customer and product occurs once, and all pairs of a customer are in one file. There "
+        description="Each pair of customer and product occurs once, and one task reads all pairs of a customer. There "
         "are pairs, if a product has order lines.",
     )  # fmt: skip
     def pairs_are_unique(

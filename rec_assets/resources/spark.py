@@ -142,7 +142,7 @@ def start_early(settings: "Settings") -> None:
         return
 
     def start() -> None:
-        with suppress(Exception):  # the first asset that uses Spark meets the same error, and reports it
+        with suppress(Exception):  # the first asset that uses Spark tries again, and reports what is wrong
             _check_executors(spark.spark_session, spark.folder)
 
     thread = threading.Thread(target=start, name="start Spark", daemon=True)

@@ -22,7 +22,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.files import sha256_of, sha256_of_file
-from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, spark_type
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, equal_tables, spark_type
 
 GROUP_ROWS = 2**18
 """Rows of a row group, which a task keeps in memory while it writes."""
@@ -112,18 +112,14 @@ def store(tables: Iterable[pa.Table], schema: pa.Schema, number: int, folder: st
         os.makedirs(folder, exist_ok=True)
     # Vacuuming deletes what a killed writer leaves in the folder.
     with tempfile.NamedTemporaryFile(dir=folder if is_local else None, suffix=".tmp") as file:
-        held, rows = schema.empty_table(), 0
+        rows, parts = 0, (table.select(schema.names).cast(schema) for table in tables)
         texts = [field.name for field in schema if field.type == pa.string()]  # dictionaries of floats only cost time
         with pq.ParquetWriter(
             file.name, schema, compression="snappy", use_dictionary=texts, store_schema=False
         ) as writer:
-            for table in tables:
-                held, rows = pa.concat_tables([held, table.select(schema.names).cast(schema)]), rows + len(table)
-                while len(held) >= GROUP_ROWS:
-                    writer.write_table(held.slice(0, GROUP_ROWS).combine_chunks())
-                    held = held.slice(GROUP_ROWS)
-            if len(held):
-                writer.write_table(held.combine_chunks())
+            for group in equal_tables(parts, GROUP_ROWS):
+                writer.write_table(group.combine_chunks())
+                rows += len(group)
         name = f"part-{number:05d}-{sha256_of(file)[:32]}-{uuid.uuid4().hex[:8]}.parquet"
         filesystem.put_file(file.name, f"{folder}/{name}")
         return File(name, os.path.getsize(file.name), rows)

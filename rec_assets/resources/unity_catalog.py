@@ -165,13 +165,11 @@ class CatalogLake(Lake):
         }
         return CatalogTable(self, name, version, partitions)
 
-    def stage(self, name: str, rows: Rows, day: Day = None) -> Partition:
+    def stage(self, name: str, rows: Rows, day: Day = None) -> StagedRows:
         """See Lake. The rows stay in memory, or uncomputed, until they are committed."""
         if isinstance(rows, list):
-            frames = [
-                part.to_spark() if isinstance(part, LazyArrowRows) else self.session.createDataFrame(part)
-                for part in rows
-            ]
+            parts = [self.stage(name, part, day).rows_of_day for part in rows]
+            frames = [self.session.createDataFrame(part) if isinstance(part, pa.Table) else part for part in parts]
             rows = reduce(DataFrame.unionByName, frames)
         if isinstance(rows, pd.DataFrame):
             rows = pa.Table.from_pandas(rows, preserve_index=False)

@@ -17,6 +17,8 @@ from rec_assets.automation.land_and_forget import land_and_forget
 from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, clean_day
 from rec_assets.recsys.data.cleaning_rules import CleaningSettings
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
+from rec_assets.recsys.retrieval.similar import SIMILAR_COLUMNS
+from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import MissingPartition, open_lake
 from rec_assets.resources.releases import Release, Releases
@@ -62,6 +64,18 @@ def test_days_are_written_replaced_and_read(lake: CatalogLake, spark: SparkSessi
     assert table.lazy_rows(spark, [DAY]).to_spark().count() == 2
     with pytest.raises(MissingPartition, match=r"sales: day 2000-01-01 is not in the lake \(uc://main.shop\)"):
         table.read([dt.date(2000, 1, 1)])
+
+
+@pytest.mark.parametrize("complements", [1, 0])
+def test_a_partition_has_parts_of_spark_and_of_pandas_of_which_one_may_be_empty(
+    lake: CatalogLake, spark: SparkSession, complements: int
+) -> None:
+    types = "product_id string, kind string, rank int, similar_product_id string, score double, reason string"
+    substitutes = spark.createDataFrame([("a", "substitute", 1, "b", 0.5, "")], types)
+    found = pd.DataFrame([("a", "complement", 1, "c", 0.25, "")], columns=SIMILAR_COLUMNS).head(complements)
+    lake.write("similar_products", [LazyArrowRows.from_frame(substitutes), found], DAY)
+    kinds = lake.table("similar_products").pandas([DAY])["kind"]
+    assert sorted(kinds) == ["complement", "substitute"][1 - complements :]
 
 
 def test_the_same_rows_are_no_commit(lake: CatalogLake) -> None:

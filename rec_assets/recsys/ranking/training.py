@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.ranker import Batch, TrainingSample
 from rec_assets.recsys.recipe import RankerRecipe
-from rec_assets.recsys.spark.arrow_rows import as_parquet_files
+from rec_assets.recsys.spark.arrow_rows import as_parquet_files, equal_tables
 
 BATCH_ROWS = 2**20
 """Candidates in memory at once."""
@@ -27,23 +27,11 @@ def stored_sample(rows: DataFrame, disk: Path) -> Iterator[TrainingSample]:
     with as_parquet_files(rows, disk) as files:
 
         def batches() -> Iterator[Batch]:
-            return map(_to_arrays, _slices(batch for file in files for batch in file.iter_batches()))
+            tables = (pa.Table.from_batches([batch]) for file in files for batch in file.iter_batches())
+            return map(_to_arrays, equal_tables(tables, BATCH_ROWS))  # they do not depend on the files
 
         bought = sum(pc.sum(file.read(["bought"])["bought"]).as_py() or 0 for file in files)
         yield TrainingSample(sum(file.metadata.num_rows for file in files), bought, batches)
-
-
-def _slices(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The rows in tables of BATCH_ROWS, which do not depend on the files."""
-    held: pa.Table | None = None
-    for batch in batches:
-        table = pa.Table.from_batches([batch])
-        held = table if held is None else pa.concat_tables([held, table])
-        while len(held) >= BATCH_ROWS:
-            yield held.slice(0, BATCH_ROWS)
-            held = held.slice(BATCH_ROWS)
-    if held is not None and len(held):
-        yield held
 
 
 def _to_arrays(rows: pa.Table) -> Batch:

@@ -109,6 +109,18 @@ def collect(rows: DataFrame | LazyArrowRows, disk: Path) -> pd.DataFrame:
         return pa.concat_tables([schema.empty_table(), *(file.read() for file in files)]).to_pandas()
 
 
+def equal_tables(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The rows in tables of this length, however they were divided; the last one may be shorter."""
+    held: pa.Table | None = None
+    for table in tables:
+        held = table if held is None else pa.concat_tables([held, table])
+        while len(held) >= rows:
+            yield held.slice(0, rows)
+            held = held.slice(rows)
+    if held is not None and len(held):
+        yield held
+
+
 ARROW = {
     "string": pa.string(), "binary": pa.binary(), "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(),
     "int": pa.int32(), "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(),

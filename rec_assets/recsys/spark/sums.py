@@ -45,7 +45,8 @@ def ordered_sum(value: Column) -> Column:
 def halves(name: str, values: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
     """Money or quantities as two columns of whole numbers, `…_high` and `…_low`, which are added exactly.
 
-    Like `exact_sum`, with 9 decimal places. Sums are exact up to 10^16. Values above that, and NaN, give NaN.
+    Like `exact_sum`, with 9 decimal places. The halves are floats, so sums are exact for two million values, and for
+    many more of whole cents. Sums are exact up to 10^16. Values above that, and NaN, give NaN.
     """
     counted = np.where(np.abs(values) < _SUM_LIMIT, values, np.nan)
     billionths = np.floor(counted * _UNIT + 0.5)
