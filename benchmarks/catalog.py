@@ -25,6 +25,7 @@ from benchmarks.speed import Meter
 from rec_assets.recsys.arrays import Floats, Ints, Longs
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot, map_snapshot
 from rec_assets.recsys.data.similar_texts import TEXT_NEIGHBORS, SimilarTexts, similar_texts, update_similar_texts
+from rec_assets.recsys.data.snapshot_arrays import SHOWN_TEXTS
 from rec_assets.recsys.ranking.features import feature_matrix
 from rec_assets.recsys.ranking.lists import build_lists
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
@@ -187,6 +188,8 @@ def a_snapshot(vectors: Floats, neighbors: sp.csr_matrix, leaf: Ints, rng: np.ra
         categories=np.array([f"category {number:04}" for number in range(groups)], object),
         brand=rng.integers(5_000, size=products).astype(np.int32),
         brands=np.array([f"brand {number:04}" for number in range(5_000)], object),
+        **{texts: np.full(products, "", object) for texts in SHOWN_TEXTS.values()},
+        in_stock=np.full(products, True),
         price=np.exp(rng.normal(2, 1, products)).astype(np.float32),
         list_price=zeros + 9,
         age_days=rng.integers(0, 700, products).astype(np.float32),

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from rec_assets.recsys.data.cleaning import CLEANED_SCHEMA, CleaningSettings, clean_day
-from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.interactions import IS_PURCHASE, history_lines, net_purchases
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.product_statistics import product_statistics
@@ -42,9 +41,10 @@ from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.spark import spark_resource
 from rec_assets.serving.index_files.index import Index
-from rec_assets.serving.index_files.stored import StoredHistories, StoredList
+from rec_assets.serving.index_files.stored import SERVED_COLUMNS, StoredHistories, StoredList
 from rec_assets.settings import Settings
-from rec_assets.sources.reader import read_catalog, read_day
+from rec_assets.sources.catalog import read_catalog
+from rec_assets.sources.reader import read_day
 from rec_assets.sources.spec import DataSource, load_data_source
 
 DEPTH = 20
@@ -156,7 +156,7 @@ class Script:
         """The serving index; the graph writes it twice, for the registry and for the API."""
         recipe, day = self.settings.recipe, snapshot.as_of
         lines = history_lines(self._window(day, self.settings.lookback_days), day)
-        histories = StoredHistories.from_lines(lines.select(*HISTORY_COLUMNS).toPandas(), snapshot)
+        histories = StoredHistories.from_lines(lines.select(*SERVED_COLUMNS).toPandas(), snapshot)
         scores = lists.toArrow()
         stored = {
             name: StoredList.from_scores(scores.filter(pa.compute.equal(scores["list"], name)), snapshot)

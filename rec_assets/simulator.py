@@ -25,8 +25,9 @@ import pandas as pd
 import requests
 
 from rec_assets.files import write_atomically
-from rec_assets.recsys.data.cleaning import CleaningSettings, clean_day
+from rec_assets.recsys.data.cleaning import clean_day
 from rec_assets.recsys.events import CART, CLICK, IMPRESSION, PURCHASE, RETURN
+from rec_assets.sources.catalog import cleaning_settings, read_catalog
 from rec_assets.sources.reader import read_day
 from rec_assets.sources.spec import DataSource
 
@@ -243,7 +244,7 @@ def later_purchases(source: DataSource, days: list[dt.date], customers: int | No
         days: The days. Days without a file are skipped.
         customers: Maximum number of customers, in the order of their ids; None: all.
     """
-    settings = CleaningSettings(time_zone=source.time_zone, has_price=source.has_price)
+    settings = cleaning_settings(source, read_catalog(source).to_pandas())
     frames = [
         clean_day(read_day(source, day, day).to_pandas(), day, settings).cleaned for day in days if source.files(day)
     ]

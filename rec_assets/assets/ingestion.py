@@ -20,10 +20,10 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
+from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.feedback import landed_files, read_feedback
 from rec_assets.sources.landing import catalog_fingerprint, file_fingerprint, file_fingerprints
-from rec_assets.sources.reader import read_catalog
 from rec_assets.sources.spec import DataSource
 
 GROUP = "ingestion"
@@ -38,7 +38,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"2-{source.version}",
+        backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"3-{source.version}",
     )  # fmt: skip
     def raw_purchase_logs(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
@@ -87,7 +87,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
             metadata["lines_by_day"] = as_markdown(plot)
         return writer.result(**metadata)
 
-    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, code_version=f"1-{source.version}")
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, code_version=f"2-{source.version}")
     def raw_product_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """The newest catalog, one row per product. Empty if the data source has no catalog."""
         writer, files = DayWriter(context, lake, "raw_product_catalog", [None]), catalog_fingerprint(source)

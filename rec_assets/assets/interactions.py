@@ -17,7 +17,6 @@ from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.cleaning import (
     CLEANED_SCHEMA,
     CLEANING_RULES,
-    CleaningSettings,
 )
 from rec_assets.recsys.data.products import build_products
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
@@ -27,6 +26,7 @@ from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
+from rec_assets.sources.catalog import cleaning_settings
 from rec_assets.sources.spec import DataSource
 
 GROUP = "interactions"
@@ -45,7 +45,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         return dg.AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"},
             deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
-            code_version=f"2-{source.version}",
+            code_version=f"3-{source.version}",
         )  # fmt: skip
 
     @dg.multi_asset(
@@ -66,24 +66,20 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         run_days, session = partition_days(context), spark.spark_session
         raw, events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
         events.require(run_days)
-        catalog = lake.table("raw_product_catalog").pandas(columns=["product_id", "excluded"])
-        cleaning_settings = CleaningSettings(
-            time_zone=source.time_zone,
-            has_price=source.has_price,
-            excluded_products=frozenset(catalog.loc[catalog["excluded"], "product_id"]),
-            bulk_quantity=source.purchases.bulk_quantity,
-        )
+        catalog = lake.table("raw_product_catalog").pandas(columns=["product_id", "excluded", "variant_of"])
+        settings_of_source = cleaning_settings(source, catalog)
         writers = {name: DayWriter(context, lake, name, run_days) for name in _SCHEMAS}
         files = {name: lake.day_files(name, schema, settings.staging) for name, schema in _SCHEMAS.items()}
         counts = Counter[str]()
         for first in range(0, len(run_days), DAYS_PER_JOB):
             days = run_days[first : first + DAYS_PER_JOB]
-            by_table = clean_days(raw.lazy_rows(session, days, whole_days=True), cleaning_settings, files)
+            by_table = clean_days(raw.lazy_rows(session, days, whole_days=True), settings_of_source, files)
             for day in days:
                 cleaned = by_table["cleaned_interactions"][day]
                 cleaned += write_clicks(
-                    events, day, settings.feedback, files["cleaned_interactions"], number=len(cleaned)
-                )
+                    events, day, settings.feedback, settings_of_source.product_of_variant,
+                    files["cleaned_interactions"], number=len(cleaned),
+                )  # fmt: skip
                 for name, by_day in by_table.items():
                     counts[name] += writers[name].add_files(files[name], day, by_day[day])
             context.log.info(f"cleaned {first + len(days)} of {len(run_days)} days")
@@ -99,7 +95,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
             **({"plot": as_markdown(bars(by_rule, "Rejected lines by rule", "lines"))} if len(by_rule) else {}),
         )
 
-    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="1")
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, code_version="2")
     def products(cleaned_interactions: LazyArrowRows, raw_product_catalog: pd.DataFrame) -> pd.DataFrame:
         """One row per product, from the catalog and the lines: text, category, price, first day seen, content hash."""
         return build_products(cleaned_interactions, raw_product_catalog, settings.staging)

@@ -61,15 +61,17 @@ def clean_days(
 
 
 def write_clicks(
-    events: LakeTable, day: dt.date, feedback: FeedbackSettings, files: DayFiles, *, number: int
-) -> list[File]:
+    events: LakeTable, day: dt.date, feedback: FeedbackSettings, product_of_variant: Mapping[str, str],
+    files: DayFiles, *, number: int,
+) -> list[File]:  # fmt: skip
     """Write the weighted clicks and carts of a day as file `number` of `cleaned_interactions`; none if there are none.
 
     `events` are `raw_feedback_events`.
     """
     if not events.rows([day]):
         return []
-    lines = signs_of_interest(events.pandas([day]), feedback.weights, feedback.max_products_per_day)
+    found = events.pandas([day])
+    lines = signs_of_interest(found, feedback.weights, feedback.max_products_per_day, product_of_variant)
     return [files.write([_as_table(lines, files)], day, number)] if len(lines) else []
 
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import rec_assets
-from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.ranking.lists import LISTS
 from rec_assets.recsys.ranking.ranker import Ranker
@@ -31,7 +30,14 @@ from rec_assets.resources.lake import Day, Lake
 from rec_assets.resources.releases import AS_OF_NAMES, Release, Releases
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.serving.index_files.index import Index
-from rec_assets.serving.index_files.stored import NUMBERED_SCHEMA, StoredHistories, StoredList, number_lines
+from rec_assets.serving.index_files.stored import (
+    NUMBERED_SCHEMA,
+    SERVED_COLUMNS,
+    StoredHistories,
+    StoredList,
+    ids_of,
+    number_lines,
+)
 from rec_assets.serving.recommender import Recommender
 
 TIMED_CUSTOMERS = 60
@@ -98,8 +104,9 @@ def index_writer(
     events. `about` is stored with the index: version, as-of day, time zone. Spark's tasks write the histories to
     `staging`, which they must see.
     """
-    number = partial(number_lines, product_ids=pd.Index(snapshot.product_ids))
-    lines = map_customers(histories.select(*HISTORY_COLUMNS), number, NUMBERED_SCHEMA)
+    product_ids, variant_ids = (pd.Index(ids) for ids in ids_of(snapshot))
+    number = partial(number_lines, product_ids=product_ids, variant_ids=variant_ids)
+    lines = map_customers(histories.select(*SERVED_COLUMNS), number, NUMBERED_SCHEMA)
 
     def write(folder: Path) -> None:
         stored = StoredHistories.from_numbered(collect(lines, staging))

@@ -112,11 +112,16 @@ def _rating_error(candidates: SparkFrame, ratings: SparkFrame) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
+def _absolute(link: str) -> str:
+    """The link if it works on a page outside the shop; else ""."""
+    return link if link.startswith(("http://", "https://")) else ""
+
+
 def example_customers(
     shown: pd.DataFrame, truth: pd.DataFrame, history: pd.DataFrame, products: pd.DataFrame
 ) -> list[ExampleCustomer]:
     """Customers from the whole range of activity, with their lists and which items they bought."""
-    titles, categories = (products.set_index("product_id")[name] for name in ("title", "category"))
+    titles, categories, links = (products.set_index("product_id")[name] for name in ("title", "category", "link"))
     evaluated = history[history["customer_id"].isin(truth["customer_id"])]
     by_activity = evaluated.groupby("customer_id")["customer_orders"].first().sort_values(kind="stable")
     positions = np.linspace(0.1, 0.9, min(EXAMPLES, len(by_activity))) * (len(by_activity) - 1)
@@ -135,7 +140,7 @@ def example_customers(
                 history=f"{by_activity[customer]:.0f} orders, {len(items)} products{most}",
                 recommendations=[
                     ExampleProduct(titles.get(row.product_id, row.product_id), row.reason,
-                                   (customer, row.product_id) in bought)
+                                   (customer, row.product_id) in bought, _absolute(links.get(row.product_id, "")))
                     for row in rows.sort_values("rank").itertuples()
                 ],
             )

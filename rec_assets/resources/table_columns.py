@@ -31,6 +31,13 @@ SHARED: dict[str, Column] = {
     "brand": ("string", "Brand of the product."),
     "text": ("string", "Text of the product that is embedded."),
     "price": ("double", "Price of the product."),
+    "image": ("string", "URL of a picture."),
+    "link": ("string", "URL of the product's page."),
+    "attributes": ("string", "Attributes from the catalog, as a JSON object."),
+    "taste": ("string", "Attribute values that customers have a taste for, as a JSON list of `attribute=value`."),
+    "variants": ("string", "Variants as a JSON list of objects, best sellers first; null without variants."),
+    "in_stock": ("boolean", "Whether the catalog has the product, or a variant of it, in stock."),
+    "variant_id": ("string", "Id of the variant, null if the product has none."),
     "excluded": ("boolean", "Whether the shop excludes the product from recommendations."),
     "content_hash": ("string", "SHA-256 of the text; key of the embedding."),
     "buyers": ("bigint", "Customers who bought the product in the lookback."),
@@ -58,6 +65,7 @@ _RAW: dict[str, Column] = {
     "is_return": ("boolean", "Whether the line is a return."),
     "was_returned": ("boolean", "Whether the purchase was returned later."),
     "excluded_by": ("string", "Filter of the data source that excludes the line, empty if none."),
+    "variant_of": ("string", "Product that `product_id` is a variant of, null if it is none."),
     "line": ("string", "The landed line as it was."),
 }
 
@@ -129,20 +137,22 @@ def _columns(names: str, own: Mapping[str, Column]) -> dict[str, Column]:
 TABLES: dict[str, dict[str, Column]] = {
     "raw_purchase_logs": _columns(
         "source_file source_row order_id customer_id product_id event_time quantity unit_price rating "
-        "is_return was_returned excluded_by title category brand text line",
+        "is_return was_returned excluded_by title category brand text variant_of line",
         _RAW,
     ),
     "rejected_purchases": _columns(
         "source_file source_row order_id customer_id product_id event_time quantity unit_price rating "
-        "is_return was_returned excluded_by title category brand text line reasons",
+        "is_return was_returned excluded_by title category brand text variant_of line reasons",
         {
             **_RAW,
             "reasons": ("string", "Names of the cleaning rules that reject the line, comma-separated."),
         },
     ),
     "raw_product_catalog": _columns(
-        "product_id title category brand text price available_from excluded source_file source_row",
+        "product_id title category brand text price available_from image link attributes taste variant_of in_stock "
+        "excluded source_file source_row",
         {
+            "variant_of": _RAW["variant_of"],
             "available_from": ("date", "First day on which the product is sold."),
         },
     ),
@@ -177,7 +187,7 @@ TABLES: dict[str, dict[str, Column]] = {
         },
     ),
     "cleaned_interactions": _columns(
-        "line_id order_id customer_id product_id event event_time weight quantity net_quantity unit_price "
+        "line_id order_id customer_id product_id variant_id event event_time weight quantity net_quantity unit_price "
         "rating title category brand text",
         {
             "line_id": ("string", "Id of the line: file and row."),
@@ -190,14 +200,15 @@ TABLES: dict[str, dict[str, Column]] = {
         },
     ),
     "products": _columns(
-        "product_id title category brand text content_hash price first_seen in_catalog excluded",
+        "product_id title category brand text content_hash price first_seen image link attributes taste variants "
+        "in_stock in_catalog excluded",
         {
             "first_seen": ("date", "First day with a purchase of the product, or the catalog's date."),
             "in_catalog": ("boolean", "Whether the newest catalog contains the product."),
         },
     ),
     "customer_histories": _columns(
-        "customer_id product_id order_id event age_days weight quantity unit_price rating",
+        "customer_id product_id variant_id order_id event age_days weight quantity unit_price rating",
         {
             "event": ("string", "Event type: purchase, return, click or cart."),
             "age_days": ("int", "Days before the as-of day."),
@@ -255,10 +266,10 @@ TABLES: dict[str, dict[str, Column]] = {
         },
     ),
     "product_snapshot": _columns(
-        "product_id title category brand price list_price age_days order_lines recent_order_lines recent_buyers "
-        "new_buyers buyers returns repeat_share interval_days factors same_basket same_basket_weight next_basket "
-        "next_basket_weight ease ease_weight text_row embedding similar_texts similar_texts_weight als_as_of "
-        "graph_as_of",
+        "product_id title category brand image link attributes taste variants in_stock price list_price age_days "
+        "order_lines recent_order_lines recent_buyers new_buyers buyers returns repeat_share interval_days factors "
+        "same_basket same_basket_weight next_basket next_basket_weight ease ease_weight text_row embedding "
+        "similar_texts similar_texts_weight als_as_of graph_as_of",
         {
             **_STATISTICS,
             "price": ("double", "Mean unit price paid in the lookback, else `list_price`."),

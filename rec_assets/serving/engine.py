@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rec_assets.recsys.arrays import Mask
+from rec_assets.recsys.data.attributes import Range
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.rules.rules_file import RuleSets
 from rec_assets.serving import related
@@ -21,6 +21,7 @@ from rec_assets.serving.index_files.folder import PublishedIndex
 from rec_assets.serving.recommendation import RecommendationRequest, RecommendationResponse
 from rec_assets.serving.recommender import RankedCandidates, Recommender, Signal
 from rec_assets.serving.responder import Responder
+from rec_assets.serving.selection import Selection
 
 _RANKINGS, _RESPONSES, _RELATED = 32 << 20, 64 << 20, 16 << 20
 """Maximum bytes per index: rankings (shared by the lists of one page), responses, and related products of each kind."""
@@ -44,12 +45,13 @@ class _CachedResponder:
     """A responder for the current rules and availability, with the cache of its responses.
 
     Attributes:
-        unavailable, available: Ids of unavailable products, and (P,) which products are available.
+        unavailable: Ids of unavailable products and variants.
+        available: All others.
     """
 
     responder: Responder
     unavailable: frozenset[str]
-    available: Mask
+    available: Selection
     responses: BoundedCache[RecommendationRequest, RecommendationResponse]
 
 
@@ -91,8 +93,8 @@ class Engine:
         capped = find_capped(*cap) if cap else frozenset()
         return replace(request, exclude=request.exclude | capped) if capped else request
 
-    def available(self, unavailable: frozenset[str]) -> Mask:
-        """(P,) which products are available."""
+    def available(self, unavailable: frozenset[str]) -> Selection:
+        """The products and variants that are available."""
         return self._responder_for(unavailable).available
 
     def respond(
@@ -158,7 +160,8 @@ def _cached(
 
 def _response_bytes(request: RecommendationRequest, response: RecommendationResponse) -> int:
     """Estimate. Ids and names are the index's own objects, so that only their slots in sets count."""
-    names = len(request.exclude) + len(request.categories or ())
+    names = len(request.exclude) + len(request.categories or ()) + len(request.brands or ())
+    names += sum(6 if isinstance(each, Range) else 5 * len(each) for _, each in request.attributes)  # these are its own
     return 700 + 100 * names + 300 * len(request.signals) + 800 * len(response.items)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from rec_assets.recsys.data.attributes import NamedCondition, Value
 from rec_assets.recsys.ranking.lists import ALL
 from rec_assets.recsys.rules.rules_file import NO_RULE_SET
 from rec_assets.serving.recommender import Signal
@@ -28,7 +30,8 @@ class RecommendationRequest:
         customer_id: "" for an unknown customer.
         signals: The shopper's events after the as-of day of the index, oldest first.
         mode: "all", "discover" (nothing bought in the lookback or since) or "buy_again" (only such products).
-        categories: Only these categories; None: all.
+        categories, brands: Only these; None: all.
+        attributes: Conditions on attributes, all of which must be met.
         price_min, price_max: Price range. With either, products without a price are left out.
         exclude: Product ids to leave out.
         fallback_category: Category of the best sellers for an unknown customer.
@@ -42,6 +45,8 @@ class RecommendationRequest:
     signals: tuple[Signal, ...] = ()
     mode: str = ALL
     categories: frozenset[str] | None = None
+    brands: frozenset[str] | None = None
+    attributes: tuple[NamedCondition, ...] = ()
     price_min: float | None = None
     price_max: float | None = None
     exclude: frozenset[str] = frozenset()
@@ -58,7 +63,8 @@ class RecommendationRequest:
     @property
     def is_filtered(self) -> bool:
         """Whether the request leaves out some products."""
-        return bool(self.exclude) or self.categories is not None or (self.price_min, self.price_max) != (None, None)
+        named = self.categories, self.brands, self.price_min, self.price_max
+        return bool(self.exclude or self.attributes) or any(each is not None for each in named)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,10 @@ class RecommendedItem:
     """One product of a response.
 
     Attributes:
+        variant_id: The variant to show; None if the product has none.
+        image, link: URLs; None if unknown.
         price: None if unknown.
+        attributes: Those of the product, and of the variant.
         score: Comparable within a response and source.
         source: The candidate source that contributed most, "best_sellers", or "pinned" by a rule alone.
         reason: The source as a sentence for the shopper.
@@ -81,7 +90,12 @@ class RecommendedItem:
     reason: str
     title: str
     category: str
+    brand: str
     price: float | None
+    variant_id: str | None = None
+    image: str | None = None
+    link: str | None = None
+    attributes: Mapping[str, Value] = field(default_factory=dict)
     rule: str | None = None
     propensity: float | None = 1.0
 

@@ -113,8 +113,9 @@ class Recommender:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """product_id → position."""
-        return {product: position for position, product in enumerate(self.snapshot.product_ids)}
+        """Id of a product, or of a variant of it → position of the product."""
+        variants = zip(self.snapshot.variants.ids, self.snapshot.variants.product.tolist(), strict=True)
+        return {**dict(variants), **{product: place for place, product in enumerate(self.snapshot.product_ids)}}
 
     def price(self, product_id: str) -> float | None:
         """The price to show; None if the product or its price is unknown."""

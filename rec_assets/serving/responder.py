@@ -14,6 +14,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from rec_assets.recsys.arrays import Floats, Longs, Mask
+from rec_assets.recsys.data.variants import Sizes
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
 from rec_assets.recsys.rules.effects import ScoredCandidates
@@ -30,6 +31,7 @@ from rec_assets.serving.recommendation import (
     RecommendedItem,
 )
 from rec_assets.serving.recommender import BEST_SELLERS, RankedCandidates, Recommender, Signal
+from rec_assets.serving.selection import Selection
 
 MAX_POPULAR = 500
 """Number of best sellers that merchandising rules re-rank for an unknown customer."""
@@ -55,14 +57,14 @@ class Responder:
         """The request's rule set; the default one if it no longer exists."""
         return self.compiled_rules.get(request.rules, self.default_rules)
 
-    def available(self, unavailable: frozenset[str]) -> Mask:
-        """(P,) which products are available."""
-        mask = np.full(len(self.recommender.snapshot), True)
-        mask[self._positions(unavailable)] = False
-        return mask
+    def available(self, unavailable: frozenset[str]) -> Selection:
+        """What is in stock and not among the ids of unavailable products and variants."""
+        snapshot, variants = self.recommender.snapshot, self.recommender.snapshot.variants.positions
+        products = self._positions(frozenset(each for each in unavailable if each not in variants))
+        return Selection.available(snapshot, products, [variants[each] for each in unavailable if each in variants])
 
     def build_response(
-        self, request: RecommendationRequest, available: Mask, rng: np.random.Generator, rank: Rank | None = None
+        self, request: RecommendationRequest, available: Selection, rng: np.random.Generator, rank: Rank | None = None
     ) -> RecommendationResponse:
         """Build the response.
 
@@ -72,21 +74,21 @@ class Responder:
             rng: For randomized ranking (`exploration`).
             rank: Ranks products if needed; default: the recommender.
         """
-        allowed = self._allowed(request, available) & self.rules_for(request).visible
+        selection = self._selection(request, available)
+        allowed, variants = selection.products, self._variant_chooser(request, selection)
         ranked, answered_by = self._rank_items(request, allowed, rank or self.recommender.rank)
         if answered_by is None:  # best sellers are neither randomized nor diversified
             request = replace(request, exploration=0.0, diversity=0.0)
             answered_by = POPULAR if request.fallback_category is None else POPULAR_IN_CATEGORY
-        items = [] if ranked is None else self._build_items(ranked, *self._choose(ranked, request, rng))
+        items = [] if ranked is None else self._build_items(ranked, *self._choose(ranked, request, rng), variants)
         if len(items) < request.k and request.mode != BUY_AGAIN:
             shown = {item.product_id for item in items}
             best = (pair for found in self._best_sellers(request, allowed) for pair in zip(*found, strict=True))
             for product, score in best:
                 if len(items) == request.k:
                     break
-                item = self.item(
-                    int(product), float(score), BEST_SELLERS, self.recommender.popular_reason(int(product))
-                )
+                reason = self.recommender.popular_reason(int(product))
+                item = self.item(int(product), float(score), BEST_SELLERS, reason, variant=variants(int(product)))
                 if item.product_id not in shown:
                     items.append(item)
                     shown.add(item.product_id)
@@ -101,11 +103,13 @@ class Responder:
         if (
             not request.signals
             and not request.exclude
-            and request.categories is None
+            and request.categories is request.brands is None
+            and not request.attributes
             and request.fallback_category is None
         ):
             return request if customer == request.customer_id else replace(request, customer_id=customer)
-        positions, ids, names = self.recommender.positions, self.recommender.snapshot.product_ids, self._category_names
+        positions, ids = self.recommender.positions, self.recommender.snapshot.product_ids
+        names, brands = self._category_names, self._brand_names
         visits: dict[str, str] = {}
         return replace(
             request,
@@ -116,6 +120,7 @@ class Responder:
                 if each.product_id in positions
             ),
             categories=request.categories and frozenset(names[each] for each in request.categories if each in names),
+            brands=request.brands and frozenset(brands[each] for each in request.brands if each in brands),
             exclude=frozenset(ids[position] for position in self._positions(request.exclude)),
             fallback_category=names.get(request.fallback_category) if request.fallback_category is not None else None,
         )
@@ -126,19 +131,46 @@ class Responder:
 
     def item(
         self, product: int, score: float, source: str, reason: str, rule: str | None = None,
-        propensity: float | None = 1,
+        propensity: float | None = 1, *, variant: int = -1,
     ) -> RecommendedItem:  # fmt: skip
-        """The item for the product at a position."""
+        """The item for the product at a position, and for one of its variants (−1: none)."""
         snapshot, price = self.recommender.snapshot, float(self.recommender.snapshot.list_price[product])
+        image, link, attributes = snapshot.images[product], snapshot.links[product], snapshot.attributes.of_row[product]
+        if variant >= 0:
+            variants = snapshot.variants
+            price = float(variants.price[variant]) if np.isfinite(variants.price[variant]) else price
+            image, link = variants.images[variant] or image, variants.links[variant] or link
+            attributes = {**attributes, **variants.attributes.of_row[variant]}
         return RecommendedItem(
-            str(snapshot.product_ids[product]), score, source, reason, str(snapshot.titles[product]),
-            str(snapshot.categories[snapshot.category[product]]), round(price, 2) if np.isfinite(price) else None,
-            rule, propensity,
+            product_id=str(snapshot.product_ids[product]), score=score, source=source, reason=reason,
+            title=str(snapshot.titles[product]), category=str(snapshot.categories[snapshot.category[product]]),
+            brand=str(snapshot.brands[snapshot.brand[product]]), price=round(price, 2) if np.isfinite(price) else None,
+            variant_id=str(snapshot.variants.ids[variant]) if variant >= 0 else None, image=image or None,
+            link=link or None, attributes=attributes, rule=rule, propensity=propensity,
         )  # fmt: skip
+
+    def best_variant(self, product: int, selection: Selection, sizes: Sizes | None = None) -> int:
+        """The variant of a product to show, out of a selection; −1 for none. See `Variants.choose`."""
+        snapshot = self.recommender.snapshot
+        return snapshot.variants.choose(product, int(snapshot.category[product]), selection.variants, sizes or {})
+
+    def _variant_chooser(self, request: RecommendationRequest, selection: Selection) -> Callable[[int], int]:
+        """A function: product → the variant to show to the request's customer; −1 for none."""
+        snapshot, histories = self.recommender.snapshot, self.recommender.index.histories
+        if not len(snapshot.variants):
+            return lambda product: -1
+        lines = histories.rows_of(request.customer_id) or slice(0, 0)
+        bought = zip(histories.variant[lines].tolist(), histories.weight[lines].tolist(), strict=True)
+        sizes = snapshot.variants.sizes_bought(snapshot.category, bought)
+        return lambda product: self.best_variant(product, selection, sizes)
 
     @cached_property
     def _category_names(self) -> dict[str, str]:
         return {str(name): str(name) for name in self.recommender.snapshot.categories}
+
+    @cached_property
+    def _brand_names(self) -> dict[str, str]:
+        return {str(name): str(name) for name in self.recommender.snapshot.brands}
 
     def _positions(self, product_ids: frozenset[str]) -> list[int]:
         positions = self.recommender.positions
@@ -150,19 +182,17 @@ class Responder:
         lines = histories.rows_of(customer_id) or slice(0, 0)
         return histories.product[lines][histories.weight[lines] >= 1].astype(np.int64)
 
-    def _allowed(self, request: RecommendationRequest, available: Mask) -> Mask:
-        """(P,) products that are available and pass the request's filters."""
-        snapshot, allowed = self.recommender.snapshot, available
+    def _selection(self, request: RecommendationRequest, available: Selection) -> Selection:
+        """What is available and passes the request's filters and the rules."""
+        snapshot, allowed = self.recommender.snapshot, self.rules_for(request).visible
         if request.exclude:
             allowed = allowed.copy()
             allowed[self._positions(request.exclude)] = False
         if request.categories is not None:
             allowed = allowed & np.isin(snapshot.categories, list(request.categories))[snapshot.category]
-        if request.price_min is not None:
-            allowed = allowed & (snapshot.list_price >= request.price_min)
-        if request.price_max is not None:
-            allowed = allowed & (snapshot.list_price <= request.price_max)
-        return allowed
+        if request.brands is not None:
+            allowed = allowed & np.isin(snapshot.brands, list(request.brands))[snapshot.brand]
+        return available.restrict(snapshot, allowed).filter(request, snapshot)
 
     def _rank_items(
         self, request: RecommendationRequest, allowed: Mask, rank: Rank
@@ -251,13 +281,14 @@ class Responder:
         return positions[: request.k], propensity[: request.k]
 
     def _build_items(
-        self, ranked: RankedItems, positions: Longs, propensities: list[float | None]
+        self, ranked: RankedItems, positions: Longs, propensities: list[float | None], variant: Callable[[int], int]
     ) -> list[RecommendedItem]:
         if not len(positions):
             return []
-        product, score = ranked.product[positions], ranked.score[positions].tolist()
-        rules = map(ranked.rule_text, positions)
-        return list(map(self.item, product, score, *ranked.explain(positions), rules, propensities))
+        product, score = ranked.product[positions].tolist(), ranked.score[positions].tolist()
+        rows = zip(product, score, *ranked.explain(positions), map(ranked.rule_text, positions), propensities,
+                   strict=True)  # fmt: skip
+        return [self.item(*row, variant=variant(row[0])) for row in rows]
 
     def _best_sellers(self, request: RecommendationRequest, allowed: Mask) -> Iterator[tuple[Longs, Floats]]:
         """Positions and scores, of the fallback category, then of all products. In discover mode, not bought before."""

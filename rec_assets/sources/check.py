@@ -12,11 +12,12 @@ import pandas as pd
 import pyarrow as pa
 from upath import UPath
 
+from rec_assets.sources.catalog import CATALOG_SCHEMA, read_catalog
 from rec_assets.sources.check_result import SourceCheck, format_share, pluralize
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.landing import covered_days, is_in_future
 from rec_assets.sources.paths import driver_errors, is_uri
-from rec_assets.sources.reader import read_catalog, read_day, read_export
+from rec_assets.sources.reader import read_day, read_export
 from rec_assets.sources.report_cleaning import report_cleaning, report_training_data
 from rec_assets.sources.report_lines import report_lines
 from rec_assets.sources.sample import SourceSample
@@ -127,7 +128,7 @@ def _read_catalog(source: DataSource, check: SourceCheck) -> pd.DataFrame:
         file = source.catalog_file()
     except SourceError as error:
         check.errors.append(str(error))
-        return pd.DataFrame({"product_id": [], "text": [], "excluded": []}, dtype=object)
+        return CATALOG_SCHEMA.empty_table().to_pandas()
     if file is not None:
         excluded = int(catalog["excluded"].sum())
         check.add("Catalog", str(file), f"{pluralize(len(catalog), 'product')}, {excluded:,} of them excluded")

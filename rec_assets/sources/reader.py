@@ -1,4 +1,4 @@
-"""Read files of a data source into raw lines and catalog rows: typed, with file and row, none dropped.
+"""Read files of the purchase log into raw lines: typed, with file and row, none dropped.
 
 An unusable file (unreadable, a missing column, a column of the wrong type) is a `SourceError`. An unusable line stays,
 and cleaning rejects it.
@@ -21,43 +21,26 @@ from upath import UPath
 
 from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip_text
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
-from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_TEXT_LENGTH
+from rec_assets.recsys.events import MAX_NAME_LENGTH, MAX_TEXT_LENGTH
 from rec_assets.recsys.retrieval.product_texts import join_columns
 from rec_assets.sources.batches import (
     BATCH_BYTES,
     DUPLICATE_SUFFIX,
-    ENTRY_NUMBER,
     LIST_COLUMNS,
     WHOLE,
     Conventions,
     Split,
 )
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.formats import read_batches, read_rows, splits
+from rec_assets.sources.formats import read_batches, splits
 from rec_assets.sources.paths import is_uri
 from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days
-from rec_assets.sources.values import as_dates, as_numbers, as_times, is_one_of
+from rec_assets.sources.values import as_numbers, as_times, is_one_of
 
 _MAX_HEADER_CHARACTERS = 100_000
 _JSON_ROWS = 50_000
 """Lines to convert to JSON at a time."""
-
-CATALOG_SCHEMA = pa.schema(
-    [
-        ("product_id", pa.string()),
-        ("title", pa.string()),
-        ("category", pa.string()),
-        ("brand", pa.string()),
-        ("text", pa.string()),
-        ("price", pa.float64()),
-        ("available_from", pa.date32()),
-        ("excluded", pa.bool_()),
-        ("source_file", pa.string()),
-        ("source_row", pa.int64()),
-    ]
-)
-"""`raw_product_catalog`."""
 
 
 def read_day(source: DataSource, day: dt.date, newest: dt.date | None = None) -> pa.Table:
@@ -128,43 +111,6 @@ def newest_day_of_export(source: DataSource, files: Sequence[UPath], days: Colle
     return min(max(known), source.last_day or dt.date.max)
 
 
-def read_catalog(source: DataSource) -> pa.Table:
-    """The newest catalog file, CATALOG_SCHEMA; empty if the data source has no catalog.
-
-    It drops rows without a product id, with one longer than MAX_ID_LENGTH, and repetitions of a row.
-
-    Raises:
-        SourceError: see the module; or a product has two different rows.
-    """
-    spec, path = source.catalog, source.catalog_file()
-    if spec is None or path is None:
-        return CATALOG_SCHEMA.empty_table()
-    columns, frame = spec.columns, read_rows(spec, path)
-    optional = filter(None, (columns.category, columns.brand, columns.price, columns.available_from))
-    used = [columns.product_id, *columns.title, *columns.text, *spec.include, *spec.exclude, *optional]
-    _check_columns(spec, frame, used, path)
-    ids = frame[columns.product_id].fillna("").str.strip()
-    frame = frame[(ids != "") & (ids.str.len() <= MAX_ID_LENGTH)]
-    frame = frame.drop(columns=f"{spec.explode}.{ENTRY_NUMBER}", errors="ignore").drop_duplicates()
-    ids = frame[columns.product_id]
-    repeated = ids[ids.duplicated()]
-    if len(repeated):
-        rows = ", ".join(str(row + 1) for row in ids.index[ids == repeated.iloc[0]][:3])
-        raise SourceError(
-            f"{path}: column {columns.product_id!r}: product {repeated.iloc[0]!r} is in rows {rows} with different "
-            f"values ({repeated.nunique()} such products): keep one row per product"
-        )
-    out = pd.DataFrame({"product_id": ids})
-    _add_product_texts(out, frame, columns)
-    price = as_numbers(frame, columns.price, spec, path, Conventions())
-    out["price"] = price.where((price > 0) & np.isfinite(price))
-    out["available_from"] = as_dates(frame, columns.available_from, path)
-    out["excluded"] = _excluded_by(frame, spec) != ""
-    out["source_file"] = source.label(path)
-    out["source_row"] = frame.index + 1
-    return pa.Table.from_pandas(out, schema=CATALOG_SCHEMA, preserve_index=False)
-
-
 def read_file(source: DataSource, path: UPath, day: dt.date | None = None, split: Split = WHOLE) -> Iterator[pa.Table]:
     """Raw lines of a file of the purchase log, or of a part of it, in batches of bounded size: RAW_SCHEMA.
 
@@ -203,7 +149,7 @@ def _as_raw_lines(
         lists = frame.attrs.get(LIST_COLUMNS, [])
         frame = frame.reindex(columns=conventions.columns)
         frame.attrs[LIST_COLUMNS] = lists
-    _check_columns(spec, frame, used_columns(source), path)
+    check_columns(spec, frame, used_columns(source), path)
     line = _as_json(frame)
     if columns.order_id:
         # Customers may share order ids. But if only the first line of an order has the customer, ids must be unique.
@@ -235,8 +181,9 @@ def _as_raw_lines(
         is_return |= has_status & ((returns.status.line_type == "return") | (quantity < 0))
     out["is_return"] = is_return
     out["was_returned"] = has_status & ~is_return
-    out["excluded_by"] = _excluded_by(frame, spec)
-    _add_product_texts(out, frame, columns)
+    out["excluded_by"] = excluded_by(frame, spec)
+    add_product_texts(out, frame, columns)
+    out["variant_of"] = frame[columns.variant_of] if columns.variant_of else pa.nulls(len(frame))
     out["line"] = line
     conventions.is_first_batch = False
     return pa.table([out.columns[name] for name in RAW_SCHEMA.names], RAW_SCHEMA)
@@ -271,7 +218,8 @@ def used_columns(source: DataSource) -> list[str]:
     named = [
         columns.customer_id, columns.product_id, columns.time, columns.order_id, columns.quantity,
         columns.unit_price, columns.amount, columns.rating, columns.category, columns.brand,
-        status and status.column, *columns.title, *columns.text, *spec.include, *spec.exclude, *spec.order_columns,
+        columns.variant_of, status and status.column, *columns.title, *columns.text, *spec.include, *spec.exclude,
+        *spec.order_columns,
     ]  # fmt: skip
     return list(dict.fromkeys(name for name in named if name))
 
@@ -280,7 +228,7 @@ def _concat(tables: Iterator[pa.Table]) -> pa.Table:
     return pa.concat_tables([RAW_SCHEMA.empty_table(), *tables])
 
 
-def _add_product_texts(
+def add_product_texts(
     out: pd.DataFrame | _ArrowColumns, frame: pd.DataFrame, columns: PurchaseColumns | CatalogColumns
 ) -> None:
     """Add title, category, brand and text (null if the data source has none), cut to their maximum lengths."""
@@ -292,7 +240,8 @@ def _add_product_texts(
     out["text"] = map_distinct(joined, lambda texts: texts.str.slice(0, MAX_TEXT_LENGTH).str.lower())
 
 
-def _check_columns(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
+def check_columns(spec: FileFormat, frame: pd.DataFrame, columns: Sequence[str], path: UPath) -> None:
+    """Raise a `SourceError` if a column is missing, is there twice, or is a list that `explode` doesn't name."""
     for column in frame.attrs.get(LIST_COLUMNS, []):
         if any(name == column or name.startswith(f"{column}.") for name in columns):
             raise SourceError(
@@ -342,7 +291,7 @@ def _other_file_hint(name: str, frame: pd.DataFrame, path: UPath) -> str:
     return fix
 
 
-def _excluded_by(frame: pd.DataFrame, spec: FileFormat) -> pd.Series:
+def excluded_by(frame: pd.DataFrame, spec: FileFormat) -> pd.Series:
     """The first column whose value excludes the row; "" if none does."""
     reason = pd.Series("", frame.index)
     for column, values in spec.include.items():

@@ -11,11 +11,12 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from rec_assets.recsys.data.cleaning import CLEANING_RULES, CleaningSettings, clean_day
+from rec_assets.recsys.data.cleaning import CLEANING_RULES, clean_day
 from rec_assets.recsys.data.cleaning_rules import RejectedLines
 from rec_assets.recsys.data.distinct import strip_text
 from rec_assets.recsys.events import PURCHASE
 from rec_assets.recsys.recipe import AlsRecipe
+from rec_assets.sources.catalog import cleaning_settings
 from rec_assets.sources.check_result import SourceCheck, format_share, pluralize, shorten
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.times import local_days
@@ -30,8 +31,7 @@ MAX_MISTAKE_SHARE = 0.5
 def report_cleaning(sample: SourceSample, days: Sequence[dt.date], check: SourceCheck) -> None:
     """Report which lines of these days cleaning would reject, with an example per rule, and whether enough is left."""
     source, catalog = sample.source, sample.catalog
-    excluded = frozenset(catalog["product_id"][catalog["excluded"].astype(bool)])
-    settings = CleaningSettings(source.time_zone, source.has_price, excluded, source.purchases.bulk_quantity)
+    settings = cleaning_settings(source, catalog)
     results = {day: clean_day(sample.by_day[day], day, settings) for day in days}
     cleaned = pd.concat([result.cleaned for result in results.values()], ignore_index=True)
     rejected = pd.concat(

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 from upath import UPath
 
+from rec_assets.recsys.data.attributes import SIZE
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import check_pattern, files_by_day, files_matching, has_date, is_uri, path_on_day
 from rec_assets.sources.time_formats import UTC_WORDS, check_time_format, zone_suffix
@@ -87,7 +88,16 @@ class FileFormat(StrictModel):
         return self
 
 
-class PurchaseColumns(StrictModel):
+class ColumnMapping(StrictModel):
+    """Field → column or columns."""
+
+    @property
+    def by_field(self) -> dict[str, list[str]]:
+        """Field → its columns."""
+        return {field: named if isinstance(named, list) else [named] if named else [] for field, named in self}
+
+
+class PurchaseColumns(ColumnMapping):
     """Field → column of the purchase log. Only product_id, customer_id and time are required."""
 
     customer_id: str = Field(description="Column of the customer id.")
@@ -102,11 +112,9 @@ class PurchaseColumns(StrictModel):
     category: str | None = Field(None, description="Column of the product category.")
     brand: str | None = Field(None, description="Column of the brand.")
     text: Columns = Field([], description="Columns of the text to embed. Default: title, category and brand.")
-
-    @property
-    def by_field(self) -> dict[str, list[str]]:
-        """Field → its columns."""
-        return {field: named if isinstance(named, list) else [named] if named else [] for field, named in self}
+    variant_of: str | None = Field(
+        None, description="Column of the id of the product that product_id is a variant of. The catalog comes first."
+    )
 
     @model_validator(mode="after")
     def _check_price(self) -> PurchaseColumns:
@@ -157,7 +165,7 @@ class ReturnSettings(StrictModel):
     status: ReturnStatus | None = Field(None, description="A column whose values mark returns.")
 
 
-class CatalogColumns(StrictModel):
+class CatalogColumns(ColumnMapping):
     """Field → column of the catalog. Only product_id is required."""
 
     product_id: str = Field(description="Column of the product id.")
@@ -167,12 +175,65 @@ class CatalogColumns(StrictModel):
     price: str | None = Field(None, description="Column of the list price.")
     text: Columns = Field([], description="Columns of the text to embed. Default: title, category and brand.")
     available_from: str | None = Field(None, description="Column of the ISO date before which a product isn't shown.")
+    image: str | None = Field(None, description="Column of the URL of a picture. Of several, the first is used.")
+    link: str | None = Field(None, description="Column of the URL of the product's page.")
+    variant_of: str | None = Field(
+        None, description="Column of the id of the product that the row is a variant of, such as a size or color."
+    )
+    size: str | None = Field(None, description="Column of the size of a variant. It is also the attribute `size`.")
+    stock: str | None = Field(
+        None, description="Column of the units in stock, or of yes and no. Without stock, a product isn't shown."
+    )
+
+
+class Attribute(StrictModel):
+    """A property of products that filters and rules use."""
+
+    type: Literal["text", "list", "number", "date"] = Field(description="Type. A list is one of texts.")
+    column: str | None = Field(None, description="Column of the catalog. Default: the name of the attribute.")
+    separator: str = Field("|", min_length=1, description="list: what separates values; a JSON list needs none.")
+    taste: bool = Field(
+        False, description="text, list: whether recommendations learn which values a customer buys, as for categories."
+    )
+
+    @model_validator(mode="after")
+    def _check_taste(self) -> Attribute:
+        if self.taste and self.type not in ("text", "list"):
+            raise ValueError(f"`taste` is only for text and list, not for {self.type}")
+        return self
+
+
+AttributeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 
 
 class Catalog(FileFormat):
     """Files with one row per product. The newest is used: by the date in its path, otherwise by name."""
 
     columns: CatalogColumns = Field(description="Field → column.")
+    attributes: dict[
+        AttributeName,
+        Annotated[Attribute, BeforeValidator(lambda value: {"type": value} if isinstance(value, str) else value)],
+    ] = Field({}, max_length=50, description="Name → type, or type and more.")
+
+    @property
+    def all_attributes(self) -> dict[str, Attribute]:
+        """The attributes with their columns; `columns.size` is one of them."""
+        size = {SIZE: Attribute(type="text", column=self.columns.size)} if self.columns.size else {}
+        named = self.attributes.items()
+        return {**size, **{name: each.model_copy(update={"column": each.column or name}) for name, each in named}}
+
+    @property
+    def used_columns(self) -> list[str]:
+        """Columns of the catalog that the YAML file uses."""
+        of_fields = [column for columns in self.columns.by_field.values() for column in columns]
+        of_attributes = [attribute.column or "" for attribute in self.all_attributes.values()]
+        return list(dict.fromkeys([*of_fields, *of_attributes, *self.include, *self.exclude]))
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Catalog:
+        if self.columns.size and SIZE in self.attributes:
+            raise ValueError(f"set `columns.size` or the attribute `{SIZE}`, not both")
+        return self
 
 
 class DataSource(StrictModel):

@@ -24,6 +24,14 @@ from rec_assets.sources.times import NO_VALUE, parse_times, suggest_format
 MAX_UNREADABLE_SHARE = 0.5
 """If more than this share of a column's values is unreadable, the file is an error."""
 
+MAX_URL_LENGTH = 2048
+
+_NEXT_URL = r"""["']?[\s,;|]+["']?(?=https?://|/)"""
+"""What separates several URLs in a field."""
+
+_URL = r"(?:https?://[^\s/]\S*|(?![a-z][a-z0-9+.-]*:)[^\s\\]\S*)"
+"""A URL with http or https, or a relative one."""
+
 _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
 """A number with grouped digits, such as 1,234,567.89, or 1,00,000 as in India."""
 
@@ -90,6 +98,23 @@ def as_dates(frame: pd.DataFrame, column: str | None, path: UPath) -> pd.Series:
     # Shops write dates after 2262, which pandas doesn't support, for "never".
     late = strip_text(frame[column]).str.fullmatch(r"(?:2[3-9]|[3-9]\d)\d\d-\d\d-\d\d.*") & dates.isna()
     return values.mask(late, dt.date(2262, 1, 1))
+
+
+def as_urls(frame: pd.DataFrame, column: str | None, path: UPath) -> pd.Series:
+    """Convert a column to URLs of a browser; null if empty, too long, or of a scheme other than http and https.
+
+    Of several in a field, the first is used. A relative URL, such as /tea.jpg, stays as it is.
+    """
+    if column is None:
+        return pd.Series(None, frame.index, dtype=object)
+    text = strip_text(frame[column])
+    first = map_distinct(text, lambda distinct: distinct.str.strip("[\"'] ").str.split(_NEXT_URL, regex=True).str[0])
+    first = first.str.rstrip("\"' ")
+    is_url = first.str.fullmatch(_URL, case=False) & (first.str.len() <= MAX_URL_LENGTH)
+    null: Any = None
+    urls = first.where(is_url, null)
+    _check_readable(frame[column], urls, column, path, "links (http, https or relative)")
+    return urls
 
 
 def _check_readable(

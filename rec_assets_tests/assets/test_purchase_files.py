@@ -128,6 +128,6 @@ def test_clicks_are_a_further_file_of_the_day_and_impressions_are_none(tmp_path)
     for day, event in zip((FIRST, SECOND), events, strict=True):
         lake.write("raw_feedback_events", pa.Table.from_pylist([event], schema=FEEDBACK_SCHEMA), day)
     files, found = lake.day_files("cleaned_interactions", CLEANED_SCHEMA, tmp_path), lake.table("raw_feedback_events")
-    assert line_cleaning.write_clicks(found, FIRST, FeedbackSettings(), files, number=1) == []
-    (written,) = line_cleaning.write_clicks(found, SECOND, FeedbackSettings(), files, number=1)
+    assert line_cleaning.write_clicks(found, FIRST, FeedbackSettings(), {}, files, number=1) == []
+    (written,) = line_cleaning.write_clicks(found, SECOND, FeedbackSettings(), {}, files, number=1)
     assert written.rows == 1 and written.path.startswith("date=2017-01-02/part-00001-")

@@ -6,11 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rec_assets.sources.catalog import CATALOG_SCHEMA, read_catalog
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.reader import (
-    CATALOG_SCHEMA,
-    read_catalog,
-)
 from rec_assets_tests.sources.reading import shop, write
 
 # The catalog

@@ -10,8 +10,9 @@ import yaml
 from upath import UPath
 
 from rec_assets.recsys.data.cleaning import CLEANING_RULES, CleaningSettings, clean_day
+from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.check import SourceCheck, check_source
-from rec_assets.sources.reader import read_catalog, read_day, read_export
+from rec_assets.sources.reader import read_day, read_export
 from rec_assets.sources.spec import (
     Catalog,
     CatalogColumns,

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
+from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.reader import read_catalog, read_day, read_export
+from rec_assets.sources.reader import read_day, read_export
 from rec_assets_tests.sources.reading import (
     COLUMNS,
     DAY,

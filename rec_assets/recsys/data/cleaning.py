@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,7 @@ CLEANED_SCHEMA = pa.schema(
         ("order_id", pa.string()),
         ("customer_id", pa.string()),
         ("product_id", pa.string()),
+        ("variant_id", pa.string()),
         ("event", pa.string()),
         ("event_time", pa.timestamp("us", tz="UTC")),
         ("weight", pa.float64()),
@@ -56,6 +58,9 @@ CLEANED_SCHEMA = pa.schema(
     ]
 )
 """`cleaned_interactions`: one row per order line, click or cart. Quantities are positive; `event` is the kind of row.
+
+If the line has a variant of a product, such as a size, `product_id` is the product and `variant_id` the variant. Models
+learn about products. Returns belong to purchases of the same variant.
 
 `weight` is the weight in training relative to a purchase: 1 for an order line, less for clicks and carts, 0 for a bulk
 order, which counts only in business KPIs.
@@ -91,7 +96,7 @@ def clean_day(raw: pd.DataFrame, day: dt.date, settings: CleaningSettings) -> Cl
     raw = raw.reset_index(drop=True)
     lines, rejected = split_lines(raw, broken_rules(raw, day, settings))
     limit = bulk_limit(log_quantities(lines), settings)
-    return CleanedDay(net_returns(to_interactions(lines, day, limit)), rejected)
+    return CleanedDay(net_returns(to_interactions(lines, day, limit, settings.product_of_variant)), rejected)
 
 
 def split_lines(raw: pd.DataFrame, broken: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -124,7 +129,9 @@ def bulk_limit(logs: pd.Series, settings: CleaningSettings) -> float:
     return float(np.exp(logs.median() + deviations * deviation))
 
 
-def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_products: int) -> pd.DataFrame:
+def signs_of_interest(
+    events: pd.DataFrame, weights: Mapping[str, float], max_products: int, product_of_variant: Mapping[str, str] = {}
+) -> pd.DataFrame:
     """Convert clicks and carts to weighted interactions. Purchases and returns come from the purchase log only.
 
     A session counts once for a product, with its largest weight. Events before sign-in count for the customer who signs
@@ -134,6 +141,7 @@ def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_pr
         events: `raw_feedback_events` of one day.
         weights: Event type → weight; events of weight 0 are dropped.
         max_products: A customer with events on more products in the day is a robot, whose events are dropped.
+        product_of_variant: Variant → its product.
 
     Returns:
         CLEANED_SCHEMA, sorted by line_id.
@@ -146,13 +154,15 @@ def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_pr
         weight=events["type"].map(weights).fillna(0.0),
     )
     events = events[(events["weight"] > 0) & events["customer_id"].notna()]
+    product, variant = split_variants(events["product_id"], product_of_variant)
+    events = events.assign(product_id=product, variant_id=variant)
     events = events[events.groupby("customer_id")["product_id"].transform("nunique") <= max_products]
     visit = events["session_id"].where(events["session_id"].notna(), events["customer_id"] + "@visit")
     events = events.assign(order_id=visit).sort_values(["weight", "line_id"], ascending=[False, True])
     events = events.drop_duplicates(["customer_id", "product_id", "order_id"]).sort_values("line_id")
     return pd.DataFrame(
         {
-            **{name: events[name] for name in ("line_id", "order_id", "customer_id", "product_id")},
+            **{name: events[name] for name in ("line_id", "order_id", "customer_id", "product_id", "variant_id")},
             "event": events["type"],
             "event_time": events["time"],
             "weight": events["weight"],
@@ -165,19 +175,38 @@ def signs_of_interest(events: pd.DataFrame, weights: Mapping[str, float], max_pr
     ).reset_index(drop=True)
 
 
-def to_interactions(lines: pd.DataFrame, day: dt.date, limit: float) -> pd.DataFrame:
+def split_variants(
+    sold: pd.Series, product_of_variant: Mapping[str, str], parent: pd.Series | None = None
+) -> tuple[pd.Series, pd.Series]:
+    """Products and variants of ids that can be both. The variant is null if the id is a product.
+
+    `parent` is the product of each id in the log; the catalog's comes first.
+    """
+    null: Any = None  # the stubs of pandas don't allow None here
+    product = sold.map(product_of_variant) if product_of_variant else pd.Series(null, sold.index, dtype=object)
+    if parent is not None and parent.notna().any():
+        product = product.where(product.notna(), parent.where(is_filled(parent), null))
+    product = product.where(product.notna(), sold)
+    return product, sold.where(product != sold, null)
+
+
+def to_interactions(
+    lines: pd.DataFrame, day: dt.date, limit: float, product_of_variant: Mapping[str, str] = {}
+) -> pd.DataFrame:
     """Valid raw lines as CLEANED_SCHEMA, before returns are subtracted from purchases.
 
     Models don't train on lines with a quantity above the limit (`bulk_limit`).
     """
     quantity, was_returned = lines["quantity"].abs(), lines["was_returned"].astype(bool)
+    product, variant = split_variants(lines["product_id"], product_of_variant, lines["variant_of"])
     out = pd.DataFrame(
         {
             "line_id": lines["source_file"] + "#" + lines["source_row"].astype(str),
             # Without an order id, all lines of a customer on a day are one order.
             "order_id": lines["order_id"].where(is_filled(lines["order_id"]), lines["customer_id"] + f"@{day}"),
             "customer_id": lines["customer_id"],
-            "product_id": lines["product_id"],
+            "product_id": product,
+            "variant_id": variant,
             "event": np.where(lines["is_return"].astype(bool), RETURN, PURCHASE),
             "event_time": lines["event_time"],
             "weight": np.where(quantity > limit, 0.0, 1.0),

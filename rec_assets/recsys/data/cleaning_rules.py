@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ class CleaningSettings:
         time_zone: IANA name of the zone that decides the day of a line.
         has_price: Whether the data source has prices, so that each line must have one.
         excluded_products: Product ids that the catalog excludes.
+        product_of_variant: Variant → its product, from the catalog.
         bulk_quantity: A line with a larger quantity is a bulk order. None: use the day's robust limit; "none": no line
             is a bulk order.
     """
@@ -39,6 +40,7 @@ class CleaningSettings:
     time_zone: str
     has_price: bool
     excluded_products: frozenset[str] = frozenset()
+    product_of_variant: Mapping[str, str] = field(default_factory=dict)
     bulk_quantity: float | Literal["none"] | None = None
 
 

@@ -23,8 +23,8 @@ from rec_assets.recsys.events import PURCHASE, RETURN
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
 
 HISTORY_TYPES = (
-    "customer_id string, product_id string, order_id string, event string, age_days int, weight double, "
-    "quantity double, unit_price double, rating double"
+    "customer_id string, product_id string, variant_id string, order_id string, event string, age_days int, "
+    "weight double, quantity double, unit_price double, rating double"
 )
 """Spark types of `customer_histories`. `age_days` counts back from the as-of day.
 
@@ -36,8 +36,8 @@ IS_PURCHASE = "weight >= 1"
 """Condition of net purchases in histories."""
 
 LINE_COLUMNS = (
-    "line_id", "order_id", "customer_id", "product_id", "event", "event_time", "weight", "net_quantity", "unit_price",
-    "rating", "date",
+    "line_id", "order_id", "customer_id", "product_id", "variant_id", "event", "event_time", "weight", "net_quantity",
+    "unit_price", "rating", "date",
 )  # fmt: skip
 """Columns of `cleaned_interactions` that histories are made from."""
 
@@ -82,7 +82,8 @@ def customer_histories(
     """
     is_return = F.col("event") == RETURN
     lines = interactions.select(
-        "customer_id", "product_id", "order_id", "event", F.datediff(F.lit(as_of), F.col("date")).alias("age_days"),
+        "customer_id", "product_id", "variant_id", "order_id", "event",
+        F.datediff(F.lit(as_of), F.col("date")).alias("age_days"),
         F.when(is_return, -F.col("weight")).otherwise(F.col("weight")).alias("weight"),
         F.col("net_quantity").alias("quantity"), "unit_price", "rating", "event_time", "line_id",
     )  # fmt: skip
@@ -117,10 +118,11 @@ def _less_returns(rows: pa.Table, is_new: Mask) -> pa.Table:
     bought, returned = (pc.equal(rows["event"], event).to_numpy() for event in (PURCHASE, RETURN))
     quantity = rows["quantity"].to_numpy().copy()
     if (new_returns := returned & is_new).any():
-        pair = pc.binary_join_element_wise(rows["customer_id"], rows["product_id"], "\0")
+        sold = pc.coalesce(rows["variant_id"], rows["product_id"])
+        pair = pc.binary_join_element_wise(rows["customer_id"], sold, "\0")
         has_return = pc.is_in(pair, pair.filter(pa.array(new_returns))).to_numpy()
         line = np.flatnonzero(has_return & (bought | new_returns))
-        frame = rows.select(["customer_id", "product_id", "event"]).take(line).to_pandas()
+        frame = rows.select(["customer_id", "product_id", "variant_id", "event"]).take(line).to_pandas()
         net = net_returns(frame.assign(event_time=line, line_id=line, net_quantity=quantity[line]))["net_quantity"]
         is_purchase = bought[line]
         quantity[line[is_purchase]] = net.to_numpy()[is_purchase]

@@ -30,7 +30,7 @@ DUPLICATE = "duplicate_line"
 """The cleaning rule that compares all lines of a day."""
 
 _PAIR = ["customer_id", "product_id"]
-_NETTED = [*_PAIR, "event", "event_time", "line_id", "net_quantity"]
+_NETTED = [*_PAIR, "variant_id", "event", "event_time", "line_id", "net_quantity"]
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -45,7 +45,7 @@ def clean_large_day(parts: Iterable[pa.Table], day: dt.date, settings: CleaningS
         parts: Raw lines (RAW_SCHEMA) of the day, in order.
         day, settings: See `clean_day`.
     """
-    valid, rejected = Spool(), Spool()
+    valid, rejected, variants = Spool(), Spool(), settings.product_of_variant
     hashes, logs, returned = [], [], []
     for part in parts:
         raw = part.to_pandas()
@@ -56,7 +56,8 @@ def clean_large_day(parts: Iterable[pa.Table], day: dt.date, settings: CleaningS
         rejected.add(part.filter(is_rejected).append_column("reasons", pa.array(faulty["reasons"], pa.string())))
         hashes.append(_hash(lines["line"]))
         logs.append(log_quantities(lines).to_numpy(float))
-        returned.append(_hash_pairs(lines[lines["is_return"].astype(bool) | lines["was_returned"].astype(bool)]))
+        is_returned = lines["is_return"].astype(bool) | lines["was_returned"].astype(bool)
+        returned.append(_hash_pairs(to_interactions(lines[is_returned], day, np.inf, variants)))
     is_repetition = pd.Series(np.concatenate(hashes)).duplicated().to_numpy()
     repeated = np.unique(np.concatenate(hashes)[is_repetition])
     limit = bulk_limit(pd.Series(np.concatenate(logs)[~is_repetition]), settings)
@@ -73,7 +74,7 @@ def clean_large_day(parts: Iterable[pa.Table], day: dt.date, settings: CleaningS
             is_duplicate = is_repeated & np.isin(of_line, earlier)
             earlier = np.union1d(earlier, of_line[is_repeated])
             kept = lines[~is_duplicate].reset_index(drop=True)
-            yield to_interactions(kept, day, limit), lines[is_duplicate].assign(reasons=DUPLICATE)
+            yield to_interactions(kept, day, limit, variants), lines[is_duplicate].assign(reasons=DUPLICATE)
 
     net = pd.Series(dtype=float)
     if len(pairs):

@@ -17,7 +17,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Ints, Longs, Mask
+from rec_assets.recsys.data.attributes import Attributes
 from rec_assets.recsys.data.snapshot_arrays import EASE, NEXT_BASKET, SAME_BASKET, SnapshotArrays
+from rec_assets.recsys.data.tastes import Tastes
+from rec_assets.recsys.data.variants import Variants
 
 UNKNOWN = ""
 """The category or brand of a product that has none."""
@@ -88,10 +91,26 @@ class ProductSnapshot(SnapshotArrays):
 
     @cached_property
     def catalog(self) -> pd.DataFrame:
-        """product_id, title, category ("" if unknown), and counts of order lines and buyers, one row per product."""
+        """product_id, title, category, link ("" if unknown), and counts of order lines and buyers by product."""
         counts = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers")
         names = {"product_id": self.product_ids, "title": self.titles, "category": self.categories[self.category]}
+        names["link"] = self.links
         return pd.DataFrame(names | {name: getattr(self, name) for name in counts})
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        """Attributes of the products; of a product with variants, those of all variants."""
+        return Attributes.from_json(self.attributes_json)
+
+    @cached_property
+    def variants(self) -> Variants:
+        """Variants of the products."""
+        return Variants.from_json(self.variants_json)
+
+    @cached_property
+    def tastes(self) -> Tastes:
+        """Attribute values by which category taste compares products."""
+        return Tastes.from_json(self.tastes_json)
 
     @cached_property
     def padded_ids(self) -> npt.NDArray[np.object_]:

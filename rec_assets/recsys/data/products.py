@@ -12,13 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rec_assets.recsys.data.variants import with_variants
 from rec_assets.recsys.events import PURCHASE, RETURN
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, collect
 from rec_assets.recsys.spark.grouping import Function, aggregate
 from rec_assets.recsys.spark.sums import halves, halves_of, sum_of_halves
 
 _DESCRIBED = ("title", "category", "brand", "text")
-_LINE = ("product_id", *_DESCRIBED, "event", "date", "weight", "quantity", "unit_price")
+_SHOWN = ("image", "link", "attributes", "taste", "variants", "in_stock")
+_LINE = ("product_id", "variant_id", *_DESCRIBED, "event", "date", "weight", "quantity", "unit_price")
 
 
 def build_products(interactions: LazyArrowRows, catalog: pd.DataFrame, disk: Path) -> pd.DataFrame:
@@ -32,17 +34,18 @@ def build_products(interactions: LazyArrowRows, catalog: pd.DataFrame, disk: Pat
         disk: A folder for temporary files that Spark's tasks see too.
 
     Returns:
-        product_id, title, category, brand, text, content_hash (SHA-256 of text), price, first_seen (date),
-        in_catalog, excluded; sorted by product_id.
+        product_id, title, category, brand, text, content_hash (SHA-256 of text), price, first_seen (date), image, link,
+        attributes, taste, variants (JSON; `variants.py`), in_stock, in_catalog, excluded; sorted by product_id.
     """
     counted = _count_descriptions(interactions, disk)
+    catalog = with_variants(catalog, _sold_variants(counted))
     by_product = counted.groupby("product_id")
     sold = by_product[halves_of("value", "pieces", "bulk_value", "bulk_pieces")].sum(min_count=1)
     bought = pd.DataFrame({f"line_{name}": _most_common(counted, name) for name in _DESCRIBED}, index=sold.index)
     # A bulk order has a special price, which is used only if there is no other.
     bought["line_price"] = _first_of(*(_mean_price(sold, kind) for kind in ("", "bulk_")))
     bought["first_bought"] = by_product["first"].min()
-    listed = catalog.set_index("product_id")[[*_DESCRIBED, "price", "available_from", "excluded"]]
+    listed = catalog.set_index("product_id")[[*_DESCRIBED, "price", "available_from", *_SHOWN, "excluded"]]
     every = bought.join(listed, how="outer").sort_index()
     every["in_catalog"] = every.index.isin(listed.index)
     available = pd.to_datetime(every["available_from"])
@@ -57,6 +60,8 @@ def build_products(interactions: LazyArrowRows, catalog: pd.DataFrame, disk: Pat
             "content_hash": text.map(lambda each: hashlib.sha256(each.encode()).hexdigest(), na_action="ignore"),
             "price": _first_of(every["price"], every["line_price"]).astype(float),
             "first_seen": first_seen.dt.date,
+            **{name: every[name] for name in _SHOWN},
+            "in_stock": every["in_stock"].ne(False),
             "in_catalog": every["in_catalog"],
             "excluded": every["excluded"].eq(True),
         }
@@ -70,22 +75,29 @@ def _count_descriptions(interactions: LazyArrowRows, disk: Path) -> pd.DataFrame
         for table in tables:
             rows = table.filter(pc.is_in(table["event"], pa.array([PURCHASE, RETURN])))  # a click describes no product
             price, quantity = (rows[name].to_numpy().astype(float) for name in ("unit_price", "quantity"))
-            sums: dict[str, np.ndarray] = {"lines": np.ones(len(rows), np.int64)}
+            is_return = pc.equal(rows["event"], RETURN).to_numpy()
+            sums: dict[str, np.ndarray] = {"lines": np.ones(len(rows), np.int64), "kept": np.where(is_return, -1, 1)}
             for kind, counted in (("", rows["weight"].to_numpy() > 0), ("bulk_", True)):
                 sold = np.where(counted & ~np.isnan(price), quantity, np.nan)
                 sums |= halves(f"{kind}value", sold * price) | halves(f"{kind}pieces", sold)
-            described = {name: rows[name] for name in ("product_id", *_DESCRIBED)}
+            described = {name: rows[name] for name in ("product_id", "variant_id", *_DESCRIBED)}
             days = {"first": rows["date"], "last": rows["date"]}
             yield pa.table(described | days | {name: pa.array(each, from_pandas=True) for name, each in sums.items()})
 
     names = halves_of("value", "pieces", "bulk_value", "bulk_pieces")
-    types = ", ".join(f"{name} string" for name in ("product_id", *_DESCRIBED))
-    types += f", first date, last date, lines bigint, {', '.join(f'{name} double' for name in names)}"
-    how: dict[str, Function] = {"first": "min", "last": "max", "lines": "sum"}
+    types = ", ".join(f"{name} string" for name in ("product_id", "variant_id", *_DESCRIBED))
+    types += f", first date, last date, lines bigint, kept bigint, {', '.join(f'{name} double' for name in names)}"
+    how: dict[str, Function] = {"first": "min", "last": "max", "lines": "sum", "kept": "sum"}
     counts = interactions.select(*_LINE).then(count, types)
     how |= dict.fromkeys(names, "sum")
-    rows = collect(aggregate(counts, ["product_id", *_DESCRIBED], how, within="product_id"), disk)
+    rows = collect(aggregate(counts, ["product_id", "variant_id", *_DESCRIBED], how, within="product_id"), disk)
     return rows.assign(first=pd.to_datetime(rows["first"]), last=pd.to_datetime(rows["last"]))
+
+
+def _sold_variants(counted: pd.DataFrame) -> pd.DataFrame:
+    """product_id, variant_id, kept: lines that were not returned; sorted, best sellers of a product first."""
+    sold = counted.dropna(subset="variant_id").groupby(["product_id", "variant_id"])["kept"].sum().reset_index()
+    return sold.sort_values(["product_id", "kept"], ascending=[True, False], kind="stable", ignore_index=True)
 
 
 def _most_common(counted: pd.DataFrame, name: str) -> pd.Series:

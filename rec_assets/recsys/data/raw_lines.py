@@ -22,6 +22,7 @@ RAW_SCHEMA = pa.schema(
         ("category", pa.string()),
         ("brand", pa.string()),
         ("text", pa.string()),
+        ("variant_of", pa.string()),
         ("line", pa.string()),
     ]
 )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from rec_assets.recsys.arrays import Floats, Ints
+from rec_assets.recsys.arrays import Floats, Ints, Mask
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 SAME_BASKET, NEXT_BASKET, EASE = KINDS = ("same_basket", "next_basket", "ease")
 """The kinds of edges of the co-purchase graph. Each kind is also the name of a matrix of the snapshot."""
 
-_TEXTS = ("product_ids", "titles", "categories", "brands")
+SHOWN_TEXTS = {
+    "image": "images", "link": "links", "attributes": "attributes_json", "taste": "tastes_json",
+    "variants": "variants_json",
+}  # fmt: skip
+"""Column of `products` → array of its texts."""
+
+_TEXTS = ("product_ids", "titles", "categories", "brands", *SHOWN_TEXTS.values())
 _GRAPHS = (*KINDS, "text_neighbors")
 _PARTS = ("data", "indices", "indptr")
 _DENSE = (
     "category", "brand", "price", "list_price", "age_days", "order_lines", "recent_order_lines", "recent_buyers",
-    "new_buyers", "buyers", "returns", "repeat_share", "interval_days", "factors", "text", "embeddings",
+    "new_buyers", "buyers", "returns", "repeat_share", "interval_days", "in_stock", "factors", "text",
+    "embeddings",
 )  # fmt: skip
 SNAPSHOT_LAYOUT = (*_TEXTS, *_GRAPHS, *_DENSE)
 """Names of all arrays that a saved snapshot holds."""
@@ -46,6 +53,8 @@ class SnapshotArrays:
         categories: (C,) category names; "" for products without a category.
         brand: (P,) index into `brands`.
         brands: (B,) brand names; "" for products without a brand.
+        images, links: (P,) URLs; "" if unknown.
+        attributes_json, tastes_json, variants_json: (P,) see `products`; "" if there are none.
         price: (P,) mean unit price paid in the lookback window, else `list_price`; NaN if unknown.
         list_price: (P,) current price to show, rounded to cents: from the catalog, else the mean price of all days; NaN
             if unknown. Features must not use it, because it is not the price on the as-of day.
@@ -58,6 +67,7 @@ class SnapshotArrays:
         returns: (P,) returned lines in the window.
         repeat_share: (P,) share of buyers who bought on more than one day.
         interval_days: (P,) mean days between two purchases by one customer; NaN if nobody bought twice.
+        in_stock: (P,) whether the catalog has the product, or a variant of it, in stock.
         factors: (P, k) ALS product factors; zero rows for products without factors.
         same_basket: (P, P) weight of row product → column product bought on the same day.
         next_basket: (P, P) weight of row product → column product bought in the customer's next orders.
@@ -74,6 +84,11 @@ class SnapshotArrays:
     categories: npt.NDArray[np.object_]
     brand: Ints
     brands: npt.NDArray[np.object_]
+    images: npt.NDArray[np.object_]
+    links: npt.NDArray[np.object_]
+    attributes_json: npt.NDArray[np.object_]
+    tastes_json: npt.NDArray[np.object_]
+    variants_json: npt.NDArray[np.object_]
     price: Floats
     list_price: Floats
     age_days: Floats
@@ -85,6 +100,7 @@ class SnapshotArrays:
     returns: Floats
     repeat_share: Floats
     interval_days: Floats
+    in_stock: Mask
     factors: Floats
     same_basket: sp.csr_matrix
     next_basket: sp.csr_matrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import scipy.sparse as sp
 from rec_assets.recsys.arrays import Floats
 from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
 from rec_assets.recsys.data.similar_texts import SimilarTexts, needs_index, update_similar_texts
-from rec_assets.recsys.data.snapshot_arrays import KINDS
+from rec_assets.recsys.data.snapshot_arrays import KINDS, SHOWN_TEXTS
 
 _COUNTS = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers", "returns", "repeat_share")
 
@@ -33,7 +34,8 @@ def build_product_snapshot(
     Products that are excluded, or first seen after `as_of`, are left out: nobody could be recommended them.
 
     Args:
-        products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded.
+        products: product_id, title, category, brand, price, content_hash, first_seen (date), excluded, and what can be
+            shown of them, if there is anything: image, link, attributes, taste, variants, in_stock.
         statistics: product_id, order_lines, recent_order_lines, recent_buyers, new_buyers, buyers, returns,
             repeat_share, interval_days, price.
         factors: product_id, factors (list of floats) from ALS; may be empty.
@@ -63,6 +65,8 @@ def build_product_snapshot(
         categories=categories.astype(object),
         brand=brand.astype(np.int32),
         brands=brands.astype(object),
+        **{texts: _texts_or_empty(known, name) for name, texts in SHOWN_TEXTS.items()},
+        in_stock=known["in_stock"].to_numpy(bool) if "in_stock" in known else np.full(len(known), True),
         price=price.to_numpy(np.float32),
         list_price=listed.fillna(price).round(2).to_numpy(np.float32),
         age_days=age.to_numpy(),
@@ -74,6 +78,11 @@ def build_product_snapshot(
         embeddings=vectors,
         text_neighbors=update_similar_texts(texts, vectors, neighbors).neighbors,
     )
+
+
+def _texts_or_empty(products: pd.DataFrame, name: str) -> Any:
+    values = products[name] if name in products else pd.Series("", products.index)
+    return values.fillna("").astype(str).to_numpy(object)
 
 
 def neighbors_to_keep(embeddings: pd.DataFrame, texts: pd.Series, known: SimilarTexts | None) -> SimilarTexts:

@@ -22,7 +22,7 @@ from rec_assets.recsys.data.list_columns import (
     vector_lists,
 )
 from rec_assets.recsys.data.product_snapshot import UNKNOWN, ProductSnapshot
-from rec_assets.recsys.data.snapshot_arrays import KINDS
+from rec_assets.recsys.data.snapshot_arrays import KINDS, SHOWN_TEXTS
 
 _NUMBERS = (
     "price", "list_price", "age_days", "order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers",
@@ -31,7 +31,7 @@ _NUMBERS = (
 _NAMES = {"category": "categories", "brand": "brands"}
 
 SNAPSHOT_COLUMNS = (
-    "product_id", "title", *_NAMES, *_NUMBERS, "factors",
+    "product_id", "title", *_NAMES, *SHOWN_TEXTS, "in_stock", *_NUMBERS, "factors",
     *(f"{kind}{end}" for kind in KINDS for end in ("", "_weight")),
     "text_row", "embedding", "similar_texts", "similar_texts_weight",
 )  # fmt: skip
@@ -48,6 +48,10 @@ def to_table(snapshot: ProductSnapshot) -> pa.Table:
     for name, texts in _NAMES.items():
         values = getattr(snapshot, texts)[getattr(snapshot, name)]
         columns[name] = pa.array(np.where(values == UNKNOWN, None, values), pa.string())
+    for name, texts in SHOWN_TEXTS.items():
+        values = getattr(snapshot, texts)
+        columns[name] = pa.array(np.where(values == "", None, values), pa.string())
+    columns["in_stock"] = pa.array(snapshot.in_stock)
     columns |= {name: pa.array(getattr(snapshot, name), from_pandas=True) for name in _NUMBERS}
     columns["factors"] = vector_lists(snapshot.factors[snapshot.has_factors], snapshot.has_factors)
     for kind in KINDS:
@@ -84,6 +88,8 @@ def from_table(table: pa.Table, as_of: dt.date) -> ProductSnapshot:
         product_ids=table["product_id"].to_numpy(),
         titles=table["title"].to_numpy(),
         **names,
+        **{texts: table[name].fill_null("").to_pandas().to_numpy(object) for name, texts in SHOWN_TEXTS.items()},
+        in_stock=table["in_stock"].to_numpy(),
         **numbers,
         factors=all_factors,
         **{kind: matrix_of_lists(table, kind, len(table)) for kind in KINDS},

@@ -66,6 +66,8 @@ class ExampleProduct:
     reason: str
     bought: bool
     """Whether the customer bought it in the horizon."""
+    link: str = ""
+    """URL of the product's page, "" if unknown."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from rec_assets.recsys.arrays import Mask
+from rec_assets.recsys.data.attributes import Conditions, Range
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.rules.effects import Effect
 from rec_assets.yaml_file import Name, StrictModel
@@ -29,6 +30,7 @@ class ProductSelection(StrictModel):
     file: str | None = Field(None, description="CSV file with the column product_id, relative to the YAML file.")
     categories: tuple[str, ...] = ()
     brands: tuple[str, ...] = ()
+    attributes: Conditions = Field({}, description="Attribute → values or range; a product must meet all of them.")
     slow_movers: Share | None = Field(
         None, description="The worst sellers that together have at most this share of the lookback's order lines."
     )
@@ -49,6 +51,8 @@ class ProductSelection(StrictModel):
             mask |= pd.Index(snapshot.categories).isin(self.categories)[snapshot.category]
         if self.brands:
             mask |= pd.Index(snapshot.brands).isin(self.brands)[snapshot.brand]
+        if self.attributes:
+            mask |= snapshot.attributes.mask(self.attributes.items())
         if self.slow_movers is not None:
             worst_first = np.argsort(snapshot.order_lines, kind="stable")
             sold = np.cumsum(snapshot.order_lines[worst_first], dtype=np.float64)
@@ -84,11 +88,19 @@ class MerchandisingRule(StrictModel, ABC):
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect | None:
         """The rule as arrays over P products; None without effect. The snapshot can lack factors, edges and texts."""
 
-    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
+    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[Any], npt.NDArray[Any]]]:
         """Type of name, such as "brand" → the names in the rule, and the names that the snapshot knows."""
         if self.selection is None:
             return {}
+        attributes = self.selection.attributes
+        values = {
+            name: (list(condition), snapshot.attributes.values(name))
+            for name, condition in attributes.items()
+            if not isinstance(condition, Range)
+        }
         return {
+            **values,
+            "attribute": (list(attributes), np.array(snapshot.attributes.names, object)),
             "category": (list(self.selection.categories), snapshot.categories),
             "brand": (list(self.selection.brands), snapshot.brands),
             "product": (list(self.selection.ids), snapshot.product_ids),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.rules.effects import (
@@ -70,7 +70,14 @@ class WeightRule(MerchandisingRule):
     value_file: str | None = Field(
         None, description="CSV file with the columns product_id and value, such as the margin; default: the price."
     )
+    attribute: str | None = Field(None, description="Attribute with a number, instead of a CSV file.")
     strength: float = Field(0.5, gt=0, le=2)
+
+    @model_validator(mode="after")
+    def _has_one_value(self) -> WeightRule:
+        if self.value_file is not None and self.attribute is not None:
+            raise ValueError("set value_file or attribute, not both")
+        return self
 
     @property
     def file(self) -> str | None:
@@ -79,7 +86,9 @@ class WeightRule(MerchandisingRule):
 
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class. Products without a value have the factor 1."""
-        if self.value_file is None:
+        if self.attribute is not None:
+            value = snapshot.attributes.numbers(self.attribute)
+        elif self.value_file is None:
             value = np.asarray(snapshot.price, np.float64)
         else:
             value = files[self.value_file].reindex(snapshot.product_ids).to_numpy(np.float64)
@@ -87,6 +96,11 @@ class WeightRule(MerchandisingRule):
         if known.any():
             factor[known] = (value[known] / np.median(value[known])) ** self.strength
         return ScoreFactor(factor.astype(np.float32))
+
+    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[Any], npt.NDArray[Any]]]:
+        """See the base class."""
+        names = np.array(snapshot.attributes.names, object)
+        return {} if self.attribute is None else {"attribute": ([self.attribute], names)}
 
 
 class ReturnsPenaltyRule(MerchandisingRule):
@@ -119,15 +133,24 @@ class ComplementsFirstRule(MerchandisingRule):
 
 
 class CapRule(MerchandisingRule):
-    """Show at most `max_items` products of one brand or category in each block of ten, if there are enough others."""
+    """Show at most `max_items` products of one brand, category or attribute value in each block of ten.
+
+    If there are too few others, it shows more.
+    """
 
     kind: Literal["cap"]
-    per: Literal["brand", "category"]
+    per: str = Field(min_length=1, description="brand, category or the name of an attribute.")
     max_items: int = Field(ge=1, le=BLOCK_SIZE)
 
     def compile(self, snapshot: ProductSnapshot, files: ProductFiles) -> Effect:
         """See the base class."""
-        return Cap(snapshot.known_brand if self.per == "brand" else snapshot.known_category, self.max_items)
+        known = {"brand": lambda: snapshot.known_brand, "category": lambda: snapshot.known_category}
+        group = known[self.per]() if self.per in known else snapshot.attributes.groups(self.per)
+        return Cap(group, self.max_items)
+
+    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[Any], npt.NDArray[Any]]]:
+        """See the base class."""
+        return {"attribute": ([self.per], np.array(["brand", "category", *snapshot.attributes.names], object))}
 
 
 class BoostRule(MerchandisingRule):
@@ -164,7 +187,7 @@ class PinRule(MerchandisingRule):
         product = int(pd.Index(snapshot.product_ids).get_indexer(pd.Index([self.product_id]))[0])
         return Pin(product, self.rank - 1) if product >= 0 else None
 
-    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[str], npt.NDArray[np.object_]]]:
+    def references(self, snapshot: ProductSnapshot) -> dict[str, tuple[list[Any], npt.NDArray[Any]]]:
         """See the base class."""
         return {"product": ([self.product_id], snapshot.product_ids)}
 

@@ -81,7 +81,12 @@ def _product_list(
 ) -> schemas.ProductList:
     """The first k products that are available and that the default rules allow."""
     position, score = products
-    can_be_shown = engine.available(unavailable) & engine.responder.default_rules.visible
+    selection = engine.available(unavailable)
+    can_be_shown = selection.products & engine.responder.default_rules.visible
     keep = np.flatnonzero(can_be_shown[position])[:k]
-    items = [engine.responder.item(int(position[i]), float(score[i]), source, reason) for i in keep]
+    responder = engine.responder
+    items = [
+        responder.item(product, shown, source, reason, variant=responder.best_variant(product, selection))
+        for product, shown in zip(position[keep].tolist(), score[keep].tolist(), strict=True)
+    ]
     return schemas.ProductList(**product_list_fields(items, engine, uuid.uuid4().hex))

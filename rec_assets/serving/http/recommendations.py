@@ -25,6 +25,7 @@ from rec_assets.serving.http.dependencies import (
 from rec_assets.serving.http.errors import ERROR_RESPONSES
 from rec_assets.serving.http.products import product_list_fields
 from rec_assets.serving.http.rate_limit import RANKED_PRODUCT, RANKING
+from rec_assets.serving.http.security import RequestRejected
 from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.recommender import build_signals
 from rec_assets.serving.runtime import ServingRuntime
@@ -114,12 +115,16 @@ def _build_request(
         stored = []
     sent = [(event.type, event.product_id, body.session_id or "now") for event in body.events]
     filters = body.filters
+    if problems := engine.recommender.snapshot.attributes.problems(filters.attributes.items()):
+        raise RequestRejected(422, "invalid_request", f"filters.attributes: {'; '.join(problems)}")
     return RecommendationRequest(
         k=body.k,
         customer_id="" if body.customer_id is None or is_forgotten else body.customer_id,
         signals=build_signals([*stored, *sent], state.event_weights),
         mode=body.mode,
         categories=None if filters.categories is None else frozenset(filters.categories),
+        brands=None if filters.brands is None else frozenset(filters.brands),
+        attributes=tuple(filters.attributes.items()),
         price_min=filters.price_min,
         price_max=filters.price_max,
         exclude=frozenset(body.exclude),

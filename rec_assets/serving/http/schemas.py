@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Json,
     StringConstraints,
     ValidationError,
     WrapValidator,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from rec_assets.recsys.data.attributes import Conditions
 from rec_assets.recsys.events import MAX_ID_LENGTH
 
 _MAX_FIELDS = 30
@@ -55,6 +57,12 @@ class Filters(_Strict):
     """Filters on the recommended products."""
 
     categories: list[Text] | None = Field(None, min_length=1, max_length=50, description="Only these categories.")
+    brands: list[Text] | None = Field(None, min_length=1, max_length=50, description="Only these brands.")
+    attributes: Conditions = Field(
+        {},
+        description='Attribute → values, of which the product must have one, or a range: `{"color": ["red"], "margin": '
+        '{"gte": 0.3}}`.',
+    )
     price_min: Amount | None = Field(None, description="Minimum price.")
     price_max: Amount | None = Field(None, description="Maximum price.")
 
@@ -99,15 +107,20 @@ class RecommendationBody(_RecommendationOptions):
 
 
 class CustomerQuery(_RecommendationOptions):
-    """A recommendation request as URL parameters. Repeat `category` and `exclude` for several values."""
+    """A recommendation request as URL parameters. Repeat `category`, `brand` and `exclude` for several values."""
 
     category: list[Text] = Field([], max_length=50, description="Only this category.")
+    brand: list[Text] = Field([], max_length=50, description="Only this brand.")
+    attributes: Json[Conditions] = Field({}, description='JSON, such as `{"color": ["red"]}`; see the POST request.')
     price_min: Amount | None = None
     price_max: Amount | None = None
 
     def to_body(self, customer_id: str) -> RecommendationBody:
         """The same request as a body. Raises ValidationError if fields contradict each other."""
-        filters = Filters(categories=self.category or None, price_min=self.price_min, price_max=self.price_max)
+        filters = Filters(
+            categories=self.category or None, brands=self.brand or None, attributes=self.attributes,
+            price_min=self.price_min, price_max=self.price_max,
+        )  # fmt: skip
         options = {name: getattr(self, name) for name in _RecommendationOptions.model_fields}
         return RecommendationBody(customer_id=customer_id, filters=filters, **options)
 
@@ -134,6 +147,14 @@ class Item(BaseModel):
     reason: str = Field(description="The source as a sentence for the shopper.")
     title: str
     category: str
+    brand: str
+    variant_id: str | None = Field(
+        description="The variant to show: in the size that the customer buys in this category, else the best seller; "
+        "null if the product has no variants. Price, image, link and attributes are those of the variant."
+    )
+    image: str | None = Field(description="URL of a picture.")
+    link: str | None = Field(description="URL of the product's page.")
+    attributes: dict[str, str | float | list[str]] = Field(description="From the catalog.")
     price: float | None = Field(
         description="Rounded to cents: the catalog's price, else the mean price paid; null if both are unknown."
     )

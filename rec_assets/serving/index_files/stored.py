@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rec_assets.recsys.data.histories import HISTORY_COLUMNS
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.serving.index_files.ids import Ids
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 HISTORY_ARRAYS = {
-    "product": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32, "rating": np.float32
+    "product": np.int32, "variant": np.int32, "order": np.int32, "age": np.float32, "weight": np.float32,
+    "rating": np.float32,
 }  # fmt: skip
 LIST_ARRAYS = {"product": np.int32, "score": np.float32, "source": np.int8, "reason": np.int32, "rule": np.int32}
 LIST_TEXTS = {"sources": "source", "reasons": "reason", "rules": "rule"}
@@ -73,11 +75,13 @@ class StoredHistories(_RowsByCustomer):
 
     Attributes:
         product, order, age, weight, rating: (L,) see `recsys.data.histories.histories_from_arrays`.
+        variant: (L,) position of the variant; −1 for none.
     """
 
     columns = tuple(HISTORY_ARRAYS)
 
     product: npt.NDArray[np.int32]
+    variant: npt.NDArray[np.int32]
     order: npt.NDArray[np.int32]
     age: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
@@ -86,7 +90,7 @@ class StoredHistories(_RowsByCustomer):
     @classmethod
     def from_lines(cls, lines: pd.DataFrame, snapshot: ProductSnapshot) -> StoredHistories:
         """From a frame with HISTORY_COLUMNS, without lines of products that are not in the snapshot."""
-        return cls.from_numbered(number_lines(lines, pd.Index(snapshot.product_ids)))
+        return cls.from_numbered(number_lines(lines, *(pd.Index(ids) for ids in ids_of(snapshot))))
 
     @classmethod
     def from_numbered(cls, lines: pd.DataFrame) -> StoredHistories:
@@ -97,20 +101,30 @@ class StoredHistories(_RowsByCustomer):
         return cls(customers, starts, **{name: lines[name].to_numpy(kind) for name, kind in HISTORY_ARRAYS.items()})
 
 
-NUMBERED_SCHEMA = "customer_id string, product int, order int, age float, weight float, rating float"
+SERVED_COLUMNS = (*HISTORY_COLUMNS, "variant_id")
+"""Columns of `customer_histories` that an index contains."""
+
+NUMBERED_SCHEMA = "customer_id string, product int, variant int, order int, age float, weight float, rating float"
 """Spark schema of the output of `number_lines`."""
 
 
-def number_lines(lines: pd.DataFrame, product_ids: pd.Index) -> pd.DataFrame:
-    """Replace product ids by positions, and order ids by numbers that are distinct within a customer.
+def ids_of(snapshot: ProductSnapshot) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+    """The ids of products and of variants whose positions histories have."""
+    return snapshot.product_ids, snapshot.variants.ids
 
-    `lines` has HISTORY_COLUMNS, with all lines of each customer. Bulk orders (weight 0) and lines of other products are
+
+def number_lines(lines: pd.DataFrame, product_ids: pd.Index, variant_ids: pd.Index) -> pd.DataFrame:
+    """Replace ids of products and variants by positions, and order ids by numbers that are distinct within a customer.
+
+    `lines` has SERVED_COLUMNS, with all lines of each customer. Bulk orders (weight 0) and lines of other products are
     left out.
     """
     product = product_ids.get_indexer(pd.Index(lines["product_id"]))
-    lines = lines.assign(product=product, age=lines["age_days"])[(product >= 0) & (lines["weight"] != 0)]
+    variant = variant_ids.get_indexer(pd.Index(lines["variant_id"])) if len(variant_ids) else -1
+    is_kept = (product >= 0) & (lines["weight"] != 0)
+    lines = lines.assign(product=product, variant=variant, age=lines["age_days"])[is_kept]
     lines["order"] = pd.factorize(lines["order_id"], sort=True)[0]
-    lines = lines.sort_values(["customer_id", "product", "age", "order"], ignore_index=True)
+    lines = lines.sort_values(["customer_id", "product", "age", "order", "variant"], ignore_index=True)
     return lines[["customer_id", *HISTORY_ARRAYS]].astype(HISTORY_ARRAYS)
 
 

@@ -12,7 +12,8 @@ def lines(*events: tuple[str, str, int, float]) -> pd.DataFrame:
         {
             "line_id": f"log#{number}",
             "customer_id": customer,
-            "product_id": product,
+            "product_id": product.split("/")[0],
+            "variant_id": product if "/" in product else None,
             "event": PURCHASE if quantity > 0 else RETURN,
             "event_time": pd.Timestamp("2017-01-01", tz="UTC") + pd.Timedelta(days=day),
             "quantity": abs(float(quantity)),
@@ -43,12 +44,13 @@ def net(*events: tuple[str, str, int, float]) -> list[float]:
         ([("ann", "A", 1, 3), ("ann", "A", 2, -1), ("ann", "A", 3, -1)], [1, 0, 0]),
         ([("ann", "A", 1, 1), ("ann", "B", 2, -1)], [1, 1]),
         ([("ann", "A", 1, 1), ("bob", "A", 2, -1)], [1, 1]),
+        ([("ann", "A/M", 1, 1), ("ann", "A/L", 2, 1), ("ann", "A/M", 3, -1)], [0, 1, 0]),
         ([("ann", "A", 1, 0.1), ("ann", "A", 2, 0.2), ("ann", "A", 3, -0.3)], [0, 0, 0]),
     ],
     ids=[
         "no return", "all", "some", "more than bought", "rows in any order", "before the purchase",
         "at the time of the purchase", "the latest purchase first", "then the one before", "two returns",
-        "one purchase, two returns", "another product", "another customer", "fractions",
+        "one purchase, two returns", "another product", "another customer", "another variant", "fractions",
     ],
 )  # fmt: skip
 def test_a_return_is_subtracted_from_the_latest_purchases_before_it(events, left):

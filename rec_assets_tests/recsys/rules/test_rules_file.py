@@ -93,7 +93,9 @@ def one(rule: str) -> str:
         (one("{name: a, kind: boost, products: {ids: [p1]}, slots: 20%}"), "slots"),
         (one("{name: a, kind: boost, products: {ids: [p1]}, slot: 2}"), "did you mean slots?"),
         (one("{name: a, kind: boost, products: {ids: [p1]}, slots: 12}"), "less than or equal to 10"),
-        (one("{name: a, kind: cap, per: color, max_items: 2}"), "'brand' or 'category'"),
+        (one("{name: a, kind: weight, value_file: v.csv, attribute: margin}"), "value_file or attribute, not both"),
+        (one("{name: a, kind: exclude, products: {attributes: {margin: {over: 3}}}}"), "over"),
+        (one("{name: a, kind: exclude, products: {attributes: {margin: {}}}}"), "set one of gt, gte, lt, lte"),
         (one("{name: a, kind: min_price, price: inf}"), "price: Input should be a finite number"),
         (one("{name: a b, kind: min_price, price: 1}"), "name"),
         (

@@ -1,41 +1,75 @@
-"""Category popularity: recent best sellers of the categories that the customer buys from."""
+"""Category popularity: recent best sellers of the categories and attribute values that the customer buys."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import scipy.sparse as sp
 
 from rec_assets.recsys.arrays import Floats, Longs, Mask
 from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, FeatureValues, ListItems, Pairs
 from rec_assets.recsys.retrieval.sources.helpers import best_unbought, orders_since, row_sums, take
 
 
-class CategoryPopular(CandidateSource[Floats]):
-    """Scores a product by the category's share of the history × the product's share of the category's recent orders."""
+@dataclass(frozen=True, eq=False)
+class Affinities:
+    """Shares of a customer's decayed history. C categories, T attribute values (`Tastes`).
+
+    Attributes:
+        category: (n, C).
+        taste: (n, T).
+    """
+
+    category: Floats
+    taste: Floats
+
+
+class CategoryPopular(CandidateSource[Affinities]):
+    """Scores a product by its affinity × its share of the category's recent orders.
+
+    The affinity is the share of its category in the history. With attributes of taste, it is the mean of this and of
+    the shares of its attribute values.
+    """
 
     name = "category_popular"
     features = ("category_affinity", "category_score", "category_orders_since")
     blend_weights = (("category_affinity", 1.0),)
 
-    def score(self, block: CustomerBlock) -> Floats:
-        """(n, C) share of each category in the decayed history."""
+    def score(self, block: CustomerBlock) -> Affinities:
+        """The shares of each category and attribute value in the decayed history."""
         histories, snapshot = block.histories, block.snapshot
         interest = histories.decayed_lines(block.recipe.candidates.repeat_half_life_days)
         shape = (len(block), len(snapshot.categories))
         affinity = row_sums(histories.customer, snapshot.category[histories.product], interest, shape)
-        return affinity / np.maximum(affinity.sum(axis=1, keepdims=True), 1e-12)
+        total = np.maximum(affinity.sum(axis=1, keepdims=True), 1e-12)
+        tastes = np.zeros((len(block), 0), np.float32)
+        if snapshot.tastes.attributes:
+            pairs = interest, histories.product, np.searchsorted(histories.customer, np.arange(len(block) + 1))
+            history = sp.csr_matrix(pairs, shape=(len(block), len(snapshot)))
+            tastes = np.asarray((history @ snapshot.tastes.has).toarray(), np.float32) / total
+        return Affinities(affinity / total, tastes)
 
     def propose(self, block: CustomerBlock) -> Pairs:
         """The recently sold products with the highest scores."""
-        products, category, share = block.snapshot.recently_sold
-        return best_unbought(
-            block, products, np.take(block.scores(self), category, axis=1) * share, self.size(block.recipe)
-        )
+        (products, category, share), tastes = block.snapshot.recently_sold, block.snapshot.tastes
+        affinities = block.scores(self)
+        affinity = np.take(affinities.category, category, axis=1)
+        if tastes.attributes:
+            liked = np.asarray((tastes.share[products] @ affinities.taste.T).T, np.float32)
+            affinity = (affinity + liked) / np.float32(1 + tastes.attributes)
+        return best_unbought(block, products, affinity * share, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """0 for products without recent order lines."""
         snapshot = block.snapshot
         share = snapshot.share_in_category[product]
-        affinity = np.where(share > 0, take(block.scores(self), customer, snapshot.category, product), 0)
+        affinities, tastes = block.scores(self), snapshot.tastes
+        affinity = take(affinities.category, customer, snapshot.category, product)
+        if tastes.attributes:
+            liked = np.asarray(tastes.share[product].multiply(affinities.taste[customer]).sum(axis=1)).ravel()
+            affinity = (affinity + liked) / np.float32(1 + tastes.attributes)
+        affinity = np.where(share > 0, affinity, 0)
         return {
             "category_affinity": affinity,
             "category_score": affinity * share,
