@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo ui serve storefront test test-fast test-slow test-long cluster-test coverage bench-quality bench-ablation bench-serving bench-speed bench-catalog bench-tune lint format lock docs java
+.PHONY: help demo ui serve storefront fashion test test-fast test-slow test-long cluster-test coverage bench-quality bench-ablation bench-serving bench-speed bench-catalog bench-tune lint format lock docs java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,11 @@ serve: $(RUN) ## Start the API on the published index (docs: http://localhost:80
 
 storefront: $(RUN) ## Start a small demo shop on the published index
 	@$(BIN)/rec-assets storefront
+
+fashion: java $(RUN) ## Make a synthetic fashion shop, run the graph on it, and open its storefront and report
+	@[ -e build/fashion/fashion.yaml ] || $(BIN)/rec-assets make-shop fashion --folder build/fashion
+	@REC_SOURCE=build/fashion/fashion.yaml REC_HOME=build/fashion/data $(BIN)/rec-assets bootstrap
+	@REC_HOME=build/fashion/data REC_API__STOREFRONT_IMAGES=build/fashion/images $(BIN)/rec-assets storefront
 
 test: java lint ## Run the linters and the tests that a change needs
 	$(PYTEST) $(PARALLEL)

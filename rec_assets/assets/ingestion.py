@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow as pa
 
 from rec_assets.assets.plots import as_markdown, line
-from rec_assets.assets.purchase_files import read_days, read_export
+from rec_assets.assets.purchase_files import read_days, read_event_days, read_export
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
 from rec_assets.resources.data_versions import FILES, DayWriter
@@ -22,12 +22,15 @@ from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.feedback import landed_files, read_feedback
-from rec_assets.sources.landing import catalog_fingerprint, file_fingerprint, file_fingerprints
+from rec_assets.sources.feedback import FEEDBACK_SCHEMA, landed_files, read_feedback
+from rec_assets.sources.landing import catalog_fingerprint, event_files, file_fingerprint, file_fingerprints
 from rec_assets.sources.spec import DataSource
 
 GROUP = "ingestion"
 OWNERS = ["team:data"]
+
+FILES_OF_LOG = 10_000
+"""Numbers of files that one event log has in a day."""
 
 DAYS_PER_JOB = 100
 """Days that one Spark job reads. The log tells the progress after each job."""
@@ -68,15 +71,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
                 about = {FILES: dg.MetadataValue.json(fingerprints[day])}
                 rows_by_day[day] = writer.add_files(files, day, written, **about)
             context.log.info(f"read {len(rows_by_day)} of {len(run_days)} days")
-        if failed:
-            for done, metadata in writer.commit().items():
-                context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(done), metadata=metadata))
-            listing = "\n".join(f"{day}: {error}" for day, error in failed.items())
-            raise dg.Failure(
-                f"{len(failed)} of {len(run_days)} days could not be read and were not changed; the others are done:\n"
-                f"{listing}",
-                metadata={str(day): error for day, error in list(failed.items())[:20]},
-            )
+        _raise_failed(context, writer, failed, len(run_days))
         tracking.mlflow.log_metric("raw_lines", sum(rows_by_day.values()))
         metadata = {
             "lines": sum(rows_by_day.values()),
@@ -87,7 +82,9 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
             metadata["lines_by_day"] = as_markdown(plot)
         return writer.result(**metadata)
 
-    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, code_version=f"2-{source.version}")
+    @dg.asset(
+        group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, code_version=f"2-{source.catalog_version}"
+    )
     def raw_product_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """The newest catalog, one row per product. Empty if the data source has no catalog."""
         writer, files = DayWriter(context, lake, "raw_product_catalog", [None]), catalog_fingerprint(source)
@@ -96,13 +93,65 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(), code_version="2",
+        backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"3-{source.events_version}",
     )  # fmt: skip
-    def raw_feedback_events(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
-        """Events of the day that the API received: impressions, clicks, carts, purchases and returns."""
-        return write_landed_days(context, lake, settings, "raw_feedback_events", read_feedback)
+    def raw_feedback_events(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
+    ) -> dg.MaterializeResult:
+        """Events of the day that the API received, and those of the shop's event logs."""
+        read = read_feedback
+        if not source.events:
+            return write_landed_days(context, lake, settings, "raw_feedback_events", read)
+        run_days, session = partition_days(context), spark.spark_session
+        writer = DayWriter(context, lake, "raw_feedback_events", run_days)
+        files = lake.day_files("raw_feedback_events", FEEDBACK_SCHEMA, settings.staging)
+        forgotten = ForgottenFile.read(settings.forgotten_file)
+        rows, failed = 0, dict[dt.date, str]()
+        for batch in _batches(run_days, source):
+            fingerprints = {day: _event_fingerprints(source, settings, day) for day in batch}
+            written = {
+                day: [files.write([forgotten.without(read(settings.feedback_landing, day), day)], day, 0)]
+                for day in batch
+            }
+            for log_number, log in enumerate(source.event_sources):
+                if log.is_daily:
+                    first = FILES_OF_LOG * log_number + 1
+                    found = read_event_days(session, log, batch, files, forgotten, first_number=first)
+                else:
+                    found = read_export(session, log, batch, files, forgotten, settings.staging, events=True)
+                failed |= found.failed
+                for day, of_log in found.written.items():
+                    written[day] += of_log
+            for day in batch:
+                if day not in failed:
+                    about = {FILES: dg.MetadataValue.json(fingerprints[day])}
+                    rows += writer.add_files(files, day, [file for file in written[day] if file.rows], **about)
+            context.log.info(f"read {sum(day not in failed for day in batch)} of {len(run_days)} days")
+        _raise_failed(context, writer, failed, len(run_days))
+        return writer.result(rows=rows)
 
     return [raw_purchase_logs, raw_product_catalog, raw_feedback_events]
+
+
+def _raise_failed(
+    context: dg.AssetExecutionContext, writer: DayWriter, failed: Mapping[dt.date, str], days: int
+) -> None:
+    """If days could not be read, commit the others, and raise Failure."""
+    if not failed:
+        return
+    for done, metadata in writer.commit().items():
+        context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(done), metadata=metadata))
+    listing = "\n".join(f"{day}: {error}" for day, error in failed.items())
+    raise dg.Failure(
+        f"{len(failed)} of {days} days could not be read and were not changed; the others are done:\n{listing}",
+        metadata={str(day): error for day, error in list(failed.items())[:20]},
+    )
+
+
+def _event_fingerprints(source: DataSource, settings: Settings, day: dt.date) -> dict[str, str]:
+    """Name → fingerprint of the API's file and of the files of all event logs of a day."""
+    files = event_files(source, settings.feedback_landing, day)
+    return {name: file_fingerprint(file) for name, file in files.items()}
 
 
 def write_landed_days(

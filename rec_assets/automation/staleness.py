@@ -22,7 +22,7 @@ from rec_assets.resources.lake import Day, Lake, LakeTable, MissingPartition
 from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.index_files.folder import ServingFolder
 from rec_assets.sources.feedback import API_FILES, landed_files
-from rec_assets.sources.landing import changed_at, file_fingerprint
+from rec_assets.sources.landing import changed_at, event_files, file_fingerprint
 from rec_assets.sources.spec import DataSource
 
 ASSETS_USING_MODELS = {"product_snapshot", "hybrid_scores", "similar_products", "serving_index"}
@@ -195,10 +195,12 @@ class StalenessChecker:
     def _files(self, name: str, day: Day) -> dict[str, UPath]:
         """The files outside the lake that a partition is made from, by their names in its metadata."""
         if name == "raw_purchase_logs":
-            return {self.source.label(file): file for file in self.source.files(day)}
+            return {self.source.label(file): file for file in self.source.all_files(day)}
         if name == "raw_product_catalog":
             catalog = self.source.catalog_file()
             return {self.source.label(catalog): catalog} if catalog else {}
+        if name == "raw_feedback_events" and day is not None:
+            return event_files(self.source, self.feedback, day)
         if name in API_FILES and day is not None:
             return landed_files(self.feedback, name, day)
         if name in ASSETS_USING_EXPERIMENTS and self.experiments is not None and self.experiments.exists():

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from rec_assets.checks.days import checked_days, newest_day
 from rec_assets.recsys.data.cleaning import RETURN_SUFFIX
-from rec_assets.recsys.events import INTEREST
+from rec_assets.recsys.events import MONEY
 from rec_assets.resources.lake import Lake, LakeTable
 from rec_assets.sources.rhythm import LEARNED_DAYS, punctuality
 from rec_assets.sources.spec import DataSource
@@ -156,5 +156,5 @@ def _hashes(ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
 
 def _rows_not_in_log(cleaned: LakeTable, day: dt.date) -> int:
     """Rows that are no lines of the log: clicks, carts, and the return rows that cleaning adds to purchase lines."""
-    not_in_log = ds.field("event").isin(INTEREST) | pc.ends_with(ds.field("line_id"), RETURN_SUFFIX)
+    not_in_log = ~ds.field("event").isin(MONEY) | pc.ends_with(ds.field("line_id"), RETURN_SUFFIX)
     return cleaned.read([day], columns=["event"], where=not_in_log).num_rows

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from rec_assets.cli import data, deployment, experiments, keys, results, rules
+from rec_assets.cli import data, deployment, experiments, keys, results, rules, shops
 from rec_assets.errors import UserError
 from rec_assets.resources.java import JavaMissing
 from rec_assets.settings import unknown_variables
@@ -27,7 +27,7 @@ def cli() -> None:
 for _command in (
     deployment.check_source, deployment.bootstrap, deployment.ui, deployment.serve, deployment.storefront,
     results.recommend, results.lineage, results.rollback, rules.rules, experiments.experiments, experiments.off_policy,
-    experiments.simulate, keys.keys, data.diff, data.forget,
+    experiments.simulate, keys.keys, data.diff, data.forget, shops.make_shop,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -1,9 +1,13 @@
 """Types of events, by the names that purchase logs and the API use, and limits on texts."""
 
-IMPRESSION, CLICK, CART, PURCHASE, RETURN = EVENT_TYPES = ("impression", "click", "cart", "purchase", "return")
+IMPRESSION, CLICK, CART, PURCHASE, RETURN = ("impression", "click", "cart", "purchase", "return")
+VIEW, WISHLIST, REMOVAL, DISMISSAL = ("view", "wishlist", "removal", "dismissal")
 
-INTEREST = (CLICK, CART)
-"""Signs of interest: they show what a customer likes, and are no purchases."""
+EVENT_TYPES = (IMPRESSION, CLICK, VIEW, WISHLIST, CART, REMOVAL, DISMISSAL, PURCHASE, RETURN)
+"""All types. A `view` is of a product's page, a `removal` from the cart. A `dismissal` says "don't show me this"."""
+
+DISMISSED = -0.5
+"""The weight of a dismissal in histories: between that of a return, −1, and that of a bulk order, 0."""
 
 MONEY = (PURCHASE, RETURN)
 """Events with an amount of money."""

@@ -33,7 +33,10 @@ SHARED: dict[str, Column] = {
     "price": ("double", "Price of the product."),
     "image": ("string", "URL of a picture."),
     "link": ("string", "URL of the product's page."),
-    "attributes": ("string", "Attributes from the catalog, as a JSON object."),
+    "attributes": (
+        "string",
+        "Attributes from the catalog, as a JSON object. Names of those that are not shown begin with `_`.",
+    ),
     "taste": ("string", "Attribute values that customers have a taste for, as a JSON list of `attribute=value`."),
     "variants": ("string", "Variants as a JSON list of objects, best sellers first; null without variants."),
     "in_stock": ("boolean", "Whether the catalog has the product, or a variant of it, in stock."),

@@ -18,7 +18,7 @@ import pandas as pd
 
 from rec_assets.recsys.arrays import Floats, Longs
 from rec_assets.recsys.data.histories import Histories, histories_from_arrays
-from rec_assets.recsys.events import RETURN
+from rec_assets.recsys.events import CART, DISMISSAL, DISMISSED, REMOVAL, RETURN
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER, LISTS
 from rec_assets.recsys.ranking.reasons import explain
@@ -36,7 +36,7 @@ class Signal(NamedTuple):
 
     Attributes:
         product_id: An unknown product is ignored.
-        weight: 1 for a purchase, less for other events.
+        weight: 1 for a purchase, less for other events, DISMISSED for a dismissal.
         visit: The order or session.
     """
 
@@ -48,20 +48,32 @@ class Signal(NamedTuple):
 def build_signals(events: Sequence[tuple[str, str, str]], weights: Mapping[str, float]) -> tuple[Signal, ...]:
     """Turn a shopper's events (type, product, order or session; oldest first) into signals.
 
-    A return cancels a purchase. Each purchase counts. Within a visit, the clicks and carts of a product count once,
-    with the largest weight, as in `recsys.data.cleaning.signs_of_interest`.
+    A return cancels a purchase, and a removal a cart of the same visit. Each purchase counts. Within a visit, the signs
+    of interest in a product count once, with the largest weight, as in `recsys.data.cleaning.signs_of_interest`. A
+    purchase cancels an earlier dismissal.
     """
     signals: dict[tuple[str, str, int], Signal] = {}
+    interest: dict[tuple[str, str], dict[str, float]] = {}
     for number, (kind, product, visit) in enumerate(events, start=1):
         weight = weights.get(kind, 0.0)
         if kind == RETURN:
             bought = [key for key, signal in signals.items() if key[0] == product and signal.weight >= 1]
             if bought:
                 del signals[bought[-1]]
-        elif weight > 0:
-            key = (product, visit, number if weight >= 1 else 0)
-            earlier = signals.pop(key, None)
-            signals[key] = Signal(product, max(weight, earlier.weight if earlier else 0.0), visit)
+        elif kind == DISMISSAL:
+            signals[product, "", -1] = Signal(product, DISMISSED, "")
+        elif weight >= 1:
+            signals[product, visit, number] = Signal(product, weight, visit)
+            signals.pop((product, "", -1), None)
+        elif weight > 0 or kind == REMOVAL:
+            known = interest.setdefault((product, visit), {})
+            if kind == REMOVAL:
+                known.pop(CART, None)
+            else:
+                known[kind] = weight
+            signals.pop((product, visit, 0), None)
+            if strongest := max(known.values(), default=0.0):
+                signals[product, visit, 0] = Signal(product, strongest, visit)
     return tuple(signals.values())
 
 
@@ -131,6 +143,14 @@ class Recommender:
         candidates = candidates_from_histories(histories, self.snapshot, self.index.recipe)
         score = self.index.ranker.score(candidates.features)
         return RankedCandidates(candidates, score, np.lexsort((candidates.product, -score)))
+
+    def dismissed(self, customer_id: str, signals: Sequence[Signal] = ()) -> Longs:
+        """Positions of the products that the customer dismissed and has not bought since."""
+        stored = self.index.histories
+        weights = stored.weight[stored.rows_of(customer_id) or slice(0, 0)]
+        if not ((weights > -1) & (weights < 0)).any() and all(signal.weight >= 0 for signal in signals):
+            return np.zeros(0, np.int64)
+        return self._histories(customer_id, signals).dismissed_product
 
     def explain(self, ranked: RankedCandidates, positions: Longs) -> tuple[list[str], list[str]]:
         """Sources and reasons for some positions of the ranking; see `recsys.ranking.reasons.explain`."""

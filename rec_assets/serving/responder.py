@@ -135,12 +135,12 @@ class Responder:
     ) -> RecommendedItem:  # fmt: skip
         """The item for the product at a position, and for one of its variants (−1: none)."""
         snapshot, price = self.recommender.snapshot, float(self.recommender.snapshot.list_price[product])
-        image, link, attributes = snapshot.images[product], snapshot.links[product], snapshot.attributes.of_row[product]
+        image, link, attributes = snapshot.images[product], snapshot.links[product], snapshot.attributes.shown(product)
         if variant >= 0:
             variants = snapshot.variants
             price = float(variants.price[variant]) if np.isfinite(variants.price[variant]) else price
             image, link = variants.images[variant] or image, variants.links[variant] or link
-            attributes = {**attributes, **variants.attributes.of_row[variant]}
+            attributes = {**attributes, **variants.attributes.shown(variant)}
         return RecommendedItem(
             product_id=str(snapshot.product_ids[product]), score=score, source=source, reason=reason,
             title=str(snapshot.titles[product]), category=str(snapshot.categories[snapshot.category[product]]),
@@ -185,9 +185,11 @@ class Responder:
     def _selection(self, request: RecommendationRequest, available: Selection) -> Selection:
         """What is available and passes the request's filters and the rules."""
         snapshot, allowed = self.recommender.snapshot, self.rules_for(request).visible
-        if request.exclude:
+        dismissed = self.recommender.dismissed(request.customer_id, request.signals)
+        if request.exclude or len(dismissed):
             allowed = allowed.copy()
             allowed[self._positions(request.exclude)] = False
+            allowed[dismissed] = False
         if request.categories is not None:
             allowed = allowed & np.isin(snapshot.categories, list(request.categories))[snapshot.category]
         if request.brands is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -48,6 +49,9 @@ class ApiSettings(BaseModel):
     storefront_key: SecretStr | None = Field(
         None,
         description="API key of the demo storefront, which its visitors can see. By default, there is no storefront.",
+    )
+    storefront_images: Path | None = Field(
+        None, description="Folder of pictures that the demo storefront serves under /storefront/images."
     )
     event_retention_days: int = Field(35, ge=2, description="Number of days that the online state keeps events.")
 

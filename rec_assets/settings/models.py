@@ -32,11 +32,15 @@ class RetrainingSettings(BaseModel):
 
 
 class FeedbackSettings(BaseModel):
-    """Training weights of clicks and carts, as `REC_FEEDBACK__…`."""
+    """Training weights of signs of interest, as `REC_FEEDBACK__…`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    click: float = Field(0.1, ge=0, lt=1, description="Training weight of a click, relative to a purchase (1).")
+    click: float = Field(
+        0.1, ge=0, lt=1, description="Training weight of a click on a recommendation, relative to a purchase (1)."
+    )
+    view: float = Field(0.1, ge=0, lt=1, description="Training weight of a view of a product's page.")
+    wishlist: float = Field(0.3, ge=0, lt=1, description="Training weight of adding a product to the wishlist.")
     cart: float = Field(
         0.3, ge=0, lt=1, description="Training weight of adding a product to the cart, relative to a purchase (1)."
     )
@@ -47,7 +51,7 @@ class FeedbackSettings(BaseModel):
     @property
     def weights(self) -> dict[str, float]:
         """Event type → weight."""
-        return {"click": self.click, "cart": self.cart}
+        return {"click": self.click, "view": self.view, "wishlist": self.wishlist, "cart": self.cart}
 
 
 class ModelSettings(BaseSettings):

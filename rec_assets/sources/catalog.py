@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from upath import UPath
 
-from rec_assets.recsys.data.attributes import Value
+from rec_assets.recsys.data.attributes import HIDDEN, Value
 from rec_assets.recsys.data.cleaning_rules import CleaningSettings
 from rec_assets.recsys.data.distinct import strip_text
 from rec_assets.recsys.events import MAX_ID_LENGTH, MAX_NAME_LENGTH
@@ -84,8 +84,10 @@ def read_catalog(source: DataSource) -> pa.Table:
     out["price"] = price.where((price > 0) & np.isfinite(price))
     out["available_from"] = as_dates(frame, columns.available_from, path)
     out["image"], out["link"] = (as_urls(frame, column, path) for column in (columns.image, columns.link))
-    values = {name: _values(frame, each, spec, path) for name, each in spec.all_attributes.items()}
-    out["attributes"] = _as_objects(values, len(frame))
+    attributes = spec.all_attributes
+    values = {name: _values(frame, each, spec, path) for name, each in attributes.items()}
+    stored = {name if attributes[name].shown else HIDDEN + name: each for name, each in values.items()}
+    out["attributes"] = _as_objects(stored, len(frame))
     out["taste"] = _as_tastes({name: values[name] for name, each in spec.all_attributes.items() if each.taste}, frame)
     out["variant_of"] = _parents(frame, spec, path)
     out["in_stock"] = _in_stock(frame, columns.stock)

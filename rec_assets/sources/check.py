@@ -19,6 +19,7 @@ from rec_assets.sources.landing import covered_days, is_in_future
 from rec_assets.sources.paths import driver_errors, is_uri
 from rec_assets.sources.reader import read_day, read_export
 from rec_assets.sources.report_cleaning import report_cleaning, report_training_data
+from rec_assets.sources.report_events import report_events
 from rec_assets.sources.report_lines import report_lines
 from rec_assets.sources.sample import SourceSample
 from rec_assets.sources.spec import DataSource
@@ -61,6 +62,7 @@ def check_source(source: DataSource, *, days: int | None = None, now: float | No
         )
         return check
     report_lines(sample, check)
+    report_events(sample, check)
     if is_complete:
         report_training_data(sample, check)
     report_cleaning(sample, _evenly_spaced(list(by_day), MAX_CLEANED_DAYS), check)

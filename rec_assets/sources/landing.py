@@ -19,6 +19,7 @@ from upath import UPath
 from rec_assets.files import sha256_of
 from rec_assets.sources.check_result import pluralize
 from rec_assets.sources.errors import SourceError
+from rec_assets.sources.feedback import landed_files
 from rec_assets.sources.paths import (
     DONE_SUFFIXES,
     SUCCESS_MARKER,
@@ -55,7 +56,7 @@ class LandedFiles:
 def scan(
     source: DataSource, previous: Mapping[dt.date, LandedFiles], *, now: float, settle_seconds: float
 ) -> dict[dt.date, LandedFiles]:
-    """Scan the files of the purchase log by day; an export is one entry, under its last day.
+    """Scan the files of the purchase log and the event logs by day; an export is one entry, under its last day.
 
     Days outside of `first_day` and `last_day` are ignored.
 
@@ -75,8 +76,17 @@ def scan(
     else:
         files = source.files()
         by_day = {source.bounds()[1]: files} if files else {}
-    is_complete = _completeness_check(pattern, now, settle_seconds)
-    return {day: _scan_files(source, files, previous.get(day), is_complete) for day, files in sorted(by_day.items())}
+    files_of_logs = {pattern: by_day}
+    for log in source.event_sources:
+        pattern = log.glob(log.purchases.path)
+        files_of_logs[pattern] = files_by_day(pattern) if log.is_daily else dict.fromkeys(by_day, log.files())
+    checks = {pattern: _completeness_check(pattern, now, settle_seconds) for pattern in files_of_logs}
+
+    def scan_day(day: dt.date) -> LandedFiles:
+        check_of = {file: checks[pattern] for pattern, each in files_of_logs.items() for file in each.get(day, ())}
+        return _scan_files(source, [*check_of], previous.get(day), lambda file, time: check_of[file](file, time))
+
+    return {day: scan_day(day) for day in sorted(by_day)}
 
 
 def newest_complete_day(source: DataSource, *, now: float, settle_seconds: float) -> dt.date | None:
@@ -143,8 +153,17 @@ def scan_catalog(
 
 
 def file_fingerprints(source: DataSource, day: dt.date | None) -> dict[str, str]:
-    """Name in `source_file` → SHA-256 of the file, for the files of a day, or for all files of an export."""
-    return {source.label(file): file_fingerprint(file) for file in source.files(day)}
+    """Name in `source_file` → SHA-256 of the file, for the files of a day, or for all files of exports.
+
+    They are those of the purchase log and of the event logs.
+    """
+    return {source.label(file): file_fingerprint(file) for file in source.all_files(day)}
+
+
+def event_files(source: DataSource, landing: Path, day: dt.date) -> dict[str, UPath]:
+    """Name → file of the events of a day: those that the API landed in `landing`, and those of the event logs."""
+    of_logs = (file for log in source.event_sources for file in log.files(day if log.is_daily else None))
+    return {**landed_files(landing, "raw_feedback_events", day), **{source.label(file): file for file in of_logs}}
 
 
 def catalog_fingerprint(source: DataSource) -> dict[str, str]:

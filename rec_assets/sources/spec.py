@@ -9,7 +9,7 @@ import hashlib
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
@@ -145,6 +145,67 @@ class PurchaseLog(FileFormat):
     )
 
 
+class EventColumns(ColumnMapping):
+    """Field → column of an event log."""
+
+    product_id: str = Field(description="Column of the product or variant.")
+    time: str = Field(description="Column of the time.")
+    customer_id: str | None = Field(None, description="Column of the customer; empty for visitors.")
+    session_id: str | None = Field(None, description="Column of the session. Set this, customer_id, or both.")
+    type: str | None = Field(None, description="Column of the event's name.")
+
+    @model_validator(mode="after")
+    def _has_shopper(self) -> EventColumns:
+        if not (self.customer_id or self.session_id):
+            raise ValueError("set customer_id or session_id, or both")
+        return self
+
+
+EventType = Literal["view", "cart", "wishlist", "removal", "dismissal", "purchase"]
+
+
+class EventLog(FileFormat):
+    """Files with one line per event of a shopper: views, carts, wishlists, removals, dismissals, purchases."""
+
+    columns: EventColumns = Field(description="Field → column.")
+    types: dict[EventType, Columns] = Field({}, description="Type → names of such events. Others are ignored.")
+    type: EventType | None = Field(None, description="Type of all events of these files, instead of `types`.")
+    time_format: Annotated[str, AfterValidator(check_time_format)] = Field(
+        "iso8601", description="As for purchases; often unix_milliseconds or unix_microseconds."
+    )
+    naive_times: Literal["local", "utc"] = Field("local", description="As for purchases.")
+
+    @model_validator(mode="after")
+    def _check_types(self) -> EventLog:
+        if bool(self.type) == bool(self.types):
+            raise ValueError("set `types` (type: names) or, for files of one type, `type`")
+        if self.types and not self.columns.type:
+            raise ValueError("`types` needs `columns.type`, the column of the event's name")
+        names = [name for several in self.types.values() for name in several]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"types: {repeated[0]!r} is the name of two types")
+        return self
+
+    @property
+    def type_of_name(self) -> dict[str, str]:
+        """Name → type."""
+        return {name: kind for kind, names in self.types.items() for name in names}
+
+    def as_purchase_log(self) -> PurchaseLog:
+        """The log in terms of a purchase log, so that the same code reads both.
+
+        The session is the order, and the event's name the category.
+        """
+        columns = self.columns
+        return PurchaseLog(
+            **self.model_dump(include={*FileFormat.model_fields, "time_format", "naive_times"}),
+            columns=PurchaseColumns(
+                customer_id=columns.customer_id or str(columns.session_id), product_id=columns.product_id,
+                time=columns.time, order_id=columns.session_id, category=columns.type,
+            ),
+        )  # fmt: skip
+
+
 class ReturnStatus(StrictModel):
     """A column whose values mark returns."""
 
@@ -192,6 +253,10 @@ class Attribute(StrictModel):
     type: Literal["text", "list", "number", "date"] = Field(description="Type. A list is one of texts.")
     column: str | None = Field(None, description="Column of the catalog. Default: the name of the attribute.")
     separator: str = Field("|", min_length=1, description="list: what separates values; a JSON list needs none.")
+    shown: bool = Field(
+        True,
+        description="Whether answers of the API contain it. Set false for what shoppers must not see, such as margins.",
+    )
     taste: bool = Field(
         False, description="text, list: whether recommendations learn which values a customer buys, as for categories."
     )
@@ -246,6 +311,9 @@ class DataSource(StrictModel):
     last_day: Day | None = Field(None, description="Last day to read. Default: none; an export must set it.")
     dataset: str | None = Field(None, description="Built-in adapter that lands the files of a public data set.")
     purchases: PurchaseLog = Field(description="The purchase log.")
+    events: Annotated[list[EventLog], BeforeValidator(lambda value: value if isinstance(value, list) else [value])] = (
+        Field([], description="Event logs: what shoppers looked at, put into the cart, and so on.")
+    )
     catalog: Catalog | None = Field(None, description="The product catalog.")
     returns: ReturnSettings = Field(ReturnSettings(), description="How the purchase log marks returns.")
     folder: Path = Field(Path(), exclude=True)
@@ -261,6 +329,12 @@ class DataSource(StrictModel):
     @model_validator(mode="after")
     def _check_consistency(self) -> DataSource:
         columns, returns = self.purchases.columns, self.returns
+        for log in self.events:
+            if has_date(log.path) != has_date(self.purchases.path):
+                raise ValueError(
+                    f"events: the path {log.path} and that of the purchases must both have a date, or neither: either "
+                    "all logs land by day, or all are exports"
+                )
         if returns.order_id_prefix and not columns.order_id:
             raise ValueError("returns.order_id_prefix needs purchases.columns.order_id")
         if self.purchases.order_columns and not columns.order_id:
@@ -280,9 +354,22 @@ class DataSource(StrictModel):
 
     @property
     def version(self) -> str:
-        """Hash of all fields that change how lines are read or cleaned."""
-        read_by = self.model_dump_json(exclude={"name", "description", "first_day", "last_day", "dataset"})
-        return hashlib.sha256(read_by.encode()).hexdigest()[:12]
+        """Hash of all fields that change how the purchase log is read or cleaned."""
+        shown = {*CatalogColumns.model_fields} - {"product_id", "variant_of"}
+        about = ("name", "description", "first_day", "last_day", "dataset", "events")
+        left_out: Any = {**dict.fromkeys(about, True), "catalog": {"attributes": True, "columns": shown}}
+        return _hash(self.model_dump_json(exclude=left_out))
+
+    @property
+    def catalog_version(self) -> str:
+        """Hash of all fields that change how the catalog is read."""
+        return _hash(self.model_dump_json(include={"catalog"}))
+
+    @property
+    def events_version(self) -> str:
+        """Hash of all fields that change how events are read; "" without event logs."""
+        read_by = self.model_dump_json(include={"events", "time_zone"})
+        return _hash(read_by) if self.events else ""
 
     @property
     def is_daily(self) -> bool:
@@ -300,6 +387,25 @@ class DataSource(StrictModel):
         if day is None and self.is_daily:
             return sorted(file for files in files_by_day(pattern).values() for file in files)
         return files_matching(path_on_day(pattern, day) if day else pattern)
+
+    @property
+    def event_sources(self) -> list[DataSource]:
+        """Each event log as a data source with that log as its purchases (`EventLog.as_purchase_log`)."""
+        return [
+            self.model_copy(
+                update={
+                    "purchases": log.as_purchase_log(), "events": [log], "returns": ReturnSettings(), "catalog": None,
+                }
+            )
+            for log in self.events
+        ]  # fmt: skip
+
+    def all_files(self, day: dt.date | None = None) -> list[UPath]:
+        """Files of the purchase log and of the event logs: those of a day, or all."""
+        files = self.files(day)
+        for log in self.event_sources:
+            files += log.files(day)
+        return files
 
     def catalog_files(self) -> list[UPath]:
         """Catalog files, the newest last: by the date in their paths, otherwise by name."""
@@ -373,6 +479,10 @@ class DataSource(StrictModel):
             if file.is_relative_to(base):
                 return file.relative_to(base).as_posix()
         return file.as_posix()
+
+
+def _hash(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _absolute(pattern: str, folder: Path, home: Path) -> str:

@@ -1,6 +1,7 @@
 """Attributes: properties of products from the catalog, such as color or margin, and conditions on them.
 
-Tables have the attributes of a product as JSON: a text, a list of texts, a number, or a date as ISO text.
+Tables have the attributes of a product as JSON: a text, a list of texts, a number, or a date as ISO text. The names of
+those that shoppers must not see begin with HIDDEN.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from rec_assets.recsys.events import MAX_NAME_LENGTH
 
 SIZE = "size"
 """The attribute by which a variant fits a customer."""
+
+HIDDEN = "_"
 
 _NONE: Mapping[str, Any] = {}
 
@@ -94,12 +97,17 @@ class Attributes:
         """From a JSON object for each product; "" for none."""
         return cls([json.loads(text) if text else _NONE for text in texts])
 
+    def shown(self, row: int) -> Mapping[str, Value]:
+        """The attributes of a product that shoppers can see."""
+        return {name: value for name, value in self.of_row[row].items() if not name.startswith(HIDDEN)}
+
     @cached_property
     def _columns(self) -> dict[str, _Column]:
         rows: dict[str, list[int]] = {}
         values: dict[str, list[str | float]] = {}
         for row, attributes in enumerate(self.of_row):
-            for name, value in attributes.items():
+            for stored, value in attributes.items():
+                name = stored.removeprefix(HIDDEN)
                 several = value if isinstance(value, list) else [value]
                 rows.setdefault(name, []).extend([row] * len(several))
                 values.setdefault(name, []).extend(several)

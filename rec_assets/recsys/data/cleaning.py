@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from rec_assets.recsys.data.cleaning_rules import CLEANING_RULES, CleaningSettings, broken_rules, is_filled
 from rec_assets.recsys.data.returns import net_returns
-from rec_assets.recsys.events import PURCHASE, RETURN
+from rec_assets.recsys.events import CART, DISMISSAL, DISMISSED, PURCHASE, REMOVAL, RETURN
 
 __all__ = [
     "CLEANED_SCHEMA", "CLEANING_RULES", "RETURN_SUFFIX", "CleanedDay", "CleaningSettings", "clean_day",
@@ -62,8 +62,8 @@ CLEANED_SCHEMA = pa.schema(
 If the line has a variant of a product, such as a size, `product_id` is the product and `variant_id` the variant. Models
 learn about products. Returns belong to purchases of the same variant.
 
-`weight` is the weight in training relative to a purchase: 1 for an order line, less for clicks and carts, 0 for a bulk
-order, which counts only in business KPIs.
+`weight` is the weight in training relative to a purchase: 1 for an order line, less for a sign of interest, 0 for a
+bulk order, which counts only in business KPIs, and DISMISSED for a dismissal.
 """
 
 
@@ -132,10 +132,11 @@ def bulk_limit(logs: pd.Series, settings: CleaningSettings) -> float:
 def signs_of_interest(
     events: pd.DataFrame, weights: Mapping[str, float], max_products: int, product_of_variant: Mapping[str, str] = {}
 ) -> pd.DataFrame:
-    """Convert clicks and carts to weighted interactions. Purchases and returns come from the purchase log only.
+    """Convert events to weighted interactions. Purchases and returns come from the purchase log only.
 
-    A session counts once for a product, with its largest weight. Events before sign-in count for the customer who signs
-    in during the session, unless several customers do.
+    A session counts once for a product, with its largest weight. A removal from the cart cancels what was put into it
+    before. A dismissal is an interaction of its own, with a negative weight. Events before sign-in count for the
+    customer who signs in during the session, unless several customers do.
 
     Args:
         events: `raw_feedback_events` of one day.
@@ -151,15 +152,20 @@ def signs_of_interest(
     events = events.assign(
         line_id="event" + ("@" + events["sender"]).fillna("") + ":" + events["event_id"],
         customer_id=events["customer_id"].where(events["customer_id"].notna(), of_session),
-        weight=events["type"].map(weights).fillna(0.0),
+        weight=events["type"].map({**weights, DISMISSAL: DISMISSED}).fillna(0.0),
     )
-    events = events[(events["weight"] > 0) & events["customer_id"].notna()]
+    counted = (events["weight"] != 0) | (events["type"] == REMOVAL)
+    events = events[counted & events["customer_id"].notna()]
     product, variant = split_variants(events["product_id"], product_of_variant)
     events = events.assign(product_id=product, variant_id=variant)
     events = events[events.groupby("customer_id")["product_id"].transform("nunique") <= max_products]
     visit = events["session_id"].where(events["session_id"].notna(), events["customer_id"] + "@visit")
-    events = events.assign(order_id=visit).sort_values(["weight", "line_id"], ascending=[False, True])
-    events = events.drop_duplicates(["customer_id", "product_id", "order_id"]).sort_values("line_id")
+    events = _without_removed(events.assign(order_id=visit))
+    events = events.assign(is_dismissal=events["weight"] < 0).sort_values(
+        ["weight", "line_id"], ascending=[False, True]
+    )
+    session = ["customer_id", "product_id", "order_id", "is_dismissal"]
+    events = events.drop_duplicates(session).sort_values("line_id")
     return pd.DataFrame(
         {
             **{name: events[name] for name in ("line_id", "order_id", "customer_id", "product_id", "variant_id")},
@@ -173,6 +179,18 @@ def signs_of_interest(
             **dict.fromkeys(("title", "category", "brand", "text")),
         }
     ).reset_index(drop=True)
+
+
+def _without_removed(events: pd.DataFrame) -> pd.DataFrame:
+    """Events without removals, and without what these took out of the cart."""
+    is_removal = events["type"] == REMOVAL
+    if not is_removal.any():
+        return events
+    session = ["customer_id", "product_id", "order_id"]
+    removed = events[is_removal].groupby(session)["time"].max().rename("removed_at").reset_index()
+    removed_at = events[session].merge(removed, "left", session)["removed_at"].set_axis(events.index)
+    is_removed = (events["type"] == CART) & (events["time"] <= removed_at)
+    return events[~is_removal & ~is_removed]
 
 
 def split_variants(

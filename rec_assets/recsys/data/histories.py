@@ -21,7 +21,8 @@ class Histories:
 
     A line of weight 1 is a purchase. A smaller positive weight is a sign of interest (a click, a cart): it shows what
     the customer likes, but the product does not count as bought. A line of weight −1 is a return; returns are counted
-    and have no pair. `customer_…` arrays have a value for each customer, and `line_…` arrays one for each line.
+    and have no pair. A line of weight −0.5 is a dismissal. `customer_…` arrays have a value for each customer, and
+    `line_…` arrays one for each line.
 
     Attributes:
         customer_ids: (n,) sorted.
@@ -36,6 +37,8 @@ class Histories:
         rating: (N,) mean rating; NaN if there are no ratings.
         customer_orders, customer_days, customer_last_age: (n,) over all purchases of the customer; 0 and NaN for none.
         customer_lines, customer_returns: (n,) kept and returned lines.
+        dismissed_customer, dismissed_product: (D,) positions of the pairs that a customer dismissed and has not bought
+            since, sorted.
     """
 
     customer_ids: npt.NDArray[np.object_]
@@ -57,6 +60,8 @@ class Histories:
     customer_last_age: Floats
     customer_lines: Floats
     customer_returns: Floats
+    dismissed_customer: Longs
+    dismissed_product: Longs
 
     @property
     def is_bought(self) -> Mask:
@@ -81,20 +86,24 @@ class Histories:
         last = min(last, len(self.customer_ids))
         pairs = slice(*np.searchsorted(self.customer, [first, last]))
         lines = (self.line_pair >= pairs.start) & (self.line_pair < pairs.stop)
+        dismissed = slice(*np.searchsorted(self.dismissed_customer, [first, last]))
+        rows_by_prefix = {"line_": lines, "customer_": slice(first, last), "dismissed_": dismissed}
         values = {}
         for name, value in vars(self).items():
-            rows = lines if name.startswith("line_") else slice(first, last) if name.startswith("customer_") else pairs
+            rows = next((rows for prefix, rows in rows_by_prefix.items() if name.startswith(prefix)), pairs)
             values[name] = value[rows]
         values["customer"] = values["customer"] - first
+        values["dismissed_customer"] = values["dismissed_customer"] - first
         values["line_pair"] = values["line_pair"] - pairs.start
         return Histories(**values)
 
 
 def build_histories(lines: pd.DataFrame, snapshot: ProductSnapshot) -> Histories:
-    """Aggregate lines (HISTORY_COLUMNS: net purchases, signs of interest and returns; age_days ≥ 0, weight ≤ 1).
+    """Aggregate lines of customers.
 
+    They have HISTORY_COLUMNS: net purchases, signs of interest, returns and dismissals, with age_days ≥ 0, weight ≤ 1.
     Bulk orders (weight 0) and lines of products that the snapshot lacks are left out, and so are customers who have
-    only returns.
+    only returns and dismissals.
     """
     product = snapshot.positions(lines["product_id"])
     known = (product >= 0) & (lines["weight"] != 0).to_numpy()
@@ -122,15 +131,17 @@ def histories_from_arrays(
         customer, product: (L,) positions.
         order: (L,) number of the order or session, distinct per customer. On one day, a greater number is later.
         age: (L,) whole days.
-        weight: (L,) 1 for a purchase, less for a sign of interest, −1 for a return.
+        weight: (L,) 1 for a purchase, less for a sign of interest, −1 for a return, −0.5 for a dismissal.
         rating: (L,) NaN for none.
         products: Number of all products.
     """
-    n, is_return = len(customer_ids), weight < 0
-    returns = np.zeros(n, np.float32)
-    if is_return.any():
+    n, is_negative = len(customer_ids), weight < 0
+    returns, dismissed, dismissed_age = np.zeros(n, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if is_negative.any():
+        is_return, kept = weight <= -1, ~is_negative
         returns += np.bincount(customer[is_return], minlength=n)
-        kept = ~is_return
+        is_dismissal = is_negative & ~is_return
+        dismissed, dismissed_age = customer[is_dismissal] * products + product[is_dismissal], age[is_dismissal]
         customer, product, order = customer[kept], product[kept], order[kept]
         age, weight, rating = age[kept], weight[kept], rating[kept]
     pair_key = customer * products + product
@@ -146,11 +157,22 @@ def histories_from_arrays(
     pair_customer, pair_product = np.divmod(pair_key[first_line], max(products, 1))
     customer_days, customer_last_age, customer_lines = _sum_up_customers(customer, age, weight, latest_first, n)
     bought = weight >= 1
+    dismissed = _not_bought_since(dismissed, dismissed_age, pair_key[first_line], last_age)
     return Histories(
         customer_ids, pair_customer, pair_product, line_pair, age, weight, since, order_lines, days, last_age,
         first_age, orders_since, in_last, mean_rating,
         _distinct(customer[bought], order[bought], n), customer_days, customer_last_age, customer_lines, returns,
+        *np.divmod(dismissed, max(products, 1)),
     )  # fmt: skip
+
+
+def _not_bought_since(dismissed: Longs, age: Floats, pairs: Longs, last_age: Floats) -> Longs:
+    """The distinct dismissed pairs without a purchase on the same day or later. `pairs` have lines, and are sorted."""
+    if not len(dismissed):
+        return dismissed
+    place = np.minimum(np.searchsorted(pairs, dismissed), max(len(pairs) - 1, 0))
+    was_bought = (pairs[place] == dismissed) & (last_age[place] <= age) if len(pairs) else np.zeros(len(age), bool)
+    return np.unique(dismissed[~was_bought])
 
 
 @compiled

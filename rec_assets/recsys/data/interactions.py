@@ -28,8 +28,9 @@ HISTORY_TYPES = (
 )
 """Spark types of `customer_histories`. `age_days` counts back from the as-of day.
 
-`weight` is 1 for a purchase and −1 for a return; clicks and carts have less than 1. A bulk order has 0: it shows no
-preferences, and is there because a return may cancel it. `quantity` is what was kept of a purchase.
+`weight` is 1 for a purchase and −1 for a return; signs of interest have less than 1. A bulk order has 0: it shows no
+preferences, and is there because a return may cancel it. A dismissal has −0.5. `quantity` is what was kept of a
+purchase.
 """
 
 IS_PURCHASE = "weight >= 1"

@@ -81,7 +81,7 @@ def _sums_of_customers(recent_days: int) -> Callable[[pd.DataFrame], pd.DataFram
             "recent_buyers": count(of_pair[youngest < recent_days]),
             "new_buyers": count(of_pair[oldest < recent_days]),
             "buyers": count(of_pair),
-            "returns": count(product[weight < 0]),
+            "returns": count(product[weight <= -1]),
             "repeaters": count(of_pair[days > 1]),
             "spans": count(of_pair, np.where(days > 1, oldest - youngest, 0)),
             "gaps": count(of_pair, days - 1),

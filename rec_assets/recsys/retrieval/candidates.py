@@ -1,8 +1,8 @@
 """Candidates: the (customer, product) pairs to rank, with their features.
 
 All that a customer bought or looked at is a candidate, and every candidate source proposes its best products among the
-others. So the history, and the list of any single source, can be read from the candidates. The baselines of the
-evaluation do that.
+others. What a customer dismissed is none. So the history, and the list of any single source, can be read from the
+candidates. The baselines of the evaluation do that.
 """
 
 from __future__ import annotations
@@ -122,7 +122,10 @@ def candidates_from_histories(histories: Histories, snapshot: ProductSnapshot, r
     key.sort()
     is_first = np.ones(len(key), bool)
     np.not_equal(key[1:], key[:-1], out=is_first[1:])
-    customer, product = np.divmod(key[is_first], max(len(snapshot), 1))
+    key = key[is_first]
+    if len(histories.dismissed_customer):
+        key = np.setdiff1d(key, histories.dismissed_customer * len(snapshot) + histories.dismissed_product)
+    customer, product = np.divmod(key, max(len(snapshot), 1))
     return Candidates(histories, profile, snapshot, customer, product, pair_features(block, customer, product))
 
 

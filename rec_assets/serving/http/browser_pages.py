@@ -54,4 +54,6 @@ def add_pages(app: FastAPI, state: WorkerState) -> None:
         tokens = {each: customer_token(secret, each, expires) for each in customers} if secret else {}
         return {"api": "", "key": storefront_key.get_secret_value(), "customers": customers, "tokens": tokens}
 
+    if (images := state.settings.api.storefront_images) is not None:
+        app.mount("/storefront/images", StaticFiles(directory=images))
     app.mount("/storefront", StaticFiles(directory=PAGES))

@@ -76,7 +76,7 @@ class Filters(_Strict):
 class SessionEvent(_Strict):
     """An event of the current session that is sent with the request. The API does not store it."""
 
-    type: Literal["click", "cart", "purchase"]
+    type: Literal["click", "view", "wishlist", "cart", "removal", "dismissal", "purchase"]
     product_id: Id
 
 
@@ -192,7 +192,11 @@ class NewEvent(_Strict):
         description="Created by the client, for example a random UUID. All keys of the shop's servers share one "
         "namespace of ids; with a public key, each customer or session has its own."
     )
-    type: Literal["impression", "click", "cart", "purchase", "return"]
+    type: Literal["impression", "click", "view", "wishlist", "cart", "removal", "dismissal", "purchase", "return"] = (
+        Field(
+            description="`view`: of a product's page; `removal`: from the cart; `dismissal`: don't show this product."
+        )
+    )
     product_id: Id
     customer_id: Id | None = None
     session_id: Id | None = None

@@ -1,5 +1,7 @@
 // The demo shop: four lists of recommendations, a basket, and a panel with events and candidate sources.
 
+import { picture } from "../widget.js";
+
 const byId = (id) => document.getElementById(id);
 const lists = ["for-you", "buy-again", "complements", "similar"].map(byId);
 const basket = new Map();
@@ -31,8 +33,16 @@ function open(item) {
   selected = item;
   byId("product").hidden = false;
   byId("product-name").textContent = item.title;
-  byId("product-about").textContent = [item.category, item.price === null ? "" : item.price.toFixed(2), item.reason]
-    .filter(Boolean).join(" · ");
+  byId("product-picture").replaceChildren(picture(item));
+  byId("product-about").textContent = [item.brand, item.category, item.reason].filter(Boolean).join(" · ");
+  byId("product-price").textContent = item.price === null ? "" : item.price.toFixed(2);
+  const attributes = Object.entries(item.attributes);
+  byId("product-attributes").replaceChildren(...attributes.flatMap(([name, value]) => {
+    const term = document.createElement("dt"), description = document.createElement("dd");
+    term.textContent = name;
+    description.textContent = [value].flat().join(", ");
+    return [term, description];
+  }));
   byId("product-name").focus();
   show();
 }

@@ -1,7 +1,8 @@
 // <product-recommendations>: a list of recommendations for a shop's page. No dependencies.
 //
 // Attributes: api (URL of the API), key (public key with the scopes read and events), customer and token (of a signed-in customer), session,
-// mode, k, fallback_category, heading, product and kind (related products: similar, complements or upsell), link ("/product/{id}"), currency.
+// mode, k, fallback_category, heading, product and kind (related products: similar, complements or upsell), link ("/product/{id}"; default: the
+// catalog's link), currency.
 // It sends an impression when an item is visible and a click when one is selected. If the API is unavailable, it is hidden.
 // Bubbling events: `recommendations-shown` and `recommendation-click` (cancel it to stay on the page).
 
@@ -17,12 +18,30 @@ STYLE.replaceSync(`
       text-decoration: none; transition: transform .15s; }
   a:hover { transform: translateY(-2px); }
   a:focus-visible { outline: 3px solid var(--focus, #1a56db); outline-offset: 1px; }
+  .picture { display: grid; place-items: center; aspect-ratio: 1; border-radius: 6px; overflow: hidden;
+      background: hsl(var(--hue) 30% 92%); color: hsl(var(--hue) 30% 32%); font-size: 2.5em; font-weight: 300; }
+  .picture:empty::after { content: attr(data-letter) / ""; }
+  img { display: block; width: 100%; height: 100%; object-fit: cover; }
   .name { font-weight: 600; overflow-wrap: anywhere; }
   .reason { font-size: .85em; color: var(--card-quiet, #55555f); margin-top: auto; }
   @media (prefers-reduced-motion: reduce) { a { transition: none; } a:hover { transform: none; } }
 `);
 const VISIBLE_MS = 500;
 const SESSION = `s-${Date.now()}-${Math.random().toString(36).slice(2)}`;
+
+/** The picture of a product. Without one, or if it fails, a letter on a color of its category. */
+export function picture(item) {
+  const frame = document.createElement("span"), kind = item.category || item.title || "?";
+  frame.className = "picture";
+  frame.dataset.letter = kind[0];
+  frame.style.setProperty("--hue", [...kind].reduce((hue, letter) => (hue * 31 + letter.codePointAt(0)) % 360, 7));
+  if (item.image) {
+    const image = new Image(200, 200);
+    image.onerror = () => image.remove();
+    frame.append(Object.assign(image, { loading: "lazy", alt: `Picture of ${item.title}`, src: item.image }));
+  }
+  return frame;
+}
 
 class ProductRecommendations extends HTMLElement {
   static observedAttributes = ["api", "key", "customer", "token", "session", "mode", "k", "fallback_category", "product", "kind", "heading"];
@@ -133,7 +152,9 @@ class ProductRecommendations extends HTMLElement {
 
   #card(item, recommendations) {
     const id = encodeURIComponent(item.product_id);
-    const card = this.#make("a", { href: (this.getAttribute("link") || "#product={id}").replace("{id}", id) });
+    const pattern = this.getAttribute("link");
+    const card = this.#make("a", { href: pattern ? pattern.replace("{id}", id) : item.link ?? `#product=${id}` });
+    card.append(picture(item));
     card.append(this.#make("span", { class: "name" }, item.title || item.product_id));
     if (item.price !== null) card.append(this.#make("span", { class: "price" }, this.#price(item.price)));
     card.append(this.#make("span", { class: "reason" }, item.reason));
