@@ -164,7 +164,10 @@ TABLES: dict[str, dict[str, Column]] = {
         "position received sender source_file source_row",
         {
             "event_id": ("string", "Id of the event, unique per sender."),
-            "type": ("string", "Event type: impression, click, cart, purchase or return."),
+            "type": (
+                "string",
+                "Event type: impression, click, view, wishlist, cart, removal, dismissal, purchase or return.",
+            ),
             "time": ("timestamp", "Time of the event (UTC)."),
             "position": ("bigint", "Rank of the product in the list, from 1."),
             "received": ("double", "Time at which the API received the event (seconds since 1970)."),
@@ -194,10 +197,14 @@ TABLES: dict[str, dict[str, Column]] = {
         "rating title category brand text",
         {
             "line_id": ("string", "Id of the line: file and row."),
-            "event": ("string", "Event type: purchase, return, click or cart."),
+            "event": (
+                "string",
+                "Event type: purchase, return, dismissal, or a sign of interest: click, view, wishlist or cart.",
+            ),
             "weight": (
                 "double",
-                "Training weight: 1 for a purchase or return, less for a click or cart, 0 for a bulk order.",
+                "Training weight: 1 for a purchase or return, less for a sign of interest, 0 for a bulk order, −0.5 "
+                "for a dismissal.",
             ),
             "net_quantity": ("double", "Quantity without returned units."),
         },
@@ -213,11 +220,15 @@ TABLES: dict[str, dict[str, Column]] = {
     "customer_histories": _columns(
         "customer_id product_id variant_id order_id event age_days weight quantity unit_price rating",
         {
-            "event": ("string", "Event type: purchase, return, click or cart."),
+            "event": (
+                "string",
+                "Event type: purchase, return, dismissal, or a sign of interest: click, view, wishlist or cart.",
+            ),
             "age_days": ("int", "Days before the as-of day."),
             "weight": (
                 "double",
-                "1 for a purchase, 0 for a bulk order, −1 for a return, between 0 and 1 for the others.",
+                "1 for a purchase, 0 for a bulk order, −1 for a return, −0.5 for a dismissal, between 0 and 1 for a "
+                "sign of interest.",
             ),
             "quantity": ("double", "Units kept of a purchase, or returned."),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +23,28 @@ from rec_assets.serving.index_files.stored import StoredHistories, StoredList
 
 AS_OF = dt.date(2026, 2, 28)
 PRODUCTS, CUSTOMERS = 60, 30
+LARGE = "c01"
+"""A customer who buys china in size L."""
 CATEGORIES = ("tea", "china", "bath")
 RECIPE = Recipe(list_size=12)
 
 
 def product(number: int) -> str:
     return f"p{number:02}"
+
+
+def attributes(number: int) -> str:
+    sizes = {"size": ["M", "L"]} if number % 3 == 1 else {}
+    return json.dumps({"color": "red" if number % 2 else "blue", "_margin": number / 100, **sizes})
+
+
+def variants(number: int) -> str | None:
+    """The products of the category china are there in two sizes. M sells best; L costs one more and has a picture."""
+    if number % 3 != 1:
+        return None
+    name = product(number)
+    large = {"id": f"{name}-L", "price": 2.0 + number / 10, "image": "/images/L.jpg", "attributes": {"size": "L"}}
+    return json.dumps([{"id": f"{name}-M", "attributes": {"size": "M"}}, large])
 
 
 def product_snapshot() -> ProductSnapshot:
@@ -51,6 +68,10 @@ def product_snapshot() -> ProductSnapshot:
                 "content_hash": ids,
                 "first_seen": dt.date(2025, 1, 1),
                 "excluded": False,
+                "image": [f"/images/{each}.jpg" if number % 2 else None for number, each in enumerate(ids)],
+                "link": "https://shop.example/",
+                "attributes": [attributes(number) for number in range(PRODUCTS)],
+                "variants": [variants(number) for number in range(PRODUCTS)],
             }
         ),
         statistics=pd.DataFrame(
@@ -83,7 +104,11 @@ def histories() -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["customer_id", "product_id", "age_days"])
     order = frame["customer_id"] + "@" + frame["age_days"].astype(str)
-    return frame.assign(order_id=order, weight=1.0, rating=np.nan)
+    is_china = frame["product_id"].str[1:].astype(int) % 3 == 1
+    size = np.where(frame["customer_id"] == LARGE, "-L", "-M")
+    return frame.assign(
+        order_id=order, weight=1.0, rating=np.nan, variant_id=(frame["product_id"] + size).where(is_china)
+    )
 
 
 def ranker(snapshot: ProductSnapshot) -> Ranker:

@@ -28,7 +28,10 @@ def test_histories_built_from_blocks_of_customers_equal_those_built_at_once() ->
     lines, known = shop.histories().sample(frac=1, random_state=1), shop.product_snapshot()
     lines.loc[lines.index[:9], "product_id"] = "unknown"
     block = lines["customer_id"].map(lambda each: int(each[1:]) % 3)
-    parts = [number_lines(rows, pd.Index(known.product_ids)) for _, rows in lines.groupby(block)]
+    parts = [
+        number_lines(rows, pd.Index(known.product_ids), pd.Index(known.variants.ids))
+        for _, rows in lines.groupby(block)
+    ]
     at_once = StoredHistories.from_lines(lines, known)
     in_blocks = StoredHistories.from_numbered(pd.concat(parts, ignore_index=True))
     assert len(at_once.product) == len(lines) - 9

@@ -113,6 +113,10 @@ class Attributes:
                 values.setdefault(name, []).extend(several)
         return {name: _Column(np.array(rows[name], np.int64), _as_array(values[name])) for name in rows}
 
+    @cached_property
+    def _hidden(self) -> set[str]:
+        return {name[len(HIDDEN) :] for row in self.of_row for name in row if name.startswith(HIDDEN)}
+
     @property
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -155,7 +159,8 @@ class Attributes:
         for name, condition in conditions:
             column = self._columns.get(name)
             if column is None:
-                found.append(f"there is no attribute {name}; there are {', '.join(self.names) or 'none'}")
+                shown = [each for each in self.names if each not in self._hidden]
+                found.append(f"there is no attribute {name}; there are {', '.join(shown) or 'none'}")
             elif problem := _problem(name, condition, column):
                 found.append(problem)
         return found

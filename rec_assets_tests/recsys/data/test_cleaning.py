@@ -18,6 +18,7 @@ from rec_assets.recsys.data.cleaning import (
 )
 from rec_assets.recsys.data.cleaning_rules import RejectedLines
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
+from rec_assets.recsys.events import DISMISSED
 
 DAY = dt.date(2017, 1, 1)
 UTC = CleaningSettings("UTC", has_price=True)
@@ -260,6 +261,58 @@ def test_clicks_and_carts_count_once_per_session_with_the_largest_weight() -> No
     )
     assert signs_of_interest(events, {"click": 0.0, "cart": 0.0}, 300).empty
     assert signs_of_interest(events.iloc[:0], {"click": 0.1}, 300).empty
+
+
+def minutes(*events: tuple[int, str, str]) -> pd.DataFrame:
+    """Events of ann in one session: minute, type, product."""
+    frame = pd.DataFrame(events, columns=["minute", "type", "product_id"])
+    time = pd.Timestamp("2017-01-01 10:00", tz="UTC") + pd.to_timedelta(frame["minute"], unit="min")
+    ids = "e" + frame.index.astype(str)
+    return frame.assign(event_id=ids, customer_id="ann", session_id="s1", time=time, sender=None)
+
+
+def test_a_removal_takes_what_was_put_in_before_out_of_the_cart() -> None:
+    events = minutes(
+        (0, "view", "A"), (1, "cart", "A"), (2, "removal", "A"), (1, "cart", "B"), (3, "removal", "C"),
+        (4, "cart", "D"), (5, "removal", "D"), (6, "cart", "D"),
+    )  # fmt: skip
+    found = signs_of_interest(events, {"view": 0.1, "cart": 0.3}, 300)
+    assert found[["product_id", "event", "weight"]].to_numpy().tolist() == [
+        ["A", "view", 0.1], ["B", "cart", 0.3], ["D", "cart", 0.3],
+    ]  # fmt: skip
+
+
+def test_a_dismissal_is_a_row_of_its_own_with_a_negative_weight() -> None:
+    events = minutes((0, "view", "A"), (1, "dismissal", "A"), (2, "dismissal", "A"), (3, "dismissal", "B"))
+    found = signs_of_interest(events, {"view": 0.1}, 300)
+    assert found[["product_id", "event", "weight"]].to_numpy().tolist() == [
+        ["A", "view", 0.1], ["A", "dismissal", DISMISSED], ["B", "dismissal", DISMISSED],
+    ]  # fmt: skip
+
+
+def test_a_line_of_a_variant_counts_for_its_product() -> None:
+    lines = raw(
+        {"product_id": "A-M"}, {"product_id": "A"}, {"product_id": "B-1", "variant_of": "B"}, {"product_id": "C"}
+    )
+    settings = CleaningSettings("UTC", True, product_of_variant={"A-M": "A"})
+    found = clean_day(lines, DAY, settings).cleaned.sort_values("line_id")
+    assert found[["product_id", "variant_id"]].to_numpy().tolist() == [
+        ["A", "A-M"], ["A", None], ["B", "B-1"], ["C", None],
+    ]  # fmt: skip
+    events = signs_of_interest(
+        minutes((0, "view", "A-M"), (1, "cart", "A")), {"view": 0.1, "cart": 0.3}, 300, {"A-M": "A"}
+    )
+    assert events[["product_id", "event"]].to_numpy().tolist() == [["A", "cart"]]
+
+
+def test_a_return_belongs_to_the_purchase_of_the_same_variant() -> None:
+    settings = CleaningSettings("UTC", True, product_of_variant={"A-M": "A", "A-L": "A"})
+    later = pd.Timestamp("2017-01-01 23:00", tz="UTC")
+    lines = raw(
+        {"product_id": "A-M"}, {"product_id": "A-L"}, {"product_id": "A-M", "is_return": True, "event_time": later}
+    )
+    found = clean_day(lines, DAY, settings).cleaned.sort_values("line_id")
+    assert found["net_quantity"].to_list() == [0, 1, 0]
 
 
 def test_a_customer_with_events_on_too_many_products_is_a_robot() -> None:

@@ -32,6 +32,9 @@ def random_snapshot(products: int = 300, texts: int = 120) -> ProductSnapshot:
     frame = pd.DataFrame({"product_id": ids, "title": ids, "content_hash": hashes})
     frame["category"] = np.where(random.random(products) < 0.2, None, random.choice(["tea", "bath"], products))
     frame["brand"] = None
+    for name in ("image", "link", "attributes", "taste", "variants"):
+        frame[name] = np.where(np.arange(products) % len(name), None, f"some {name}")
+    frame["in_stock"] = np.arange(products) % 3 > 0
     frame["price"] = np.where(random.random(products) < 0.3, np.nan, random.random(products) * 9)
     frame["first_seen"], frame["excluded"] = pd.Timestamp("2024-01-01").date(), random.random(products) < 0.05
     sold = random.choice(ids, products // 2, replace=False)

@@ -12,6 +12,7 @@ from rec_assets.recsys.data.histories import build_histories
 from rec_assets.recsys.data.product_snapshot import ProductSnapshot
 from rec_assets.recsys.data.snapshot_builder import build_product_snapshot
 from rec_assets.recsys.evaluation.baselines import baseline_lists
+from rec_assets.recsys.events import DISMISSED
 from rec_assets.recsys.ranking.features import FEATURE_GROUPS, FEATURES, feature_matrix
 from rec_assets.recsys.ranking.lists import build_lists, popular_lists
 from rec_assets.recsys.ranking.ranker import Ranker, TrainingSample, fit_ranker
@@ -94,6 +95,61 @@ def test_candidates_are_the_history_and_what_each_source_proposes() -> None:
     assert pair(candidates, "ann", POT)["next_basket"] == pytest.approx(0.3)
     assert pair(candidates, "ann", NEW_TEA)["text_anchor"] == TEA
     assert pair(candidates, "ann", NEW_TEA)["text_score"] == pytest.approx(1.0)
+
+
+def weighted(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
+    """Lines with a weight."""
+    return lines(*(row[:3] for row in rows)).assign(weight=[row[3] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_candidate"),
+    [
+        ([("ann", MUG, 3, DISMISSED)], False),
+        ([("ann", MUG, 3, DISMISSED), ("ann", MUG, 5, 1.0)], False),
+        ([("ann", MUG, 3, DISMISSED), ("ann", MUG, 2, 1.0)], True),
+        ([("ann", MUG, 3, DISMISSED), ("ann", MUG, 3, 1.0)], True),
+        ([("ann", MUG, 3, DISMISSED), ("ann", MUG, 2, 0.1)], False),
+        ([("ann", MUG, 3, DISMISSED), ("ann", MUG, 1, DISMISSED), ("ann", MUG, 2, 1.0)], False),
+        ([("bob", MUG, 3, DISMISSED)], True),
+    ],
+    ids=["never bought", "bought before", "bought since", "same day", "clicked since", "twice", "another customer"],
+)
+def test_a_dismissed_product_is_no_candidate_until_it_is_bought(
+    rows: list[tuple[str, str, int, float]], is_candidate: bool
+) -> None:
+    candidates = find_candidates(weighted(("ann", TEA, 5, 1.0), *rows), a_snapshot(), Recipe())
+    of_ann = candidates[candidates["customer_id"] == "ann"]
+    assert (MUG in of_ann["product_id"].to_list()) == is_candidate
+    assert (of_ann["customer_orders"] >= 1).all() and set(candidates["customer_id"]) == {"ann"}
+
+
+def test_a_dismissal_is_no_return() -> None:
+    histories = build_histories(weighted(("ann", TEA, 5, 1.0), ("ann", MUG, 3, DISMISSED)), a_snapshot())
+    assert histories.customer_returns.tolist() == [0] and histories.customer_lines.tolist() == [1]
+    assert histories.slice(0, 1).dismissed_product.tolist() == [1] and not len(histories.slice(1, 2).dismissed_product)
+
+
+def test_category_taste_also_learns_from_attributes() -> None:
+    products = pd.DataFrame(
+        {
+            "product_id": ["red tea", "red mug", "blue mug"], "title": "x", "category": ["tea", "china", "china"],
+            "brand": None, "price": 1.0, "content_hash": None, "first_seen": dt.date(2024, 1, 1), "excluded": False,
+            "taste": ['["color=red"]', '["color=red", "look=plain"]', '["color=blue", "look=plain"]'],
+        }
+    )  # fmt: skip
+    counts = ("order_lines", "recent_order_lines", "recent_buyers", "new_buyers", "buyers")
+    statistics = pd.DataFrame({"product_id": products["product_id"], **dict.fromkeys(counts, 4), "price": 1.0})
+    statistics = statistics.assign(returns=0, repeat_share=0.0, interval_days=np.nan)
+    nothing = {"factors": ["product_id", "factors"], "graph": ["kind", "product_id", "neighbor_id", "weight"],
+               "embeddings": ["content_hash", "vector"]}  # fmt: skip
+    empty = {name: pd.DataFrame({column: [] for column in columns}) for name, columns in nothing.items()}
+    snapshot = build_product_snapshot(AS_OF, products=products, statistics=statistics, **empty)
+    candidates = find_candidates(lines(("ann", "red tea", 5)), snapshot, Recipe()).set_index("product_id")
+    # The mean of the shares of category, color and look in the history.
+    assert candidates["category_affinity"].to_dict() == pytest.approx(
+        {"red tea": (1 + 1 + 0) / 3, "red mug": (0 + 1 + 0) / 3, "blue mug": 0}
+    )
 
 
 def test_repeat_purchase_features_count_decay_and_time_the_history() -> None:
