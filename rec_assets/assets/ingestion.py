@@ -24,7 +24,7 @@ from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.feedback import FEEDBACK_SCHEMA, landed_files, read_feedback
 from rec_assets.sources.landing import catalog_fingerprint, event_files, file_fingerprint, file_fingerprints
-from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec import DataSource, FileFormat
 
 GROUP = "ingestion"
 OWNERS = ["team:data"]
@@ -42,6 +42,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"3-{source.version}",
+        deps=upstream(source.purchases),
     )  # fmt: skip
     def raw_purchase_logs(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource,
@@ -83,7 +84,11 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         return writer.result(**metadata)
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, code_version=f"2-{source.catalog_version}"
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"python", "deltalake"},
+        code_version=f"2-{source.catalog_version}",
+        deps=upstream(source.catalog),
     )
     def raw_product_catalog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         """The newest catalog, one row per product. Empty if the data source has no catalog."""
@@ -94,6 +99,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"3-{source.events_version}",
+        deps=upstream(*source.events),
     )  # fmt: skip
     def raw_feedback_events(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], spark: SparkResource
@@ -131,6 +137,11 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         return writer.result(rows=rows)
 
     return [raw_purchase_logs, raw_product_catalog, raw_feedback_events]
+
+
+def upstream(*logs: FileFormat | None) -> list[dg.AssetKey]:
+    """The shop's own assets that write these files."""
+    return [dg.AssetKey(log.asset) for log in logs if log is not None and log.asset]
 
 
 def _raise_failed(

@@ -20,6 +20,7 @@ from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.resources.lake import open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
+from rec_assets.sources.extraction import extract_days
 from rec_assets.sources.landing import covered_days
 from rec_assets.sources.spec import DataSource
 
@@ -39,6 +40,7 @@ def bootstrap(
     with plan_lock(settings):
         if source.dataset:
             import_module(f"rec_assets.datasets.{source.dataset}").land(source)
+        extract_days(source, now=time.time(), log=_log)
         first, newest = covered_days(source, time.time())
         instance = open_instance(settings)
         land_and_forget(settings, source.time_zone, _log, other_runs=find_other_runs(instance))

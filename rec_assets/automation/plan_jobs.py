@@ -18,6 +18,7 @@ from rec_assets.automation.plan_lock import plan_lock
 from rec_assets.resources.lake import open_lake
 from rec_assets.resources.releases import Releases
 from rec_assets.settings import Settings
+from rec_assets.sources.extraction import extract_days
 from rec_assets.sources.landing import newest_complete_day
 from rec_assets.sources.spec import DataSource
 
@@ -41,7 +42,9 @@ def build_plan_jobs(
         if not source.is_daily:
             raise dg.Failure(EXPORT_MESSAGE)
         first, _ = source.bounds()
-        newest = newest_complete_day(source, now=time.time(), settle_seconds=settings.landing_settle_seconds)
+        extracted = extract_days(source, now=time.time(), log=context.log.info)
+        settle_seconds = 0 if extracted else settings.landing_settle_seconds  # these files are complete
+        newest = newest_complete_day(source, now=time.time(), settle_seconds=settle_seconds)
         if newest is None:
             raise dg.Failure(
                 f"no complete day has landed in {source.expand(source.purchases.path)} yet: land files first"

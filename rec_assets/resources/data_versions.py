@@ -36,9 +36,12 @@ PAGE = 1000
 
 def inputs(graph: BaseAssetGraph[Any], key: dg.AssetKey, day: Day) -> dict[str, list[Day]]:
     """Upstream asset → those of its partitions that a partition is made from, by the partition mappings."""
-    found: dict[str, set[Day]] = {parent.path[-1]: set() for parent in graph.get(key).parent_keys}
+    # The shop's own assets are no tables of the lake.
+    parents = [parent for parent in graph.get(key).parent_keys if graph.get(parent).is_materializable]
+    found: dict[str, set[Day]] = {parent.path[-1]: set() for parent in parents}
     for parent, partition in graph.get_parents_partitions(key, str(day) if day else None).parent_partitions:
-        found[parent.path[-1]].add(dt.date.fromisoformat(partition) if partition else None)
+        if parent in parents:
+            found[parent.path[-1]].add(dt.date.fromisoformat(partition) if partition else None)
     return {name: sorted(days, key=str) for name, days in found.items()}
 
 

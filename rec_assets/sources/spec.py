@@ -6,6 +6,7 @@ import codecs
 import datetime as dt
 import glob
 import hashlib
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -38,6 +39,63 @@ def _as_quantity(value: object) -> object:
     return number
 
 
+class SqlQuery(StrictModel):
+    """A SQL query, which gets one day of a log."""
+
+    url: str = Field(
+        description="SQLAlchemy URL of the database, or $NAME for that of an environment variable. Write a URL with a "
+        "password into a variable."
+    )
+    sql: str = Field(description="Query with the parameter :day, or :day and :next_day.")
+    refresh_days: int = Field(3, ge=1, description="Newest days to query again at each run.")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if value.startswith("$"):
+            return value
+        import sqlalchemy as sa  # commands that start quickly import this module, too
+
+        try:
+            has_password = sa.make_url(value).password is not None
+        except sa.exc.ArgumentError:
+            message = "is not a SQLAlchemy URL such as postgresql+psycopg://user@host/shop or $SHOP_URL"
+            raise ValueError(message) from None
+        if has_password:
+            raise ValueError("has a password: put the URL into an environment variable, and write $ and its name here")
+        return value
+
+    @field_validator("sql")
+    @classmethod
+    def _check_sql(cls, value: str) -> str:
+        if not re.search(r":day\b", value):
+            raise ValueError("needs the parameter :day, such as WHERE order_date = :day")
+        return value
+
+    @property
+    def address(self) -> str:
+        """The URL. Raises SourceError if the environment variable is missing or no URL."""
+        if not self.url.startswith("$"):
+            return self.url
+        import sqlalchemy as sa
+
+        name = self.url.removeprefix("$")
+        if name not in os.environ:
+            raise SourceError(f"the environment variable {name} is not set: set it to the URL of the database")
+        try:
+            return sa.make_url(os.environ[name]).render_as_string(hide_password=False)
+        except sa.exc.ArgumentError:
+            raise SourceError(f"the environment variable {name} is not a SQLAlchemy URL") from None
+
+
+class DeltaSource(StrictModel):
+    """A Delta table, of which one day is read at a time."""
+
+    delta: str = Field(description="Path or URI of the table, as for `path`.")
+    day_column: str = Field(description="Column of the day: a date, a time, or ISO text.")
+    refresh_days: int = Field(3, ge=1, description="Newest days to read again at each run.")
+
+
 class FileFormat(StrictModel):
     """Where files are and how they are written."""
 
@@ -61,6 +119,10 @@ class FileFormat(StrictModel):
     )
     include: dict[str, Columns] = Field({}, description="Column → values. Rows with other values are excluded.")
     exclude: dict[str, Columns] = Field({}, description="Column → values. Rows with these values are excluded.")
+    extract: SqlQuery | DeltaSource | None = Field(
+        None, description="purchases, events: a SQL query or Delta table to land, instead of `path` and `format`."
+    )
+    asset: list[str] = Field([], description="Key of the Dagster asset that writes these files, for the lineage graph.")
 
     @field_validator("delimiter")
     @classmethod
@@ -326,9 +388,35 @@ class DataSource(StrictModel):
             raise ValueError(f"{value!r} is not an IANA time zone such as Europe/Berlin")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _land_extracts(cls, value: Any) -> Any:
+        """Logs that are extracted are daily Parquet files below REC_HOME."""
+        if not isinstance(value, dict):
+            return value
+        events = value.get("events")
+        many = events if isinstance(events, list) else [events]
+        logs = [("purchases", value.get("purchases")), *((f"events_{number}", log) for number, log in enumerate(many))]
+        changed: dict[str, Any] = {}
+        for name, log in logs:
+            if isinstance(log, dict) and log.get("extract") is not None:
+                if set_too := sorted({"path", "format"} & log.keys()):
+                    raise ValueError(f"{name}: set `extract` or `{set_too[0]}`, not both")
+                folder = f"{{home}}/landing/{value.get('name')}/{name}"
+                changed[name] = {**log, "path": folder + "/{date:%Y-%m-%d}.parquet", "format": "parquet"}
+        if "purchases" in changed:
+            value = {**value, "purchases": changed.pop("purchases")}
+        if changed:
+            value = {**value, "events": [changed.get(f"events_{number}", log) for number, log in enumerate(many)]}
+        return value
+
     @model_validator(mode="after")
     def _check_consistency(self) -> DataSource:
         columns, returns = self.purchases.columns, self.returns
+        if self.catalog is not None and self.catalog.extract is not None:
+            raise ValueError("`extract` is for purchases and events: land the catalog as a file")
+        if self.first_day is None and any(log.extract is not None for log in (self.purchases, *self.events)):
+            raise ValueError("`extract` needs first_day, the first day to read")
         for log in self.events:
             if has_date(log.path) != has_date(self.purchases.path):
                 raise ValueError(

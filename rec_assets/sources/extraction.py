@@ -1,0 +1,197 @@
+"""Land the days of logs that are a SQL query or a Delta table: one Parquet file a day, which the pipeline then reads.
+
+A day is extracted once it has ended, in the shop's time zone. The newest days are extracted again, because orders may
+come late or change. A file is replaced only if its rows differ.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import zoneinfo
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from rec_assets.files import one_line
+from rec_assets.sources.errors import SourceError
+from rec_assets.sources.paths import path_on_day
+from rec_assets.sources.spec import DataSource, DeltaSource, FileFormat, SqlQuery
+
+L = TypeVar("L", bound=FileFormat)
+
+_ROWS = 50_000
+"""Rows of a query to fetch at a time."""
+
+
+@dataclass(frozen=True)
+class _Log:
+    """A log to extract: a data source whose purchases are this log."""
+
+    name: str
+    source: DataSource
+
+    def file(self, day: dt.date) -> Path:
+        return Path(path_on_day(self.source.expand(self.source.purchases.path), day))
+
+
+def extract_days(source: DataSource, *, now: float, log: Callable[[str], None] = lambda _: None) -> list[dt.date]:
+    """Extract the missing days of each log up to yesterday, and the newest days again.
+
+    Args:
+        source: The data source. Logs that are files are left alone.
+        now: Unix time in seconds.
+        log: Gets a line for each log.
+
+    Returns:
+        The days whose files are new or changed.
+
+    Raises:
+        SourceError: the database or table can't be read, or the query fails. The days before are landed.
+    """
+    changed = set[dt.date]()
+    for each in _logs(source):
+        days = list(_days_to_extract(each, now))
+        done = [day for day in days if _extract(each, day)]
+        log(f"extracted {len(days)} days of the {each.name}, {len(done)} of them new or changed")
+        changed.update(done)
+    return sorted(changed)
+
+
+def extract_sample(source: DataSource, folder: Path, *, days: int, now: float) -> DataSource:
+    """The data source with some days of its extracted logs in a temporary folder; itself if all logs are files.
+
+    They are the first day and the newest ones.
+
+    Raises:
+        SourceError: as `extract_days`.
+    """
+    if not _logs(source):
+        return source
+
+    def moved(log: L, name: str) -> L:
+        return log.model_copy(update={"path": f"{folder}/{name}/{{date:%Y-%m-%d}}.parquet"}) if log.extract else log
+
+    events = [moved(log, f"events_{number}") for number, log in enumerate(source.events)]
+    sample = source.model_copy(update={"purchases": moved(source.purchases, "purchases"), "events": events})
+    for each in _logs(sample):
+        every = [*_days_to_extract(each, now)]
+        for day in sorted({*every[:1], *every[1 - days :]}):
+            _extract(each, day)
+    return sample
+
+
+def _logs(source: DataSource) -> list[_Log]:
+    logs = [_Log("purchases", source), *(_Log("events", each) for each in source.event_sources)]
+    return [each for each in logs if each.source.purchases.extract is not None]
+
+
+def _days_to_extract(log: _Log, now: float) -> Iterator[dt.date]:
+    source, extract = log.source, log.source.purchases.extract
+    assert source.first_day is not None and extract is not None
+    today = dt.datetime.fromtimestamp(now, zoneinfo.ZoneInfo(source.time_zone)).date()
+    last = min(source.last_day or dt.date.max, today - dt.timedelta(days=1))
+    for number in range((last - source.first_day).days + 1):
+        day = source.first_day + dt.timedelta(days=number)
+        if (last - day).days < extract.refresh_days or not log.file(day).exists():
+            yield day
+
+
+def _extract(log: _Log, day: dt.date) -> bool:
+    """Land a day; returns whether its file is new or changed. A day without rows has no file: the shop was closed."""
+    extract, file = log.source.purchases.extract, log.file(day)
+    read = _query if isinstance(extract, SqlQuery) else _delta
+    rows = read(extract, day, log.source)  # type: ignore[arg-type]
+    if not len(rows):
+        was_there = file.exists()
+        file.unlink(missing_ok=True)
+        return was_there
+    if file.exists() and pq.read_table(file).equals(rows):
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(rows, part)
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def _query(query: SqlQuery, day: dt.date, source: DataSource) -> pa.Table:
+    shown = _without_password(query.address)
+    parameters = {"day": day, "next_day": day + dt.timedelta(days=1)}
+    named = [name for name in parameters if f":{name}" in query.sql]
+    statement = sa.text(query.sql).bindparams(*(sa.bindparam(name, type_=sa.Date) for name in named))
+    try:
+        engine = sa.create_engine(query.address)
+        try:
+            with engine.connect() as connection:
+                found = connection.execute(statement, {name: parameters[name] for name in named})
+                names, rows = list(found.keys()), [tuple(row) for part in found.partitions(_ROWS) for row in part]
+        finally:
+            engine.dispose()
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+        problem = one_line(str(getattr(error, "orig", None) or error)).replace(_password(query.address) or "\0", "***")
+        raise SourceError(f"{shown}: the query of {day} failed: {problem}: fix `query`, or the database") from None
+    if len(set(names)) < len(names):
+        raise SourceError(f"{shown}: the query has two columns of the same name ({', '.join(names)}): rename one")
+    return pa.table({name: _as_column([row[place] for row in rows]) for place, name in enumerate(names)})
+
+
+def _as_column(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # such as UUIDs, or mixed types
+        return pa.array([None if value is None else str(value) for value in values])
+
+
+def _password(address: str) -> str | None:
+    password = sa.make_url(address).password
+    return None if password is None else str(password)
+
+
+def _without_password(address: str) -> str:
+    return sa.make_url(address).render_as_string(hide_password=True)
+
+
+def _delta(table: DeltaSource, day: dt.date, source: DataSource) -> pa.Table:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    path = source.expand(table.delta)
+    try:
+        dataset = DeltaTable(path).to_pyarrow_dataset()
+    except (DeltaError, OSError) as error:
+        raise SourceError(
+            f"{path}: can't be read as a Delta table: {one_line(str(error))[:300]}: fix `delta`"
+        ) from None
+    if table.day_column not in dataset.schema.names:
+        raise SourceError(
+            f"{path}: column {table.day_column!r} is missing; the table has {', '.join(dataset.schema.names)}: fix "
+            "`day_column`"
+        )
+    first, end = _bounds(dataset.schema.field(table.day_column).type, day, source.time_zone)
+    column = ds.field(table.day_column)
+    # Sorted by all that can be sorted, because the order of the table's files is not that of a day.
+    rows = dataset.to_table(filter=(column >= first) & (column < end))
+    keys = [(field.name, "ascending") for field in rows.schema if not pa.types.is_nested(field.type)]
+    return rows.sort_by(keys) if len(rows) else rows
+
+
+def _bounds(kind: pa.DataType, day: dt.date, time_zone: str) -> tuple[Any, Any]:
+    """Begin and end of a day in the type of a column: date, time or ISO text."""
+    days = (day, day + dt.timedelta(days=1))
+    if pa.types.is_date(kind):
+        return days
+    if pa.types.is_timestamp(kind):
+        zone = zoneinfo.ZoneInfo(time_zone) if kind.tz else None
+        begin, end = (pa.scalar(dt.datetime.combine(each, dt.time(), zone)).cast(kind) for each in days)
+        return begin, end
+    return str(days[0]), str(days[1])
