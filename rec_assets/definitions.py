@@ -9,6 +9,7 @@ from rec_assets.assets.customers import customer_assets
 from rec_assets.assets.databricks_assets import run_on_databricks
 from rec_assets.assets.evaluation import evaluation_assets
 from rec_assets.assets.experiments import experiment_assets
+from rec_assets.assets.export import export_assets
 from rec_assets.assets.ingestion import ingestion_assets
 from rec_assets.assets.interactions import interaction_assets
 from rec_assets.assets.model_loading import ActiveModels
@@ -57,7 +58,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*build_asset_jobs(), *plan_jobs, build_rollback_job(settings), housekeeping],
+        jobs=[*build_asset_jobs(settings), *plan_jobs, build_rollback_job(settings), housekeeping],
         schedules=[*build_schedules(settings, source, plan_jobs), housekeeping_schedule],
         sensors=[*build_sensors(settings, source, days), *build_alert_sensors(settings)],
         executor=dg.in_process_executor,
@@ -88,6 +89,7 @@ def _all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> 
         *customer_assets(settings, days),
         *model_assets(settings, source, days),
         *recommendation_assets(settings, days),
+        *export_assets(settings, days),
         *evaluation_assets(settings, source, days),
         *release_assets(settings, source, days),
         *business_assets(settings, days),

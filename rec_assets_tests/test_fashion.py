@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +44,7 @@ class Fashion:
         return Engine(published, EMPTY_RULE_SETS)
 
     def evaluation(self, home: Path) -> pd.DataFrame:
-        table = Lake(str(home / "lake")).table("evaluation_report")
+        table = Lake(home / "lake").table("evaluation_report")
         return table.pandas([max(table.days)])
 
 
@@ -56,7 +58,8 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fashion]:
     (folder / "without.yaml").write_text(text[:begin] + text[end:], encoding="utf-8")
     homes = {}
     for name in ("fashion", "without"):
-        shop = Shop(folder / name, folder / f"{name}.yaml", settings=SETTINGS)
+        export = {"REC_EXPORT__URL": f"sqlite:///{folder}/{name}.db"}
+        shop = Shop(folder / name, folder / f"{name}.yaml", settings={**SETTINGS, **export})
         result = shop.run("bootstrap")
         assert result.returncode == 0, result.stderr[-3000:]
         homes[name] = shop.home
@@ -110,6 +113,17 @@ def test_the_variant_is_in_the_size_of_the_customer(fashion: Fashion) -> None:
                 known += 1
                 fits += item.attributes["size"] == counts.most_common(1)[0][0]
     assert known > 1000 and fits / known >= 0.9, fits / known
+
+
+@pytest.mark.slow
+def test_the_export_has_what_the_api_shows(fashion: Fashion) -> None:
+    engine, database = fashion.engine(), sqlite3.connect(fashion.folder / "fashion.db")
+    exported = dict(database.execute("SELECT customer_id, products FROM recommendations").fetchall())
+    database.close()
+    customers = [each.decode() for each in engine.recommender.index.histories.customers]
+    assert len(exported) > 0.9 * len(customers) and exported.keys() <= set(customers)
+    for customer, products in exported.items():
+        assert json.loads(products) == [item.variant_id for item in items_of(engine, customer)]
 
 
 def _kept_sizes(folder: Path) -> dict[tuple[str, str], Counter[str]]:

@@ -30,6 +30,7 @@ def cleaned_lines(days: int, seed: int = 1) -> pd.DataFrame:
     lines = pd.DataFrame(rows, columns=["date", "customer_id", "product_id", "order_id", "line_id"])
     return lines.assign(
         line_id=lines["order_id"] + "-" + lines["line_id"].astype(str),
+        variant_id=None,
         event="purchase",
         event_time=pd.to_datetime(lines["date"], utc=True),
         weight=1.0,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from rec_assets.settings import Settings
+
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingest_catalog": ("Read the newest catalog file.", ("raw_product_catalog",)),
     "ingest": (
@@ -60,15 +62,23 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Name → description, and the assets to materialize."""
 
+EXPORT = "export"
+"""The job that exports the lists to a SQL table, if the settings name a database."""
+
 CHECK_LANDING = "check_landing"
 """The job that runs one asset check alone."""
 
 
-def build_asset_jobs() -> list[UnresolvedAssetJobDefinition | dg.JobDefinition]:
+def build_asset_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition | dg.JobDefinition]:
     """The jobs for the UI and for the plans of `plan.py`. Jobs of partitioned assets need a day."""
     check = dg.AssetCheckKey(dg.AssetKey("raw_purchase_logs"), "purchases_land_on_time")
     selections: list[tuple[str, str, dg.AssetSelection]] = [
         *((name, text, dg.AssetSelection.assets(*assets)) for name, (text, assets) in JOBS.items()),
+        *(
+            [(EXPORT, "Write the lists of a day to the SQL table.", dg.AssetSelection.assets("recommendations_export"))]
+            if settings.export.url
+            else []
+        ),
         (CHECK_LANDING, "Check whether a day is overdue.", dg.AssetSelection.checks(check)),
     ]
     return [

@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rec_assets.automation.asset_jobs import EXPORT
 from rec_assets.errors import UserError
 from rec_assets.recsys.evaluation.kpis import PERIOD_DAYS
 from rec_assets.resources.lake import Lake
@@ -82,6 +83,7 @@ def plan_bootstrap(first: dt.date, newest: dt.date, settings: Settings) -> list[
         *_plan_kpis(first, newest),
         _on("release", newest),
         _on("publish_index", newest),
+        *_plan_export(newest, settings),
     ]
 
 
@@ -96,6 +98,7 @@ def plan_daily_update(
         *_plan_data(max(first, newest - dt.timedelta(days=settings.lookback_days - 1)), newest),
         *_plan_lists(newest, settings, lake),
         *([_on("publish_index", newest)] if champion else []),
+        *_plan_export(newest, settings),
         *_plan_kpis(first, newest),
     ]
 
@@ -137,6 +140,7 @@ def plan_retraining(
         _on("release", newest),
         *_plan_lists(newest, settings, lake),
         _on("publish_index", newest),
+        *_plan_export(newest, settings),
     ]
 
 
@@ -157,6 +161,10 @@ def _plan_lists(newest: dt.date, settings: Settings, lake: Lake) -> list[Planned
 
 def _plan_kpis(first: dt.date, newest: dt.date) -> list[PlannedRun]:
     return [_on("report_kpis", newest)] if (newest - first).days + 1 >= PERIOD_DAYS else []
+
+
+def _plan_export(newest: dt.date, settings: Settings) -> list[PlannedRun]:
+    return [_on(EXPORT, newest)] if settings.export.url else []
 
 
 def _on(job: str, day: dt.date) -> PlannedRun:

@@ -37,7 +37,7 @@ PAGE = 1000
 def inputs(graph: BaseAssetGraph[Any], key: dg.AssetKey, day: Day) -> dict[str, list[Day]]:
     """Upstream asset → those of its partitions that a partition is made from, by the partition mappings."""
     # The shop's own assets are no tables of the lake.
-    parents = [parent for parent in graph.get(key).parent_keys if graph.get(parent).is_materializable]
+    parents = [parent for parent in graph.get(key).parent_keys if len(parent.path) == 1 and parent.path[0] in TABLES]
     found: dict[str, set[Day]] = {parent.path[-1]: set() for parent in parents}
     for parent, partition in graph.get_parents_partitions(key, str(day) if day else None).parent_partitions:
         if parent in parents:

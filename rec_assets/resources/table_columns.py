@@ -341,6 +341,13 @@ TABLES: dict[str, dict[str, Column]] = {
             "rules_version": ("string", "Version of the rule set, empty without rules."),
         },
     ),
+    "recommendations_export": _columns(
+        "table customers",
+        {
+            "table": ("string", "SQL table that has the lists."),
+            "customers": ("bigint", "Rows of the table."),
+        },
+    ),
     "similar_products": _columns(
         "product_id kind rank similar_product_id score reason",
         {

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 from rec_assets.recsys.experiments.experiments_file import COVARIATE_DAYS, MAX_EXPERIMENT_DAYS
 from rec_assets.settings.api import ApiSettings
 from rec_assets.settings.automation import AutomationSettings
+from rec_assets.settings.export import ExportSettings
 from rec_assets.settings.folders import FolderSettings
 from rec_assets.settings.models import ModelSettings
 from rec_assets.settings.services import ServiceSettings
@@ -28,6 +29,7 @@ class Settings(AutomationSettings, ServiceSettings, SparkSettings, ModelSettings
     )
 
     api: ApiSettings = Field(ApiSettings(), description="Settings of the real-time API.")
+    export: ExportSettings = Field(ExportSettings(), description="Settings of the export to a SQL table.")
 
     @model_validator(mode="after")
     def _check_shared_registry(self) -> Settings:

@@ -293,12 +293,12 @@ def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark
         ("mug", None, None, 0.5, days[1], 0.0),  # a bulk order has a special price
         ("pot", "Pot", "china", 9.0, days[0], 1.0), ("crate", "Crate", None, 0.5, days[0], 0.0),
     ]  # fmt: skip
-    clicked = ("ghost", "Ghost", "", "", "", 1.0, 0.0, days[0], "click", 0.1)
+    clicked = ("ghost", None, "Ghost", "", "", "", 1.0, 0.0, days[0], "click", 0.1)
     interactions = spark.createDataFrame(
-        [*((product, title, category, None, title and title.lower(), price, 1.0, day, "purchase", weight)
+        [*((product, None, title, category, None, title and title.lower(), price, 1.0, day, "purchase", weight)
            for product, title, category, price, day, weight in lines), clicked],
-        schema="product_id string, title string, category string, brand string, text string, unit_price double, "
-        "quantity double, date date, event string, weight double",
+        schema="product_id string, variant_id string, title string, category string, brand string, text string, "
+        "unit_price double, quantity double, date date, event string, weight double",
     )  # fmt: skip
     catalog = pd.DataFrame(
         [
@@ -306,7 +306,7 @@ def test_products_combine_the_catalog_with_the_most_common_values_of_lines(spark
             ("new", None, "x", None, None, None, None, False),
         ],
         columns=["product_id", "title", "category", "brand", "text", "price", "available_from", "excluded"],
-    )
+    ).assign(**dict.fromkeys(["image", "link", "attributes", "taste", "variant_of"]), in_stock=True)
     found = build_products(LazyArrowRows.from_frame(interactions), catalog, tmp_path).set_index("product_id")
     assert found.loc["mug", ["title", "text", "price", "first_seen"]].tolist() == ["Mug red", "mug red", 4.0, days[1]]
     assert found.loc["pot", ["title", "category", "price", "excluded"]].tolist() == ["Tea pot", "china", 10.0, True]

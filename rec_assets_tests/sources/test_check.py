@@ -14,13 +14,18 @@ from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.check import SourceCheck, check_source
 from rec_assets.sources.reader import read_day, read_export
 from rec_assets.sources.spec import (
+    Attribute,
     Catalog,
     CatalogColumns,
     DataSource,
+    DeltaSource,
+    EventColumns,
+    EventLog,
     PurchaseColumns,
     PurchaseLog,
     ReturnSettings,
     ReturnStatus,
+    SqlQuery,
     load_data_source,
 )
 from rec_assets_tests.shops import BEAUTY_DATA, GIFTWARE_DAYS, write_beauty_source, write_giftware_shop
@@ -514,12 +519,15 @@ def test_the_examples_of_the_docs_are_valid(tmp_path):
         (tmp_path / f"example_{number}.yaml").write_text(example, encoding="utf-8")
         source = load_data_source(str(tmp_path / f"example_{number}.yaml"), tmp_path)
         assert source.is_daily and source.time_zone == "Europe/Berlin"
-    assert len(examples) == 2
+    assert len(examples) == 4
 
 
 def test_the_docs_describe_every_field():
     text = DOC.read_text(encoding="utf-8")
-    parts = (DataSource, PurchaseLog, PurchaseColumns, Catalog, CatalogColumns, ReturnSettings, ReturnStatus)
+    parts = (
+        DataSource, PurchaseLog, PurchaseColumns, EventLog, EventColumns, Catalog, CatalogColumns, Attribute, SqlQuery,
+        DeltaSource, ReturnSettings, ReturnStatus,
+    )  # fmt: skip
     fields = {name for part in parts for name, field in part.model_fields.items() if not field.exclude}
     assert {name for name in fields if not re.search(rf"(^ *|`){name}(:|`)", text, re.MULTILINE)} == set()
     assert {"home", "folder"}.isdisjoint(fields)

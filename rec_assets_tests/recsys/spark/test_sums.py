@@ -21,9 +21,13 @@ DAY = dt.date(2024, 3, 31)
 
 LINES = (
     "event string, customer_id string, order_id string, product_id string, date date, age_days int, weight double, "
-    "quantity double, unit_price double, rating double, title string, category string, brand string, text string"
+    "quantity double, unit_price double, rating double, title string, category string, brand string, text string, "
+    "variant_id string"
 )
-CATALOG = ["product_id", "title", "category", "brand", "text", "price", "available_from", "excluded"]
+CATALOG = [
+    "product_id", "title", "category", "brand", "text", "price", "available_from", "image", "link", "attributes",
+    "taste", "variant_of", "in_stock", "excluded",
+]  # fmt: skip
 EVENTS = "type string, customer_id string, product_id string, recommendation_id string, date date"
 
 
@@ -35,6 +39,7 @@ def lines() -> list[tuple[object, ...]]:
             "purchase", f"c{chance.randrange(5)}", f"o{chance.randrange(40)}", f"p{chance.randrange(4)}",
             DAY - dt.timedelta(days=age), age, 1.0, chance.randrange(1, 40) / 10, chance.randrange(1, 10**6) / 1000,
             chance.randrange(1, 50) / 10, chance.choice("xyz"), None, None, chance.choice("xyz"),
+            chance.choice(["M", "L", None]),
         )
         for age in (chance.randrange(28) for _ in range(300))
     ]  # fmt: skip
