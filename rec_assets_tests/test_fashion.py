@@ -29,7 +29,7 @@ SETTINGS = {"REC_SPARK_SHUFFLE_PARTITIONS": "4"}
 
 @dataclass
 class Fashion:
-    """The shop, bootstrapped with its browsing history and without."""
+    """The shop, bootstrapped with its browsing history and without (and with an upstream asset)."""
 
     folder: Path
     simulated: FashionShop
@@ -55,7 +55,8 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fashion]:
     simulated.write(folder)
     text = (folder / "fashion.yaml").read_text(encoding="utf-8")
     begin, end = text.index("events:"), text.index("catalog:")
-    (folder / "without.yaml").write_text(text[:begin] + text[end:], encoding="utf-8")
+    upstream = text[:begin].replace("purchases:\n", "purchases:\n  asset: [warehouse, products]\n")
+    (folder / "without.yaml").write_text(upstream + text[end:], encoding="utf-8")
     homes = {}
     for name in ("fashion", "without"):
         export = {"REC_EXPORT__URL": f"sqlite:///{folder}/{name}.db"}

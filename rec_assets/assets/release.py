@@ -43,18 +43,23 @@ EXPERIMENT_LEAD_DAYS = 7
 """Days before its start from which the models of an experiment get an index. A shop may be closed on some of them."""
 
 
-def challenger_models_day(lake: Lake, releases: Releases, day: dt.date, gate_days: int) -> dt.date:
+def challenger_models_day(
+    lake: Lake, releases: Releases, day: dt.date, *, gate_days: int, model_reuse_days: int
+) -> dt.date:
     """The as-of day of the challenger's models for a release on a day.
+
+    Older models are none, because the gate would not see all purchases since them (`DayPartitions.gate_window`).
 
     Raises:
         Failure: there are no models that the gate could evaluate; says when there may be.
     """
     champion = releases.active(day - dt.timedelta(days=1))
     latest = day if champion is None else day - dt.timedelta(days=gate_days)
-    trained = [model_day for model_day in lake.table("ranker").days if model_day <= latest]
+    oldest = latest - dt.timedelta(days=model_reuse_days - 1)
+    trained = [model_day for model_day in lake.table("ranker").days if oldest <= model_day <= latest]
     if not trained:
         raise dg.Failure(
-            f"no models were trained as of {latest} or before: run the job `train_models` for {latest} first"
+            f"no models were trained as of {oldest} to {latest}: run the job `train_models` for {latest} first"
         )
     if champion is not None and trained[-1] <= champion.ranker_as_of:
         raise dg.Failure(
@@ -86,7 +91,9 @@ def release_assets(settings: Settings, source: DataSource, days: DayPartitions) 
         It also contains the products and customers as of the day of the models.
         """
         day = as_of_day(context)
-        training_day = challenger_models_day(lake, releases, day, settings.gate_days)
+        training_day = challenger_models_day(
+            lake, releases, day, gate_days=settings.gate_days, model_reuse_days=settings.model_reuse_days
+        )
         lake = lake.at({name: version for name in lake.tables() if (version := lake.table(name).version) is not None})
         recipe = recipe_of_ranker(lake.table("ranker").pandas([training_day]))
         landed = Materializations().of("raw_purchase_logs", context.instance)

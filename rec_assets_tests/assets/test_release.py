@@ -6,13 +6,16 @@ import datetime as dt
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, Failure
 
+from rec_assets.assets.release import challenger_models_day
 from rec_assets.definitions import build_definitions
 from rec_assets.recsys.ranking.features import FEATURES
 from rec_assets.recsys.ranking.ranker import TrainingSample, fit_ranker
@@ -240,3 +243,40 @@ def test_models_that_were_rolled_back_are_not_promoted_again(bench: Bench) -> No
     assert rules.index[~rules["passed"]].tolist() == ["not rolled back"]
     assert bench.releases.active().version == 1  # type: ignore[union-attr]
     assert bench.releases.roll_back(to=2).version == 2, "a version that is named can be activated again"
+
+
+@pytest.mark.parametrize(
+    ("trained", "champion", "expected"),
+    [
+        ([10, 20], None, 20),
+        ([10, 20], 9, 20),
+        ([10, 14], 9, "no models were trained as of 2024-01-17 to 2024-01-23"),
+        ([17], 9, 17),
+        ([16], 9, "no models were trained as of 2024-01-17 to 2024-01-23"),
+        ([20], 20, "no models newer than the champion's"),
+        ([24], 9, "no models were trained as of"),
+    ],
+    ids=[
+        "the first release", "the newest", "too old", "just in time", "a day too old", "the champion's", "too new",
+    ],
+)  # fmt: skip
+def test_the_challenger_has_models_whose_later_purchases_the_gate_sees(
+    tmp_path: Path, trained: list[int], champion: int | None, expected: int | str
+) -> None:
+    lake, day = Lake(tmp_path / "lake"), dt.date(2024, 1, 30)
+    for number in trained:
+        lake.write("ranker", pd.DataFrame({"model": [b""]}), dt.date(2024, 1, number))
+
+    class Registry(Releases):
+        def active(self, day: dt.date | None = None) -> Any:
+            return None if champion is None else SimpleNamespace(ranker_as_of=dt.date(2024, 1, champion))
+
+    def find() -> dt.date:
+        days = {"gate_days": 7, "model_reuse_days": 7} if champion else {"gate_days": 7, "model_reuse_days": 14}
+        return challenger_models_day(lake, Registry("", ""), day, **days)
+
+    if isinstance(expected, int):
+        assert find() == dt.date(2024, 1, expected)
+        return
+    with pytest.raises(Failure, match=expected):
+        find()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rec_assets.recsys.data.attributes import Range
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommendation import RecommendationRequest
 from rec_assets.serving.recommender import Recommender
@@ -110,6 +111,30 @@ def test_what_the_catalog_has_not_in_stock_is_not_shown(index: Index) -> None:
         engine = Responder(Recommender(sold_out))
         found = engine.build_response(request, engine.available(frozenset()), np.random.default_rng(1)).items
         assert len(found) == 59 and first.product_id not in [item.product_id for item in found]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"attributes": (("color", ("red",)),)},
+        {"attributes": (("margin", Range(gte=0.2)), ("color", ("red", "blue")))},
+        {"attributes": (("size", ("L",)),)},
+        {"brands": frozenset({"Own"}), "price_max": 4.0},
+    ],
+)
+def test_stored_lists_and_new_rankings_agree_under_filters(index: Index, filters: dict[str, Any]) -> None:
+    stored, ranking = (Responder(Recommender(each)) for each in (index, shop.without_lists(index)))
+    for customer in (ANN, shop.LARGE, "c02"):
+        for k in (3, 20):
+            request = RecommendationRequest(k=k, customer_id=customer, **filters)
+            one, other = (
+                each.build_response(request, each.available(frozenset()), np.random.default_rng(1)).items
+                for each in (stored, ranking)
+            )
+            assert [(item.product_id, item.variant_id) for item in one] == [
+                (item.product_id, item.variant_id) for item in other
+            ]
+            assert len(one) == k
 
 
 def test_events_and_exclusions_can_name_variants(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from rec_assets.serving.http.browser_pages import PAGES
+from rec_assets.serving.http.placeholders import draw_category
 from rec_assets.serving.index_files.index import Index
 from rec_assets_tests.serving import shop
 from rec_assets_tests.serving.demo_shop import DemoShop
@@ -127,6 +129,31 @@ def test_axe_finds_no_serious_violation(visit: Visit) -> None:
     visit.page.locator("#similar .name").first.wait_for()
     found = Axe().run(visit.page).response["violations"]
     assert [(each["id"], each["help"]) for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+def test_products_have_pictures_or_drawings_and_a_letter_where_a_picture_fails(visit: Visit) -> None:
+    pictures = """() => [...document.querySelector("#for-you").shadowRoot.querySelectorAll("li")].map((entry) => {
+      const frame = entry.querySelector(".picture"), image = frame.querySelector("img");
+      return [Boolean(entry.item.image), image && image.naturalWidth > 0, image?.alt, image?.loading, frame.dataset.letter];
+    })"""
+    visit.page.wait_for_function(f"() => ({pictures})().some(([has, shown]) => !has && shown)")
+    visit.page.wait_for_timeout(500)
+    found = visit.page.evaluate(pictures)
+    assert {has for has, *_ in found} == {True, False}
+    for has_image, is_shown, alt, loading, letter in found:
+        assert letter == "t"
+        if has_image:  # the shop has no such files
+            assert is_shown is None or is_shown is False
+        elif is_shown:
+            assert alt == "" and loading == "lazy"
+    assert visit.page.locator("#for-you .picture").first.bounding_box()["width"] > 100  # type: ignore[index]
+
+
+def test_a_drawing_fits_the_words_of_the_category() -> None:
+    bottle, other = draw_category("SOFT DRINKS"), draw_category("BEERS/ALES")
+    shape = re.search(r'<path d="([^"]+)"', bottle)
+    assert shape and shape[1] in other and shape[1] not in draw_category("COUPONS") and bottle != other
+    assert "<script" not in draw_category("<script>alert(1)</script>")
 
 
 def test_an_outage_hides_the_recommendations_and_breaks_nothing(storefront: DemoShop, visit: Visit) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import fastapi_swagger
 import numpy as np
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from rec_assets.serving.http.dependencies import WorkerState
+from rec_assets.serving.http.placeholders import draw_category
 from rec_assets.serving.http.security import customer_token
 
 PAGES = Path(__file__).with_name("pages")
@@ -53,6 +54,10 @@ def add_pages(app: FastAPI, state: WorkerState) -> None:
         expires = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
         tokens = {each: customer_token(secret, each, expires) for each in customers} if secret else {}
         return {"api": "", "key": storefront_key.get_secret_value(), "customers": customers, "tokens": tokens}
+
+    @app.get("/storefront/drawings/{category:path}", include_in_schema=False)
+    def drawing(category: str) -> Response:
+        return Response(draw_category(category), media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
 
     if (images := state.settings.api.storefront_images) is not None:
         app.mount("/storefront/images", StaticFiles(directory=images))

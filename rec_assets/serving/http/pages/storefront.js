@@ -6,6 +6,7 @@ const byId = (id) => document.getElementById(id);
 const lists = ["for-you", "buy-again", "complements", "similar"].map(byId);
 const basket = new Map();
 let selected = null;
+const drawing = "/storefront/drawings/{category}";
 
 const setup = await (await fetch("setup.json")).json();
 
@@ -15,6 +16,7 @@ byId("customer").value = new URLSearchParams(location.search).get("customer") ??
 
 function show() {
   for (const list of lists) {
+    list.setAttribute("drawing", drawing);
     list.setAttribute("api", setup.api);
     list.setAttribute("key", setup.key);
     list.setAttribute("customer", byId("customer").value);
@@ -33,7 +35,7 @@ function open(item) {
   selected = item;
   byId("product").hidden = false;
   byId("product-name").textContent = item.title;
-  byId("product-picture").replaceChildren(picture(item));
+  byId("product-picture").replaceChildren(picture(item, drawing));
   byId("product-about").textContent = [item.brand, item.category, item.reason].filter(Boolean).join(" · ");
   byId("product-price").textContent = item.price === null ? "" : item.price.toFixed(2);
   const attributes = Object.entries(item.attributes);

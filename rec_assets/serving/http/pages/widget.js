@@ -1,9 +1,8 @@
-// <product-recommendations>: a list of recommendations for a shop's page. No dependencies.
+// <product-recommendations>: a list of recommendations for a shop's page.
 //
-// Attributes: api (URL of the API), key (public key with the scopes read and events), customer and token (of a signed-in customer), session,
-// mode, k, fallback_category, heading, product and kind (related products: similar, complements or upsell), link ("/product/{id}"; default: the
-// catalog's link), currency.
-// It sends an impression when an item is visible and a click when one is selected. If the API is unavailable, it is hidden.
+// Attributes: api (URL), key (public, scopes read and events), customer and token (if signed in), session, mode, k, fallback_category, heading,
+// product and kind (similar, complements or upsell), link ("/product/{id}"; default: the catalog's), currency, drawing (URL for products without a
+// picture, "/drawings/{category}"). It sends impressions of visible items and clicks. Without the API, it is hidden.
 // Bubbling events: `recommendations-shown` and `recommendation-click` (cancel it to stay on the page).
 
 const STYLE = new CSSStyleSheet();
@@ -29,16 +28,17 @@ STYLE.replaceSync(`
 const VISIBLE_MS = 500;
 const SESSION = `s-${Date.now()}-${Math.random().toString(36).slice(2)}`;
 
-/** The picture of a product. Without one, or if it fails, a letter on a color of its category. */
-export function picture(item) {
+/** The picture of a product, or `drawing`. If there is none, or it fails: a letter on a color of the category. */
+export function picture(item, drawing) {
   const frame = document.createElement("span"), kind = item.category || item.title || "?";
+  const src = item.image ?? drawing?.replace("{category}", encodeURIComponent(kind));
   frame.className = "picture";
   frame.dataset.letter = kind[0];
   frame.style.setProperty("--hue", [...kind].reduce((hue, letter) => (hue * 31 + letter.codePointAt(0)) % 360, 7));
-  if (item.image) {
+  if (src) {
     const image = new Image(200, 200);
     image.onerror = () => image.remove();
-    frame.append(Object.assign(image, { loading: "lazy", alt: `Picture of ${item.title}`, src: item.image }));
+    frame.append(Object.assign(image, { loading: "lazy", alt: item.image ? `Image of ${item.title}` : "", src }));
   }
   return frame;
 }
@@ -74,7 +74,7 @@ class ProductRecommendations extends HTMLElement {
     if (this.isConnected && before !== now) this.#refreshSoon();
   }
 
-  /** Request recommendations again and show them. */
+  /** Request and show items again. */
   async refresh() {
     const request = ++this.#requests;
     let recommendations = null;
@@ -154,7 +154,7 @@ class ProductRecommendations extends HTMLElement {
     const id = encodeURIComponent(item.product_id);
     const pattern = this.getAttribute("link");
     const card = this.#make("a", { href: pattern ? pattern.replace("{id}", id) : item.link ?? `#product=${id}` });
-    card.append(picture(item));
+    card.append(picture(item, this.getAttribute("drawing")));
     card.append(this.#make("span", { class: "name" }, item.title || item.product_id));
     if (item.price !== null) card.append(this.#make("span", { class: "price" }, this.#price(item.price)));
     card.append(this.#make("span", { class: "reason" }, item.reason));
@@ -200,7 +200,7 @@ class ProductRecommendations extends HTMLElement {
       const response = await this.#fetch("events", { events });
       if (response.status >= 500 || response.status === 429) throw new Error("retry");
     } catch {
-      // Send them again with the next events. Each has an id, so that none counts twice. Keep at most 100.
+      // Send them again with the next events. By its id, none counts twice.
       this.#queue = [...events, ...this.#queue].slice(-100);
     }
   }
