@@ -19,7 +19,7 @@ from rec_assets.resources.lake import LakeTable
 from rec_assets.resources.spark_files import File
 from rec_assets.settings import FeedbackSettings
 
-MAX_LINES = 2**19
+MAX_LINES = 2**17
 """Lines of a day that are cleaned at once. A larger day is cleaned in parts of this size."""
 
 _DAY = ["date"]
