@@ -134,7 +134,8 @@ def test_axe_finds_no_serious_violation(visit: Visit) -> None:
 def test_products_have_pictures_or_drawings_and_a_letter_where_a_picture_fails(visit: Visit) -> None:
     pictures = """() => [...document.querySelector("#for-you").shadowRoot.querySelectorAll("li")].map((entry) => {
       const frame = entry.querySelector(".picture"), image = frame.querySelector("img");
-      return [Boolean(entry.item.image), image && image.naturalWidth > 0, image?.alt, image?.loading, frame.dataset.letter];
+      const isShown = image && image.naturalWidth > 0;
+      return [Boolean(entry.item.image), isShown, image?.alt, image?.loading, frame.dataset.letter];
     })"""
     visit.page.wait_for_function(f"() => ({pictures})().some(([has, shown]) => !has && shown)")
     visit.page.wait_for_timeout(500)
