@@ -90,7 +90,7 @@ class RankerRecipe(_Frozen):
     column_sample: float = Field(0.4, gt=0, le=1, description="Share of features per tree.")
     l2: float = Field(10.0, ge=0, description="L2 regularization of leaf weights.")
     negatives: float = Field(0.3, gt=0, le=1, description="Share of the candidates not bought that training uses.")
-    customers: int = Field(20_000, ge=1, description="Maximum number of customers in training; a fixed sample.")
+    customers: int = Field(10_000, ge=1, description="Maximum number of customers in training; a fixed sample.")
 
 
 class Recipe(_Frozen):
