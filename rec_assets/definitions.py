@@ -10,7 +10,7 @@ from rec_assets.assets.databricks_assets import run_on_databricks
 from rec_assets.assets.evaluation import evaluation_assets
 from rec_assets.assets.experiments import experiment_assets
 from rec_assets.assets.export import export_assets
-from rec_assets.assets.ingestion import ingestion_assets
+from rec_assets.assets.ingestion import ingestion_assets, upstream_specs
 from rec_assets.assets.interactions import interaction_assets
 from rec_assets.assets.model_loading import ActiveModels
 from rec_assets.assets.models import model_assets
@@ -56,7 +56,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     if settings.databricks:
         assets, checks = run_on_databricks(settings, assets, checks)
     definitions = dg.Definitions(
-        assets=assets,
+        assets=[*assets, *upstream_specs(source)],
         asset_checks=checks,
         jobs=[*build_asset_jobs(settings), *plan_jobs, build_rollback_job(settings), housekeeping],
         schedules=[*build_schedules(settings, source, plan_jobs), housekeeping_schedule],

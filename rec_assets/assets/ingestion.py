@@ -14,7 +14,7 @@ from rec_assets.assets.plots import as_markdown, line
 from rec_assets.assets.purchase_files import read_days, read_event_days, read_export
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
-from rec_assets.resources.data_versions import FILES, DayWriter
+from rec_assets.resources.data_versions import FILES, UPSTREAM, DayWriter
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
@@ -141,7 +141,13 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
 
 def upstream(*logs: FileFormat | None) -> list[dg.AssetKey]:
     """The shop's own assets that write these files."""
-    return [dg.AssetKey(log.asset) for log in logs if log is not None and log.asset]
+    return list(dict.fromkeys(dg.AssetKey(log.asset) for log in logs if log is not None and log.asset))
+
+
+def upstream_specs(source: DataSource) -> list[dg.AssetSpec]:
+    """The shop's own assets, for the lineage graph. They are made outside of this code location."""
+    keys = upstream(source.purchases, *source.events, source.catalog)
+    return [dg.AssetSpec(key, description="An asset of the shop.", tags={UPSTREAM: "true"}) for key in keys]
 
 
 def _raise_failed(

@@ -30,14 +30,16 @@ from rec_assets.resources.table_columns import TABLES
 FINGERPRINT, MADE_FROM, FILES = "fingerprint", "made_from", "files"
 """Metadata: fingerprint of the partition; upstream asset → `input_version`; file → SHA-256."""
 
+UPSTREAM = "rec_assets/upstream"
+"""Tag of an asset of the shop, which is no table of the lake."""
+
 PAGE = 1000
 """Materializations that are read at a time."""
 
 
 def inputs(graph: BaseAssetGraph[Any], key: dg.AssetKey, day: Day) -> dict[str, list[Day]]:
     """Upstream asset → those of its partitions that a partition is made from, by the partition mappings."""
-    # The shop's own assets are no tables of the lake.
-    parents = [parent for parent in graph.get(key).parent_keys if len(parent.path) == 1 and parent.path[0] in TABLES]
+    parents = [parent for parent in graph.get(key).parent_keys if UPSTREAM not in graph.get(parent).tags]
     found: dict[str, set[Day]] = {parent.path[-1]: set() for parent in parents}
     for parent, partition in graph.get_parents_partitions(key, str(day) if day else None).parent_partitions:
         if parent in parents:

@@ -6,12 +6,16 @@ import datetime as dt
 import os
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from deltalake import write_deltalake
 
+from rec_assets.definitions import build_definitions
+from rec_assets.resources.data_versions import inputs
+from rec_assets.settings import Settings
 from rec_assets.sources.check import check_source
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.extraction import extract_days
@@ -185,6 +189,21 @@ def test_check_source_reads_some_days_and_stores_nothing(tmp_path: Path, sqlite:
     check = check_source(source(tmp_path, query()), now=NOW)
     assert check.ok, check.errors
     assert check.covered_days == (DAYS[0], DAYS[3]) and list((tmp_path / "home").iterdir()) == []
+
+
+def test_an_upstream_asset_is_in_the_lineage_graph_and_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        "first_day: 2024-03-01\nlast_day: 2024-04-30\npurchases:\n  path: x_{date:%Y-%m-%d}.csv\n"
+        f"  asset: [warehouse, products]\n  columns: {COLUMNS}\n"
+    )
+    settings = Settings(home=tmp_path / "home", source=str(tmp_path / "shop.yaml"))
+    graph = build_definitions(settings).resolve_asset_graph()
+    key, upstream = dg.AssetKey("raw_purchase_logs"), dg.AssetKey(["warehouse", "products"])
+    assert graph.get(key).parent_keys == {upstream} and not graph.get(upstream).is_materializable
+    assert inputs(graph, key, DAYS[0]) == {}
+    assert inputs(graph, dg.AssetKey("product_embeddings"), None) == {"products": [None]}
 
 
 def test_event_logs_can_be_queries_too(tmp_path: Path, sqlite: str) -> None:
