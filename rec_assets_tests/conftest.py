@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # every run of tests imports this file
+    from dagster import DagsterInstance
     from pyspark.sql import SparkSession
     from upath import UPath
 
@@ -139,6 +140,14 @@ class Shop:
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+
+def dagster_instance(home: Path) -> DagsterInstance:
+    """The Dagster instance of a home. Like `open_instance`, it sets DAGSTER_HOME, which dagster.yaml reads."""
+    from dagster import DagsterInstance
+
+    os.environ["DAGSTER_HOME"] = str(home / "dagster")
+    return DagsterInstance.from_config(str(home / "dagster"))
 
 
 @dataclass(frozen=True)

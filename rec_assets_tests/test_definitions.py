@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from dagster import (
     AssetKey,
-    DagsterInstance,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     Definitions,
@@ -21,7 +20,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from rec_assets.definitions import build_definitions
 from rec_assets.settings import Settings
-from rec_assets_tests.conftest import BootstrappedShop
+from rec_assets_tests.conftest import BootstrappedShop, dagster_instance
 from rec_assets_tests.shops import write_giftware_shop
 
 GROUPS = {
@@ -247,7 +246,7 @@ def test_an_asset_has_a_description_owners_kinds_and_a_group(graph: AssetGraph, 
 
 def test_every_table_column_in_the_ui_has_a_description(shop: BootstrappedShop) -> None:
     missing = []
-    with DagsterInstance.from_config(str(shop.home / "dagster")) as instance:
+    with dagster_instance(shop.home) as instance:
         for asset in sorted(PARENTS):
             event = instance.get_latest_materialization_event(AssetKey(asset))
             if event is None or event.asset_materialization is None:  # a bootstrap doesn't tune

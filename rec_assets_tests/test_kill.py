@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterRunStatus
 from mlflow import MlflowClient
 
 from rec_assets.resources.lake import Lake
-from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop
+from rec_assets_tests.conftest import SMALL, BootstrappedShop, Shop, dagster_instance
 from rec_assets_tests.test_end_to_end import fingerprints
 
 pytestmark = pytest.mark.long
@@ -97,7 +97,7 @@ def test_killed_at_random_moments_a_bootstrap_gives_the_same_result(shops: tuple
     assert not reader.error and reader.read > 1000
     assert fingerprints(disturbed.lake) == fingerprints(undisturbed.lake)
 
-    instance = DagsterInstance.from_config(str(disturbed.home / "dagster"))
+    instance = dagster_instance(disturbed.home)
     statuses = {run.status for run in instance.get_runs()}
     assert statuses <= {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
     assert DagsterRunStatus.FAILURE in statuses  # the killed runs

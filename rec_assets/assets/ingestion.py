@@ -4,6 +4,7 @@ An unreadable file does not affect other days: they are committed together, and 
 """
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         forgotten = ForgottenFile.read(settings.forgotten_file)
         rows, failed = 0, dict[dt.date, str]()
         for batch in _batches(run_days, source):
-            fingerprints = {day: _event_fingerprints(source, settings, day) for day in batch}
+            fingerprints = _event_fingerprints(source, settings, batch)
             written = {
                 day: [files.write([forgotten.without(read(settings.feedback_landing, day), day)], day, 0)]
                 for day in batch
@@ -165,10 +166,13 @@ def _raise_failed(
     )
 
 
-def _event_fingerprints(source: DataSource, settings: Settings, day: dt.date) -> dict[str, str]:
-    """Name → fingerprint of the API's file and of the files of all event logs of a day."""
-    files = event_files(source, settings.feedback_landing, day)
-    return {name: file_fingerprint(file) for name, file in files.items()}
+def _event_fingerprints(
+    source: DataSource, settings: Settings, days: Sequence[dt.date]
+) -> dict[dt.date, dict[str, str]]:
+    """Day → name and fingerprint of the API's file and of the files of all event logs. Each file is read once."""
+    fingerprint = functools.cache(file_fingerprint)
+    files = {day: event_files(source, settings.feedback_landing, day) for day in days}
+    return {day: {name: fingerprint(file) for name, file in each.items()} for day, each in files.items()}
 
 
 def write_landed_days(

@@ -42,8 +42,9 @@ def build_plan_jobs(
         if not source.is_daily:
             raise dg.Failure(EXPORT_MESSAGE)
         first, _ = source.bounds()
-        extracted = extract_days(source, now=time.time(), log=context.log.info)
-        settle_seconds = 0 if extracted else settings.landing_settle_seconds  # these files are complete
+        extract_days(source, now=time.time(), log=context.log.info)
+        # Extracted files are complete.
+        settle_seconds = settings.landing_settle_seconds if source.purchases.extract is None else 0
         newest = newest_complete_day(source, now=time.time(), settle_seconds=settle_seconds)
         if newest is None:
             raise dg.Failure(

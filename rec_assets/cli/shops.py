@@ -9,7 +9,7 @@ import click
 
 @click.command("make-shop")
 @click.argument("kind", type=click.Choice(["fashion"]))
-@click.option("--customers", type=click.IntRange(100, 1_000_000), default=3000, show_default=True)
+@click.option("--customers", type=click.IntRange(100, 20_000), default=3000, show_default=True)
 @click.option("--days", type=click.IntRange(60, 3650), default=240, show_default=True, help="Days, up to 2024-06-30.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same files.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("fashion"), show_default=True)

@@ -29,6 +29,7 @@ from rec_assets.resources.releases import Release, Releases
 from rec_assets.serving.database.events import MAX_RECENT_EVENTS
 from rec_assets.serving.recommendation import BUY_AGAIN, CUSTOMER, POOL_FACTOR
 from rec_assets.serving.recommender import Recommender, Signal, build_signals
+from rec_assets.serving.selection import Selection
 from rec_assets.settings import Settings
 
 MAX_RESPONSES = 4000
@@ -153,7 +154,8 @@ def _pool(
     ranked = recommender.rank(customer, signals)
     if ranked is None:
         return _Pool([], np.zeros(0))
-    places = np.flatnonzero(~ranked.is_bought) if mode == DISCOVER else np.arange(len(ranked.order))
+    shown = Selection.available(recommender.snapshot, [], []).products[ranked.product]
+    places = np.flatnonzero(shown & ~ranked.is_bought if mode == DISCOVER else shown)
     places = places[: POOL_FACTOR * length]
     products = [str(product) for product in recommender.snapshot.product_ids[ranked.product[places]]]
     return _Pool(products, plackett_luce_weights(ranked.score[ranked.order[places]], exploration))

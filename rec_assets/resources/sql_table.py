@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from rec_assets.errors import UserError
 from rec_assets.files import one_line
+from rec_assets.sql_urls import shown_url, without_secrets
 
 _ROWS = 5000
 """Rows of a statement."""
@@ -61,10 +62,8 @@ def replace_lists(url: str, name: str, day: dt.date, parts: Iterable[pa.Table]) 
 def _describe(error: Exception, url: str, name: str) -> str:
     problem = one_line(str(getattr(error, "orig", None) or error))[:500]
     try:
-        parsed = sa.make_url(url)
+        sa.make_url(url)
     except sa.exc.ArgumentError:
         return "REC_EXPORT__URL is not a SQLAlchemy URL such as postgresql+psycopg://user@host/shop"
-    if parsed.password is not None:
-        problem = problem.replace(str(parsed.password), "***")
-    where = parsed.render_as_string(hide_password=True)
+    problem, where = without_secrets(problem, url), shown_url(url)
     return f"REC_EXPORT__URL ({where}): the table {name} can't be written, and is as it was: {problem}"

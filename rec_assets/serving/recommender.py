@@ -129,10 +129,23 @@ class Recommender:
         variants = zip(self.snapshot.variants.ids, self.snapshot.variants.product.tolist(), strict=True)
         return {**dict(variants), **{product: place for place, product in enumerate(self.snapshot.product_ids)}}
 
+    def name_products(self, events: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+        """Events (type, product, order or session) with products instead of variants."""
+        variants, ids = self.snapshot.variants, self.snapshot.product_ids
+        if not len(variants):
+            return list(events)
+        product_of = variants.positions
+        return [
+            (kind, str(ids[variants.product[product_of[name]]]) if name in product_of else name, visit)
+            for kind, name, visit in events
+        ]
+
     def price(self, product_id: str) -> float | None:
-        """The price to show; None if the product or its price is unknown."""
-        position = self.positions.get(product_id)
+        """The price of a product or variant to show; None if it is unknown."""
+        position, variant = self.positions.get(product_id), self.snapshot.variants.positions.get(product_id, -1)
         price = math.nan if position is None else float(self.snapshot.list_price[position])
+        if variant >= 0 and math.isfinite(self.snapshot.variants.price[variant]):
+            price = float(self.snapshot.variants.price[variant])
         return round(price, 2) if math.isfinite(price) and price > 0 else None
 
     def rank(self, customer_id: str, signals: Sequence[Signal] = ()) -> RankedCandidates | None:
@@ -236,7 +249,8 @@ class Recommender:
             np.zeros(count, np.int64),
             np.concatenate([stored.product[lines], product]),
             order=np.concatenate([stored.order[lines], np.array(order, np.int64)]),
-            age=np.concatenate([stored.age[lines], np.zeros(new, np.float32)]),
+            # A dismissal is later than the purchases of the as-of day, which have the age 0.
+            age=np.concatenate([stored.age[lines], np.where(weight == DISMISSED, -1, 0).astype(np.float32)]),
             weight=np.concatenate([stored.weight[lines], weight]),
             rating=np.concatenate([stored.rating[lines], np.full(new, np.nan, np.float32)]),
             products=len(self.snapshot),

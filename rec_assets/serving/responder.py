@@ -17,7 +17,7 @@ from rec_assets.recsys.arrays import Floats, Longs, Mask
 from rec_assets.recsys.data.variants import Sizes
 from rec_assets.recsys.ranking.lists import ALL, DISCOVER
 from rec_assets.recsys.rules.compiled import CompiledRules, compile_rules
-from rec_assets.recsys.rules.effects import ScoredCandidates
+from rec_assets.recsys.rules.effects import BLOCK_SIZE, ScoredCandidates
 from rec_assets.recsys.rules.rules_file import EMPTY_RULE_SETS, RuleSets
 from rec_assets.serving.ranked_items import RankedItems, diversify, randomize
 from rec_assets.serving.recommendation import (
@@ -257,8 +257,9 @@ class Responder:
             keep = keep & np.isin(product, self._bought(request.customer_id))
         if keep.sum() < request.pool and len(product) >= index.recipe.list_size:
             return None  # the list was cut at list_size
-        if rules and not keep.all():
-            return None  # rules that count per ten items must run again
+        # Rules that count per ten items must run again, unless all is there down to the end of the last shown ten.
+        if rules and not keep[: -(-request.pool // BLOCK_SIZE) * BLOCK_SIZE].all():
+            return None
 
         def explain(positions: Longs) -> tuple[list[str], list[str]]:
             pairs = [stored.source_and_reason(rows.start + int(position)) for position in positions]

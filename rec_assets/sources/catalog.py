@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from typing import Any
 
@@ -49,7 +48,8 @@ CATALOG_SCHEMA = pa.schema(
 `taste` is a JSON list of values such as "color=red". `variant_of` is null for a product that is no variant.
 """
 
-_NO_STOCK = {"no", "n", "false", "out of stock", "out_of_stock", "outofstock", "sold out", "sold_out", "unavailable"}
+_NO_STOCK = {"no", "n", "false", "out of stock", "out_of_stock", "outofstock", "sold out", "sold_out", "unavailable",
+             "discontinued", "nein", "non", "none"}  # fmt: skip
 
 
 def read_catalog(source: DataSource) -> pa.Table:
@@ -65,6 +65,7 @@ def read_catalog(source: DataSource) -> pa.Table:
         return CATALOG_SCHEMA.empty_table()
     columns, frame = spec.columns, read_rows(spec, path)
     of_lists = {attribute.column for attribute in spec.all_attributes.values() if attribute.type == "list"}
+    of_lists |= {columns.image, columns.link}
     frame.attrs[LIST_COLUMNS] = [name for name in frame.attrs.get(LIST_COLUMNS, []) if name not in of_lists]
     check_columns(spec, frame, spec.used_columns, path)
     ids = frame[columns.product_id].fillna("").str.strip()
@@ -128,7 +129,7 @@ def _list(text: str, separator: str) -> list[str]:
     """The distinct values of a cell: a JSON list, or texts with a separator."""
     values: list[Any] = text.split(separator)
     if text.startswith("["):
-        with suppress(ValueError):  # it only looks like JSON
+        with suppress(ValueError, RecursionError):  # it only looks like JSON
             values = json.loads(text, parse_int=str, parse_float=str)
     texts = (str(value).strip()[:MAX_NAME_LENGTH] for value in values if value is not None)
     return list(dict.fromkeys(filter(None, texts)))
@@ -165,7 +166,9 @@ def _parents(frame: pd.DataFrame, spec: Catalog, path: UPath) -> list[str | None
     column = spec.columns.variant_of
     if column is None:
         return [None] * len(frame)
-    own, parents = strip_text(frame[spec.columns.product_id]), strip_text(frame[column])
+    own, parents = frame[spec.columns.product_id], frame[column].fillna("").astype(str)
+    raw_id = dict(zip(own.str.strip(), own, strict=True))  # ids stay as they are; only the spaces may differ
+    parents = parents.str.strip().map(lambda parent: raw_id.get(parent, parent))
     parents = parents.mask(parents.isin(NO_VALUE) | (parents == own) | (parents.str.len() > MAX_ID_LENGTH), "")
     parent_of = {product: parent for product, parent in zip(own, parents, strict=True) if parent}
     found: list[str | None] = []
@@ -188,5 +191,5 @@ def _in_stock(frame: pd.DataFrame, column: str | None) -> pd.Series:
     if column is None:
         return pd.Series(True, frame.index)
     text = strip_text(frame[column]).str.lower()
-    units = pd.to_numeric(text.where(text.map(lambda each: re.fullmatch(r"-?\d+(\.\d+)?", each) is not None)))
+    units = pd.to_numeric(text.str.extract(r"^(-?\d+(?:[.,]\d+)?)\b")[0].str.replace(",", "."), errors="coerce")
     return ~(text.isin(_NO_STOCK) | (units <= 0))

@@ -149,6 +149,10 @@ def _read_catalog(source: DataSource, check: SourceCheck) -> pd.DataFrame:
     if file is not None:
         excluded = int(catalog["excluded"].sum())
         check.add("Catalog", str(file), f"{pluralize(len(catalog), 'product')}, {excluded:,} of them excluded")
+        if of_variants := int(catalog["variant_of"].notna().sum()):
+            check.add("Catalog", f"variants of other products: {of_variants:,}")
+        if source.catalog is not None and source.catalog.columns.stock:
+            check.add("Catalog", f"in stock: {format_share(int(catalog['in_stock'].sum()), len(catalog))}")
     for product in catalog.head(1).to_dict("records"):
         filled = (name for name in ("title", "category", "brand", "price") if pd.notna(product[name]))
         values = [f"{name} {product[name]!r}" for name in filled]

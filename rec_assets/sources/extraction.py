@@ -23,6 +23,7 @@ from rec_assets.files import one_line
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import path_on_day
 from rec_assets.sources.spec import DataSource, DeltaSource, FileFormat, SqlQuery
+from rec_assets.sql_urls import shown_url, without_secrets
 
 L = TypeVar("L", bound=FileFormat)
 
@@ -125,7 +126,7 @@ def _extract(log: _Log, day: dt.date) -> bool:
 
 
 def _query(query: SqlQuery, day: dt.date, source: DataSource) -> pa.Table:
-    shown = _without_password(query.address)
+    shown = shown_url(query.address)
     parameters = {"day": day, "next_day": day + dt.timedelta(days=1)}
     named = [name for name in parameters if f":{name}" in query.sql]
     statement = sa.text(query.sql).bindparams(*(sa.bindparam(name, type_=sa.Date) for name in named))
@@ -138,7 +139,7 @@ def _query(query: SqlQuery, day: dt.date, source: DataSource) -> pa.Table:
         finally:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        problem = one_line(str(getattr(error, "orig", None) or error)).replace(_password(query.address) or "\0", "***")
+        problem = without_secrets(one_line(str(getattr(error, "orig", None) or error)), query.address)
         raise SourceError(f"{shown}: the query of {day} failed: {problem}: fix `query`, or the database") from None
     if len(set(names)) < len(names):
         raise SourceError(f"{shown}: the query has two columns of the same name ({', '.join(names)}): rename one")
@@ -150,15 +151,6 @@ def _as_column(values: list[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # such as UUIDs, or mixed types
         return pa.array([None if value is None else str(value) for value in values])
-
-
-def _password(address: str) -> str | None:
-    password = sa.make_url(address).password
-    return None if password is None else str(password)
-
-
-def _without_password(address: str) -> str:
-    return sa.make_url(address).render_as_string(hide_password=True)
 
 
 def _delta(table: DeltaSource, day: dt.date, source: DataSource) -> pa.Table:

@@ -57,7 +57,8 @@ class SqlQuery(StrictModel):
         import sqlalchemy as sa  # commands that start quickly import this module, too
 
         try:
-            has_password = sa.make_url(value).password is not None
+            parsed = sa.make_url(value)
+            has_password = parsed.password is not None or any("pass" in name or "pwd" in name for name in parsed.query)
         except sa.exc.ArgumentError:
             message = "is not a SQLAlchemy URL such as postgresql+psycopg://user@host/shop or $SHOP_URL"
             raise ValueError(message) from None
@@ -402,7 +403,9 @@ class DataSource(StrictModel):
             if isinstance(log, dict) and log.get("extract") is not None:
                 if set_too := sorted({"path", "format"} & log.keys()):
                     raise ValueError(f"{name}: set `extract` or `{set_too[0]}`, not both")
-                folder = f"{{home}}/landing/{value.get('name')}/{name}"
+                # Another query or table gets a folder of its own, so that its days don't mix with those of this one.
+                what = {key: each for key, each in sorted(dict(log["extract"]).items()) if key != "refresh_days"}
+                folder = f"{{home}}/landing/{value.get('name')}/{name.partition('_')[0]}-{_hash(repr(what))}"
                 changed[name] = {**log, "path": folder + "/{date:%Y-%m-%d}.parquet", "format": "parquet"}
         if "purchases" in changed:
             value = {**value, "purchases": changed.pop("purchases")}

@@ -29,8 +29,10 @@ MAX_URL_LENGTH = 2048
 _NEXT_URL = r"""["']?[\s,;|]+["']?(?=https?://|/)"""
 """What separates several URLs in a field."""
 
-_URL = r"(?:https?://[^\s/]\S*|(?![a-z][a-z0-9+.-]*:)[^\s\\]\S*)"
-"""A URL with http or https, or a relative one."""
+_URL = (
+    r"(?:https?://[^\s/\x00-\x1f\x7f][^\s\x00-\x1f\x7f]*|(?![a-z][a-z0-9+.-]*:)[^\s\\\x00-\x1f\x7f][^\s\x00-\x1f\x7f]*)"
+)
+"""A URL with http or https, or a relative one. Browsers ignore control characters, as in \x01javascript:."""
 
 _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:%s\d{2,3})*%s\d{3}(?:%s\d*)?"
 """A number with grouped digits, such as 1,234,567.89, or 1,00,000 as in India."""

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import DagsterRun, DagsterRunStatus, RunsFilter
 
 from rec_assets.resources.releases import Releases
-from rec_assets_tests.conftest import Shop, free_port
+from rec_assets_tests.conftest import Shop, dagster_instance, free_port
 
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "rec_assets.definitions"}
 
@@ -35,7 +35,7 @@ class Deployment:
     def __init__(self, shop: Shop) -> None:
         self.shop, self.process, self.port = shop, None, 0
         self.log = shop.home.parent / "dagster-dev.log"
-        self.instance = DagsterInstance.from_config(str(shop.home / "dagster"))
+        self.instance = dagster_instance(shop.home)
         self.releases = Releases(f"sqlite:///{shop.home}/mlflow/mlflow.db", "product-recommender")
 
     def start(self) -> None:

@@ -71,6 +71,7 @@ def test_many_rows_are_inserted_in_batches(tmp_path: Path) -> None:
         ("nonsense", "REC_EXPORT__URL is not a SQLAlchemy URL"),
         (f"nodriver://u:{PASSWORD}@host/shop", r"nodriver://u:\*\*\*@host/shop"),
         (f"postgresql+psycopg://u:{PASSWORD}@127.0.0.1:1/shop", r"psycopg://u:\*\*\*@127.0.0.1:1/shop"),
+        (f"postgresql+psycopg://127.0.0.1:1/shop?user=u&password={PASSWORD}", "psycopg://127.0.0.1:1/shop"),
         ("sqlite:////no/such/folder/shop.db", "unable to open database file"),
     ],
 )

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from rec_assets.recsys.data.attributes import Range
+from rec_assets.recsys.events import DISMISSED
 from rec_assets.serving.index_files.index import Index
 from rec_assets.serving.recommendation import RecommendationRequest
-from rec_assets.serving.recommender import Recommender
+from rec_assets.serving.recommender import Recommender, Signal, build_signals
 from rec_assets.serving.responder import Responder
 from rec_assets_tests.serving import shop
 from rec_assets_tests.serving.api_client import ANN, Client, event
@@ -154,6 +155,33 @@ def test_a_dismissed_product_disappears_until_it_is_bought(client: Client) -> No
     assert first in client.recommend(customer_id="c03", k=60)
     client.send(event(2, "purchase", first, order_id="o1"))
     assert first in client.recommend(customer_id=ANN, k=60)
+
+
+def test_a_product_bought_on_the_as_of_day_can_be_dismissed_today(client: Client, index: Index) -> None:
+    histories = index.histories
+    row = histories.rows_of(ANN)
+    assert row is not None
+    product = str(index.snapshot.product_ids[histories.product[row][0]])
+    today = replace(histories, age=np.where(np.arange(len(histories.age)) == row.start, 0, histories.age))
+    recommender = Recommender(replace(index, histories=today))
+    assert recommender.dismissed(ANN, [Signal(product, DISMISSED, "")]).tolist() == [histories.product[row][0]]
+    assert (
+        client.recommend(customer_id=ANN, events=[{"type": "dismissal", "product_id": product}], k=60).count(product)
+        == 0
+    )
+
+
+def test_events_of_variants_count_for_their_product(index: Index) -> None:
+    weights = {"view": 0.1, "cart": 0.3}
+    events = [("view", "p01-M", "s"), ("view", "p01-L", "s"), ("cart", "p01-M", "s"), ("removal", "p01-L", "s")]
+    signals = build_signals(Recommender(index).name_products(events), weights)
+    assert [(each.product_id, each.weight) for each in signals] == [("p01", 0.1)]
+
+
+def test_hidden_attributes_are_unknown_to_public_keys(client: Client, index: Index) -> None:
+    attributes, condition = index.snapshot.attributes, [("margin", Range(gte=0.1))]
+    assert attributes.problems(condition) == []
+    assert attributes.problems(condition, public=True) == ["there is no attribute margin; there are color, size"]
 
 
 def test_a_visitor_can_dismiss_best_sellers(client: Client) -> None:

@@ -142,7 +142,7 @@ def test_products_have_pictures_or_drawings_and_a_letter_where_a_picture_fails(v
     found = visit.page.evaluate(pictures)
     assert {has for has, *_ in found} == {True, False}
     for has_image, is_shown, alt, loading, letter in found:
-        assert letter == "t"
+        assert letter in "tcb"  # tea, china, bath
         if has_image:  # the shop has no such files
             assert is_shown is None or is_shown is False
         elif is_shown:

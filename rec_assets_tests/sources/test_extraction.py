@@ -148,6 +148,7 @@ def test_a_log_is_a_path_or_an_extract(tmp_path: Path) -> None:
         ("sqlite:////no/such/folder/shop.db", query(), "the query of 2024-03-01 failed: unable to open database file"),
         (f"postgresql+psycopg://u:{PASSWORD}@127.0.0.1:1/db", query(), "the query of 2024-03-01 failed"),
         (f"nodriver://u:{PASSWORD}@host/db", query(), "failed"),
+        (f"postgresql+psycopg://127.0.0.1:1/db?user=u&password={PASSWORD}", query(), "the query of 2024-03-01 failed"),
         ("sqlite://", query(), "no such table: orders"),
         ("sqlite://", '{url: $SHOP_URL, sql: "SELECT 1 AS a, 2 AS a WHERE :day > 0"}', "two columns of the same name"),
     ],
@@ -214,4 +215,7 @@ def test_event_logs_can_be_queries_too(tmp_path: Path, sqlite: str) -> None:
     of = source(tmp_path, query(), asset=events)
     assert extract_days(of, now=NOW) == [DAYS[0], DAYS[1], DAYS[3]]
     (log,) = of.event_sources
-    assert [str(file).split("/")[-2] for file in log.files(DAYS[0])] == ["events_0"]
+    (file,) = log.files(DAYS[0])
+    assert file.parent.name.startswith("events-")
+    other = source(tmp_path, query(where="at >= :day AND at < :next_day AND price > 1"))
+    assert other.landed_days() == [] and of.landed_days() != []  # days of different queries don't mix

@@ -7,6 +7,7 @@ those that shoppers must not see begin with HIDDEN.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,9 @@ SIZE = "size"
 HIDDEN = "_"
 
 _NONE: Mapping[str, Any] = {}
+
+_KEPT_MASKS = 64
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 Value = str | float | list[str]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
@@ -85,12 +89,17 @@ class _Column:
     def is_number(self) -> bool:
         return self.values.dtype != object
 
+    @cached_property
+    def is_date(self) -> bool:
+        return not self.is_number and all(_DAY.fullmatch(value) for value in pd.unique(self.values))
+
 
 class Attributes:
     """The attributes of n products or variants."""
 
     def __init__(self, values: Sequence[Mapping[str, Value]]) -> None:
         self.of_row = values
+        self._masks: dict[NamedCondition, Mask] = {}
 
     @classmethod
     def from_json(cls, texts: Iterable[str]) -> Attributes:
@@ -146,18 +155,31 @@ class Attributes:
     def mask(self, conditions: Iterable[NamedCondition]) -> Mask:
         """(n,) whether each product meets all conditions."""
         mask = np.full(len(self.of_row), True)
-        for name, condition in conditions:
-            column, one = self._columns.get(name), np.full(len(self.of_row), False)
-            if column is not None and not _problem(name, condition, column):
-                one[column.rows[_meets(condition, column)]] = True
-            mask &= one
+        for condition in conditions:
+            mask &= self._mask_of(condition)
         return mask
 
-    def problems(self, conditions: Iterable[NamedCondition]) -> list[str]:
-        """Why conditions can't be met: there is no such attribute, or it has another type."""
+    def _mask_of(self, named: NamedCondition) -> Mask:
+        """The mask of one condition. Those of the last conditions are kept, because many requests have the same."""
+        if (known := self._masks.get(named)) is not None:
+            return known
+        name, condition = named
+        column, mask = self._columns.get(name), np.full(len(self.of_row), False)
+        if column is not None and not _problem(name, condition, column):
+            mask[column.rows[_meets(condition, column)]] = True
+        while len(self._masks) >= _KEPT_MASKS:
+            self._masks.pop(next(iter(self._masks)), None)
+        self._masks[named] = mask
+        return mask
+
+    def problems(self, conditions: Iterable[NamedCondition], *, public: bool = False) -> list[str]:
+        """Why conditions can't be met: there is no such attribute, or it has another type.
+
+        With `public`, hidden attributes count as unknown: otherwise, ranges would tell their values.
+        """
         found = []
         for name, condition in conditions:
-            column = self._columns.get(name)
+            column = None if public and name in self._hidden else self._columns.get(name)
             if column is None:
                 shown = [each for each in self.names if each not in self._hidden]
                 found.append(f"there is no attribute {name}; there are {', '.join(shown) or 'none'}")
@@ -184,6 +206,8 @@ def _problem(name: str, condition: Values | Range, column: _Column) -> str:
         return f"{name} is a number: compare it with numbers"
     if not column.is_number and any(not isinstance(value, str) for value in values):
         return f"{name} is no number: compare it with texts, or with dates such as 2024-03-31"
+    if isinstance(condition, Range) and not column.is_number and not column.is_date:
+        return f"{name} is a text: name its values instead of a range"
     return ""
 
 

@@ -136,12 +136,19 @@ def with_variants(catalog: pd.DataFrame, sold: pd.DataFrame) -> pd.DataFrame:
     if not is_variant.any() and sold.empty:
         return products.reset_index().assign(variants=None).drop(columns="variant_of")
     rows = catalog[is_variant].rename(columns={"product_id": "variant_id", "variant_of": "product_id"})
-    rows = sold.merge(rows, "outer", ["product_id", "variant_id"])
-    rows["kept"] = rows["kept"].fillna(0)
+    rows = sold.merge(rows.assign(is_listed=True), "outer", ["product_id", "variant_id"])
+    rows["kept"], rows["is_listed"] = rows["kept"].fillna(0), rows["is_listed"].eq(True)
+    # A variant that moved to another product, or that the log has for two, belongs to one: the catalog's comes first.
+    rows = rows.sort_values(["is_listed", "kept", "product_id"], ascending=[False, False, True], kind="stable")
+    rows = rows.drop_duplicates("variant_id")
     rows = rows.sort_values(["product_id", "kept", "variant_id"], ascending=[True, False, True], ignore_index=True)
     rows["excluded"] = rows["excluded"].eq(True)
-    rows["in_stock"] = rows["in_stock"].ne(False)
-    described = rows.drop(columns=["variant_id", "kept"]).groupby("product_id").first()  # the first that is not null
+    # If the catalog lists variants of a product, it no longer sells the others.
+    is_sold = rows["is_listed"] | ~rows.groupby("product_id")["is_listed"].transform("any")
+    rows["in_stock"] = rows["in_stock"].ne(False) & is_sold
+    described = (
+        rows.drop(columns=["variant_id", "kept", "is_listed"]).groupby("product_id").first()
+    )  # the first that is not null
     every = products.drop(columns="variant_of").combine_first(described).assign(variants=None)
     has_row = pd.Series(every.index.isin(products.index), every.index)
     shown: dict[str, list[dict[Any, Any]]] = {product: [] for product in rows["product_id"].unique()}

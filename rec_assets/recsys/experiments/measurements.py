@@ -35,8 +35,9 @@ def measure_units(
     Args:
         experiment: The experiment.
         exposures: `experiment_exposures` from the first day of the experiment on.
-        events: `raw_feedback_events` of the same days. Purchases and returns from a public key (with a `sender`) do not
-            count, because anybody who opens a page can send them.
+        events: `raw_feedback_events` of the same days. Purchases and returns count only if one of the shop's own keys
+            sent them: anybody who opens a page can send them with a public key (they have a `sender`), and those of an
+            event log (never `received`) would count a second time.
         purchases: customer_id, date, value of the COVARIATE_DAYS before the experiment (`cleaned_interactions`).
         max_products: A unit that clicks more products in a day counts as a robot.
     """
@@ -52,7 +53,8 @@ def measure_units(
     )
     # An event belongs to a unit if it has the id of one of the unit's responses, or the id of the unit.
     responses = shown.select("recommendation_id", F.col("unit").alias("unit_of_response"))
-    attributed = events.where(~F.col("type").isin(*MONEY) | F.col("sender").isNull())
+    is_sale = F.col("sender").isNull() & F.col("received").isNotNull()
+    attributed = events.where(~F.col("type").isin(*MONEY) | is_sale)
     attributed = attributed.join(responses, "recommendation_id", "left")
     attributed = attributed.withColumn("unit", F.coalesce("unit_of_response", key))
     attributed = attributed.where(F.col("unit").isNotNull()).persist()

@@ -65,6 +65,9 @@ async def _recommend(
     runtime, online_snapshot = state.runtime, caller.online_snapshot
     customer, session = body.customer_id, body.session_id
     is_forgotten = customer is not None and runtime.is_forgotten(engine, customer, online_snapshot)
+    attributes = engine.recommender.snapshot.attributes
+    if problems := attributes.problems(body.filters.attributes.items(), public=caller.key.is_public):
+        raise RequestRejected(422, "invalid_request", f"filters.attributes: {'; '.join(problems)}")
     request = _build_request(body, engine, state, is_forgotten=is_forgotten)
     recommendation_id = uuid.uuid4().hex
     indexes, today = runtime.indexes.comparable(engine), caller.now.astimezone(engine.zone).date()
@@ -115,12 +118,10 @@ def _build_request(
         stored = []
     sent = [(event.type, event.product_id, body.session_id or "now") for event in body.events]
     filters = body.filters
-    if problems := engine.recommender.snapshot.attributes.problems(filters.attributes.items()):
-        raise RequestRejected(422, "invalid_request", f"filters.attributes: {'; '.join(problems)}")
     return RecommendationRequest(
         k=body.k,
         customer_id="" if body.customer_id is None or is_forgotten else body.customer_id,
-        signals=build_signals([*stored, *sent], state.event_weights),
+        signals=build_signals(engine.recommender.name_products([*stored, *sent]), state.event_weights),
         mode=body.mode,
         categories=None if filters.categories is None else frozenset(filters.categories),
         brands=None if filters.brands is None else frozenset(filters.brands),

@@ -33,6 +33,7 @@ PRODUCTS = Attributes.from_json(
         ("fabric", ["wool"], []),
         ("margin", ["high"], []),
         ("color", {"gt": 3}, []),
+        ("color", {"gte": "2024-01-01"}, []),
     ],
 )
 def test_a_condition_selects_the_products_that_meet_it(name: str, condition: object, met: list[int]) -> None:

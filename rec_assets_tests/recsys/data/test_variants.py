@@ -119,6 +119,19 @@ def test_variants_that_only_the_log_has_are_there_too() -> None:
     assert new["product_id"] == "shirt" and new["excluded"] is False and new["in_stock"] is True
 
 
+def test_a_variant_that_moved_to_another_product_belongs_to_that_of_the_catalog() -> None:
+    rows = catalog(
+        {"product_id": "old"}, {"product_id": "new"}, {"product_id": "M", "variant_of": "new"},
+        {"product_id": "L", "variant_of": "old"},
+    )  # fmt: skip
+    found = with_variants(rows, sold(("old", "M", 9), ("new", "M", 1), ("old", "gone", 5))).set_index("product_id")
+    variants = Variants.from_json(found["variants"].fillna("").to_list())
+    assert sorted(variants.ids) == ["L", "M", "gone"] and variants.positions["M"] >= 0
+    assert [each["id"] for each in json.loads(found.loc["new", "variants"])] == ["M"]
+    # The catalog lists variants of the product, and no longer this one.
+    assert not variants.in_stock[variants.positions["gone"]] and variants.in_stock[variants.positions["L"]]
+
+
 def test_without_variants_the_catalog_stays_as_it_is() -> None:
     rows = catalog({"product_id": "tea", "title": "Tea"})
     found = with_variants(rows, sold())

@@ -24,7 +24,7 @@ EXPOSURES = (
 EVENTS = (
     "event_id string, type string, customer_id string, session_id string, product_id string, time timestamp, "
     "order_id string, quantity double, unit_price double, recommendation_id string, date date, "
-    "sender string"
+    "sender string, received double"
 )
 BEFORE = "customer_id string, value double"
 
@@ -66,6 +66,7 @@ class Log:
                 *about,
                 time.date(),
                 more.get("sender"),
+                more.get("received", 1.0),
             )
         )
 

@@ -67,7 +67,10 @@ class CategoryPopular(CandidateSource[Affinities]):
         affinities, tastes = block.scores(self), snapshot.tastes
         affinity = take(affinities.category, customer, snapshot.category, product)
         if tastes.attributes:
-            liked = np.asarray(tastes.share[product].multiply(affinities.taste[customer]).sum(axis=1)).ravel()
+            of_product = tastes.share[product]
+            pair = np.repeat(np.arange(len(product)), np.diff(of_product.indptr))
+            values = of_product.data * affinities.taste[customer[pair], of_product.indices]
+            liked = np.bincount(pair, values, len(product)).astype(np.float32)
             affinity = (affinity + liked) / np.float32(1 + tastes.attributes)
         affinity = np.where(share > 0, affinity, 0)
         return {
