@@ -130,7 +130,8 @@ def test_products_that_are_variants_of_each_other_are_an_error(tmp_path: Path, r
 @pytest.mark.parametrize(
     ("written", "in_stock"),
     [("3", True), ("0", False), ("-1", False), ("", True), ("yes", True), ("No", False), ("0.0", False),
-     ("out of stock", False), ("0 pcs", False), ("12 pcs", True), ('"0,00"', False), ("Discontinued", False), ("in stock", True), ("preorder", True), ("FALSE", False), ("1e3", True)],
+     ("out of stock", False), ("0 pcs", False), ("12 pcs", True), ('"0,00"', False), ("Discontinued", False),
+     ("in stock", True), ("preorder", True), ("FALSE", False), ("1e3", True)],
 )  # fmt: skip
 def test_stock_is_a_number_or_yes_and_no(tmp_path: Path, written: str, in_stock: bool) -> None:
     assert read(tmp_path, f"sku,units\n1,{written}\n", "stock: units").loc["1", "in_stock"] == in_stock
