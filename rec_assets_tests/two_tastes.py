@@ -38,6 +38,7 @@ def cleaned_lines(days: int, seed: int = 1) -> pd.DataFrame:
         net_quantity=1.0,
         unit_price=2.0,
         rating=np.nan,
+        wrong_size=False,
         title=lines["product_id"],
         category=lines["product_id"].str[:-2],
         brand=None,

@@ -18,7 +18,7 @@ from rec_assets.settings import Settings
 
 GROUP = "customers"
 OWNERS = ["team:data"]
-CODE_VERSION = f"2, files of {LINES_OF_FILE} lines"  # histories continue those of an equal number of files
+CODE_VERSION = f"3, files of {LINES_OF_FILE} lines"  # histories continue those of an equal number of files
 
 
 def customer_assets(settings: Settings, days: DayPartitions) -> list[dg.AssetsDefinition]:

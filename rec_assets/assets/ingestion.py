@@ -42,7 +42,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"}, partitions_def=days.partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"3-{source.version}",
+        backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"4-{source.version}",
         deps=upstream(source.purchases),
     )  # fmt: skip
     def raw_purchase_logs(

@@ -45,7 +45,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         return dg.AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"},
             deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
-            code_version=f"3-{source.version}",
+            code_version=f"4-{source.version}",
         )  # fmt: skip
 
     @dg.multi_asset(

@@ -90,6 +90,7 @@ purchases:
     customer: [TEST]
 returns:
   status: {column: kind, values: [return], line_type: return}
+  wrong_size: {column: reason, values: [size]}
 events:
   - path: events/{date:%Y-%m-%d}.jsonl
     format: jsonl

@@ -41,6 +41,7 @@ SHARED: dict[str, Column] = {
     "variants": ("string", "Variants as a JSON list of objects, best sellers first; null without variants."),
     "in_stock": ("boolean", "Whether the catalog has the product, or a variant of it, in stock."),
     "variant_id": ("string", "Id of the variant, null if the product has none."),
+    "wrong_size": ("boolean", "Whether the line is a return because of its size, or for an unknown reason."),
     "excluded": ("boolean", "Whether the shop excludes the product from recommendations."),
     "content_hash": ("string", "SHA-256 of the text; key of the embedding."),
     "buyers": ("bigint", "Customers who bought the product in the lookback."),
@@ -140,12 +141,12 @@ def _columns(names: str, own: Mapping[str, Column]) -> dict[str, Column]:
 TABLES: dict[str, dict[str, Column]] = {
     "raw_purchase_logs": _columns(
         "source_file source_row order_id customer_id product_id event_time quantity unit_price rating "
-        "is_return was_returned excluded_by title category brand text variant_of line",
+        "is_return was_returned wrong_size excluded_by title category brand text variant_of line",
         _RAW,
     ),
     "rejected_purchases": _columns(
         "source_file source_row order_id customer_id product_id event_time quantity unit_price rating "
-        "is_return was_returned excluded_by title category brand text variant_of line reasons",
+        "is_return was_returned wrong_size excluded_by title category brand text variant_of line reasons",
         {
             **_RAW,
             "reasons": ("string", "Names of the cleaning rules that reject the line, comma-separated."),
@@ -194,7 +195,7 @@ TABLES: dict[str, dict[str, Column]] = {
     ),
     "cleaned_interactions": _columns(
         "line_id order_id customer_id product_id variant_id event event_time weight quantity net_quantity unit_price "
-        "rating title category brand text",
+        "rating wrong_size title category brand text",
         {
             "line_id": ("string", "Id of the line: file and row."),
             "event": (
@@ -218,7 +219,7 @@ TABLES: dict[str, dict[str, Column]] = {
         },
     ),
     "customer_histories": _columns(
-        "customer_id product_id variant_id order_id event age_days weight quantity unit_price rating",
+        "customer_id product_id variant_id order_id event age_days weight quantity unit_price rating wrong_size",
         {
             "event": (
                 "string",

@@ -181,6 +181,11 @@ def _as_raw_lines(
         is_return |= has_status & ((returns.status.line_type == "return") | (quantity < 0))
     out["is_return"] = is_return
     out["was_returned"] = has_status & ~is_return
+    of_size = pd.Series(True, frame.index)
+    if returns.wrong_size:
+        reason = frame[returns.wrong_size.column]
+        of_size = strip_text(reason).isin(NO_VALUE) | is_one_of(reason, returns.wrong_size.values)
+    out["wrong_size"] = (is_return | has_status) & of_size
     out["excluded_by"] = excluded_by(frame, spec)
     add_product_texts(out, frame, columns)
     out["variant_of"] = frame[columns.variant_of] if columns.variant_of else pa.nulls(len(frame))
@@ -214,12 +219,14 @@ def _fill_orders(frame: pd.DataFrame, keys: Sequence[str], columns: Sequence[str
 
 def used_columns(source: DataSource) -> list[str]:
     """Columns of the purchase log that the YAML file uses."""
-    spec, columns, status = source.purchases, source.purchases.columns, source.returns.status
+    spec, columns, status, reason = (
+        source.purchases, source.purchases.columns, source.returns.status, source.returns.wrong_size
+    )  # fmt: skip
     named = [
         columns.customer_id, columns.product_id, columns.time, columns.order_id, columns.quantity,
         columns.unit_price, columns.amount, columns.rating, columns.category, columns.brand,
-        columns.variant_of, status and status.column, *columns.title, *columns.text, *spec.include, *spec.exclude,
-        *spec.order_columns,
+        columns.variant_of, status and status.column, reason and reason.column, *columns.title, *columns.text,
+        *spec.include, *spec.exclude, *spec.order_columns,
     ]  # fmt: skip
     return list(dict.fromkeys(name for name in named if name))
 

@@ -212,6 +212,14 @@ def _report_returns(sample: SourceSample, check: SourceCheck) -> None:
             "purchases of the customer and product",
         )
         _report_status(sample, returns.status.line_type, check)
+    if returns.wrong_size:
+        is_return = lines["is_return"] | lines["was_returned"]
+        check.add("Returns", f"{int(lines['wrong_size'].sum()):,} of them because of the size, or without a reason")
+        if is_return.any() and not lines["wrong_size"].any():
+            check.warnings.append(
+                f"no return has a reason of size: check the values of {returns.wrong_size.column!r} in "
+                "`returns.wrong_size`"
+            )
     included = sample.included
     if negative := int(((included["quantity"] < 0) & ~included["is_return"]).sum()):
         check.warnings.append(

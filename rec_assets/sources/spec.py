@@ -281,12 +281,23 @@ class ReturnStatus(StrictModel):
     )
 
 
+class ReturnReason(StrictModel):
+    """A column whose values say that a returned piece had the wrong size."""
+
+    column: str = Field(description="Column of the reason.")
+    values: Columns = Field(description="Reasons of size, such as too small and too large.")
+
+
 class ReturnSettings(StrictModel):
     """How the purchase log marks returns."""
 
     negative_quantity: bool = Field(False, description="Lines with a negative quantity are returns.")
     order_id_prefix: str | None = Field(None, description="Orders whose id begins with this are returns.")
     status: ReturnStatus | None = Field(None, description="A column whose values mark returns.")
+    wrong_size: ReturnReason | None = Field(
+        None,
+        description="Which returns count against a size. Default: all. Those without a reason always do.",
+    )
 
 
 class CatalogColumns(ColumnMapping):

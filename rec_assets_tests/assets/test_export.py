@@ -29,9 +29,18 @@ from rec_assets_tests.serving.conftest import index  # noqa: F401 - a fixture
 SIZE = 8
 
 
-def exported(spark: SparkSession, snapshot: ProductSnapshot, made: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
+def with_returns(reason_is_size: bool) -> pd.DataFrame:
+    """Histories in which a customer sent back all that has sizes."""
+    bought = shop.histories()
+    is_large = (bought["customer_id"] == shop.LARGE) & bought["variant_id"].notna()
+    return pd.concat([bought, bought[is_large].assign(weight=-1.0, wrong_size=reason_is_size)], ignore_index=True)
+
+
+def exported(
+    spark: SparkSession, snapshot: ProductSnapshot, made: pd.DataFrame, bought: pd.DataFrame
+) -> dict[str, dict[str, list[str]]]:
     scores = spark.createDataFrame(made[["customer_id", "list", "rank", "product_id"]])
-    histories = spark.createDataFrame(shop.histories()[["customer_id", "product_id", "variant_id", "weight"]])
+    histories = spark.createDataFrame(bought[["customer_id", "product_id", "variant_id", "weight", "wrong_size"]])
     rows = shown_lists(*(LazyArrowRows.from_frame(frame) for frame in (scores, histories)), snapshot, SIZE).to_spark()
     return {
         row.customer_id: {"all": json.loads(row.products), "discover": json.loads(row.discover)}
@@ -40,15 +49,23 @@ def exported(spark: SparkSession, snapshot: ProductSnapshot, made: pd.DataFrame)
 
 
 @pytest.mark.parametrize("stock", ["all", "some"])
-def test_the_export_has_what_the_api_shows(spark: SparkSession, tmp_path: Path, index: Index, stock: str) -> None:  # noqa: F811
-    snapshot = index.snapshot
+@pytest.mark.parametrize("reason_is_size", [True, False])
+def test_the_export_has_what_the_api_shows(
+    spark: SparkSession,
+    tmp_path: Path,
+    index: Index,  # noqa: F811
+    reason_is_size: bool,
+    stock: str,
+) -> None:
+    snapshot, histories = index.snapshot, with_returns(reason_is_size)
     if stock == "some":
         without = [each.replace('-M"', '-M", "in_stock": false') for each in snapshot.variants_json]
         in_stock = ~pd.Index(snapshot.product_ids).isin(["p00", "p03", "p07"])
         snapshot = replace(snapshot, in_stock=in_stock, variants_json=np.array(without, object))
-    stored = StoredHistories.from_lines(shop.histories(), snapshot)
+    stored = StoredHistories.from_lines(histories, snapshot)
     published = shop.publish(tmp_path / "serving", replace(index, snapshot=snapshot, histories=stored))
-    engine, found = Engine(published, EMPTY_RULE_SETS), exported(spark, snapshot, shop.lists(snapshot, index.ranker))
+    engine = Engine(published, EMPTY_RULE_SETS)
+    found = exported(spark, snapshot, shop.lists(snapshot, index.ranker), histories)
     customers = [each.decode() for each in stored.customers]
     assert sorted(found) == customers
     for customer in customers:
@@ -58,6 +75,9 @@ def test_the_export_has_what_the_api_shows(spark: SparkSession, tmp_path: Path, 
             of_export = found[customer][mode]
             # The API fills a list that is cut by stock; the export ends.
             assert of_export == shown[: len(of_export)] and len(of_export) >= SIZE - 4
+    sizes = {each.partition("-")[2] for shown in found[shop.LARGE].values() for each in shown} - {""}
+    if stock == "all":
+        assert sizes == ({"M"} if reason_is_size else {"L"}), "the best seller, or the size that only the reason saves"
 
 
 def test_the_export_is_there_if_the_settings_name_a_database(tmp_path: Path) -> None:

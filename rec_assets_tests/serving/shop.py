@@ -107,7 +107,11 @@ def histories() -> pd.DataFrame:
     is_china = frame["product_id"].str[1:].astype(int) % 3 == 1
     size = np.where(frame["customer_id"] == LARGE, "-L", "-M")
     return frame.assign(
-        order_id=order, weight=1.0, rating=np.nan, variant_id=(frame["product_id"] + size).where(is_china)
+        order_id=order,
+        weight=1.0,
+        rating=np.nan,
+        variant_id=(frame["product_id"] + size).where(is_china),
+        wrong_size=False,
     )
 
 

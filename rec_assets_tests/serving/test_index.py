@@ -94,7 +94,7 @@ def build_recommender(folder: Path, product_ids: list[str], customers: list[str]
     )  # fmt: skip
     rows = [(customer, product, 7) for customer in customers for product in product_ids]
     lines = pd.DataFrame(rows, columns=["customer_id", "product_id", "age_days"])
-    lines = lines.assign(order_id=lines["customer_id"], weight=1.0, rating=np.nan)
+    lines = lines.assign(order_id=lines["customer_id"], weight=1.0, rating=np.nan, wrong_size=False)
     blend = Ranker(None, FEATURES)
     no_scores = pa.schema(
         {"customer_id": pa.string(), "rank": pa.int32(), "product_id": pa.string(), "score": pa.float32(),

@@ -365,6 +365,14 @@ def test_a_status_and_a_return_line_for_the_same_return_are_a_warning(tmp_path):
     assert "each return would count twice" in warned(check(tmp_path, lines, header=HEADER + ",state", rest=rest))
 
 
+@pytest.mark.parametrize(("reason", "is_warned"), [("small", False), ("tiny", True)])
+def test_reasons_of_size_that_no_return_has_are_a_warning(tmp_path, reason, is_warned):
+    lines = [*(f"{line}," for line in LINES), f"{LINES[0].replace(',2,', ',-2,')},small"]
+    rest = f"returns: {{negative_quantity: true, wrong_size: {{column: why, values: [{reason}]}}}}"
+    result = check(tmp_path, lines, header=HEADER + ",why", rest=rest)
+    assert ("no return has a reason of size" in warned(result)) is is_warned
+
+
 def test_ids_are_checked_without_the_missing_ones(tmp_path):
     lines = [f"2017-01-01 10:00,{buyer},A,{n},1,1" for n, buyer in enumerate([""] * 60 + ["17850.0"] * 60)]
     result = check(tmp_path, lines)

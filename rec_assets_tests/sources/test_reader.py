@@ -164,6 +164,24 @@ def test_include_excludes_lines_with_other_values(tmp_path):
     assert read(source)["excluded_by"].to_list() == ["", "kind", "kind", ""]
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("", [True, True, True, True, False]),
+        (", wrong_size: {column: why, values: small}", [True, False, True, True, False]),
+    ],
+)
+def test_a_return_is_because_of_the_size_by_its_reason_or_without_one(tmp_path, setting, expected):
+    states = "{negative_quantity: true, status: {column: state, values: [refunded]}"
+    source = shop(tmp_path, rest=f"returns: {states}{setting}}}")
+    lines = [("-1", "", " small "), ("-1", "", "color"), ("1", "refunded", "small"), ("-1", "", ""), ("1", "", "small")]
+    rows = [
+        f"2017-01-01 1{row}:00,ann,A1,r1,{pieces},2,{state},{why}" for row, (pieces, state, why) in enumerate(lines)
+    ]
+    write(tmp_path, log(*rows, header="at,buyer,sku,receipt,n,price,state,why"))
+    assert read(source)["wrong_size"].to_list() == expected
+
+
 def test_order_columns_have_their_value_on_all_lines_of_the_order(tmp_path):
     columns = COLUMNS.replace("time: at", "time: paid")
     rest = "returns: {status: {column: state, values: [refunded]}}"

@@ -51,6 +51,7 @@ CLEANED_SCHEMA = pa.schema(
         ("net_quantity", pa.float64()),
         ("unit_price", pa.float64()),
         ("rating", pa.float64()),
+        ("wrong_size", pa.bool_()),
         ("title", pa.string()),
         ("category", pa.string()),
         ("brand", pa.string()),
@@ -60,7 +61,8 @@ CLEANED_SCHEMA = pa.schema(
 """`cleaned_interactions`: one row per order line, click or cart. Quantities are positive; `event` is the kind of row.
 
 If the line has a variant of a product, such as a size, `product_id` is the product and `variant_id` the variant. Models
-learn about products. Returns belong to purchases of the same variant.
+learn about products. Returns belong to purchases of the same variant. `wrong_size` is true for a return that counts
+against the size.
 
 `weight` is the weight in training relative to a purchase: 1 for an order line, less for a sign of interest, 0 for a
 bulk order, which counts only in business KPIs, and DISMISSED for a dismissal.
@@ -176,6 +178,7 @@ def signs_of_interest(
             "net_quantity": 0.0,
             "unit_price": np.nan,
             "rating": np.nan,
+            "wrong_size": False,
             **dict.fromkeys(("title", "category", "brand", "text")),
         }
     ).reset_index(drop=True)
@@ -232,11 +235,14 @@ def to_interactions(
             # A status on the purchase line cancels that line only.
             "net_quantity": quantity.where(~was_returned, 0.0),
             "unit_price": lines["unit_price"].abs(),
-            **{name: lines[name] for name in ("rating", "title", "category", "brand", "text")},
+            "rating": lines["rating"],
+            "wrong_size": lines["wrong_size"].astype(bool) & ~was_returned,
+            **{name: lines[name] for name in ("title", "category", "brand", "text")},
         }
     )
     if was_returned.any():
         returned = out[was_returned]
-        returned = returned.assign(event=RETURN, line_id=returned["line_id"] + RETURN_SUFFIX)
+        of_size = lines["wrong_size"].astype(bool)[was_returned]
+        returned = returned.assign(event=RETURN, line_id=returned["line_id"] + RETURN_SUFFIX, wrong_size=of_size)
         out = pd.concat([out, returned], ignore_index=True)
     return out

@@ -24,7 +24,7 @@ from rec_assets.recsys.spark.arrow_rows import LazyArrowRows, arrow_schema
 
 HISTORY_TYPES = (
     "customer_id string, product_id string, variant_id string, order_id string, event string, age_days int, "
-    "weight double, quantity double, unit_price double, rating double"
+    "weight double, quantity double, unit_price double, rating double, wrong_size boolean"
 )
 """Spark types of `customer_histories`. `age_days` counts back from the as-of day.
 
@@ -38,7 +38,7 @@ IS_PURCHASE = "weight >= 1"
 
 LINE_COLUMNS = (
     "line_id", "order_id", "customer_id", "product_id", "variant_id", "event", "event_time", "weight", "net_quantity",
-    "unit_price", "rating", "date",
+    "unit_price", "rating", "wrong_size", "date",
 )  # fmt: skip
 """Columns of `cleaned_interactions` that histories are made from."""
 
@@ -86,7 +86,8 @@ def customer_histories(
         "customer_id", "product_id", "variant_id", "order_id", "event",
         F.datediff(F.lit(as_of), F.col("date")).alias("age_days"),
         F.when(is_return, -F.col("weight")).otherwise(F.col("weight")).alias("weight"),
-        F.col("net_quantity").alias("quantity"), "unit_price", "rating", "event_time", "line_id",
+        F.col("net_quantity").alias("quantity"), "unit_price", "rating", "wrong_size",
+        "event_time", "line_id",
     )  # fmt: skip
     # Spark skips the tasks of an empty frame, so there is at least one row. It has no customer, and is left out below.
     nothing = [F.lit(None).cast(type_).alias(name) for name, type_ in lines.dtypes]

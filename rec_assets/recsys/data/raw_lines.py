@@ -17,6 +17,7 @@ RAW_SCHEMA = pa.schema(
         ("rating", pa.float64()),
         ("is_return", pa.bool_()),
         ("was_returned", pa.bool_()),
+        ("wrong_size", pa.bool_()),
         ("excluded_by", pa.string()),
         ("title", pa.string()),
         ("category", pa.string()),
@@ -29,6 +30,7 @@ RAW_SCHEMA = pa.schema(
 """`raw_purchase_logs`. Null means no readable value. `line` is the complete line as JSON, with all values as text.
 
 `is_return`: the line is a return. `was_returned`: the line is a purchase, and its status says that it was returned.
+`wrong_size`: one of both, and the reason is the size, or unknown.
 """
 
 LINE = ["source_file", "source_row"]

@@ -97,7 +97,7 @@ class Variants:
         Args:
             categories: (P,) category of each product.
             lines: Position of the variant (−1 for none) and weight of each line of the customer's history: 1 for a
-                purchase, −1 for a return.
+                purchase, −1 for a return because of the size.
         """
         sizes: dict[tuple[int, int], int] = {}
         for variant, weight in lines:

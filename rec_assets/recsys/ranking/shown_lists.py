@@ -20,7 +20,8 @@ from rec_assets.recsys.spark.customers import map_customers
 SHOWN_TYPES = "customer_id string, products string, discover string"
 """Spark types of the shown lists: JSON lists of ids, best first. They are variants, where a product has some."""
 
-_SIGNS = "abs(weight) >= 1"
+_SIGNS = "weight >= 1 or (weight <= -1 and wrong_size)"
+"""Lines that tell the size of a customer."""
 
 
 def shown_lists(scores: LazyArrowRows, histories: LazyArrowRows, snapshot: ProductSnapshot, size: int) -> LazyArrowRows:
@@ -37,8 +38,8 @@ def shown_lists(scores: LazyArrowRows, histories: LazyArrowRows, snapshot: Produ
     lists = lists.withColumn("variant_id", F.lit(None).cast("string")).withColumn("weight", F.lit(0.0))
     rows = lists.select(*columns)
     if len(snapshot.variants):
-        bought = histories.select("customer_id", "product_id", "variant_id", "weight").to_spark()
-        bought = bought.where(f"variant_id is not null and {_SIGNS}")
+        bought = histories.select("customer_id", "product_id", "variant_id", "weight", "wrong_size").to_spark()
+        bought = bought.where(f"variant_id is not null and ({_SIGNS})")
         bought = bought.withColumn("list", F.lit(None).cast("string")).withColumn("rank", F.lit(None).cast("int"))
         rows = rows.unionByName(bought.select(*columns))
     return map_customers(rows, partial(_of_customers, snapshot=snapshot, size=size), SHOWN_TYPES)

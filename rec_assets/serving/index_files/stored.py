@@ -75,7 +75,7 @@ class StoredHistories(_RowsByCustomer):
 
     Attributes:
         product, order, age, weight, rating: (L,) see `recsys.data.histories.histories_from_arrays`.
-        variant: (L,) position of the variant; −1 for none.
+        variant: (L,) position of the variant; −1 for none, and for a return that says nothing about the size.
     """
 
     columns = tuple(HISTORY_ARRAYS)
@@ -101,7 +101,7 @@ class StoredHistories(_RowsByCustomer):
         return cls(customers, starts, **{name: lines[name].to_numpy(kind) for name, kind in HISTORY_ARRAYS.items()})
 
 
-SERVED_COLUMNS = (*HISTORY_COLUMNS, "variant_id")
+SERVED_COLUMNS = (*HISTORY_COLUMNS, "variant_id", "wrong_size")
 """Columns of `customer_histories` that an index contains."""
 
 NUMBERED_SCHEMA = "customer_id string, product int, variant int, order int, age float, weight float, rating float"
@@ -120,7 +120,8 @@ def number_lines(lines: pd.DataFrame, product_ids: pd.Index, variant_ids: pd.Ind
     left out.
     """
     product = product_ids.get_indexer(pd.Index(lines["product_id"]))
-    variant = variant_ids.get_indexer(pd.Index(lines["variant_id"])) if len(variant_ids) else -1
+    variant = variant_ids.get_indexer(pd.Index(lines["variant_id"])) if len(variant_ids) else np.full(len(lines), -1)
+    variant = np.where((lines["weight"] < 0) & ~lines["wrong_size"].astype(bool), -1, variant)
     is_kept = (product >= 0) & (lines["weight"] != 0)
     lines = lines.assign(product=product, variant=variant, age=lines["age_days"])[is_kept]
     lines["order"] = pd.factorize(lines["order_id"], sort=True)[0]

@@ -31,8 +31,8 @@ def raw(*lines: dict[str, Any], day: dt.date = DAY) -> pd.DataFrame:
         line = {
             "source_file": "log.csv", "source_row": number, "order_id": f"r{number}", "customer_id": "ann",
             "product_id": "A1", "event_time": f"{day} 10:00", "quantity": 1.0, "unit_price": 2.0,
-            "rating": None, "is_return": False, "was_returned": False, "excluded_by": "", "title": None,
-            "category": None, "brand": None, "text": None, "line": f"line {number}", **changes,
+            "rating": None, "is_return": False, "was_returned": False, "wrong_size": False, "excluded_by": "",
+            "title": None, "category": None, "brand": None, "text": None, "line": f"line {number}", **changes,
         }  # fmt: skip
         rows.append(line)
     frame = pd.DataFrame(rows, columns=RAW_SCHEMA.names)
@@ -219,6 +219,14 @@ def test_a_status_on_the_purchase_line_cancels_no_other_purchase():
     lines = clean(raw({"order_id": "o1"}, {"order_id": "o2", "was_returned": True})).cleaned
     assert lines[["order_id", "event", "net_quantity"]].to_numpy().tolist() == [
         ["o1", "purchase", 1], ["o2", "purchase", 0], ["o2", "return", 0],
+    ]  # fmt: skip
+
+
+def test_a_return_keeps_whether_it_is_because_of_the_size():
+    of_size = {"wrong_size": True}
+    lines = clean(raw({"was_returned": True, **of_size}, {"is_return": True, **of_size}, {"is_return": True})).cleaned
+    assert lines[["event", "wrong_size"]].to_numpy().tolist() == [
+        ["purchase", False], ["return", True], ["return", False], ["return", True],
     ]  # fmt: skip
 
 

@@ -23,7 +23,8 @@ from rec_assets_tests.recsys.data.test_returns import lines
 
 CLEANED = (
     "customer_id string, product_id string, variant_id string, order_id string, event string, event_time timestamp, "
-    "line_id string, weight double, net_quantity double, unit_price double, rating double, date date"
+    "line_id string, weight double, net_quantity double, unit_price double, rating double, wrong_size boolean, "
+    "date date"
 )
 FILES, LOOKBACK, FIRST = 8, 5, dt.date(2017, 1, 1)
 
@@ -39,6 +40,7 @@ def test_net_purchases_are_the_lines_that_were_not_returned(spark: SparkSession)
         weight=1.0,
         unit_price=2.0,
         rating=np.nan,
+        wrong_size=window.index == 3,
     )
     clicked = window.iloc[[5]].assign(event=CLICK, order_id="s1", weight=0.1, net_quantity=0.0)
     bulk = window.iloc[[0, 5]].assign(product_id="D", weight=0.0)  # a bulk order and its return
@@ -52,9 +54,9 @@ def test_net_purchases_are_the_lines_that_were_not_returned(spark: SparkSession)
         *kept,
         ("bob", "C", "s1", 5, 0.1, 0.0),
     ]
-    returned = history.where("weight < 0").select(columns[:-1])
+    returned = history.where("weight < 0").select(*columns[:-1], "wrong_size")
     assert sorted(tuple(row) for row in returned.collect()) == [
-        ("ann", "A", "r1", 1, -1.0), ("ann", "B", "r3", 7, -1.0), ("bob", "C", "r5", 5, -1.0),
+        ("ann", "A", "r1", 1, -1.0, False), ("ann", "B", "r3", 7, -1.0, True), ("bob", "C", "r5", 5, -1.0, False),
     ]  # fmt: skip
     assert [tuple(row) for row in history.where("weight = 0").select(columns).collect()] == [
         ("ann", "D", "r0", 9, 0.0, 5.0)
@@ -75,7 +77,7 @@ def random_days(seed: int) -> Iterator[pd.DataFrame]:
                  pd.Timestamp(day, tz="UTC") + pd.Timedelta(hours=int(rng.integers(3))), f"l{rng.integers(1e9)}",
                  0.2 if event == CLICK else float(rng.random() < 0.9),
                  0.0 if event == CLICK else rng.integers(1, 9) / 10,
-                 2.5, None, day)
+                 2.5, None, event == RETURN, day)
             )  # fmt: skip
         names = [column.split()[0] for column in CLEANED.split(", ")]
         frame = pd.DataFrame(rows, columns=names)

@@ -33,6 +33,7 @@ def random_day(seed: int, lines: int = 400) -> pd.DataFrame:
             "rating": np.nan,
             "is_return": is_return,
             "was_returned": ~is_return & (rng.random(lines) < 0.1),
+            "wrong_size": rng.random(lines) < 0.3,
             "excluded_by": "",
             "line": [f"line {number}" for number in content],
         }

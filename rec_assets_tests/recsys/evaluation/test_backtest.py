@@ -28,7 +28,8 @@ AS_OF = FIRST + dt.timedelta(days=32)
 TRAINED = AS_OF - dt.timedelta(days=HORIZON)
 TYPES = (
     "date date, customer_id string, product_id string, variant_id string, order_id string, line_id string, "
-    "event string, event_time timestamp, weight double, net_quantity double, unit_price double, rating double"
+    "event string, event_time timestamp, weight double, net_quantity double, unit_price double, rating double, "
+    "wrong_size boolean"
 )
 
 
