@@ -24,7 +24,7 @@ from rec_assets_tests.conftest import BootstrappedShop, dagster_instance
 from rec_assets_tests.shops import write_giftware_shop
 
 GROUPS = {
-    "ingestion": {"raw_purchase_logs", "raw_product_catalog", "raw_feedback_events"},
+    "ingestion": {"raw_purchase_logs", "raw_product_catalog", "catalog_ids", "raw_feedback_events"},
     "interactions": {"cleaned_interactions", "rejected_purchases", "products"},
     "customers": {"customer_histories"},
     "models": {
@@ -42,9 +42,10 @@ GROUPS = {
 PARENTS = {
     "raw_purchase_logs": set(),
     "raw_product_catalog": set(),
+    "catalog_ids": {"raw_product_catalog"},
     "raw_feedback_events": set(),
-    "cleaned_interactions": {"raw_purchase_logs", "raw_product_catalog", "raw_feedback_events"},
-    "rejected_purchases": {"raw_purchase_logs", "raw_product_catalog"},
+    "cleaned_interactions": {"raw_purchase_logs", "catalog_ids", "raw_feedback_events"},
+    "rejected_purchases": {"raw_purchase_logs", "catalog_ids"},
     "products": {"cleaned_interactions", "raw_product_catalog"},
     "customer_histories": {"cleaned_interactions"},
     "product_statistics": {"customer_histories"},
@@ -73,10 +74,10 @@ PARENTS = {
     "tuned_recipe": {"cleaned_interactions", "products", "product_embeddings"},
 }  # fmt: skip
 
-WITHOUT_DAYS = {"raw_product_catalog", "products", "product_embeddings", "similar_texts", "tuned_recipe"}
+WITHOUT_DAYS = {"raw_product_catalog", "catalog_ids", "products", "product_embeddings", "similar_texts", "tuned_recipe"}
 
 JOBS = {
-    "ingest_catalog": {"raw_product_catalog"},
+    "ingest_catalog": {"raw_product_catalog", "catalog_ids"},
     "ingest": {
         "raw_purchase_logs",
         "raw_feedback_events",

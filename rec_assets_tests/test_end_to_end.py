@@ -62,7 +62,7 @@ def test_every_asset_has_its_partitions(shop: BootstrappedShop) -> None:
         assert shop.lake.table(table).days == [newest - horizon, newest], table
     for table in ("evaluation_report", *RELEASE):
         assert shop.lake.table(table).days == [newest], table
-    for table in ("raw_product_catalog", "products", "product_embeddings", "similar_texts"):
+    for table in ("raw_product_catalog", "catalog_ids", "products", "product_embeddings", "similar_texts"):
         assert shop.lake.table(table).partitions.get(None) is not None, table
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pyarrow as pa
 
 from rec_assets.assets.plots import as_markdown, line
@@ -97,6 +98,16 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         writer.add(None, read_catalog(source), **{FILES: dg.MetadataValue.json(files)})
         return writer.result()
 
+    @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"pandas", "deltalake"}, code_version="1")
+    def catalog_ids(raw_product_catalog: pd.DataFrame) -> pd.DataFrame:
+        """What cleaning needs of the catalog: variants with their products, and what is excluded.
+
+        A catalog with other prices or another stock leaves it as it is, so the cleaned days stay up to date.
+        """
+        ids = raw_product_catalog[["product_id", "variant_of", "excluded"]]
+        needed = ids["excluded"].astype(bool) | ids["variant_of"].notna()
+        return ids[needed].sort_values("product_id", ignore_index=True)
+
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,
         backfill_policy=dg.BackfillPolicy.single_run(), code_version=f"3-{source.events_version}",
@@ -137,7 +148,7 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         _raise_failed(context, writer, failed, len(run_days))
         return writer.result(rows=rows)
 
-    return [raw_purchase_logs, raw_product_catalog, raw_feedback_events]
+    return [raw_purchase_logs, raw_product_catalog, catalog_ids, raw_feedback_events]
 
 
 def upstream(*logs: FileFormat | None) -> list[dg.AssetKey]:

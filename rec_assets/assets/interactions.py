@@ -44,7 +44,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
     def spec(name: str, description: str, *more: str) -> dg.AssetSpec:
         return dg.AssetSpec(
             name, description=description, group_name=GROUP, owners=OWNERS, kinds={"spark", "deltalake"},
-            deps=["raw_purchase_logs", "raw_product_catalog", *more], partitions_def=days.partitions,
+            deps=["raw_purchase_logs", "catalog_ids", *more], partitions_def=days.partitions,
             code_version=f"4-{source.version}",
         )  # fmt: skip
 
@@ -66,8 +66,7 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         run_days, session = partition_days(context), spark.spark_session
         raw, events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
         events.require(run_days)
-        catalog = lake.table("raw_product_catalog").pandas(columns=["product_id", "excluded", "variant_of"])
-        settings_of_source = cleaning_settings(source, catalog)
+        settings_of_source = cleaning_settings(source, lake.table("catalog_ids").pandas())
         writers = {name: DayWriter(context, lake, name, run_days) for name in _SCHEMAS}
         files = {name: lake.day_files(name, schema, settings.staging) for name, schema in _SCHEMAS.items()}
         counts = Counter[str]()

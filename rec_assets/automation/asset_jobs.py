@@ -11,7 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from rec_assets.settings import Settings
 
 JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ingest_catalog": ("Read the newest catalog file.", ("raw_product_catalog",)),
+    "ingest_catalog": ("Read the newest catalog file.", ("raw_product_catalog", "catalog_ids")),
     "ingest": (
         "Read and clean the landed files of a day or of a range of days.",
         ("raw_purchase_logs", "raw_feedback_events", "experiment_exposures", "cleaned_interactions",

@@ -160,6 +160,7 @@ TABLES: dict[str, dict[str, Column]] = {
             "available_from": ("date", "First day on which the product is sold."),
         },
     ),
+    "catalog_ids": _columns("product_id variant_of excluded", {"variant_of": _RAW["variant_of"]}),
     "raw_feedback_events": _columns(
         "event_id type customer_id session_id product_id time order_id quantity unit_price recommendation_id "
         "position received sender source_file source_row",

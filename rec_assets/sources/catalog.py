@@ -99,7 +99,7 @@ def read_catalog(source: DataSource) -> pa.Table:
 
 
 def cleaning_settings(source: DataSource, catalog: pd.DataFrame) -> CleaningSettings:
-    """What cleaning needs of a data source and its catalog: product_id, excluded, variant_of."""
+    """What cleaning needs of a data source and its catalog, of which product_id, variant_of, excluded are used."""
     variants = catalog.dropna(subset="variant_of")
     return CleaningSettings(
         time_zone=source.time_zone,

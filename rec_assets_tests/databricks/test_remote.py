@@ -96,7 +96,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def ingested(host: Host) -> ExecuteInProcessResult:
     """Five days, read and cleaned on Databricks in one run."""
     settings = host.settings()
-    assert host.run(settings, "ingest_catalog", {"raw_product_catalog"}).success
+    assert host.run(settings, "ingest_catalog", {"raw_product_catalog", "catalog_ids"}).success
     assets = {"raw_purchase_logs", "raw_feedback_events", "cleaned_interactions", "rejected_purchases"}
     return host.run(settings, "ingest", assets, FIRST, DAY)
 
