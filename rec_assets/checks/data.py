@@ -1,6 +1,7 @@
 """Checks on the groups `ingestion` and `interactions`: are the lines complete, unique and plausible?"""
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -136,18 +137,20 @@ def _repeated_lines(cleaned: LakeTable, days: list[dt.date], passes: int) -> int
     """Lines with an earlier id. A pass hashes its part of the ids to 64 bits, then compares ids with equal hashes."""
     repeated = 0
     for number in range(passes):
-        hashes_by_day = (_hashes(_ids(cleaned, day)) for day in days)
-        hashes = np.concatenate([part[part % passes == number] for part in hashes_by_day])
+        hashes_of_batches = (_hashes(ids) for ids in _ids(cleaned, days))
+        parts = (part[part % passes == number] for part in hashes_of_batches)
+        hashes = np.concatenate([np.zeros(0, np.uint64), *parts])
         hashes.sort()
         shared = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if len(shared):
-            candidates = [ids[np.isin(_hashes(ids), shared)] for ids in (_ids(cleaned, day) for day in days)]
+            candidates = [ids[np.isin(_hashes(ids), shared)] for ids in _ids(cleaned, days)]
             repeated += int(pd.Index(np.concatenate(candidates)).duplicated().sum())
     return repeated
 
 
-def _ids(cleaned: LakeTable, day: dt.date) -> npt.NDArray[np.object_]:
-    return cleaned.read([day], columns=["line_id"])["line_id"].to_numpy()
+def _ids(cleaned: LakeTable, days: list[dt.date]) -> Iterator[npt.NDArray[np.object_]]:
+    for batch in cleaned.batches(days, ["line_id"]):
+        yield batch["line_id"].to_numpy(zero_copy_only=False)
 
 
 def _hashes(ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:

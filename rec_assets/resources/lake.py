@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,6 +137,14 @@ class LakeTable:
             DamagedPartition: a file is missing, or its content has changed.
         """
         return self._read(days, lambda *files: spark_files.dataset(*files).to_table(columns, filter=where))
+
+    def batches(self, days: Days, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """`read` in batches, for tables that do not fit into memory. Raises as `read`."""
+        few: dict[str, Any] = {"batch_readahead": 1, "fragment_readahead": 1}
+        found: Iterator[pa.RecordBatch] = self._read(
+            days, lambda *files: spark_files.dataset(*files).to_batches(columns, **few)
+        )
+        return found
 
     def pandas(self, days: Days = None, **options: Any) -> pd.DataFrame:
         """`read` as a pandas frame."""
