@@ -10,6 +10,7 @@ import datetime as dt
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
 from rec_assets.recsys.retrieval.product_texts import content_hash
+from rec_assets.recsys.spark.arrow_rows import collect
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -108,7 +110,7 @@ class Hybrid:
         sold = _spark_lines(self._lines).select("product_id").distinct()
         earlier = earlier.join(F.broadcast(sold), "product_id", "left_semi")
         purchases = _SPARK.spark_session.createDataFrame(self._bought)
-        self._sample = training_sample(earlier, purchases, recipe.ranker).toPandas()
+        self._sample = collect(training_sample(earlier, purchases, recipe.ranker), Path(self._folder.name))
         lines = self._lines if wanted is None else self._lines[self._lines["customer_id"].isin(wanted)]
         frame = candidates_in_spark(_spark_lines(lines), self._snapshot, recipe, model_days={}).to_spark()
         path = f"{self._folder.name}/candidates"

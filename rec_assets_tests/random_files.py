@@ -209,7 +209,7 @@ def _use_experiments(path: Path) -> None:
 
 
 def _use_recipe(path: Path) -> None:
-    Recipes(Recipe(), path).active()
+    Recipes(Recipe(), path).tuned()
 
 
 KINDS: dict[str, tuple[str, str, Callable[[Path], None], type[Exception]]] = {

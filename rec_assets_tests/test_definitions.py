@@ -36,7 +36,7 @@ GROUPS = {
     "release": {"challenger", "release_gate", "champion", "serving_index"},
     "business": {"business_kpis"},
     "experiments": {"experiment_exposures", "experiment_report"},
-    "tuning": {"tuned_recipe"},
+    "tuning": {"recipe", "tuned_recipe"},
 }  # fmt: skip
 
 PARENTS = {
@@ -49,15 +49,16 @@ PARENTS = {
     "products": {"cleaned_interactions", "raw_product_catalog"},
     "customer_histories": {"cleaned_interactions"},
     "product_statistics": {"customer_histories"},
-    "als_model": {"customer_histories"},
-    "co_purchase_graph": {"customer_histories"},
+    "recipe": {"customer_histories"},
+    "als_model": {"customer_histories", "recipe"},
+    "co_purchase_graph": {"customer_histories", "recipe"},
     "product_embeddings": {"products"},
     "similar_texts": {"products", "product_embeddings"},
     "product_snapshot": {
         "products", "product_embeddings", "similar_texts", "product_statistics", "als_model", "co_purchase_graph",
     },
-    "candidates": {"product_snapshot", "customer_histories"},
-    "ranker": {"candidates", "cleaned_interactions"},
+    "candidates": {"product_snapshot", "customer_histories", "recipe"},
+    "ranker": {"candidates", "cleaned_interactions", "recipe"},
     "hybrid_scores": {"candidates", "ranker", "product_snapshot"},
     "similar_products": {"product_snapshot", "co_purchase_graph"},
     "evaluation_report": {"hybrid_scores", "candidates", "product_snapshot", "cleaned_interactions"},
@@ -89,6 +90,7 @@ JOBS = {
     "train_retrieval": {
         "customer_histories",
         "product_statistics",
+        "recipe",
         "als_model",
         "co_purchase_graph",
         "product_snapshot",
@@ -165,9 +167,10 @@ _GATE_STATE = dict.fromkeys(("product_snapshot", "customer_histories"), (1 - GAT
 
 WINDOWS = {
     "customer_histories": {"cleaned_interactions": _LOOKBACK},
+    **{name: {"recipe": _LOOKBACK} for name in ("als_model", "co_purchase_graph", "candidates")},
     "product_snapshot": {"als_model": _MODELS, "co_purchase_graph": _MODELS},
     "similar_products": {"co_purchase_graph": _MODELS},
-    "ranker": {"candidates": _HORIZON_AGO, "cleaned_interactions": _LABELS},
+    "ranker": {"candidates": _HORIZON_AGO, "cleaned_interactions": _LABELS, "recipe": _LOOKBACK},
     "hybrid_scores": {"ranker": _MODELS},
     "evaluation_report": {
         "hybrid_scores": _HORIZON_AGO, "candidates": _HORIZON_AGO, "product_snapshot": _HORIZON_AGO,

@@ -44,6 +44,7 @@ PLOTTED_ROWS = 200_000
 
 def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
+    recipe = dg.AssetDep("recipe", partition_mapping=days.lookback)  # the newest one
     models = [dg.AssetDep(name, partition_mapping=days.model_window) for name in MODELS_OF_PRODUCTS]
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "5",
@@ -54,24 +55,26 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         """Statistics per product over the lookback: order lines, buyers, repeat share, price, returns."""
         return compute_statistics(customer_histories, recent_days=settings.recipe.candidates.recent_days)
 
-    @dg.asset(**daily, kinds={"spark", "mlflow"})
+    @dg.asset(**daily, kinds={"spark", "mlflow"}, deps=[recipe])
     def als_model(
         context: dg.AssetExecutionContext, tracking: TrackingResource, recipes: dg.ResourceParam[Recipes],
         customer_histories: SparkFrame,
     ) -> SparkFrame:  # fmt: skip
         """ALS factors of customers and products, trained on time-decayed implicit feedback or on ratings."""
-        recipe = recipes.active()
+        recipe, day = recipes.active(as_of_day(context)), as_of_day(context)
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}
         )
-        context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(), "mlflow_run": tracking.link})
+        context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(day), "mlflow_run": tracking.link})
         return fit_als(customer_histories, recipe.als, seed=recipe.seed, explicit=explicit)
 
-    @dg.asset(**daily, kinds={"spark"})
-    def co_purchase_graph(recipes: dg.ResourceParam[Recipes], customer_histories: SparkFrame) -> SparkFrame:
+    @dg.asset(**daily, kinds={"spark"}, deps=[recipe])
+    def co_purchase_graph(
+        context: dg.AssetExecutionContext, recipes: dg.ResourceParam[Recipes], customer_histories: SparkFrame
+    ) -> SparkFrame:
         """Product-to-product weights: same basket, next orders, and same customers (EASE)."""
-        return compute_graph(customer_histories.where(IS_PURCHASE), recipes.active().co_purchase)
+        return compute_graph(customer_histories.where(IS_PURCHASE), recipes.active(as_of_day(context)).co_purchase)
 
     @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"huggingface", "pytorch"}, code_version="1")
     def product_embeddings(
@@ -126,8 +129,8 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     # The code version follows from the columns: if they change, older partitions become stale.
     @dg.asset(
         **{**daily, "code_version": with_layout(daily["code_version"], CANDIDATE_COLUMNS)},
-        kinds={"spark", "numpy"},
-    )
+        kinds={"spark", "numpy"}, deps=[recipe],
+    )  # fmt: skip
     def candidates(
         context: dg.AssetExecutionContext, releases: dg.ResourceParam[Releases], recipes: dg.ResourceParam[Recipes],
         lake: dg.ResourceParam[Lake], product_snapshot: ProductSnapshot, customer_histories: LazyArrowRows,
@@ -135,12 +138,13 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         """(customer, product) pairs from all candidate sources as of the day, with the ranker's features."""
         day = product_snapshot.as_of
         release, model_days = releases.active(day), model_days_of_snapshot(lake, day)
-        recipe = release.recipe if release else recipes.active()
+        recipe = release.recipe if release else recipes.active(day)
         return candidates_in_spark(customer_histories, product_snapshot, recipe, model_days)
 
     @dg.asset(
         **daily,
         kinds={"xgboost", "mlflow"},
+        deps=[recipe],
         ins={
             "candidates": dg.AssetIn(partition_mapping=days.horizon_ago),
             "cleaned_interactions": dg.AssetIn(partition_mapping=days.label_window),
@@ -153,7 +157,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         """Gradient-boosted trees, trained on the candidates of a horizon ago and labeled with the purchases since."""
         if missing := missing_features(candidates.columns):
             raise dg.Failure(missing)
-        recipe = recipes.active()
+        recipe = recipes.active(as_of_day(context))
         bought = net_purchases(cleaned_interactions, as_of_day(context)).select("customer_id", "product_id").distinct()
         with stored_sample(training_sample(candidates, bought, recipe.ranker), settings.staging) as sample:
             model, rows, positives = fit_ranker(sample, recipe.ranker, seed=recipe.seed), sample.rows, sample.bought

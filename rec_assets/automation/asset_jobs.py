@@ -22,8 +22,8 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("products", "product_embeddings", "similar_texts"),
     ),
     "train_retrieval": (
-        "Train the retrieval models of a day and generate its candidates with them.",
-        ("customer_histories", "product_statistics", "als_model", "co_purchase_graph", "product_snapshot",
+        "Choose the recipe for a shop, train the retrieval models of a day, and generate its candidates with them.",
+        ("customer_histories", "product_statistics", "recipe", "als_model", "co_purchase_graph", "product_snapshot",
          "candidates"),
     ),
     "generate_candidates": (

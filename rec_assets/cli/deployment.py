@@ -54,7 +54,7 @@ def bootstrap(keep: bool) -> None:
     settings = get_settings()
     # Report invalid files now, and not after an hour.
     check_rule_sets(read_experiments(settings.experiments), read_rules(settings.rules).sets)
-    Recipes.from_settings(settings).active()
+    Recipes.from_settings(settings).tuned()
     if not settings.spark_remote:
         require_java()
     source = load_data_source(settings.source, settings.root)

@@ -1,13 +1,14 @@
-"""The active recipe: the settings' recipe with the tuned hyper-parameters on top. Reads and writes the tuned recipe.
+"""The active recipe: defaults, then what follows from the shop's purchases, then what was tuned, then the settings.
 
+    REC_LAKE/recipe                 the asset `recipe`: name, value, …
     REC_HOME/tuning/recipe.json     {"recipe": {"als.rank": 64, …}, "provenance": {"study": …, "trial": 7, …}}
 
-The file contains only tuned hyper-parameters; the settings define the others. Without the file, the settings' recipe
-applies.
+Both contain only some hyper-parameters. This module also writes the tuned recipe.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from rec_assets.errors import UserError
 from rec_assets.files import one_line, parse_json, read_small_text, write_atomically
 from rec_assets.recsys.recipe import Recipe
+from rec_assets.resources.lake import Lake, open_lake
 
 if TYPE_CHECKING:
     from rec_assets.settings import Settings
@@ -50,33 +52,42 @@ class Recipes:
     """Recipes of one deployment. Each call reads the file again.
 
     Attributes:
-        configured: The recipe of the settings. Fields that the user set there override tuned fields.
+        configured: The recipe of the settings. Fields that the user set there override all others.
         file: Path of the tuned recipe, which may not exist.
+        lake: The lake with the asset `recipe`; None: the recipe does not depend on it.
     """
 
     configured: Recipe
     file: Path
+    lake: Lake | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Recipes:
         """The recipes of a deployment."""
-        return cls(settings.recipe, settings.tuning / "recipe.json")
+        return cls(settings.recipe, settings.tuning / "recipe.json", open_lake(settings.lake))
 
-    def active(self) -> Recipe:
-        """The recipe for training models now.
+    def active(self, day: dt.date) -> Recipe:
+        """The recipe for the models of a day.
 
         Raises:
             RecipeUnreadable: the file of the tuned recipe is invalid.
         """
-        tuned = self.tuned()
-        return self.configured if tuned is None else self._overlay(tuned)
+        tuned, (_, of_shop) = self.tuned(), self._of_shop(day)
+        return self._overlay({**of_shop, **(tuned.fields if tuned else {})})
 
-    def origin(self) -> str:
-        """Origin of the active recipe, in one line."""
+    def fixed_fields(self) -> set[str]:
+        """Names of the hyper-parameters that the settings or tuning set. Raises as `active`."""
         tuned = self.tuned()
-        if tuned is None:
-            return "settings"
-        return f"tuned: study {tuned.provenance['study']}, trial {tuned.provenance['trial']}"
+        return {*self.configured.chosen_fields(), *(tuned.fields if tuned else {})}
+
+    def origin(self, day: dt.date) -> str:
+        """Origin of the active recipe of a day, in one line."""
+        tuned, (as_of, of_shop) = self.tuned(), self._of_shop(day)
+        origins = [
+            f"tuned: study {tuned.provenance['study']}, trial {tuned.provenance['trial']}" if tuned else "",
+            f"purchases up to {as_of}" if of_shop else "",
+        ]
+        return "; ".join(filter(None, origins)) or "settings"
 
     def tuned(self) -> TunedRecipe | None:
         """The tuned recipe; None without its file.
@@ -92,19 +103,28 @@ class Recipes:
             missing = {"study", "trial"} - tuned.provenance.keys()
             if missing:
                 raise ValueError(f"its provenance lacks {' and '.join(sorted(missing))}")
-            self._overlay(tuned)
+            self._overlay(tuned.fields)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise self._unreadable(error) from None
         return tuned
 
     def adopt(self, tuned: TunedRecipe) -> None:
         """Make a tuned recipe the active one. The file is replaced atomically."""
-        self._overlay(tuned)
+        self._overlay(tuned.fields)
         text = json.dumps({"recipe": dict(tuned.fields), "provenance": dict(tuned.provenance)}, indent=1)
         write_atomically(self.file, text + "\n")
 
-    def _overlay(self, tuned: TunedRecipe) -> Recipe:
-        return self.configured.with_fields({**tuned.fields, **self.configured.chosen_fields()})
+    def _overlay(self, fields: Mapping[str, Any]) -> Recipe:
+        return self.configured.with_fields({**fields, **self.configured.chosen_fields()})
+
+    def _of_shop(self, day: dt.date) -> tuple[dt.date, dict[str, float]]:
+        """The newest day of the asset `recipe` up to this day, and its hyper-parameters that this version has."""
+        table = self.lake.table("recipe") if self.lake is not None else None
+        if table is None or not (days := [each for each in table.days if each <= day]):
+            return day, {}
+        rows, known = table.pandas([days[-1]], columns=["name", "value"]), self.configured.fields()
+        values = zip(rows["name"], rows["value"].tolist(), strict=True)
+        return days[-1], {name: value for name, value in values if name in known}
 
     def _unreadable(self, error: Exception) -> RecipeUnreadable:
         if isinstance(error, ValidationError):

@@ -461,6 +461,15 @@ TABLES: dict[str, dict[str, Column]] = {
             "days_left": ("double", "Days until the planned `minimum_detectable_effect` is detectable."),
         },
     ),
+    "recipe": _columns(
+        "name value default why",
+        {
+            "name": ("string", "Hyper-parameter by its dotted name, such as `als.half_life_days`."),
+            "value": ("double", "Its value for this shop."),
+            "default": ("double", "Its default."),
+            "why": ("string", "Why this value suits the shop."),
+        },
+    ),
     "tuned_recipe": _columns(
         "origin study trial value base_value as_of recipe",
         {
