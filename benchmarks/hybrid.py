@@ -33,6 +33,8 @@ from rec_assets.recsys.retrieval.als_model import fit_als
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph
 from rec_assets.recsys.retrieval.product_texts import content_hash
 from rec_assets.recsys.spark.arrow_rows import collect
+from rec_assets.recsys.tuning.rules_of_thumb import choose
+from rec_assets.recsys.tuning.shop_profile import profile_shop
 from rec_assets.resources.spark import spark_resource
 from rec_assets.settings import Settings
 
@@ -59,7 +61,8 @@ class Hybrid:
     """Candidate sources and a trained ranker.
 
     Attributes:
-        recipe: Hyper-parameters that differ from the defaults, by dotted name.
+        recipe: Hyper-parameters chosen by hand, by dotted name. Others follow from the purchases, as in the asset
+            `recipe`, or are the defaults.
         last_orders: Whether the labels are each customer's last order, instead of the purchases of the last horizon.
         unseen: Whether to rank products without purchases too. The ranker is then trained with a tenth of the products
             hidden from the other models (compare Volkovs et al. 2017, DropoutNet).
@@ -79,7 +82,10 @@ class Hybrid:
     def train(self, lines: pd.DataFrame, products: pd.DataFrame) -> Hybrid:
         """Train the models, on all lines and on the lines before the labels of the ranker."""
         self._folder = tempfile.TemporaryDirectory(prefix="hybrid_")
-        self._recipe = Recipe().with_fields(self.recipe)
+        of_shop = choose(profile_shop(_spark_lines(lines)))
+        self._recipe = Recipe().with_fields(
+            {**dict(zip(of_shop["name"], of_shop["value"], strict=True)), **self.recipe}
+        )
         self._catalog = products.assign(content_hash=products["text"].map(content_hash), excluded=False)
         vectors, row = embeddings(products, "text")
         texts = self._catalog.assign(row=row)[["content_hash", "row"]].query("row >= 0").drop_duplicates()
