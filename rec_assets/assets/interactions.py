@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rec_assets.assets.ingestion import DAYS_PER_JOB
-from rec_assets.assets.line_cleaning import clean_days, write_clicks
+from rec_assets.assets.line_cleaning import clean_days, clean_events
 from rec_assets.assets.plots import as_markdown, bars
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.cleaning import (
@@ -24,6 +24,7 @@ from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.data_versions import DayWriter
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.spark import SparkResource
+from rec_assets.resources.spark_files import File
 from rec_assets.resources.tracking import TrackingResource
 from rec_assets.settings import Settings
 from rec_assets.sources.catalog import cleaning_settings
@@ -66,19 +67,19 @@ def interaction_assets(settings: Settings, source: DataSource, days: DayPartitio
         run_days, session = partition_days(context), spark.spark_session
         raw, events = lake.table("raw_purchase_logs"), lake.table("raw_feedback_events")
         events.require(run_days)
-        settings_of_source = cleaning_settings(source, lake.table("catalog_ids").pandas())
+        cleaning = cleaning_settings(source, lake.table("catalog_ids").pandas())
         writers = {name: DayWriter(context, lake, name, run_days) for name in _SCHEMAS}
         files = {name: lake.day_files(name, schema, settings.staging) for name, schema in _SCHEMAS.items()}
         counts = Counter[str]()
         for first in range(0, len(run_days), DAYS_PER_JOB):
             days = run_days[first : first + DAYS_PER_JOB]
-            by_table = clean_days(raw.lazy_rows(session, days, whole_days=True), settings_of_source, files)
+            by_table = clean_days(raw.lazy_rows(session, days, whole_days=True), cleaning, files)
+            signs = dict[dt.date, list[File]]()
+            if with_events := [day for day in days if events.rows([day])]:
+                rows, of_variant = events.lazy_rows(session, with_events, whole_days=True), cleaning.product_of_variant
+                signs = clean_events(rows, settings.feedback, of_variant, files["cleaned_interactions"])
             for day in days:
-                cleaned = by_table["cleaned_interactions"][day]
-                cleaned += write_clicks(
-                    events, day, settings.feedback, settings_of_source.product_of_variant,
-                    files["cleaned_interactions"], number=len(cleaned),
-                )  # fmt: skip
+                by_table["cleaned_interactions"][day] += signs.get(day, [])
                 for name, by_day in by_table.items():
                     counts[name] += writers[name].add_files(files[name], day, by_day[day])
             context.log.info(f"cleaned {first + len(days)} of {len(run_days)} days")

@@ -15,12 +15,14 @@ from rec_assets.recsys.data.cleaning_rules import CleaningSettings
 from rec_assets.recsys.data.large_days import Spool, clean_large_day
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.resources.day_files import DayFiles, runs
-from rec_assets.resources.lake import LakeTable
 from rec_assets.resources.spark_files import File
 from rec_assets.settings import FeedbackSettings
 
 MAX_LINES = 2**17
 """Lines of a day that are cleaned at once. A larger day is cleaned in parts of this size."""
+
+EVENTS_FILE = 1
+"""Number of the file with a day's signs of interest; file 0 has its lines."""
 
 _DAY = ["date"]
 
@@ -60,19 +62,27 @@ def clean_days(
     return by_table
 
 
-def write_clicks(
-    events: LakeTable, day: dt.date, feedback: FeedbackSettings, product_of_variant: Mapping[str, str],
-    files: DayFiles, *, number: int,
-) -> list[File]:  # fmt: skip
-    """Write the weighted clicks and carts of a day as file `number` of `cleaned_interactions`; none if there are none.
+def clean_events(
+    events: LazyArrowRows, feedback: FeedbackSettings, product_of_variant: Mapping[str, str], files: DayFiles
+) -> dict[dt.date, list[File]]:
+    """Write the signs of interest of days to `cleaned_interactions`: one file for a day, none for a day without any.
 
-    `events` are `raw_feedback_events`.
+    Args:
+        events: `raw_feedback_events` with `date`; a day is in one task, and its rows are together.
+        feedback, product_of_variant: See `signs_of_interest`.
+        files: Where to write.
     """
-    if not events.rows([day]):
-        return []
-    found = events.pandas([day])
-    lines = signs_of_interest(found, feedback.weights, feedback.max_products_per_day, product_of_variant)
-    return [files.write([_as_table(lines, files)], day, number)] if len(lines) else []
+
+    def clean(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for (day,), run in itertools.groupby(runs(tables, _DAY), lambda piece: piece[0]):
+            rows = pa.concat_tables(table for _, table in run).to_pandas()
+            lines = signs_of_interest(rows, feedback.weights, feedback.max_products_per_day, product_of_variant)
+            if len(lines):
+                file = files.write([_as_table(lines, files)], day, EVENTS_FILE)
+                yield pa.Table.from_pylist([{"date": day, **file._asdict()}])
+
+    found = events.then(clean, "date date, path string, bytes long, rows long").to_spark().collect()
+    return {day: [File(*file)] for day, *file in found}
 
 
 def _clean(parts: Iterator[pa.Table], day: dt.date, settings: CleaningSettings) -> Iterable[CleanedDay]:

@@ -4,6 +4,7 @@ import datetime as dt
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rec_assets.assets import line_cleaning, purchase_files
@@ -119,15 +120,19 @@ def test_a_header_alone_is_a_day_without_lines(tmp_path, spark):
     assert table(lake, read, files, FIRST).equals(RAW_SCHEMA.empty_table())
 
 
-def test_clicks_are_a_further_file_of_the_day_and_impressions_are_none(tmp_path):
+def test_clicks_are_a_further_file_of_the_day_and_impressions_are_none(tmp_path, spark):
     lake, at = Lake(tmp_path), pd.Timestamp("2017-01-01 10:00", tz="UTC")
     events = [
-        {"event_id": f"e{day}", "time": at, "type": kind, "customer_id": "ann", "session_id": "s", "product_id": "A"}
+        {"event_id": f"e{day}", "time": at, "type": kind, "customer_id": "ann", "session_id": "s", "product_id": "A-M"}
         for day, kind in ((FIRST, "impression"), (SECOND, "click"))
     ]
     for day, event in zip((FIRST, SECOND), events, strict=True):
         lake.write("raw_feedback_events", pa.Table.from_pylist([event], schema=FEEDBACK_SCHEMA), day)
-    files, found = lake.day_files("cleaned_interactions", CLEANED_SCHEMA, tmp_path), lake.table("raw_feedback_events")
-    assert line_cleaning.write_clicks(found, FIRST, FeedbackSettings(), {}, files, number=1) == []
-    (written,) = line_cleaning.write_clicks(found, SECOND, FeedbackSettings(), {}, files, number=1)
+    files = lake.day_files("cleaned_interactions", CLEANED_SCHEMA, tmp_path)
+    found = lake.table("raw_feedback_events").lazy_rows(spark, [FIRST, SECOND], whole_days=True)
+    by_day = line_cleaning.clean_events(found, FeedbackSettings(), {"A-M": "A"}, files)
+    assert by_day.keys() == {SECOND}
+    (written,) = by_day[SECOND]
     assert written.rows == 1 and written.path.startswith("date=2017-01-02/part-00001-")
+    (row,) = pq.read_table(tmp_path / "cleaned_interactions" / written.path).to_pylist()
+    assert (row["product_id"], row["variant_id"], row["event"]) == ("A", "A-M", "click")
