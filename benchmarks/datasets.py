@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rec_assets.datasets.fashion import FashionShop
 from rec_assets.recsys.retrieval.product_texts import join_columns
 
-JOURNEY, BEAUTY = "complete_journey", "amazon_beauty"
+JOURNEY, BEAUTY, FASHION = "complete_journey", "amazon_beauty", "fashion_shop"
 
 LEFT_OUT = ("FUEL", "COUPON", "MISCELLANEOUS")
 """Departments of the Complete Journey without products to recommend, as in rec_assets/datasets."""
@@ -101,3 +102,41 @@ def amazon_beauty() -> tuple[pd.DataFrame, pd.DataFrame]:
         }
     )
     return lines, catalog
+
+
+@lru_cache(maxsize=1)
+def fashion_shop() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A synthetic shop as `make fashion` makes it: 5,000 customers and their visits of 300 days.
+
+    Returns lines and products.
+
+    Only purchases: returns, events and what the project's cleaning rejects are left out. Products are styles.
+    """
+    shop = FashionShop(customers=5000, days=300, seed=1)
+    raw = pd.concat([lines for _, lines, _ in shop.simulate()], ignore_index=True).astype(str)
+    raw = raw[(raw["kind"] == "sale") & ~raw["customer"].isin(["", "TEST"]) & (raw["price"] != "")]
+    raw = raw[raw["pieces"].astype(float) < 100].drop_duplicates()
+    rows = shop.catalog()
+    styles = rows[rows["style"] == ""]
+    style_of = dict(zip(rows["sku"], rows["style"], strict=True))
+    lines = pd.DataFrame(
+        {
+            "customer_id": raw["customer"],
+            "product_id": raw["sku"].map(style_of),
+            "order_id": raw["order"],
+            "day": pd.to_datetime(raw["bought_at"]).dt.normalize(),
+            "quantity": raw["pieces"].astype(float),
+            "unit_price": raw["price"].astype(float),
+        }
+    )
+    catalog = pd.DataFrame(
+        {
+            "product_id": styles["sku"],
+            "title": styles["name"],
+            "category": styles["category"],
+            "brand": styles["brand"],
+            "text": join_columns(styles, ["name", "category", "brand", "description"], ", ").str.lower(),
+            "price": styles["price"].astype(float),
+        }
+    )
+    return lines.reset_index(drop=True), catalog.reset_index(drop=True)

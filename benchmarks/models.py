@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.peers.base import Peer, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES
@@ -15,8 +16,8 @@ from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES
 HYBRID, DEFAULTS = "hybrid", "hybrid, defaults only"
 """Names of the hybrid: with what was chosen by hand for a data set, and as every shop gets it."""
 
-_JOURNEY = frozenset({(JOURNEY, ALL_PURCHASES), (JOURNEY, NOVEL_PURCHASES)})
-_WARM = _JOURNEY | {(BEAUTY, NEXT)}
+_DAYS = frozenset((dataset, task) for dataset in (JOURNEY, FASHION) for task in (ALL_PURCHASES, NOVEL_PURCHASES))
+_WARM = _DAYS | {(BEAUTY, NEXT)}
 _EVERYWHERE = _WARM | {(BEAUTY, COLD)}
 
 
@@ -43,9 +44,15 @@ class Model:
         """The class.
 
         Raises:
-            ModuleNotFoundError: the module, or a library it needs, is missing.
+            ModuleNotFoundError: a library is missing.
+            ImportError: a library is there, and lacks a module that is needed.
         """
-        return getattr(import_module(self.module), self.attribute)
+        try:
+            return getattr(import_module(self.module), self.attribute)
+        except ModuleNotFoundError as error:
+            if find_spec(str(error.name).split(".")[0]) is None:
+                raise
+            raise ImportError(f"{self.module} needs {error.name}, which the installed library does not have") from error
 
     def build(self, dataset: str, chosen: Mapping[str, Any]) -> Peer:
         """An unfitted model with the values chosen for a task, and its defaults for the others."""
@@ -59,7 +66,9 @@ def first_values(cls: type, dataset: str) -> dict[str, Any]:
 
 MODELS = (
     Model(HYBRID, "benchmarks.hybrid", "Hybrid", _EVERYWHERE),
-    Model(DEFAULTS, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})),  # on the Journey, both are the same
+    Model(
+        DEFAULTS, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})
+    ),  # for the others, nothing is chosen by hand
     Model("popularity", "benchmarks.peers.popularity", "Popularity", _EVERYWHERE),
     Model("recent popularity", "benchmarks.peers.popularity", "RecentPopularity"),
     Model("popularity in own categories", "benchmarks.peers.popularity", "CategoryPopularity", _EVERYWHERE),
@@ -69,8 +78,13 @@ MODELS = (
         "ImputedCategoryPopularity",
         frozenset({(BEAUTY, COLD)}),
     ),
-    Model("own purchases", "benchmarks.peers.history", "OwnPurchases", frozenset({(JOURNEY, ALL_PURCHASES)})),
-    Model("TIFU-KNN", "benchmarks.peers.history", "TifuKnn", _JOURNEY),
+    Model(
+        "own purchases",
+        "benchmarks.peers.history",
+        "OwnPurchases",
+        frozenset({(JOURNEY, ALL_PURCHASES), (FASHION, ALL_PURCHASES)}),
+    ),
+    Model("TIFU-KNN", "benchmarks.peers.history", "TifuKnn", _DAYS),
     Model("implicit ALS", "benchmarks.peers.implicit_models", "ImplicitAls"),
     Model("implicit BM25 k-NN", "benchmarks.peers.implicit_models", "Bm25Knn"),
     Model("implicit TF-IDF k-NN", "benchmarks.peers.implicit_models", "TfIdfKnn"),

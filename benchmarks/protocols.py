@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from benchmarks.datasets import BEAUTY, JOURNEY, amazon_beauty, complete_journey
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY, amazon_beauty, complete_journey, fashion_shop
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES, make_slices
 
 NEXT, COLD = "next item", "cold products"
@@ -63,8 +63,9 @@ class Split:
 
 
 def journey_splits(
-    lines: pd.DataFrame, products: pd.DataFrame, as_of: pd.Timestamp, *, horizon_days: int = HORIZON_DAYS
-) -> list[Split]:
+    lines: pd.DataFrame, products: pd.DataFrame, as_of: pd.Timestamp, *, horizon_days: int = HORIZON_DAYS,
+    dataset: str = JOURNEY,
+) -> list[Split]:  # fmt: skip
     """Predict the purchases after a day from those up to and including it: `all` of them, and only `novel` ones.
 
     Customers with a history who buy in the window are evaluated. Unknown products stay in the truth.
@@ -74,6 +75,7 @@ def journey_splits(
         products: As in `datasets`; those bought up to the as-of day are ranked.
         as_of: Last known day.
         horizon_days: Length of the window after it.
+        dataset: The data set that the lines are of.
     """
     age = (as_of - lines["day"]).dt.days
     known = lines[age >= 0].assign(age_days=age[age >= 0]).drop(columns="day")
@@ -84,7 +86,7 @@ def journey_splits(
     orders = known.groupby("customer_id")["order_id"].nunique()
     catalog = products[products["product_id"].isin(known["product_id"])].reset_index(drop=True)
     return [
-        Split(JOURNEY, part.name, f"{as_of.date()}", known, part.truth, catalog, part.name == NOVEL_PURCHASES)
+        Split(dataset, part.name, f"{as_of.date()}", known, part.truth, catalog, part.name == NOVEL_PURCHASES)
         for part in make_slices(truth, known[_PAIR].drop_duplicates(), orders)
         if part.name in (ALL_PURCHASES, NOVEL_PURCHASES)
     ]
@@ -174,6 +176,22 @@ def reported_beauty() -> list[Split]:
     return [published, known_well(published), *shuffled, hide_products(published, tenth=0)]
 
 
+def reported_fashion() -> list[Split]:
+    """The last window of the synthetic fashion shop."""
+    return _fashion(windows=1)
+
+
+def tuning_fashion() -> list[Split]:
+    """The window before the reported one."""
+    return _fashion(windows=2)
+
+
+def _fashion(windows: int) -> list[Split]:
+    lines, products = fashion_shop()
+    as_of = lines["day"].max() - pd.Timedelta(days=windows * HORIZON_DAYS)
+    return journey_splits(lines, products, as_of, dataset=FASHION)
+
+
 def tuning_journey() -> list[Split]:
     """The window before the reported one."""
     return journey_splits(*complete_journey(), EARLIER[0])
@@ -186,5 +204,5 @@ def tuning_beauty() -> list[Split]:
 
 
 Splits = Callable[[], Sequence[Split]]
-REPORT: Mapping[str, Splits] = {JOURNEY: reported_journey, BEAUTY: reported_beauty}
-TUNING: Mapping[str, Splits] = {JOURNEY: tuning_journey, BEAUTY: tuning_beauty}
+REPORT: Mapping[str, Splits] = {JOURNEY: reported_journey, BEAUTY: reported_beauty, FASHION: reported_fashion}
+TUNING: Mapping[str, Splits] = {JOURNEY: tuning_journey, BEAUTY: tuning_beauty, FASHION: tuning_fashion}

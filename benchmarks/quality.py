@@ -28,7 +28,7 @@ def main(only: Sequence[str], wanted: Sequence[str]) -> None:
     """Measure all models, and write results, comparison, table and plot."""
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / "quality.csv"
-    measured = _read(file)
+    measured, now = _read(file), set[tuple[str, str]]()
     for dataset, splits_of in REPORT.items():
         try:
             splits = [split for split in splits_of() if _is_wanted(split, wanted)]
@@ -41,6 +41,7 @@ def main(only: Sequence[str], wanted: Sequence[str]) -> None:
                 continue
             try:
                 for rows in measure(model, asked, read_chosen()):
+                    now |= set(zip(rows["dataset"], rows["protocol"], strict=True))
                     measured = merge(measured, rows)
                     _in_order(measured).to_csv(file, index=False)
             except ModuleNotFoundError as error:
@@ -48,7 +49,7 @@ def main(only: Sequence[str], wanted: Sequence[str]) -> None:
     if measured.empty:
         raise click.ClickException("nothing was measured")
     ordered = _in_order(measured)
-    versus = versus_best_peer(ordered)
+    versus = _with_earlier(versus_best_peer(ordered), FOLDER / "versus_best_peer.csv", now, ordered)
     ordered = _in_order(pd.concat([ordered, _read(PUBLISHED)], ignore_index=True))
     ordered.to_csv(file, index=False)
     versus.to_csv(FOLDER / "versus_best_peer.csv", index=False)
@@ -69,6 +70,21 @@ def _read(file: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     rows = pd.read_csv(file)
     return rows if file == PUBLISHED else rows[~rows["model"].str.endswith(report.PUBLISHED)]
+
+
+def _with_earlier(versus: pd.DataFrame, file: Path, now: set[tuple[str, str]], ordered: pd.DataFrame) -> pd.DataFrame:
+    """`versus` and what the file has of protocols that were not measured now, in the order of the results.
+
+    Values of single customers are only where a protocol was measured.
+    """
+    key = ["dataset", "protocol"]
+    if file.is_file():
+        old = pd.read_csv(file)
+        again = pd.MultiIndex.from_frame(old[key]).isin(
+            [*now, *zip(versus["dataset"], versus["protocol"], strict=True)]
+        )
+        versus = pd.concat([versus, old[~again]], ignore_index=True)
+    return ordered[key].drop_duplicates().merge(versus, on=key)
 
 
 def _in_order(results: pd.DataFrame) -> pd.DataFrame:

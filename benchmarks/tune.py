@@ -28,7 +28,7 @@ TUNED = Path(__file__).with_name("tuned.yaml")
 TRIALS = 10
 SEED = 2017
 
-CUSTOMERS = {"complete_journey": 500, "amazon_beauty": 3000}
+CUSTOMERS = {"complete_journey": 500, "amazon_beauty": 3000, "fashion_shop": 2000}
 """Number of sampled customers on which the trials of all models are evaluated."""
 
 Chosen = dict[str, dict[str, dict[str, dict[str, Any]]]]

@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy import sparse
 from typing_extensions import Self
 
-from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 
 Floats = NDArray[np.float32]
 Space = Mapping[str, BaseDistribution]
@@ -133,6 +133,7 @@ class ScoringPeer(ABC):
 HALF_LIFE: Mapping[str, BaseDistribution] = {
     JOURNEY: FloatDistribution(10, 1000, log=True),
     BEAUTY: FloatDistribution(0.7, 70, log=True),
+    FASHION: FloatDistribution(10, 1000, log=True),
 }
 """Half-life of a purchase's weight: in days, and in later purchases of the customer."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
-from implicit.nearest_neighbors import BM25Recommender, CosineRecommender, ItemItemRecommender, TFIDFRecommender
+from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, ItemItemRecommender, TFIDFRecommender
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy import sparse

@@ -17,12 +17,13 @@ from lenskit.training import TrainingOptions
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.peers.base import Floats, ScoringPeer, Space
 
 _AGES: dict[str, BaseDistribution] = {
     JOURNEY: FloatDistribution(30, 400, log=True),
     BEAUTY: FloatDistribution(1, 50, log=True),
+    FASHION: FloatDistribution(30, 400, log=True),
 }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import IntDistribution
 
-from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
 
 
@@ -32,7 +32,7 @@ class RecentPopularity(Popularity):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        return {"days": IntDistribution(1, {JOURNEY: 120, BEAUTY: 1000}[dataset], log=True)}
+        return {"days": IntDistribution(1, {JOURNEY: 120, BEAUTY: 1000, FASHION: 120}[dataset], log=True)}
 
     def learn(self, lines: pd.DataFrame, products: pd.DataFrame) -> None:
         recent = lines["age_days"].to_numpy() < self.days

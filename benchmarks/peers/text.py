@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from scipy import sparse
 
-from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.peers.base import DEFAULT_HALF_LIFE, HALF_LIFE, Floats, ScoringPeer, Space
 from rec_assets.recsys.data.similar_texts import similar_texts
 from rec_assets.recsys.retrieval.product_texts import content_hash, embed_new
@@ -57,7 +57,9 @@ class TextSimilarity(ScoringPeer):
 
     @classmethod
     def space(cls, dataset: str) -> Space:
-        columns = {JOURNEY: ["text"], BEAUTY: ["text", "title"]}[dataset]  # titles of the Journey tell sizes apart
+        columns = {JOURNEY: ["text"], BEAUTY: ["text", "title"], FASHION: ["text", "title"]}[
+            dataset
+        ]  # titles of the Journey tell sizes apart
         return {
             "half_life": HALF_LIFE[dataset],
             "text": CategoricalDistribution(columns),

@@ -48,8 +48,9 @@ def _stretched(name: str) -> RuleOfThumb:
     default = float(Recipe().fields()[name])
 
     def value(profile: ShopProfile) -> float:
-        stretch = np.fmax(1.0, profile.interval_days / GROCER_INTERVAL_DAYS)  # fmax: 1 if the interval is NaN
-        return min(MAX_HALF_LIFE_DAYS, float(f"{default * stretch:.2g}"))
+        # In halves, so that the recipe does not change with every day.
+        stretch = np.floor(2 * profile.interval_days / GROCER_INTERVAL_DAYS) / 2
+        return float(min(MAX_HALF_LIFE_DAYS, default * np.fmax(1.0, stretch)))  # fmax: 1 if the interval is NaN
 
     return RuleOfThumb(
         name,
