@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 from benchmarks import catalog as catalog_benchmark
-from benchmarks import costs, report, running, tune
-from benchmarks.datasets import BEAUTY, JOURNEY
+from benchmarks import costs, datasets, quality, report, running, tune
+from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.models import DEFAULTS, HYBRID, MODELS, Model
 from benchmarks.peers import text
 from benchmarks.peers.base import Floats, ScoringPeer
 from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, known_well, leave_one_out
 from benchmarks.speed import Shop
+from rec_assets.datasets.fashion import FashionShop
 from rec_assets.recsys.data import similar_texts
 
 AS_OF = pd.Timestamp("2017-03-01")
@@ -311,3 +312,32 @@ def test_a_synthetic_catalog_is_measured_with_its_recall(monkeypatch: pytest.Mon
     assert rows.loc["candidates and lists", "items"] == 10
     made_of = rows.loc[["candidates, one core", "lists, one core"], "seconds"].sum()
     assert made_of <= rows.loc["candidates and lists", "seconds"], "one process made them"
+
+
+def test_the_fashion_shop_sells_styles_with_all_that_models_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "FashionShop", lambda customers, days, seed: FashionShop(80, 90, seed))
+    lines, products = datasets.fashion_shop.__wrapped__()
+    assert len(lines) > 100 and lines.notna().all(axis=None) and products.notna().all(axis=None)
+    assert lines["product_id"].isin(products["product_id"]).all() and products["product_id"].is_unique
+    assert "TEST" not in set(lines["customer_id"]) and lines["quantity"].max() < 100
+    everything, novel = journey_splits(lines, products, lines["day"].max() - pd.Timedelta(days=28), dataset=FASHION)
+    assert (everything.dataset, everything.task, novel.task) == (FASHION, "all", "novel") and len(novel.truth)
+
+
+def test_a_model_without_its_library_is_skipped_and_one_with_a_wrong_import_is_not() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        Model("a", "no_such_library.models", "A").load()
+    with pytest.raises(ImportError, match=r"json\.no_such_module") as found:
+        Model("a", "json.no_such_module", "A").load()
+    assert not isinstance(found.value, ModuleNotFoundError)
+
+
+def test_comparisons_of_protocols_that_were_not_measured_now_are_kept(tmp_path: Path) -> None:
+    columns = ["dataset", "protocol", "peer", "value"]
+    old = [(JOURNEY, "all, x", "a", 1.0), (JOURNEY, "novel, x", "a", 2.0), (BEAUTY, "next item, y", "a", 3.0)]
+    pd.DataFrame(old, columns=columns).to_csv(tmp_path / "versus.csv", index=False)
+    new = pd.DataFrame([(JOURNEY, "novel, x", "b", 5.0)], columns=columns)
+    ordered = pd.DataFrame([row[:2] for row in old for _ in range(2)], columns=columns[:2])
+    now = {(JOURNEY, "novel, x"), (BEAUTY, "next item, y")}  # of the second, values of the peers are not here
+    found = quality._with_earlier(new, tmp_path / "versus.csv", now, ordered)
+    assert found.to_numpy().tolist() == [[JOURNEY, "all, x", "a", 1.0], [JOURNEY, "novel, x", "b", 5.0]]
