@@ -24,6 +24,7 @@ class RetentionSettings(BaseModel):
     experiment_exposures: int | None = _days(None, "experiment_exposures")
     customer_histories: int | None = _days(70, "customer_histories")
     product_statistics: int | None = _days(None, "product_statistics")
+    recipe: int | None = _days(None, "recipe")
     als_model: int | None = _days(180, "als_model")
     co_purchase_graph: int | None = _days(180, "co_purchase_graph")
     product_snapshot: int | None = _days(90, "product_snapshot")

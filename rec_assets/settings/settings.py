@@ -67,6 +67,7 @@ class Settings(AutomationSettings, ServiceSettings, SparkSettings, ModelSettings
             **dict.fromkeys(daily, max(back + self.lookback_days, experiment_days if self.experiments else 0)),
             **dict.fromkeys(models, back + self.model_reuse_days),
             **dict.fromkeys(("customer_histories", "product_snapshot"), back + self.model_reuse_days),
+            "recipe": back + self.lookback_days,
             "candidates": back + 1,
             "hybrid_scores": back + 1,
             "similar_products": self.horizon_days + 1,

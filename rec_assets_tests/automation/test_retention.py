@@ -129,6 +129,7 @@ LEAST = {
     "experiment_exposures": 365 + 2 * 28 + 7,
     "customer_histories": 2 * 28 + 7 + 7,
     "product_statistics": 2 * 28 + 7 + 7,
+    "recipe": 365 + 2 * 28 + 7,
     "als_model": 2 * 28 + 7 + 7,
     "co_purchase_graph": 2 * 28 + 7 + 7,
     "ranker": 2 * 28 + 7 + 7,
