@@ -26,6 +26,8 @@ from rec_assets_tests.conftest import Shop
 CUSTOMERS, DAYS, SEED = 1200, 150, 3
 SETTINGS = {"REC_SPARK_SHUFFLE_PARTITIONS": "4"}
 
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for two bootstraps
+
 
 @dataclass
 class Fashion:
