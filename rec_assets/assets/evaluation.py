@@ -39,7 +39,7 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
     horizon_ago = dg.AssetIn(partition_mapping=days.horizon_ago)
 
     @dg.asset(
-        group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="1",
+        group_name=GROUP, owners=OWNERS, partitions_def=days.partitions, code_version="2",
         kinds={"pandas", "mlflow"},
         ins={
             "hybrid_scores": horizon_ago, "candidates": horizon_ago, "product_snapshot": horizon_ago,

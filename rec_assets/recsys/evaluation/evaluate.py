@@ -18,9 +18,10 @@ from rec_assets.recsys.evaluation.metrics import catalog_coverage, gini, intra_l
 ALL_PURCHASES = "all"
 NOVEL_PURCHASES = "novel"
 NEW_CUSTOMERS = "new customers"
+ONE_ORDER = "one order"
 COLD_PRODUCTS = "cold products"
 ACTIVITY = ("low activity", "medium activity", "high activity")
-SLICES = (ALL_PURCHASES, NOVEL_PURCHASES, NEW_CUSTOMERS, COLD_PRODUCTS, *ACTIVITY)
+SLICES = (ALL_PURCHASES, NOVEL_PURCHASES, NEW_CUSTOMERS, ONE_ORDER, COLD_PRODUCTS, *ACTIVITY)
 
 HEADLINE_METRIC = "ndcg"
 HEADLINE_K = 10
@@ -88,10 +89,12 @@ def make_slices(truth: pd.DataFrame, history: pd.DataFrame, orders: pd.Series, *
     novel = known[~seen]
     buyers = history["product_id"].value_counts()
     cold = novel[novel["product_id"].map(buyers).fillna(0) < cold_buyers]
+    after_one = known[known["customer_id"].map(orders) == 1]
     return [
         Slice(ALL_PURCHASES, "all", known, "All later purchases of customers with history, also repeat purchases."),
         Slice(NOVEL_PURCHASES, "discover", novel, "Only products that the customer did not buy in the lookback."),
         Slice(NEW_CUSTOMERS, "all", new, "Customers without a purchase up to the as-of day. All get the same list."),
+        Slice(ONE_ORDER, "all", after_one, "Customers with one order up to the as-of day."),
         Slice(COLD_PRODUCTS, "discover", cold, f"Novel purchases of products with fewer than {cold_buyers} buyers."),
         *_activity_slices(known, orders),
     ]

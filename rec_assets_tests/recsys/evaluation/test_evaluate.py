@@ -34,7 +34,7 @@ def in_words(frame: pd.DataFrame) -> set[str]:
 
 # a: bought by three customers, b by two, c and d by one each; z is unknown. eve is a new customer.
 HISTORY = pairs("ann:ab bob:abc cem:ad")
-ORDERS = pd.Series({"ann": 2, "bob": 5, "cem": 9})
+ORDERS = pd.Series({"ann": 1, "bob": 5, "cem": 9})
 TRUTH = pairs("ann:ac bob:az cem:bz eve:az")
 
 CATALOG = CatalogStatistics(
@@ -70,6 +70,7 @@ def test_each_slice_has_its_purchases():
         "all": {"ann:a", "ann:c", "bob:a", "bob:z", "cem:b", "cem:z"},
         "novel": {"ann:c", "bob:z", "cem:b", "cem:z"},
         "new customers": {"eve:a", "eve:z"},
+        "one order": {"ann:a", "ann:c"},
         "cold products": {"ann:c", "bob:z", "cem:z"},
         "low activity": {"ann:a", "ann:c"},
         "medium activity": {"bob:a", "bob:z"},
