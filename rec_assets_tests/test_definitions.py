@@ -28,7 +28,7 @@ GROUPS = {
     "interactions": {"cleaned_interactions", "rejected_purchases", "products"},
     "customers": {"customer_histories"},
     "models": {
-        "product_statistics", "als_model", "co_purchase_graph", "product_embeddings", "similar_texts",
+        "product_statistics", "recipe", "als_model", "co_purchase_graph", "product_embeddings", "similar_texts",
         "product_snapshot", "candidates", "ranker",
     },
     "recommendations": {"hybrid_scores", "similar_products"},
@@ -36,7 +36,7 @@ GROUPS = {
     "release": {"challenger", "release_gate", "champion", "serving_index"},
     "business": {"business_kpis"},
     "experiments": {"experiment_exposures", "experiment_report"},
-    "tuning": {"recipe", "tuned_recipe"},
+    "tuning": {"tuned_recipe"},
 }  # fmt: skip
 
 PARENTS = {

@@ -1,10 +1,10 @@
-"""Asset `recipe` of the group `tuning`: hyper-parameters that follow from how the customers of the shop buy."""
+"""Asset `recipe` of the group `models`: hyper-parameters that follow from how the customers of the shop buy."""
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
-from rec_assets.assets.tuning import GROUP, OWNERS
+from rec_assets.assets.models import GROUP, OWNERS
 from rec_assets.partitions import DayPartitions, as_of_day
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
 from rec_assets.recsys.tuning.rules_of_thumb import choose
