@@ -14,7 +14,6 @@ from rec_assets.assets.ingestion import ingestion_assets, upstream_specs
 from rec_assets.assets.interactions import interaction_assets
 from rec_assets.assets.model_loading import ActiveModels
 from rec_assets.assets.models import model_assets
-from rec_assets.assets.recipe import recipe_assets
 from rec_assets.assets.recommendations import recommendation_assets
 from rec_assets.assets.release import release_assets
 from rec_assets.assets.tuning import tuning_assets
@@ -88,7 +87,6 @@ def _all_assets(settings: Settings, source: DataSource, days: DayPartitions) -> 
         *ingestion_assets(settings, source, days),
         *interaction_assets(settings, source, days),
         *customer_assets(settings, days),
-        *recipe_assets(days),
         *model_assets(settings, source, days),
         *recommendation_assets(settings, days),
         *export_assets(settings, days),

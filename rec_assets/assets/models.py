@@ -27,6 +27,8 @@ from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph as compute_graph
 from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
+from rec_assets.recsys.tuning.rules_of_thumb import choose
+from rec_assets.recsys.tuning.shop_profile import profile_shop
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes
@@ -44,7 +46,7 @@ PLOTTED_ROWS = 200_000
 
 def model_assets(settings: Settings, source: DataSource, days: DayPartitions) -> list[dg.AssetsDefinition]:
     """The assets of the group."""
-    recipe = dg.AssetDep("recipe", partition_mapping=days.lookback)  # the newest one
+    newest_recipe = dg.AssetDep("recipe", partition_mapping=days.lookback)
     models = [dg.AssetDep(name, partition_mapping=days.model_window) for name in MODELS_OF_PRODUCTS]
     daily: dict[str, Any] = {
         "group_name": GROUP, "owners": OWNERS, "partitions_def": days.partitions, "code_version": "5",
@@ -55,7 +57,26 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         """Statistics per product over the lookback: order lines, buyers, repeat share, price, returns."""
         return compute_statistics(customer_histories, recent_days=settings.recipe.candidates.recent_days)
 
-    @dg.asset(**daily, kinds={"spark", "mlflow"}, deps=[recipe])
+    @dg.asset(**{**daily, "code_version": "1"}, kinds={"spark"})
+    def recipe(
+        context: dg.AssetExecutionContext, recipes: dg.ResourceParam[Recipes], customer_histories: LazyArrowRows
+    ) -> pd.DataFrame:
+        """Hyper-parameters for this shop, by rules of thumb from its purchases. Settings and tuning come first."""
+        profile = profile_shop(customer_histories)
+        chosen, fixed = choose(profile), recipes.fixed_fields()
+        shown = chosen[~chosen["name"].isin(fixed)].rename(columns={"name": "hyper-parameter"})
+        table = shown.to_markdown(index=False) if len(shown) else "The defaults suit this shop."
+        context.log.info(f"{as_of_day(context)}: {profile.in_words()}")
+        context.add_output_metadata(
+            {
+                "purchases": dg.MetadataValue.md(profile.in_words()),
+                "chosen": dg.MetadataValue.md(str(table)),
+                **({"set_by_settings_or_tuning": ", ".join(sorted(fixed))} if fixed else {}),
+            }
+        )
+        return chosen
+
+    @dg.asset(**daily, kinds={"spark", "mlflow"}, deps=[newest_recipe])
     def als_model(
         context: dg.AssetExecutionContext, tracking: TrackingResource, recipes: dg.ResourceParam[Recipes],
         customer_histories: SparkFrame,
@@ -69,7 +90,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         context.add_output_metadata({"explicit": explicit, "recipe": recipes.origin(day), "mlflow_run": tracking.link})
         return fit_als(customer_histories, recipe.als, seed=recipe.seed, explicit=explicit)
 
-    @dg.asset(**daily, kinds={"spark"}, deps=[recipe])
+    @dg.asset(**daily, kinds={"spark"}, deps=[newest_recipe])
     def co_purchase_graph(
         context: dg.AssetExecutionContext, recipes: dg.ResourceParam[Recipes], customer_histories: SparkFrame
     ) -> SparkFrame:
@@ -129,7 +150,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     # The code version follows from the columns: if they change, older partitions become stale.
     @dg.asset(
         **{**daily, "code_version": with_layout(daily["code_version"], CANDIDATE_COLUMNS)},
-        kinds={"spark", "numpy"}, deps=[recipe],
+        kinds={"spark", "numpy"}, deps=[newest_recipe],
     )  # fmt: skip
     def candidates(
         context: dg.AssetExecutionContext, releases: dg.ResourceParam[Releases], recipes: dg.ResourceParam[Recipes],
@@ -144,7 +165,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     @dg.asset(
         **daily,
         kinds={"xgboost", "mlflow"},
-        deps=[recipe],
+        deps=[newest_recipe],
         ins={
             "candidates": dg.AssetIn(partition_mapping=days.horizon_ago),
             "cleaned_interactions": dg.AssetIn(partition_mapping=days.label_window),
@@ -180,6 +201,6 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         )
 
     return [
-        product_statistics, als_model, co_purchase_graph, product_embeddings, similar_texts, product_snapshot,
+        product_statistics, recipe, als_model, co_purchase_graph, product_embeddings, similar_texts, product_snapshot,
         candidates, ranker,
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -35,6 +36,17 @@ class ShopProfile:
     interval_days: float
     basket: float
     repeat_share: float
+
+    def in_words(self) -> str:
+        """The profile as sentences."""
+        if not self.customers:
+            return "Nobody has bought anything."
+        days = "day" if self.days == 1 else "days"
+        every = "" if math.isnan(self.interval_days) else f", with {self.interval_days:.1f} days in between"
+        return (
+            f"{self.customers:,} customers have bought, on {self.days:.1f} {days} each{every}. A basket has "
+            f"{self.basket:.1f} products; the customer had bought {self.repeat_share:.0%} of them before."
+        )
 
 
 def profile_shop(histories: DataFrame | LazyArrowRows) -> ShopProfile:

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from rec_assets.assets.recipe import in_words
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.tuning.rules_of_thumb import MAX_HALF_LIFE_DAYS, RULES, choose
 from rec_assets.recsys.tuning.shop_profile import ShopProfile, profile_shop
@@ -31,7 +30,7 @@ def test_the_profile_of_a_few_purchases(spark: SparkSession) -> None:
     # ann: days 30, 20 and 6 with 2, 1 and 1 products, of which one again; bob: one day; clicks and bulk orders not.
     assert found == ShopProfile(customers=2, days=2.0, interval_days=12.0, basket=1.25, repeat_share=pytest.approx(0.2))
     nothing = profile_shop(spark.createDataFrame(frame.iloc[-3:]))
-    assert nothing.customers == 0 and math.isnan(nothing.interval_days) and "Nobody" in in_words(nothing)
+    assert nothing.customers == 0 and math.isnan(nothing.interval_days) and "Nobody" in nothing.in_words()
 
 
 def values(profile: ShopProfile) -> dict[str, float]:
@@ -68,7 +67,7 @@ def test_small_baskets_need_less_support_and_more_orders() -> None:
 def test_a_shop_without_a_second_purchase_keeps_the_half_lives() -> None:
     once = replace(FASHION, days=1.0, interval_days=math.nan)
     assert values(once).keys() == {"co_purchase.min_support", "co_purchase.next_orders"}
-    assert "in between" not in in_words(once) and "on 1.0 day each" in in_words(once)
+    assert "in between" not in once.in_words() and "on 1.0 day each" in once.in_words()
 
 
 def test_nothing_follows_from_a_few_customers() -> None:
