@@ -54,7 +54,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
     ) -> pd.DataFrame:  # fmt: skip
         """The active recipe after an Optuna search on past days, which replaces it only by a better one."""
         days, as_of_days = tuning_days(lake.table("cleaned_interactions").days, config.windows, settings)
-        base = recipes.active(as_of_days[-1])
+        base = recipes.active(days[-1])
         space = space_around(base, parts=config.parts, fixed=settings.recipe.chosen_fields())
         name = _study_name(lake, source, settings, days, as_of_days, base, space)
         mlflow = tracking.mlflow
@@ -103,7 +103,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
                 "outcome": f"trial {best.number} is better than the active recipe and replaces it"
                 if is_better
                 else "no trial is better than the active recipe",
-                "origin": recipes.origin(as_of_days[-1]),
+                "origin": recipes.origin(days[-1]),
                 "best_ndcg_10": best.value,
                 "current_ndcg_10": current.value,
                 "changes": dg.MetadataValue.md(_changes(base, best.params).to_markdown()),
@@ -114,7 +114,7 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
                 "mlflow_run": tracking.link,
             }
         )
-        return _recipe_row(recipes, as_of_days[-1])
+        return _recipe_row(recipes, days[-1])
 
     return [tuned_recipe]
 

@@ -14,7 +14,7 @@ import shutil
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
@@ -74,6 +74,10 @@ class CatalogTable(LakeTable):
         rows = self.spark(self.lake.session, days).toArrow()
         rows = rows if where is None else rows.filter(where)
         return rows.select(columns) if columns else rows
+
+    def batches(self, days: Days, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """See LakeTable."""
+        return iter(self.spark(self.lake.session, days).select(*columns).toArrow().to_batches())
 
     def head(self, day: Day = None, *, rows: int) -> pa.Table:
         """See LakeTable."""

@@ -94,7 +94,7 @@ def _metadata(result: ExecuteInProcessResult) -> dict[str, Any]:
 
 def _study(settings: Settings) -> RecipeStudy:
     (found,) = optuna.get_all_study_summaries(f"sqlite:///{settings.tuning / 'study.db'}")
-    base = Recipes.from_settings(settings).active(WINDOWS[-1])
+    base = Recipes.from_settings(settings).active(NEWEST)
     space = _ranker_space(settings)
     return open_study(settings.tuning / "study.db", found.study_name, base=base, space=space, seed=base.seed)
 
@@ -160,13 +160,11 @@ def test_a_better_recipe_is_adopted_with_its_provenance_and_becomes_the_new_base
     assert content["provenance"].items() >= expected.items()
     assert content["provenance"]["windows"] == [str(day) for day in WINDOWS]
     assert content["provenance"]["as_of"] == str(NEWEST - dt.timedelta(days=GATE))
-    assert (
-        found["origin"] == recipes.origin(WINDOWS[-1]) == f"tuned: study {study.study.study_name}, trial {best.number}"
-    )
+    assert found["origin"] == recipes.origin(NEWEST) == f"tuned: study {study.study.study_name}, trial {best.number}"
     assert {"history", "importance"} <= found.keys()
     row = Lake(settings.lake).table("tuned_recipe").pandas().iloc[0]
     assert (row["study"], row["trial"]) == (study.study.study_name, best.number)
-    assert Recipe.model_validate_json(row["recipe"]) == recipes.active(WINDOWS[-1])
+    assert Recipe.model_validate_json(row["recipe"]) == recipes.active(NEWEST)
 
     # It is active now: the study continues, and a trial that is not better changes nothing.
     before, changed = recipes.file.read_text(), Lake(settings.lake).table("tuned_recipe").version

@@ -62,6 +62,8 @@ def test_days_are_written_replaced_and_read(lake: CatalogLake, spark: SparkSessi
     assert table.pandas([DAY], columns=["n"], where=ds.field("n") > 1).to_dict("list") == {"n": [2]}
     assert (table.rows([DAY, NEXT]), table.head(NEXT, rows=5).to_pydict()) == (3, {"n": [9], "v": [[1.0]]})
     assert table.lazy_rows(spark, [DAY]).to_spark().count() == 2
+    (name, *_) = table.read([DAY]).column_names
+    assert [value for batch in table.batches([DAY], [name]) for value in batch[name]] == [*table.read([DAY])[name]]
     with pytest.raises(MissingPartition, match=r"sales: day 2000-01-01 is not in the lake \(uc://main.shop\)"):
         table.read([dt.date(2000, 1, 1)])
 
