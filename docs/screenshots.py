@@ -39,18 +39,18 @@ def lineage(browser: Browser, ui: str) -> None:
 
     In a window of this size, the UI draws only the names of the assets, which can be read at the width of a page.
     """
-    page = open_page(browser, f"{ui}/asset-groups", 1900, 2000)
+    page = open_page(browser, f"{ui}/asset-groups", 2000, 2300)
     page.get_by_text("Hide navigation").click()
     page.get_by_placeholder("Jump to").locator("xpath=following::button[1]").click()
-    page.mouse.click(150, 1900, button="right")
+    page.mouse.click(150, 2200, button="right")
     page.locator("[role=menuitem]:visible", has_text="vertical").click()
     page.wait_for_timeout(SETTLE)
     page.keyboard.press("Alt+KeyE")
     page.wait_for_timeout(SETTLE)
-    page.mouse.dblclick(120, 1900)  # off the graph: nothing is selected
+    page.mouse.dblclick(120, 2200)  # off the graph: nothing is selected
     page.mouse.move(75, 400)
     page.wait_for_timeout(SETTLE)
-    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 100, "y": 215, "width": 1390, "height": 1605})
+    page.screenshot(path=IMAGES / "lineage.png", clip={"x": 105, "y": 208, "width": 1570, "height": 1915})
 
 
 def evaluation(browser: Browser, ui: str) -> None:
