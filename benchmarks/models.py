@@ -66,9 +66,8 @@ def first_values(cls: type, dataset: str) -> dict[str, Any]:
 
 MODELS = (
     Model(HYBRID, "benchmarks.hybrid", "Hybrid", _EVERYWHERE),
-    Model(
-        DEFAULTS, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})
-    ),  # for the others, nothing is chosen by hand
+    # Of the other data sets, nothing is chosen by hand, so both are the same.
+    Model(DEFAULTS, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})),
     Model("popularity", "benchmarks.peers.popularity", "Popularity", _EVERYWHERE),
     Model("recent popularity", "benchmarks.peers.popularity", "RecentPopularity"),
     Model("popularity in own categories", "benchmarks.peers.popularity", "CategoryPopularity", _EVERYWHERE),

@@ -18,6 +18,7 @@ import numpy as np
 from rec_assets.recsys.experiments.experiments_file import ExperimentsError, models_in, read_experiments
 from rec_assets.recsys.recipe import Recipe
 from rec_assets.recsys.rules.rules_file import RulesError, read_rules
+from rec_assets.resources.lake import Lake
 from rec_assets.resources.recipes import Recipes, RecipeUnreadable
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.spec import load_data_source
@@ -209,7 +210,7 @@ def _use_experiments(path: Path) -> None:
 
 
 def _use_recipe(path: Path) -> None:
-    Recipes(Recipe(), path).tuned()
+    Recipes(Recipe(), path, Lake(path.parent)).tuned()
 
 
 KINDS: dict[str, tuple[str, str, Callable[[Path], None], type[Exception]]] = {

@@ -82,7 +82,8 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         customer_histories: SparkFrame,
     ) -> SparkFrame:  # fmt: skip
         """ALS factors of customers and products, trained on time-decayed implicit feedback or on ratings."""
-        recipe, day = recipes.active(as_of_day(context)), as_of_day(context)
+        day = as_of_day(context)
+        recipe = recipes.active(day)
         explicit = source.purchases.columns.rating is not None
         tracking.mlflow.log_params(
             {f"als_{k}": v for k, v in recipe.als.model_dump().items()} | {"als_explicit": explicit}

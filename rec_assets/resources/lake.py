@@ -139,7 +139,10 @@ class LakeTable:
         return self._read(days, lambda *files: spark_files.dataset(*files).to_table(columns, filter=where))
 
     def batches(self, days: Days, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """`read` in batches, for tables that do not fit into memory. Raises as `read`."""
+        """`read` in batches, for tables that do not fit into memory.
+
+        Raises as `read`, and FileNotFoundError if a file is deleted while batches are read.
+        """
         few: dict[str, Any] = {"batch_readahead": 1, "fragment_readahead": 1}
         found: Iterator[pa.RecordBatch] = self._read(
             days, lambda *files: spark_files.dataset(*files).to_batches(columns, **few)

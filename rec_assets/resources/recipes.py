@@ -54,12 +54,12 @@ class Recipes:
     Attributes:
         configured: The recipe of the settings. Fields that the user set there override all others.
         file: Path of the tuned recipe, which may not exist.
-        lake: The lake with the asset `recipe`; None: the recipe does not depend on it.
+        lake: The lake with the asset `recipe`.
     """
 
     configured: Recipe
     file: Path
-    lake: Lake | None = None
+    lake: Lake
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Recipes:
@@ -119,8 +119,8 @@ class Recipes:
 
     def _of_shop(self, day: dt.date) -> tuple[dt.date, dict[str, float]]:
         """The newest day of the asset `recipe` up to this day, and its hyper-parameters that this version has."""
-        table = self.lake.table("recipe") if self.lake is not None else None
-        if table is None or not (days := [each for each in table.days if each <= day]):
+        table = self.lake.table("recipe")
+        if not (days := [each for each in table.days if each <= day]):
             return day, {}
         rows, known = table.pandas([days[-1]], columns=["name", "value"]), self.configured.fields()
         values = zip(rows["name"], rows["value"].tolist(), strict=True)

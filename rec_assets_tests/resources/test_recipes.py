@@ -58,7 +58,6 @@ def test_the_newest_recipe_of_the_shop_up_to_the_day_comes_before_the_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes = _recipes(tmp_path)
-    assert recipes.lake is not None
     for age, rank in ((-1, 30.0), (1, 32.0), (9, 34.0)):
         names = ["als.rank", "als.half_life_days", "ranker.learning_rate", "als.gone"]
         rows = pd.DataFrame({"name": names, "value": [rank, 99.5, 0.3, 1.0], "default": 1.0, "why": "so"})
