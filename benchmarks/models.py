@@ -10,14 +10,14 @@ from typing import Any
 
 from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.peers.base import Peer, ScoringPeer
-from benchmarks.protocols import COLD, NEXT, Split
+from benchmarks.protocols import COLD, NEW, NEXT, Split
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES
 
 HYBRID, DEFAULTS = "hybrid", "hybrid, defaults only"
 """Names of the hybrid: with what was chosen by hand for a data set, and as every shop gets it."""
 
 _DAYS = frozenset((dataset, task) for dataset in (JOURNEY, FASHION) for task in (ALL_PURCHASES, NOVEL_PURCHASES))
-_WARM = _DAYS | {(BEAUTY, NEXT)}
+_WARM = _DAYS | {(BEAUTY, NEXT), (BEAUTY, NEW)}
 _EVERYWHERE = _WARM | {(BEAUTY, COLD)}
 
 
@@ -66,7 +66,7 @@ def first_values(cls: type, dataset: str) -> dict[str, Any]:
 
 MODELS = (
     Model(HYBRID, "benchmarks.hybrid", "Hybrid", _EVERYWHERE),
-    # Of the other data sets, nothing is chosen by hand, so both are the same.
+    # For the other tasks, except cold products, nothing is chosen by hand, so both are the same.
     Model(DEFAULTS, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})),
     Model("popularity", "benchmarks.peers.popularity", "Popularity", _EVERYWHERE),
     Model("recent popularity", "benchmarks.peers.popularity", "RecentPopularity"),
@@ -91,7 +91,10 @@ MODELS = (
     Model("LensKit item k-NN", "benchmarks.peers.lenskit_models", "LensKitItemKnn"),
     Model("LensKit user k-NN", "benchmarks.peers.lenskit_models", "LensKitUserKnn"),
     Model("EASE", "benchmarks.peers.item_models", "Ease"),
-    Model("item transitions", "benchmarks.peers.item_models", "Transitions", frozenset({(BEAUTY, NEXT)})),
+    Model(
+        "item transitions", "benchmarks.peers.item_models", "Transitions", frozenset({(BEAUTY, NEXT), (BEAUTY, NEW)})
+    ),
+    Model("STAN", "benchmarks.peers.sessions", "Stan", frozenset({(BEAUTY, NEXT), (BEAUTY, NEW)})),
     Model("MiniLM text similarity", "benchmarks.peers.text", "TextSimilarity", _EVERYWHERE),
     Model(
         "MiniLM text similarity, unseen first",

@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.datasets import BEAUTY, FASHION, JOURNEY, amazon_beauty, complete_journey, fashion_shop
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES, make_slices
 
-NEXT, COLD = "next item", "cold products"
+NEXT, COLD, NEW = "next item", "cold products", "new customers"
 
 HORIZON_DAYS = 28
 REPORTED = pd.Timestamp("2017-12-03")
@@ -25,11 +25,15 @@ EARLIER = tuple(REPORTED - pd.Timedelta(days=HORIZON_DAYS * back) for back in (1
 SHUFFLES = (0, 1, 2)
 """Seeds of the order of same-day purchases in `shuffled`; its metrics are means over these."""
 
+KNOWN = (1, 3)
+"""Purchases known of a new customer: a first order, and as many as a session has."""
+
 KS: Mapping[str, tuple[int, ...]] = {
     ALL_PURCHASES: (5, 10, 20),
     NOVEL_PURCHASES: (5, 10, 20),
     NEXT: (5, 10, 20),
     COLD: (10, 50),
+    NEW: (5, 10, 20),
 }
 """Lengths of the lists, by task."""
 
@@ -42,7 +46,7 @@ class Split:
 
     dataset: str
     task: str
-    """`all`, `novel`, `next item` or `cold products`; hyper-parameters are chosen for each."""
+    """`all`, `novel`, `next item`, `cold products` or `new customers`; hyper-parameters are chosen for each."""
     variant: str
     """The as-of day, or the order of same-day purchases."""
     lines: pd.DataFrame
@@ -143,6 +147,26 @@ def hide_products(split: Split, *, tenth: int) -> Split:
     )
 
 
+def shorten_histories(split: Split, *, tenth: int, known: int) -> Split:
+    """Keep only the newest purchases of a tenth of the customers, who are evaluated.
+
+    Args:
+        split: From `leave_one_out`.
+        tenth: Customers whose SHA-256 modulo 10 has this value.
+        known: Number of their purchases that stay.
+    """
+    shortened = split.truth["customer_id"].map(lambda customer: _tenth(customer) == tenth)
+    customers = split.truth.loc[shortened, "customer_id"]
+    is_kept = (split.lines["age"] < known) | ~split.lines["customer_id"].isin(customers)
+    return replace(
+        split,
+        task=NEW,
+        variant=f"{split.variant}: {known} known",
+        lines=split.lines[is_kept].reset_index(drop=True),
+        truth=split.truth[shortened].reset_index(drop=True),
+    )
+
+
 def known_well(split: Split, *, least: int = 5) -> Split:
     """The same split, only with truth products that have at least `least` known purchases.
 
@@ -157,11 +181,11 @@ def known_well(split: Split, *, least: int = 5) -> Split:
 
 def hidden_products(products: pd.DataFrame, tenth: int) -> set[str]:
     """A tenth of the product_ids, see `hide_products`."""
-    return {
-        product
-        for product in products["product_id"]
-        if int(hashlib.sha256(product.encode()).hexdigest(), 16) % 10 == tenth
-    }
+    return {product for product in products["product_id"] if _tenth(product) == tenth}
+
+
+def _tenth(id_: str) -> int:
+    return int(hashlib.sha256(id_.encode()).hexdigest(), 16) % 10
 
 
 def reported_journey() -> list[Split]:
@@ -170,10 +194,11 @@ def reported_journey() -> list[Split]:
 
 
 def reported_beauty() -> list[Split]:
-    """The last item in both orders, its well-known products, and cold products."""
+    """The last item in both orders, its well-known products, cold products, and customers with short histories."""
     published = leave_one_out(*amazon_beauty())
     shuffled = [leave_one_out(*amazon_beauty(), shuffle=seed) for seed in SHUFFLES]
-    return [published, known_well(published), *shuffled, hide_products(published, tenth=0)]
+    new = [shorten_histories(published, tenth=0, known=known) for known in KNOWN]
+    return [published, known_well(published), *shuffled, hide_products(published, tenth=0), *new]
 
 
 def reported_fashion() -> list[Split]:
@@ -198,9 +223,10 @@ def tuning_journey() -> list[Split]:
 
 
 def tuning_beauty() -> list[Split]:
-    """The validation item, with other hidden products than in the report."""
+    """The validation item, with other hidden products and other shortened histories than in the report."""
     validation = leave_one_out(*amazon_beauty(), validation=True)
-    return [validation, hide_products(validation, tenth=1)]
+    new = shorten_histories(validation, tenth=1, known=max(KNOWN))
+    return [validation, hide_products(validation, tenth=1), new]
 
 
 Splits = Callable[[], Sequence[Split]]

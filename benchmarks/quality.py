@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks import report
 from benchmarks.datasets import DatasetMissing
 from benchmarks.models import MODELS
-from benchmarks.protocols import REPORT, Split
+from benchmarks.protocols import KS, REPORT, Split
 from benchmarks.running import COLUMNS, measure, merge, versus_best_peer
 from benchmarks.tune import read_chosen
 
@@ -90,7 +90,7 @@ def _with_earlier(versus: pd.DataFrame, file: Path, now: set[tuple[str, str]], o
 def _in_order(results: pd.DataFrame) -> pd.DataFrame:
     """Sort by data set, protocol and model, in the order of their definitions."""
     names = [model.name for model in MODELS]
-    tasks = ["all", "novel", "next item", "cold products"]
+    tasks = list(KS)
     keys = pd.DataFrame(
         {
             "dataset": results["dataset"].map(list(REPORT).index),

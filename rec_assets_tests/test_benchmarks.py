@@ -8,12 +8,23 @@ import pandas as pd
 import pytest
 
 from benchmarks import catalog as catalog_benchmark
-from benchmarks import costs, datasets, quality, report, running, tune
+from benchmarks import ceiling, costs, datasets, quality, report, running, tune
 from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
 from benchmarks.models import DEFAULTS, HYBRID, MODELS, Model
 from benchmarks.peers import text
 from benchmarks.peers.base import Floats, ScoringPeer
-from benchmarks.protocols import COLD, NEXT, Split, hide_products, journey_splits, known_well, leave_one_out
+from benchmarks.peers.sessions import Stan
+from benchmarks.protocols import (
+    COLD,
+    NEW,
+    NEXT,
+    Split,
+    hide_products,
+    journey_splits,
+    known_well,
+    leave_one_out,
+    shorten_histories,
+)
 from benchmarks.speed import Shop
 from rec_assets.datasets.fashion import FashionShop
 from rec_assets.recsys.data import similar_texts
@@ -81,6 +92,18 @@ def test_novel_asks_for_nothing_bought_before() -> None:
     assert not everything.truth.merge(everything.lines, on=PAIR).empty
 
 
+def test_the_ceiling_knows_what_comes_after_the_window_and_nothing_of_it() -> None:
+    lines, products = tiny_shop()
+    as_of = AS_OF - pd.Timedelta(days=20)
+    split = journey_splits(lines, products, as_of)[0]
+    both = ceiling.with_the_future(split, lines, as_of)
+    day, window = lines["day"], as_of + pd.Timedelta(days=28)
+    assert len(both) == (day <= as_of).sum() + (day > window).sum() > len(split.lines)
+    later = both[len(split.lines) :]
+    assert (later["day"] > window).all() and (later["age"] == (later["day"] - window).dt.days - 1).all()
+    assert ceiling.ndcg(split, both) != ceiling.ndcg(split, split.lines)
+
+
 def test_leave_one_out_asks_for_the_last_item_and_tunes_on_the_one_before() -> None:
     lines, products = sequences()
     test, validation = leave_one_out(lines, products), leave_one_out(lines, products, validation=True)
@@ -113,6 +136,34 @@ def test_cold_products_are_in_no_line_and_all_that_is_asked_for() -> None:
         assert not part.lines["product_id"].isin(part.truth["product_id"]).any()
 
 
+def test_new_customers_have_only_their_newest_purchases() -> None:
+    split = leave_one_out(*sequences())
+    parts = [shorten_histories(split, tenth=tenth, known=2) for tenth in range(10)]
+    assert sum(len(part.truth) for part in parts) == len(split.truth)
+    for part in parts:
+        assert part.task == NEW and part.variant == "s3rec: 2 known"
+        is_new = part.lines["customer_id"].isin(part.truth["customer_id"])
+        assert part.lines[is_new].groupby("customer_id")["age"].agg(list).map(sorted).map([0, 1].__eq__).all()
+        others = split.lines[~split.lines["customer_id"].isin(part.truth["customer_id"])]
+        assert part.lines[~is_new].reset_index(drop=True).equals(others.reset_index(drop=True))
+
+
+def test_stan_scores_what_follows_in_sessions_with_the_same_items() -> None:
+    orders = {"a": "pqr", "b": "qs", "c": "t"}  # "me" has bought p, then q
+    rows = [(customer, product, place) for customer, items in orders.items() for place, product in enumerate(items)]
+    rows += [("me", "p", 0), ("me", "q", 1)]
+    lines = pd.DataFrame(rows, columns=["customer_id", "product_id", "place"])
+    lines["order_id"] = lines["customer_id"] + lines["place"].astype(str)
+    lines["age_days"] = lines["age"] = 10
+    products = pd.DataFrame({"product_id": list("pqrst")})
+    stan = Stan(place_decay=2, age_decay=100, distance_decay=3, neighbors=2).fit(lines, products)
+    scores = dict(zip(stan.product_ids, stan.scores(stan.customer_ids.get_indexer(["me"]))[0], strict=True))
+    of_a = (1 + np.exp(-1 / 2)) / np.sqrt(3) * np.exp(-0.1)
+    of_b = 1 / np.sqrt(2) * np.exp(-0.1)
+    expected = {"r": of_a * np.exp(-1 / 3), "s": of_b * np.exp(-1 / 3), "t": 0, "q": of_a + of_b}
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
 class Fixed(ScoringPeer):
     """Scores that are known by heart; columns are p00, p01, … since all are sold equally often."""
 
@@ -139,7 +190,7 @@ def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model, mo
         pytest.skip("the hybrid has its own tests")
     monkeypatch.setattr(text, "embeddings", texts_at_right_angles)  # the encoder takes long to load
     last = leave_one_out(*sequences())
-    splits = [*journey(), last, hide_products(last, tenth=7)]
+    splits = [*journey(), last, hide_products(last, tenth=7), shorten_histories(last, tenth=7, known=1)]
     for split in splits:
         if not model.runs_on(split):
             continue

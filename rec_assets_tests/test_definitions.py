@@ -100,6 +100,7 @@ JOBS = {
     "train_models": {
         "customer_histories",
         "product_statistics",
+        "recipe",
         "als_model",
         "co_purchase_graph",
         "product_snapshot",

@@ -31,9 +31,10 @@ JOBS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("customer_histories", "product_statistics", "product_snapshot", "candidates"),
     ),
     "train_models": (
-        "Train the models of a day, and update its product snapshot, with which the release gate compares models. The "
-        "ranker trains on the candidates of one horizon ago.",
-        ("customer_histories", "product_statistics", "als_model", "co_purchase_graph", "product_snapshot", "ranker"),
+        "Choose the recipe for a shop, train the models of a day, and update its product snapshot, with which the "
+        "release gate compares models. The ranker trains on the candidates of one horizon ago.",
+        ("customer_histories", "product_statistics", "recipe", "als_model", "co_purchase_graph", "product_snapshot",
+         "ranker"),
     ),
     "score_customers": (
         "Generate the candidates of a day with the active models and rank them into each customer's lists.",
