@@ -26,7 +26,8 @@ from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.feedback import FEEDBACK_SCHEMA, landed_files, read_feedback
 from rec_assets.sources.landing import catalog_fingerprint, event_files, file_fingerprint, file_fingerprints
-from rec_assets.sources.spec import DataSource, FileFormat
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import FileFormat
 
 GROUP = "ingestion"
 OWNERS = ["team:data"]

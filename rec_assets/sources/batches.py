@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from upath import UPath
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import FileFormat
+from rec_assets.sources.spec_fields import FileFormat
 
 DUPLICATE_SUFFIX = " (2)"
 """Suffix that makes the second of two columns with the same name unique."""

@@ -19,7 +19,8 @@ from rec_assets.sources.batches import ENTRY_NUMBER, LIST_COLUMNS, Conventions
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import read_rows
 from rec_assets.sources.reader import add_product_texts, check_columns, excluded_by
-from rec_assets.sources.spec import Attribute, Catalog, DataSource
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import Attribute, Catalog
 from rec_assets.sources.times import NO_VALUE
 from rec_assets.sources.values import as_dates, as_numbers, as_urls
 

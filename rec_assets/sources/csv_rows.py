@@ -17,7 +17,7 @@ from upath import UPath
 
 from rec_assets.sources.batches import BATCH_BYTES, FIX_ENCODING, codec, distinct_names, has_wide_characters
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import FileFormat
+from rec_assets.sources.spec_fields import FileFormat
 
 MAX_RECORD_BYTES = 4 * BATCH_BYTES
 """In a large file, a longer row is a quote that is not closed."""

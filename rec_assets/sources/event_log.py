@@ -18,7 +18,8 @@ from rec_assets.recsys.events import MAX_ID_LENGTH
 from rec_assets.sources.batches import Split
 from rec_assets.sources.feedback import FEEDBACK_SCHEMA
 from rec_assets.sources.reader import read_file
-from rec_assets.sources.spec import DataSource, EventLog
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import EventLog
 
 
 def read_events(source: DataSource, path: UPath, day: dt.date | None, split: Split) -> Iterator[pa.Table]:

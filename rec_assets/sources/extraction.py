@@ -22,7 +22,8 @@ import sqlalchemy as sa
 from rec_assets.files import one_line
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import path_on_day
-from rec_assets.sources.spec import DataSource, DeltaSource, FileFormat, SqlQuery
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import DeltaSource, FileFormat, SqlQuery
 from rec_assets.sql_urls import shown_url, without_secrets
 
 L = TypeVar("L", bound=FileFormat)

@@ -21,7 +21,7 @@ from rec_assets.sources.errors import SourceError
 from rec_assets.sources.jsonl_rows import line_splits, read_jsonl
 from rec_assets.sources.parquet_rows import parquet_splits, read_parquet
 from rec_assets.sources.paths import driver_errors
-from rec_assets.sources.spec import FileFormat
+from rec_assets.sources.spec_fields import FileFormat
 
 MAX_DECOMPRESSED_BYTES = 2 << 30
 """Memory use depends on the decompressed size of a file, which its compressed size doesn't show."""

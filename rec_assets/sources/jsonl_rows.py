@@ -14,7 +14,7 @@ from upath import UPath
 from rec_assets.sources import batches
 from rec_assets.sources.batches import ENTRY_NUMBER, LIST_COLUMNS, Split, codec, not_a_list
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import FileFormat
+from rec_assets.sources.spec_fields import FileFormat
 
 _BATCH = 50_000
 """Objects to hold in memory at a time."""

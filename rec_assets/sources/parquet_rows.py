@@ -17,7 +17,7 @@ from upath import UPath
 from rec_assets.sources import batches
 from rec_assets.sources.batches import ENTRY_NUMBER, LIST_COLUMNS, Conventions, Split, distinct_names, not_a_list
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import FileFormat
+from rec_assets.sources.spec_fields import FileFormat
 
 BATCH_ROWS = 100_000
 """Rows of a large file to read at a time."""

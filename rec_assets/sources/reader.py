@@ -34,7 +34,8 @@ from rec_assets.sources.batches import (
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.formats import read_batches, splits
 from rec_assets.sources.paths import is_uri
-from rec_assets.sources.spec import CatalogColumns, DataSource, FileFormat, PurchaseColumns
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import CatalogColumns, FileFormat, PurchaseColumns
 from rec_assets.sources.times import NO_VALUE, local_days
 from rec_assets.sources.values import as_numbers, as_times, is_one_of
 

@@ -18,7 +18,8 @@ from upath import UPath
 from rec_assets.recsys.data.distinct import distinct_values, map_distinct, strip_text
 from rec_assets.sources.batches import Conventions
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import DataSource, FileFormat
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import FileFormat
 from rec_assets.sources.times import NO_VALUE, parse_times, suggest_format
 
 MAX_UNREADABLE_SHARE = 0.5

@@ -13,11 +13,11 @@ from rec_assets.recsys.data.cleaning import CLEANING_RULES, CleaningSettings, cl
 from rec_assets.sources.catalog import read_catalog
 from rec_assets.sources.check import SourceCheck, check_source
 from rec_assets.sources.reader import read_day, read_export
-from rec_assets.sources.spec import (
+from rec_assets.sources.spec import DataSource, load_data_source
+from rec_assets.sources.spec_fields import (
     Attribute,
     Catalog,
     CatalogColumns,
-    DataSource,
     DeltaSource,
     EventColumns,
     EventLog,
@@ -26,7 +26,6 @@ from rec_assets.sources.spec import (
     ReturnSettings,
     ReturnStatus,
     SqlQuery,
-    load_data_source,
 )
 from rec_assets_tests.shops import BEAUTY_DATA, GIFTWARE_DAYS, write_beauty_source, write_giftware_shop
 

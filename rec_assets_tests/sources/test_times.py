@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from rec_assets.sources.errors import SourceError
-from rec_assets.sources.spec import DataSource, PurchaseColumns, PurchaseLog
+from rec_assets.sources.spec import DataSource
+from rec_assets.sources.spec_fields import PurchaseColumns, PurchaseLog
 from rec_assets.sources.times import parse_times, suggest_format, suggest_swapped_format
 
 COLUMNS = PurchaseColumns(customer_id="who", product_id="what", time="when")
