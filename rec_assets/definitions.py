@@ -46,8 +46,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         DatabricksUnusable: the settings name a Databricks workspace, but dagster-databricks is not installed.
     """
     source = load_data_source(settings.source, settings.root)
-    first, _ = source.bounds()
-    days = DayPartitions(settings, first, source.last_day)
+    days = DayPartitions(settings, source.start(), source.last_day)
     spark, lake = spark_resource(settings), open_lake(settings.lake)
     releases = Releases(settings.mlflow_uri, settings.registered_model)
     plan_jobs = build_plan_jobs(settings, source, lambda: definitions)

@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 from pyspark.sql import DataFrame as SparkFrame
 
-from rec_assets.assets.model_loading import NO_RANKER, missing_models_as_of, newest_day
+from rec_assets.assets.model_loading import NO_RANKER, missing_models_as_of, newest_day, recipe_as_of
 from rec_assets.assets.past_lists import HYBRID, evaluate_past_lists
 from rec_assets.assets.plots import as_markdown, line
 from rec_assets.files import write_atomically
@@ -61,13 +61,14 @@ def evaluation_assets(settings: Settings, source: DataSource, days: DayPartition
         missing = missing_models_as_of(lake, **model_days) if model_days else []
         fingerprint = lake.table("cleaned_interactions").fingerprint(days.days_of_lookback(lists_as_of))
         blend = "fixed" if NO_RANKER in missing else "learned"
+        recipe = recipe_as_of(lake, model_days["ranker_as_of"]) if model_days else None
         about = ReportContext(
             source=source.description or source.name, as_of=lists_as_of, horizon_days=settings.horizon_days,
             buyers=past.buyers, customers=past.customers, purchases=past.purchases, catalog_size=past.catalog_size,
             models={HYBRID: f"The {blend} blend of all sources, which customers are shown.", **BASELINES},
             slices=past.slices, examples=past.examples, data_fingerprint=fingerprint,
             model_days={model: str(model_days[name]) for model, name in AS_OF_NAMES.items() if model_days},
-            settings={**settings.recipe.model_dump(), "lookback_days": settings.lookback_days},
+            settings={**(recipe.model_dump() if recipe else {}), "lookback_days": settings.lookback_days},
             missing_models=missing,
         )  # fmt: skip
         path = settings.report(as_of_day(context), "evaluation")

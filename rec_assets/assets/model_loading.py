@@ -171,6 +171,12 @@ def recipe_of_ranker(frame: pd.DataFrame) -> Recipe:
     return Recipe.from_stored(json.loads(frame["recipe"].iloc[0]))
 
 
+def recipe_as_of(lake: Lake, ranker_as_of: dt.date) -> Recipe | None:
+    """The recipe of the models with the ranker of a day; None if the lake has deleted it."""
+    table = lake.table("ranker")
+    return recipe_of_ranker(table.pandas([ranker_as_of])) if ranker_as_of in table.partitions else None
+
+
 def load_ranker(frame: pd.DataFrame) -> Ranker:
     """The ranker from a partition of the asset `ranker`."""
     return Ranker.load(frame["model"].iloc[0], tuple(frame["features"].iloc[0]))

@@ -86,7 +86,9 @@ def tuning_assets(settings: Settings, source: DataSource) -> list[dg.AssetsDefin
                     "horizon_days": settings.horizon_days, "as_of": str(days[-1]), "trials": tuning.finished,
                     "mlflow_run": tracking.run_id,
                 }  # fmt: skip
-                recipes.adopt(TunedRecipe(best.params, provenance))
+                earlier = recipes.tuned()  # of other parts; the trials had its values, too
+                fields = {**(earlier.fields if earlier else {}), **best.params}
+                recipes.adopt(TunedRecipe(fields, provenance))
 
         mlflow.log_params({"study": name, "trials": config.trials, "windows": ", ".join(map(str, as_of_days))})
         mlflow.log_metrics(

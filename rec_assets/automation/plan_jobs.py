@@ -41,8 +41,8 @@ def build_plan_jobs(
         """Executes a plan for the newest day, and returns that day."""
         if not source.is_daily:
             raise dg.Failure(EXPORT_MESSAGE)
-        first, _ = source.bounds()
         extract_days(source, now=time.time(), log=context.log.info)
+        first = source.start()
         # Extracted files are complete.
         settle_seconds = settings.landing_settle_seconds if source.purchases.extract is None else 0
         newest = newest_complete_day(source, now=time.time(), settle_seconds=settle_seconds)

@@ -212,7 +212,8 @@ class LakeTable:
                         with suppress(OSError):  # the lake is read-only for this process
                             os.replace(path, f"{path}.damaged")  # so that the next plan finds it missing
                         raise FileNotFoundError(path)
-            schema = pq.read_schema(files[0], filesystem=self.lake.filesystem)
+            # An earlier version may have written other columns for older days: missing ones are null.
+            schema = pq.read_schema(files[-1], filesystem=self.lake.filesystem)
             schema = schema if days is None else schema.append(spark_files.DATE)
             return read(files, schema, self.lake.path(self.name), self.lake.filesystem)
         except FileNotFoundError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -24,12 +25,15 @@ from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import path_on_day
 from rec_assets.sources.spec import DataSource
 from rec_assets.sources.spec_fields import DeltaSource, FileFormat, SqlQuery
+from rec_assets.sources.times import local_days, parse_times
 from rec_assets.sql_urls import shown_url, without_secrets
 
 L = TypeVar("L", bound=FileFormat)
 
 _ROWS = 50_000
 """Rows of a query to fetch at a time."""
+
+_ONE_DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class _Log:
 
     def file(self, day: dt.date) -> Path:
         return Path(path_on_day(self.source.expand(self.source.purchases.path), day))
+
+    def mark(self, day: dt.date) -> Path:
+        """A file that says that the day has no rows."""
+        return self.file(day).with_name(f".{day}.empty")
 
 
 def extract_days(source: DataSource, *, now: float, log: Callable[[str], None] = lambda _: None) -> list[dt.date]:
@@ -98,25 +106,30 @@ def _days_to_extract(log: _Log, now: float) -> Iterator[dt.date]:
     source, extract = log.source, log.source.purchases.extract
     assert source.first_day is not None and extract is not None
     today = dt.datetime.fromtimestamp(now, zoneinfo.ZoneInfo(source.time_zone)).date()
-    last = min(source.last_day or dt.date.max, today - dt.timedelta(days=1))
+    last = min(source.last_day or dt.date.max, today - _ONE_DAY)
     for number in range((last - source.first_day).days + 1):
         day = source.first_day + dt.timedelta(days=number)
-        if (last - day).days < extract.refresh_days or not log.file(day).exists():
+        if (last - day).days < extract.refresh_days or not (log.file(day).exists() or log.mark(day).exists()):
             yield day
 
 
 def _extract(log: _Log, day: dt.date) -> bool:
-    """Land a day; returns whether its file is new or changed. A day without rows has no file: the shop was closed."""
+    """Land a day; returns whether its file is new or changed.
+
+    A day without rows has no file: the shop was closed. A mark says so, so that an old day is not extracted again.
+    """
     extract, file = log.source.purchases.extract, log.file(day)
-    read = _query if isinstance(extract, SqlQuery) else _delta
-    rows = read(extract, day, log.source)  # type: ignore[arg-type]
+    assert extract is not None
+    rows = _query(extract, day) if isinstance(extract, SqlQuery) else _delta(extract, day, log.source)
+    file.parent.mkdir(parents=True, exist_ok=True)
     if not len(rows):
         was_there = file.exists()
+        log.mark(day).touch()
         file.unlink(missing_ok=True)
         return was_there
-    if file.exists() and pq.read_table(file).equals(rows):
+    log.mark(day).unlink(missing_ok=True)
+    if file.exists() and _has_rows(file, rows):
         return False
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         pq.write_table(rows, part)
@@ -126,9 +139,21 @@ def _extract(log: _Log, day: dt.date) -> bool:
     return True
 
 
-def _query(query: SqlQuery, day: dt.date, source: DataSource) -> pa.Table:
+def _has_rows(file: Path, rows: pa.Table) -> bool:
+    """Whether a file has the same rows. A database without ORDER BY may return them in another order."""
+    stored = pq.read_table(file)
+    return stored.schema == rows.schema and _sorted(stored).equals(_sorted(rows))
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """The rows sorted by all columns that can be sorted."""
+    keys = [(field.name, "ascending") for field in rows.schema if not pa.types.is_nested(field.type)]
+    return rows.sort_by(keys) if keys else rows
+
+
+def _query(query: SqlQuery, day: dt.date) -> pa.Table:
     shown = shown_url(query.address)
-    parameters = {"day": day, "next_day": day + dt.timedelta(days=1)}
+    parameters = {"day": day, "next_day": day + _ONE_DAY}
     named = [name for name in parameters if f":{name}" in query.sql]
     statement = sa.text(query.sql).bindparams(*(sa.bindparam(name, type_=sa.Date) for name in named))
     try:
@@ -141,7 +166,7 @@ def _query(query: SqlQuery, day: dt.date, source: DataSource) -> pa.Table:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
         problem = without_secrets(one_line(str(getattr(error, "orig", None) or error)), query.address)
-        raise SourceError(f"{shown}: the query of {day} failed: {problem}: fix `query`, or the database") from None
+        raise SourceError(f"{shown}: the query of {day} failed: {problem}: fix `sql`, or the database") from None
     if len(set(names)) < len(names):
         raise SourceError(f"{shown}: the query has two columns of the same name ({', '.join(names)}): rename one")
     return pa.table({name: _as_column([row[place] for row in rows]) for place, name in enumerate(names)})
@@ -170,21 +195,25 @@ def _delta(table: DeltaSource, day: dt.date, source: DataSource) -> pa.Table:
             f"{path}: column {table.day_column!r} is missing; the table has {', '.join(dataset.schema.names)}: fix "
             "`day_column`"
         )
-    first, end = _bounds(dataset.schema.field(table.day_column).type, day, source.time_zone)
-    column = ds.field(table.day_column)
-    # Sorted by all that can be sorted, because the order of the table's files is not that of a day.
-    rows = dataset.to_table(filter=(column >= first) & (column < end))
-    keys = [(field.name, "ascending") for field in rows.schema if not pa.types.is_nested(field.type)]
-    return rows.sort_by(keys) if len(rows) else rows
-
-
-def _bounds(kind: pa.DataType, day: dt.date, time_zone: str) -> tuple[Any, Any]:
-    """Begin and end of a day in the type of a column: date, time or ISO text."""
-    days = (day, day + dt.timedelta(days=1))
+    column, kind = ds.field(table.day_column), dataset.schema.field(table.day_column).type
     if pa.types.is_date(kind):
-        return days
-    if pa.types.is_timestamp(kind):
-        zone = zoneinfo.ZoneInfo(time_zone) if kind.tz else None
-        begin, end = (pa.scalar(dt.datetime.combine(each, dt.time(), zone)).cast(kind) for each in days)
-        return begin, end
-    return str(days[0]), str(days[1])
+        bounds: tuple[Any, Any] = day, day + _ONE_DAY
+    elif pa.types.is_timestamp(kind):
+        bounds = _as_time(day, kind, source), _as_time(day + _ONE_DAY, kind, source)
+    else:  # an offset, or UTC, can move a text to the day before or after
+        bounds = str(day - _ONE_DAY), str(day + 2 * _ONE_DAY)
+    rows = dataset.to_table(filter=(column >= bounds[0]) & (column < bounds[1]))
+    if isinstance(bounds[0], str):
+        text = pd.Series(rows[table.day_column].to_pylist(), dtype=str).str.strip()
+        is_day = local_days(parse_times(text, "iso8601", source), source.time_zone) == pd.Timestamp(day)
+        rows = rows.filter(pa.array(is_day, pa.bool_()))
+    return _sorted(rows)  # the order of the table's files is not that of a day
+
+
+def _as_time(day: dt.date, kind: pa.TimestampType, source: DataSource) -> pa.Scalar:
+    """The begin of a day of the shop as a value of a column of times."""
+    begin = dt.datetime.combine(day, dt.time(), zoneinfo.ZoneInfo(source.time_zone))
+    if kind.tz is None:
+        in_utc = source.purchases.naive_times == "utc"
+        begin = (begin.astimezone(dt.timezone.utc) if in_utc else begin).replace(tzinfo=None)
+    return pa.scalar(begin).cast(kind)

@@ -19,9 +19,12 @@ from upath import UPath
 
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.paths import files_by_day, files_matching, has_date, is_uri, path_on_day
-from rec_assets.sources.spec_fields import Catalog, CatalogColumns, EventLog, PurchaseLog, ReturnSettings
+from rec_assets.sources.spec_fields import Catalog, EventLog, PurchaseLog, ReturnSettings
 from rec_assets.sources.time_formats import UTC_WORDS, zone_suffix
 from rec_assets.yaml_file import Day, StrictModel, read_yaml
+
+_NOT_READ: Any = {"asset": True, "extract": {"refresh_days": True}}
+"""Fields of a log that do not change how its files are read."""
 
 
 class DataSource(StrictModel):
@@ -106,21 +109,30 @@ class DataSource(StrictModel):
     @property
     def version(self) -> str:
         """Hash of all fields that change how the purchase log is read or cleaned."""
-        shown = {*CatalogColumns.model_fields} - {"product_id", "variant_of"}
-        about = ("name", "description", "first_day", "last_day", "dataset", "events")
-        left_out: Any = {**dict.fromkeys(about, True), "catalog": {"attributes": True, "columns": shown}}
-        return _hash(self.model_dump_json(exclude=left_out))
+        # What cleaning needs of the catalog is in the asset `catalog_ids`.
+        about = ("name", "description", "first_day", "last_day", "dataset", "events", "catalog")
+        return self._hash_without(dict.fromkeys(about, True) | {"purchases": _NOT_READ})
 
     @property
     def catalog_version(self) -> str:
         """Hash of all fields that change how the catalog is read."""
-        return _hash(self.model_dump_json(include={"catalog"}))
+        others = DataSource.model_fields.keys() - {"catalog"}
+        return self._hash_without(dict.fromkeys(others, True) | {"catalog": _NOT_READ})
 
     @property
     def events_version(self) -> str:
         """Hash of all fields that change how events are read; "" without event logs."""
-        read_by = self.model_dump_json(include={"events", "time_zone"})
-        return _hash(read_by) if self.events else ""
+        others = DataSource.model_fields.keys() - {"events", "time_zone"}
+        return (
+            self._hash_without(dict.fromkeys(others, True) | {"events": {"__all__": _NOT_READ}}) if self.events else ""
+        )
+
+    def _hash_without(self, fields: Any) -> str:
+        return _hash(self.model_dump_json(exclude=fields))
+
+    def start(self) -> dt.date:
+        """First day with data: `first_day`, or without it that of the files. Raises as `bounds`."""
+        return self.first_day or self.bounds()[0]
 
     @property
     def is_daily(self) -> bool:

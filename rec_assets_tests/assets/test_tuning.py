@@ -26,7 +26,7 @@ from rec_assets.recsys.recipe import AlsRecipe, CandidateRecipe, CoPurchaseRecip
 from rec_assets.recsys.tuning.search_space import Range, space_around, suggest
 from rec_assets.recsys.tuning.study import RecipeStudy, open_study
 from rec_assets.resources.lake import Lake
-from rec_assets.resources.recipes import Recipes
+from rec_assets.resources.recipes import Recipes, TunedRecipe
 from rec_assets.settings import Settings
 from rec_assets_tests.shops import write_giftware_shop
 from rec_assets_tests.two_tastes import FIRST, cleaned_lines, embeddings, products
@@ -63,7 +63,7 @@ def settings(tmp_path: Path, store: Path) -> Settings:
         recipe=Recipe(
             als=AlsRecipe(rank=4, iterations=2, min_buyers=1),
             co_purchase=CoPurchaseRecipe(min_support=2),
-            candidates=CandidateRecipe(content=5),
+            candidates=CandidateRecipe(text=5),
             ranker=RankerRecipe(rounds=20, min_child_weight=1),
         ),
     )
@@ -175,6 +175,15 @@ def test_a_better_recipe_is_adopted_with_its_provenance_and_becomes_the_new_base
     assert Lake(settings.lake).table("tuned_recipe").version == changed
     _tune(settings, trials=9)
     assert len({recipe.model_dump_json() for _, recipe in evaluated}) == 1
+
+
+def test_tuning_a_part_keeps_what_was_tuned_before(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = Recipes.from_settings(settings)
+    recipes.adopt(TunedRecipe({"als.alpha": 9.0, "ranker.l2": 1.0}, {"study": "earlier", "trial": 3}))
+    evaluated = _fake_ndcg(monkeypatch, lambda recipe: 1 / (1 + abs(recipe.ranker.l2 - 50)))
+    _tune(settings, trials=8)
+    assert {recipe.als.alpha for _, recipe in evaluated} == {9.0}
+    assert recipes.active(NEWEST).als.alpha == 9 and recipes.active(NEWEST).ranker.l2 > 1
 
 
 def test_without_a_better_trial_the_settings_stay_and_gate_days_are_not_used(

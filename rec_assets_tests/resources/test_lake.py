@@ -127,6 +127,8 @@ def test_other_columns_than_before_do_not_affect_earlier_days(lake: Lake) -> Non
         ["n", "old", "date"],
         ["n", "price", "date"],
     ]
+    both = table.pandas([DAY, NEXT])
+    assert both.columns.tolist() == ["n", "price", "date"] and both["price"].isna().tolist() == [True, False]
     for_others = polars.scan_delta(str(lake.root / "sales"), storage_options=lake.storage_options).sort("n").collect()
     assert for_others.select("n", "old", "price").rows() == [(1, "a", None), (2, None, 9.5)]
 

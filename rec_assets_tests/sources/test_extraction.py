@@ -110,6 +110,52 @@ def test_a_delta_table_is_read_by_day(tmp_path: Path, kind: str) -> None:
     check_all_days(source(tmp_path, "{delta: lake, day_column: day}"))
 
 
+@pytest.mark.parametrize("kind", ["time", "time in UTC", "text with Z", "text with an offset"])
+def test_a_day_of_a_delta_table_is_one_of_the_shop(tmp_path: Path, kind: str) -> None:
+    rows = orders().assign(at=["2024-02-29 23:00", "2024-03-01 22:59", "2024-03-01 23:00"])  # in UTC: 1, 1, 2 March
+    times = pd.to_datetime(rows["at"])
+    berlin = times.dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+    text = {"text with Z": rows["at"] + "Z", "text with an offset": berlin.astype(str)}
+    day = {"time": times, "time in UTC": times.dt.tz_localize("UTC")} | text
+    write_deltalake(str(tmp_path / "lake"), pa.Table.from_pandas(rows.assign(day=day[kind]), preserve_index=False))
+    zone = "first_day: 2024-03-01\ntime_zone: Europe/Berlin"
+    of = source(tmp_path, "{delta: lake, day_column: day}\n  naive_times: utc", zone)
+    assert extract_days(of, now=NOW) == DAYS[:2]
+    assert [customers(of, day) for day in DAYS[:2]] == [["ann", "bob"], ["cid"]]
+
+
+def test_rows_in_another_order_are_no_change(tmp_path: Path, sqlite: str) -> None:
+    same_day = orders().assign(at="2024-03-04 10:00")
+    fill(sqlite, same_day)
+    of = source(tmp_path, '{url: $SHOP_URL, sql: "SELECT * FROM orders WHERE at >= :day AND at < :next_day"}')
+    assert extract_days(of, now=NOW) == [DAYS[3]]
+    fill(sqlite, same_day[::-1])
+    assert extract_days(of, now=NOW) == []
+    fill(sqlite, same_day.assign(price=3.0))
+    assert extract_days(of, now=NOW) == [DAYS[3]]
+
+
+def test_an_old_day_without_rows_is_queried_once(tmp_path: Path, sqlite: str) -> None:
+    fill(sqlite, orders().iloc[1:])
+    of = source(tmp_path, query(more=", refresh_days: 1"))
+    assert extract_days(of, now=NOW) == [DAYS[1], DAYS[3]]
+    fill(sqlite, orders())
+    assert extract_days(of, now=NOW) == []
+    (file,) = of.files(DAYS[1])
+    (Path(file).parent / f".{DAYS[0]}.empty").unlink()
+    assert extract_days(of, now=NOW) == [DAYS[0]]
+
+
+def test_the_definitions_need_no_extracted_day(tmp_path: Path, sqlite: str) -> None:
+    of = source(tmp_path, query())
+    assert of.landed_days() == []
+    settings = Settings(home=tmp_path / "home", source=str(tmp_path / "shop.yaml"))
+    partitions = build_definitions(settings).resolve_assets_def("raw_purchase_logs").partitions_def
+    assert partitions is not None and partitions.get_first_partition_key() == "2024-03-01"
+    longer = source(tmp_path, query(more=", refresh_days: 7"))
+    assert longer.version == of.version and longer.purchases.path == of.purchases.path
+
+
 def test_a_partitioned_delta_table_and_a_second_commit(tmp_path: Path) -> None:
     table = pa.Table.from_pandas(orders().assign(day=orders()["at"].str[:10]), preserve_index=False)
     write_deltalake(str(tmp_path / "lake"), table, partition_by=["day"])

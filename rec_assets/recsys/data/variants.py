@@ -146,9 +146,13 @@ def with_variants(catalog: pd.DataFrame, sold: pd.DataFrame) -> pd.DataFrame:
     # If the catalog lists variants of a product, it no longer sells the others.
     is_sold = rows["is_listed"] | ~rows.groupby("product_id")["is_listed"].transform("any")
     rows["in_stock"] = rows["in_stock"].ne(False) & is_sold
-    described = (
-        rows.drop(columns=["variant_id", "kept", "is_listed"]).groupby("product_id").first()
-    )  # the first that is not null
+    by_product = rows.drop(columns=["variant_id", "kept", "is_listed"]).groupby("product_id")
+    described = by_product.first()  # the first that is not null
+    dates = rows.loc[rows["is_listed"], ["product_id", "available_from"]]
+    earliest = dates.dropna().groupby("product_id")["available_from"].min()
+    described["available_from"] = earliest.drop(
+        dates.loc[dates["available_from"].isna(), "product_id"], errors="ignore"
+    )
     every = products.drop(columns="variant_of").combine_first(described).assign(variants=None)
     has_row = pd.Series(every.index.isin(products.index), every.index)
     shown: dict[str, list[dict[Any, Any]]] = {product: [] for product in rows["product_id"].unique()}

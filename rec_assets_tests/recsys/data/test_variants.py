@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,21 @@ def test_a_product_without_a_row_is_described_by_its_best_seller() -> None:
     )
     (shirt,) = with_variants(rows, sold(("shirt", "L", 1))).to_dict("records")
     assert (shirt["product_id"], shirt["title"], shirt["price"]) == ("shirt", "Shirt L", 21)
+
+
+@pytest.mark.parametrize(
+    ("medium", "large", "expected"),
+    [(date(2024, 5, 1), date(2024, 3, 1), date(2024, 3, 1)), (date(2024, 5, 1), None, None), (None, None, None)],
+)
+def test_a_product_without_a_row_is_available_from_the_earliest_date(
+    medium: date | None, large: date | None, expected: date | None
+) -> None:
+    rows = catalog(
+        {"product_id": "M", "variant_of": "shirt", "available_from": medium},
+        {"product_id": "L", "variant_of": "shirt", "available_from": large},
+    )
+    (shirt,) = with_variants(rows, sold(("shirt", "M", 1), ("shirt", "old", 3))).to_dict("records")
+    assert (shirt["available_from"] == expected) if expected else pd.isna(shirt["available_from"])
 
 
 @pytest.mark.parametrize(
