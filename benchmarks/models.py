@@ -13,7 +13,7 @@ from benchmarks.peers.base import Peer, ScoringPeer
 from benchmarks.protocols import COLD, NEW, NEXT, Split
 from rec_assets.recsys.evaluation.evaluate import ALL_PURCHASES, NOVEL_PURCHASES
 
-HYBRID, DEFAULTS = "hybrid", "hybrid, defaults only"
+HYBRID, UNTUNED = "hybrid", "hybrid, untuned"
 """Names of the hybrid: with what was chosen by hand for a data set, and as every shop gets it."""
 
 _DAYS = frozenset((dataset, task) for dataset in (JOURNEY, FASHION) for task in (ALL_PURCHASES, NOVEL_PURCHASES))
@@ -67,7 +67,7 @@ def first_values(cls: type, dataset: str) -> dict[str, Any]:
 MODELS = (
     Model(HYBRID, "benchmarks.hybrid", "Hybrid", _EVERYWHERE),
     # For the other tasks, except cold products, nothing is chosen by hand, so both are the same.
-    Model(DEFAULTS, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})),
+    Model(UNTUNED, "benchmarks.hybrid", "Hybrid", frozenset({(BEAUTY, NEXT)})),
     Model("popularity", "benchmarks.peers.popularity", "Popularity", _EVERYWHERE),
     Model("recent popularity", "benchmarks.peers.popularity", "RecentPopularity"),
     Model("popularity in own categories", "benchmarks.peers.popularity", "CategoryPopularity", _EVERYWHERE),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.models import DEFAULTS, HYBRID
+from benchmarks.models import HYBRID, UNTUNED
 from rec_assets.recsys.evaluation.plots import ACCENT, GRID, INK, MUTED
 
 README = Path(__file__).with_name("README.md")
@@ -39,7 +39,7 @@ def table(results: pd.DataFrame) -> str:
         metric, k = headline(part)[1]
         second = part[(part["metric"] == metric) & (part["k"] == k)].set_index("model")["value"]
         for row in ranked(part).to_dict("records"):
-            model = f"**{row['model']}**" if row["model"] in (HYBRID, DEFAULTS) else row["model"]
+            model = f"**{row['model']}**" if row["model"] in (HYBRID, UNTUNED) else row["model"]
             interval = "" if np.isnan(row["ci_low"]) else f"{_short(row['ci_low'])} – {_short(row['ci_high'])}"
             customers = "" if np.isnan(row["customers"]) else f"{int(row['customers']):,}"
             fit = "" if np.isnan(row["fit_seconds"]) else f"{row['fit_seconds']:.1f}"
@@ -94,7 +94,7 @@ def figure(results: pd.DataFrame) -> Figure:
         place = np.arange(len(best_first))
         value = best_first["value"].to_numpy(float)
         ends = np.nan_to_num([value - best_first["ci_low"], best_first["ci_high"] - value])
-        own = best_first["model"].isin([HYBRID, DEFAULTS]).to_numpy()
+        own = best_first["model"].isin([HYBRID, UNTUNED]).to_numpy()
         panel.errorbar(value, place, xerr=ends, fmt="none", ecolor=MUTED, elinewidth=1)
         panel.scatter(value, place, c=np.where(own, ACCENT, INK), s=np.where(own, 40, 18), zorder=3)
         panel.set_yticks(place, labels=best_first["model"].tolist(), fontsize=8, color=INK)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.models import DEFAULTS, HYBRID, Model
+from benchmarks.models import HYBRID, UNTUNED, Model
 from benchmarks.protocols import KS, Split
 from rec_assets.recsys.evaluation.bootstrap import bootstrap_interval, paired_bootstrap_difference
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
@@ -114,7 +114,7 @@ def versus_best_peer(results: pd.DataFrame) -> pd.DataFrame:
         for metric in COMPARED:
             k = 10 if part["k"].max() <= 20 else 50
             means = part[(part["metric"] == metric) & (part["k"] == k)].set_index("model")["value"]
-            peers = means.drop([HYBRID, DEFAULTS], errors="ignore")
+            peers = means.drop([HYBRID, UNTUNED], errors="ignore")
             if peers.empty or HYBRID not in means:
                 continue
             best = str(peers.idxmax())

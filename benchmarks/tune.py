@@ -20,7 +20,7 @@ from optuna.samplers import RandomSampler
 from tqdm import tqdm
 
 from benchmarks.datasets import DatasetMissing
-from benchmarks.models import DEFAULTS, HYBRID, MODELS, Model
+from benchmarks.models import HYBRID, MODELS, UNTUNED, Model
 from benchmarks.protocols import COLD, TUNING, Split
 from rec_assets.recsys.evaluation.metrics import ranking_metrics
 
@@ -111,7 +111,7 @@ def main(only: Sequence[str], datasets: Sequence[str]) -> None:
             click.echo(f"skipped: {error}", err=True)
             continue
         for model in MODELS:
-            if model.name in (HYBRID, DEFAULTS) or (only and model.name not in only):
+            if model.name in (HYBRID, UNTUNED) or (only and model.name not in only):
                 continue
             for group in by_lines([split for split in splits if model.runs_on(split)]):
                 try:

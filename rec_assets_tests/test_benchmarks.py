@@ -10,7 +10,7 @@ import pytest
 from benchmarks import catalog as catalog_benchmark
 from benchmarks import ceiling, costs, datasets, quality, report, running, tune
 from benchmarks.datasets import BEAUTY, FASHION, JOURNEY
-from benchmarks.models import DEFAULTS, HYBRID, MODELS, Model
+from benchmarks.models import HYBRID, MODELS, UNTUNED, Model
 from benchmarks.peers import text
 from benchmarks.peers.base import Floats, ScoringPeer
 from benchmarks.peers.sessions import Stan
@@ -186,7 +186,7 @@ def test_ties_go_to_the_lower_id_and_what_may_not_be_shown_is_not() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_every_peer_answers_with_full_lists_of_what_it_may_show(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    if model.name in (HYBRID, DEFAULTS):
+    if model.name in (HYBRID, UNTUNED):
         pytest.skip("the hybrid has its own tests")
     monkeypatch.setattr(text, "embeddings", texts_at_right_angles)  # the encoder takes long to load
     last = leave_one_out(*sequences())

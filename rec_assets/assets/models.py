@@ -27,7 +27,7 @@ from rec_assets.recsys.retrieval.candidates import CANDIDATE_COLUMNS
 from rec_assets.recsys.retrieval.co_purchase_graph import co_purchase_graph as compute_graph
 from rec_assets.recsys.retrieval.product_texts import embed_new
 from rec_assets.recsys.spark.arrow_rows import LazyArrowRows
-from rec_assets.recsys.tuning.rules_of_thumb import choose
+from rec_assets.recsys.tuning.rules_of_thumb import MIN_CUSTOMERS, choose
 from rec_assets.recsys.tuning.shop_profile import profile_shop
 from rec_assets.resources.encoder import EncoderResource
 from rec_assets.resources.lake import Lake
@@ -65,7 +65,12 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         profile = profile_shop(customer_histories)
         chosen, fixed = choose(profile), recipes.fixed_fields()
         shown = chosen[~chosen["name"].isin(fixed)].rename(columns={"name": "hyper-parameter"})
-        table = shown.to_markdown(index=False) if len(shown) else "The defaults suit this shop."
+        if len(shown):
+            table = shown.to_markdown(index=False)
+        elif profile.customers < MIN_CUSTOMERS:
+            table = f"Too few customers to tell: the defaults stay. It needs {MIN_CUSTOMERS}."
+        else:
+            table = "The defaults suit this shop." if chosen.empty else "Settings or tuning come first."
         context.log.info(f"{as_of_day(context)}: {profile.in_words()}")
         context.add_output_metadata(
             {

@@ -94,7 +94,7 @@ class RankerRecipe(_Frozen):
 
 
 class Recipe(_Frozen):
-    """All hyper-parameters of the models. Logged with every MLflow run."""
+    """All hyper-parameters of the models. A release contains them; the MLflow run of a model has those of the model."""
 
     als: AlsRecipe = AlsRecipe()
     co_purchase: CoPurchaseRecipe = CoPurchaseRecipe()

@@ -87,7 +87,7 @@ class Recipes:
             f"tuned: study {tuned.provenance['study']}, trial {tuned.provenance['trial']}" if tuned else "",
             f"purchases up to {as_of}" if of_shop else "",
         ]
-        return "; ".join(filter(None, origins)) or "settings"
+        return "; ".join(filter(None, origins)) or "defaults and settings"
 
     def tuned(self) -> TunedRecipe | None:
         """The tuned recipe; None without its file.
@@ -132,6 +132,4 @@ class Recipes:
         else:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         why = one_line(why.removeprefix(f"{self.file}: "))
-        return RecipeUnreadable(
-            f"{self.file}: {why}. Fix the tuned recipe, or delete the file to train with the settings' recipe"
-        )
+        return RecipeUnreadable(f"{self.file}: {why}. Fix the tuned recipe, or delete the file to train without tuning")

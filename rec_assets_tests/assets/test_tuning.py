@@ -192,7 +192,7 @@ def test_without_a_better_trial_the_settings_stay_and_gate_days_are_not_used(
     evaluated = _fake_ndcg(monkeypatch, lambda recipe: 0.5)
     found = _metadata(_tune(settings, trials=4))
     assert found["outcome"] == "no trial is better than the active recipe"
-    assert not Recipes.from_settings(settings).file.exists() and found["origin"] == "settings"
+    assert not Recipes.from_settings(settings).file.exists() and found["origin"] == "defaults and settings"
     assert {day for day, _ in evaluated} == set(WINDOWS)
     assert max(WINDOWS) + dt.timedelta(days=HORIZON) == NEWEST - dt.timedelta(days=GATE)
     assert pd.isna(Lake(settings.lake).table("tuned_recipe").pandas().iloc[0]["study"])

@@ -28,7 +28,7 @@ def _recipes(home: Path) -> Recipes:
 def test_without_a_tuned_recipe_the_settings_are_used(tmp_path: Path) -> None:
     recipes = _recipes(tmp_path)
     assert recipes.active(DAY) == Recipe()
-    assert recipes.origin(DAY) == "settings"
+    assert recipes.origin(DAY) == "defaults and settings"
 
 
 def test_the_tuned_recipe_overrides_defaults_until_its_file_is_deleted(tmp_path: Path) -> None:

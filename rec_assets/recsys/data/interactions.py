@@ -116,7 +116,7 @@ def customer_histories(
 
 
 def _less_returns(rows: pa.Table, is_new: Mask) -> pa.Table:
-    """Subtract the new returns from the purchases they belong to. What is left of nothing, and bulk returns, go."""
+    """Subtract new returns from their purchases. Drop purchases with nothing left, and bulk returns."""
     bought, returned = (pc.equal(rows["event"], event).to_numpy() for event in (PURCHASE, RETURN))
     quantity = rows["quantity"].to_numpy().copy()
     if (new_returns := returned & is_new).any():

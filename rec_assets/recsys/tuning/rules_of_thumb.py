@@ -44,7 +44,7 @@ SMALL_BASKET, MEDIUM_BASKET = 2.0, 4.0
 
 
 def _stretched(name: str) -> RuleOfThumb:
-    """A half-life is as many purchases long as at a grocer, and at least as many days."""
+    """A half-life covers as many purchases as at a grocer, and is never shorter than the default."""
     default = float(Recipe().fields()[name])
 
     def value(profile: ShopProfile) -> float:
