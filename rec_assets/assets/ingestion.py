@@ -16,6 +16,7 @@ from rec_assets.assets.plots import as_markdown, line
 from rec_assets.assets.purchase_files import read_days, read_event_days, read_export
 from rec_assets.partitions import DayPartitions, partition_days
 from rec_assets.recsys.data.raw_lines import RAW_SCHEMA
+from rec_assets.recsys.data.variants import variants_and_excluded
 from rec_assets.resources.data_versions import FILES, UPSTREAM, DayWriter
 from rec_assets.resources.forgotten import ForgottenFile
 from rec_assets.resources.lake import Lake
@@ -100,14 +101,14 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         return writer.result()
 
     @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"pandas", "deltalake"}, code_version="1")
-    def catalog_ids(raw_product_catalog: pd.DataFrame) -> pd.DataFrame:
+    def catalog_ids(lake: dg.ResourceParam[Lake], raw_product_catalog: pd.DataFrame) -> pd.DataFrame:
         """What cleaning needs of the catalog: variants with their products, and what is excluded.
 
-        A catalog with other prices or another stock leaves it as it is, so the cleaned days stay up to date.
+        A catalog with other prices or another stock, or without discontinued products, leaves it as it is, so the
+        cleaned days stay up to date.
         """
-        ids = raw_product_catalog[["product_id", "variant_of", "excluded"]]
-        needed = ids["excluded"].astype(bool) | ids["variant_of"].notna()
-        return ids[needed].sort_values("product_id", ignore_index=True)
+        table = lake.table("catalog_ids")
+        return variants_and_excluded(raw_product_catalog, known=table.pandas() if table.partitions else None)
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,

@@ -119,6 +119,26 @@ class Variants:
         return max(shown, key=lambda variant: (max(sizes.get((category, int(self.size[variant])), 0), 0), -variant))
 
 
+def variants_and_excluded(catalog: pd.DataFrame, known: pd.DataFrame | None) -> pd.DataFrame:
+    """The variants and the excluded products of a catalog, with those that it no longer lists.
+
+    Args:
+        catalog: product_id, variant_of, excluded, and other columns.
+        known: Result for the catalog before; None for none.
+
+    Returns:
+        product_id, variant_of, excluded; sorted.
+    """
+    ids = catalog[["product_id", "variant_of", "excluded"]]
+    needed = ids[ids["excluded"].astype(bool) | ids["variant_of"].notna()]
+    if known is not None:
+        gone = known[~known["product_id"].isin(ids["product_id"])]
+        # Their product may be a variant of another one by now.
+        moved = gone["variant_of"].map(needed.set_index("product_id")["variant_of"])
+        needed = pd.concat([needed, gone.assign(variant_of=moved.fillna(gone["variant_of"]))])
+    return needed.sort_values("product_id", ignore_index=True)
+
+
 def with_variants(catalog: pd.DataFrame, sold: pd.DataFrame) -> pd.DataFrame:
     """The catalog with one row for each product, and its variants in a column.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rec_assets.recsys.data.variants import Variants, with_variants
+from rec_assets.recsys.data.variants import Variants, variants_and_excluded, with_variants
 
 SHIRT = [
     {"id": "shirt-M", "attributes": {"size": "M"}},
@@ -82,6 +82,19 @@ def test_a_product_has_one_row_with_its_variants_best_sellers_first() -> None:
     assert shirt["title"] == "Shirt" and shirt["image"] == "/l.jpg" and shirt["price"] == 20
     assert json.loads(shirt["attributes"]) == {"look": "casual", "color": ["blue", "red"], "size": ["L", "M"]}
     assert found.loc["tea", "variants"] is None
+
+
+def test_a_variant_that_the_catalog_no_longer_lists_stays_with_its_product() -> None:
+    before = catalog(
+        {"product_id": "M", "variant_of": "shirt"}, {"product_id": "L", "variant_of": "shirt"},
+        {"product_id": "gift", "excluded": True}, {"product_id": "tea"},
+    )  # fmt: skip
+    known = variants_and_excluded(before, None)
+    assert known["product_id"].tolist() == ["L", "M", "gift"]
+    assert variants_and_excluded(before[before["product_id"] != "L"].assign(price=9.0), known).equals(known)
+    free = catalog({"product_id": "M"}, {"product_id": "gift"}, {"product_id": "shirt", "variant_of": "tops"})
+    after = variants_and_excluded(free, known).set_index("product_id")
+    assert after["variant_of"].to_dict() == {"L": "tops", "shirt": "tops"}
 
 
 def test_a_product_without_a_row_is_described_by_its_best_seller() -> None:
