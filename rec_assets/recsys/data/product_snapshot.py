@@ -206,8 +206,13 @@ class ProductSnapshot(SnapshotArrays):
     @cached_property
     def share_in_category(self) -> Floats:
         """(P,) share of the product in the recent order lines of its category."""
-        sold = np.bincount(self.category, weights=self.recent_order_lines, minlength=len(self.categories))
-        return np.asarray(self.recent_order_lines / np.maximum(sold[self.category], 1), np.float32)
+        return _share_in_group(self.recent_order_lines, self.category)
+
+    @cached_property
+    def shares_in_text(self) -> tuple[Floats, Floats]:
+        """(P,) and (P,) share of the product in all, and in the recent, order lines of the products of its text."""
+        group = np.where(self.text >= 0, self.text, self.embeddings.shape[0])
+        return _share_in_group(self.order_lines, group), _share_in_group(self.recent_order_lines, group)
 
     @cached_property
     def recently_sold(self) -> tuple[Longs, Ints, Floats]:
@@ -269,6 +274,11 @@ def map_snapshot(folder: Path) -> ProductSnapshot:
 def shrunk_rate(returned: Floats, kept: Floats, shop_rate: float) -> Floats:
     """(returned + m · shop_rate) / (returned + kept + m), m = 10 lines: the mean of a beta-binomial posterior."""
     return np.asarray((returned + _PRIOR_LINES * shop_rate) / (returned + kept + _PRIOR_LINES), np.float32)
+
+
+def _share_in_group(order_lines: Floats, group: Ints) -> Floats:
+    """(P,) share of each product in the order lines of its group; 0 if the group has none."""
+    return np.asarray(order_lines / np.maximum(np.bincount(group, weights=order_lines)[group], 1), np.float32)
 
 
 def _is_neighbor(graph: sp.csr_matrix) -> Mask:

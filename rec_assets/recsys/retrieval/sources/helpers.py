@@ -310,6 +310,49 @@ def row_sums(row: Longs, column: Ints, values: Floats, shape: tuple[int, int]) -
     return flat.reshape(shape).astype(np.float32)
 
 
+def group_sums(histories: Histories, weights: Floats, groups: Ints, customer: Longs, product: Longs) -> Floats:
+    """(pairs,) sum of the weights of the customer's pairs whose product is in the product's group.
+
+    `weights` are (N,), those of the pairs of the histories. `groups` is (P,); -1 for products without a group, which
+    get 0. The pairs are sorted by customer.
+    """
+    sums = _group_sums(histories.customer, histories.product, weights, groups, customer, product)
+    return np.asarray(sums)
+
+
+@compiled
+def _group_sums(
+    known_customer: Longs, known_product: Longs, weight: Floats, groups: Ints, customer: Longs, product: Longs
+) -> Floats:
+    out = np.zeros(len(product), np.float32)
+    last_group = 0
+    for each in known_product:
+        last_group = max(last_group, groups[each])
+    total = np.zeros(last_group + 1, np.float32)
+    first = begin = 0
+    while begin < len(customer):
+        while first < len(known_customer) and known_customer[first] < customer[begin]:
+            first += 1
+        last = first
+        while last < len(known_customer) and known_customer[last] == customer[begin]:
+            group = groups[known_product[last]]
+            if group >= 0:
+                total[group] += weight[last]
+            last += 1
+        end = begin
+        while end < len(customer) and customer[end] == customer[begin]:
+            group = groups[product[end]]
+            if group >= 0 and group <= last_group:
+                out[end] = total[group]
+            end += 1
+        for pair in range(first, last):
+            group = groups[known_product[pair]]
+            if group >= 0:
+                total[group] = 0
+        begin = end
+    return out
+
+
 def orders_since(histories: Histories, groups: Ints, customer: Longs, product: Longs) -> Floats:
     """(pairs,) orders since the customer last bought from the product's group, such as its brand.
 

@@ -8,7 +8,14 @@ import numpy as np
 
 from rec_assets.recsys.arrays import Longs
 from rec_assets.recsys.retrieval.sources.base import Baseline, CandidateSource, CustomerBlock, FeatureValues, Pairs
-from rec_assets.recsys.retrieval.sources.helpers import NeighborScores, best_of_groups, neighbor_scores, orders_since
+from rec_assets.recsys.retrieval.sources.helpers import (
+    NeighborScores,
+    best_of_groups,
+    group_sums,
+    neighbor_scores,
+    orders_since,
+)
+from rec_assets.recsys.retrieval.sources.repeat_purchase import RepeatPurchase
 
 if TYPE_CHECKING:
     from rec_assets.recsys.retrieval.candidates import Candidates
@@ -18,7 +25,10 @@ class Text(CandidateSource[NeighborScores]):
     """Scores a text, and with it all products that have this text. See `similar_texts.similar_texts`."""
 
     name = "text"
-    features = ("text_score", "text_relative", "text_last_visit", "text_orders_since")
+    features = (
+        "text_score", "text_relative", "text_last_visit", "text_orders_since", "text_order_lines", "text_products",
+        "text_share", "text_expected", "text_expected_recent",
+    )  # fmt: skip
     sentence = "similar to {anchor}"
     blend_weights = (("text_relative", 1.0),)
     baselines = (
@@ -36,9 +46,24 @@ class Text(CandidateSource[NeighborScores]):
         return best_of_groups(*block.snapshot.products_of_text, scores, block.bought, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
-        """Scores from the whole profile and from the last visit, and orders since the text was last bought."""
-        since = orders_since(block.histories, block.snapshot.text, customer, product)
-        return {**block.scores(self).features(self.name, customer, product), "text_orders_since": since}
+        """Scores from the whole profile and from the last visit, and what the customer bought of the same text.
+
+        In many shops, products of one text are of one kind, such as a brand's milks. The customer's order lines of the
+        text × the product's share in those of all customers are the order lines to expect.
+        """
+        histories, snapshot = block.histories, block.snapshot
+        of_text = snapshot.text, customer, product
+        order_lines = group_sums(histories, block.scores(RepeatPurchase()), *of_text)
+        share, recent_share = (shares[product] for shares in snapshot.shares_in_text)
+        return {
+            **block.scores(self).features(self.name, customer, product),
+            "text_orders_since": orders_since(histories, *of_text),
+            "text_order_lines": order_lines,
+            "text_products": group_sums(histories, histories.is_bought.astype(np.float32), *of_text),
+            "text_share": share,
+            "text_expected": order_lines * share,
+            "text_expected_recent": order_lines * recent_share,
+        }
 
     def anchors(self, candidates: Candidates, rows: Longs) -> Longs:
         """The profile item with the nearest text, other than the candidate itself; -1 for candidates scored 0."""
