@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks import report
 from benchmarks.datasets import DatasetMissing
-from benchmarks.models import MODELS
+from benchmarks.models import HYBRID, MODELS
 from benchmarks.protocols import KS, REPORT, Split
 from benchmarks.running import COLUMNS, measure, merge, versus_best_peer
 from benchmarks.tune import read_chosen
@@ -41,7 +41,8 @@ def main(only: Sequence[str], wanted: Sequence[str]) -> None:
                 continue
             try:
                 for rows in measure(model, asked, read_chosen()):
-                    now |= set(zip(rows["dataset"], rows["protocol"], strict=True))
+                    if model.name == HYBRID:
+                        now |= set(zip(rows["dataset"], rows["protocol"], strict=True))
                     measured = merge(measured, rows)
                     _in_order(measured).to_csv(file, index=False)
             except ModuleNotFoundError as error:
@@ -73,7 +74,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _with_earlier(versus: pd.DataFrame, file: Path, now: set[tuple[str, str]], ordered: pd.DataFrame) -> pd.DataFrame:
-    """`versus` and what the file has of protocols that were not measured now, in the order of the results.
+    """`versus` and what the file has of protocols whose hybrid was not measured now, in the order of the results.
 
     Values of single customers are only where a protocol was measured.
     """

@@ -53,7 +53,7 @@ class Stan(ScoringPeer):
         shape = (len(self.customer_ids), len(self.product_ids))
         self._places = sparse.csr_array((place.astype(np.float32), (newest["row"], newest["column"])), shape=shape)
         """Place of each item from the end of its session, from 1."""
-        self._length = np.maximum(np.diff(self._places.indptr), 1)
+        self._length = np.diff(self._places.indptr)
         last_day = lines["age_days"].groupby(self.line_row).min().to_numpy()
         self._recency = np.exp(-last_day / self.age_decay)
 

@@ -107,8 +107,15 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         A catalog with other prices or another stock, or without discontinued products, leaves it as it is, so the
         cleaned days stay up to date.
         """
-        table = lake.table("catalog_ids")
-        return variants_and_excluded(raw_product_catalog, known=table.pandas() if table.partitions else None)
+        table, catalog = lake.table("catalog_ids"), source.catalog
+        known = None
+        if catalog is not None and table.is_intact():
+            known = table.pandas()
+            # What the YAML file no longer has does not stay.
+            variants = known["variant_of"].notna() & (catalog.columns.variant_of is not None)
+            excluded = known["excluded"] & bool(catalog.exclude or catalog.include)
+            known = known[variants | excluded]
+        return variants_and_excluded(raw_product_catalog, known)
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,

@@ -111,7 +111,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         """Sentence-transformer vectors by content hash. Only new texts are encoded."""
         empty = pd.DataFrame({"content_hash": pd.Series(dtype=str), "vector": pd.Series(dtype=object)})
         table = lake.table("product_embeddings")
-        known = table.pandas() if table.partitions else empty
+        known = table.pandas() if table.is_intact() else empty
         embeddings = embed_new(products, known, encoder.encode)
         context.add_output_metadata({"encoded": len(embeddings) - len(known), "reused": len(known)})
         return embeddings
@@ -123,7 +123,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
     ) -> pa.Table:  # fmt: skip
         """Neighbors of each text, if there are too many to compare all every day. Only new texts are looked up."""
         table = lake.table("similar_texts")
-        known = SimilarTexts.from_table(table.read()) if table.partitions else None
+        known = SimilarTexts.from_table(table.read()) if table.is_intact() else None
         neighbors = neighbors_to_keep(product_embeddings, products["content_hash"], known)
         context.add_output_metadata({"texts": len(neighbors.content_hashes), "changed": neighbors.changed})
         return neighbors.to_table()

@@ -35,6 +35,9 @@ _ROWS = 50_000
 
 _ONE_DAY = dt.timedelta(days=1)
 
+_LATE_DAYS = 31
+"""Days for which a day without rows is extracted again at each run: the database may have been late."""
+
 
 @dataclass(frozen=True)
 class _Log:
@@ -109,14 +112,16 @@ def _days_to_extract(log: _Log, now: float) -> Iterator[dt.date]:
     last = min(source.last_day or dt.date.max, today - _ONE_DAY)
     for number in range((last - source.first_day).days + 1):
         day = source.first_day + dt.timedelta(days=number)
-        if (last - day).days < extract.refresh_days or not (log.file(day).exists() or log.mark(day).exists()):
+        age = (last - day).days
+        is_known = log.file(day).exists() or (age >= _LATE_DAYS and log.mark(day).exists())
+        if age < extract.refresh_days or not is_known:
             yield day
 
 
 def _extract(log: _Log, day: dt.date) -> bool:
     """Land a day; returns whether its file is new or changed.
 
-    A day without rows has no file: the shop was closed. A mark says so, so that an old day is not extracted again.
+    A day without rows has no file: the shop was closed. It has a mark, so that it is not extracted again forever.
     """
     extract, file = log.source.purchases.extract, log.file(day)
     assert extract is not None
@@ -147,8 +152,13 @@ def _has_rows(file: Path, rows: pa.Table) -> bool:
 
 def _sorted(rows: pa.Table) -> pa.Table:
     """The rows sorted by all columns that can be sorted."""
-    keys = [(field.name, "ascending") for field in rows.schema if not pa.types.is_nested(field.type)]
+    keys = [(field.name, "ascending") for field in rows.schema if _can_be_sorted(field.type)]
     return rows.sort_by(keys) if keys else rows
+
+
+def _can_be_sorted(kind: pa.DataType) -> bool:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_decimal(kind)
+    return is_text or (pa.types.is_primitive(kind) and not pa.types.is_float16(kind))
 
 
 def _query(query: SqlQuery, day: dt.date) -> pa.Table:
@@ -175,7 +185,7 @@ def _query(query: SqlQuery, day: dt.date) -> pa.Table:
 def _as_column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # such as UUIDs, or mixed types
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # such as mixed types
         return pa.array([None if value is None else str(value) for value in values])
 
 
@@ -205,7 +215,9 @@ def _delta(table: DeltaSource, day: dt.date, source: DataSource) -> pa.Table:
     rows = dataset.to_table(filter=(column >= bounds[0]) & (column < bounds[1]))
     if isinstance(bounds[0], str):
         text = pd.Series(rows[table.day_column].to_pylist(), dtype=str).str.strip()
-        is_day = local_days(parse_times(text, "iso8601", source), source.time_zone) == pd.Timestamp(day)
+        times = local_days(parse_times(text, "iso8601", source), source.time_zone)
+        is_plain = times.isna() | (text.str.len() == len(str(day)))  # a day, or unreadable, which cleaning says
+        is_day = (times == pd.Timestamp(day)).where(~is_plain, text.str.startswith(str(day)))
         rows = rows.filter(pa.array(is_day, pa.bool_()))
     return _sorted(rows)  # the order of the table's files is not that of a day
 

@@ -131,8 +131,8 @@ class DataSource(StrictModel):
         return _hash(self.model_dump_json(exclude=fields))
 
     def start(self) -> dt.date:
-        """First day with data: `first_day`, or without it that of the files. Raises as `bounds`."""
-        return self.first_day or self.bounds()[0]
+        """First day with data. If daily files have a `first_day`, none need have landed. Raises as `bounds`."""
+        return self.first_day if self.is_daily and self.first_day else self.bounds()[0]
 
     @property
     def is_daily(self) -> bool:

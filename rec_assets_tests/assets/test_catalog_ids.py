@@ -40,6 +40,7 @@ B,,service,1,3
     [
         ((",5,10", ",0,12"), False),  # stock and price
         (("A-M,A,shirts,5,10\nA-L,A,shirts,0,10", "A-L,A,shirts,0,10\nA-M,A,shirts,5,10\nC,,shirts,1,1"), False),
+        (("A-L,A,shirts,0,10\nB,,service,1,3\n", ""), False),  # discontinued
         (("A-L,A,", "A-L,,"), True),
         (("B,,service", "B,,shirts"), True),
     ],
@@ -74,3 +75,7 @@ def test_cleaned_days_are_stale_after_changes_that_cleaning_sees(
     (tmp_path / "catalog.csv").write_text(CATALOG.replace(*change), encoding="utf-8")
     run("ingest_catalog")
     assert stale() is is_stale
+    (file,) = lake.table("catalog_ids").partitions[None].files
+    Path(lake.path("catalog_ids", file.path)).unlink()
+    run("ingest_catalog")
+    assert lake.table("catalog_ids").is_intact()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import uuid
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +17,7 @@ from deltalake import write_deltalake
 from rec_assets.definitions import build_definitions
 from rec_assets.resources.data_versions import inputs
 from rec_assets.settings import Settings
+from rec_assets.sources import extraction
 from rec_assets.sources.check import check_source
 from rec_assets.sources.errors import SourceError
 from rec_assets.sources.extraction import extract_days
@@ -135,15 +137,35 @@ def test_rows_in_another_order_are_no_change(tmp_path: Path, sqlite: str) -> Non
     assert extract_days(of, now=NOW) == [DAYS[3]]
 
 
-def test_an_old_day_without_rows_is_queried_once(tmp_path: Path, sqlite: str) -> None:
+def test_a_day_without_rows_is_queried_again_for_a_month(tmp_path: Path, sqlite: str) -> None:
     fill(sqlite, orders().iloc[1:])
     of = source(tmp_path, query(more=", refresh_days: 1"))
     assert extract_days(of, now=NOW) == [DAYS[1], DAYS[3]]
-    fill(sqlite, orders())
-    assert extract_days(of, now=NOW) == []
     (file,) = of.files(DAYS[1])
+    month = 31 * 24 * 3600
+    assert extract_days(of, now=NOW + month) == []  # marks the day before it is too old
+    fill(sqlite, orders())
+    assert extract_days(of, now=NOW + month) == []
     (Path(file).parent / f".{DAYS[0]}.empty").unlink()
-    assert extract_days(of, now=NOW) == [DAYS[0]]
+    assert extract_days(of, now=NOW + month) == [DAYS[0]]
+    fill(sqlite, pd.concat([orders(), orders().iloc[:1].assign(at="2024-03-03 10:00")]))
+    assert extract_days(of, now=NOW) == [DAYS[2]]
+
+
+def test_columns_that_can_not_be_sorted_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [uuid.UUID(int=1), uuid.UUID(int=2)]
+    rows = pa.table({"who": ["ann", "bob"], "what": ["A", "B"], "at": ["2024-03-01 10:00"] * 2, "id": pa.array(ids)})
+    monkeypatch.setattr(extraction, "_query", lambda query, day: rows if day == DAYS[0] else rows.slice(0, 0))
+    of = source(tmp_path, query(more=", refresh_days: 9"))
+    assert extract_days(of, now=NOW) == [DAYS[0]] and extract_days(of, now=NOW) == []
+
+
+def test_a_text_that_is_a_day_is_that_day_of_the_shop(tmp_path: Path) -> None:
+    rows = orders().assign(day=["2024-03-01", "2024-03-02x", "2024-03-04"])
+    write_deltalake(str(tmp_path / "lake"), pa.Table.from_pandas(rows, preserve_index=False))
+    zone = "first_day: 2024-03-01\ntime_zone: America/New_York"
+    of = source(tmp_path, "{delta: lake, day_column: day}\n  naive_times: utc", zone)
+    assert extract_days(of, now=NOW + 24 * 3600) == [DAYS[0], DAYS[1], DAYS[3]]
 
 
 def test_the_definitions_need_no_extracted_day(tmp_path: Path, sqlite: str) -> None:

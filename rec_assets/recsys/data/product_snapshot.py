@@ -210,9 +210,15 @@ class ProductSnapshot(SnapshotArrays):
 
     @cached_property
     def shares_in_text(self) -> tuple[Floats, Floats]:
-        """(P,) and (P,) share of the product in all, and in the recent, order lines of the products of its text."""
-        group = np.where(self.text >= 0, self.text, self.embeddings.shape[0])
-        return _share_in_group(self.order_lines, group), _share_in_group(self.recent_order_lines, group)
+        """(P,) and (P,) share of the product in all, and in the recent, order lines of the products of its text.
+
+        0 without a text.
+        """
+        has_text = self.text >= 0
+        group = np.where(has_text, self.text, 0)
+        both = (np.where(has_text, lines, 0) for lines in (self.order_lines, self.recent_order_lines))
+        share, recent_share = (_share_in_group(lines, group) for lines in both)
+        return share, recent_share
 
     @cached_property
     def recently_sold(self) -> tuple[Longs, Ints, Floats]:

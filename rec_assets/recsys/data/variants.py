@@ -132,7 +132,8 @@ def variants_and_excluded(catalog: pd.DataFrame, known: pd.DataFrame | None) -> 
     ids = catalog[["product_id", "variant_of", "excluded"]]
     needed = ids[ids["excluded"].astype(bool) | ids["variant_of"].notna()]
     if known is not None:
-        gone = known[~known["product_id"].isin(ids["product_id"])]
+        listed = pd.concat([ids["product_id"], ids["variant_of"]])  # also products without a row of their own
+        gone = known[~known["product_id"].isin(listed)]
         # Their product may be a variant of another one by now.
         moved = gone["variant_of"].map(needed.set_index("product_id")["variant_of"])
         needed = pd.concat([needed, gone.assign(variant_of=moved.fillna(gone["variant_of"]))])
@@ -168,7 +169,7 @@ def with_variants(catalog: pd.DataFrame, sold: pd.DataFrame) -> pd.DataFrame:
     rows["in_stock"] = rows["in_stock"].ne(False) & is_sold
     by_product = rows.drop(columns=["variant_id", "kept", "is_listed"]).groupby("product_id")
     described = by_product.first()  # the first that is not null
-    dates = rows.loc[rows["is_listed"], ["product_id", "available_from"]]
+    dates = rows.loc[rows["is_listed"] & ~rows["excluded"], ["product_id", "available_from"]]
     earliest = dates.dropna().groupby("product_id")["available_from"].min()
     described["available_from"] = earliest.drop(
         dates.loc[dates["available_from"].isna(), "product_id"], errors="ignore"

@@ -95,6 +95,8 @@ def test_a_variant_that_the_catalog_no_longer_lists_stays_with_its_product() -> 
     free = catalog({"product_id": "M"}, {"product_id": "gift"}, {"product_id": "shirt", "variant_of": "tops"})
     after = variants_and_excluded(free, known).set_index("product_id")
     assert after["variant_of"].to_dict() == {"L": "tops", "shirt": "tops"}
+    turned = variants_and_excluded(catalog({"product_id": "shirt", "variant_of": "L"}), known).set_index("product_id")
+    assert turned["variant_of"].dropna().to_dict() == {"M": "L", "shirt": "L"}
 
 
 def test_a_product_without_a_row_is_described_by_its_best_seller() -> None:
@@ -116,6 +118,7 @@ def test_a_product_without_a_row_is_available_from_the_earliest_date(
     rows = catalog(
         {"product_id": "M", "variant_of": "shirt", "available_from": medium},
         {"product_id": "L", "variant_of": "shirt", "available_from": large},
+        {"product_id": "sample", "variant_of": "shirt", "excluded": True},
     )
     (shirt,) = with_variants(rows, sold(("shirt", "M", 1), ("shirt", "old", 3))).to_dict("records")
     assert (shirt["available_from"] == expected) if expected else pd.isna(shirt["available_from"])

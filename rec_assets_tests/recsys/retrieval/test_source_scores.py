@@ -160,9 +160,9 @@ def test_what_the_customer_bought_of_a_text_and_a_category_is_that_of_plain_sums
         expected = wanted["order_lines"].to_numpy() * share.to_numpy()
         suffix = "_recent" if name == "text" else ""
         assert found[f"{name}_expected{suffix}"].to_numpy() == pytest.approx(expected, rel=1e-5)
-    has_text = found["product_id"].map(texts).notna()
-    share = found["product_id"].map(sold / sold.groupby(texts).transform("sum").clip(lower=1))
-    assert found["text_share"][has_text].to_numpy() == pytest.approx(share[has_text].to_numpy(), rel=1e-5)
+    share = found["product_id"].map(sold / sold.groupby(texts).transform("sum").clip(lower=1)).fillna(0)
+    assert found["text_share"].to_numpy() == pytest.approx(share.to_numpy(), rel=1e-5)
+    assert found["text_expected"].to_numpy() == pytest.approx((found["text_order_lines"] * share).to_numpy(), rel=1e-5)
     assert (found["text_products"] > 1).any() and (found["text_expected"] > 0).any()
 
 
