@@ -194,7 +194,7 @@ def test_a_new_visitor_gets_recommendations_from_the_session(storefront: DemoSho
     page.locator("#for-you a").nth(2).click()
     clicked = storefront.wait_for("click")[0]
     assert clicked["customer_id"] is None and clicked["session_id"].startswith("s-")
-    visit.wait_until_list("for-you", "!shown.includes(text)", "popular in")
+    visit.wait_until_list("for-you", "shown.includes(text)", "similar to")
     assert visit.titles("for-you") != popular
 
 

@@ -138,7 +138,7 @@ def test_scores_and_candidates_are_those_of_plain_sums(
     assert found["customer_id"].nunique() == CUSTOMERS
 
 
-def test_what_the_customer_bought_of_a_text_and_a_category_is_that_of_plain_sums(
+def test_the_history_of_a_text_and_a_category_is_that_of_plain_sums(
     shop_data: tuple[ProductSnapshot, pd.DataFrame],
 ) -> None:
     snapshot, lines = shop_data
@@ -146,23 +146,23 @@ def test_what_the_customer_bought_of_a_text_and_a_category_is_that_of_plain_sums
     texts = pd.Series(snapshot.text, snapshot.product_ids).replace(-1, pd.NA)
     categories = pd.Series(snapshot.known_category, snapshot.product_ids).replace(-1, pd.NA)
     sold, recent = pd.Series(snapshot.order_lines, texts.index), pd.Series(snapshot.recent_order_lines, texts.index)
-    bought = lines[(lines["weight"] == 1) & lines["product_id"].isin(snapshot.product_ids)]
-    bought = bought.assign(decayed=0.5 ** (bought["age_days"] / RECIPE.candidates.repeat_half_life_days))
+    decay = 0.5 ** (lines["age_days"] / RECIPE.candidates.repeat_half_life_days)
+    known = lines.assign(decayed=lines["weight"] * decay)
     for name, group in (("text", texts), ("category", categories)):
-        of_lines, of_rows = bought["product_id"].map(group), found["product_id"].map(group)
-        by_customer = bought.groupby(["customer_id", of_lines]).agg(
-            order_lines=("decayed", "sum"), products=("product_id", "nunique")
+        of_lines, of_rows = known["product_id"].map(group), found["product_id"].map(group)
+        by_customer = known.groupby(["customer_id", of_lines]).agg(
+            lines=("decayed", "sum"), products=("product_id", "nunique")
         )
         wanted = by_customer.reindex(pd.MultiIndex.from_arrays([found["customer_id"], of_rows])).fillna(0)
-        for column in ("order_lines", "products"):
+        for column in ("lines", "products"):
             assert found[f"{name}_{column}"].to_numpy() == pytest.approx(wanted[column].to_numpy(), rel=1e-5)
         share = found["product_id"].map(recent / recent.groupby(group).transform("sum").clip(lower=1)).fillna(0)
-        expected = wanted["order_lines"].to_numpy() * share.to_numpy()
+        expected = wanted["lines"].to_numpy() * share.to_numpy()
         suffix = "_recent" if name == "text" else ""
         assert found[f"{name}_expected{suffix}"].to_numpy() == pytest.approx(expected, rel=1e-5)
     share = found["product_id"].map(sold / sold.groupby(texts).transform("sum").clip(lower=1)).fillna(0)
     assert found["text_share"].to_numpy() == pytest.approx(share.to_numpy(), rel=1e-5)
-    assert found["text_expected"].to_numpy() == pytest.approx((found["text_order_lines"] * share).to_numpy(), rel=1e-5)
+    assert found["text_expected"].to_numpy() == pytest.approx((found["text_lines"] * share).to_numpy(), rel=1e-5)
     assert (found["text_products"] > 1).any() and (found["text_expected"] > 0).any()
 
 

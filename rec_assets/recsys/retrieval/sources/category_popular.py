@@ -10,7 +10,6 @@ import scipy.sparse as sp
 from rec_assets.recsys.arrays import Floats, Longs, Mask
 from rec_assets.recsys.retrieval.sources.base import CandidateSource, CustomerBlock, FeatureValues, ListItems, Pairs
 from rec_assets.recsys.retrieval.sources.helpers import best_unbought, group_sums, orders_since, row_sums, take
-from rec_assets.recsys.retrieval.sources.repeat_purchase import RepeatPurchase
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class CategoryPopular(CandidateSource[Affinities]):
 
     name = "category_popular"
     features = (
-        "category_affinity", "category_score", "category_orders_since", "category_order_lines", "category_products",
+        "category_affinity", "category_score", "category_orders_since", "category_lines", "category_products",
         "category_expected",
     )  # fmt: skip
     blend_weights = (("category_affinity", 1.0),)
@@ -67,7 +66,7 @@ class CategoryPopular(CandidateSource[Affinities]):
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """The affinity and the score are 0 for products without recent order lines.
 
-        `category_expected` is the customer's order lines in the category × the product's share in those of all
+        `category_expected` is the customer's lines in the category × the product's share in those of all
         customers.
         """
         histories, snapshot = block.histories, block.snapshot
@@ -82,14 +81,15 @@ class CategoryPopular(CandidateSource[Affinities]):
             affinity = (affinity + liked) / np.float32(1 + tastes.attributes)
         affinity = np.where(share > 0, affinity, 0)
         of_category = snapshot.known_category, customer, product
-        order_lines = group_sums(histories, block.scores(RepeatPurchase()), *of_category)
+        interest = histories.decayed_lines(block.recipe.candidates.repeat_half_life_days)
+        lines = group_sums(histories, interest, *of_category)
         return {
             "category_affinity": affinity,
             "category_score": affinity * share,
             "category_orders_since": orders_since(histories, *of_category),
-            "category_order_lines": order_lines,
-            "category_products": group_sums(histories, histories.is_bought.astype(np.float32), *of_category),
-            "category_expected": order_lines * share,
+            "category_lines": lines,
+            "category_products": group_sums(histories, np.ones_like(histories.order_lines), *of_category),
+            "category_expected": lines * share,
         }
 
     def explains(self, items: ListItems) -> Mask:

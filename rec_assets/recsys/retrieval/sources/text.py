@@ -15,7 +15,6 @@ from rec_assets.recsys.retrieval.sources.helpers import (
     neighbor_scores,
     orders_since,
 )
-from rec_assets.recsys.retrieval.sources.repeat_purchase import RepeatPurchase
 
 if TYPE_CHECKING:
     from rec_assets.recsys.retrieval.candidates import Candidates
@@ -26,7 +25,7 @@ class Text(CandidateSource[NeighborScores]):
 
     name = "text"
     features = (
-        "text_score", "text_relative", "text_last_visit", "text_orders_since", "text_order_lines", "text_products",
+        "text_score", "text_relative", "text_last_visit", "text_orders_since", "text_lines", "text_products",
         "text_share", "text_expected", "text_expected_recent",
     )  # fmt: skip
     sentence = "similar to {anchor}"
@@ -46,23 +45,23 @@ class Text(CandidateSource[NeighborScores]):
         return best_of_groups(*block.snapshot.products_of_text, scores, block.bought, self.size(block.recipe))
 
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
-        """Scores from the whole profile and from the last visit, and what the customer bought of the same text.
+        """Scores from the whole profile and from the last visit, and the customer's history of the same text.
 
-        In many shops, products of one text are of one kind, such as a brand's milks. The customer's order lines of the
-        text × the product's share in those of all customers are the order lines to expect.
+        In many shops, products of one text are of one kind, such as a brand's milks. The customer's lines of the text ×
+        the product's share in those of all customers are the lines to expect.
         """
         histories, snapshot = block.histories, block.snapshot
         of_text = snapshot.text, customer, product
-        order_lines = group_sums(histories, block.scores(RepeatPurchase()), *of_text)
+        lines = group_sums(histories, histories.decayed_lines(block.recipe.candidates.repeat_half_life_days), *of_text)
         share, recent_share = (shares[product] for shares in snapshot.shares_in_text)
         return {
             **block.scores(self).features(self.name, customer, product),
             "text_orders_since": orders_since(histories, *of_text),
-            "text_order_lines": order_lines,
-            "text_products": group_sums(histories, histories.is_bought.astype(np.float32), *of_text),
+            "text_lines": lines,
+            "text_products": group_sums(histories, np.ones_like(histories.order_lines), *of_text),
             "text_share": share,
-            "text_expected": order_lines * share,
-            "text_expected_recent": order_lines * recent_share,
+            "text_expected": lines * share,
+            "text_expected_recent": lines * recent_share,
         }
 
     def anchors(self, candidates: Candidates, rows: Longs) -> Longs:
@@ -78,8 +77,10 @@ class Text(CandidateSource[NeighborScores]):
             items = items[snapshot.text[items] >= 0]
             if not len(pairs) or not len(items):
                 continue
+            # By distinct texts, so that items of one text are exactly tied. The first of them is the anchor.
             texts, text_row = np.unique(snapshot.text[product[pairs]], return_inverse=True)
-            similarity = (snapshot.embeddings[texts] @ snapshot.embeddings[snapshot.text[items]].T)[text_row]
+            item_texts, text_column = np.unique(snapshot.text[items], return_inverse=True)
+            similarity = (snapshot.embeddings[texts] @ snapshot.embeddings[item_texts].T)[text_row][:, text_column]
             similarity[product[pairs][:, None] == items[None, :]] = -np.inf
             best = similarity.argmax(axis=1)
             out[pairs] = np.where(np.isfinite(similarity[np.arange(len(pairs)), best]), items[best], -1)
