@@ -108,14 +108,12 @@ def ingestion_assets(settings: Settings, source: DataSource, days: DayPartitions
         cleaned days stay up to date.
         """
         table, catalog = lake.table("catalog_ids"), source.catalog
-        known = None
-        if catalog is not None and table.is_intact():
-            known = table.pandas()
-            # What the YAML file no longer has does not stay.
-            variants = known["variant_of"].notna() & (catalog.columns.variant_of is not None)
-            excluded = known["excluded"] & bool(catalog.exclude or catalog.include)
-            known = known[variants | excluded]
-        return variants_and_excluded(raw_product_catalog, known)
+        return variants_and_excluded(
+            raw_product_catalog,
+            known=table.pandas() if table.is_intact() else None,
+            has_variants=catalog is not None and catalog.columns.variant_of is not None,
+            has_exclusions=catalog is not None and bool(catalog.exclude or catalog.include),
+        )
 
     @dg.asset(
         group_name=GROUP, owners=OWNERS, kinds={"python", "deltalake"}, partitions_def=days.partitions,

@@ -68,7 +68,7 @@ def model_assets(settings: Settings, source: DataSource, days: DayPartitions) ->
         if len(shown):
             table = shown.to_markdown(index=False)
         elif profile.customers < MIN_CUSTOMERS:
-            table = f"Too few customers to tell: the defaults stay. It needs {MIN_CUSTOMERS}."
+            table = f"With fewer than {MIN_CUSTOMERS} customers, the defaults stay."
         else:
             table = "The defaults suit this shop." if chosen.empty else "Settings or tuning come first."
         context.log.info(f"{as_of_day(context)}: {profile.in_words()}")

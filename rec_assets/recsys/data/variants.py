@@ -119,12 +119,16 @@ class Variants:
         return max(shown, key=lambda variant: (max(sizes.get((category, int(self.size[variant])), 0), 0), -variant))
 
 
-def variants_and_excluded(catalog: pd.DataFrame, known: pd.DataFrame | None) -> pd.DataFrame:
+def variants_and_excluded(
+    catalog: pd.DataFrame, known: pd.DataFrame | None, *, has_variants: bool, has_exclusions: bool
+) -> pd.DataFrame:
     """The variants and the excluded products of a catalog, with those that it no longer lists.
 
     Args:
         catalog: product_id, variant_of, excluded, and other columns.
         known: Result for the catalog before; None for none.
+        has_variants, has_exclusions: Whether the data source describes variants and excludes products, so that those
+            that are no longer listed stay.
 
     Returns:
         product_id, variant_of, excluded; sorted.
@@ -133,7 +137,8 @@ def variants_and_excluded(catalog: pd.DataFrame, known: pd.DataFrame | None) -> 
     needed = ids[ids["excluded"].astype(bool) | ids["variant_of"].notna()]
     if known is not None:
         listed = pd.concat([ids["product_id"], ids["variant_of"]])  # also products without a row of their own
-        gone = known[~known["product_id"].isin(listed)]
+        stays = (known["variant_of"].notna() & has_variants) | (known["excluded"] & has_exclusions)
+        gone = known[stays & ~known["product_id"].isin(listed)]
         # Their product may be a variant of another one by now.
         moved = gone["variant_of"].map(needed.set_index("product_id")["variant_of"])
         needed = pd.concat([needed, gone.assign(variant_of=moved.fillna(gone["variant_of"]))])

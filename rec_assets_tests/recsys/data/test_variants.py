@@ -89,14 +89,30 @@ def test_a_variant_that_the_catalog_no_longer_lists_stays_with_its_product() -> 
         {"product_id": "M", "variant_of": "shirt"}, {"product_id": "L", "variant_of": "shirt"},
         {"product_id": "gift", "excluded": True}, {"product_id": "tea"},
     )  # fmt: skip
-    known = variants_and_excluded(before, None)
+    both = {"has_variants": True, "has_exclusions": True}
+    known = variants_and_excluded(before, None, **both)
     assert known["product_id"].tolist() == ["L", "M", "gift"]
-    assert variants_and_excluded(before[before["product_id"] != "L"].assign(price=9.0), known).equals(known)
+    assert variants_and_excluded(before[before["product_id"] != "L"].assign(price=9.0), known, **both).equals(known)
     free = catalog({"product_id": "M"}, {"product_id": "gift"}, {"product_id": "shirt", "variant_of": "tops"})
-    after = variants_and_excluded(free, known).set_index("product_id")
+    after = variants_and_excluded(free, known, **both).set_index("product_id")
     assert after["variant_of"].to_dict() == {"L": "tops", "shirt": "tops"}
-    turned = variants_and_excluded(catalog({"product_id": "shirt", "variant_of": "L"}), known).set_index("product_id")
-    assert turned["variant_of"].dropna().to_dict() == {"M": "L", "shirt": "L"}
+    turned = catalog({"product_id": "shirt", "variant_of": "L"})
+    after = variants_and_excluded(turned, known, **both).set_index("product_id")
+    assert after["variant_of"].dropna().to_dict() == {"M": "L", "shirt": "L"}
+
+
+@pytest.mark.parametrize(
+    ("has_variants", "has_exclusions", "stay"),
+    [(True, False, ["L", "M"]), (False, True, ["gift"]), (False, False, [])],
+)
+def test_what_the_data_source_no_longer_describes_does_not_stay(
+    has_variants: bool, has_exclusions: bool, stay: list[str]
+) -> None:
+    known = pd.DataFrame({"product_id": ["L", "M", "gift"], "variant_of": ["shirt", "shirt", None]})
+    known["excluded"] = [False, False, True]
+    tea = catalog({"product_id": "tea"})
+    found = variants_and_excluded(tea, known, has_variants=has_variants, has_exclusions=has_exclusions)
+    assert found["product_id"].tolist() == stay
 
 
 def test_a_product_without_a_row_is_described_by_its_best_seller() -> None:

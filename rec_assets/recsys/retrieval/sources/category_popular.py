@@ -66,8 +66,7 @@ class CategoryPopular(CandidateSource[Affinities]):
     def compute_features(self, block: CustomerBlock, customer: Longs, product: Longs) -> FeatureValues:
         """The affinity and the score are 0 for products without recent order lines.
 
-        `category_expected` is the customer's lines in the category × the product's share in those of all
-        customers.
+        `category_expected` is the customer's lines in the category × the product's share in its recent order lines.
         """
         histories, snapshot = block.histories, block.snapshot
         share = snapshot.share_in_category[product]
